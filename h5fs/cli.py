@@ -1,0 +1,111 @@
+"""The command line: arguments to options to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5fs
+from h5fs.errors import MountError, UsageError
+from h5fs.mounting import mount, unmount
+from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
+
+_MOUNT_HELP = """\
+Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
+attributes are .attrs.json files.
+
+examples:
+  h5fs data.h5 mnt                 mount, and return to the prompt
+  h5fs umount mnt                  unmount
+  h5fs data.h5 mnt -f -v           stay in the foreground, log to the terminal
+  h5fs data.h5 mnt -o allow_other,external=none
+"""
+
+_OPTIONS_HELP = """\
+opt,opt=value,...: external=none|folder|all (files that links in the HDF5 file lead to: none, those
+below its own folder, all; default folder); locking=true|false|best-effort (HDF5's file locking;
+default as in h5py); log=FILE|syslog; and those of FUSE and mount(8): allow_other, uid=N, gid=N,
+umask=M, nonempty, ..."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ["umount"]:
+            unmount(_parse_unmount(words[1:]))
+        else:
+            mount(_parse_mount(words[1:] if words[:1] == ["mount"] else words))
+    except UsageError as error:
+        return _complain(error, 2)
+    except MountError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _complain(error: MountError, status: int) -> int:
+    print(f"h5fs: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def _parse_mount(words: Sequence[str]) -> MountOptions:
+    parser = argparse.ArgumentParser(
+        prog="h5fs",
+        usage="h5fs [mount] FILE MOUNTPOINT [--mode r] [-o OPTIONS] [-f] [-v | --debug]\n"
+        "       h5fs umount MOUNTPOINT",
+        description=_MOUNT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder")
+    parser.add_argument("--mode", default="r", help="r: read only (the default)")
+    parser.add_argument(
+        "-o", dest="options", metavar="OPTIONS", action="append", default=[], help=_OPTIONS_HELP
+    )
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("--debug", action="store_true", help="log everything")
+    parser.add_argument("--version", action="version", version=f"h5fs {h5fs.__version__}")
+    given = parser.parse_args(words)
+    parsed = parse_options(given.options)
+    return MountOptions(
+        # realpath of the mountpoint, since the kernel's table has no other.
+        mountpoint=Path(os.path.realpath(given.mountpoint)),
+        store=StoreOptions(
+            file=Path(os.path.abspath(given.file)),
+            locking=parsed.locking,
+            external=parsed.external,
+        ),
+        log=LogOptions(parsed.log, _log_level(given)),
+        mode=_parse_mode(given.mode),
+        foreground=given.foreground,
+        fuse=parsed.fuse,
+    )
+
+
+def _parse_mode(text: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        raise UsageError(f"--mode {text}: this version mounts read-only (--mode r)") from None
+
+
+def _log_level(given: argparse.Namespace) -> str:
+    if given.debug:
+        return "DEBUG"
+    return "INFO" if given.verbose else "WARNING"
+
+
+def _parse_unmount(words: Sequence[str]) -> Path:
+    parser = argparse.ArgumentParser(
+        prog="h5fs umount", description="Unmount, and wait until the daemon is gone."
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path)
+    return Path(parser.parse_args(words).mountpoint)

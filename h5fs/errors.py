@@ -1,0 +1,121 @@
+"""Every way that h5fs refuses: one class each, with the errno that a program sees.
+
+The adapter turns these into errnos, and nothing else does. A class's message is for the log; it
+names the object. ``MountError`` is for the person at the command line instead.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+from typing import ClassVar
+
+
+class H5fsError(Exception):
+    """Base of all refusals; ``errno`` is what the system call returns."""
+
+    errno: ClassVar[int] = _errno.EIO
+
+
+class UnreadableError(H5fsError):
+    """The HDF5 library cannot read this object, or the file is damaged there."""
+
+    errno = _errno.EIO
+
+
+class CannotOpenError(UnreadableError):
+    """An HDF5 file cannot be opened; the message says why and what to do about it."""
+
+
+class NotFoundError(H5fsError):
+    """No such link, attribute file or dentry."""
+
+    errno = _errno.ENOENT
+
+
+class NotAGroupError(H5fsError):
+    """A path component is not a group."""
+
+    errno = _errno.ENOTDIR
+
+
+class IsAGroupError(H5fsError):
+    """A group was opened as if it were a file."""
+
+    errno = _errno.EISDIR
+
+
+class NotALinkError(H5fsError):
+    """``readlink`` of something that is not a symbolic link."""
+
+    errno = _errno.EINVAL
+
+
+class UnsupportedTypeError(H5fsError):
+    """The element type or the filter has no projection here."""
+
+    errno = _errno.ENOTSUP
+
+
+class TooLargeError(H5fsError):
+    """The projected file would pass 2**63 - 1 bytes."""
+
+    errno = _errno.EOVERFLOW
+
+
+class AttributeTooLargeError(H5fsError):
+    """The object cannot hold an attribute of this size."""
+
+    errno = _errno.EFBIG
+
+
+class InvalidAttributesError(H5fsError):
+    """Text that is not the JSON of attributes or of a datatype."""
+
+    errno = _errno.EINVAL
+
+
+class LinkLoopError(H5fsError):
+    """Soft or external links lead in a circle."""
+
+    errno = _errno.ELOOP
+
+
+class ForbiddenError(H5fsError):
+    """The policy for what leads outside the file says no."""
+
+    errno = _errno.EACCES
+
+
+class ReadOnlyError(H5fsError):
+    """The mount is read-only."""
+
+    errno = _errno.EROFS
+
+
+class BadHandleError(H5fsError):
+    """A file handle that is not open."""
+
+    errno = _errno.EBADF
+
+
+class NoAttributeError(H5fsError):
+    """No such extended attribute."""
+
+    errno = _errno.ENODATA
+
+
+class MountError(Exception):
+    """A mount cannot start or end; the message is one line that says what to do.
+
+    Not an ``H5fsError``: no system call is waiting for an answer, a person is.
+    """
+
+
+class UsageError(MountError):
+    """The command line or an option is wrong (exit status 2)."""
+
+
+def show_path(path: bytes) -> str:
+    """Return a name or path as a message can print it: control characters, bad UTF-8 escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,99 @@
+"""What the system knows about mounts: the kernel's table, and the daemons behind ours.
+
+Each daemon leaves a small file in a folder of its user's while it lives, since the kernel does not
+tell which process answers for a FUSE mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the kernel's mount table (proc(5), mountinfo)."""
+
+    mountpoint: Path
+    type: str
+    source: str
+
+    @property
+    def is_h5fs(self) -> bool:
+        """Whether h5fs serves it."""
+        return self.type == "fuse.h5fs"
+
+
+def find_mount(mountpoint: Path) -> Mount | None:
+    """Return the topmost mount at a real path, or None when nothing is mounted there."""
+    found = None
+    for line in _MOUNTINFO.read_bytes().decode("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        place = Path(_unescape(before.split(" ")[4]))
+        if place == mountpoint:
+            kind, source, *_ = after.split(" ")
+            found = Mount(place, kind, _unescape(source))
+    return found
+
+
+@contextmanager
+def registered(mountpoint: Path, file: Path) -> Iterator[None]:
+    """Let others find this process as the daemon of a mount, as long as the block runs."""
+    folder = _own_folder()
+    record = folder / f"{os.getpid()}.json"
+    names = {"mountpoint": os.fsdecode(mountpoint), "file": os.fsdecode(file)}
+    record.write_text(json.dumps(names))
+    try:
+        yield
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def find_daemon(mountpoint: Path) -> int | None:
+    """Return the process id of the daemon that serves a mount; None when it is not known."""
+    for folder in _all_folders():
+        for record in sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime_ns):
+            try:
+                names = json.loads(record.read_text())
+                pid = int(record.stem)
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                record.unlink(missing_ok=True)
+            except (OSError, ValueError):
+                continue
+            else:
+                if names.get("mountpoint") == os.fsdecode(mountpoint):
+                    return pid
+    return None
+
+
+def _own_folder() -> Path:
+    uid = os.getuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime, "h5fs") if runtime else Path(f"/tmp/h5fs-{uid}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
+        raise PermissionError(f"{folder} belongs to somebody else")
+    return folder
+
+
+def _all_folders() -> list[Path]:
+    """Return the folders in which daemons that this user may end can be registered."""
+    folders = [_own_folder()]
+    if os.getuid() == 0:
+        folders += [*Path("/run/user").glob("*/h5fs"), *Path("/tmp").glob("h5fs-*")]
+    return folders
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,251 @@
+"""A mount's life: checks, daemon, readiness, end.
+
+``mount`` checks what can be checked, forks, and returns when the mount answers. The HDF5 file is
+opened in the daemon only: HDF5's locks do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.logs import start_logging
+from h5fs.mount_table import find_daemon, find_mount, registered
+from h5fs.options import MountOptions
+
+_log = logging.getLogger(__name__)
+
+_READY = b"ready"
+_UNMOUNT_PATIENCE_SECONDS = 60
+
+
+def mount(options: MountOptions) -> None:
+    """Mount an HDF5 file; return once the mount answers, or in the foreground once it has ended.
+
+    Raises ``MountError``; nothing is left mounted then.
+    """
+    check_mount(options)
+    if options.foreground:
+        _serve(options, on_ready=lambda: None)
+        return
+    reader, writer = os.pipe()
+    # What was written and not flushed would be written twice.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _run_daemon(options, writer)
+    os.close(writer)
+    with open(reader, "rb") as messages:
+        message = messages.read()
+    if message == _READY:
+        _check_answer(options.mountpoint)
+        return
+    os.waitpid(pid, 0)
+    raise MountError(
+        message.decode("utf-8", "replace")
+        or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
+    )
+
+
+def unmount(mountpoint: Path) -> None:
+    """Unmount, and wait until the daemon is gone. Raises ``MountError``."""
+    place = Path(os.path.realpath(mountpoint))
+    found = find_mount(place)
+    if found is None:
+        raise MountError(f"nothing is mounted at {mountpoint}")
+    if not found.is_h5fs:
+        raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
+    pid = find_daemon(place)
+    daemon = _open_process(pid) if pid is not None else None
+    _detach(place)
+    if daemon is None:
+        return
+    try:
+        ended, _, _ = select.select([daemon], [], [], _UNMOUNT_PATIENCE_SECONDS)
+    finally:
+        os.close(daemon)
+    if not ended:
+        raise MountError(
+            f"{mountpoint} is unmounted, but its daemon (pid {pid}) still runs after "
+            f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
+        )
+
+
+def check_mount(options: MountOptions) -> None:
+    """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
+    _check_file(options.store.file)
+    _check_mountpoint(options)
+    if not os.path.exists("/dev/fuse"):
+        raise MountError(
+            "/dev/fuse is missing: load the kernel module (modprobe fuse), or start the container "
+            "with --device /dev/fuse --cap-add SYS_ADMIN"
+        )
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountError("no permission to use /dev/fuse: ask the administrator for access to it")
+    if os.getuid() != 0 and _find_fusermount() is None:
+        raise MountError("fusermount3 is missing: install fuse3 (apt-get install fuse3)")
+
+
+def _check_file(file: Path) -> None:
+    if not file.exists():
+        raise MountError(f"{file}: no such file")
+    if file.is_dir():
+        raise MountError(f"{file} is a folder; name an HDF5 file")
+    if not os.access(file, os.R_OK):
+        raise MountError(f"{file}: no permission to read it")
+
+
+def _check_mountpoint(options: MountOptions) -> None:
+    mountpoint = options.mountpoint
+    found = find_mount(mountpoint)
+    if found is not None and found.is_h5fs:
+        raise MountError(
+            f"{mountpoint} is mounted already ({found.source}); "
+            f"unmount it first: h5fs umount {mountpoint}"
+        )
+    try:
+        with os.scandir(mountpoint) as entries:
+            is_empty = next(entries, None) is None
+    except FileNotFoundError:
+        raise MountError(f"{mountpoint}: no such folder; make it: mkdir {mountpoint}") from None
+    except NotADirectoryError:
+        raise MountError(f"{mountpoint} is not a folder; name an empty one") from None
+    except OSError as error:
+        raise MountError(f"{mountpoint}: {error.strerror}") from None
+    if not is_empty and ("nonempty", None) not in options.fuse:
+        raise MountError(
+            f"{mountpoint} is not empty, and a mount would hide what is in it; name an empty "
+            "folder, or use -o nonempty"
+        )
+    if not os.access(mountpoint, os.W_OK) and os.getuid() != 0:
+        raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
+
+
+def _run_daemon(options: MountOptions, writer: int) -> NoReturn:
+    """Be the daemon: everything that goes wrong before the mount answers goes to ``writer``."""
+    status = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        with open(os.devnull, "r+b") as null, tempfile.TemporaryFile() as complaints:
+            os.dup2(null.fileno(), 0)
+            os.dup2(null.fileno(), 1)
+            os.dup2(complaints.fileno(), 2)
+            status = _serve_in_background(options, writer, complaints)
+    except BaseException:
+        _log.exception("the daemon ends")
+    finally:
+        os._exit(status)
+
+
+def _serve_in_background(options: MountOptions, writer: int, complaints: BinaryIO) -> int:
+    ready = threading.Event()
+    stderr_after: int | None = None
+
+    def on_ready() -> None:
+        ready.set()
+        # From here on what libfuse or the C library complain about belongs in the log.
+        os.dup2(stderr_after if stderr_after is not None else 0, 2)
+        os.write(writer, _READY)
+        os.close(writer)
+
+    try:
+        stderr_after = start_logging(options)
+        _serve(options, on_ready)
+    except BaseException as error:
+        _log.error("%s", error)
+        if not ready.is_set():
+            os.write(writer, _explain(error, complaints))
+        return 1
+    return 0
+
+
+def _explain(error: BaseException, complaints: BinaryIO) -> bytes:
+    """Return one line for the person who waits, with what libfuse wrote about it."""
+    complaints.seek(0)
+    said = " ".join(complaints.read().decode("utf-8", "replace").split())
+    if not isinstance(error, MountError):
+        said = " ".join(traceback.format_exception_only(error)).strip()
+        return f"unexpected: {said} (please report this)".encode()
+    return f"{error}: {said}".encode() if said else str(error).encode()
+
+
+def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
+    """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
+    if options.foreground:
+        start_logging(options)
+    try:
+        from h5fs import adapter  # libfuse is looked for at the import
+    except OSError as error:
+        raise MountError(
+            f"libfuse 2 is missing ({error}): install it (apt-get install libfuse2 fuse3)"
+        ) from None
+    from h5fs.store import open_store
+    from h5fs.tree import Tree
+
+    try:
+        store = open_store(options.store)
+    except CannotOpenError as error:
+        raise MountError(str(error)) from None
+    except H5fsError as error:
+        raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
+    try:
+        tree = Tree(store)
+        with registered(options.mountpoint, options.store.file):
+            adapter.serve(tree, options, on_ready)
+    finally:
+        store.close()
+
+
+def _check_answer(mountpoint: Path) -> None:
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        subprocess.run(_unmount_command(mountpoint, lazy=True), check=False, capture_output=True)
+        raise MountError(
+            f"{mountpoint} is mounted but does not answer: {error.strerror}"
+        ) from None
+
+
+def _detach(mountpoint: Path) -> None:
+    done = subprocess.run(
+        _unmount_command(mountpoint), check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        reason = " ".join(done.stderr.split())
+        raise MountError(
+            f"cannot unmount {mountpoint}: {reason}; close the programs that use it "
+            f"(fuser -vm {mountpoint} lists them)"
+        )
+
+
+def _unmount_command(mountpoint: Path, *, lazy: bool = False) -> list[str]:
+    fusermount = _find_fusermount()
+    if fusermount is not None:
+        return [fusermount, "-uz" if lazy else "-u", str(mountpoint)]
+    return ["umount", *(["-l"] if lazy else []), str(mountpoint)]
+
+
+def _find_fusermount() -> str | None:
+    return shutil.which("fusermount3") or shutil.which("fusermount")
+
+
+def _open_process(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when the process ends; None when it has."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

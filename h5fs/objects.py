@@ -1,0 +1,178 @@
+"""What the rooms tell each other about an HDF5 file: links, objects, attributes, selections.
+
+Plain frozen values only. An object is known by its file and its address in it; the path that led
+to it is kept to open it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from h5fs.datatypes import Datatype
+
+
+class ObjectKind(Enum):
+    """The object classes of HDF5; UNREADABLE is one whose header cannot be read."""
+
+    GROUP = "group"
+    DATASET = "dataset"
+    DATATYPE = "datatype"
+    UNREADABLE = "unreadable"
+
+
+class LinkKind(Enum):
+    """The link classes of HDF5."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    EXTERNAL = "external"
+    USER_DEFINED = "user-defined"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """Names one object: ``file`` counts opened files, 0 the mounted one; ``address`` its header.
+
+    ``path`` is an HDF5 path of hard links from that file's root, by which to open it; it takes no
+    part in equality, since several hard links lead to one object.
+    """
+
+    file: int
+    address: int
+    path: bytes = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What one look at an object's header says; no data is read for it.
+
+    ``hard_link_count`` is HDF5's reference count; times are seconds since the epoch, 0 where the
+    header keeps none. ``holds_sequences``: a dataset whose elements are variable-length sequences,
+    which is two files in the mount.
+    """
+
+    ref: ObjectRef
+    kind: ObjectKind
+    attribute_count: int = 0
+    hard_link_count: int = 1
+    mtime: int = 0
+    ctime: int = 0
+    atime: int = 0
+    holds_sequences: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a group. Just the fields of its kind are set.
+
+    ``target``: the object of a hard link. ``soft_target``: the path as stored. ``external_file``
+    and ``external_path``: both as stored.
+    """
+
+    name: bytes
+    kind: LinkKind
+    target: ObjectInfo | None = None
+    soft_target: bytes = b""
+    external_file: bytes = b""
+    external_path: bytes = b""
+
+
+class Layout(Enum):
+    """Storage layouts of HDF5 datasets."""
+
+    COMPACT = "compact"
+    CONTIGUOUS = "contiguous"
+    CHUNKED = "chunked"
+    VIRTUAL = "virtual"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What a dataset's header says.
+
+    ``shape`` is None for a null dataspace. ``storage_size_bytes`` is what the file has allocated
+    for the data.
+    """
+
+    ref: ObjectRef
+    shape: tuple[int, ...] | None
+    layout: Layout
+    storage_size_bytes: int
+    maxshape: tuple[int | None, ...] | None = None
+    chunk_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayForm:
+    """How a dataset's elements look in a ``.npy`` file.
+
+    ``dtype`` is one element's: a subarray dtype for HDF5 array types, whose dimensions trail the
+    shape of the file's array; without numpy metadata. ``value_count`` is None but for a dataset of
+    variable-length sequences: the number of values in all of them, of ``dtype`` each; an element
+    of the dataset then holds ``sequences_per_element`` of them, more than 1 for HDF5 array types.
+    """
+
+    dtype: np.dtype[Any]
+    value_count: int | None = None
+    sequences_per_element: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperslab:
+    """A box of elements: ``count[i]`` of them from ``start[i]`` on, along each dimension."""
+
+    start: tuple[int, ...]
+    count: tuple[int, ...]
+
+
+Element = Any
+"""One element as plain values, by its datatype:
+
+- integer, bitfield, float, complex, enum, opaque, time, fixed-length string: ``bytes``, the bits as
+  they lie in the file (``size_bytes`` of them);
+- variable-length string: ``bytes`` up to the terminator, or None for a null pointer;
+- compound: tuple with one Element per member; array: tuple of all its elements, row-major;
+- variable-length sequence: tuple of Elements;
+- object reference: ``bytes``, the HDF5 path of its target, or None for a null reference;
+- region reference: ``RegionTarget`` or None.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionTarget:
+    """What a region reference selects.
+
+    ``path`` is the dataset's HDF5 path. ``blocks`` are (start, stop) pairs of corner coordinates,
+    half-open, for a hyperslab selection; ``points`` are coordinates for a point selection;
+    both empty: nothing selected. ``everything``: the whole extent.
+    """
+
+    path: bytes
+    everything: bool = False
+    blocks: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    points: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute: name and elements as stored, row-major.
+
+    ``shape`` is None for a null dataspace, ``()`` for a scalar.
+    """
+
+    name: bytes
+    type: Datatype
+    shape: tuple[int, ...] | None
+    elements: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableAttribute:
+    """An attribute that the HDF5 library cannot read, and why."""
+
+    name: bytes
+    reason: str

@@ -1,0 +1,143 @@
+"""Frozen settings of a mount, and how the ``-o`` text becomes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from h5fs.errors import UsageError
+
+
+class Mode(Enum):
+    """How the HDF5 file is opened, spelled as in h5py."""
+
+    READ = "r"
+
+
+class ExternalPolicy(Enum):
+    """Which files outside the mounted one may be read through it."""
+
+    NONE = "none"
+    FOLDER = "folder"
+    ALL = "all"
+
+
+class Locking(Enum):
+    """HDF5's file locking, spelled as in h5py; DEFAULT is what h5py does when not told."""
+
+    DEFAULT = "default"
+    TRUE = "true"
+    FALSE = "false"
+    BEST_EFFORT = "best-effort"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What the store needs to know."""
+
+    file: Path
+    locking: Locking = Locking.DEFAULT
+    external: ExternalPolicy = ExternalPolicy.FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Where the log goes: a file, ``syslog``, or None for the place that suits the mount."""
+
+    target: str | None = None
+    level: str = "WARNING"
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """Everything that a mount is told; paths are absolute.
+
+    ``fuse`` holds FUSE's own options, name and value (None for a flag), in the order given.
+    """
+
+    mountpoint: Path
+    store: StoreOptions
+    log: LogOptions
+    mode: Mode = Mode.READ
+    foreground: bool = False
+    fuse: tuple[tuple[str, str | None], ...] = ()
+
+
+# Options of mount(8) and fstab(5) that are not for the file system, and those that say what a
+# mount in mode r does anyway. "rw" is what mount(8) passes when it was told nothing.
+_IGNORED = frozenset(
+    "defaults rw auto noauto user nouser users owner group nofail _netdev relatime norelatime "
+    "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
+)
+_IGNORED_PREFIXES = ("x-", "comment=")
+
+_FUSE_FLAGS = frozenset(
+    "allow_other allow_root default_permissions nonempty large_read hard_remove auto_cache "
+    "noauto_cache kernel_cache direct_io debug suid dev exec noexec atime noatime sync async "
+    "dirsync big_writes no_remote_lock intr auto_unmount async_read sync_read splice_read "
+    "no_splice_read splice_write no_splice_write splice_move no_splice_move".split()
+)
+_FUSE_VALUES = frozenset(
+    "uid gid umask fsname subtype max_read max_readahead max_write max_background "
+    "congestion_threshold entry_timeout attr_timeout negative_timeout ac_attr_timeout "
+    "blkdev blksize context fscontext defcontext rootcontext".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOptions:
+    """The ``-o`` texts, sorted by whom they are for."""
+
+    external: ExternalPolicy
+    locking: Locking
+    log: str | None
+    fuse: tuple[tuple[str, str | None], ...]
+
+
+def parse_options(texts: list[str]) -> ParsedOptions:
+    """Sort ``opt,opt=value`` texts into h5fs's own options and FUSE's.
+
+    ``\\,`` stands for a comma within a value. Raises ``UsageError`` for an option that nobody knows
+    or a value that the option does not take.
+    """
+    own: dict[str, str] = {}
+    fuse: dict[str, str | None] = {}
+    for option in (option for text in texts for option in _split(text)):
+        name, equals, value = option.partition("=")
+        if option in _IGNORED or option.startswith(_IGNORED_PREFIXES):
+            continue
+        if name in ("external", "locking", "log"):
+            if not value:
+                raise UsageError(f"-o {name} needs a value: {name}=...")
+            own[name] = value
+        elif (name in _FUSE_VALUES) if equals else (name in _FUSE_FLAGS):
+            fuse[name] = value if equals else None
+        elif name in _FUSE_VALUES:
+            raise UsageError(f"-o {name} needs a value: {name}=...")
+        else:
+            raise UsageError(f"unknown option -o {option} (see h5fs --help)")
+    return ParsedOptions(
+        external=_choose(ExternalPolicy, "external", own.get("external", "folder")),
+        locking=_choose(Locking, "locking", own.get("locking", "default")),
+        log=own.get("log"),
+        fuse=tuple(fuse.items()),
+    )
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _choose(kind: type[_Choice], name: str, value: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(member.value) for member in kind)
+        raise UsageError(f"-o {name}={value}: must be one of {choices}") from None
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas that no backslash precedes."""
+    options = text.replace("\\,", "\0").split(",")
+    return [option.replace("\0", ",") for option in options if option]

@@ -1,0 +1,4 @@
+"""Pure translation between HDF5 and POSIX: names, npy headers, byte ranges, JSON.
+
+No I/O, no locks, no h5py. Everything here is a function of its arguments.
+"""

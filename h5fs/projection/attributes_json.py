@@ -1,0 +1,268 @@
+"""The attributes of one object as a ``.attrs.json`` file, and back. Pure: no I/O, no h5py.
+
+One JSON object in UTF-8, a line per attribute, in the order that HDF5 iterates them. The values are
+plain (`element_json`, `scalar_json` say how each type is spelled); nested lists are the shape.
+Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json`), with one more
+``$`` where they begin with one. Two keys, at the end, are reserved:
+
+- ``"$unreadable"``: the names of attributes that could not be read, and why. Ignored in what is
+  written: such an attribute stays as it is unless a value is given for it.
+- ``"$types"``: the HDF5 type of each attribute whose value alone would not create it. An entry is a
+  type (`datatype_json`), or an object with that as its ``"type"`` and beside it ``"shape"``, where
+  the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace), or
+  ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8.
+
+A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
+list of one of these; an empty list a float64 array, and null a null dataspace of float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from h5fs.datatypes import ByteOrder, CharacterSet, Datatype, StringPadding, StringType
+from h5fs.errors import InvalidAttributesError
+from h5fs.objects import Attribute, UnreadableAttribute
+from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
+from h5fs.projection.datatype_rules import MAX_RANK
+from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
+from h5fs.projection.nesting import Shape, flatten, nest, shape_of
+from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
+from h5fs.projection.scalar_json import NotTextError
+from h5fs.projection.strict_json import (
+    JsonValue,
+    name_to_text,
+    parse_json,
+    text_to_name,
+    write_json,
+)
+
+TYPES: Final = "$types"
+UNREADABLE: Final = "$unreadable"
+NULL: Final = "H5S_NULL"
+BASE64: Final = "base64"
+
+INT64: Final = standard_integer(8, ByteOrder.LITTLE, signed=True)
+FLOAT64: Final = standard_float(8, ByteOrder.LITTLE)
+TEXT: Final = StringType(None, StringPadding.NULL_TERMINATED, CharacterSet.UTF8)
+"""What h5py makes of ``str``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """All that an attribute is beside its name and elements."""
+
+    type: Datatype
+    shape: Shape | None
+    in_base64: bool = False
+
+
+def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) -> bytes:
+    """Return the content of the ``.attrs.json`` file that shows these attributes."""
+    values: dict[str, JsonValue] = {}
+    types: dict[str, JsonValue] = {}
+    unreadable: dict[str, JsonValue] = {}
+    for attribute in attributes:
+        key = _key(attribute.name)
+        if isinstance(attribute, UnreadableAttribute):
+            unreadable[key] = attribute.reason
+            continue
+        values[key], form = _show(attribute)
+        if form != _implied_form(values[key]):
+            types[key] = _form_to_json(form, values[key])
+    lines = [f"{write_json(key)}: {write_json(value)}" for key, value in values.items()]
+    lines += [_section(name, entries) for name, entries in _sections(unreadable, types) if entries]
+    return ("{\n  " + ",\n  ".join(lines) + "\n}\n").encode() if lines else b"{}\n"
+
+
+def attributes_from_json(
+    data: bytes, existing: Sequence[Attribute | UnreadableAttribute] = ()
+) -> tuple[Attribute, ...]:
+    """Return the attributes that the content of a ``.attrs.json`` file means, in its order.
+
+    The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
+    ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
+    says what an existing attribute says is that attribute, bits outside of the data included.
+    Raises ``InvalidAttributesError``, naming the attribute.
+    """
+    document = parse_json(data)
+    if not isinstance(document, dict):
+        raise InvalidAttributesError("not a JSON object")
+    types = document.pop(TYPES, {})
+    unreadable = document.pop(UNREADABLE, {})
+    if not isinstance(types, dict) or not isinstance(unreadable, dict):
+        raise InvalidAttributesError(f"{TYPES} or {UNREADABLE} is not a JSON object")
+    known = {old.name: old for old in existing if isinstance(old, Attribute)}
+    attributes = []
+    for key, value in document.items():
+        name = _name(key)
+        try:
+            attributes.append(_read(name, value, types.get(key), known.get(name)))
+        except InvalidAttributesError as error:
+            raise InvalidAttributesError(f"attribute {key!r}: {error}") from error
+    return tuple(attributes)
+
+
+def _show(attribute: Attribute) -> tuple[JsonValue, _Form]:
+    if attribute.shape is None:
+        return None, _Form(attribute.type, None)
+    in_base64 = False
+    try:
+        values = elements_to_json(attribute.elements, attribute.type, in_base64=False)
+    except NotTextError:
+        in_base64 = True
+        values = elements_to_json(attribute.elements, attribute.type, in_base64=True)
+    form = _Form(attribute.type, attribute.shape, in_base64)
+    return nest(values, attribute.shape), form
+
+
+def _read(
+    name: bytes, value: JsonValue, entry: JsonValue | None, old: Attribute | None
+) -> Attribute:
+    form = _form_from_json(entry, value) if entry is not None else None
+    if old is not None:
+        shown, old_form = _show(old)
+        if form in (None, old_form) and _is_same(_reread(shown), value):
+            return old
+        if form is None:
+            attribute = _try_type_of(old, name, value)
+            if attribute is not None:
+                return attribute
+    form = form or _implied_form(value)
+    if form is None:
+        raise InvalidAttributesError(f"no type follows from {value!r:.80}; {TYPES} must say it")
+    return _make(name, value, form)
+
+
+def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | None:
+    """Return the value in an existing attribute's type, None when it does not hold it exactly."""
+    shape = shape_of(value, element_depth(old.type))
+    try:
+        attribute = _make(name, value, _Form(old.type, shape))
+    except InvalidAttributesError:
+        return Attribute(name, old.type, None, ()) if value is None else None
+    shown, form = _show(attribute)
+    is_exact = not form.in_base64 and _is_same(_reread(shown), value, one_spelling=False)
+    return attribute if is_exact else None
+
+
+def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
+    if form.shape is None:
+        if value is not None:
+            raise InvalidAttributesError(f"a value in a null dataspace: {value!r:.80}")
+        return Attribute(name, form.type, None, ())
+    flat = flatten(value, form.shape)
+    elements = elements_from_json(flat, form.type, in_base64=form.in_base64)
+    return Attribute(name, form.type, form.shape, tuple(elements))
+
+
+def _implied_form(value: JsonValue) -> _Form | None:
+    """Return the type and shape that a plain value alone implies, None when there is none."""
+    if value is None:
+        return _Form(FLOAT64, None)
+    shape = shape_of(value, 0)
+    try:
+        kinds = {type(item) for item in flatten(value, shape)}
+    except InvalidAttributesError:
+        return None
+    if len(shape) > MAX_RANK:
+        return None
+    if kinds == {bool}:
+        return _Form(BOOLEAN, shape)
+    if kinds == {int}:
+        return _Form(INT64, shape)
+    if kinds <= {int, float, Decimal}:
+        return _Form(FLOAT64, shape)
+    if kinds in ({str}, {str, type(None)}):
+        return _Form(TEXT, shape)
+    return None
+
+
+def _form_to_json(form: _Form, value: JsonValue) -> JsonValue:
+    entry: dict[str, JsonValue] = {"type": datatype_to_json(form.type)}
+    if form.shape is None:
+        entry["shape"] = NULL
+    elif form.shape != shape_of(value, element_depth(form.type)):
+        entry["shape"] = list(form.shape)
+    if form.in_base64:
+        entry["encoding"] = BASE64
+    return entry if len(entry) > 1 else entry["type"]
+
+
+def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
+    if not isinstance(entry, dict) or "class" in entry:
+        entry = {"type": entry}
+    unknown = set(entry) - {"type", "shape", "encoding"}
+    if "type" not in entry or unknown or entry.get("encoding", BASE64) != BASE64:
+        raise InvalidAttributesError(f"not an entry of {TYPES}: {entry!r:.80}")
+    datatype = datatype_from_json(entry["type"])
+    shape = entry.get("shape")
+    if shape is None:
+        shape = shape_of(value, element_depth(datatype))
+    elif shape == NULL:
+        shape = None
+    elif (
+        isinstance(shape, list)
+        and len(shape) <= MAX_RANK
+        and all(type(size) is int and 0 <= size < 1 << 63 for size in shape)
+    ):
+        shape = tuple(shape)
+    else:
+        raise InvalidAttributesError(f"not a shape: {shape!r:.80}")
+    return _Form(datatype, shape, "encoding" in entry)
+
+
+def _reread(shown: JsonValue) -> JsonValue:
+    """Return a value with the kinds of numbers that it has when it is read."""
+    return parse_json(write_json(shown).encode())
+
+
+def _is_same(left: JsonValue, right: JsonValue, *, one_spelling: bool = True) -> bool:
+    """Compare values as read; 1 and 1.0 are the same, but -0.0 is not 0 and true is not 1.
+
+    Without ``one_spelling``, values of different kinds are let pass, such as an enumeration's name
+    and integer: they are two spellings, or else the type would have refused one.
+    """
+    if isinstance(left, list) and isinstance(right, list):
+        pairs = zip(left, right, strict=False)
+        return len(left) == len(right) and all(
+            _is_same(*pair, one_spelling=one_spelling) for pair in pairs
+        )
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(
+            _is_same(left[key], right[key], one_spelling=one_spelling) for key in left
+        )
+    kinds = [Decimal if type(item) is int else type(item) for item in (left, right)]
+    if kinds[0] is not kinds[1]:
+        return not one_spelling
+    if isinstance(left, Decimal) and isinstance(right, Decimal):
+        return left == right and left.is_signed() == right.is_signed()
+    return bool(left == right)
+
+
+def _sections(
+    unreadable: Mapping[str, JsonValue], types: Mapping[str, JsonValue]
+) -> list[tuple[str, Mapping[str, JsonValue]]]:
+    return [(UNREADABLE, unreadable), (TYPES, types)]
+
+
+def _section(name: str, entries: Mapping[str, JsonValue]) -> str:
+    lines = [f"{write_json(key)}: {write_json(value)}" for key, value in entries.items()]
+    return f"{write_json(name)}: " + "{\n    " + ",\n    ".join(lines) + "\n  }"
+
+
+def _key(name: bytes) -> str:
+    text = name_to_text(name)
+    return f"${text}" if text.startswith("$") else text
+
+
+def _name(key: str) -> bytes:
+    if key.startswith("$") and not key.startswith("$$"):
+        raise InvalidAttributesError(f"{key!r} is a reserved key; an attribute's is {'$' + key!r}")
+    name = text_to_name(key.removeprefix("$"))
+    if not name:
+        raise InvalidAttributesError("an attribute without a name")
+    return name

@@ -1,0 +1,142 @@
+"""Link names to dentry names and back: static, injective, blind to siblings.
+
+A link name is bytes, as HDF5 stores it; a dentry name is bytes, as POSIX takes it. What stands
+between them is a suffix that tells the kind of projection, and percent-escapes (``%`` and two
+upper-case hex digits) for what a dentry cannot carry or what would read as something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+NAME_MAX = 255
+"""Longest dentry name in bytes (POSIX NAME_MAX on Linux)."""
+
+_HASH_DIGITS = 12
+_CUT_TAIL = 1 + _HASH_DIGITS  # "~" and the digits
+# A cut never removes more than this beyond what it must: it goes back to the start of a UTF-8
+# character (at most 3 bytes) or of an escape (2 bytes), or of several escapes of one character.
+_CUT_SLACK = 12
+
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_CUT = re.compile(rb"~[0-9a-f]{12}\Z")
+
+
+class Projection(Enum):
+    """What a dentry shows; the value is its suffix after the escaped link name.
+
+    FOLDER serves groups and symbolic links alike: a soft link's name must not change with the
+    kind of object that it leads to.
+    """
+
+    FOLDER = b""
+    ARRAY = b".npy"
+    VALUES = b".values.npy"
+    OFFSETS = b".offsets.npy"
+    ATTRIBUTES = b".attrs.json"
+    DATATYPE = b".dtype.json"
+
+
+GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
+"""Dentry of a group's own attributes, inside the group; no link has an empty name."""
+
+_SUFFIXES = tuple(p.value for p in Projection if p is not Projection.FOLDER)
+# Of two suffixes that fit, the longer one is meant.
+_BY_LENGTH = sorted(
+    (p for p in Projection if p is not Projection.FOLDER), key=lambda p: -len(p.value)
+)
+# The suffixes with which a link's own name, followed by the projection's, would look like another.
+_AMBIGUOUS_ENDS: dict[Projection, tuple[bytes, ...]] = {
+    Projection.FOLDER: _SUFFIXES,
+    Projection.ARRAY: (b".values", b".offsets"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DentryName:
+    """What a dentry name means: the projection, and the link name unless the dentry was cut."""
+
+    projection: Projection
+    link_name: bytes | None
+
+
+def encode_name(link_name: bytes, projection: Projection) -> bytes:
+    """Return the dentry name (bytes, 1 to 255) under which a link's projection is listed."""
+    stem = _escape(link_name, projection)
+    suffix = projection.value
+    if len(stem) + len(suffix) > NAME_MAX or _looks_cut(stem, suffix):
+        digest = hashlib.sha256(link_name).hexdigest()[:_HASH_DIGITS].encode()
+        stem = _cut(stem, NAME_MAX - len(suffix) - _CUT_TAIL) + b"~" + digest
+    return stem + suffix
+
+
+def decode_name(dentry: bytes) -> DentryName | None:
+    """Return what ``dentry`` means, or None when no link has that dentry name.
+
+    ``link_name`` is None for a cut name: its link is the one in the group that encodes to it.
+    """
+    projection = next((p for p in _BY_LENGTH if dentry.endswith(p.value)), Projection.FOLDER)
+    suffix = projection.value
+    stem = dentry[: len(dentry) - len(suffix)]
+    if not stem:
+        return None
+    if _looks_cut(stem, suffix):
+        return DentryName(projection, None)
+    link_name = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), stem)
+    # One dentry a link: any other spelling of the same link name is not there.
+    if encode_name(link_name, projection) != dentry:
+        return None
+    return DentryName(projection, link_name)
+
+
+def is_listable(link_name: bytes) -> bool:
+    """Tell whether HDF5 can reach a link of this name by path; others are listed nowhere."""
+    return link_name not in (b"", b".") and b"/" not in link_name and b"\0" not in link_name
+
+
+def _escape(link_name: bytes, projection: Projection) -> bytes:
+    # A "%" that happens to stand before two hex digits would decode as an escape.
+    stem = _ESCAPE.sub(lambda match: b"%25" + match[1], link_name)
+    if not (stem.isascii() and stem.decode("ascii").isprintable()):
+        stem = _escape_unprintable(stem)
+    if projection is Projection.FOLDER and stem in (b".", b".."):
+        return stem.replace(b".", b"%2E")
+    for end in _AMBIGUOUS_ENDS.get(projection, ()):
+        if stem.endswith(end):
+            dot = stem.rindex(b".")
+            # ".attrs.json" has two dots; the last one is enough to tell it apart.
+            return stem[:dot] + b"%2E" + stem[dot + 1 :]
+    return stem
+
+
+def _escape_unprintable(stem: bytes) -> bytes:
+    escaped = bytearray()
+    for character in stem.decode("utf-8", "surrogateescape"):
+        raw = character.encode("utf-8", "surrogateescape")
+        code = ord(character)
+        is_control = code < 0x20 or 0x7F <= code < 0xA0
+        is_undecodable = 0xDC80 <= code <= 0xDCFF
+        if is_control or is_undecodable:
+            escaped += b"".join(b"%%%02X" % byte for byte in raw)
+        else:
+            escaped += raw
+    return bytes(escaped)
+
+
+def _looks_cut(stem: bytes, suffix: bytes) -> bool:
+    """Tell whether a stem is as long as only cut ones are, and ends as they do."""
+    shortest = NAME_MAX - len(suffix) - _CUT_SLACK
+    return len(stem) >= shortest and _CUT.search(stem) is not None
+
+
+def _cut(stem: bytes, length: int) -> bytes:
+    """Return at most ``length`` bytes of ``stem``, with no character or escape cut in two."""
+    while length and (stem[length] & 0xC0) == 0x80:  # a UTF-8 continuation byte
+        length -= 1
+    for back in (1, 2):
+        if _ESCAPE.match(stem, length - back):
+            return stem[: length - back]
+    return stem[:length]

@@ -1,0 +1,135 @@
+"""The `.npy` file of an array that is not in memory.
+
+Format: NEP 1, "A Simple File Format for NumPy Arrays". numpy writes the header, so that it is to
+the byte what this numpy's ``np.save`` writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from h5fs.errors import TooLargeError, UnsupportedTypeError
+
+OFFSET_MAX = 2**63 - 1
+"""Largest file size that ``off_t`` holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class NpyFile:
+    """An ``.npy`` file: header bytes, then ``element_count`` elements of ``item_bytes`` each."""
+
+    header: bytes
+    shape: tuple[int, ...]
+    item_bytes: int
+
+    @property
+    def element_count(self) -> int:
+        """Number of elements in the array."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole file.
+
+        Raises ``TooLargeError`` when ``off_t`` cannot hold it.
+        """
+        size = len(self.header) + self.element_count * self.item_bytes
+        if size > OFFSET_MAX:
+            raise TooLargeError(f"the .npy file would have {size} bytes")
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class NpyRange:
+    """What a byte range of an ``.npy`` file is made of.
+
+    First ``header`` bytes; then, of elements ``[element_start, element_stop)`` laid one after
+    another, the bytes ``[skip, skip + data_bytes)``.
+    """
+
+    header: bytes
+    element_start: int
+    element_stop: int
+    skip: int
+    data_bytes: int
+
+
+def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
+    """Return the ``.npy`` file of a C-order array of ``shape`` and ``dtype``.
+
+    The dimensions of a subarray dtype trail the shape in the file, as in numpy's own arrays; the
+    element stays the whole subarray. Raises ``UnsupportedTypeError`` for a dtype that the format
+    has no spelling for.
+    """
+    base, trailing = dtype.base, dtype.shape
+    if base.hasobject:
+        raise UnsupportedTypeError(f"dtype {dtype} would need pickle")
+    return NpyFile(format_header(base, shape + trailing), shape, dtype.itemsize)
+
+
+def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the header that ``np.save`` writes for a C-order array."""
+    try:
+        description = np.lib.format.dtype_to_descr(dtype)
+    except ValueError as error:  # fields that overlap
+        raise UnsupportedTypeError(f"no .npy spelling for dtype {dtype}: {error}") from None
+    fields = {"descr": description, "fortran_order": False, "shape": shape}
+    # In the order that np.save tries them: 1.0 unless the header is too long or not latin-1.
+    for write in (np.lib.format.write_array_header_1_0, np.lib.format.write_array_header_2_0):
+        file = io.BytesIO()
+        try:
+            write(file, fields)
+        except ValueError:
+            continue
+        return file.getvalue()
+    return _format_header_3_0(dtype, shape)
+
+
+def slice_range(npy: NpyFile, offset: int, size: int) -> NpyRange:
+    """Return what a ``read`` of ``size`` bytes at ``offset`` is made of; short at the end."""
+    header_bytes = len(npy.header)
+    stop = min(offset + size, npy.size_bytes)
+    if stop <= offset:
+        return NpyRange(b"", 0, 0, 0, 0)
+    header = npy.header[offset:stop]
+    data_start = max(offset - header_bytes, 0)
+    data_stop = stop - header_bytes
+    if data_stop <= data_start:
+        return NpyRange(header, 0, 0, 0, 0)
+    element_start = data_start // npy.item_bytes
+    element_stop = -(-data_stop // npy.item_bytes)
+    skip = data_start - element_start * npy.item_bytes
+    return NpyRange(header, element_start, element_stop, skip, data_stop - data_start)
+
+
+class _HeaderWritten(Exception):
+    """Stops ``write_array`` after the header, before it touches an element."""
+
+
+class _HeaderOnly(io.BytesIO):
+    def write(self, data: Any, /) -> int:
+        if self.tell():
+            raise _HeaderWritten
+        return super().write(data)
+
+
+def _format_header_3_0(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the header in format 3.0, for field names beyond latin-1.
+
+    numpy has a public function for 1.0 and 2.0 but not for 3.0: let it write an array that takes
+    no memory, up to the first element.
+    """
+    array = np.broadcast_to(np.zeros((), dtype), shape)
+    file = _HeaderOnly()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with contextlib.suppress(_HeaderWritten):
+            np.lib.format.write_array(file, array, version=(3, 0), allow_pickle=False)
+    return file.getvalue()

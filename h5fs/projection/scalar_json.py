@@ -1,0 +1,278 @@
+"""Elements of the simple HDF5 types as JSON values, to the bit, and back. Pure.
+
+- Integers and bitfields: the integer. Floats: the shortest decimal that reads back to the same
+  value; "NaN", "Infinity", "-Infinity" and "-NaN" (the quiet NaN with its sign set). A NaN with a
+  payload keeps its bits: "NaN(0x7ff8000000000001)".
+- What none of these says (a float whose layout has no decimals, a pseudo-denormal, an integer of
+  more than 4096 bits) is its bits, "0x" and two hex digits a byte, the most significant one first.
+  Any number may be written so.
+- Enumerations: the member's name, or the integer where no name says it; h5py's boolean is true or
+  false. Strings: text without its padding; or base64 of the same bytes. Opaque: base64; with
+  numpy's tag for dates, ISO 8601 (or the count of units since 1970), with that for durations the
+  count of units.
+
+Bits outside of a number's precision are padding, not data: they are written as the type says.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+
+from h5fs.datatypes import (
+    BitfieldType,
+    BitLayout,
+    EnumType,
+    FloatType,
+    IntegerType,
+    OpaqueType,
+    StringPadding,
+    StringType,
+    TimeType,
+)
+from h5fs.errors import InvalidAttributesError
+from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
+from h5fs.projection.numpy_spelling import BOOLEAN, numpy_spelling
+from h5fs.projection.strict_json import JsonValue, encode_text, name_to_text
+
+SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
+
+_MAX_INTEGER_BITS: Final = 4096
+_BITS: Final = re.compile(r"0x([0-9a-f]+)|NaN\(0x([0-9a-f]+)\)")
+# As h5py.opaque_dtype() writes it.
+_TIME_TAG: Final = re.compile(rb"NUMPY:([<>][Mm]8(?:\[[0-9]{0,9}[a-zA-Z]{1,2}\])?)")
+_DATE: Final = re.compile(r"NaT|-?\d{4,}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,18})?)?)?)?)?)?")
+_FILL: Final = {
+    StringPadding.NULL_TERMINATED: b"\0",
+    StringPadding.NULL_PADDED: b"\0",
+    StringPadding.SPACE_PADDED: b" ",
+}
+
+
+class NotTextError(Exception):
+    """Strings that are not UTF-8: only base64 can show them."""
+
+
+def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[JsonValue]:
+    """Return integers."""
+    if datatype.bits.precision > _MAX_INTEGER_BITS:
+        return [_bits_to_text(element, datatype.bits) for element in elements]
+    return [datatype.value(element) for element in elements]
+
+
+def integer_from_json(value: JsonValue, datatype: IntegerType) -> bytes:
+    """Return an integer as stored. Raises ``InvalidAttributesError``, as all of these do."""
+    if isinstance(value, str):
+        return _bits_from_text(value, datatype.bits)
+    try:
+        return datatype.stored(_integer(value))
+    except OverflowError as error:
+        raise InvalidAttributesError(str(error)) from error
+
+
+def as_integer(datatype: BitfieldType | TimeType) -> IntegerType:
+    """Return the integer type that shows a bitfield (unsigned) or a time (signed)."""
+    if isinstance(datatype, BitfieldType):
+        return IntegerType(datatype.bits, signed=False)
+    bits = BitLayout(datatype.size_bytes, datatype.order, 8 * datatype.size_bytes)
+    return IntegerType(bits, signed=True)
+
+
+def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonValue]:
+    """Return floats, Decimals or the names of special values."""
+    spelling = numpy_spelling(datatype)
+    if spelling is None:
+        return [_float_to_json(element, datatype) for element in elements]
+    array = np.frombuffer(b"".join(elements), spelling)
+    if array.itemsize < 8:
+        # Through the shortest decimal of that width: as a double it has the same digits.
+        values: list[JsonValue] = [float(str(number)) for number in array]
+    else:
+        values = array.tolist()
+    for index in np.flatnonzero(~np.isfinite(array)).tolist():
+        values[index] = _float_to_json(elements[index], datatype)
+    return values
+
+
+def float_from_json(value: JsonValue, datatype: FloatType) -> bytes:
+    """Return the nearest float as stored."""
+    if isinstance(value, str) and value not in SPECIAL_FLOATS:
+        return _bits_from_text(value, datatype.bits)
+    if not isinstance(value, str):
+        value = _decimal(value)
+    try:
+        return store_float(value, datatype)
+    except OverflowError as error:
+        raise InvalidAttributesError(str(error)) from error
+
+
+def enums_to_json(elements: Sequence[bytes], datatype: EnumType) -> list[JsonValue]:
+    """Return the names of members, or integers."""
+    names: dict[int, JsonValue] = {}
+    if datatype == BOOLEAN:
+        names = {0: False, 1: True}
+    else:
+        unique = {value: text for text, value in _values_by_text(datatype).items()}
+        names = {value: text for value, text in unique.items() if not _BITS.fullmatch(text)}
+    values = integers_to_json(elements, datatype.base)
+    return [names.get(value, value) for value in values]
+
+
+def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[bytes]:
+    """Return an enumeration's values as stored."""
+    by_text = _values_by_text(datatype)
+    elements = []
+    for shown in values:
+        value = shown
+        if isinstance(shown, bool) and datatype == BOOLEAN:
+            value = int(shown)
+        elif isinstance(shown, str) and not _BITS.fullmatch(shown):
+            if shown not in by_text:
+                raise InvalidAttributesError(f"no member {shown!r:.80} in the enumeration")
+            value = by_text[shown]
+        elements.append(integer_from_json(value, datatype.base))
+    return elements
+
+
+def _values_by_text(datatype: EnumType) -> dict[str, int]:
+    # Of members with one name, which only a damaged file has, the first is meant.
+    return {name_to_text(name): value for name, value in reversed(datatype.members)}
+
+
+def string_to_json(element: bytes | None, datatype: StringType, *, in_base64: bool) -> JsonValue:
+    """Return text, or base64, or None for a null pointer. Raises ``NotTextError``."""
+    if element is None:
+        return None
+    if datatype.size_bytes is not None:
+        element = element.rstrip(_FILL[datatype.padding])
+    if in_base64:
+        return base64.b64encode(element).decode("ascii")
+    try:
+        return element.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotTextError from error
+
+
+def string_from_json(value: JsonValue, datatype: StringType, *, in_base64: bool) -> bytes | None:
+    """Return a string as stored."""
+    if value is None and datatype.size_bytes is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidAttributesError(f"not a string: {value!r:.80}")
+    text = _from_base64(value) if in_base64 else encode_text(value)
+    if datatype.size_bytes is None:
+        if b"\0" in text:
+            raise InvalidAttributesError("null character in a variable-length string")
+        return text
+    if len(text) > datatype.size_bytes:
+        raise InvalidAttributesError(f"{len(text)} bytes in a string of {datatype.size_bytes}")
+    return text.ljust(datatype.size_bytes, _FILL[datatype.padding])
+
+
+def opaque_to_json(element: bytes, datatype: OpaqueType) -> JsonValue:
+    """Return base64, or what numpy's tag for dates and durations makes of it."""
+    dtype = _numpy_time(datatype)
+    if dtype is None:
+        return base64.b64encode(element).decode("ascii")
+    count = int.from_bytes(element, "big" if dtype.str[0] == ">" else "little", signed=True)
+    if dtype.kind == "M":
+        text = _date_to_text(element, dtype)
+        if text is not None and _date_from_text(text, dtype) == element:
+            return text
+    return count
+
+
+def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
+    """Return opaque bytes as stored."""
+    dtype = _numpy_time(datatype)
+    if isinstance(value, str) and dtype is not None and dtype.kind == "M":
+        element = _date_from_text(value, dtype)
+    elif isinstance(value, str) and dtype is None:
+        element = _from_base64(value)
+    elif dtype is not None:
+        try:
+            order: Any = "big" if dtype.str[0] == ">" else "little"
+            element = _integer(value).to_bytes(8, order, signed=True)
+        except OverflowError as error:
+            raise InvalidAttributesError(f"{value!r:.80} does not fit 64 bits") from error
+    else:
+        raise InvalidAttributesError(f"not base64: {value!r:.80}")
+    if element is None or len(element) != datatype.size_bytes:
+        raise InvalidAttributesError(f"not {datatype.size_bytes} opaque bytes: {value!r:.80}")
+    return element
+
+
+def _integer(value: JsonValue) -> int:
+    # 2.0 and 2e3 are integers too; an exponent in the millions is not worth the computation.
+    if isinstance(value, Decimal) and -5000 < value.adjusted() < 5000 and value == int(value):
+        return int(value)
+    if type(value) is not int:
+        raise InvalidAttributesError(f"not an integer: {value!r:.80}")
+    return value
+
+
+def _decimal(value: JsonValue) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if type(value) is not int:
+        raise InvalidAttributesError(f"not a number: {value!r:.80}")
+    return Decimal(value)
+
+
+def _float_to_json(element: bytes, datatype: FloatType) -> JsonValue:
+    value = read_float(element, datatype)
+    if value is not None:
+        return value
+    bits = _bits_to_text(element, datatype.bits)
+    return f"NaN({bits})" if is_nan(element, datatype) else bits
+
+
+def _bits_to_text(element: bytes, bits: BitLayout) -> str:
+    return "0x" + bits.swapped(element)[::-1].hex()
+
+
+def _bits_from_text(text: str, bits: BitLayout) -> bytes:
+    match = _BITS.fullmatch(text)
+    digits = (match[1] or match[2]) if match else ""
+    if len(digits) != 2 * bits.size_bytes:
+        raise InvalidAttributesError(f"neither a number nor {bits.size_bytes} bytes: {text!r:.80}")
+    return bits.swapped(bytes.fromhex(digits)[::-1])
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidAttributesError(f"not base64: {text!r:.80}") from error
+
+
+def _numpy_time(datatype: OpaqueType) -> np.dtype[Any] | None:
+    match = _TIME_TAG.fullmatch(datatype.tag)
+    if match is None or datatype.size_bytes != 8:
+        return None
+    try:
+        return np.dtype(match[1].decode("ascii"))
+    except TypeError:  # a unit that numpy does not know
+        return None
+
+
+def _date_to_text(element: bytes, dtype: np.dtype[Any]) -> str | None:
+    try:
+        return str(np.datetime_as_string(np.frombuffer(element, dtype))[0])
+    except (ValueError, OverflowError):  # a date without a unit, or too far away for a calendar
+        return None
+
+
+def _date_from_text(text: str, dtype: np.dtype[Any]) -> bytes | None:
+    if not _DATE.fullmatch(text):
+        return None
+    try:
+        return np.array([text], "M8").astype(dtype).tobytes()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,124 @@
+"""Strict JSON (RFC 8259): exact numbers in, exact numbers out; nothing that jq would refuse.
+
+Numbers with a fraction or an exponent are read as ``Decimal``, so that no digit is lost; floats
+and Decimals are written alike. Bytes that stand for names become text as in dentry names: UTF-8,
+with each byte that is not UTF-8, and each ``%`` that would read as an escape, percent-encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+from h5fs.errors import InvalidAttributesError
+
+JsonValue = Any
+"""None, bool, int, float, Decimal, str, list of these, or dict of str to these."""
+
+_LINE_LENGTH = 100
+_MAX_NUMBER_LENGTH = 4300  # Python's own limit for integers
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(data: bytes) -> JsonValue:
+    """Return the value of a JSON text in UTF-8.
+
+    Raises ``InvalidAttributesError`` also for a bare NaN, a key that stands twice in an object, an
+    unpaired surrogate and nesting without end.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            parse_float=_parse_decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_keys,
+        )
+    except RecursionError as error:
+        raise InvalidAttributesError("JSON nested too deeply") from error
+    except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
+        raise InvalidAttributesError(f"not JSON: {error}") from error
+
+
+def write_json(value: JsonValue) -> str:
+    """Return the JSON text of a value, on one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(write_json, value)) + "]"
+    if isinstance(value, dict):
+        items = (f"{json.dumps(k, ensure_ascii=False)}: {write_json(v)}" for k, v in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, Decimal):
+        text = str(value)
+        return text if "." in text or "E" in text else text + ".0"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def name_to_text(name: bytes) -> str:
+    """Return the text that stands for a name; different names have different texts."""
+    escaped = _ESCAPE.sub(lambda match: b"%25" + match[1], name)
+    text = escaped.decode("utf-8", "surrogateescape")
+    return _SURROGATE.sub(lambda match: f"%{ord(match[0]) - 0xDC00:02X}", text)
+
+
+def text_to_name(text: str) -> bytes:
+    """Return the name that a text stands for.
+
+    Raises ``InvalidAttributesError`` for a null byte, which no name in HDF5 holds.
+    """
+    name = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), encode_text(text))
+    if b"\0" in name:
+        raise InvalidAttributesError(f"the name {text!r} holds a null byte")
+    return name
+
+
+def encode_text(text: str) -> bytes:
+    """Return the UTF-8 of a string of JSON. Raises ``InvalidAttributesError`` when it has none."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidAttributesError("unpaired surrogate in a string") from error
+
+
+def _parse_decimal(digits: str) -> Decimal:
+    if len(digits) > _MAX_NUMBER_LENGTH:
+        raise ValueError(f"number of {len(digits)} characters")
+    return Decimal(digits)
+
+
+def _refuse_constant(constant: str) -> JsonValue:
+    raise ValueError(f'{constant} without quotes; "{constant}" is meant')
+
+
+def _unique_keys(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    value: dict[str, JsonValue] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f"the key {key!r} stands twice")
+        value[key] = item
+    return value
+
+
+def write_indented(value: JsonValue, indent: str = "") -> str:
+    """Return the JSON text of a value, two spaces deeper for each object or list in it.
+
+    What holds no other object or list, and fits, stays on one line.
+    """
+    line = write_json(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    is_flat = not any(isinstance(item, dict | list) for item in inner)
+    if is_flat and len(indent) + len(line) <= _LINE_LENGTH:
+        return line
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        items = [
+            f"{json.dumps(key, ensure_ascii=False)}: {write_indented(item, deeper)}"
+            for key, item in value.items()
+        ]
+    elif isinstance(value, list):
+        items = [write_indented(item, deeper) for item in value]
+    else:
+        return line
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{indent}{closing}"

@@ -1,0 +1,247 @@
+"""Attributes of one object, read and written to the bit.
+
+Functions over open identifiers; they keep nothing. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import uuid
+from typing import Any, Final
+
+import numpy as np
+from h5py import h5, h5a, h5f, h5g, h5o, h5p, h5s, h5t
+
+from h5fs.datatypes import Datatype, is_variable, size_in_memory
+from h5fs.errors import (
+    AttributeTooLargeError,
+    H5fsError,
+    UnreadableError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.objects import Attribute, Element, UnreadableAttribute
+from h5fs.store.datatypes import create_datatype, describe_datatype
+from h5fs.store.memory import pack_elements, unpack_elements
+from h5fs.store.raw_attributes import read_memory, write_memory
+from h5fs.store.references import (
+    PathOf,
+    ReferenceTo,
+    path_by_search,
+    read_reference,
+    reference_by_path,
+    store_reference,
+)
+from h5fs.store.translation import explain, reading
+
+MAX_ATTRIBUTE_BYTES: Final = 1 << 28
+"""Largest attribute that is read or written: its elements are held in memory, several times."""
+
+# An object header message has a 16-bit size. An attribute's message holds, beside the name, the
+# datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.
+_MAX_MESSAGE_BYTES: Final = 0xFFFF
+_MESSAGE_HEAD_BYTES: Final = 64
+_OLD_HEADER: Final = 1
+
+
+def list_names(object_id: Any) -> tuple[bytes, ...]:
+    """Return the names of an object's attributes, in the order that HDF5 iterates them.
+
+    That is the order of creation where the object keeps it, else that of the names, as in h5py.
+    Raises ``UnreadableError``.
+    """
+    with reading("list of attributes"):
+        names: list[bytes] = []
+        h5a.iterate(object_id, names.append, index_type=_iteration_index(object_id))
+        # A name that stands twice is damage; only the first can be opened.
+        return tuple(dict.fromkeys(names))
+
+
+def read_attributes(
+    object_id: Any, *, paths: PathOf | None = None
+) -> tuple[Attribute | UnreadableAttribute, ...]:
+    """Return an object's attributes, in the order of ``list_names``.
+
+    ``object_id`` is the identifier of an open group, dataset or committed datatype. ``paths``
+    names the targets of references; without it the library searches for each one.
+    Raises ``UnreadableError`` when they cannot even be listed.
+    """
+    path_of = paths or path_by_search(object_id)
+    return tuple(_read_or_explain(object_id, name, path_of) for name in list_names(object_id))
+
+
+def _read_or_explain(
+    object_id: Any, name: bytes, path_of: PathOf
+) -> Attribute | UnreadableAttribute:
+    try:
+        return read_attribute(object_id, name, paths=path_of)
+    except H5fsError as error:
+        return UnreadableAttribute(name, str(error))
+
+
+def read_attribute(object_id: Any, name: bytes, *, paths: PathOf | None = None) -> Attribute:
+    """Return one attribute. Raises ``UnreadableError``, ``UnsupportedTypeError``."""
+    with reading(f"attribute {show_path(name)}"):
+        attribute_id = h5a.open(object_id, name)
+        type_id = attribute_id.get_type()
+        datatype = describe_datatype(type_id)
+        shape = _shape_of(attribute_id.get_space())
+        if shape is None:
+            return Attribute(name, datatype, None, ())
+        size = math.prod(shape) * size_in_memory(datatype)
+        if size_in_memory(datatype) != type_id.get_size():
+            raise UnsupportedTypeError(f"elements of {type_id.get_size()} bytes in memory")
+        if size > MAX_ATTRIBUTE_BYTES:
+            raise UnreadableError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
+        if not size:
+            return Attribute(name, datatype, shape, ())
+        unpack = functools.partial(
+            unpack_elements,
+            datatype=datatype,
+            read_reference=functools.partial(
+                read_reference, object_id=object_id, path_of=paths or path_by_search(object_id)
+            ),
+        )
+        if is_variable(datatype):
+            elements = read_memory(attribute_id, type_id, unpack, size=size)
+        else:
+            # With the file's own type as memory type the library copies the bits.
+            array = np.empty(shape, np.dtype((np.void, type_id.get_size())))
+            attribute_id.read(array, mtype=type_id)
+            elements = unpack(array.tobytes())
+        return Attribute(name, datatype, shape, tuple(elements))
+
+
+def write_attribute(
+    object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
+) -> None:
+    """Create an attribute, or give the one of that name this type, shape and elements.
+
+    One of equal type and shape is overwritten where it is and keeps its place in the order of
+    creation; any other is replaced by a new one only once that is complete, so that a failure
+    leaves the old one. ``resolve_reference`` makes object references to HDF5 paths.
+    Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``, ``UnreadableError``.
+    """
+    name = attribute.name
+    with reading(f"write attribute {show_path(name)}"):
+        owners: list[Any] = []
+        memory = _pack(object_id, attribute, resolve_reference, owners)
+        type_id = create_datatype(attribute.type)
+        _check_room(object_id, attribute, type_id, len(memory))
+        if _has_like(object_id, attribute):
+            _write_elements(h5a.open(object_id, name), attribute, memory)
+        elif h5a.exists(object_id, name):
+            _replace(object_id, attribute, type_id, memory)
+        else:
+            _create(object_id, name, attribute, type_id, memory)
+
+
+def delete_attribute(object_id: Any, name: bytes) -> None:
+    """Delete an attribute. Raises ``UnreadableError``."""
+    with reading(f"delete attribute {show_path(name)}"):
+        h5a.delete(object_id, name)
+
+
+def _iteration_index(object_id: Any) -> int:
+    # A file's identifier has no creation properties for attributes: its root group does.
+    if isinstance(object_id, h5f.FileID):
+        object_id = h5g.open(object_id, b"/")
+    tracked = object_id.get_create_plist().get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
+    return int(h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
+
+
+def _shape_of(space_id: h5s.SpaceID) -> tuple[int, ...] | None:
+    if space_id.get_simple_extent_type() == h5s.NULL:
+        return None
+    return tuple(space_id.get_simple_extent_dims())
+
+
+def _space_of(shape: tuple[int, ...] | None) -> h5s.SpaceID:
+    if shape is None:
+        return h5s.create(h5s.NULL)
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+
+
+def _pack(
+    object_id: Any, attribute: Attribute, resolve_reference: ReferenceTo | None, owners: list[Any]
+) -> bytes:
+    def store(target: Element, datatype: Any) -> bytes:
+        reference_to = resolve_reference or reference_by_path(object_id)
+        return store_reference(target, datatype, object_id=object_id, reference_to=reference_to)
+
+    count = math.prod(attribute.shape) if attribute.shape is not None else 0
+    size = count * size_in_memory(attribute.type)
+    if size > MAX_ATTRIBUTE_BYTES:
+        raise AttributeTooLargeError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
+    memory = pack_elements(attribute.elements, attribute.type, store_reference=store, owners=owners)
+    if len(memory) != size:
+        raise UnsupportedTypeError(f"{len(memory)} bytes of elements where there must be {size}")
+    return memory
+
+
+def _check_room(object_id: Any, attribute: Attribute, type_id: h5t.TypeID, size: int) -> None:
+    """Refuse what only dense storage can hold on an object whose header knows no dense storage."""
+    needed = _MESSAGE_HEAD_BYTES + 16 * len(attribute.shape or ()) + len(attribute.name)
+    needed += len(type_id.encode()) + _size_in_file(attribute.type, size)
+    if needed > _MAX_MESSAGE_BYTES and h5o.get_info(object_id).hdr.version == _OLD_HEADER:
+        raise AttributeTooLargeError(
+            "larger than 64 KiB, and the object is of the old format that cannot hold it"
+            " (files made with libver 'v108' or later can)"
+        )
+
+
+def _size_in_file(datatype: Datatype, size: int) -> int:
+    # A char pointer becomes a length, an address and an index, 16 bytes; all else is no larger.
+    return 2 * size if is_variable(datatype) else size
+
+
+def _has_like(object_id: Any, attribute: Attribute) -> bool:
+    if not h5a.exists(object_id, attribute.name):
+        return False
+    try:
+        existing_id = h5a.open(object_id, attribute.name)
+        shape = _shape_of(existing_id.get_space())
+        return shape == attribute.shape and describe_datatype(existing_id.get_type()) == (
+            attribute.type
+        )
+    except Exception:  # any of h5py's; what cannot be read is replaced
+        return False
+
+
+def _replace(object_id: Any, attribute: Attribute, type_id: h5t.TypeID, memory: bytes) -> None:
+    new_name, old_name = (f".h5fs-{role}-{uuid.uuid4().hex}".encode() for role in ("new", "old"))
+    _create(object_id, new_name, attribute, type_id, memory)
+    try:
+        h5a.rename(object_id, attribute.name, old_name)
+        try:
+            h5a.rename(object_id, new_name, attribute.name)
+        except Exception:
+            h5a.rename(object_id, old_name, attribute.name)
+            raise
+    except Exception:
+        h5a.delete(object_id, new_name)
+        raise
+    h5a.delete(object_id, old_name)
+
+
+def _create(
+    object_id: Any, name: bytes, attribute: Attribute, type_id: h5t.TypeID, memory: bytes
+) -> None:
+    attribute_id = h5a.create(object_id, name, type_id, _space_of(attribute.shape))
+    try:
+        _write_elements(attribute_id, attribute, memory)
+    except Exception as error:
+        h5a.delete(object_id, name)
+        raise UnreadableError(explain(error)) from error
+
+
+def _write_elements(attribute_id: h5a.AttrID, attribute: Attribute, memory: bytes) -> None:
+    if not memory:
+        return
+    type_id = attribute_id.get_type()
+    if is_variable(attribute.type):
+        write_memory(attribute_id, type_id, memory)
+    else:
+        array = np.frombuffer(memory, np.dtype((np.void, type_id.get_size())))
+        attribute_id.write(array.reshape(attribute.shape or ()), mtype=type_id)

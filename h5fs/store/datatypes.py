@@ -1,0 +1,85 @@
+"""HDF5 datatypes between h5py and plain values.
+
+Types are read from the datatype message (``H5Tencode``), and simple ones made from it, because
+h5py's low-level interface has no getter or setter for the precision and offset of a bitfield, the
+parts of a complex number, the kind of a reference or anything of a time, and loses enumeration
+values beyond 64 bits. A description is proved with ``H5Tequal`` before it leaves. Under the
+store's lock.
+"""
+
+from __future__ import annotations
+
+from h5py import h5t
+
+from h5fs.datatypes import (
+    ArrayType,
+    CompoundType,
+    Datatype,
+    ReferenceKind,
+    ReferenceType,
+    SequenceType,
+    size_in_memory,
+)
+from h5fs.errors import UnsupportedTypeError
+from h5fs.store.message_builder import build_message
+from h5fs.store.message_parser import parse_message
+from h5fs.store.translation import reading
+
+# What H5Tencode writes before the message: the message's number and the version of this encoding.
+_PREFIX = b"\x03\x00"
+
+_REFERENCES = {
+    ReferenceKind.OBJECT: h5t.STD_REF_OBJ,
+    ReferenceKind.REGION: h5t.STD_REF_DSETREG,
+}
+
+
+def describe_datatype(tid: h5t.TypeID) -> Datatype:
+    """Return what ``H5Tequal`` compares of a datatype; a committed one comes out as its copy.
+
+    Offsets and sizes are those in memory, where a variable-length string takes 8 bytes.
+    Raises ``UnsupportedTypeError`` when the plain values cannot say it exactly,
+    ``UnreadableError`` when the library cannot.
+    """
+    with reading("datatype"):
+        copy = tid.copy()
+        encoded = copy.encode()
+        if not encoded.startswith(_PREFIX):
+            raise UnsupportedTypeError(f"datatype encoded in an unknown form {encoded[:2].hex()}")
+        description = parse_message(encoded[len(_PREFIX) :])
+        if not create_datatype(description).equal(copy):
+            raise UnsupportedTypeError(f"datatype that {description!r} does not fully describe")
+    return description
+
+
+def create_datatype(datatype: Datatype) -> h5t.TypeID:
+    """Return a new transient HDF5 datatype as described.
+
+    The library may sort the members of a compound by offset; ``H5Tequal`` ignores their order.
+    Raises ``UnsupportedTypeError`` when HDF5 has no such datatype.
+    """
+    with reading(f"create {datatype!r}"):
+        tid = _create(datatype)
+        if size_in_memory(datatype) != tid.get_size():
+            raise UnsupportedTypeError(f"{datatype!r} would have {tid.get_size()} bytes")
+    return tid
+
+
+def _create(datatype: Datatype) -> h5t.TypeID:
+    # Through the interface wherever it can say all, so that the library checks what it is told.
+    # (H5Tdecode also leaves a reference in a sequence without its place, memory or file.)
+    if isinstance(datatype, SequenceType):
+        return h5t.vlen_create(_create(datatype.base))
+    if isinstance(datatype, ArrayType):
+        return h5t.array_create(_create(datatype.base), datatype.shape)
+    if isinstance(datatype, CompoundType):
+        tid = h5t.create(h5t.COMPOUND, datatype.size_bytes)
+        for member in datatype.members:
+            tid.insert(member.name, member.offset, _create(member.type))
+        return tid
+    if isinstance(datatype, ReferenceType) and datatype.kind in _REFERENCES:
+        return _REFERENCES[datatype.kind].copy()
+    tid = h5t.decode(_PREFIX + build_message(datatype))
+    if parse_message(tid.encode()[len(_PREFIX) :]) != datatype:
+        raise UnsupportedTypeError(f"HDF5 has no datatype like {datatype!r}")
+    return tid

@@ -1,0 +1,151 @@
+"""Elements of fixed-size types: the dtype of the ``.npy`` file, and elements read as such.
+
+Functions over open identifiers; they keep nothing. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5s, h5t
+
+from h5fs.errors import UnsupportedTypeError
+from h5fs.projection.slicing import split_into_hyperslabs
+from h5fs.store.translation import explain
+
+
+@dataclass(frozen=True)
+class MemoryType:
+    """How elements are asked of HDF5: as arrays of ``dtype``, by the HDF5 type ``type_id``.
+
+    ``dtype`` has h5py's metadata, and objects where elements have variable-length parts.
+    """
+
+    dtype: np.dtype[Any]
+    type_id: h5t.TypeID
+
+
+def memory_type(file_type: h5t.TypeID) -> MemoryType:
+    """Return the type in memory that h5py would choose, or one for bitfields, which it cannot read.
+
+    Raises ``UnsupportedTypeError`` when no numpy dtype holds such elements.
+    """
+    try:
+        if _contains_bitfield(file_type):
+            return _memory_type_with_bitfields(file_type)
+        dtype = file_type.dtype
+        return MemoryType(dtype, h5t.py_create(dtype))
+    except UnsupportedTypeError:
+        raise
+    except Exception as error:  # any of h5py's
+        reason = f"h5py has no dtype for this type ({explain(error)})"
+        raise UnsupportedTypeError(reason) from error
+
+
+def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that a ``.npy`` file can spell for elements in memory of h5py's ``dtype``.
+
+    h5py's metadata goes; a compound's members come in the order of their offsets; an array of
+    arrays is one array.
+    """
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        base = npy_dtype(base)
+        return np.dtype((base.base, shape + base.shape))
+    if dtype.names is None or dtype.fields is None:
+        return np.dtype(dtype.str)
+    fields = sorted(((name, *dtype.fields[name][:2]) for name in dtype.names), key=lambda f: f[2])
+    return np.dtype(
+        {
+            "names": [name for name, _, _ in fields],
+            "formats": [npy_dtype(member) for _, member, _ in fields],
+            "offsets": [offset for _, _, offset in fields],
+            "itemsize": dtype.itemsize,
+        }
+    )
+
+
+def read_fixed(
+    dataset_id: h5d.DatasetID, memory: MemoryType, start: int, stop: int
+) -> bytearray:
+    """Return elements ``[start, stop)``, row-major, as they lie in an array of ``memory.dtype``."""
+    # h5py starts from zeros too; they stay where a compound has padding.
+    buffer = bytearray((stop - start) * memory.dtype.itemsize)
+    array = np.frombuffer(buffer, np.uint8)
+    read_into(dataset_id, memory, array, start, stop)
+    return buffer
+
+
+def read_objects(
+    dataset_id: h5d.DatasetID, memory: MemoryType, start: int, stop: int
+) -> np.ndarray[Any, Any]:
+    """Return elements ``[start, stop)``, row-major, as a flat array with objects in it."""
+    array = np.zeros(stop - start, memory.dtype)
+    read_into(dataset_id, memory, array, start, stop)
+    return array
+
+
+def read_into(
+    dataset_id: h5d.DatasetID,
+    memory: MemoryType,
+    array: np.ndarray[Any, Any],
+    start: int,
+    stop: int,
+) -> None:
+    """Read elements ``[start, stop)`` into an array that has just the room for them."""
+    space = dataset_id.get_space()
+    shape = space.get_simple_extent_dims()
+    per_element = len(array) // max(stop - start, 1)
+    filled = 0
+    for slab in split_into_hyperslabs(shape, start, stop):
+        count = prod(slab.count)
+        if slab.count:
+            space.select_hyperslab(slab.start, slab.count)
+        part = array[filled * per_element : (filled + count) * per_element]
+        dataset_id.read(h5s.create_simple((count,)), space, part, memory.type_id)
+        filled += count
+
+
+def _contains_bitfield(type_id: h5t.TypeID) -> bool:
+    return bool(type_id.detect_class(h5t.BITFIELD))
+
+
+def _memory_type_with_bitfields(file_type: h5t.TypeID) -> MemoryType:
+    """Take bitfields as they lie in the file: HDF5 converts them to no other class."""
+    if isinstance(file_type, h5t.TypeBitfieldID):
+        order = ">" if file_type.get_order() == h5t.ORDER_BE else "<"
+        size = file_type.get_size()
+        if size not in (1, 2, 4, 8):
+            raise UnsupportedTypeError(f"a bitfield of {size} bytes")
+        return MemoryType(np.dtype(f"{order}u{size}"), file_type)
+    if isinstance(file_type, h5t.TypeArrayID):
+        base = memory_type(file_type.get_super())
+        shape = file_type.get_array_dims()
+        return MemoryType(np.dtype((base.dtype, shape)), h5t.array_create(base.type_id, shape))
+    if isinstance(file_type, h5t.TypeCompoundID):
+        return _compound_with_bitfields(file_type)
+    raise UnsupportedTypeError("bitfields in a variable-length sequence")
+
+
+def _compound_with_bitfields(file_type: h5t.TypeCompoundID) -> MemoryType:
+    count = file_type.get_nmembers()
+    names = [file_type.get_member_name(i) for i in range(count)]
+    members = [memory_type(file_type.get_member_type(i)) for i in range(count)]
+    # Packed: a member may be wider in memory than in the file.
+    sizes = [member.dtype.itemsize for member in members]
+    offsets = [sum(sizes[:i]) for i in range(count)]
+    type_id = h5t.create(h5t.COMPOUND, sum(sizes))
+    for name, offset, member in zip(names, offsets, members, strict=True):
+        type_id.insert(name, offset, member.type_id)
+    dtype = np.dtype(
+        {
+            "names": [name.decode("utf-8", "surrogateescape") for name in names],
+            "formats": [member.dtype for member in members],
+            "offsets": offsets,
+            "itemsize": sum(sizes),
+        }
+    )
+    return MemoryType(dtype, type_id)

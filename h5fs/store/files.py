@@ -1,0 +1,215 @@
+"""The HDF5 files that are open: the mounted one, and those that external links lead to.
+
+Owns the HDF5 file identifiers. Every file is opened once, whatever names lead to it: HDF5 shares
+state between two openings of one file, and closing one has crashed reads through the other.
+Not thread-safe: the store's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from h5py import h5f, h5p
+
+from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
+from h5fs.options import ExternalPolicy, Locking, StoreOptions
+from h5fs.store.superblock import read_superblock
+from h5fs.store.translation import reading
+
+_MAX_EXTERNAL_FILES_OPEN = 64
+
+
+class OpenFiles:
+    """Numbers the files and keeps the mounted one (number 0) open, others as long as they are used.
+
+    ``on_close(number)`` is called before a file is closed, to let go of its objects.
+    """
+
+    def __init__(self, options: StoreOptions, on_close: Callable[[int], None]) -> None:
+        self._options = options
+        self._on_close = on_close
+        self._paths: list[Path] = []
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._base_offsets: dict[int, int] = {}
+        self._raw: dict[int, BinaryIO] = {}
+        self._folder = Path(os.path.realpath(options.file)).parent
+
+    def open_mounted(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``."""
+        self._number_of(Path(os.path.realpath(self._options.file)))
+        self.file_id(0)
+
+    def path_of(self, number: int) -> Path:
+        """Return the real path of a numbered file."""
+        return self._paths[number]
+
+    def file_id(self, number: int) -> Any:
+        """Return the open ``h5py.h5f.FileID`` of a numbered file, opening it when needed."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        file_id = _open_read_only(self._paths[number], self._options.locking)
+        self._base_offsets[number] = file_id.get_create_plist().get_userblock()
+        self._open[number] = file_id
+        self._close_one_too_many(keep=number)
+        return file_id
+
+    def read_raw(self, number: int, address: int, size: int) -> bytes:
+        """Return up to ``size`` of the file's bytes at an HDF5 address, past HDF5; b"" on failure.
+
+        An address counts from the superblock, which a user block may precede.
+        """
+        if number not in self._raw:
+            self._raw[number] = self._paths[number].open("rb", buffering=0)
+        try:
+            offset = address + self._base_offsets[number]
+            return os.pread(self._raw[number].fileno(), size, offset)
+        except (OSError, OverflowError):
+            return b""
+
+    def find_external(self, name: bytes, *, linking_file: int) -> int:
+        """Return the number of the file that an external link names.
+
+        Tries what HDF5 tries: an absolute path as it is, then its last part beside the linking
+        file; a relative one beside the linking file. Raises ``NotFoundError`` when there is none,
+        ``ForbiddenError`` when the policy leaves only files that may not be followed.
+        """
+        if self._options.external is ExternalPolicy.NONE:
+            raise ForbiddenError(f"external file {os.fsdecode(name)!r}: -o external=none")
+        beside = self._paths[linking_file].parent
+        wanted = Path(os.fsdecode(name))
+        candidates = [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]
+        forbidden = None
+        for candidate in candidates:
+            path = Path(os.path.realpath(candidate))
+            if not os.path.lexists(path):
+                continue
+            try:
+                self.check_policy(path)
+            except ForbiddenError as error:
+                forbidden = error
+            else:
+                return self._number_of(path)
+        raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
+
+    def check_source(self, name: str, *, folder: Path) -> None:
+        """Raise ``ForbiddenError`` unless a dataset may have elements in the file of that name.
+
+        The name of a virtual dataset's source may hold ``%b``, which stands for a number. A file
+        that is not there is no matter: HDF5 takes fill values for it.
+        """
+        place = folder / name
+        pattern = re.sub(r"%b|%%", lambda m: "*" if m[0] == "%b" else "%", glob.escape(place.name))
+        for candidate in [place, *place.parent.glob(pattern)]:
+            path = Path(os.path.realpath(candidate))
+            if path.exists() or not path.is_relative_to(self._folder):
+                self.check_policy(path)
+
+    def check_policy(self, path: Path) -> None:
+        """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
+        policy = self._options.external
+        if policy is ExternalPolicy.NONE:
+            raise ForbiddenError(f"{path}: -o external=none")
+        if policy is ExternalPolicy.FOLDER and not path.is_relative_to(self._folder):
+            raise ForbiddenError(f"{path} is not below {self._folder} (-o external=all allows it)")
+        if path.exists() and not path.is_file():
+            raise ForbiddenError(f"{path} is not a regular file")
+
+    def close(self) -> None:
+        """Close every file."""
+        for number in list(self._open):
+            self._close(number)
+
+    def _number_of(self, path: Path) -> int:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise CannotOpenError(f"{path}: {error.strerror}") from None
+        identity = (status.st_dev, status.st_ino)
+        if identity not in self._numbers:
+            self._numbers[identity] = len(self._paths)
+            self._paths.append(path)
+        return self._numbers[identity]
+
+    def _close_one_too_many(self, *, keep: int) -> None:
+        if len(self._open) > 1 + _MAX_EXTERNAL_FILES_OPEN:
+            self._close(next(number for number in self._open if number not in (0, keep)))
+
+    def _close(self, number: int) -> None:
+        self._on_close(number)
+        self._open.pop(number).close()
+        raw = self._raw.pop(number, None)
+        if raw is not None:
+            raw.close()
+
+
+def check_openable(path: Path, locking: Locking) -> None:
+    """Raise ``CannotOpenError`` for what keeps HDF5 from opening ``path`` to read it."""
+    try:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CannotOpenError(f"{path} is not a regular file")
+            superblock = read_superblock(file)
+            if superblock is None:
+                raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
+            if superblock.is_open_for_write:
+                raise CannotOpenError(
+                    f"{path} is marked as open for write: a program is writing it, or died while "
+                    "it did; if none is, run: h5clear -s " + str(path)
+                )
+            if _locks_apply(locking):
+                _check_lock(path, file.fileno())
+    except OSError as error:
+        raise CannotOpenError(f"{path}: {error.strerror}") from None
+
+
+def _locks_apply(locking: Locking) -> bool:
+    if locking is Locking.DEFAULT:
+        return os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0")
+    return locking is not Locking.FALSE
+
+
+def _check_lock(path: Path, descriptor: int) -> None:
+    """Ask for the lock that HDF5 will ask for, to say plainly who holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _find_lock_holder(descriptor)
+        raise CannotOpenError(
+            f"{path} is locked by a writer{holder}: wait until it has closed the file, or use "
+            "-o locking=false if no program is writing it"
+        ) from None
+    except OSError:
+        return  # no locks on this file system: HDF5 decides what that means
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _find_lock_holder(descriptor: int) -> str:
+    """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
+    status = os.fstat(descriptor)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+        pids = [line.split()[4] for line in lines if "->" not in line and place in line.split()]
+        name = Path(f"/proc/{pids[0]}/comm").read_text().strip()
+    except (OSError, IndexError):
+        return ""
+    return f" ({name}, pid {pids[0]})"
+
+
+def _open_read_only(path: Path, locking: Locking) -> Any:
+    check_openable(path, locking)
+    with reading(f"open {path}"):
+        access = h5p.create(h5p.FILE_ACCESS)
+        if locking is not Locking.DEFAULT:
+            access.set_file_locking(locking is not Locking.FALSE, locking is Locking.BEST_EFFORT)
+        return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)

@@ -1,0 +1,213 @@
+"""The store in this process: identifiers kept open, one lock over the library."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from h5py import h5d, h5g, h5o
+
+from h5fs.datatypes import Datatype
+from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
+from h5fs.objects import (
+    ArrayForm,
+    Attribute,
+    DatasetInfo,
+    Link,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+    UnreadableAttribute,
+)
+from h5fs.options import StoreOptions
+from h5fs.store import attributes, datasets, datatypes, links
+from h5fs.store.files import OpenFiles
+from h5fs.store.links import LinkReader
+from h5fs.store.projected import ProjectedDataset, SequenceDataset, project_dataset
+from h5fs.store.resolving import Resolver
+from h5fs.store.translation import reading
+
+_log = logging.getLogger(__name__)
+
+_MAX_IDENTIFIERS_OPEN = 64
+_MAX_SCANNED = 1024
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An open identifier; ``is_permitted``: policy lets its elements be read, as far as asked."""
+
+    identifier: Any
+    is_permitted: bool = False
+
+
+class Hdf5Store:
+    """Answers the questions of ``h5fs.store.interface.Store``.
+
+    Lock order: ``_lock`` protects everything here and every call into HDF5; nothing else is taken
+    while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._lock = threading.RLock()
+        self._files = OpenFiles(options, on_close=self._forget_file)
+        self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
+        # What a scan of a dataset cost much to find out, and takes little to keep.
+        self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
+        self._links = LinkReader(self._files)
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()
+        with self._lock:
+            self._files.open_mounted()
+            if self.root().kind is not ObjectKind.GROUP:
+                reason = links.why_unreadable(self._files.file_id(0), b"/")
+                raise UnreadableError(f"the root group cannot be read: {reason}")
+
+    def root(self, file: int = 0) -> ObjectInfo:
+        with self._lock:
+            file_id = self._files.file_id(file)
+            return self._links.describe_object(file_id, b"/", file=file, path=b"/")
+
+    def describe_object(self, ref: ObjectRef) -> ObjectInfo:
+        with self._lock:
+            return self._links.describe_object(
+                self._files.file_id(ref.file), ref.path, file=ref.file, path=ref.path
+            )
+
+    def list_links(self, group: ObjectRef) -> tuple[Link, ...]:
+        with self._lock:
+            return self._links.list_links(self._group_id(group), group)
+
+    def get_link(self, group: ObjectRef, name: bytes) -> Link:
+        with self._lock:
+            return self._links.get_link(self._group_id(group), group, name)
+
+    def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
+        with self._lock:
+            return Resolver(self).follow(group, link)
+
+    def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
+        with self._lock:
+            return Resolver(self).find_link(group, path)
+
+    def find_external(self, name: bytes, *, linking_file: int) -> int:
+        """Return the number of the file that an external link names (for the resolver)."""
+        return self._files.find_external(name, linking_file=linking_file)
+
+    def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
+        with self._lock:
+            return datasets.describe_dataset(self._dataset_id(ref), ref)
+
+    def form_array(self, ref: ObjectRef) -> ArrayForm:
+        with self._lock, reading(show_path(ref.path)):
+            projected = self._projected(ref)
+            if isinstance(projected, SequenceDataset):
+                return ArrayForm(projected.dtype, projected.value_count, projected.per_element)
+            return ArrayForm(projected.dtype)
+
+    def read_elements(self, ref: ObjectRef, start: int, stop: int) -> bytes | bytearray:
+        with self._lock, reading(show_path(ref.path)):
+            projected = self._projected(ref)
+            if isinstance(projected, SequenceDataset):
+                raise UnsupportedTypeError("variable-length sequences have no elements of one size")
+            return projected.read(self._dataset_id(ref), start, stop)
+
+    def read_offsets(self, ref: ObjectRef, start: int, stop: int) -> bytes:
+        with self._lock, reading(show_path(ref.path)):
+            return self._sequences(ref).read_offsets(self._dataset_id(ref), start, stop)
+
+    def read_values(self, ref: ObjectRef, start: int, stop: int) -> bytes:
+        with self._lock, reading(show_path(ref.path)):
+            return self._sequences(ref).read_values(self._dataset_id(ref), start, stop)
+
+    def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
+        with self._lock, reading(f"attributes of {show_path(ref.path)}"):
+            return attributes.read_attributes(self._open(ref).identifier)
+
+    def describe_datatype(self, ref: ObjectRef) -> Datatype:
+        with self._lock, reading(show_path(ref.path)):
+            return datatypes.describe_datatype(self._open(ref).identifier)
+
+    def path_of(self, file: int) -> Path:
+        with self._lock:
+            return self._files.path_of(file)
+
+    def close(self) -> None:
+        with self._lock:
+            self._files.close()
+
+    def _group_id(self, ref: ObjectRef) -> Any:
+        identifier = self._open(ref).identifier
+        if not isinstance(identifier, h5g.GroupID):
+            raise UnreadableError(f"{show_path(ref.path)} is not a group")
+        return identifier
+
+    def _dataset_id(self, ref: ObjectRef) -> Any:
+        """Return a dataset that may be read. Raises ``ForbiddenError``."""
+        opened = self._open(ref)
+        if not isinstance(opened.identifier, h5d.DatasetID):
+            raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
+        if not opened.is_permitted:
+            with reading(show_path(ref.path)):
+                outside = datasets.list_outside_files(opened.identifier)
+            folder = self._files.path_of(ref.file).parent
+            for name in outside:
+                self._files.check_source(os.fsdecode(name), folder=folder)
+            opened.is_permitted = True
+        return opened.identifier
+
+    def _projected(self, ref: ObjectRef) -> ProjectedDataset:
+        if ref in self._scanned:
+            self._scanned.move_to_end(ref)
+            return self._scanned[ref]
+        dataset_id = self._dataset_id(ref)
+        datasets.check_filters(dataset_id)
+        projected = self._scanned[ref] = project_dataset(dataset_id)
+        if len(self._scanned) > _MAX_SCANNED:
+            self._scanned.popitem(last=False)
+        return projected
+
+    def _sequences(self, ref: ObjectRef) -> SequenceDataset:
+        projected = self._projected(ref)
+        if not isinstance(projected, SequenceDataset):
+            raise UnsupportedTypeError("not a dataset of variable-length sequences")
+        return projected
+
+    def _open(self, ref: ObjectRef) -> _Opened:
+        opened = self._opened.get(ref)
+        if opened is None:
+            opened = self._opened[ref] = _Opened(self._open_identifier(ref))
+            if len(self._opened) > _MAX_IDENTIFIERS_OPEN:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(ref)
+        return opened
+
+    def _open_identifier(self, ref: ObjectRef) -> Any:
+        file_id = self._files.file_id(ref.file)
+        with reading(show_path(ref.path)):
+            if h5o.get_info(file_id, ref.path).type != h5o.TYPE_DATASET:
+                return h5o.open(file_id, ref.path)
+            # HDF5 refuses to open a dataset once with such settings and once without.
+            folder = self._files.path_of(ref.file).parent
+            return datasets.open_dataset(file_id, ref, folder=folder)
+
+    def _forget_file(self, number: int) -> None:
+        for ref in [ref for ref in self._opened if ref.file == number]:
+            del self._opened[ref]
+        for ref in [ref for ref in self._scanned if ref.file == number]:
+            del self._scanned[ref]
+
+
+def register_plugins() -> None:
+    """Give HDF5 the filters of hdf5plugin, if it is installed; importing it is all it takes."""
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError:
+        _log.info("hdf5plugin is not installed: blosc, zstd, lz4 and others cannot be read")

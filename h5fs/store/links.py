@@ -1,0 +1,127 @@
+"""Links of a group, and the objects that they lead to.
+
+Keeps nothing of its own. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from h5py import h5d, h5g, h5l, h5o, h5t
+
+from h5fs.errors import NotFoundError, show_path
+from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.store.files import OpenFiles
+from h5fs.store.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.translation import explain, reading
+
+_KINDS = {
+    h5l.TYPE_HARD: LinkKind.HARD,
+    h5l.TYPE_SOFT: LinkKind.SOFT,
+    h5l.TYPE_EXTERNAL: LinkKind.EXTERNAL,
+}
+_OBJECT_KINDS = {
+    h5o.TYPE_GROUP: ObjectKind.GROUP,
+    h5o.TYPE_DATASET: ObjectKind.DATASET,
+    h5o.TYPE_NAMED_DATATYPE: ObjectKind.DATATYPE,
+}
+
+
+class LinkReader:
+    """Reads links; looks at the objects behind hard ones without opening them."""
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._files = files
+
+    def list_links(self, group_id: h5g.GroupID, group: ObjectRef) -> tuple[Link, ...]:
+        """Return all links of a group, in name order: one pass, one look at each object.
+
+        Raises ``UnreadableError``; an object that cannot be read is an UNREADABLE target instead.
+        """
+        found: list[tuple[bytes, int]] = []
+        with reading(f"list {show_path(group.path)}"):
+            group_id.links.iterate(lambda name, info: found.append((name, info.type)), info=True)
+            # A name that stands twice is damage; only the first can be reached.
+            names = dict(found)
+            return tuple(self._read_link(group_id, group, name, names[name]) for name in names)
+
+    def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
+        """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""
+        path = join_path(group.path, name)
+        with reading(show_path(path)):
+            if not group_id.links.exists(name):
+                raise NotFoundError(f"no link {show_path(path)}")
+            return self._read_link(group_id, group, name, group_id.links.get_info(name).type)
+
+    def describe_object(self, location: Any, name: bytes, *, file: int, path: bytes) -> ObjectInfo:
+        """Return what an object's header says. One that HDF5 cannot look at is UNREADABLE."""
+        try:
+            info = h5o.get_info(location, name)
+        except Exception:  # any of h5py's; opening the object says which
+            return _describe_without_info(location, name, ObjectRef(file, 0, path))
+        kind = _OBJECT_KINDS.get(info.type, ObjectKind.UNREADABLE)
+        return ObjectInfo(
+            ref=ObjectRef(file, info.addr, path),
+            kind=kind,
+            attribute_count=info.num_attrs,
+            hard_link_count=info.rc,
+            mtime=info.mtime,
+            ctime=info.ctime,
+            atime=info.atime,
+            holds_sequences=kind is ObjectKind.DATASET
+            and self._holds_sequences(location, name, file=file, address=info.addr),
+        )
+
+    def _read_link(
+        self, group_id: h5g.GroupID, group: ObjectRef, name: bytes, link_type: int
+    ) -> Link:
+        kind = _KINDS.get(link_type, LinkKind.USER_DEFINED)
+        if kind is LinkKind.HARD:
+            path = join_path(group.path, name)
+            target = self.describe_object(group_id, name, file=group.file, path=path)
+            return Link(name, kind, target=target)
+        if kind is LinkKind.SOFT:
+            return Link(name, kind, soft_target=group_id.links.get_val(name))
+        if kind is LinkKind.EXTERNAL:
+            external_file, external_path = group_id.links.get_val(name)
+            return Link(name, kind, external_file=external_file, external_path=external_path)
+        return Link(name, kind)
+
+    def _holds_sequences(self, location: Any, name: bytes, *, file: int, address: int) -> bool:
+        peeked = peek_at_datatype(self._files.read_raw(file, address, HEAD_BYTES))
+        if peeked is Peeked.UNKNOWN:
+            try:
+                return is_sequence_type(h5d.open(location, name).get_type())
+            except Exception:  # any of h5py's; whoever opens the dataset is told
+                return False
+        return peeked is Peeked.SEQUENCE
+
+
+def is_sequence_type(type_id: h5t.TypeID) -> bool:
+    """Whether elements of a type are variable-length sequences, or arrays of them."""
+    while isinstance(type_id, h5t.TypeArrayID):
+        type_id = type_id.get_super()
+    return isinstance(type_id, h5t.TypeVlenID)
+
+
+def join_path(group_path: bytes, name: bytes) -> bytes:
+    """Return the HDF5 path of a link in a group."""
+    return group_path.rstrip(b"/") + b"/" + name
+
+
+def why_unreadable(location: Any, name: bytes) -> str:
+    """Return HDF5's reason why an object cannot be opened."""
+    try:
+        h5o.open(location, name)
+    except Exception as error:  # the reason is all that is wanted
+        return explain(error)
+    return "unknown object class"
+
+
+def _describe_without_info(location: Any, name: bytes, ref: ObjectRef) -> ObjectInfo:
+    """Look at a group whose header HDF5 opens although it cannot sum it up (damaged files)."""
+    try:
+        h5g.open(location, name)
+    except Exception:  # any of h5py's
+        return ObjectInfo(ref, ObjectKind.UNREADABLE)
+    return ObjectInfo(ref, ObjectKind.GROUP)

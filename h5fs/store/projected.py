@@ -1,0 +1,204 @@
+"""Datasets as ``.npy`` files hold them: one way to read for each kind of type.
+
+Where a type has variable-length parts a scan reads every element once, in blocks, and keeps some
+numbers for each block but no element. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5f, h5i, h5r
+
+from h5fs.objects import RegionTarget
+from h5fs.store.elements import MemoryType, memory_type, npy_dtype, read_fixed, read_objects
+from h5fs.store.references import describe_region
+from h5fs.store.variable import Part, as_elements, make_part, sequence_base
+
+Array = np.ndarray[Any, Any]
+
+BLOCK_ELEMENTS = 4096
+"""Elements read at a time: enough that the cost of a call vanishes, few enough for memory."""
+
+
+@dataclass
+class FixedDataset:
+    """A dataset of elements of one size: the file holds what HDF5 gives."""
+
+    memory: MemoryType
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the file."""
+        return npy_dtype(self.memory.dtype)
+
+    def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytearray:
+        """Return elements ``[start, stop)`` as the file holds them."""
+        return read_fixed(dataset_id, self.memory, start, stop)
+
+
+@dataclass
+class VariableDataset:
+    """A dataset of one ``.npy`` file whose elements have variable-length parts."""
+
+    memory: MemoryType
+    part: Part
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the file."""
+        return self.part.dtype()
+
+    def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
+        """Return elements ``[start, stop)`` as the file holds them."""
+        return self.part.convert(read_objects(dataset_id, self.memory, start, stop)).tobytes()
+
+
+@dataclass
+class SequenceDataset:
+    """A dataset of variable-length sequences: ``.values.npy`` and ``.offsets.npy``.
+
+    ``first_values[i]`` is the index, among all values, of the first value of block i; one more
+    entry is the number of values. Each of the ``element_count`` elements holds ``per_element``
+    sequences: more than one where the type is an array of them.
+    """
+
+    memory: MemoryType
+    base: np.dtype[Any]
+    part: Part
+    element_count: int
+    per_element: int
+    first_values: list[int] = field(default_factory=lambda: [0])
+    _kept: tuple[int, list[Array]] = (-1, [])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of one value."""
+        return self.part.dtype()
+
+    @property
+    def value_count(self) -> int:
+        """The number of values in all sequences."""
+        return self.first_values[-1]
+
+    @property
+    def _sequence_count(self) -> int:
+        return self.element_count * self.per_element
+
+    @property
+    def _block_sequences(self) -> int:
+        return BLOCK_ELEMENTS * self.per_element
+
+    def read_offsets(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
+        """Return offsets ``[start, stop)``, as ``<i8``; there is one more than sequences."""
+        pieces = []
+        for block in range(start // self._block_sequences, -(-stop // self._block_sequences)):
+            lengths = [len(sequence) for sequence in self._block(dataset_id, block)]
+            offsets = np.cumsum([self.first_values[block], *lengths], dtype="<i8")
+            first = block * self._block_sequences
+            # A block's last offset is the next one's first; only the last block keeps it.
+            last = min(first + self._block_sequences, self._sequence_count + 1)
+            pieces.append(offsets[max(start - first, 0) : min(stop, last) - first])
+        return np.concatenate(pieces).tobytes() if pieces else b""
+
+    def read_values(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
+        """Return values ``[start, stop)`` of all sequences, one after another."""
+        pieces: list[Array] = []
+        block = max(bisect_right(self.first_values, start) - 1, 0)
+        while start < stop:
+            position = self.first_values[block]
+            for sequence in self._block(dataset_id, block):
+                if position < stop and position + len(sequence) > start:
+                    pieces.append(sequence[max(start - position, 0) : stop - position])
+                position += len(sequence)
+            start = max(start, position)
+            block += 1
+        converted = [self.part.convert(piece) for piece in pieces]
+        return b"".join(np.ascontiguousarray(piece).tobytes() for piece in converted)
+
+    def _block(self, dataset_id: h5d.DatasetID, block: int) -> list[Array]:
+        """Return the sequences of a block. The last one read is kept: reading goes on in it."""
+        if self._kept[0] != block:
+            start = min(block * BLOCK_ELEMENTS, self.element_count)
+            stop = min(start + BLOCK_ELEMENTS, self.element_count)
+            self._kept = (block, self._read(dataset_id, start, stop))
+        return self._kept[1]
+
+    def _read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> list[Array]:
+        objects = read_objects(dataset_id, self.memory, start, stop)
+        return [as_elements(value, self.base) for value in objects.ravel().tolist()]
+
+    def scan(self, dataset_id: h5d.DatasetID) -> None:
+        """Read every sequence once: learn widths and where each block's values begin."""
+        for block in range(-(-self.element_count // BLOCK_ELEMENTS)):
+            sequences = self._block(dataset_id, block)
+            for sequence in sequences:
+                self.part.measure(sequence)
+            self.first_values.append(self.first_values[-1] + sum(map(len, sequences)))
+
+
+ProjectedDataset = FixedDataset | VariableDataset | SequenceDataset
+
+
+def project_dataset(dataset_id: h5d.DatasetID) -> ProjectedDataset:
+    """Return what reads a dataset, after a scan when its type has variable-length parts.
+
+    Raises ``UnsupportedTypeError``.
+    """
+    memory = memory_type(dataset_id.get_type())
+    if not memory.dtype.hasobject:
+        return FixedDataset(memory)
+    space = dataset_id.get_space()
+    element_count = space.get_simple_extent_npoints()
+
+    file_id = h5i.get_file_id(dataset_id)
+
+    def text_of_reference(reference: Any) -> bytes:
+        return _describe_reference(reference, file_id)
+
+    # Arrays of sequences are sequences too; an array's dimensions trail those of the dataset.
+    base = sequence_base(memory.dtype.base)
+    if base is not None:
+        per_element = prod(memory.dtype.shape)
+        part = make_part(base, text_of_reference)
+        sequences = SequenceDataset(memory, base, part, element_count, per_element)
+        sequences.scan(dataset_id)
+        return sequences
+    array = VariableDataset(memory, make_part(memory.dtype, text_of_reference))
+    for start in range(0, element_count, BLOCK_ELEMENTS):
+        stop = min(start + BLOCK_ELEMENTS, element_count)
+        array.part.measure(read_objects(dataset_id, memory, start, stop))
+    return array
+
+
+def _describe_reference(reference: Any, file_id: h5f.FileID) -> bytes:
+    """Return the path that a reference leads to, with its selection; empty for a null one."""
+    if not isinstance(reference, h5r.Reference) or not reference:
+        return b""
+    path: bytes | None = h5r.get_name(reference, file_id)
+    if not path:
+        return b""
+    if isinstance(reference, h5r.RegionReference):
+        return format_region(describe_region(h5r.get_region(reference, file_id), path))
+    return path
+
+
+def format_region(region: RegionTarget) -> bytes:
+    """Return a region as text: ``/d[0:2,3:5]``, more blocks after ``;``, points in braces.
+
+    ``/d[...]`` is the whole dataset and ``/d[]`` nothing of it.
+    """
+    if region.everything:
+        return region.path + b"[...]"
+    if region.points:
+        return region.path + b"{%s}" % b";".join(
+            b",".join(b"%d" % index for index in point) for point in region.points
+        )
+    return region.path + b"[%s]" % b";".join(
+        b",".join(b"%d:%d" % edges for edges in zip(start, stop, strict=True))
+        for start, stop in region.blocks
+    )

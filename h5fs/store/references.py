@@ -1,0 +1,148 @@
+"""HDF5 references in memory, to plain targets and back. Under the store's lock.
+
+h5py makes its reference objects only inside a conversion, so each reference goes through
+``H5Tconvert`` from and to h5py's own datatype for Python objects: a pointer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5r, h5s, h5t
+
+from h5fs.datatypes import ReferenceKind, ReferenceType
+from h5fs.errors import UnreadableError, UnsupportedTypeError
+from h5fs.objects import RegionTarget
+
+PathOf = Callable[[h5r.Reference], bytes | None]
+"""Returns the HDF5 path of what a reference leads to, None when no path leads there."""
+
+ReferenceTo = Callable[[bytes], h5r.Reference]
+"""Returns an object reference to what is at an HDF5 path."""
+
+MAX_SELECTED = 65_536
+"""Most blocks or points of one region reference; each one costs memory here and time in JSON."""
+
+_SIZE_BYTES = {ReferenceKind.OBJECT: 8, ReferenceKind.REGION: 12}
+
+
+def path_by_search(object_id: Any) -> PathOf:
+    """Return the plain way to name a target: the library searches the file for its address."""
+    return lambda reference: h5r.get_name(reference, object_id)
+
+
+def reference_by_path(object_id: Any) -> ReferenceTo:
+    """Return the plain way to refer to a path: one that starts at the root of the same file."""
+    return lambda path: h5r.create(object_id, path, h5r.OBJECT)
+
+
+def read_reference(
+    stored: bytes, datatype: ReferenceType, *, object_id: Any, path_of: PathOf
+) -> bytes | RegionTarget | None:
+    """Return the target of a reference as it lies in memory; None when it is null.
+
+    ``object_id`` is any object of the file. Raises ``UnreadableError`` when it leads nowhere,
+    ``UnsupportedTypeError`` for the references of HDF5 1.12, which h5py does not know.
+    """
+    if datatype.size_bytes != _SIZE_BYTES.get(datatype.kind):
+        raise UnsupportedTypeError(f"references of kind H5T_STD_REF ({datatype.size_bytes} bytes)")
+    if not any(stored):
+        return None
+    reference = _to_python(stored, datatype.kind)
+    path = path_of(reference)
+    if not path:
+        raise UnreadableError("reference to an object that no path leads to")
+    if datatype.kind is ReferenceKind.OBJECT:
+        return path
+    return describe_region(h5r.get_region(reference, object_id), path)
+
+
+def store_reference(
+    target: bytes | RegionTarget | None,
+    datatype: ReferenceType,
+    *,
+    object_id: Any,
+    reference_to: ReferenceTo,
+) -> bytes:
+    """Return a reference to ``target`` as it lies in memory."""
+    size = _SIZE_BYTES.get(datatype.kind)
+    if datatype.size_bytes != size:
+        raise UnsupportedTypeError(f"references of kind H5T_STD_REF ({datatype.size_bytes} bytes)")
+    if target is None:
+        return bytes(size)
+    if isinstance(target, bytes):
+        return _from_python(reference_to(target), datatype.kind)
+    dataset_id = h5r.dereference(reference_to(target.path), object_id)
+    if not isinstance(dataset_id, h5d.DatasetID):
+        raise UnsupportedTypeError("region reference to something that is not a dataset")
+    space = dataset_id.get_space()
+    _select_region(space, target)
+    reference = h5r.create(dataset_id, b".", h5r.DATASET_REGION, space)
+    return _from_python(reference, datatype.kind)
+
+
+def _hdf5_type(kind: ReferenceKind) -> h5t.TypeID:
+    return h5t.STD_REF_OBJ if kind is ReferenceKind.OBJECT else h5t.STD_REF_DSETREG
+
+
+def _to_python(stored: bytes, kind: ReferenceKind) -> h5r.Reference:
+    buffer = np.zeros(2, np.uint64)
+    buffer.view(np.uint8)[: len(stored)] = np.frombuffer(stored, np.uint8)
+    background = np.zeros(1, np.uint64)  # h5py drops the object that a pointer there names
+    h5t.convert(_hdf5_type(kind), h5t.PYTHON_OBJECT, 1, buffer, background)
+    owner = np.empty(1, object)
+    np.ndarray(1, np.uint64, buffer=owner)[0] = buffer[0]  # moves the pointer, with its count
+    return owner[0]
+
+
+def _from_python(reference: h5r.Reference, kind: ReferenceKind) -> bytes:
+    # id() is the object's address, which is what h5py's datatype holds; ``reference`` outlives it.
+    buffer = np.array([id(reference), 0], np.uint64)
+    h5t.convert(h5t.PYTHON_OBJECT, _hdf5_type(kind), 1, buffer)
+    return buffer.tobytes()[: _SIZE_BYTES[kind]]
+
+
+def describe_region(space: h5s.SpaceID, path: bytes) -> RegionTarget:
+    kind = space.get_select_type()
+    if kind == h5s.SEL_ALL:
+        return RegionTarget(path, everything=True)
+    if kind == h5s.SEL_NONE:
+        return RegionTarget(path)
+    if kind == h5s.SEL_POINTS:
+        if space.get_select_npoints() > MAX_SELECTED:
+            raise UnreadableError(f"region of more than {MAX_SELECTED} points")
+        points = space.get_select_elem_pointlist().tolist()
+        return RegionTarget(path, points=tuple(map(tuple, points)))
+    if space.get_select_hyper_nblocks() > MAX_SELECTED:
+        raise UnreadableError(f"region of more than {MAX_SELECTED} blocks")
+    return RegionTarget(
+        path,
+        blocks=tuple(
+            (tuple(first), tuple(index + 1 for index in last))
+            for first, last in space.get_select_hyper_blocklist().tolist()
+        ),
+    )
+
+
+def _select_region(space: h5s.SpaceID, target: RegionTarget) -> None:
+    extent = space.get_simple_extent_dims()
+    corners = [*target.points, *(start for start, _ in target.blocks)]
+    ends = [*(tuple(i + 1 for i in p) for p in target.points), *(stop for _, stop in target.blocks)]
+    for start, stop in zip(corners, ends, strict=True):
+        if not len(start) == len(stop) == len(extent) or not all(
+            0 <= low < high <= size for low, high, size in zip(start, stop, extent, strict=True)
+        ):
+            raise UnsupportedTypeError(f"region {start}-{stop} outside of an extent of {extent}")
+    if target.everything:
+        space.select_all()
+    elif target.points:
+        space.select_elements(np.array(target.points, np.uint64))
+    else:
+        space.select_none()
+        for start, stop in target.blocks:
+            count = tuple(high - low for low, high in zip(start, stop, strict=True))
+            # One block of that shape, not many of one element, which would be listed singly.
+            one = (1,) * len(count)
+            space.select_hyperslab(start, one, block=count, op=h5s.SELECT_OR)

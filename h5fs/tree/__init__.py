@@ -1,0 +1,10 @@
+"""The POSIX view: paths, inodes, file handles.
+
+Turns paths into nodes and nodes into answers, with the store's values and the projection's
+functions. Knows no h5py and no FUSE: whoever holds a Tree can look at an HDF5 file as a file
+system without mounting it.
+"""
+
+from h5fs.tree.tree import Tree
+
+__all__ = ["Tree"]

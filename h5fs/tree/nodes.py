@@ -1,0 +1,153 @@
+"""Nodes: what one dentry is, before anybody asks for its content.
+
+Pure: links and objects come in as values, nodes go out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+
+from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
+
+
+class NodeKind(Enum):
+    """What a node shows."""
+
+    FOLDER = "folder"
+    ARRAY = "array"
+    VALUES = "values of variable-length sequences"
+    OFFSETS = "offsets of variable-length sequences"
+    ATTRIBUTES = "attributes"
+    DATATYPE = "datatype"
+    SOFT_LINK = "soft link"
+    ANCESTOR_LINK = "link to an ancestor"
+    DANGLING_LINK = "dangling external link"
+    UNREADABLE = "unreadable object"
+
+
+SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
+
+    ``levels_up``: how far above its folder an ancestor link leads. ``link``: the link that a
+    symbolic link stands for.
+    """
+
+    kind: NodeKind
+    name: bytes
+    info: ObjectInfo
+    parent: Node | None
+    link: Link | None = None
+    levels_up: int = 0
+
+    @property
+    def is_symbolic_link(self) -> bool:
+        """Whether the kernel sees a symbolic link."""
+        return self.kind in SYMBOLIC_LINKS
+
+    @property
+    def depth(self) -> int:
+        """Number of folders above; 0 for the root."""
+        count, node = 0, self.parent
+        while node is not None:
+            count, node = count + 1, node.parent
+        return count
+
+    @property
+    def inode(self) -> int:
+        """Inode number: from the object's address, an attribute file's just before its object's.
+
+        Hard links to one object share it. A symbolic link has no object of its own; its number
+        comes from its group and name, and so is the same in every mount.
+        """
+        address = self.info.ref.address
+        if self.is_symbolic_link or self.kind is NodeKind.UNREADABLE:
+            return _hash_to_inode(self.info.ref, self.name)
+        position = _POSITIONS.get(self.kind, 2)
+        # An object header takes at least 16 bytes, so these few numbers after its address are its.
+        return (self.info.ref.file << 52) + address + position & (1 << 63) - 1
+
+
+_POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
+
+
+def make_root(info: ObjectInfo) -> Node:
+    """Return the node of the root group."""
+    return Node(NodeKind.FOLDER, b"", info, None)
+
+
+def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | None:
+    """Return the node of a link in a folder, or None for one that is listed nowhere.
+
+    ``target`` is what the link leads to; None for a soft link that stays one, and for an external
+    link that leads nowhere or where policy forbids.
+    """
+    if link.kind is LinkKind.USER_DEFINED:
+        return None
+    if target is None:
+        kind = NodeKind.SOFT_LINK if link.kind is LinkKind.SOFT else NodeKind.DANGLING_LINK
+        return Node(kind, encode_name(link.name, Projection.FOLDER), folder.info, folder, link)
+    kind, projection = _OF_OBJECT[target.kind]
+    if target.holds_sequences:
+        kind, projection = NodeKind.VALUES, Projection.VALUES
+    name = encode_name(link.name, projection)
+    if target.kind is ObjectKind.GROUP:
+        levels_up = _levels_to_ancestor(folder, target.ref)
+        if levels_up is not None:
+            kind = NodeKind.ANCESTOR_LINK
+            return Node(kind, name, folder.info, folder, link, levels_up)
+    return Node(kind, name, target, folder, link)
+
+
+def make_offsets_node(folder: Node, values: Node) -> Node | None:
+    """Return the second file of a dataset of variable-length sequences; None for other nodes."""
+    if values.kind is not NodeKind.VALUES or values.link is None:
+        return None
+    name = encode_name(values.link.name, Projection.OFFSETS)
+    return Node(NodeKind.OFFSETS, name, values.info, folder, values.link)
+
+
+def make_attributes_node(folder: Node, owner: Node) -> Node | None:
+    """Return the attribute file of ``owner``, which is ``folder`` itself or a file in it.
+
+    None when it has no attributes. A group's attribute file is inside the group.
+    """
+    if not owner.info.attribute_count or owner.is_symbolic_link:
+        return None
+    if owner is folder:
+        return Node(NodeKind.ATTRIBUTES, GROUP_ATTRIBUTES, owner.info, folder)
+    if owner.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.DATATYPE):
+        assert owner.link is not None
+        name = encode_name(owner.link.name, Projection.ATTRIBUTES)
+        return Node(NodeKind.ATTRIBUTES, name, owner.info, folder, owner.link)
+    return None
+
+
+_OF_OBJECT = {
+    ObjectKind.GROUP: (NodeKind.FOLDER, Projection.FOLDER),
+    ObjectKind.DATASET: (NodeKind.ARRAY, Projection.ARRAY),
+    ObjectKind.DATATYPE: (NodeKind.DATATYPE, Projection.DATATYPE),
+    ObjectKind.UNREADABLE: (NodeKind.UNREADABLE, Projection.FOLDER),
+}
+
+
+def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
+    """Return how many levels above ``folder`` the group stands; 0 is the folder itself."""
+    levels, node = 0, folder
+    while node.info.ref != ref:
+        if node.parent is None:
+            return None
+        levels, node = levels + 1, node.parent
+    return levels
+
+
+def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
+    seed = b"%d %d " % (group.file, group.address) + name
+    digest = hashlib.blake2b(seed, digest_size=8).digest()
+    return int.from_bytes(digest, "little") | 1 << 63

@@ -1,0 +1,93 @@
+"""What ``stat``, ``readdir`` and ``statfs`` answer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from h5fs.tree.nodes import Node, NodeKind
+
+NANOSECONDS = 10**9
+
+PREFERRED_READ_BYTES = 128 * 2**10
+"""``st_blksize``: the largest request that libfuse 2 passes on, so that ``cp`` and ``cat`` ask for
+whole ones."""
+
+# An attribute file is linked once for each of its object's names, but is no hard link of its own.
+_COUNTED = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
+
+_BLOCK_BYTES = 512  # the unit of st_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A node's ``struct stat``. Times in nanoseconds since the epoch."""
+
+    inode: int
+    mode: int
+    hard_link_count: int
+    uid: int
+    gid: int
+    size_bytes: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    preferred_read_bytes: int = PREFERRED_READ_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Dentry:
+    """One entry of a folder: enough for ``readdir`` (``mode`` has the file type only)."""
+
+    name: bytes
+    inode: int
+    mode: int
+
+
+def file_type(kind: NodeKind) -> int:
+    """Return the ``S_IF...`` bits of a node; an unreadable object reads as a file."""
+    if kind is NodeKind.FOLDER:
+        return stat.S_IFDIR
+    if kind in (NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK):
+        return stat.S_IFLNK
+    return stat.S_IFREG
+
+
+def make_status(
+    node: Node,
+    file: os.stat_result,
+    *,
+    size_bytes: int,
+    storage_bytes: int,
+    is_readable: bool = True,
+) -> Status:
+    """Return a node's status; ``file`` is that of the HDF5 file, whose owner and mode it takes.
+
+    ``is_readable`` False takes all permissions away: the content would be an error, and a program
+    that skips what it thinks is an empty file must not take it for one.
+    """
+    kind = file_type(node.kind)
+    info = node.info
+    mtime_ns = info.mtime * NANOSECONDS or file.st_mtime_ns
+    return Status(
+        inode=node.inode,
+        mode=kind | (_permissions(kind, file.st_mode) if is_readable else 0),
+        hard_link_count=info.hard_link_count if node.kind in _COUNTED else 1,
+        uid=file.st_uid,
+        gid=file.st_gid,
+        size_bytes=size_bytes,
+        blocks=-(-storage_bytes // _BLOCK_BYTES),
+        atime_ns=info.atime * NANOSECONDS or file.st_atime_ns,
+        mtime_ns=mtime_ns,
+        ctime_ns=info.ctime * NANOSECONDS or mtime_ns,
+    )
+
+
+def _permissions(kind: int, file_mode: int) -> int:
+    """Return the HDF5 file's read bits; who may read may also enter a folder."""
+    if kind == stat.S_IFLNK:
+        return 0o777
+    read = file_mode & 0o444
+    return read | read >> 2 if kind == stat.S_IFDIR else read

@@ -1,0 +1,247 @@
+"""The tree: every question that a file system is asked, answered for an HDF5 file.
+
+Paths are absolute bytes (``b"/g/d.npy"``). Safe to call from any thread. Raises ``H5fsError``s.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+
+from h5fs.errors import (
+    H5fsError,
+    IsAGroupError,
+    NotAGroupError,
+    NotALinkError,
+    NotFoundError,
+    ReadOnlyError,
+    TooLargeError,
+    UnreadableError,
+    show_path,
+)
+from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, decode_name, is_listable
+from h5fs.store import Store
+from h5fs.tree.cache import LruCache
+from h5fs.tree.content import Content, TextContent, open_content
+from h5fs.tree.handles import Handles
+from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.nodes import (
+    Node,
+    NodeKind,
+    make_attributes_node,
+    make_node,
+    make_offsets_node,
+    make_root,
+)
+from h5fs.tree.status import Dentry, Status, file_type, make_status
+
+_log = logging.getLogger(__name__)
+
+# In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
+# some tens of MB.
+_NODES_KEPT = 65536
+_CONTENTS_KEPT = 4096
+_LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
+_WARNINGS_KEPT = 1024
+
+
+# Files that stand beside an object's own, made from its node.
+_BESIDE = {
+    Projection.ATTRIBUTES: make_attributes_node,
+    Projection.OFFSETS: make_offsets_node,
+}
+
+
+class Tree:
+    """An HDF5 file as a file system."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._root = make_root(store.root())
+        self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
+        self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
+        self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
+        self._handles = Handles()
+        # By file number; few, since the store bounds how many files are open.
+        self._file_status: dict[int, os.stat_result] = {}
+
+    def get_status(self, path: bytes) -> Status:
+        """Answer ``stat``. Reads no element of any dataset."""
+        node = self._find(path)
+        file = self._status_of_file(node.info.ref.file)
+        if node.kind is NodeKind.FOLDER:
+            return make_status(node, file, size_bytes=0, storage_bytes=0)
+        if node.is_symbolic_link:
+            text = read_link_text(self._store, node)
+            return make_status(node, file, size_bytes=len(text), storage_bytes=0)
+        if node.kind is NodeKind.UNREADABLE:
+            raise UnreadableError(f"{show_path(path)}: the object header cannot be read")
+        try:
+            content = self._content_of(node)
+            return make_status(
+                node, file, size_bytes=content.size_bytes, storage_bytes=content.storage_bytes
+            )
+        except TooLargeError:
+            raise
+        except H5fsError as error:
+            _log.debug("%s is listed without content: %s", show_path(path), error)
+            return make_status(node, file, size_bytes=0, storage_bytes=0, is_readable=False)
+
+    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+        """Answer ``readdir``, without ``.`` and ``..``. Opens no dataset."""
+        folder = self._find_folder(path)
+        own_attributes = make_attributes_node(folder, folder)
+        if own_attributes is not None:
+            yield _dentry(own_attributes)
+        for link in self._store.list_links(folder.info.ref):
+            node = self._make_child(folder, link)
+            if node is None:
+                continue
+            for shown in (
+                make_attributes_node(folder, node), make_offsets_node(folder, node), node
+            ):  # fmt: skip
+                if shown is not None:
+                    yield _dentry(shown)
+
+    def read_link(self, path: bytes) -> bytes:
+        """Answer ``readlink``."""
+        node = self._find(path)
+        if not node.is_symbolic_link:
+            raise NotALinkError(f"{show_path(path)} is not a symbolic link")
+        return read_link_text(self._store, node)
+
+    def open(self, path: bytes, flags: int) -> int:
+        """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise ReadOnlyError(f"{show_path(path)}: the mount is read-only")
+        node = self._find(path)
+        if node.kind is NodeKind.FOLDER:
+            raise IsAGroupError(f"{show_path(path)} is a group")
+        content = self._content_of(node)
+        # So that a file that stat refuses is refused here too.
+        _ = content.size_bytes
+        return self._handles.add(content)
+
+    def read(self, handle: int, size: int, offset: int) -> bytes | memoryview:
+        """Return up to ``size`` bytes at ``offset`` of an open file; fewer only at its end."""
+        return self._handles.get(handle).read(offset, size)
+
+    def release(self, handle: int) -> None:
+        """Forget a file handle."""
+        self._handles.remove(handle)
+
+    def get_file_system_status(self) -> os.statvfs_result:
+        """Answer ``statfs``: that of the file system the HDF5 file is on."""
+        return os.statvfs(self._store.path_of(0))
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def _find(self, path: bytes) -> Node:
+        """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
+        missing: list[bytes] = []
+        node = None
+        while node is None:
+            if path in (b"/", b""):
+                node = self._root
+                break
+            node = self._nodes.get(path)
+            if node is None:
+                path, _, name = path.rpartition(b"/")
+                missing.append(name)
+        for name in reversed(missing):
+            path = path.rstrip(b"/") + b"/" + name
+            node = self._find_child(node, name)
+            self._nodes.put(path, node)
+        return node
+
+    def _find_folder(self, path: bytes) -> Node:
+        node = self._find(path)
+        if node.kind is not NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(path)} is not a group")
+        return node
+
+    def _find_child(self, folder: Node, name: bytes) -> Node:
+        if folder.kind is not NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(folder.name)} is not a group")
+        node = self._match_child(folder, name)
+        if node is None or node.name != name:
+            raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
+        return node
+
+    def _match_child(self, folder: Node, name: bytes) -> Node | None:
+        if name == GROUP_ATTRIBUTES:
+            return make_attributes_node(folder, folder)
+        meaning = decode_name(name)
+        if meaning is None:
+            return None
+        if meaning.link_name is None:
+            return self._find_cut_name(folder, name, meaning.projection)
+        link = self._store.get_link(folder.info.ref, meaning.link_name)
+        return self._project(folder, link, meaning.projection)
+
+    def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
+        """Return the node whose link name was too long for a dentry: only a look at all tells."""
+        for link in self._store.list_links(folder.info.ref):
+            node = self._project(folder, link, projection)
+            if node is not None and node.name == name:
+                return node
+        return None
+
+    def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
+        node = self._make_child(folder, link)
+        if node is None or projection not in _BESIDE:
+            return node
+        return _BESIDE[projection](folder, node)
+
+    def _make_child(self, folder: Node, link: Link) -> Node | None:
+        where = f"{show_path(folder.info.ref.path)}: link {show_path(link.name)}"
+        if not is_listable(link.name):
+            self._warn_once(f"{where} has a name by which HDF5 cannot reach it; not listed")
+            return None
+        if link.kind is LinkKind.USER_DEFINED:
+            self._warn_once(f"{where} is user-defined; not listed")
+            return None
+        return make_node(folder, link, self._target_of(folder, link, where))
+
+    def _target_of(self, folder: Node, link: Link, where: str) -> ObjectInfo | None:
+        if link.kind is LinkKind.HARD:
+            return link.target
+        if link.kind is LinkKind.SOFT and folder.info.ref.file == 0:
+            return None  # a symbolic link, which the kernel follows
+        # The root of another file is not in the mount, so that no symbolic link could lead there.
+        try:
+            return self._store.follow(folder.info.ref, link)
+        except H5fsError as error:
+            self._warn_once(f"{where} leads nowhere: {error}")
+            return None
+
+    def _content_of(self, node: Node) -> Content:
+        key = (node.kind, node.info.ref)
+        content = self._contents.get(key)
+        if content is None:
+            content = open_content(self._store, node)
+            if not isinstance(content, TextContent) or (
+                content.size_bytes <= _LARGEST_TEXT_KEPT_BYTES
+            ):
+                self._contents.put(key, content)
+        return content
+
+    def _status_of_file(self, number: int) -> os.stat_result:
+        if number not in self._file_status:
+            self._file_status[number] = os.stat(self._store.path_of(number))
+        return self._file_status[number]
+
+    def _warn_once(self, message: str) -> None:
+        if self._warned.get(message) is None:
+            self._warned.put(message, True)
+            _log.warning("%s", message)
+
+
+def _dentry(node: Node) -> Dentry:
+    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)))
+

@@ -1,0 +1,1 @@
+"""Hypothesis strategies for the values that rooms of h5fs exchange."""

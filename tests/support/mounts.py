@@ -1,0 +1,95 @@
+"""Real mounts for tests and for the programs in scripts/: a daemon in a process of its own.
+
+Whatever happens within the block, nothing stays mounted and no daemon stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from h5fs.mount_table import find_daemon, find_mount
+
+START_SECONDS = 60
+
+
+class MountFailedError(Exception):
+    """The mount command did not exit with 0; the message is what it said."""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A mount that answers: where, its log, and its daemon's process id."""
+
+    path: Path
+    log: Path
+    pid: int
+
+    def log_lines(self) -> list[str]:
+        """Return what the daemon has logged so far."""
+        return self.log.read_text(encoding="utf-8").splitlines()
+
+
+def run_h5fs(
+    *arguments: str | Path, seconds: float = START_SECONDS, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, as a user would type it."""
+    return subprocess.run(
+        [sys.executable, "-m", "h5fs", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+@contextmanager
+def mounted(file: Path, *, options: Sequence[str] = ()) -> Iterator[Mounted]:
+    """Mount a file at a new folder. Raises ``MountFailedError`` with what the command said."""
+    with tempfile.TemporaryDirectory(prefix="h5fs-test-") as folder:
+        mountpoint = Path(folder, "mnt")
+        mountpoint.mkdir()
+        log = Path(folder, "log")
+        try:
+            done = run_h5fs(file, mountpoint, "-o", f"log={log}", *options)
+            if done.returncode:
+                raise MountFailedError(done.stderr.strip())
+            pid = find_daemon(mountpoint)
+            assert pid is not None, "the daemon has not registered itself"
+            yield Mounted(mountpoint, log, pid)
+        finally:
+            end_mount(mountpoint)
+
+
+def end_mount(mountpoint: Path) -> None:
+    """Take a mount down, however it is: in use, hanging, or dead already."""
+    pid = find_daemon(mountpoint)
+    daemon = None
+    if pid is not None:
+        try:
+            daemon = os.pidfd_open(pid)
+        except ProcessLookupError:
+            daemon = None
+    while find_mount(mountpoint) is not None:
+        subprocess.run(["fusermount3", "-uz", str(mountpoint)], check=True, timeout=30)
+    if daemon is not None:
+        _wait_or_kill(daemon)
+
+
+def _wait_or_kill(daemon: int) -> None:
+    try:
+        ended, _, _ = select.select([daemon], [], [], 10)
+        if not ended:
+            signal.pidfd_send_signal(daemon, signal.SIGKILL)
+            select.select([daemon], [], [], 10)
+    finally:
+        os.close(daemon)
