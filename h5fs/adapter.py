@@ -47,8 +47,8 @@ def serve(tree: Tree, options: MountOptions, on_ready: Callable[[], None]) -> No
     try:
         # In the foreground always: mounting.py has put the process where it belongs.
         _Binding(
-            _Operations(tree, on_ready), mountpoint, encoding=_ENCODING, foreground=True,
-            **arguments,
+            _Operations(tree, on_ready, has_xattrs=options.has_xattrs), mountpoint,
+            encoding=_ENCODING, foreground=True, **arguments,
         )  # fmt: skip
     except RuntimeError as error:
         raise MountError(f"libfuse could not mount at {options.mountpoint} ({error})") from None
@@ -105,9 +105,16 @@ class _Operations:
 
     use_ns = True
 
-    def __init__(self, tree: Tree, on_ready: Callable[[], None]) -> None:
+    # Left unset the kernel is told once that there are none, and asks no more.
+    getxattr: Callable[..., bytes] | None = None
+    listxattr: Callable[..., list[str]] | None = None
+
+    def __init__(self, tree: Tree, on_ready: Callable[[], None], *, has_xattrs: bool) -> None:
         self._tree = tree
         self._on_ready = on_ready
+        if has_xattrs:
+            self.getxattr = self._getxattr
+            self.listxattr = self._listxattr
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         return getattr(self, operation)(*arguments)
@@ -149,6 +156,13 @@ class _Operations:
 
     def release(self, _path: str, handle: int) -> None:
         self._tree.release(handle)
+
+    def _getxattr(self, path: str, name: str, *_position: int) -> bytes:
+        return self._tree.get_xattr(path.encode(_ENCODING), name.encode(_ENCODING))
+
+    def _listxattr(self, path: str) -> list[str]:
+        names = self._tree.list_xattrs(path.encode(_ENCODING))
+        return [name.decode(_ENCODING) for name in names]
 
     def statfs(self, _path: str) -> dict[str, int]:
         status = self._tree.get_file_system_status()

@@ -86,6 +86,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
         log=LogOptions(parsed.log, _log_level(given)),
         mode=_parse_mode(given.mode),
         foreground=given.foreground,
+        has_xattrs=parsed.has_xattrs,
         fuse=parsed.fuse,
     )
 

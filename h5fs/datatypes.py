@@ -84,7 +84,7 @@ class BitLayout:
         Raises ``OverflowError`` when ``significant`` is negative or wider than the precision.
         """
         if significant >> self.precision:
-            raise OverflowError(f"{significant} does not fit {self.precision} bits")
+            raise OverflowError(f"more than {self.precision} bits")
         whole = significant << self.offset
         if self.lsb_padding is BitPadding.ONE:
             whole |= (1 << self.offset) - 1
@@ -116,14 +116,16 @@ class IntegerType:
             significant -= 1 << self.bits.precision
         return significant
 
+    def can_hold(self, value: int) -> bool:
+        """Tell whether ``value`` is in the type's range."""
+        lowest = -(1 << self.bits.precision - 1) if self.signed else 0
+        return lowest <= value < lowest + (1 << self.bits.precision)
+
     def stored(self, value: int) -> bytes:
         """Return ``value`` as stored. Raises ``OverflowError`` when the type cannot hold it."""
-        if self.signed:
-            half = 1 << self.bits.precision - 1
-            if not -half <= value < half:
-                raise OverflowError(f"{value} does not fit {self.bits.precision} signed bits")
-            value &= (1 << self.bits.precision) - 1
-        return self.bits.stored(value)
+        if not self.can_hold(value):
+            raise OverflowError(f"integer out of range for {self.bits.precision} bits")
+        return self.bits.stored(value & (1 << self.bits.precision) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,33 +92,41 @@ class Layout(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What a dataset's header says.
+    """How a dataset looks as ``.npy`` files.
 
-    ``shape`` is None for a null dataspace. ``storage_size_bytes`` is what the file has allocated
-    for the data.
+    ``shape`` is None for a null dataspace. ``dtype`` is one element's: a subarray dtype for HDF5
+    array types, whose dimensions trail the shape of the file's array; without numpy metadata.
+
+    ``value_count`` is None but for a dataset of variable-length sequences: the number of values in
+    all of them, of ``dtype`` each; an element of the dataset then holds ``sequences_per_element``
+    sequences, more than 1 for HDF5 array types.
+
+    ``storage_size_bytes`` is what the file has allocated for the data.
     """
 
-    ref: ObjectRef
     shape: tuple[int, ...] | None
-    layout: Layout
+    dtype: np.dtype[Any]
     storage_size_bytes: int
-    maxshape: tuple[int | None, ...] | None = None
-    chunk_shape: tuple[int, ...] | None = None
+    value_count: int | None = None
+    sequences_per_element: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayForm:
-    """How a dataset's elements look in a ``.npy`` file.
+class StorageInfo:
+    """How a dataset is stored.
 
-    ``dtype`` is one element's: a subarray dtype for HDF5 array types, whose dimensions trail the
-    shape of the file's array; without numpy metadata. ``value_count`` is None but for a dataset of
-    variable-length sequences: the number of values in all of them, of ``dtype`` each; an element
-    of the dataset then holds ``sequences_per_element`` of them, more than 1 for HDF5 array types.
+    ``shape`` and ``maxshape`` are None for a null dataspace; a dimension without limit is None in
+    ``maxshape``. ``filters`` are named as the file names them, with their options. ``fill_value``
+    is one element as the ``.npy`` file holds it; None where it is undefined or of variable length.
     """
 
-    dtype: np.dtype[Any]
-    value_count: int | None = None
-    sequences_per_element: int = 1
+    layout: Layout
+    shape: tuple[int, ...] | None
+    maxshape: tuple[int | None, ...] | None
+    chunk_shape: tuple[int, ...] | None
+    filters: tuple[str, ...]
+    fill_value: bytes | None
+    storage_size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +145,20 @@ Element = Any
 - variable-length string: ``bytes`` up to the terminator, or None for a null pointer;
 - compound: tuple with one Element per member; array: tuple of all its elements, row-major;
 - variable-length sequence: tuple of Elements;
-- object reference: ``bytes``, the HDF5 path of its target, or None for a null reference;
+- object reference: ``bytes``, the HDF5 path of its target, ``UnnamedTarget`` when no path leads to
+  it, or None for a null reference;
 - region reference: ``RegionTarget`` or None.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class UnnamedTarget:
+    """What an object reference leads to when no path does: the address, as stored.
+
+    The object has lost its last link, or there never was one.
+    """
+
+    address: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class MountOptions:
     log: LogOptions
     mode: Mode = Mode.READ
     foreground: bool = False
+    has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
 
 
@@ -93,6 +94,7 @@ class ParsedOptions:
     external: ExternalPolicy
     locking: Locking
     log: str | None
+    has_xattrs: bool
     fuse: tuple[tuple[str, str | None], ...]
 
 
@@ -104,11 +106,14 @@ def parse_options(texts: list[str]) -> ParsedOptions:
     """
     own: dict[str, str] = {}
     fuse: dict[str, str | None] = {}
+    has_xattrs = False
     for option in (option for text in texts for option in _split(text)):
         name, equals, value = option.partition("=")
         if option in _IGNORED or option.startswith(_IGNORED_PREFIXES):
             continue
-        if name in ("external", "locking", "log"):
+        if option in ("xattr", "noxattr"):
+            has_xattrs = option == "xattr"
+        elif name in ("external", "locking", "log"):
             if not value:
                 raise UsageError(f"-o {name} needs a value: {name}=...")
             own[name] = value
@@ -122,6 +127,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         external=_choose(ExternalPolicy, "external", own.get("external", "folder")),
         locking=_choose(Locking, "locking", own.get("locking", "default")),
         log=own.get("log"),
+        has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),
     )
 

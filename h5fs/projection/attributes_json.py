@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from h5fs.datatype_rules import MAX_RANK
 from h5fs.datatypes import ByteOrder, CharacterSet, Datatype, StringPadding, StringType
 from h5fs.errors import InvalidAttributesError
 from h5fs.objects import Attribute, UnreadableAttribute
 from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
-from h5fs.projection.datatype_rules import MAX_RANK
 from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer

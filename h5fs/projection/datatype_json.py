@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
+from h5fs.datatype_rules import MAX_DEPTH, check_datatype
 from h5fs.datatypes import (
     ArrayType,
     BitfieldType,
@@ -43,7 +44,6 @@ from h5fs.datatypes import (
     TimeType,
 )
 from h5fs.errors import InvalidAttributesError
-from h5fs.projection.datatype_rules import MAX_DEPTH, check_datatype
 from h5fs.projection.numpy_spelling import numpy_spelling, parse_descr, parse_dtype
 from h5fs.projection.strict_json import (
     JsonValue,
@@ -109,7 +109,10 @@ def datatype_from_json(value: JsonValue) -> Datatype:
     Raises ``InvalidAttributesError`` when it describes none, or one that HDF5 cannot have.
     """
     datatype = _parse(value, 0)
-    check_datatype(datatype)
+    try:
+        check_datatype(datatype)
+    except ValueError as error:
+        raise InvalidAttributesError(str(error)) from error
     return datatype
 
 

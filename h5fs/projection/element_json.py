@@ -2,7 +2,8 @@
 
 `scalar_json` spells the simple types. Here: complex numbers (HDF5's, and h5py's compound of "r" and
 "i") are ``[re, im]``; compounds are objects (lists, if two members have the same name); arrays and
-variable-length sequences are lists. An object reference is its target's path, a region reference
+variable-length sequences are lists. An object reference is its target's path (``{"address": ...}``
+where no path leads), a region reference
 ``{"path": ..., "blocks": [[start, stop], ...]}`` with half-open corners, or ``"points"``, or
 ``"everything": true``; null references and null strings are null.
 
@@ -31,14 +32,14 @@ from h5fs.datatypes import (
     TimeType,
 )
 from h5fs.errors import InvalidAttributesError
-from h5fs.objects import Element, RegionTarget
+from h5fs.objects import Element, RegionTarget, UnnamedTarget
 from h5fs.projection.nesting import flatten, nest
 from h5fs.projection.numpy_spelling import complex_compound
 from h5fs.projection.scalar_json import (
     as_integer,
     enums_from_json,
     enums_to_json,
-    float_from_json,
+    floats_from_json,
     floats_to_json,
     integer_from_json,
     integers_to_json,
@@ -112,7 +113,7 @@ def elements_from_json(
     if isinstance(datatype, BitfieldType | TimeType):
         return [integer_from_json(value, as_integer(datatype)) for value in values]
     if isinstance(datatype, FloatType):
-        return [float_from_json(value, datatype) for value in values]
+        return floats_from_json(values, datatype)
     if isinstance(datatype, EnumType):
         return enums_from_json(values, datatype)
     if isinstance(datatype, StringType):
@@ -175,11 +176,13 @@ def element_depth(datatype: Datatype) -> int:
     return 0
 
 
-def _target_to_json(target: bytes | RegionTarget | None) -> JsonValue:
+def _target_to_json(target: bytes | UnnamedTarget | RegionTarget | None) -> JsonValue:
     if target is None:
         return None
     if isinstance(target, bytes):
         return name_to_text(target)
+    if isinstance(target, UnnamedTarget):
+        return {"address": target.address}
     path = name_to_text(target.path)
     if target.everything:
         return {"path": path, "everything": True}
@@ -188,11 +191,17 @@ def _target_to_json(target: bytes | RegionTarget | None) -> JsonValue:
     return {"path": path, "blocks": [[list(start), list(stop)] for start, stop in target.blocks]}
 
 
-def _target_from_json(value: JsonValue, datatype: ReferenceType) -> bytes | RegionTarget | None:
+def _target_from_json(value: JsonValue, datatype: ReferenceType) -> Element:
     if value is None:
         return None
-    if datatype.kind is ReferenceKind.OBJECT:
-        return _path(value)
+    if datatype.kind is not ReferenceKind.OBJECT:
+        return _region_from_json(value)
+    if isinstance(value, dict) and value.keys() == {"address"}:
+        return UnnamedTarget(*_coordinates([value["address"]]))
+    return _path(value)
+
+
+def _region_from_json(value: JsonValue) -> RegionTarget:
     if not isinstance(value, dict) or len(value) != 2 or "path" not in value:
         raise InvalidAttributesError(f"not a region: {value!r:.80}")
     path = _path(value["path"])

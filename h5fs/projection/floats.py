@@ -3,6 +3,8 @@
 Integer arithmetic throughout: what numpy has no type for (80-bit long double, IEEE quad, bfloat16,
 float8, VAX) comes out as the shortest decimal that reads back to the same bits. As in the library's
 own conversions, an exponent of all ones means infinity or NaN; VAX has neither, nor subnormals.
+A mantissa that is not normalised (as HDF5 says of the 80-bit long double of x86) is read like one
+whose first bit is always set: that bit stands before the binary point.
 Layouts: HDF5 File Format Specification, section IV.A.2.d, floating-point numbers.
 """
 
@@ -32,7 +34,6 @@ def has_decimals(datatype: FloatType) -> bool:
         datatype.exponent_size <= _MAX_EXPONENT_BITS
         and datatype.mantissa_size <= _MAX_MANTISSA_BITS
         and datatype.exponent_bias < 1 << _MAX_EXPONENT_BITS
-        and datatype.normalisation is not Normalisation.NONE
     )
 
 

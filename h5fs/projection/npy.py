@@ -7,6 +7,7 @@ the byte what this numpy's ``np.save`` writes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import warnings
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
     return NpyFile(format_header(base, shape + trailing), shape, dtype.itemsize)
 
 
+@functools.lru_cache(maxsize=1024)  # a file often has thousands of arrays alike
 def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return the header that ``np.save`` writes for a C-order array."""
     try:

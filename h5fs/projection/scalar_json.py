@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
+import struct
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -100,16 +102,21 @@ def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonV
     return values
 
 
-def float_from_json(value: JsonValue, datatype: FloatType) -> bytes:
-    """Return the nearest float as stored."""
-    if isinstance(value, str) and value not in SPECIAL_FLOATS:
-        return _bits_from_text(value, datatype.bits)
-    if not isinstance(value, str):
-        value = _decimal(value)
-    try:
-        return store_float(value, datatype)
-    except OverflowError as error:
-        raise InvalidAttributesError(str(error)) from error
+def floats_from_json(values: Sequence[JsonValue], datatype: FloatType) -> list[bytes]:
+    """Return the nearest floats as stored."""
+    is_double = numpy_spelling(datatype) in ("<f8", ">f8")
+    elements = []
+    for value in values:
+        try:
+            if isinstance(value, str):
+                elements.append(_special_from_text(value, datatype))
+            elif is_double:
+                elements.append(_pack_double(_decimal(value), datatype.bits))
+            else:
+                elements.append(store_float(_decimal(value), datatype))
+        except OverflowError as error:
+            raise InvalidAttributesError(str(error)) from error
+    return elements
 
 
 def enums_to_json(elements: Sequence[bytes], datatype: EnumType) -> list[JsonValue]:
@@ -223,6 +230,19 @@ def _decimal(value: JsonValue) -> Decimal:
     if type(value) is not int:
         raise InvalidAttributesError(f"not a number: {value!r:.80}")
     return Decimal(value)
+
+
+def _special_from_text(text: str, datatype: FloatType) -> bytes:
+    if text in SPECIAL_FLOATS:
+        return store_float(text, datatype)
+    return _bits_from_text(text, datatype.bits)
+
+
+def _pack_double(number: Decimal, bits: BitLayout) -> bytes:
+    nearest = float(number)  # Python's own, correctly rounded, and much faster than ours
+    if math.isinf(nearest):
+        raise OverflowError(f"{number} is beyond the largest number")
+    return bits.swapped(struct.pack("<d", nearest))
 
 
 def _float_to_json(element: bytes, datatype: FloatType) -> JsonValue:

@@ -44,15 +44,22 @@ def parse_json(data: bytes) -> JsonValue:
 
 def write_json(value: JsonValue) -> str:
     """Return the JSON text of a value, on one line."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except TypeError:  # a Decimal somewhere in it
+        return _write_exactly(value)
+
+
+def _write_exactly(value: JsonValue) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(map(write_json, value)) + "]"
+        return "[" + ", ".join(map(_write_exactly, value)) + "]"
     if isinstance(value, dict):
-        items = (f"{json.dumps(k, ensure_ascii=False)}: {write_json(v)}" for k, v in value.items())
+        items = (f"{write_json(key)}: {_write_exactly(item)}" for key, item in value.items())
         return "{" + ", ".join(items) + "}"
     if isinstance(value, Decimal):
         text = str(value)
         return text if "." in text or "E" in text else text + ".0"
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return write_json(value)
 
 
 def name_to_text(name: bytes) -> str:
@@ -113,7 +120,7 @@ def write_indented(value: JsonValue, indent: str = "") -> str:
     deeper = indent + "  "
     if isinstance(value, dict):
         items = [
-            f"{json.dumps(key, ensure_ascii=False)}: {write_indented(item, deeper)}"
+            f"{write_json(key)}: {write_indented(item, deeper)}"
             for key, item in value.items()
         ]
     elif isinstance(value, list):

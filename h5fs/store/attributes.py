@@ -26,9 +26,9 @@ from h5fs.store.datatypes import create_datatype, describe_datatype
 from h5fs.store.memory import pack_elements, unpack_elements
 from h5fs.store.raw_attributes import read_memory, write_memory
 from h5fs.store.references import (
+    PathFinder,
     PathOf,
     ReferenceTo,
-    path_by_search,
     read_reference,
     reference_by_path,
     store_reference,
@@ -64,10 +64,10 @@ def read_attributes(
     """Return an object's attributes, in the order of ``list_names``.
 
     ``object_id`` is the identifier of an open group, dataset or committed datatype. ``paths``
-    names the targets of references; without it the library searches for each one.
+    names the targets of references by address; without it the file is walked for the first one.
     Raises ``UnreadableError`` when they cannot even be listed.
     """
-    path_of = paths or path_by_search(object_id)
+    path_of = paths or PathFinder(object_id)
     return tuple(_read_or_explain(object_id, name, path_of) for name in list_names(object_id))
 
 
@@ -100,7 +100,7 @@ def read_attribute(object_id: Any, name: bytes, *, paths: PathOf | None = None) 
             unpack_elements,
             datatype=datatype,
             read_reference=functools.partial(
-                read_reference, object_id=object_id, path_of=paths or path_by_search(object_id)
+                read_reference, object_id=object_id, path_of=paths or PathFinder(object_id)
             ),
         )
         if is_variable(datatype):

@@ -10,11 +10,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from h5py import h5d, h5p, h5s, h5z
 
-from h5fs.errors import UnsupportedTypeError, show_path
-from h5fs.objects import DatasetInfo, Layout, ObjectRef
-from h5fs.store.translation import reading
+from h5fs.errors import UnsupportedTypeError
+from h5fs.objects import Layout, ObjectRef, StorageInfo
+from h5fs.store.elements import memory_type
 
 _LAYOUTS = {
     h5d.COMPACT: Layout.COMPACT,
@@ -28,37 +29,41 @@ _LAYOUTS = {
 _MAX_CHUNK_CACHE_BYTES = 128 * 2**20
 
 
-def open_dataset(file_id: Any, ref: ObjectRef, *, folder: Path) -> h5d.DatasetID:
-    """Open a dataset with settings that suit it; raw data outside the file is in ``folder``.
+def tune_dataset(
+    dataset_id: h5d.DatasetID, file_id: Any, ref: ObjectRef, *, folder: Path
+) -> h5d.DatasetID:
+    """Return a dataset just opened, or opened again with settings that suit it.
 
-    Raises ``UnreadableError``.
+    Raw data outside the file is looked for in ``folder``.
     """
-    with reading(show_path(ref.path)):
-        dataset_id = h5d.open(file_id, ref.path)
-        access = h5p.create(h5p.DATASET_ACCESS)
-        slots, cache_bytes, preemption = access.get_chunk_cache()
-        wanted_bytes = min(2 * _chunk_bytes(dataset_id), _MAX_CHUNK_CACHE_BYTES)
-        has_outside_data = dataset_id.get_create_plist().get_external_count() > 0
-        if wanted_bytes <= cache_bytes and not has_outside_data:
+    creation = dataset_id.get_create_plist()
+    access = h5p.create(h5p.DATASET_ACCESS)
+    slots, cache_bytes, preemption = access.get_chunk_cache()
+    if creation.get_layout() == h5d.CHUNKED:
+        chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
+        wanted_bytes = min(2 * chunk_bytes, _MAX_CHUNK_CACHE_BYTES)
+        if wanted_bytes <= cache_bytes:
             return dataset_id
-        access.set_chunk_cache(slots, max(wanted_bytes, cache_bytes), preemption)
-        if has_outside_data:
-            # A relative name of a raw data file would be taken from the working directory.
-            access.set_efile_prefix(os.fsencode(folder))
-        dataset_id.close()
-        return h5d.open(file_id, ref.path, access)
+        access.set_chunk_cache(slots, wanted_bytes, preemption)
+    elif creation.get_external_count():
+        # A relative name of a raw data file would be taken from the working directory.
+        access.set_efile_prefix(os.fsencode(folder))
+    else:
+        return dataset_id
+    dataset_id.close()
+    return h5d.open(file_id, ref.path, access)
 
 
 def list_outside_files(dataset_id: h5d.DatasetID) -> list[bytes]:
     """Return the names of the files, other than its own, that hold a dataset's elements."""
     creation = dataset_id.get_create_plist()
-    names = [creation.get_external(i)[0] for i in range(creation.get_external_count())]
-    if creation.get_layout() == h5d.VIRTUAL:
-        sources = [
-            creation.get_virtual_filename(i) for i in range(creation.get_virtual_count())
-        ]
-        names += [os.fsencode(source) for source in sources if source != "."]
-    return names
+    layout = creation.get_layout()
+    if layout == h5d.VIRTUAL:
+        sources = [creation.get_virtual_filename(i) for i in range(creation.get_virtual_count())]
+        return [os.fsencode(source) for source in sources if source != "."]
+    if layout == h5d.CONTIGUOUS:
+        return [creation.get_external(i)[0] for i in range(creation.get_external_count())]
+    return []
 
 
 def check_filters(dataset_id: h5d.DatasetID) -> None:
@@ -77,30 +82,51 @@ def check_filters(dataset_id: h5d.DatasetID) -> None:
             )
 
 
-def describe_dataset(dataset_id: h5d.DatasetID, ref: ObjectRef) -> DatasetInfo:
-    """Return what a dataset's header says. Raises ``UnreadableError``."""
-    with reading(show_path(ref.path)):
-        creation = dataset_id.get_create_plist()
-        space = dataset_id.get_space()
-        is_null = space.get_simple_extent_type() == h5s.NULL
-        layout = _LAYOUTS[creation.get_layout()]
-        return DatasetInfo(
-            ref=ref,
-            shape=None if is_null else space.get_simple_extent_dims(),
-            layout=layout,
-            storage_size_bytes=dataset_id.get_storage_size(),
-            maxshape=None if is_null else _max_shape(space),
-            chunk_shape=creation.get_chunk() if layout is Layout.CHUNKED else None,
-        )
+def shape_of(dataset_id: h5d.DatasetID) -> tuple[int, ...] | None:
+    """Return a dataset's shape, None for a null dataspace."""
+    space = dataset_id.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        return None
+    shape: tuple[int, ...] = space.get_simple_extent_dims()
+    return shape
+
+
+def describe_storage(dataset_id: h5d.DatasetID) -> StorageInfo:
+    """Return how a dataset is stored."""
+    creation = dataset_id.get_create_plist()
+    layout = _LAYOUTS[creation.get_layout()]
+    shape = shape_of(dataset_id)
+    return StorageInfo(
+        layout=layout,
+        shape=shape,
+        maxshape=None if shape is None else _max_shape(dataset_id.get_space()),
+        chunk_shape=creation.get_chunk() if layout is Layout.CHUNKED else None,
+        filters=tuple(_describe_filter(creation, i) for i in range(creation.get_nfilters())),
+        fill_value=_fill_value(dataset_id, creation),
+        storage_size_bytes=dataset_id.get_storage_size(),
+    )
+
+
+def _describe_filter(creation: Any, index: int) -> str:
+    code, _, options, name = creation.get_filter(index)
+    text = name.decode("utf-8", "replace") or str(code)
+    return f"{text}({','.join(map(str, options))})" if options else text
+
+
+def _fill_value(dataset_id: h5d.DatasetID, creation: Any) -> bytes | None:
+    if creation.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED:
+        return None
+    try:
+        dtype = memory_type(dataset_id.get_type()).dtype
+        if dtype.hasobject or dtype.shape:
+            return None
+        value = np.zeros((), dtype)
+        creation.get_fill_value(value)
+    except Exception:  # any of h5py's: a type that numpy cannot hold has no value to show
+        return None
+    return value.tobytes()
 
 
 def _max_shape(space: h5s.SpaceID) -> tuple[int | None, ...]:
     dims: tuple[int, ...] = space.get_simple_extent_dims(maxdims=True)
     return tuple(None if size == h5s.UNLIMITED else size for size in dims)
-
-
-def _chunk_bytes(dataset_id: h5d.DatasetID) -> int:
-    creation = dataset_id.get_create_plist()
-    if creation.get_layout() != h5d.CHUNKED:
-        return 0
-    return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from h5py import h5t
 
+from h5fs.datatype_rules import check_datatype
 from h5fs.datatypes import (
     ArrayType,
     CompoundType,
@@ -47,7 +48,7 @@ def describe_datatype(tid: h5t.TypeID) -> Datatype:
         if not encoded.startswith(_PREFIX):
             raise UnsupportedTypeError(f"datatype encoded in an unknown form {encoded[:2].hex()}")
         description = parse_message(encoded[len(_PREFIX) :])
-        if not create_datatype(description).equal(copy):
+        if not _create(description).equal(copy):
             raise UnsupportedTypeError(f"datatype that {description!r} does not fully describe")
     return description
 
@@ -58,6 +59,10 @@ def create_datatype(datatype: Datatype) -> h5t.TypeID:
     The library may sort the members of a compound by offset; ``H5Tequal`` ignores their order.
     Raises ``UnsupportedTypeError`` when HDF5 has no such datatype.
     """
+    try:
+        check_datatype(datatype)
+    except ValueError as error:
+        raise UnsupportedTypeError(str(error)) from error
     with reading(f"create {datatype!r}"):
         tid = _create(datatype)
         if size_in_memory(datatype) != tid.get_size():
@@ -79,7 +84,4 @@ def _create(datatype: Datatype) -> h5t.TypeID:
         return tid
     if isinstance(datatype, ReferenceType) and datatype.kind in _REFERENCES:
         return _REFERENCES[datatype.kind].copy()
-    tid = h5t.decode(_PREFIX + build_message(datatype))
-    if parse_message(tid.encode()[len(_PREFIX) :]) != datatype:
-        raise UnsupportedTypeError(f"HDF5 has no datatype like {datatype!r}")
-    return tid
+    return h5t.decode(_PREFIX + build_message(datatype))

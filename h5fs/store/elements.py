@@ -5,6 +5,8 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,28 +18,36 @@ from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.translation import explain
 
+# HDF5 converts bitfields to no other class, and opaque elements to no other tag.
+_NOT_CONVERTED = (h5t.BITFIELD, h5t.OPAQUE)
+
 
 @dataclass(frozen=True)
 class MemoryType:
     """How elements are asked of HDF5: as arrays of ``dtype``, by the HDF5 type ``type_id``.
 
     ``dtype`` has h5py's metadata, and objects where elements have variable-length parts.
+    ``given_type_id`` is set where h5py would choose another.
     """
 
     dtype: np.dtype[Any]
-    type_id: h5t.TypeID
+    given_type_id: h5t.TypeID | None = None
+
+    @functools.cached_property
+    def type_id(self) -> h5t.TypeID:
+        """The HDF5 type; made when it is first used, since most datasets are only looked at."""
+        return self.given_type_id or h5t.py_create(self.dtype)
 
 
 def memory_type(file_type: h5t.TypeID) -> MemoryType:
-    """Return the type in memory that h5py would choose, or one for bitfields, which it cannot read.
+    """Return the type in memory that h5py would choose, or a better one where it cannot read.
 
     Raises ``UnsupportedTypeError`` when no numpy dtype holds such elements.
     """
     try:
-        if _contains_bitfield(file_type):
-            return _memory_type_with_bitfields(file_type)
-        dtype = file_type.dtype
-        return MemoryType(dtype, h5t.py_create(dtype))
+        if any(file_type.detect_class(kind) for kind in _NOT_CONVERTED):
+            return _memory_type_as_stored(file_type)
+        return MemoryType(file_type.dtype)
     except UnsupportedTypeError:
         raise
     except Exception as error:  # any of h5py's
@@ -109,12 +119,10 @@ def read_into(
         filled += count
 
 
-def _contains_bitfield(type_id: h5t.TypeID) -> bool:
-    return bool(type_id.detect_class(h5t.BITFIELD))
-
-
-def _memory_type_with_bitfields(file_type: h5t.TypeID) -> MemoryType:
-    """Take bitfields as they lie in the file: HDF5 converts them to no other class."""
+def _memory_type_as_stored(file_type: h5t.TypeID) -> MemoryType:
+    """Take bitfields and opaque elements as they lie in the file."""
+    if isinstance(file_type, h5t.TypeOpaqueID):
+        return MemoryType(file_type.dtype, file_type)
     if isinstance(file_type, h5t.TypeBitfieldID):
         order = ">" if file_type.get_order() == h5t.ORDER_BE else "<"
         size = file_type.get_size()
@@ -126,18 +134,24 @@ def _memory_type_with_bitfields(file_type: h5t.TypeID) -> MemoryType:
         shape = file_type.get_array_dims()
         return MemoryType(np.dtype((base.dtype, shape)), h5t.array_create(base.type_id, shape))
     if isinstance(file_type, h5t.TypeCompoundID):
-        return _compound_with_bitfields(file_type)
-    raise UnsupportedTypeError("bitfields in a variable-length sequence")
+        return _compound_as_stored(file_type)
+    if file_type.get_class() in (h5t.VLEN, *_NOT_CONVERTED):
+        raise UnsupportedTypeError("bitfields or opaque elements in a variable-length sequence")
+    return MemoryType(file_type.dtype)
 
 
-def _compound_with_bitfields(file_type: h5t.TypeCompoundID) -> MemoryType:
+def _compound_as_stored(file_type: h5t.TypeCompoundID) -> MemoryType:
     count = file_type.get_nmembers()
     names = [file_type.get_member_name(i) for i in range(count)]
     members = [memory_type(file_type.get_member_type(i)) for i in range(count)]
-    # Packed: a member may be wider in memory than in the file.
-    sizes = [member.dtype.itemsize for member in members]
-    offsets = [sum(sizes[:i]) for i in range(count)]
-    type_id = h5t.create(h5t.COMPOUND, sum(sizes))
+    offsets = [file_type.get_member_offset(i) for i in range(count)]
+    size = file_type.get_size()
+    if any(m.dtype.itemsize != file_type.get_member_type(i).get_size()
+           for i, m in enumerate(members)):  # fmt: skip
+        # A member is wider in memory than in the file: pack them.
+        ends = list(itertools.accumulate(member.dtype.itemsize for member in members))
+        offsets, size = [0, *ends[:-1]], ends[-1]
+    type_id = h5t.create(h5t.COMPOUND, size)
     for name, offset, member in zip(names, offsets, members, strict=True):
         type_id.insert(name, offset, member.type_id)
     dtype = np.dtype(
@@ -145,7 +159,7 @@ def _compound_with_bitfields(file_type: h5t.TypeCompoundID) -> MemoryType:
             "names": [name.decode("utf-8", "surrogateescape") for name in names],
             "formats": [member.dtype for member in members],
             "offsets": offsets,
-            "itemsize": sum(sizes),
+            "itemsize": size,
         }
     )
     return MemoryType(dtype, type_id)

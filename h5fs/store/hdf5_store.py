@@ -15,13 +15,13 @@ from h5py import h5d, h5g, h5o
 from h5fs.datatypes import Datatype
 from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
 from h5fs.objects import (
-    ArrayForm,
     Attribute,
     DatasetInfo,
     Link,
     ObjectInfo,
     ObjectKind,
     ObjectRef,
+    StorageInfo,
     UnreadableAttribute,
 )
 from h5fs.options import StoreOptions
@@ -29,6 +29,7 @@ from h5fs.store import attributes, datasets, datatypes, links
 from h5fs.store.files import OpenFiles
 from h5fs.store.links import LinkReader
 from h5fs.store.projected import ProjectedDataset, SequenceDataset, project_dataset
+from h5fs.store.references import PathFinder
 from h5fs.store.resolving import Resolver
 from h5fs.store.translation import reading
 
@@ -59,6 +60,7 @@ class Hdf5Store:
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         # What a scan of a dataset cost much to find out, and takes little to keep.
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
+        self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files)
 
     def open(self) -> None:
@@ -102,37 +104,45 @@ class Hdf5Store:
         return self._files.find_external(name, linking_file=linking_file)
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
-        with self._lock:
-            return datasets.describe_dataset(self._dataset_id(ref), ref)
-
-    def form_array(self, ref: ObjectRef) -> ArrayForm:
-        with self._lock, reading(show_path(ref.path)):
+        with self._lock, reading(ref.path):
+            dataset_id = self._dataset_id(ref)
             projected = self._projected(ref)
-            if isinstance(projected, SequenceDataset):
-                return ArrayForm(projected.dtype, projected.value_count, projected.per_element)
-            return ArrayForm(projected.dtype)
+            sequences = projected if isinstance(projected, SequenceDataset) else None
+            return DatasetInfo(
+                shape=datasets.shape_of(dataset_id),
+                dtype=projected.dtype,
+                storage_size_bytes=dataset_id.get_storage_size(),
+                value_count=sequences.value_count if sequences else None,
+                sequences_per_element=sequences.per_element if sequences else 1,
+            )
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
+        with self._lock, reading(ref.path):
+            return datasets.describe_storage(self._dataset_id(ref))
 
     def read_elements(self, ref: ObjectRef, start: int, stop: int) -> bytes | bytearray:
-        with self._lock, reading(show_path(ref.path)):
+        with self._lock, reading(ref.path):
             projected = self._projected(ref)
             if isinstance(projected, SequenceDataset):
                 raise UnsupportedTypeError("variable-length sequences have no elements of one size")
             return projected.read(self._dataset_id(ref), start, stop)
 
     def read_offsets(self, ref: ObjectRef, start: int, stop: int) -> bytes:
-        with self._lock, reading(show_path(ref.path)):
+        with self._lock, reading(ref.path):
             return self._sequences(ref).read_offsets(self._dataset_id(ref), start, stop)
 
     def read_values(self, ref: ObjectRef, start: int, stop: int) -> bytes:
-        with self._lock, reading(show_path(ref.path)):
+        with self._lock, reading(ref.path):
             return self._sequences(ref).read_values(self._dataset_id(ref), start, stop)
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):
-            return attributes.read_attributes(self._open(ref).identifier)
+            return attributes.read_attributes(
+                self._open(ref).identifier, paths=self._path_of(ref.file)
+            )
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
-        with self._lock, reading(show_path(ref.path)):
+        with self._lock, reading(ref.path):
             return datatypes.describe_datatype(self._open(ref).identifier)
 
     def path_of(self, file: int) -> Path:
@@ -155,7 +165,7 @@ class Hdf5Store:
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            with reading(show_path(ref.path)):
+            with reading(ref.path):
                 outside = datasets.list_outside_files(opened.identifier)
             folder = self._files.path_of(ref.file).parent
             for name in outside:
@@ -169,10 +179,16 @@ class Hdf5Store:
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
         datasets.check_filters(dataset_id)
-        projected = self._scanned[ref] = project_dataset(dataset_id)
+        projected = project_dataset(dataset_id, path_of=self._path_of(ref.file))
+        self._scanned[ref] = projected
         if len(self._scanned) > _MAX_SCANNED:
             self._scanned.popitem(last=False)
         return projected
+
+    def _path_of(self, file: int) -> PathFinder:
+        if file not in self._object_paths:
+            self._object_paths[file] = PathFinder(self._files.file_id(file))
+        return self._object_paths[file]
 
     def _sequences(self, ref: ObjectRef) -> SequenceDataset:
         projected = self._projected(ref)
@@ -191,14 +207,15 @@ class Hdf5Store:
 
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(ref.file)
-        with reading(show_path(ref.path)):
-            if h5o.get_info(file_id, ref.path).type != h5o.TYPE_DATASET:
-                return h5o.open(file_id, ref.path)
-            # HDF5 refuses to open a dataset once with such settings and once without.
-            folder = self._files.path_of(ref.file).parent
-            return datasets.open_dataset(file_id, ref, folder=folder)
+        with reading(ref.path):
+            identifier = h5o.open(file_id, ref.path)
+            if isinstance(identifier, h5d.DatasetID):
+                folder = self._files.path_of(ref.file).parent
+                return datasets.tune_dataset(identifier, file_id, ref, folder=folder)
+            return identifier
 
     def _forget_file(self, number: int) -> None:
+        self._object_paths.pop(number, None)
         for ref in [ref for ref in self._opened if ref.file == number]:
             del self._opened[ref]
         for ref in [ref for ref in self._scanned if ref.file == number]:

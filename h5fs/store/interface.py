@@ -10,12 +10,12 @@ from typing import Protocol
 
 from h5fs.datatypes import Datatype
 from h5fs.objects import (
-    ArrayForm,
     Attribute,
     DatasetInfo,
     Link,
     ObjectInfo,
     ObjectRef,
+    StorageInfo,
     UnreadableAttribute,
 )
 
@@ -51,14 +51,14 @@ class Store(Protocol):
         """
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
-        """Return what a dataset's header says."""
-
-    def form_array(self, ref: ObjectRef) -> ArrayForm:
-        """Return how a dataset's elements look in its ``.npy`` file.
+        """Return how a dataset looks as ``.npy`` files.
 
         Reads every element once when the type has variable-length parts; else no element. Raises
         ``UnsupportedTypeError``, and ``ForbiddenError`` as ``read_elements`` does.
         """
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
+        """Return how a dataset is stored. Raises as ``describe_dataset`` does."""
 
     def read_elements(self, ref: ObjectRef, start: int, stop: int) -> bytes | bytearray:
         """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.

@@ -39,7 +39,7 @@ class LinkReader:
         Raises ``UnreadableError``; an object that cannot be read is an UNREADABLE target instead.
         """
         found: list[tuple[bytes, int]] = []
-        with reading(f"list {show_path(group.path)}"):
+        with reading(group.path):
             group_id.links.iterate(lambda name, info: found.append((name, info.type)), info=True)
             # A name that stands twice is damage; only the first can be reached.
             names = dict(found)
@@ -48,7 +48,7 @@ class LinkReader:
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""
         path = join_path(group.path, name)
-        with reading(show_path(path)):
+        with reading(path):
             if not group_id.links.exists(name):
                 raise NotFoundError(f"no link {show_path(path)}")
             return self._read_link(group_id, group, name, group_id.links.get_info(name).type)

@@ -94,19 +94,8 @@ def pack_elements(
 
     ``owners`` receives what the pointers in it lead to: valid for as long as these are kept.
     """
-    size = size_in_memory(datatype)
     if isinstance(datatype, CompoundType):
-        rows = np.zeros((len(elements), size), np.uint8)
-        for index, member in enumerate(datatype.members):
-            column = pack_elements(
-                [element[index] for element in elements],
-                member.type,
-                store_reference=store_reference,
-                owners=owners,
-            )
-            stop = member.offset + size_in_memory(member.type)
-            rows[:, member.offset : stop] = np.frombuffer(column, np.uint8).reshape(len(rows), -1)
-        return rows.tobytes()
+        return _pack_compounds(elements, datatype, store_reference, owners)
     if isinstance(datatype, ArrayType | SequenceType):
         packed = pack_elements(
             [item for element in elements for item in element],
@@ -121,8 +110,29 @@ def pack_elements(
         pointers = [_keep(text + b"\0", owners) if text is not None else 0 for text in elements]
         return np.array(pointers, np.uintp).tobytes()
     if isinstance(datatype, ReferenceType):
-        return b"".join(store_reference(element, datatype) for element in elements)
-    return _join_fixed(elements, size)
+        stored = {target: store_reference(target, datatype) for target in dict.fromkeys(elements)}
+        return b"".join(stored[target] for target in elements)
+    return _join_fixed(elements, size_in_memory(datatype))
+
+
+def _pack_compounds(
+    elements: Sequence[Element],
+    datatype: CompoundType,
+    store_reference: StoreReference,
+    owners: list[Any],
+) -> bytes:
+    rows = np.zeros((len(elements), datatype.size_bytes), np.uint8)
+    for index, member in enumerate(datatype.members):
+        column = pack_elements(
+            [element[index] for element in elements],
+            member.type,
+            store_reference=store_reference,
+            owners=owners,
+        )
+        width = size_in_memory(member.type)
+        part = np.frombuffer(column, np.uint8).reshape(len(rows), width)
+        rows[:, member.offset : member.offset + width] = part
+    return rows.tobytes()
 
 
 def _join_fixed(elements: Sequence[bytes], size: int) -> bytes:

@@ -33,9 +33,6 @@ VLEN: Final = 9
 ARRAY: Final = 10
 COMPLEX: Final = 11
 
-MAX_DEPTH: Final = 64
-"""How deep types may nest; each level is a level of recursion, here and in the library."""
-
 BIG_ENDIAN_FLAG: Final = 0x01
 LSB_PADDING_FLAG: Final = 0x02
 MSB_PADDING_FLAG: Final = 0x04

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from h5fs.datatype_rules import MAX_DEPTH, check_datatype
 from h5fs.datatypes import (
     ArrayType,
     BitfieldType,
@@ -35,7 +36,6 @@ from h5fs.store.message_format import (
     INNER_PADDING_FLAG,
     INTEGER,
     LSB_PADDING_FLAG,
-    MAX_DEPTH,
     MSB_PADDING_FLAG,
     NORMALISATIONS,
     OPAQUE,
@@ -59,9 +59,11 @@ def parse_message(message: bytes) -> Datatype:
     Raises ``UnsupportedTypeError`` when it says something that the plain values cannot.
     """
     try:
-        return _Parser(message).parse()
+        datatype = _Parser(message).parse()
+        check_datatype(datatype)
     except (IndexError, ValueError) as error:
         raise UnsupportedTypeError(f"datatype message of an unknown form: {error}") from error
+    return datatype
 
 
 class _Parser:

@@ -12,14 +12,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5f, h5i, h5r
+from h5py import h5d, h5f, h5i, h5o, h5r
 
 from h5fs.objects import RegionTarget
 from h5fs.store.elements import MemoryType, memory_type, npy_dtype, read_fixed, read_objects
-from h5fs.store.references import describe_region
+from h5fs.store.references import PathOf, describe_region
 from h5fs.store.variable import Part, as_elements, make_part, sequence_base
 
 Array = np.ndarray[Any, Any]
+
+_LARGE_ELEMENT_BYTES = 2**18
 
 BLOCK_ELEMENTS = 4096
 """Elements read at a time: enough that the cost of a call vanishes, few enough for memory."""
@@ -30,6 +32,7 @@ class FixedDataset:
     """A dataset of elements of one size: the file holds what HDF5 gives."""
 
     memory: MemoryType
+    _kept: tuple[int, bytearray] = (-1, bytearray())
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -37,8 +40,16 @@ class FixedDataset:
         return npy_dtype(self.memory.dtype)
 
     def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytearray:
-        """Return elements ``[start, stop)`` as the file holds them."""
-        return read_fixed(dataset_id, self.memory, start, stop)
+        """Return elements ``[start, stop)`` as the file holds them.
+
+        HDF5 reads no part of an element. One that takes many requests (an HDF5 array type) is
+        kept, or each request would read all of it again.
+        """
+        if stop - start != 1 or self.memory.dtype.itemsize <= _LARGE_ELEMENT_BYTES:
+            return read_fixed(dataset_id, self.memory, start, stop)
+        if self._kept[0] != start:
+            self._kept = (start, read_fixed(dataset_id, self.memory, start, stop))
+        return self._kept[1]
 
 
 @dataclass
@@ -144,10 +155,10 @@ class SequenceDataset:
 ProjectedDataset = FixedDataset | VariableDataset | SequenceDataset
 
 
-def project_dataset(dataset_id: h5d.DatasetID) -> ProjectedDataset:
+def project_dataset(dataset_id: h5d.DatasetID, *, path_of: PathOf) -> ProjectedDataset:
     """Return what reads a dataset, after a scan when its type has variable-length parts.
 
-    Raises ``UnsupportedTypeError``.
+    ``path_of`` names the targets of references. Raises ``UnsupportedTypeError``.
     """
     memory = memory_type(dataset_id.get_type())
     if not memory.dtype.hasobject:
@@ -158,7 +169,7 @@ def project_dataset(dataset_id: h5d.DatasetID) -> ProjectedDataset:
     file_id = h5i.get_file_id(dataset_id)
 
     def text_of_reference(reference: Any) -> bytes:
-        return _describe_reference(reference, file_id)
+        return _describe_reference(reference, file_id, path_of)
 
     # Arrays of sequences are sequences too; an array's dimensions trail those of the dataset.
     base = sequence_base(memory.dtype.base)
@@ -175,11 +186,11 @@ def project_dataset(dataset_id: h5d.DatasetID) -> ProjectedDataset:
     return array
 
 
-def _describe_reference(reference: Any, file_id: h5f.FileID) -> bytes:
+def _describe_reference(reference: Any, file_id: h5f.FileID, path_of: PathOf) -> bytes:
     """Return the path that a reference leads to, with its selection; empty for a null one."""
     if not isinstance(reference, h5r.Reference) or not reference:
         return b""
-    path: bytes | None = h5r.get_name(reference, file_id)
+    path = path_of(h5o.get_info(h5r.dereference(reference, file_id)).addr)
     if not path:
         return b""
     if isinstance(reference, h5r.RegionReference):

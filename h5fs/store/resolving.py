@@ -63,8 +63,6 @@ class Resolver:
 
         The link is None when the path names the starting group itself.
         """
-        if not path:
-            raise NotFoundError(f"empty link target in {show_path(group.path)}")
         here = self._source.root(group.file).ref if path.startswith(b"/") else group
         link: Link | None = None
         for name in path.split(b"/"):

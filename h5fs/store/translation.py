@@ -7,23 +7,34 @@ preconditions first, so that whatever h5py then raises means one thing: it canno
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
-from h5fs.errors import H5fsError, UnreadableError
+from h5fs.errors import H5fsError, UnreadableError, show_path
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn any exception of h5py within into ``UnreadableError``, naming ``what`` was read.
+class reading:
+    """Turn any exception of h5py within into ``UnreadableError``, naming what was read.
 
-    Our own errors pass as they are.
+    Our own errors pass as they are. ``what`` is an HDF5 path or a text.
     """
-    try:
-        yield
-    except H5fsError:
-        raise
-    except Exception as error:
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: bytes | str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, H5fsError) or not isinstance(error, Exception):
+            return
+        what = show_path(self._what) if isinstance(self._what, bytes) else self._what
         raise UnreadableError(f"{what}: {explain(error)}") from error
 
 

@@ -6,7 +6,8 @@ reads the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -14,12 +15,14 @@ from typing import Protocol
 import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import ObjectRef
+from h5fs.objects import Attribute, ObjectRef, UnreadableAttribute
 from h5fs.projection.attributes_json import attributes_to_json
 from h5fs.projection.datatype_json import datatype_document
 from h5fs.projection.npy import NpyFile, project_array, slice_range
 from h5fs.store import Store
 from h5fs.tree.nodes import Node, NodeKind
+
+_log = logging.getLogger(__name__)
 
 _OFFSET_DTYPE = np.dtype("<i8")
 
@@ -91,7 +94,7 @@ def open_content(store: Store, node: Node) -> Content:
     """
     ref = node.info.ref
     if node.kind is NodeKind.ATTRIBUTES:
-        return TextContent(attributes_to_json(store.read_attributes(ref)))
+        return TextContent(attributes_to_json(_read_attributes(store, ref)))
     if node.kind is NodeKind.DATATYPE:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
@@ -99,17 +102,24 @@ def open_content(store: Store, node: Node) -> Content:
     raise UnreadableError(f"{show_path(ref.path)} cannot be read")
 
 
+def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | UnreadableAttribute]:
+    attributes = store.read_attributes(ref)
+    for attribute in attributes:
+        if isinstance(attribute, UnreadableAttribute):
+            path, name = show_path(ref.path), show_path(attribute.name)
+            _log.warning("attribute %s of %s cannot be read: %s", name, path, attribute.reason)
+    return attributes
+
+
 def _open_array(store: Store, ref: ObjectRef, kind: NodeKind) -> ArrayContent:
     dataset = store.describe_dataset(ref)
-    form = store.form_array(ref)
     # A null dataspace has a type and no elements.
     shape = (0,) if dataset.shape is None else dataset.shape
     if kind is NodeKind.VALUES:
-        npy = project_array(form.dtype, (form.value_count or 0,))
+        npy = project_array(dataset.dtype, (dataset.value_count or 0,))
         return ArrayContent(store.read_values, ref, npy, dataset.storage_size_bytes)
     if kind is NodeKind.OFFSETS:
-        npy = project_array(_OFFSET_DTYPE, (prod(shape) * form.sequences_per_element + 1,))
+        npy = project_array(_OFFSET_DTYPE, (prod(shape) * dataset.sequences_per_element + 1,))
         return ArrayContent(store.read_offsets, ref, npy, storage_bytes=0)
-    return ArrayContent(
-        store.read_elements, ref, project_array(form.dtype, shape), dataset.storage_size_bytes
-    )
+    npy = project_array(dataset.dtype, shape)
+    return ArrayContent(store.read_elements, ref, npy, dataset.storage_size_bytes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from h5fs.errors import H5fsError, TooLargeError, UnreadableError
-from h5fs.objects import LinkKind, ObjectInfo, ObjectKind
+from h5fs.errors import H5fsError, TooLargeError
+from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import Projection, encode_name
 from h5fs.store import Store
 from h5fs.tree.nodes import Node, NodeKind
@@ -20,31 +20,30 @@ _SUFFIXED = {
 def read_link_text(store: Store, node: Node) -> bytes:
     """Return the text of a symbolic link.
 
-    Raises ``TooLargeError`` when POSIX cannot hold it, ``UnreadableError`` for an empty target.
+    Raises ``TooLargeError`` when POSIX cannot hold it.
     """
     assert node.link is not None and node.parent is not None
     if node.kind is NodeKind.ANCESTOR_LINK:
         text = b"/".join([b".."] * node.levels_up) or b"."
     elif node.kind is NodeKind.SOFT_LINK:
-        text = _soft_link_text(store, node.parent, node.link.soft_target)
+        text = _soft_link_text(store, node.parent, node.link)
     else:
-        text = _dangling_text(node)
+        text = _dangling_text(node.link)
     if len(text) > _TARGET_MAX:
         raise TooLargeError(f"target of the link {node.link.name!r} has {len(text)} bytes")
     return text
 
 
-def _soft_link_text(store: Store, folder: Node, target: bytes) -> bytes:
+def _soft_link_text(store: Store, folder: Node, link: Link) -> bytes:
     """Translate an HDF5 path to a POSIX path relative to the folder that the link is in.
 
     HDF5 knows no ``..``, skips ``.`` and empty components, and takes an absolute path from the root
     of the file, which is the mountpoint.
     """
+    target = link.soft_target
     components = [name for name in target.split(b"/") if name not in (b"", b".")]
     ups = [b".."] * folder.depth if target.startswith(b"/") else []
     if not components:
-        if not target:
-            raise UnreadableError("a soft link with an empty target")
         return b"/".join(ups) or b"."
     middle = [encode_name(name, Projection.FOLDER) for name in components[:-1]]
     last = encode_name(components[-1], _projection_of_target(store, folder, target))
@@ -63,10 +62,8 @@ def _projection_of_target(store: Store, folder: Node, target: bytes) -> Projecti
     return _SUFFIXED.get(info.kind, Projection.FOLDER)
 
 
-def _dangling_text(node: Node) -> bytes:
+def _dangling_text(link: Link) -> bytes:
     """Return a text that leads nowhere and says what was meant: ``external:FILE:/PATH``."""
-    link = node.link
-    assert link is not None
     if link.kind is LinkKind.SOFT:
         return b"external::" + link.soft_target
     return b"external:" + link.external_file + b":" + link.external_path

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,
+    NoAttributeError,
     NotAGroupError,
     NotALinkError,
     NotFoundError,
@@ -37,6 +38,7 @@ from h5fs.tree.nodes import (
     make_root,
 )
 from h5fs.tree.status import Dentry, Status, file_type, make_status
+from h5fs.tree.xattrs import USER_PREFIX, get_xattr, list_xattrs
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +114,16 @@ class Tree:
         if not node.is_symbolic_link:
             raise NotALinkError(f"{show_path(path)} is not a symbolic link")
         return read_link_text(self._store, node)
+
+    def list_xattrs(self, path: bytes) -> list[bytes]:
+        """Answer ``listxattr``."""
+        return list_xattrs(self._store, self._find(path))
+
+    def get_xattr(self, path: bytes, name: bytes) -> bytes:
+        """Answer ``getxattr``. Raises ``NoAttributeError``."""
+        if not name.startswith(USER_PREFIX):
+            raise NoAttributeError(f"no extended attribute {show_path(name)}")
+        return get_xattr(self._store, self._find(path), name)
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""

@@ -34,7 +34,7 @@ from h5fs.datatypes import (
     TimeType,
     size_in_memory,
 )
-from h5fs.objects import Attribute, Element, RegionTarget
+from h5fs.objects import Attribute, Element, RegionTarget, UnnamedTarget
 from h5fs.projection.numpy_spelling import (
     BOOLEAN,
     complex_compound,
@@ -47,15 +47,11 @@ DATASET_PATH = b"/group/data"
 DATASET_SHAPE = (4, 6)
 """What references may lead to; a test that needs a file makes these objects in it."""
 
-X87 = FloatType(
-    BitLayout(16, ByteOrder.LITTLE, 80), 79, 64, 15, 16383, 0, 64, Normalisation.SET
-)
+X87 = FloatType(BitLayout(16, ByteOrder.LITTLE, 80), 79, 64, 15, 16383, 0, 64, Normalisation.NONE)
 QUAD = FloatType(
     BitLayout(16, ByteOrder.BIG, 128), 127, 112, 15, 16383, 0, 112, Normalisation.IMPLIED
 )
-VAX_F = FloatType(
-    BitLayout(4, ByteOrder.VAX, 32), 31, 23, 8, 129, 0, 23, Normalisation.IMPLIED
-)
+VAX_F = FloatType(BitLayout(4, ByteOrder.VAX, 32), 31, 23, 8, 129, 0, 23, Normalisation.IMPLIED)
 
 orders = st.sampled_from([ByteOrder.LITTLE, ByteOrder.BIG])
 bit_paddings = st.sampled_from([BitPadding.ZERO, BitPadding.ONE])
@@ -64,9 +60,9 @@ float_sizes = st.sampled_from([2, 4, 8])
 names = st.one_of(
     st.sampled_from([b"a/b", b"line\nbreak", b"$types", b"$$", b"\xff\xfe", b"%41", b"0x00", b" "]),
     st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name),
-    st.text(min_size=1, max_size=6).map(lambda t: t.encode("utf-8", "replace")).filter(
-        lambda name: b"\0" not in name
-    ),
+    st.text(min_size=1, max_size=6)
+    .map(lambda t: t.encode("utf-8", "replace"))
+    .filter(lambda name: b"\0" not in name),
 )
 
 
@@ -148,19 +144,14 @@ references = st.sampled_from(
 @st.composite
 def enums(draw: st.DrawFn) -> EnumType:
     base = draw(integers)
-    member_names = draw(st.lists(names, max_size=4, unique=True))
-    values = draw(
-        st.lists(
-            integer_elements(base),
-            min_size=len(member_names),
-            max_size=len(member_names),
-            unique=True,
-        )
-        if base.bits.precision > 3
-        else st.just([])
+    most = min(4, 2**base.bits.precision)
+    members = st.lists(
+        st.tuples(names, integer_elements(base).map(base.value)),
+        min_size=1,
+        max_size=most,
+        unique_by=(lambda member: member[0], lambda member: member[1]),
     )
-    pairs = zip(member_names, (base.value(value) for value in values), strict=False)
-    return EnumType(base, tuple(pairs))
+    return EnumType(base, tuple(draw(members)))
 
 
 def integer_elements(datatype: IntegerType) -> st.SearchStrategy[bytes]:
@@ -234,7 +225,7 @@ def elements_of(datatype: Datatype) -> st.SearchStrategy[Element]:
     if isinstance(datatype, SequenceType):
         return st.lists(elements_of(datatype.base), max_size=3).map(tuple)
     if datatype.kind is ReferenceKind.OBJECT:
-        return st.none() | st.sampled_from(OBJECT_PATHS)
+        return st.none() | st.sampled_from([*OBJECT_PATHS, UnnamedTarget(2**63)])
     return st.none() | regions()
 
 

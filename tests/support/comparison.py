@@ -92,12 +92,16 @@ def compare_dataset(
     """Yield a verdict for each ``.npy`` file of a dataset."""
     array_dentry = folder + b"/" + encode_name(name, Projection.ARRAY)
     try:
+        if (dataset.size or 0) * dataset.dtype.itemsize > 2**63 - 1000:
+            error = OverflowError("more bytes than a file can have")
+            yield judge_error("dataset", array_dentry, path, error, _read)
+            return
         if dataset.size and dataset.size * dataset.dtype.itemsize > LARGEST_COMPARED_BYTES:
             yield ("dataset", *_judge(lambda: _compare_corner(dataset, array_dentry)), show(path))
             return
         files = expected_files(dataset)
     except Exception as error:
-        yield judge_error("dataset", array_dentry, path, error, _read)
+        yield judge_error("dataset", folder, path, error, lambda f: _open_any(f, name))
         return
     for suffix, array in files.items():
         projection = Projection(suffix.encode())
@@ -157,6 +161,8 @@ def _judge_attribute(owner: Any, name: bytes, shown: dict[str, Any]) -> tuple[st
         if key in unreadable:
             return "refused", f"h5py cannot read it: {describe(error)}; $unreadable"
         return "equal", f"beyond h5py ({describe(error)})"
+    if key not in shown and "no path leads to" in unreadable.get(key, ""):
+        return "refused", "reference to an object that no path leads to; $unreadable"
     if key not in shown:
         return "FAILED", f"missing ({unreadable.get(key, 'not under $unreadable')})"
     if not same_value(value, shown[key]):

@@ -27,22 +27,40 @@ def expected_files(dataset: h5py.Dataset) -> dict[str, np.ndarray]:
     Raises whatever h5py raises when it cannot read the dataset.
     """
     dtype = dataset.dtype
-    values = np.empty((0, *dtype.shape), dtype.base) if dataset.shape is None else dataset[()]
-    values = np.asarray(values, dtype=dtype.base if dtype.hasobject else None)
+    values = read_whole(dataset)
     sequence = sequence_base(flat_base(dtype))
     if sequence is None:
         return {".npy": project(values, dtype.base, dataset.file)}
     rows = [as_array(value, sequence) for value in values.ravel()]
     offsets = np.cumsum([0, *map(len, rows)], dtype="<i8")
-    joined = np.concatenate([np.empty(0, rows[0].dtype if rows else sequence), *rows])
+    joined = join(rows, sequence)
     return {".values.npy": project(joined, sequence, dataset.file), ".offsets.npy": offsets}
+
+
+def read_whole(dataset: h5py.Dataset) -> np.ndarray:
+    """Return all elements; an array also for a scalar, and of objects where h5py reads objects."""
+    dtype = dataset.dtype
+    if dataset.shape is None:
+        return np.empty((0, *dtype.shape), dtype.base)
+    if dataset.id.get_type().detect_class(h5py.h5t.BITFIELD):
+        values = np.zeros(dataset.shape, dtype)
+        dataset.id.read(h5s.ALL, h5s.ALL, values, dataset.id.get_type())
+        return values
+    values = dataset[()]
+    if isinstance(values, np.ndarray) and values.shape[: dataset.ndim] == dataset.shape != ():
+        return values
+    if dtype.hasobject and dtype.names is None and not dtype.shape:
+        scalar = np.empty((), object)
+        scalar[()] = values
+        return scalar
+    return np.asarray(values, None if dtype.hasobject and dtype.shape else dtype.base)
 
 
 def project(values: np.ndarray, dtype: np.dtype[Any], file: h5py.File) -> np.ndarray:
     """Return an array as h5py reads it in a dtype that ``.npy`` can spell."""
     dtype = flat_base(dtype)
     if not dtype.hasobject:
-        return values.astype(plain_dtype(values.dtype), copy=False)
+        return np.ascontiguousarray(values).view(plain_dtype(values.dtype)).reshape(values.shape)
     if dtype.names is not None:
         columns = {name: project(values[name], dtype.fields[name][0], file) for name in dtype.names}
         spelled = [(n, c.dtype, c.shape[values.ndim :]) for n, c in columns.items()]
@@ -64,7 +82,7 @@ def project_pairs(values: np.ndarray, base: np.dtype[Any], file: h5py.File) -> n
     """Return sequences that are not a dataset's own elements as (length, values)."""
     rows = [as_array(value, base) for value in values.ravel()]
     longest = max(map(len, rows), default=0)
-    joined = project(np.concatenate([np.empty(0, base), *rows]), base, file)
+    joined = project(join(rows, base), base, file)
     ends = np.cumsum([len(row) for row in rows], dtype=int)
     pairs = np.zeros(len(rows), [("length", "<i8"), ("values", joined.dtype, (longest,))])
     for pair, row, end in zip(pairs, rows, ends, strict=True):
@@ -89,7 +107,16 @@ def sequence_base(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 
 def as_array(value: Any, base: np.dtype[Any]) -> np.ndarray:
     """Return a sequence as h5py reads it, an empty one for a null pointer."""
-    return value if isinstance(value, np.ndarray) else np.empty(0, base)
+    if not isinstance(value, np.ndarray):
+        return np.empty((0, *base.shape), base.base)
+    # h5py hands out big-endian values under a native dtype here.
+    return value if value.dtype.hasobject else value.view(base.base)
+
+
+def join(rows: list[np.ndarray], base: np.dtype[Any]) -> np.ndarray:
+    """Return all elements of sequences; np.concatenate alone would lose the byte order."""
+    joined = np.concatenate([as_array(None, base), *rows])
+    return joined if base.hasobject else joined.astype(base.base, copy=False)
 
 
 def text(value: Any, file: h5py.File) -> bytes:
@@ -100,10 +127,19 @@ def text(value: Any, file: h5py.File) -> bytes:
         return value.encode("utf-8", "surrogateescape")
     if not value:
         return b""
-    name: bytes | None = h5r.get_name(value, file.id)
+    name = path_of(value, file)
     if not name or not isinstance(value, h5py.RegionReference):
         return name or b""
     return name + selection(h5r.get_region(value, file.id)).encode()
+
+
+def path_of(reference: h5py.Reference, file: h5py.File) -> bytes | None:
+    """Return a target's path; a file remembers them, since each search goes through all of it."""
+    known = file.__dict__.setdefault("known_paths", {})
+    address = h5py.h5o.get_info(h5r.dereference(reference, file.id)).addr
+    if address not in known:
+        known[address] = h5r.get_name(reference, file.id)
+    return known[address]
 
 
 def selection(space: h5s.SpaceID) -> str:

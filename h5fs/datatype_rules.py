@@ -1,8 +1,9 @@
-"""What an HDF5 datatype may be: a type that breaks a rule must never reach the library.
+"""What an HDF5 datatype may be. Pure.
 
 The library checks what its own setters are given, but hardly what a datatype message says, and
-then computes with it. Rules from the HDF5 reference manual (H5Tset_precision, H5Tset_fields,
-H5Tinsert, H5Tarray_create).
+then computes with it: types from JSON must not reach it unchecked, nor types from a damaged file
+those who compute with them here. Rules from the HDF5 reference manual (H5Tset_precision,
+H5Tset_fields, H5Tinsert, H5Tarray_create).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from h5fs.datatypes import (
     TimeType,
     size_in_memory,
 )
-from h5fs.errors import InvalidAttributesError
 
 MAX_DEPTH: Final = 64
+"""How deep types may nest; each level is a level of recursion, here and in the library."""
 MAX_RANK: Final = 32
 """H5S_MAX_RANK: most dimensions of a dataspace or an array type."""
 
@@ -38,10 +39,11 @@ _MAX_NUMBER_BYTES: Final = 8191  # the precision, in bits, is a 16-bit number
 _MAX_TAG_BYTES: Final = 248
 
 
-def check_datatype(datatype: Datatype) -> None:
-    """Raise ``InvalidAttributesError`` unless HDF5 can have such a type."""
-    if not 1 <= size_in_memory(datatype) <= _MAX_SIZE_BYTES:
-        raise InvalidAttributesError(f"datatype of {size_in_memory(datatype)} bytes")
+def check_datatype(datatype: Datatype, depth: int = 0) -> None:
+    """Raise ``ValueError`` unless HDF5 can have such a type."""
+    _require(depth <= MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
+    size = size_in_memory(datatype)
+    _require(1 <= size <= _MAX_SIZE_BYTES, f"{size} bytes")
     if isinstance(datatype, IntegerType | BitfieldType):
         _check_bits(datatype.bits)
     elif isinstance(datatype, FloatType):
@@ -49,17 +51,17 @@ def check_datatype(datatype: Datatype) -> None:
     elif isinstance(datatype, EnumType):
         _check_enum(datatype)
     elif isinstance(datatype, CompoundType):
-        _check_compound(datatype)
+        _check_compound(datatype, depth)
     elif isinstance(datatype, ArrayType):
         _require(1 <= len(datatype.shape) <= MAX_RANK, f"array of {len(datatype.shape)} dimensions")
         _require(all(0 < n <= _MAX_SIZE_BYTES for n in datatype.shape), "array dimension of 0")
-        check_datatype(datatype.base)
+        check_datatype(datatype.base, depth + 1)
     elif isinstance(datatype, SequenceType):
-        check_datatype(datatype.base)
+        check_datatype(datatype.base, depth + 1)
     elif isinstance(datatype, ComplexType):
         _require(isinstance(datatype.base, FloatType), "complex number of something not a float")
         _require(datatype.size_bytes == 2 * size_in_memory(datatype.base), "size of a complex")
-        check_datatype(datatype.base)
+        check_datatype(datatype.base, depth + 1)
     elif isinstance(datatype, OpaqueType):
         _require(len(datatype.tag) <= _MAX_TAG_BYTES, "opaque tag longer than 248 bytes")
     elif isinstance(datatype, StringType):
@@ -72,7 +74,7 @@ def check_datatype(datatype: Datatype) -> None:
 
 def _require(claim: bool, problem: str) -> None:
     if not claim:
-        raise InvalidAttributesError(f"impossible datatype: {problem}")
+        raise ValueError(f"impossible datatype: {problem}")
 
 
 def _check_bits(bits: BitLayout) -> None:
@@ -105,21 +107,18 @@ def _check_float(datatype: FloatType) -> None:
 def _check_enum(datatype: EnumType) -> None:
     _check_bits(datatype.base.bits)
     _require(datatype.base.bits.order is not ByteOrder.VAX, "byte order")
-    _require(len(datatype.members) <= 0xFFFF, "more than 65535 members")
+    _require(0 < len(datatype.members) <= 0xFFFF, f"{len(datatype.members)} members")
     for name, value in datatype.members:
         _require(bool(name), "member without a name")
-        try:
-            datatype.base.stored(value)
-        except OverflowError as error:
-            raise InvalidAttributesError(f"enumeration value: {error}") from error
+        _require(datatype.base.can_hold(value), f"enumeration value {value}")
 
 
-def _check_compound(datatype: CompoundType) -> None:
+def _check_compound(datatype: CompoundType, depth: int) -> None:
     _require(0 < len(datatype.members) <= 0xFFFF, f"{len(datatype.members)} members")
     stop = 0
     for member in sorted(datatype.members, key=lambda member: member.offset):
         _require(bool(member.name), "member without a name")
         _require(member.offset >= stop, f"members that overlap at byte {member.offset}")
-        check_datatype(member.type)
+        check_datatype(member.type, depth + 1)
         stop = member.offset + size_in_memory(member.type)
     _require(stop <= datatype.size_bytes, "members beyond the size")

@@ -1,0 +1,172 @@
+"""The ``.npy`` file of an array that is not in memory, against ``np.save``."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from support.reference import npy_bytes
+
+from h5fs.errors import TooLargeError, UnsupportedTypeError
+from h5fs.projection.npy import OFFSET_MAX, format_header, project_array, slice_range
+
+FIELD_NAMES = st.text(
+    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=8
+)
+SCALARS = st.one_of(
+    npst.scalar_dtypes(),
+    npst.complex_number_dtypes(endianness="?"),
+    npst.byte_string_dtypes(min_len=1, max_len=9),
+    npst.unicode_string_dtypes(endianness="?", min_len=1, max_len=9),
+    st.integers(1, 12).map(lambda size: np.dtype(f"V{size}")),
+)
+
+
+@st.composite
+def compounds(draw: st.DrawFn, members: st.SearchStrategy[np.dtype[Any]]) -> np.dtype[Any]:
+    """Structured dtypes with padding before, between and after their fields."""
+    names = draw(st.lists(FIELD_NAMES, min_size=1, max_size=4, unique=True))
+    formats, offsets, place = [], [], 0
+    for _ in names:
+        member = draw(members)
+        if draw(st.booleans()):
+            member = np.dtype((member, draw(st.sampled_from([(2,), (1,), (2, 3), (0,)]))))
+        place += draw(st.integers(0, 3))
+        formats.append(member)
+        offsets.append(place)
+        place += member.itemsize
+    return np.dtype(
+        {
+            "names": names,
+            "formats": formats,
+            "offsets": offsets,
+            "itemsize": place + draw(st.integers(0, 3)),
+        }
+    )
+
+
+DTYPES = st.recursive(SCALARS, compounds, max_leaves=6)
+SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)
+WIDE = np.dtype([(f"field_{i:05d}", "<f4") for i in range(3000)])
+WIDE_AND_UNICODE = np.dtype([(f"größe_Δ_{i:05d}", "<f4") for i in range(3000)])
+
+
+def saved(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """Return header and data as np.save writes them for an array of counting bytes."""
+    raw = np.arange(prod(shape) * dtype.itemsize, dtype=np.uint8).tobytes()
+    array = np.ndarray(shape, dtype, raw) if raw else np.zeros(shape, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of formats that old numpys cannot read
+        whole = npy_bytes(array)
+    return whole[: len(whole) - array.nbytes], whole[len(whole) - array.nbytes :]
+
+
+def loads(dtype: np.dtype[Any]) -> bool:
+    """Whether numpy can spell the dtype in a header at all (empty parts make some ambiguous)."""
+    try:
+        np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype))
+        saved(dtype, (1,))
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+@pytest.mark.semantics("D1")
+@given(DTYPES, SHAPES)
+@example(np.dtype("<f8"), ())
+@example(np.dtype("<f8"), (0,))
+@example(np.dtype("?"), (1, 2, 3, 4, 5))
+@example(np.dtype([("Δx", "<f8")]), (2,))
+@example(np.dtype([("é", "<f8")]), (2,))
+@example(WIDE, (1,))
+@example(WIDE_AND_UNICODE, (1,))
+def test_the_header_is_that_of_np_save(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    assume(loads(dtype))
+    assert format_header(dtype, shape) == saved(dtype, shape)[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "version"),
+    [(np.dtype("<i4"), 1), (WIDE, 2), (np.dtype([("Δ", "<i4")]), 3), (WIDE_AND_UNICODE, 3)],
+)
+def test_the_oldest_format_that_can_say_it_is_used(dtype: np.dtype[Any], version: int) -> None:
+    assert format_header(dtype, (2,))[6] == version
+
+
+@given(st.lists(st.integers(0, 2**62), max_size=32).map(tuple))
+def test_a_header_of_any_shape_reads_back(shape: tuple[int, ...]) -> None:
+    file = io.BytesIO(format_header(np.dtype("<i2"), shape))
+    assert np.lib.format.read_magic(file) == (1, 0)
+    assert np.lib.format.read_array_header_1_0(file) == (shape, False, np.dtype("<i2"))
+    assert file.read() == b""
+
+
+@given(DTYPES, SHAPES, SHAPES)
+def test_dimensions_of_a_subarray_trail_those_of_the_dataset(
+    base: np.dtype[Any], shape: tuple[int, ...], trailing: tuple[int, ...]
+) -> None:
+    assume(loads(base) and len(shape + trailing) < 10)
+    npy = project_array(np.dtype((base, trailing)), shape)
+    header, data = saved(base, shape + trailing)
+    assert npy.header == header
+    assert npy.size_bytes == len(header) + len(data)
+
+
+@pytest.mark.semantics("D1", "D2")
+@given(DTYPES, SHAPES, st.integers(0, 400), st.integers(0, 400))
+def test_the_pieces_of_a_range_are_the_bytes_of_np_save(
+    dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, size: int
+) -> None:
+    assume(loads(dtype))
+    header, data = saved(dtype, shape)
+    npy = project_array(dtype, shape)
+    part = slice_range(npy, offset, size)
+    item = npy.item_bytes
+    elements = data[part.element_start * item : part.element_stop * item]
+    piece = part.header + elements[part.skip : part.skip + part.data_bytes]
+    assert piece == (header + data)[offset : offset + size]
+    # No element that the range does not touch.
+    touched = part.element_stop - part.element_start
+    assert touched == 0 or (touched - 2) * item < part.data_bytes <= touched * item
+
+
+@given(SHAPES, st.integers(0, 2**63), st.integers(0, 2**20))
+def test_beyond_the_end_there_is_nothing(shape: tuple[int, ...], offset: int, size: int) -> None:
+    npy = project_array(np.dtype("<i4"), shape)
+    part = slice_range(npy, npy.size_bytes + offset, size)
+    assert (part.header, part.data_bytes, part.element_stop) == (b"", 0, 0)
+
+
+def test_a_slice_of_a_huge_file_is_exact() -> None:
+    npy = project_array(np.dtype("<f8"), (2**30, 2**29))
+    part = slice_range(npy, npy.size_bytes - 12, 100)
+    assert (part.element_start, part.element_stop) == (2**59 - 2, 2**59)
+    assert (part.skip, part.data_bytes) == (4, 12)
+
+
+@pytest.mark.semantics("S7")
+def test_a_file_that_off_t_cannot_hold_is_too_large() -> None:
+    header = len(project_array(np.dtype("u1"), (OFFSET_MAX,)).header)
+    assert project_array(np.dtype("u1"), (OFFSET_MAX - header,)).size_bytes == OFFSET_MAX
+    with pytest.raises(TooLargeError):
+        _ = project_array(np.dtype("u1"), (OFFSET_MAX - header + 1,)).size_bytes
+
+
+@pytest.mark.semantics("D14")
+@pytest.mark.parametrize("dtype", [np.dtype("O"), np.dtype([("a", "<i4"), ("b", "O")])])
+def test_objects_are_refused(dtype: np.dtype[Any]) -> None:
+    with pytest.raises(UnsupportedTypeError):
+        project_array(dtype, (1,))
+
+
+def test_fields_that_overlap_have_no_spelling() -> None:
+    overlapping = np.dtype({"names": ["a", "b"], "formats": ["<i4", "<i4"], "offsets": [0, 2]})
+    with pytest.raises(UnsupportedTypeError):
+        project_array(overlapping, (1,))

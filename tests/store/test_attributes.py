@@ -1,0 +1,317 @@
+"""Attributes of HDF5 objects: read to the bit, written to the bit, one failure at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5a, h5g, h5s, h5t
+from hypothesis import HealthCheck, given, settings
+from strategies.attributes import (
+    DATASET_PATH,
+    DATASET_SHAPE,
+    OBJECT_PATHS,
+    attribute_sets,
+)
+
+from h5fs.datatypes import (
+    ArrayType,
+    ByteOrder,
+    CompoundType,
+    Datatype,
+    EnumType,
+    SequenceType,
+    StringType,
+)
+from h5fs.errors import AttributeTooLargeError, UnreadableError
+from h5fs.objects import Attribute, Element, UnnamedTarget, UnreadableAttribute
+from h5fs.projection.attributes_json import TEXT, attributes_from_json, attributes_to_json
+from h5fs.projection.numpy_spelling import standard_float, standard_integer
+from h5fs.store import attributes as attributes_module
+from h5fs.store.attributes import (
+    delete_attribute,
+    list_names,
+    read_attribute,
+    read_attributes,
+    write_attribute,
+)
+from h5fs.store.datatypes import create_datatype
+
+KNOWN_CRASHES = {
+    "cve-2024-32609.h5",  # the library, on a walk
+    "cve-2024-32623.h5",  # h5py reading region references within other types
+    "cve-2025-2309.h5",
+    "h5repack_attr_refs.h5",
+}
+INT16 = standard_integer(2, ByteOrder.LITTLE, signed=True)
+FLOAT64 = standard_float(8, ByteOrder.LITTLE)
+
+
+def new_file(libver: str = "latest") -> h5py.File:
+    file = h5py.File("attributes", "w", driver="core", backing_store=False, libver=libver)
+    for path in OBJECT_PATHS:
+        if path not in (b"/", DATASET_PATH):
+            file.create_group(path)
+    file[DATASET_PATH] = np.zeros(DATASET_SHAPE)
+    return file
+
+
+@pytest.fixture
+def file() -> Iterator[h5py.File]:
+    with new_file() as opened:
+        yield opened
+
+
+def in_offset_order(element: Element, datatype: Datatype) -> Element:
+    """Return an element with its compounds' members in the order that the library gives them."""
+    if element is None:
+        return None
+    if isinstance(datatype, CompoundType):
+        pairs = sorted(zip(datatype.members, element, strict=True), key=lambda p: p[0].offset)
+        return tuple(in_offset_order(part, member.type) for member, part in pairs)
+    if isinstance(datatype, ArrayType | SequenceType):
+        return tuple(in_offset_order(item, datatype.base) for item in element)
+    return element
+
+
+def sort_members(datatype: Datatype) -> Datatype:
+    if isinstance(datatype, CompoundType):
+        members = sorted(datatype.members, key=lambda member: member.offset)
+        sorted_members = (
+            type(member)(member.name, member.offset, sort_members(member.type))
+            for member in members
+        )
+        return CompoundType(datatype.size_bytes, tuple(sorted_members))
+    if isinstance(datatype, ArrayType):
+        return ArrayType(sort_members(datatype.base), datatype.shape)
+    if isinstance(datatype, SequenceType):
+        return SequenceType(sort_members(datatype.base))
+    return datatype
+
+
+def canonical(attribute: Attribute | UnreadableAttribute) -> Attribute:
+    assert isinstance(attribute, Attribute), attribute
+    elements = tuple(in_offset_order(e, attribute.type) for e in attribute.elements)
+    return Attribute(attribute.name, sort_members(attribute.type), attribute.shape, elements)
+
+
+@pytest.mark.semantics("A4")
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(attribute_sets())
+def test_any_attribute_goes_to_json_and_back_onto_another_object_with_type_shape_and_bits(
+    written: tuple[Attribute, ...],
+) -> None:
+    with new_file() as file:
+        one, two = (h5g.create(file.id, name) for name in (b"one", b"two"))
+        for attribute in written:
+            write_attribute(one, attribute)
+        read = read_attributes(one)
+        assert {canonical(a) for a in read} == {canonical(a) for a in written}
+        for attribute in attributes_from_json(attributes_to_json(read)):
+            write_attribute(two, attribute)
+        assert read_attributes(two) == read
+        for name in list_names(one):
+            types = [h5a.open(owner, name).get_type() for owner in (one, two)]
+            assert types[0].equal(types[1])
+
+
+def test_fixed_elements_are_read_as_the_bits_in_the_file(file: h5py.File) -> None:
+    bits = b"\x01\x00\x00\x00\x00\x00\xf0\x7f" + b"\x00\x00\x00\x00\x00\x00\x00\x80"
+    file.attrs["nan"] = np.frombuffer(bits, "<f8")
+    file.attrs.create("text", np.array([b"a\0b", b"  \0"]), dtype="S3")
+    nan = read_attribute(file["/"].id, b"nan")
+    assert b"".join(nan.elements) == bits
+    assert read_attribute(file["/"].id, b"text").elements == (b"a\0b", b"  \0")
+
+
+def test_a_null_string_is_told_from_an_empty_one(file: h5py.File) -> None:
+    write_attribute(file["/"].id, Attribute(b"s", TEXT, (3,), (None, b"", b"\xff")))
+    assert read_attribute(file["/"].id, b"s").elements == (None, b"", b"\xff")
+
+
+def test_attributes_come_in_the_order_of_creation_where_it_is_kept(file: h5py.File) -> None:
+    tracked = file.create_group("tracked", track_order=True)
+    plain = file.create_group("plain", track_order=False)
+    for group in (tracked, plain):
+        for name in ("c", "a", "b"):
+            group.attrs[name] = 1
+    assert list_names(tracked.id) == (b"c", b"a", b"b")
+    assert list_names(plain.id) == (b"a", b"b", b"c")
+
+
+def test_more_than_a_thousand_attributes_are_read(file: h5py.File) -> None:
+    for number in range(1200):
+        file.attrs[f"attribute {number:04}"] = number
+    found = read_attributes(file["/"].id)
+    assert [a.name for a in found] == [b"attribute %04d" % number for number in range(1200)]
+
+
+def test_ten_thousand_elements_are_read_in_less_than_a_second(file: h5py.File) -> None:
+    file.attrs["numbers"] = np.random.default_rng(0).random(10_000)
+    file.attrs["texts"] = [f"text {number}" for number in range(10_000)]
+    start = time.perf_counter()
+    found = read_attributes(file["/"].id)
+    assert time.perf_counter() - start < 1
+    assert [len(a.elements) for a in found if isinstance(a, Attribute)] == [10_000, 10_000]
+
+
+def test_reading_strings_again_and_again_does_not_grow_the_process(file: h5py.File) -> None:
+    file.attrs["texts"] = ["x" * 1000] * 100
+
+    def resident_pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    for _ in range(100):
+        read_attributes(file["/"].id)
+    before = resident_pages()
+    for _ in range(300):
+        read_attributes(file["/"].id)
+    assert (resident_pages() - before) * 4096 < 300 * 100_000 / 4
+
+
+def test_a_reference_to_an_object_without_a_path_keeps_its_bits(file: h5py.File) -> None:
+    gone = file.create_group("gone")
+    file.attrs["reference"] = gone.ref
+    del file["gone"]
+    before = read_attribute(file["/"].id, b"reference")
+    assert isinstance(before.elements[0], UnnamedTarget)
+    write_attribute(file["group"].id, before)
+    assert read_attribute(file["group"].id, b"reference") == before
+
+
+def test_an_attribute_that_fails_does_not_spoil_the_others(
+    file: h5py.File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.attrs["good"] = 1
+    file.attrs["large"] = np.zeros(100)
+    monkeypatch.setattr(attributes_module, "MAX_ATTRIBUTE_BYTES", 100)
+    good, large = read_attributes(file["/"].id)
+    assert isinstance(good, Attribute)
+    assert isinstance(large, UnreadableAttribute)
+    assert "800 bytes" in large.reason
+
+
+def test_an_attribute_of_equal_type_and_shape_keeps_its_place(file: h5py.File) -> None:
+    group = file.create_group("tracked", track_order=True)
+    group.attrs["a"], group.attrs["b"] = 1, 2
+    new = Attribute(b"a", standard_integer(8, ByteOrder.LITTLE, signed=True), (), (b"\7" * 8,))
+    write_attribute(group.id, new)
+    assert list_names(group.id) == (b"a", b"b")
+    assert read_attribute(group.id, b"a") == new
+
+
+def test_an_attribute_of_another_type_replaces_the_old_one_alone(file: h5py.File) -> None:
+    file.attrs["a"] = 1
+    new = Attribute(b"a", INT16, (2,), (b"\1\0", b"\2\0"))
+    write_attribute(file["/"].id, new)
+    assert read_attributes(file["/"].id) == (new,)
+
+
+def test_a_failed_write_leaves_the_old_attribute(file: h5py.File) -> None:
+    file.attrs["a"] = 1
+    reference = h5t.STD_REF_OBJ
+    write_attribute(file["/"].id, Attribute(b"b", INT16, (), (b"\1\0",)))
+    before = read_attributes(file["/"].id)
+    nowhere = Attribute(
+        b"a", attributes_module.describe_datatype(reference), (), (b"/no/such/object",)
+    )
+    with pytest.raises(UnreadableError, match="write attribute a"):
+        write_attribute(file["/"].id, nowhere)
+    assert read_attributes(file["/"].id) == before
+
+
+def test_more_than_64_kib_needs_an_object_of_the_newer_format() -> None:
+    large = Attribute(b"large", FLOAT64, (10_000,), tuple([bytes(8)] * 10_000))
+    with new_file("latest") as file:
+        write_attribute(file["group"].id, large)
+        assert read_attributes(file["group"].id) == (large,)
+    with new_file("earliest") as file:
+        with pytest.raises(AttributeTooLargeError):
+            write_attribute(file["group"].id, large)
+        assert read_attributes(file["group"].id) == ()
+
+
+def test_an_attribute_is_deleted(file: h5py.File) -> None:
+    file.attrs["a/b"] = 1
+    delete_attribute(file["/"].id, b"a/b")
+    assert read_attributes(file["/"].id) == ()
+
+
+def test_a_type_that_h5py_has_no_name_for_is_read(file: h5py.File) -> None:
+    odd = EnumType(standard_integer(8, ByteOrder.BIG, signed=False), ((b"big", 2**64 - 1),))
+    tid = create_datatype(odd)
+    attribute_id = h5a.create(file.id, b"odd", tid, h5s.create(h5s.SCALAR))
+    attribute_id.write(np.array(b"\xff" * 8, "V8"), mtype=tid)
+    assert read_attribute(file["/"].id, b"odd") == Attribute(b"odd", odd, (), (b"\xff" * 8,))
+
+
+def test_h5py_reads_what_is_written(file: h5py.File) -> None:
+    root = file["/"].id
+    write_attribute(root, Attribute(b"text", TEXT, (), ("é".encode(),)))
+    write_attribute(root, Attribute(b"list", SequenceType(INT16), (1,), ((b"\1\0", b"\2\0"),)))
+    fixed = StringType(3, TEXT.padding, TEXT.charset)
+    write_attribute(root, Attribute(b"fixed", fixed, (), (b"ab\0",)))
+    assert file.attrs["text"] == "é"
+    assert file.attrs["list"][0].tolist() == [1, 2]
+    assert file.attrs["fixed"] == b"ab"
+
+
+def run_on(path: Path) -> list[list[str]]:
+    program = Path(__file__).with_name("attribute_round_trip.py")
+    try:
+        done = subprocess.run(
+            [sys.executable, str(program), str(path)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return [["timeout", str(path), "", ""]]
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if done.returncode:
+        results.append(["crash", str(path), str(done.returncode), done.stderr[-500:]])
+    return results
+
+
+def is_hdf5(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return b"\x89HDF\r\n" in stream.read(4096)
+
+
+@pytest.mark.timeout(1200)
+def test_every_attribute_of_the_corpus_comes_through_equal_to_what_h5py_reads(
+    corpus: Path,
+) -> None:
+    files = sorted(path for path in corpus.rglob("*") if is_hdf5(path))
+    counts: Counter[str] = Counter()
+    bad = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, results in zip(files, pool.map(run_on, files), strict=True):
+            for verdict, where, name, why in results:
+                counts[verdict] += 1
+                # A region reference is an object to h5py, even when nothing can follow it.
+                is_bad_region = "serialized" in why and "selection" in why
+                is_known = verdict == "crash" and path.name in KNOWN_CRASHES
+                if verdict.startswith("unreadable"):
+                    print(f"{path.relative_to(corpus)} {where} {name}: {verdict}: {why}")
+                if verdict in ("different", "timeout", "crash", "unreadable, h5py reads it") and (
+                    not is_bad_region and not is_known
+                ):
+                    bad.append((str(path.relative_to(corpus)), verdict, where, name, why))
+    print(dict(counts))
+    assert not bad
+    assert counts["equal"] > 6000

@@ -1,0 +1,138 @@
+"""The command line without a mount: usage, help, what it passes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.mounts import run_h5fs
+
+import h5fs
+from h5fs import cli
+from h5fs.errors import MountError
+from h5fs.options import ExternalPolicy, Mode, MountOptions
+
+
+@pytest.fixture
+def passed_on(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
+    """What the command passes to ``mount``, which does nothing."""
+    given: list[MountOptions] = []
+    monkeypatch.setattr(cli, "mount", given.append)
+    return given
+
+
+@pytest.mark.semantics("M2")
+def test_the_word_mount_may_be_left_out(passed_on: list[MountOptions]) -> None:
+    assert cli.main(["f.h5", "mnt", "-o", "uid=1"]) == 0
+    assert cli.main(["mount", "f.h5", "mnt", "-o", "uid=1"]) == 0
+    assert passed_on[0] == passed_on[1]
+
+
+@pytest.mark.semantics("M7")
+def test_mode_r_is_the_default_and_the_only_one(passed_on: list[MountOptions]) -> None:
+    assert cli.main(["f.h5", "mnt"]) == 0
+    assert cli.main(["f.h5", "mnt", "--mode", "r"]) == 0
+    assert {options.mode for options in passed_on} == {Mode.READ}
+    for mode in ("r+", "a", "w", "x", "w-", "", "R"):
+        assert cli.main(["f.h5", "mnt", "--mode", mode]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "level"), [([], "WARNING"), (["-v"], "INFO"), (["--debug"], "DEBUG")]
+)
+@pytest.mark.semantics("M10")
+def test_v_and_debug_log_more(
+    passed_on: list[MountOptions], words: list[str], level: str
+) -> None:
+    cli.main(["f.h5", "mnt", *words])
+    assert passed_on[0].log.level == level
+
+
+def test_paths_are_absolute_and_the_mountpoint_is_real(
+    passed_on: list[MountOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    cli.main(["f.h5", "link", "-o", "external=none"])
+    assert passed_on[0].store.file == tmp_path / "f.h5"
+    assert passed_on[0].store.external is ExternalPolicy.NONE
+    assert passed_on[0].mountpoint == (tmp_path / "real").resolve()
+
+
+@pytest.mark.semantics("M10")
+@pytest.mark.xfail(strict=True, reason="a relative log=FILE is taken from / by the daemon")
+def test_the_log_file_is_absolute_since_the_daemon_goes_to_the_root(
+    passed_on: list[MountOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["f.h5", "mnt", "-o", "log=my.log"])
+    assert passed_on[0].log.target == str(tmp_path / "my.log")
+
+
+@pytest.mark.semantics("M7")
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["f.h5"], ["f.h5", "mnt", "more"], ["f.h5", "mnt", "--unknown"], ["f.h5", "mnt", "-o"],
+        ["f.h5", "mnt", "-z"], ["f.h5", "mnt", "--mode"], ["f.h5", "mnt", "--mode", "r+"],
+        ["f.h5", "mnt", "-o", "nonsense"], ["f.h5", "mnt", "-o", "external=some"],
+        ["f.h5", "mnt", "-o", "locking="], ["f.h5", "mnt", "-o", "uid"], ["umount"],
+        ["umount", "a", "b"], ["umount", "-x", "a"], ["mount"], ["mount", "f.h5"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_exit_status_2_and_says_what_is_wrong(words: list[str]) -> None:
+    done = run_h5fs(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(("h5fs: ", "h5fs umount: "))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.semantics("M7")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["f.h5", "mnt", "--mode", "r+"], ["f.h5", "mnt", "-o", "nonsense"],
+        ["f.h5", "mnt", "-o", "external=some"], ["f.h5", "mnt", "-o", "uid"],
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.semantics("M6")
+def test_an_error_is_one_line_and_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_options: MountOptions) -> None:
+        raise MountError("no\nmore\rthan one\u2028line")
+
+    monkeypatch.setattr(cli, "mount", refuse)
+    assert cli.main(["f.h5", "mnt"]) == 1
+    assert capsys.readouterr().err == "h5fs: no more than one line\n"
+
+
+def test_help_and_version_go_to_stdout() -> None:
+    assert run_h5fs("--version").stdout == f"h5fs {h5fs.__version__}\n"
+    shown = run_h5fs("--help")
+    assert shown.returncode == 0
+    assert "MOUNTPOINT" in shown.stdout
+    assert shown.stderr == ""
+
+
+@pytest.mark.semantics("M6")
+def test_umount_of_what_is_not_mounted_says_so(tmp_path: Path) -> None:
+    done = run_h5fs("umount", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"h5fs: nothing is mounted at {tmp_path}\n"
+
+
+@pytest.mark.semantics("M6")
+def test_umount_of_another_file_system_says_so() -> None:
+    done = run_h5fs("umount", "/proc")
+    assert done.returncode == 1
+    assert "is not an h5fs mount" in done.stderr
+    assert os.path.ismount("/proc")
