@@ -78,8 +78,7 @@ def find_daemon(mountpoint: Path) -> int | None:
 
 def _own_folder() -> Path:
     uid = os.getuid()
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime, "h5fs") if runtime else Path(f"/tmp/h5fs-{uid}")
+    folder = _candidates(uid)[0]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
@@ -87,12 +86,22 @@ def _own_folder() -> Path:
     return folder
 
 
+def _candidates(uid: int) -> list[Path]:
+    """Return where a user's daemons may be registered, the place for new ones first.
+
+    More than one, since a login session has a runtime folder and a cron job has none.
+    """
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    places = [Path(f"/run/user/{uid}/h5fs"), Path(f"/tmp/h5fs-{uid}")]
+    return [Path(given, "h5fs"), *places] if given else places[1:] + places[:1]
+
+
 def _all_folders() -> list[Path]:
     """Return the folders in which daemons that this user may end can be registered."""
-    folders = [_own_folder()]
+    folders = _candidates(os.getuid())
     if os.getuid() == 0:
         folders += [*Path("/run/user").glob("*/h5fs"), *Path("/tmp").glob("h5fs-*")]
-    return folders
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _unescape(text: str) -> str:

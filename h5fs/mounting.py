@@ -148,6 +148,7 @@ def _run_daemon(options: MountOptions, writer: int) -> NoReturn:
     except BaseException:
         _log.exception("the daemon ends")
     finally:
+        logging.shutdown()
         os._exit(status)
 
 

@@ -11,46 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from support.dtypes import SCALARS, compounds
 from support.reference import npy_bytes
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.projection.npy import OFFSET_MAX, format_header, project_array, slice_range
-
-FIELD_NAMES = st.text(
-    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=8
-)
-SCALARS = st.one_of(
-    npst.scalar_dtypes(),
-    npst.complex_number_dtypes(endianness="?"),
-    npst.byte_string_dtypes(min_len=1, max_len=9),
-    npst.unicode_string_dtypes(endianness="?", min_len=1, max_len=9),
-    st.integers(1, 12).map(lambda size: np.dtype(f"V{size}")),
-)
-
-
-@st.composite
-def compounds(draw: st.DrawFn, members: st.SearchStrategy[np.dtype[Any]]) -> np.dtype[Any]:
-    """Structured dtypes with padding before, between and after their fields."""
-    names = draw(st.lists(FIELD_NAMES, min_size=1, max_size=4, unique=True))
-    formats, offsets, place = [], [], 0
-    for _ in names:
-        member = draw(members)
-        if draw(st.booleans()):
-            member = np.dtype((member, draw(st.sampled_from([(2,), (1,), (2, 3), (0,)]))))
-        place += draw(st.integers(0, 3))
-        formats.append(member)
-        offsets.append(place)
-        place += member.itemsize
-    return np.dtype(
-        {
-            "names": names,
-            "formats": formats,
-            "offsets": offsets,
-            "itemsize": place + draw(st.integers(0, 3)),
-        }
-    )
-
 
 DTYPES = st.recursive(SCALARS, compounds, max_leaves=6)
 SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)

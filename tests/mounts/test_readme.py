@@ -1,0 +1,78 @@
+"""The README's commands, typed one after another as a newcomer would, in a fresh copy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"^\$ ((?:[^\n]|\n(?!\$ ))+)", re.MULTILINE)
+
+
+def console_commands() -> list[str]:
+    """Return the commands of all ``console`` blocks, in order."""
+    blocks = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [command for block in blocks for command in COMMAND.findall(block)]
+
+
+def copy_tracked_files(folder: Path) -> None:
+    """Copy what git tracks, as a clone of the working tree would have it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+
+
+@pytest.mark.timeout(600)
+def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> None:
+    clone, home = tmp_path / "h5fs", tmp_path / "home"
+    clone.mkdir()
+    home.mkdir()
+    copy_tracked_files(clone)
+    user = f"readme-{uuid.uuid4().hex[:8]}"
+    env = {**os.environ, "HOME": str(home), "USER": user}
+    for name in ("H5FS_DEMO_DIR", "H5FS_VENV", "VIRTUAL_ENV", "PYTHONPATH"):
+        env.pop(name, None)
+    demo = Path(f"/tmp/h5fs-demo-{user}")
+    try:
+        for command in console_commands():
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=clone, env=env, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+    finally:
+        for mountpoint in (demo / "experiment", clone / "run42"):
+            subprocess.run(["fusermount3", "-uz", mountpoint], check=False, capture_output=True)
+        shutil.rmtree(demo, ignore_errors=True)
+
+
+def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None:
+    shown = re.search(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    from h5fs.options import StoreOptions
+    from h5fs.store import open_store
+    from h5fs.tree import Tree
+
+    sample = tmp_path / "sample.h5"
+    subprocess.run([sys.executable, ROOT / "scripts" / "sample.py", sample], check=True)
+    tree = Tree(open_store(StoreOptions(file=sample)))
+    try:
+        handle = tree.open(b"/acquisition/channel_488/stack.attrs.json", os.O_RDONLY)
+        data = bytes(tree.read(handle, 2**20, 0))
+    finally:
+        tree.close()
+    assert data.decode() == shown[1]
+    assert json.loads(data)["units"] == "counts"
