@@ -17,7 +17,7 @@ from typing import Any
 
 import fuse
 
-from h5fs.errors import H5fsError, MountError
+from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.options import MountOptions
 from h5fs.tree import Tree
 
@@ -89,11 +89,12 @@ class _Binding(fuse.FUSE):  # type: ignore[misc]
             return function(*arguments) or 0
         except H5fsError as error:
             level = logging.DEBUG if error.errno in _QUIET else logging.WARNING
-            _log.log(level, "%s: %s: %s", function.__name__, os.strerror(error.errno), error)
+            what = f"{function.__name__} {_path_of(arguments)}"
+            _log.log(level, "%s: %s: %s", what, os.strerror(error.errno), error)
             return -error.errno
         except BaseException:
             # Nothing may pass: an exception would be lost in ctypes, and read as success.
-            _log.exception("%s failed unexpectedly", function.__name__)
+            _log.exception("%s %s: unexpected", function.__name__, _path_of(arguments))
             return -errno.EIO
 
 
@@ -171,6 +172,12 @@ class _Operations:
             "f_favail", "f_flag", "f_namemax",
         )  # fmt: skip
         return {name: getattr(status, name) for name in names}
+
+
+def _path_of(arguments: tuple[Any, ...]) -> str:
+    """Return the path that libfuse passes first to nearly every operation."""
+    path = arguments[0] if arguments else None
+    return show_path(path) if isinstance(path, bytes) else ""
 
 
 def _pin_thread_state() -> None:

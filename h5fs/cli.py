@@ -83,7 +83,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
             locking=parsed.locking,
             external=parsed.external,
         ),
-        log=LogOptions(parsed.log, _log_level(given)),
+        log=LogOptions(_log_target(parsed.log), _log_level(given)),
         mode=_parse_mode(given.mode),
         foreground=given.foreground,
         has_xattrs=parsed.has_xattrs,
@@ -96,6 +96,11 @@ def _parse_mode(text: str) -> Mode:
         return Mode(text)
     except ValueError:
         raise UsageError(f"--mode {text}: this version mounts read-only (--mode r)") from None
+
+
+def _log_target(text: str | None) -> str | None:
+    # The daemon works elsewhere, where a relative path would mean another file.
+    return text if text in (None, "syslog") else os.path.abspath(text)
 
 
 def _log_level(given: argparse.Namespace) -> str:

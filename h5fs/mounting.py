@@ -139,7 +139,6 @@ def _run_daemon(options: MountOptions, writer: int) -> NoReturn:
     status = 1
     try:
         os.setsid()
-        os.chdir("/")
         with open(os.devnull, "r+b") as null, tempfile.TemporaryFile() as complaints:
             os.dup2(null.fileno(), 0)
             os.dup2(null.fileno(), 1)
@@ -197,6 +196,9 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     from h5fs.store import open_store
     from h5fs.tree import Tree
 
+    # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
+    # one place where it looks anyway. The open file keeps its file system busy as it is.
+    os.chdir(os.path.dirname(os.path.realpath(options.store.file)))
     try:
         store = open_store(options.store)
     except CannotOpenError as error:

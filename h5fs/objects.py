@@ -35,7 +35,7 @@ class LinkKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """Names one object: ``file`` counts opened files, 0 the mounted one; ``address`` its header.
+    """Names one object: ``file`` is its file's number, 0 the mounted one; ``address`` its header.
 
     ``path`` is an HDF5 path of hard links from that file's root, by which to open it; it takes no
     part in equality, since several hard links lead to one object.

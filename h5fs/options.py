@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -80,11 +81,19 @@ _FUSE_FLAGS = frozenset(
     "dirsync big_writes no_remote_lock intr auto_unmount async_read sync_read splice_read "
     "no_splice_read splice_write no_splice_write splice_move no_splice_move".split()
 )
-_FUSE_VALUES = frozenset(
-    "uid gid umask fsname subtype max_read max_readahead max_write max_background "
-    "congestion_threshold entry_timeout attr_timeout negative_timeout ac_attr_timeout "
-    "blkdev blksize context fscontext defcontext rootcontext".split()
-)
+# The values that each takes, as a regular expression.
+_FUSE_VALUES = {
+    **dict.fromkeys(
+        "uid gid max_read max_readahead max_write max_background congestion_threshold".split(),
+        "[0-9]+",
+    ),
+    **dict.fromkeys(
+        "entry_timeout attr_timeout negative_timeout ac_attr_timeout".split(),
+        r"[0-9]+(\.[0-9]*)?",
+    ),
+    **dict.fromkeys("fsname subtype context fscontext defcontext rootcontext".split(), ".+"),
+    "umask": "[0-7]+",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +126,12 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             if not value:
                 raise UsageError(f"-o {name} needs a value: {name}=...")
             own[name] = value
-        elif (name in _FUSE_VALUES) if equals else (name in _FUSE_FLAGS):
-            fuse[name] = value if equals else None
+        elif name in _FUSE_FLAGS and not equals:
+            fuse[name] = None
         elif name in _FUSE_VALUES:
-            raise UsageError(f"-o {name} needs a value: {name}=...")
+            if not re.fullmatch(_FUSE_VALUES[name], value):
+                raise UsageError(f"-o {option}: {name}= needs a value like {_FUSE_VALUES[name]}")
+            fuse[name] = value
         else:
             raise UsageError(f"unknown option -o {option} (see h5fs --help)")
     return ParsedOptions(

@@ -62,7 +62,6 @@ def test_paths_are_absolute_and_the_mountpoint_is_real(
 
 
 @pytest.mark.semantics("M10")
-@pytest.mark.xfail(strict=True, reason="a relative log=FILE is taken from / by the daemon")
 def test_the_log_file_is_absolute_since_the_daemon_goes_to_the_root(
     passed_on: list[MountOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

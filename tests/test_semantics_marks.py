@@ -15,7 +15,7 @@ def promised_marks() -> list[str]:
     return re.findall(r"^- `\[([A-Z]\d+)\]`", PROMISE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def tested_marks() -> Iterator[tuple[str, str]]:
+def marks_in_tests() -> Iterator[tuple[str, str]]:
     """Yield (mark, place) for each ``pytest.mark.semantics("...")`` in the tests."""
     for source in sorted(TESTS.rglob("test_*.py")):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
@@ -37,10 +37,10 @@ def test_every_mark_is_promised_once() -> None:
 
 
 def test_every_promise_has_a_test_that_names_it() -> None:
-    missing = set(promised_marks()) - {mark for mark, _ in tested_marks()}
+    missing = set(promised_marks()) - {mark for mark, _ in marks_in_tests()}
     assert not missing
 
 
 def test_no_test_names_a_promise_that_is_not_made() -> None:
-    unknown = [named for named in tested_marks() if named[0] not in promised_marks()]
+    unknown = [named for named in marks_in_tests() if named[0] not in promised_marks()]
     assert not unknown

@@ -54,18 +54,6 @@ def tune_dataset(
     return h5d.open(file_id, ref.path, access)
 
 
-def list_outside_files(dataset_id: h5d.DatasetID) -> list[bytes]:
-    """Return the names of the files, other than its own, that hold a dataset's elements."""
-    creation = dataset_id.get_create_plist()
-    layout = creation.get_layout()
-    if layout == h5d.VIRTUAL:
-        sources = [creation.get_virtual_filename(i) for i in range(creation.get_virtual_count())]
-        return [os.fsencode(source) for source in sources if source != "."]
-    if layout == h5d.CONTIGUOUS:
-        return [creation.get_external(i)[0] for i in range(creation.get_external_count())]
-    return []
-
-
 def check_filters(dataset_id: h5d.DatasetID) -> None:
     """Raise ``UnsupportedTypeError`` when elements are stored through a filter that is missing."""
     creation = dataset_id.get_create_plist()

@@ -12,6 +12,7 @@ import glob
 import os
 import re
 import stat
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ class OpenFiles:
     def __init__(self, options: StoreOptions, on_close: Callable[[int], None]) -> None:
         self._options = options
         self._on_close = on_close
-        self._paths: list[Path] = []
+        self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._base_offsets: dict[int, int] = {}
@@ -101,18 +102,28 @@ class OpenFiles:
                 return self._number_of(path)
         raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
 
-    def check_source(self, name: str, *, folder: Path) -> None:
-        """Raise ``ForbiddenError`` unless a dataset may have elements in the file of that name.
+    def find_sources(self, name: str, using_file: int) -> list[int | None]:
+        """Return the numbers of the files in which a dataset may have elements under that name.
 
-        The name of a virtual dataset's source may hold ``%b``, which stands for a number. A file
-        that is not there is no matter: HDF5 takes fill values for it.
+        Looks where HDF5 looks: at an absolute path, in the folder of the file that uses it, in the
+        working directory. ``%b`` in a name stands for a number. None stands for a file that is not
+        an HDF5 file (raw data, or a source that HDF5 cannot open either). Raises
+        ``ForbiddenError`` when the policy forbids one, even one that is not there yet.
         """
-        place = folder / name
-        pattern = re.sub(r"%b|%%", lambda m: "*" if m[0] == "%b" else "%", glob.escape(place.name))
-        for candidate in [place, *place.parent.glob(pattern)]:
-            path = Path(os.path.realpath(candidate))
-            if path.exists() or not path.is_relative_to(self._folder):
-                self.check_policy(path)
+        beside = self._paths[using_file].parent
+        self.check_policy(Path(os.path.realpath(beside / name)))
+        found: dict[Path, None] = {}
+        for place in (beside / name, beside / Path(name).name, Path.cwd() / name):
+            wild = re.sub("%[b%]", lambda m: "*" if m[0] == "%b" else "%", glob.escape(place.name))
+            candidates = [place, *(place.parent.glob(wild) if "%" in name else ())]
+            found |= {Path(os.path.realpath(each)): None for each in candidates if each.exists()}
+        for path in found:
+            self.check_policy(path)
+        return [self._number_if_hdf5(path) for path in found]
+
+    def _number_if_hdf5(self, path: Path) -> int | None:
+        with path.open("rb") as file:
+            return self._number_of(path) if read_superblock(file) else None
 
     def check_policy(self, path: Path) -> None:
         """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
@@ -136,8 +147,12 @@ class OpenFiles:
             raise CannotOpenError(f"{path}: {error.strerror}") from None
         identity = (status.st_dev, status.st_ino)
         if identity not in self._numbers:
-            self._numbers[identity] = len(self._paths)
-            self._paths.append(path)
+            # From its path, so that inode numbers do not depend on which file was used first.
+            number = zlib.crc32(os.fsencode(path)) if self._paths else 0
+            while number in self._paths:
+                number += 1
+            self._numbers[identity] = number
+            self._paths[number] = path
         return self._numbers[identity]
 
     def _close_one_too_many(self, *, keep: int) -> None:

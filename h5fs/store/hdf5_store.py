@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from h5fs.options import StoreOptions
 from h5fs.store import attributes, datasets, datatypes, links
 from h5fs.store.files import OpenFiles
 from h5fs.store.links import LinkReader
+from h5fs.store.outside_data import OutsidePolicy
 from h5fs.store.projected import ProjectedDataset, SequenceDataset, project_dataset
 from h5fs.store.references import PathFinder
 from h5fs.store.resolving import Resolver
@@ -62,6 +62,9 @@ class Hdf5Store:
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files)
+        self._outside = OutsidePolicy(
+            self, self._files, open_dataset=lambda ref: self._open(ref).identifier
+        )
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -94,6 +97,10 @@ class Hdf5Store:
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
         with self._lock:
             return Resolver(self).follow(group, link)
+
+    def find_object(self, group: ObjectRef, path: bytes) -> ObjectInfo:
+        with self._lock:
+            return Resolver(self).walk(group, path)
 
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
         with self._lock:
@@ -165,11 +172,7 @@ class Hdf5Store:
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            with reading(ref.path):
-                outside = datasets.list_outside_files(opened.identifier)
-            folder = self._files.path_of(ref.file).parent
-            for name in outside:
-                self._files.check_source(os.fsdecode(name), folder=folder)
+            self._outside.check(ref)
             opened.is_permitted = True
         return opened.identifier
 

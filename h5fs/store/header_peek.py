@@ -46,7 +46,7 @@ def peek_at_datatype(head: bytes) -> Peeked:
 def _find_datatype(head: bytes) -> bytes | None:
     if head[:1] == b"\x01":
         return _find_message(head, start=16, type_bytes=2, head_bytes=8)
-    if head[:4] == b"OHDR" and head[4:5] == b"\x02":
+    if head[:5] == b"OHDR\x02" and len(head) > 5:
         flags = head[5]
         start = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0) + (1 << (flags & 3))
         return _find_message(head, start=start, type_bytes=1, head_bytes=6 if flags & 4 else 4)

@@ -44,6 +44,12 @@ class Store(Protocol):
         Raises ``NotFoundError``, ``LinkLoopError``, ``ForbiddenError``.
         """
 
+    def find_object(self, group: ObjectRef, path: bytes) -> ObjectInfo:
+        """Return the object at an HDF5 path, absolute or relative to a group.
+
+        Raises as ``follow`` does.
+        """
+
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
         """Return the group and the link that a path's last component names, not followed.
 

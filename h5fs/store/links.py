@@ -65,7 +65,7 @@ class LinkReader:
             kind=kind,
             attribute_count=info.num_attrs,
             hard_link_count=info.rc,
-            mtime=info.mtime,
+            mtime=info.mtime or info.ctime,  # an old header has one time, which HDF5 calls ctime
             ctime=info.ctime,
             atime=info.atime,
             holds_sequences=kind is ObjectKind.DATASET
@@ -119,9 +119,21 @@ def why_unreadable(location: Any, name: bytes) -> str:
 
 
 def _describe_without_info(location: Any, name: bytes, ref: ObjectRef) -> ObjectInfo:
-    """Look at a group whose header HDF5 opens although it cannot sum it up (damaged files)."""
+    """Look at an object that HDF5 opens although it cannot sum up its header.
+
+    Damage to the attributes does that, and to a group's or a dataset's index. The attribute file is
+    listed, to say so.
+    """
     try:
-        h5g.open(location, name)
+        address = h5g.get_objinfo(location, name).objno[0]
+        identifier = h5o.open(location, name)
     except Exception:  # any of h5py's
         return ObjectInfo(ref, ObjectKind.UNREADABLE)
-    return ObjectInfo(ref, ObjectKind.GROUP)
+    kinds = {h5g.GroupID: ObjectKind.GROUP, h5d.DatasetID: ObjectKind.DATASET}
+    return ObjectInfo(
+        ref=ObjectRef(ref.file, address, ref.path),
+        kind=kinds.get(type(identifier), ObjectKind.DATATYPE),
+        attribute_count=1,
+        holds_sequences=isinstance(identifier, h5d.DatasetID)
+        and is_sequence_type(identifier.get_type()),
+    )

@@ -59,6 +59,8 @@ def _projection_of_target(store: Store, folder: Node, target: bytes) -> Projecti
         info: ObjectInfo = store.follow(group, link)
     except H5fsError:  # it dangles: any name will do, and a plain one says most
         return Projection.FOLDER
+    if info.holds_sequences:
+        return Projection.VALUES
     return _SUFFIXED.get(info.kind, Projection.FOLDER)
 
 

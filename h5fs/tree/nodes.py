@@ -66,12 +66,14 @@ class Node:
         Hard links to one object share it. A symbolic link has no object of its own; its number
         comes from its group and name, and so is the same in every mount.
         """
-        address = self.info.ref.address
+        ref = self.info.ref
         if self.is_symbolic_link or self.kind is NodeKind.UNREADABLE:
-            return _hash_to_inode(self.info.ref, self.name)
+            return _hash_to_inode(ref, self.name) | 1 << 63
         position = _POSITIONS.get(self.kind, 2)
+        if ref.file:
+            return (_hash_to_inode(ref, b"") >> 4 << 2) + position
         # An object header takes at least 16 bytes, so these few numbers after its address are its.
-        return (self.info.ref.file << 52) + address + position & (1 << 63) - 1
+        return ref.address + position & (1 << 63) - 1
 
 
 _POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
@@ -150,4 +152,4 @@ def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
 def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
     seed = b"%d %d " % (group.file, group.address) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
-    return int.from_bytes(digest, "little") | 1 << 63
+    return int.from_bytes(digest, "little")

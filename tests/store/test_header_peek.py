@@ -139,7 +139,6 @@ def test_the_store_knows_sequences_whatever_the_header_looks_like(
         store.close()
 
 
-@pytest.mark.xfail(strict=True, reason="head[5] of a head of five bytes: IndexError")
 @example(b"", b"OHDR\x02")
 @given(st.binary(max_size=HEAD_BYTES), st.sampled_from([b"", b"\x01", b"OHDR\x02"]))
 def test_no_bytes_upset_the_peek(garbage: bytes, start: bytes) -> None:

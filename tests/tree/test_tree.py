@@ -323,7 +323,6 @@ def test_a_user_defined_link_is_not_listed_and_logged_once(
 
 
 @pytest.mark.semantics("L1", "D10")
-@pytest.mark.xfail(strict=True, reason="the link leads to d.npy, which such a dataset has not")
 def test_a_soft_link_to_sequences_leads_to_one_of_their_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened.create_dataset("d", (2,), h5py.vlen_dtype("<i4"))

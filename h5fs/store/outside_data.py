@@ -1,0 +1,98 @@
+"""Where a dataset's elements lie when not in its own file, and whether they may be read.
+
+HDF5 opens external raw data and the sources of virtual datasets by itself, wherever they lead.
+So everything that it would open is looked at first, sources of sources included. Under the store's
+lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from h5py import h5d
+
+from h5fs.errors import ForbiddenError, H5fsError, show_path
+from h5fs.objects import ObjectKind, ObjectRef
+from h5fs.store.files import OpenFiles
+from h5fs.store.interface import Store
+from h5fs.store.translation import reading
+
+_MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
+_SAME_FILE = "."
+
+
+class OutsidePolicy:
+    """Checks a dataset before its elements are read.
+
+    ``open_dataset`` returns the identifier of a dataset without checking it.
+    """
+
+    def __init__(
+        self, store: Store, files: OpenFiles, open_dataset: Callable[[ObjectRef], h5d.DatasetID]
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._open_dataset = open_dataset
+
+    def check(self, ref: ObjectRef) -> None:
+        """Raise ``ForbiddenError`` when elements lie where they may not be read, or in a circle."""
+        self._check(ref, ())
+
+    def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
+        where = show_path(ref.path)
+        if ref in users:
+            raise ForbiddenError(f"{where} is a virtual dataset that has itself as a source")
+        if len(users) > _MAX_DEPTH:
+            raise ForbiddenError(f"{where}: virtual datasets nested more than {_MAX_DEPTH} deep")
+        with reading(ref.path):
+            dataset_id = self._open_dataset(ref)
+            creation = dataset_id.get_create_plist()
+            layout = creation.get_layout()
+        if layout == h5d.CONTIGUOUS:
+            for index in range(creation.get_external_count()):
+                self._files.find_sources(os.fsdecode(creation.get_external(index)[0]), ref.file)
+        elif layout == h5d.VIRTUAL:
+            for file, path in dict.fromkeys(_virtual_sources(creation)):
+                same_file: list[int | None] = [ref.file]
+                is_same = file == _SAME_FILE
+                for number in same_file if is_same else self._files.find_sources(file, ref.file):
+                    if number is not None:
+                        for source in self._find_datasets(number, os.fsencode(path)):
+                            self._check(source, (*users, ref))
+
+    def _find_datasets(self, file: int, path: bytes) -> Iterator[ObjectRef]:
+        """Yield the datasets that a source's path leads to; ``%b`` in it stands for a number.
+
+        One that is not there, or that cannot be opened, HDF5 cannot open either.
+        """
+        try:
+            root = self._store.root(file).ref
+            for candidate in self._spell_out(root, path):
+                info = self._store.find_object(root, candidate)
+                if info.kind is ObjectKind.DATASET:
+                    yield info.ref
+        except ForbiddenError:
+            raise
+        except H5fsError:
+            return
+
+    def _spell_out(self, root: ObjectRef, path: bytes) -> Iterator[bytes]:
+        if b"%" not in path:
+            yield path
+            return
+        parent, _, name = path.rpartition(b"/")
+        pattern = re.compile(
+            rb"[0-9]+".join(re.escape(part.replace(b"%%", b"%")) for part in name.split(b"%b"))
+        )
+        group = self._store.find_object(root, parent or b"/").ref
+        for link in self._store.list_links(group):
+            if pattern.fullmatch(link.name):
+                yield parent + b"/" + link.name
+
+
+def _virtual_sources(creation: Any) -> Iterator[tuple[str, str]]:
+    for index in range(creation.get_virtual_count()):
+        yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)

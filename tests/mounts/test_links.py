@@ -1,0 +1,311 @@
+"""Soft, hard and external links on real mounts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5d, h5p, h5s, h5t
+from support.mounts import Mounted, mounted, run_h5fs
+
+NUMBERS = np.arange(6, dtype="<i4")
+
+
+def find(mount: Mounted) -> set[str]:
+    """Return every path that ``find`` finds; it must end by itself, without a complaint."""
+    done = subprocess.run(
+        ["find", ".", "-mindepth", "1"], cwd=mount.path, capture_output=True, text=True,
+        timeout=30, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return {line.removeprefix("./") for line in done.stdout.splitlines()}
+
+
+@pytest.mark.semantics("L1")
+def test_a_soft_link_is_a_relative_symbolic_link_to_the_targets_name(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["g/h/d"] = NUMBERS
+        opened["g/t"] = np.dtype("<f4")
+        expected = {
+            "g/h/to dataset": ("d", "d.npy"),
+            "g/absolute": ("/g/h/d", "../g/h/d.npy"),
+            "g/relative": ("h/d", "h/d.npy"),
+            "g/odd": ("/g//./h//d", "../g/h/d.npy"),
+            "g/to group": ("/g/h", "../g/h"),
+            "g/slash": ("/g/h/", "../g/h"),
+            "g/to type": ("t", "t.dtype.json"),
+            "g/to soft": ("absolute", "absolute"),
+            "g/through soft": ("to group/d", "to group/d.npy"),
+            "g/h/root": ("/", "../.."),
+            "here": (".", "."),
+            "dangling": ("/no/such", "no/such"),
+        }
+        for name, (target, _) in expected.items():
+            opened[name] = h5py.SoftLink(target)
+    with mounted(tmp_path / "f.h5") as mount:
+        shown = {name: os.readlink(mount.path / name) for name in expected}
+        assert shown == {name: text for name, (_, text) in expected.items()}
+        for name in ("g/absolute", "g/relative", "g/odd", "g/to soft", "g/through soft"):
+            assert np.array_equal(np.load(mount.path / name), NUMBERS)
+        assert (mount.path / "g/h/root").samefile(mount.path)
+        assert (mount.path / "g/to group/root/g/slash/d.npy").samefile(mount.path / "g/h/d.npy")
+        assert json.loads((mount.path / "g/to type").read_text())
+        assert not (mount.path / "dangling").exists()
+        assert (mount.path / "dangling").is_symlink()
+        assert mount.log_lines() == []
+
+
+@pytest.mark.semantics("L1")
+def test_soft_links_in_a_circle_are_a_circle_of_symbolic_links(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["a"] = h5py.SoftLink("/b")
+        opened["b"] = h5py.SoftLink("/a")
+        opened["self"] = h5py.SoftLink("self")
+    with mounted(tmp_path / "f.h5") as mount:
+        assert find(mount) == {"a", "b", "self"}
+        for name in ("a", "self"):
+            with pytest.raises(OSError) as refused:
+                (mount.path / name).stat()
+            assert refused.value.errno == errno.ELOOP
+
+
+@pytest.mark.semantics("L1", "N4", "N5")
+def test_names_in_a_soft_links_target_are_those_of_the_mount(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["x.npy/%41/d.values"] = NUMBERS
+        opened["g/soft"] = h5py.SoftLink("/x.npy/%41/d.values")
+    with mounted(tmp_path / "f.h5") as mount:
+        assert os.readlink(mount.path / "g/soft") == "../x%2Enpy/%2541/d%2Evalues.npy"
+        assert np.array_equal(np.load(mount.path / "g/soft"), NUMBERS)
+
+
+@pytest.mark.semantics("L2")
+def test_hard_links_to_a_dataset_are_one_inode(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["d"] = NUMBERS
+        for name in ("twin", "g/deep/third"):
+            opened[name] = opened["d"]
+        opened["single"] = NUMBERS
+        opened["t"] = np.dtype("<f4")
+        opened["g/t2"] = opened["t"]
+    with mounted(tmp_path / "f.h5") as mount:
+        statuses = [(mount.path / f"{name}.npy").stat() for name in ("d", "twin", "g/deep/third")]
+        assert {status.st_nlink for status in statuses} == {3}
+        assert len({status.st_ino for status in statuses}) == 1
+        assert (mount.path / "single.npy").stat().st_nlink == 1
+        assert (mount.path / "t.dtype.json").stat().st_nlink == 2
+
+
+@pytest.mark.semantics("L3", "E4")
+def test_a_hard_link_to_an_ancestor_is_a_symbolic_link(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["a/b/c/d"] = NUMBERS
+        opened["a/b/c/self"] = opened["a/b/c"]
+        opened["a/b/c/up"] = opened["a/b"]
+        opened["a/b/c/root"] = opened["/"]
+        opened["elsewhere"] = opened["a/b"]
+    with mounted(tmp_path / "f.h5") as mount:
+        below = {"c", "c/d.npy", "c/self", "c/up", "c/root"}
+        assert find(mount) == {
+            "a", "a/b", "elsewhere",
+            *(f"{above}/{name}" for above in ("a/b", "elsewhere") for name in below),
+        }  # fmt: skip
+        texts = {name: os.readlink(mount.path / "a/b/c" / name) for name in ("self", "up", "root")}
+        assert texts == {"self": ".", "up": "..", "root": "../../.."}
+        for name, target in (("self", "a/b/c"), ("up", "a/b"), ("root", "")):
+            assert (mount.path / "a/b/c" / name).samefile(mount.path / target)
+        assert (mount.path / "elsewhere/c/up").samefile(mount.path / "elsewhere")
+
+
+@pytest.mark.semantics("L4")
+def test_an_external_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    with h5py.File(tmp_path / "sub/other.h5", "w") as opened:
+        opened["g/d"] = NUMBERS
+        opened["g/d"].attrs["units"] = "m"
+        opened["g"].attrs["n"] = 1
+        opened["g/soft"] = h5py.SoftLink("/g/d")
+        opened["g/soft group"] = h5py.SoftLink("/elsewhere")
+        opened["g/dangling"] = h5py.SoftLink("/nothing")
+        opened["elsewhere/x"] = NUMBERS
+        opened["t"] = np.dtype("<f4")
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["group"] = h5py.ExternalLink("sub/other.h5", "/g")
+        opened["dataset"] = h5py.ExternalLink("sub/other.h5", "/g/d")
+        opened["type"] = h5py.ExternalLink("sub/other.h5", "t")
+        opened["to soft"] = h5py.ExternalLink("sub/other.h5", "/g/soft")
+        opened["soft here"] = h5py.SoftLink("/dataset")
+        opened["itself"] = h5py.ExternalLink("f.h5", "/")
+        opened["own"] = NUMBERS
+        opened["through itself"] = h5py.ExternalLink("f.h5", "/own")
+        expected = {name: opened[name][()] for name in ("dataset", "to soft", "soft here")}
+    with mounted(tmp_path / "f.h5") as mount:
+        assert find(mount) == {
+            "group", "group/.attrs.json", "group/d.npy", "group/d.attrs.json", "group/soft.npy",
+            "group/soft.attrs.json", "group/soft group", "group/soft group/x.npy",
+            "group/dangling", "dataset.npy", "dataset.attrs.json", "type.dtype.json",
+            "to soft.npy", "to soft.attrs.json", "soft here", "itself", "own.npy",
+            "through itself.npy",
+        }  # fmt: skip
+        assert np.array_equal(np.load(mount.path / "dataset.npy"), expected["dataset"])
+        assert np.array_equal(np.load(mount.path / "to soft.npy"), expected["to soft"])
+        assert os.readlink(mount.path / "soft here") == "dataset.npy"
+        assert np.array_equal(np.load(mount.path / "soft here"), expected["soft here"])
+        assert json.loads((mount.path / "dataset.attrs.json").read_text())["units"] == "m"
+        assert (mount.path / "itself").samefile(mount.path)
+        assert (mount.path / "through itself.npy").samefile(mount.path / "own.npy")
+        assert (mount.path / "group/soft.npy").samefile(mount.path / "group/d.npy")
+        assert not (mount.path / "group/dangling").exists()
+
+
+@pytest.mark.semantics("L3", "L4", "E4")
+def test_external_links_in_a_circle_end(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "c"), ("c", "a")):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as opened:
+            opened[f"in {name}"] = NUMBERS
+            opened["next"] = h5py.ExternalLink(f"{other}.h5", "/")
+            opened["loop"] = h5py.ExternalLink(f"{other}.h5", "/loop")
+    with mounted(tmp_path / "a.h5") as mount:
+        assert {path for path in find(mount) if not path.endswith("loop")} == {
+            "in a.npy", "next", "next/in b.npy", "next/next", "next/next/in c.npy",
+            "next/next/next",
+        }  # fmt: skip
+        assert (mount.path / "next/next/next").samefile(mount.path)
+        assert not (mount.path / "loop").exists()
+
+
+def make_files(tmp_path: Path) -> Path:
+    """Make a folder with ``f.h5`` that may be mounted, and a file outside of it."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    for file in (inside / "near.h5", outside / "secret.h5"):
+        with h5py.File(file, "w") as opened:
+            opened["d"] = NUMBERS
+    for raw in (inside / "near.raw", outside / "secret.raw"):
+        raw.write_bytes(NUMBERS.tobytes())
+    (inside / "text.h5").write_text("not HDF5")
+    (inside / "door.h5").symlink_to("../outside/secret.h5")
+    os.mkfifo(inside / "fifo.h5")
+    (inside / "device.h5").symlink_to("/dev/zero")
+    (inside / "folder.h5").mkdir()
+    return inside
+
+
+EXTERNAL = {
+    "near": "near.h5", "secret": "../outside/secret.h5", "door": "door.h5", "missing": "gone.h5",
+    "no hdf5": "text.h5", "fifo": "fifo.h5", "device": "device.h5", "folder": "folder.h5",
+}  # fmt: skip
+
+
+@pytest.mark.semantics("L5", "E3")
+@pytest.mark.parametrize(
+    ("policy", "followed"),
+    [(None, {"near"}), ("none", set()), ("folder", {"near"}), ("all", {"near", "secret", "door"})],
+)
+def test_external_links_lead_where_policy_allows_and_dangle_elsewhere(
+    tmp_path: Path, policy: str | None, followed: set[str]
+) -> None:
+    inside = make_files(tmp_path)
+    with h5py.File(inside / "f.h5", "w") as opened:
+        for name, file in EXTERNAL.items():
+            opened[name] = h5py.ExternalLink(file, "/d")
+        opened["nothing there"] = h5py.ExternalLink("near.h5", "/no such")
+    options = [] if policy is None else ["-o", f"external={policy}"]
+    with mounted(inside / "f.h5", options=options) as mount:
+        for _ in range(2):
+            assert find(mount) == {
+                name + (".npy" if name in followed else "") for name in [*EXTERNAL, "nothing there"]
+            }
+        for name, file in EXTERNAL.items():
+            if name in followed:
+                assert np.array_equal(np.load(mount.path / f"{name}.npy"), NUMBERS)
+            else:
+                assert os.readlink(mount.path / name) == f"external:{file}:/d"
+                assert not (mount.path / name).exists()
+                assert len([line for line in mount.log_lines() if f"link {name} " in line]) == 1
+
+
+def virtual(opened: h5py.File, name: str, file: str) -> None:
+    layout = h5py.VirtualLayout((6,), "<i4")
+    layout[:] = h5py.VirtualSource(file, "d", (6,))
+    opened.create_virtual_dataset(name, layout, fillvalue=-1)
+
+
+def raw(opened: h5py.File, name: str, file: str) -> None:
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_external(file.encode(), 0, 24)
+    h5d.create(opened.id, name.encode(), h5t.STD_I32LE, h5s.create_simple((6,)), creation)
+
+
+@pytest.mark.semantics("L6", "S8")
+@pytest.mark.parametrize(("add", "suffix"), [(virtual, "h5"), (raw, "raw")])
+@pytest.mark.parametrize("is_background", [True, False])
+def test_data_outside_the_file_follows_the_same_rule_from_any_folder(
+    tmp_path: Path, add: Callable[[h5py.File, str, str], None], suffix: str, is_background: bool
+) -> None:
+    inside = make_files(tmp_path)
+    with h5py.File(inside / "f.h5", "w") as opened:
+        add(opened, "near", f"near.{suffix}")
+        add(opened, "absolute", str(inside / f"near.{suffix}"))
+        add(opened, "secret", f"../outside/secret.{suffix}")
+        add(opened, "absolute secret", str(tmp_path / f"outside/secret.{suffix}"))
+        opened["neighbour"] = NUMBERS
+
+    def check(mountpoint: Path) -> None:
+        for name in ("near", "absolute", "neighbour"):
+            assert np.array_equal(np.load(mountpoint / f"{name}.npy"), NUMBERS)
+        for name in ("secret", "absolute secret"):
+            status = (mountpoint / f"{name}.npy").stat()
+            assert (status.st_size, status.st_mode & 0o777) == (0, 0)
+            with pytest.raises(PermissionError):
+                (mountpoint / f"{name}.npy").open("rb")
+
+    if is_background:
+        with mounted(inside / "f.h5") as mount:
+            check(mount.path)
+            denied = [line for line in mount.log_lines() if "outside" in line]
+            assert len(denied) == 2
+        return
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    # From a folder that is neither the file's nor the root.
+    command = [sys.executable, "-m", "h5fs", inside / "f.h5", mountpoint, "-f"]
+    daemon = subprocess.Popen(command, cwd=tmp_path / "outside", stderr=subprocess.DEVNULL)
+    try:
+        wait_for_mount(mountpoint, daemon)
+        check(mountpoint)
+        assert run_h5fs("umount", mountpoint).returncode == 0
+        assert daemon.wait(30) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def wait_for_mount(mountpoint: Path, daemon: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if os.path.ismount(mountpoint):
+            return
+        try:
+            daemon.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"the daemon ended with {daemon.returncode}")
+    pytest.fail("not mounted after 30 s")
+
+
+@pytest.mark.semantics("L6")
+def test_a_virtual_source_is_not_looked_for_below_the_root(tmp_path: Path) -> None:
+    inside = make_files(tmp_path)
+    with h5py.File(inside / "f.h5", "w") as opened:
+        virtual(opened, "d", str(tmp_path / "outside/secret.h5").lstrip("/"))
+    with mounted(inside / "f.h5") as mount:
+        assert np.load(mount.path / "d.npy").tolist() == [-1] * 6
