@@ -9,8 +9,10 @@ Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json
   written: such an attribute stays as it is unless a value is given for it.
 - ``"$types"``: the HDF5 type of each attribute whose value alone would not create it. An entry is a
   type (`datatype_json`), or an object with that as its ``"type"`` and beside it ``"shape"``, where
-  the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace), or
-  ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8.
+  the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
+  ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8, or
+  ``"stored"``, the base64 of all elements, when null-terminated strings have more than zeros after
+  their end: each string that still says what is stored for it keeps what is stored.
 
 A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
 list of one of these; an empty list a float64 array, and null a null dataspace of float64.
@@ -18,6 +20,7 @@ list of one of these; an empty list a float64 array, and null a null dataspace o
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,12 +29,12 @@ from typing import Final
 from h5fs.datatype_rules import MAX_RANK
 from h5fs.datatypes import ByteOrder, CharacterSet, Datatype, StringPadding, StringType
 from h5fs.errors import InvalidAttributesError
-from h5fs.objects import Attribute, UnreadableAttribute
+from h5fs.objects import Attribute, Element, UnreadableAttribute
 from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
 from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
-from h5fs.projection.scalar_json import NotTextError
+from h5fs.projection.scalar_json import NotTextError, bytes_from_base64
 from h5fs.projection.strict_json import (
     JsonValue,
     name_to_text,
@@ -58,6 +61,7 @@ class _Form:
     type: Datatype
     shape: Shape | None
     in_base64: bool = False
+    stored: bytes = b""
 
 
 def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) -> bytes:
@@ -109,14 +113,25 @@ def attributes_from_json(
 def _show(attribute: Attribute) -> tuple[JsonValue, _Form]:
     if attribute.shape is None:
         return None, _Form(attribute.type, None)
+    elements = [_cut_at_end(element, attribute.type) for element in attribute.elements]
+    stored = b"" if tuple(elements) == attribute.elements else b"".join(attribute.elements)
     in_base64 = False
     try:
-        values = elements_to_json(attribute.elements, attribute.type, in_base64=False)
+        values = elements_to_json(elements, attribute.type, in_base64=False)
     except NotTextError:
         in_base64 = True
-        values = elements_to_json(attribute.elements, attribute.type, in_base64=True)
-    form = _Form(attribute.type, attribute.shape, in_base64)
+        values = elements_to_json(elements, attribute.type, in_base64=True)
+    form = _Form(attribute.type, attribute.shape, in_base64, stored)
     return nest(values, attribute.shape), form
+
+
+def _cut_at_end(element: Element, datatype: Datatype) -> Element:
+    """Return an element with nothing but zeros after the end of a null-terminated string."""
+    if not isinstance(datatype, StringType) or datatype.size_bytes is None:
+        return element
+    if datatype.padding is not StringPadding.NULL_TERMINATED:
+        return element
+    return element.partition(b"\0")[0].ljust(datatype.size_bytes, b"\0")
 
 
 def _read(
@@ -156,6 +171,12 @@ def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
         return Attribute(name, form.type, None, ())
     flat = flatten(value, form.shape)
     elements = elements_from_json(flat, form.type, in_base64=form.in_base64)
+    if form.stored and isinstance(form.type, StringType) and form.type.size_bytes:
+        size = form.type.size_bytes
+        stored = [form.stored[i : i + size] for i in range(0, len(form.stored), size)]
+        for index, (element, old) in enumerate(zip(elements, stored, strict=False)):
+            if len(old) == size and _cut_at_end(old, form.type) == element:
+                elements[index] = old
     return Attribute(name, form.type, form.shape, tuple(elements))
 
 
@@ -189,13 +210,15 @@ def _form_to_json(form: _Form, value: JsonValue) -> JsonValue:
         entry["shape"] = list(form.shape)
     if form.in_base64:
         entry["encoding"] = BASE64
+    if form.stored:
+        entry["stored"] = base64.b64encode(form.stored).decode("ascii")
     return entry if len(entry) > 1 else entry["type"]
 
 
 def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
     if not isinstance(entry, dict) or "class" in entry:
         entry = {"type": entry}
-    unknown = set(entry) - {"type", "shape", "encoding"}
+    unknown = set(entry) - {"type", "shape", "encoding", "stored"}
     if "type" not in entry or unknown or entry.get("encoding", BASE64) != BASE64:
         raise InvalidAttributesError(f"not an entry of {TYPES}: {entry!r:.80}")
     datatype = datatype_from_json(entry["type"])
@@ -212,7 +235,10 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
         shape = tuple(shape)
     else:
         raise InvalidAttributesError(f"not a shape: {shape!r:.80}")
-    return _Form(datatype, shape, "encoding" in entry)
+    stored = entry.get("stored", "")
+    if not isinstance(stored, str):
+        raise InvalidAttributesError(f"not base64: {stored!r:.80}")
+    return _Form(datatype, shape, "encoding" in entry, bytes_from_base64(stored))
 
 
 def _reread(shown: JsonValue) -> JsonValue:

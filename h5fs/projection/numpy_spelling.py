@@ -41,6 +41,11 @@ _DTYPE = re.compile(r"([<>|=]?)([biufcS?])([1-9][0-9]{0,8})?")
 _MAX_DEPTH = 64
 
 
+def is_boolean(datatype: EnumType) -> bool:
+    """Tell whether h5py reads an enumeration as booleans, whatever its base type."""
+    return len(datatype.members) == 2 and set(datatype.members) == set(BOOLEAN.members)
+
+
 def standard_integer(size_bytes: int, order: ByteOrder, *, signed: bool) -> IntegerType:
     """Return the integer type that numpy has, too."""
     return IntegerType(BitLayout(size_bytes, order, 8 * size_bytes), signed)

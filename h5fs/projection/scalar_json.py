@@ -40,7 +40,7 @@ from h5fs.datatypes import (
 )
 from h5fs.errors import InvalidAttributesError
 from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
-from h5fs.projection.numpy_spelling import BOOLEAN, numpy_spelling
+from h5fs.projection.numpy_spelling import is_boolean, numpy_spelling
 from h5fs.projection.strict_json import JsonValue, encode_text, name_to_text
 
 SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
@@ -122,7 +122,7 @@ def floats_from_json(values: Sequence[JsonValue], datatype: FloatType) -> list[b
 def enums_to_json(elements: Sequence[bytes], datatype: EnumType) -> list[JsonValue]:
     """Return the names of members, or integers."""
     names: dict[int, JsonValue] = {}
-    if datatype == BOOLEAN:
+    if is_boolean(datatype):
         names = {0: False, 1: True}
     else:
         unique = {value: text for text, value in _values_by_text(datatype).items()}
@@ -137,7 +137,7 @@ def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[byt
     elements = []
     for shown in values:
         value = shown
-        if isinstance(shown, bool) and datatype == BOOLEAN:
+        if isinstance(shown, bool) and is_boolean(datatype):
             value = int(shown)
         elif isinstance(shown, str) and not _BITS.fullmatch(shown):
             if shown not in by_text:
@@ -172,7 +172,7 @@ def string_from_json(value: JsonValue, datatype: StringType, *, in_base64: bool)
         return None
     if not isinstance(value, str):
         raise InvalidAttributesError(f"not a string: {value!r:.80}")
-    text = _from_base64(value) if in_base64 else encode_text(value)
+    text = bytes_from_base64(value) if in_base64 else encode_text(value)
     if datatype.size_bytes is None:
         if b"\0" in text:
             raise InvalidAttributesError("null character in a variable-length string")
@@ -201,7 +201,7 @@ def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
     if isinstance(value, str) and dtype is not None and dtype.kind == "M":
         element = _date_from_text(value, dtype)
     elif isinstance(value, str) and dtype is None:
-        element = _from_base64(value)
+        element = bytes_from_base64(value)
     elif dtype is not None:
         try:
             order: Any = "big" if dtype.str[0] == ">" else "little"
@@ -265,7 +265,8 @@ def _bits_from_text(text: str, bits: BitLayout) -> bytes:
     return bits.swapped(bytes.fromhex(digits)[::-1])
 
 
-def _from_base64(text: str) -> bytes:
+def bytes_from_base64(text: str) -> bytes:
+    """Return the bytes that base64 stands for. Raises ``InvalidAttributesError``."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

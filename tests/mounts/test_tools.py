@@ -7,7 +7,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -25,7 +25,7 @@ class Tricky:
 
     path: Path
     log: Path
-    arrays: dict[str, bytes]
+    arrays: dict[str, bytes] = field(repr=False)
     symbolic_links: dict[str, str]
     attribute_files: frozenset[str]
 
@@ -104,7 +104,8 @@ def check_copy(copy: Path, tricky: Tricky) -> None:
             files.add(name)
     assert files == tricky.files
     assert links == tricky.symbolic_links
-    assert [name for name in tricky.arrays if (copy / name).read_bytes() != tricky.arrays[name]] == []
+    wrong = [name for name in tricky.arrays if (copy / name).read_bytes() != tricky.arrays[name]]
+    assert not wrong
     for name in tricky.attribute_files:
         assert (copy / name).read_bytes() == (tricky.path / name).read_bytes()
     assert (copy / "void").is_dir()
@@ -190,7 +191,7 @@ def test_ls_lists_every_name_once(tricky: Tricky) -> None:
     for name, target in tricky.symbolic_links.items():
         assert f" {os.path.basename(name)} -> {target}\n" in listed
     count = len(tricky.files) + len(tricky.symbolic_links)
-    assert len([line for line in listed.splitlines() if line[:1] in "-l"[:2] and line]) == count
+    assert len([line for line in listed.splitlines() if line.startswith(("-", "l"))]) == count
 
 
 def test_stat_names_the_types(tricky: Tricky) -> None:
@@ -203,8 +204,8 @@ def test_cmp_and_sha256sum_agree_with_a_copy(tricky: Tricky, tmp_path: Path) -> 
     for name, content in tricky.arrays.items():
         (tmp_path / "expected").write_bytes(content)
         run("cmp", tricky.path / name, tmp_path / "expected")
-    sums = run("sha256sum", *tricky.arrays, cwd=tricky.path).split()
-    assert len(sums) == 2 * len(tricky.arrays)
+    sums = run("sha256sum", *tricky.arrays, cwd=tricky.path).splitlines()
+    assert len(sums) == len(tricky.arrays)
 
 
 @pytest.mark.semantics("A1")
