@@ -38,7 +38,7 @@ def corpus() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let every temporary file of this session be in its own folder, so that what stays is found."""
+    """Let every temporary file of this session be in one folder, so that what stays is found."""
     before = tempfile.tempdir
     tempfile.tempdir = str(tmp_path_factory.mktemp("session"))
     yield

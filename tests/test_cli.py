@@ -42,9 +42,7 @@ def test_mode_r_is_the_default_and_the_only_one(passed_on: list[MountOptions]) -
     ("words", "level"), [([], "WARNING"), (["-v"], "INFO"), (["--debug"], "DEBUG")]
 )
 @pytest.mark.semantics("M10")
-def test_v_and_debug_log_more(
-    passed_on: list[MountOptions], words: list[str], level: str
-) -> None:
+def test_v_and_debug_log_more(passed_on: list[MountOptions], words: list[str], level: str) -> None:
     cli.main(["f.h5", "mnt", *words])
     assert passed_on[0].log.level == level
 

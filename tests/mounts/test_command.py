@@ -558,7 +558,7 @@ def test_a_user_without_rights_mounts_through_fusermount(public: Path) -> None:
 @needs_another_user
 @pytest.mark.semantics("M10")
 def test_the_log_is_in_the_state_folder_of_the_user(public: Path) -> None:
-    script = 'h5fs f.h5 mnt && h5fs umount mnt && find state -type f'
+    script = "h5fs f.h5 mnt && h5fs umount mnt && find state -type f"
     done = run_script_as_nobody(script, public, XDG_STATE_HOME=str(public / "state"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("state/h5fs/")
@@ -790,11 +790,9 @@ def test_whatever_would_write_is_erofs_and_the_file_is_the_same_after(file: Path
                 path.read_bytes()
         assert os.statvfs(mount.path).f_flag & os.ST_RDONLY
         check_reads(mount.path)
-        line = next(
-            line for line in Path("/proc/mounts").read_text().splitlines() if str(mount.path) in line
-        )
-        assert line.split()[2:4][0] == "fuse.h5fs"
-        assert line.split()[3].split(",")[0] == "ro"
+        lines = Path("/proc/mounts").read_text().splitlines()
+        line = next(line.split() for line in lines if str(mount.path) in line)
+        assert (line[2], line[3].split(",")[0]) == ("fuse.h5fs", "ro")
     assert (hashlib.sha256(file.read_bytes()).digest(), file.stat().st_mtime_ns) == before
 
 

@@ -163,6 +163,8 @@ ANY_DTYPE = st.one_of(
     npst.complex_number_dtypes(endianness="?", sizes=(64, 128)),
     npst.byte_string_dtypes(min_len=1, max_len=20),
 )
+
+
 @st.composite
 def files(draw: st.DrawFn) -> list[tuple[np.dtype[Any], tuple[int, ...], str, int]]:
     count = draw(st.integers(5, 20))
@@ -524,9 +526,7 @@ def test_sequences_of_strings_are_values_of_one_width(tmp_path: Path) -> None:
 
 @pytest.mark.semantics("D11")
 def test_a_compound_with_variable_members_is_packed_with_pairs(tmp_path: Path) -> None:
-    dtype = np.dtype(
-        [("n", "i1"), ("name", h5py.string_dtype()), ("row", h5py.vlen_dtype("<f4"))]
-    )
+    dtype = np.dtype([("n", "i1"), ("name", h5py.string_dtype()), ("row", h5py.vlen_dtype("<f4"))])
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         rows = np.zeros(2, dtype)
         rows[0] = (1, "first", np.array([1.5], "f4"))

@@ -78,9 +78,7 @@ def test_inode_numbers_are_the_same_in_every_mount(file: Path, mount: Mounted) -
 
 
 @pytest.mark.semantics("S3")
-def test_inode_numbers_come_from_addresses_and_readdir_has_them(
-    file: Path, mount: Mounted
-) -> None:
+def test_inode_numbers_come_from_addresses_and_readdir_has_them(file: Path, mount: Mounted) -> None:
     with h5py.File(file) as opened:
         address = {name: h5o.get_info(opened[name].id).addr for name in ("d", "g", "t", "zeros")}
     inode = {entry.name: entry.inode() for entry in os.scandir(mount.path)}
@@ -183,9 +181,7 @@ def test_a_file_beyond_off_t_is_named_in_the_log(mount: Mounted) -> None:
 
 @pytest.mark.semantics("S8", "D13")
 @pytest.mark.parametrize("name", ["filtered", "quad"])
-def test_what_cannot_be_opened_does_not_look_like_an_empty_file(
-    mount: Mounted, name: str
-) -> None:
+def test_what_cannot_be_opened_does_not_look_like_an_empty_file(mount: Mounted, name: str) -> None:
     status = (mount.path / f"{name}.npy").stat()
     assert status.st_size == 0
     assert stat.S_IMODE(status.st_mode) == 0

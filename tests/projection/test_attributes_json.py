@@ -55,6 +55,7 @@ OBJECT = ReferenceType(8, ReferenceKind.OBJECT)
 REGION = ReferenceType(12, ReferenceKind.REGION)
 MODE = EnumType(U1, ((b"RAW", 0), (b"DARK", 1)))
 NULL_PADDED = StringType(4, StringPadding.NULL_PADDED, CharacterSet.ASCII)
+NULL_TERMINATED = StringType(4, StringPadding.NULL_TERMINATED, CharacterSet.ASCII)
 BFLOAT16 = FloatType(BitLayout(2, LE, 16), 15, 7, 8, 127, 0, 7, Normalisation.IMPLIED)
 
 
@@ -89,6 +90,7 @@ def shown(attribute: Attribute) -> Any:
     return strictly(data)["x"]
 
 
+@pytest.mark.semantics("A4")
 @given(attribute_sets())
 def test_any_attributes_come_back_from_their_json(attributes: tuple[Attribute, ...]) -> None:
     data = attributes_to_json(attributes)
@@ -168,7 +170,10 @@ def test_no_attributes_are_an_empty_object() -> None:
         (one(BOOLEAN, b"\1"), True),
         (one(BOOLEAN, b"\2"), 2),
         (one(EnumType(U1, ((b"0xff", 0),)), b"\0"), 0),
+        (one(EnumType(U2, BOOLEAN.members), b"\1\0"), True),
         (one(NULL_PADDED, b"ab\0\0"), "ab"),
+        (one(NULL_TERMINATED, b"ab\0x"), "ab"),
+        (one(NULL_TERMINATED, b"abcd", b"a\0bc", b"\0\xff\0\0", shape=(3,)), ["abcd", "a", ""]),
         (one(NULL_PADDED, b"a\0b\0"), "a\0b"),
         (one(StringType(4, StringPadding.SPACE_PADDED, CharacterSet.UTF8), b"ab  "), "ab"),
         (one(TEXT, b""), ""),
@@ -205,6 +210,14 @@ def test_no_attributes_are_an_empty_object() -> None:
 )
 def test_a_value_is_spelled_plainly_and_comes_back(attribute: Attribute, value: Any) -> None:
     assert shown(attribute) == value
+
+
+def test_what_lies_behind_a_strings_end_stays_with_the_strings_that_stay() -> None:
+    attribute = one(NULL_TERMINATED, b"a\0xy", b"b\0zz", shape=(2,))
+    document = json.loads(attributes_to_json([attribute]))
+    document["x"][1] = "new"
+    (changed,) = attributes_from_json(json.dumps(document).encode())
+    assert changed.elements == (b"a\0xy", b"new\0")
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2**40, 0), None])
@@ -270,6 +283,7 @@ def test_an_unreadable_attribute_is_named_and_the_others_are_there() -> None:
     assert attributes_from_json(data) == (good,)
 
 
+@pytest.mark.semantics("A6")
 def test_without_an_entry_the_existing_type_holds_what_it_can_exactly() -> None:
     old = [
         Attribute(b"gain", F4, (), f4(1)),

@@ -39,9 +39,7 @@ def place(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened_store(
-    file: Path, external: ExternalPolicy = ExternalPolicy.FOLDER
-) -> Iterator[Store]:
+def opened_store(file: Path, external: ExternalPolicy = ExternalPolicy.FOLDER) -> Iterator[Store]:
     store = open_store(StoreOptions(file, external=external))
     try:
         yield store

@@ -105,10 +105,11 @@ def run_script_as_nobody(
         f"mknod {device} c 10 229 && chmod 666 {device} && mount --bind {device} /dev/fuse && "
         f"exec {shlex.join(_AS_NOBODY)} sh -c {shlex.quote(script)}"
     )
-    (folder / "h5fs").write_text(f'#!/bin/sh\nexec {python_of_nobody()} -m h5fs "$@"\n')
-    (folder / "h5fs").chmod(0o755)
+    (folder / "bin").mkdir()
+    (folder / "bin/h5fs").write_text(f'#!/bin/sh\nexec {python_of_nobody()} -m h5fs "$@"\n')
+    (folder / "bin/h5fs").chmod(0o755)
     found = environment_of_nobody(XDG_RUNTIME_DIR=str(folder), HOME=str(folder), **environment)
-    found["PATH"] = f"{folder}:{found['PATH']}"
+    found["PATH"] = f"{folder}/bin:{found['PATH']}"
     return subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare],
         env=found, cwd=folder, capture_output=True, text=True, timeout=60, check=False,

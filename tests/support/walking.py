@@ -13,7 +13,7 @@ LINKS_FOLLOWED = 40  # MAXSYMLINKS of Linux
 
 
 def resolve(tree: Tree, path: bytes) -> bytes:
-    """Return the path of what ``path`` leads to, with no symbolic link in it. Raises as ``Tree``."""
+    """Return the path of what ``path`` leads to, without symbolic links. Raises as ``Tree``."""
     left = LINKS_FOLLOWED
     done: list[bytes] = []
     todo = [name for name in path.split(b"/") if name]

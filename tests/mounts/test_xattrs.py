@@ -1,0 +1,107 @@
+"""Extended attributes on real mounts, against h5py."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.mounts import Mounted, mounted
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("xattrs") / "f.h5"
+    with h5py.File(file, "w", libver="latest") as opened:
+        grown = opened.create_dataset(
+            "g/d", (10, 4), ">i2", maxshape=(None, 4), chunks=(5, 4), compression="gzip",
+            fillvalue=7,
+        )  # fmt: skip
+        grown[...] = 1
+        grown.attrs["units"] = "m/s é"
+        grown.attrs["range"] = np.array([1.5, 2.5])
+        grown.attrs["n" * 300] = 1
+        grown.attrs["too long"] = np.zeros(20_000)
+        opened["g"].attrs["title"] = "group"
+        opened["null"] = h5py.Empty("<f4")
+        opened["soft"] = h5py.SoftLink("/g/d")
+        opened.create_dataset("rows", (2,), h5py.vlen_dtype("<i4"))
+    return file
+
+
+@pytest.fixture(scope="module")
+def mount(file: Path) -> Iterator[Mounted]:
+    with mounted(file, options=["-o", "xattr"]) as mount:
+        yield mount
+
+
+def own(path: Path, name: str) -> object:
+    return json.loads(os.getxattr(path, f"user.h5fs.{name}"))
+
+
+@pytest.mark.semantics("A5")
+def test_attributes_are_extended_attributes_too(mount: Mounted) -> None:
+    dataset = mount.path / "g/d.npy"
+    assert os.getxattr(dataset, "user.units") == "m/s é".encode()
+    assert json.loads(os.getxattr(dataset, "user.range")) == [1.5, 2.5]
+    assert os.getxattr(mount.path / "g", "user.title") == b"group"
+    assert os.getxattr(mount.path / "soft", "user.units") == "m/s é".encode()
+    with pytest.raises(OSError) as missing:
+        os.getxattr(dataset, "user.nothing")
+    assert missing.value.errno == errno.ENODATA
+
+
+@pytest.mark.semantics("A5")
+def test_what_hdf5_says_of_a_dataset_is_there(file: Path, mount: Mounted) -> None:
+    path = mount.path / "g/d.npy"
+    with h5py.File(file) as opened:
+        dataset = opened["g/d"]
+        assert own(path, "shape") == list(dataset.shape)
+        assert own(path, "maxshape") == list(dataset.maxshape)
+        assert own(path, "chunks") == list(dataset.chunks)
+        assert own(path, "storage_size") == dataset.id.get_storage_size()
+        assert own(path, "dtype") == dataset.dtype.str
+        assert own(path, "fillvalue") == dataset.fillvalue
+        filters = own(path, "filters")
+        assert isinstance(filters, list)
+        assert len(filters) == 1
+        assert "deflate" in filters[0]
+    assert os.getxattr(path, "user.h5fs.path") == b"/g/d"
+    assert os.getxattr(mount.path / "g", "user.h5fs.path") == b"/g"
+    assert own(mount.path / "null.npy", "shape") is None
+
+
+@pytest.mark.semantics("A5")
+def test_every_name_that_is_listed_has_a_value(mount: Mounted) -> None:
+    for path in (mount.path, *mount.path.rglob("*")):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name != "user.too long":
+                os.getxattr(path, name, follow_symlinks=False)
+
+
+@pytest.mark.semantics("A5")
+def test_what_is_too_long_is_not_there(mount: Mounted) -> None:
+    names = os.listxattr(mount.path / "g/d.npy")
+    assert "user." + "n" * 300 not in names
+    with pytest.raises(OSError):
+        os.getxattr(mount.path / "g/d.npy", "user.too long")
+
+
+@pytest.mark.semantics("A5")
+@pytest.mark.xfail(strict=True, reason="the name of a value that is too long is listed")
+def test_a_value_that_is_too_long_is_not_listed(mount: Mounted) -> None:
+    assert "user.too long" not in os.listxattr(mount.path / "g/d.npy")
+
+
+@pytest.mark.semantics("A5")
+def test_without_the_option_there_are_none(file: Path) -> None:
+    with mounted(file) as mount:
+        for path in (mount.path, mount.path / "g", mount.path / "g/d.npy"):
+            with pytest.raises(OSError) as refused:
+                os.getxattr(path, "user.units")
+            assert refused.value.errno in (errno.ENOTSUP, errno.ENODATA)
