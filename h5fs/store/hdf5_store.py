@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_IDENTIFIERS_OPEN = 64
 _MAX_SCANNED = 1024
+_MAX_READ_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -60,6 +61,8 @@ class Hdf5Store:
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         # What a scan of a dataset cost much to find out, and takes little to keep.
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
+        # Those of them that may keep elements, which take memory.
+        self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files)
         self._outside = OutsidePolicy(
@@ -132,6 +135,7 @@ class Hdf5Store:
             projected = self._projected(ref)
             if isinstance(projected, SequenceDataset):
                 raise UnsupportedTypeError("variable-length sequences have no elements of one size")
+            self._note_read(ref, projected)
             return projected.read(self._dataset_id(ref), start, stop)
 
     def read_offsets(self, ref: ObjectRef, start: int, stop: int) -> bytes:
@@ -197,7 +201,15 @@ class Hdf5Store:
         projected = self._projected(ref)
         if not isinstance(projected, SequenceDataset):
             raise UnsupportedTypeError("not a dataset of variable-length sequences")
+        self._note_read(ref, projected)
         return projected
+
+    def _note_read(self, ref: ObjectRef, projected: ProjectedDataset) -> None:
+        """Bound how many datasets keep elements in memory between reads."""
+        self._read[ref] = projected
+        self._read.move_to_end(ref)
+        if len(self._read) > _MAX_READ_AT_ONCE:
+            self._read.popitem(last=False)[1].forget()
 
     def _open(self, ref: ObjectRef) -> _Opened:
         opened = self._opened.get(ref)
@@ -223,6 +235,7 @@ class Hdf5Store:
             del self._opened[ref]
         for ref in [ref for ref in self._scanned if ref.file == number]:
             del self._scanned[ref]
+            self._read.pop(ref, None)
 
 
 def register_plugins() -> None:

@@ -51,6 +51,10 @@ class FixedDataset:
             self._kept = (start, read_fixed(dataset_id, self.memory, start, stop))
         return self._kept[1]
 
+    def forget(self) -> None:
+        """Let go of the element that was kept."""
+        self._kept = (-1, bytearray())
+
 
 @dataclass
 class VariableDataset:
@@ -67,6 +71,9 @@ class VariableDataset:
     def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
         """Return elements ``[start, stop)`` as the file holds them."""
         return self.part.convert(read_objects(dataset_id, self.memory, start, stop)).tobytes()
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
 
 @dataclass
@@ -130,6 +137,10 @@ class SequenceDataset:
             block += 1
         converted = [self.part.convert(piece) for piece in pieces]
         return b"".join(np.ascontiguousarray(piece).tobytes() for piece in converted)
+
+    def forget(self) -> None:
+        """Let go of the block that was kept."""
+        self._kept = (-1, [])
 
     def _block(self, dataset_id: h5d.DatasetID, block: int) -> list[Array]:
         """Return the sequences of a block. The last one read is kept: reading goes on in it."""
