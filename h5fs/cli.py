@@ -75,6 +75,10 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser.add_argument("--version", action="version", version=f"h5fs {h5fs.__version__}")
     given = parser.parse_args(words)
     parsed = parse_options(given.options)
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
     return MountOptions(
         # realpath of the mountpoint, since the kernel's table has no other.
         mountpoint=Path(os.path.realpath(given.mountpoint)),

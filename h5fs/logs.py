@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import logging.handlers
 import os
@@ -14,6 +15,8 @@ from h5fs.options import MountOptions
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _SYSLOG_FORMAT = "h5fs[%(process)d]: %(message)s"
 _MAX_LOG_BYTES = 10 * 2**20
+_MAX_NAME_BYTES = 200
+_SYSLOG = "/dev/log"
 
 
 def start_logging(options: MountOptions) -> int | None:
@@ -52,6 +55,10 @@ def log_path(options: MountOptions) -> Path:
         folder = Path(state, "h5fs")
     # The escaped mountpoint, as systemd names mount units.
     name = str(options.mountpoint).strip("/").replace("-", "\\x2d").replace("/", "-") or "-"
+    encoded = os.fsencode(name)
+    if len(encoded) > _MAX_NAME_BYTES:  # the end of a long path tells more than its beginning
+        digest = hashlib.sha256(encoded).hexdigest()[:12]
+        name = f"{digest}~{encoded[-_MAX_NAME_BYTES:].decode('utf-8', 'ignore')}"
     return folder / f"{name}.log"
 
 
@@ -72,11 +79,8 @@ def _open_file(path: Path) -> logging.Handler:
 
 
 def _open_syslog() -> logging.Handler:
-    try:
-        return logging.handlers.SysLogHandler(
-            "/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON
-        )
-    except OSError as error:
-        raise MountError(
-            f"cannot reach syslog at /dev/log: {error.strerror}; use -o log=FILE instead"
-        ) from None
+    if not os.path.exists(_SYSLOG):  # Python's handler would say nothing, and drop every line
+        raise MountError(f"no syslog listens at {_SYSLOG}; use -o log=FILE instead")
+    return logging.handlers.SysLogHandler(
+        _SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON
+    )

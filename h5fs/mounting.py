@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -100,10 +101,16 @@ def check_mount(options: MountOptions) -> None:
 
 
 def _check_file(file: Path) -> None:
-    if not file.exists():
-        raise MountError(f"{file}: no such file")
-    if file.is_dir():
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        raise MountError(f"{file}: no such file") from None
+    except OSError as error:
+        raise MountError(f"{file}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
         raise MountError(f"{file} is a folder; name an HDF5 file")
+    if not stat.S_ISREG(mode):
+        raise MountError(f"{file} is not a regular file; name an HDF5 file")
     if not os.access(file, os.R_OK):
         raise MountError(f"{file}: no permission to read it")
 

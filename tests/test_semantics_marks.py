@@ -27,7 +27,7 @@ def marks_in_tests() -> Iterator[tuple[str, str]]:
                 place = f"{source.relative_to(TESTS)}:{node.lineno}"
                 for argument in node.args:
                     assert isinstance(argument, ast.Constant), f"{place}: a mark must be a literal"
-                    yield argument.value, place
+                    yield str(argument.value), place
 
 
 def test_every_mark_is_promised_once() -> None:

@@ -170,9 +170,9 @@ class OpenFiles:
 def check_openable(path: Path, locking: Locking) -> None:
     """Raise ``CannotOpenError`` for what keeps HDF5 from opening ``path`` to read it."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+            raise CannotOpenError(f"{path} is not a regular file")
         with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CannotOpenError(f"{path} is not a regular file")
             superblock = read_superblock(file)
             if superblock is None:
                 raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")

@@ -43,8 +43,8 @@ def list_xattrs(store: Store, node: Node) -> list[bytes]:
     own = [_OWN_PREFIX + fact for fact in facts]
     if not node.info.attribute_count:
         return own
-    names = [USER_PREFIX + a.name for a in store.read_attributes(node.info.ref)
-             if isinstance(a, Attribute)]  # fmt: skip
+    readable = (a for a in store.read_attributes(node.info.ref) if isinstance(a, Attribute))
+    names = [USER_PREFIX + a.name for a in readable if len(_text_of(a)) <= _VALUE_MAX]
     return own + [n for n in names if len(n) <= _NAME_MAX and not n.startswith(_OWN_PREFIX)]
 
 
@@ -80,6 +80,10 @@ def _attribute_text(store: Store, node: Node, name: bytes) -> bytes:
     if node.info.attribute_count and not node.is_symbolic_link:
         for attribute in store.read_attributes(node.info.ref):
             if attribute.name == name and isinstance(attribute, Attribute):
-                value = next(iter(json.loads(attributes_to_json([attribute])).values()))
-                return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+                return _text_of(attribute)
     raise NoAttributeError(f"{show_path(node.name)} has no attribute {show_path(name)}")
+
+
+def _text_of(attribute: Attribute) -> bytes:
+    value = next(iter(json.loads(attributes_to_json([attribute])).values()))
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()

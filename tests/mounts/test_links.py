@@ -278,7 +278,7 @@ def test_data_outside_the_file_follows_the_same_rule_from_any_folder(
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
     # From a folder that is neither the file's nor the root.
-    command = [sys.executable, "-m", "h5fs", inside / "f.h5", mountpoint, "-f"]
+    command = [sys.executable, "-m", "h5fs", str(inside / "f.h5"), str(mountpoint), "-f"]
     daemon = subprocess.Popen(command, cwd=tmp_path / "outside", stderr=subprocess.DEVNULL)
     try:
         wait_for_mount(mountpoint, daemon)

@@ -93,7 +93,6 @@ def test_what_is_too_long_is_not_there(mount: Mounted) -> None:
 
 
 @pytest.mark.semantics("A5")
-@pytest.mark.xfail(strict=True, reason="the name of a value that is too long is listed")
 def test_a_value_that_is_too_long_is_not_listed(mount: Mounted) -> None:
     assert "user.too long" not in os.listxattr(mount.path / "g/d.npy")
 
