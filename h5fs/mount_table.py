@@ -36,7 +36,8 @@ class Mount:
 def find_mount(mountpoint: Path) -> Mount | None:
     """Return the topmost mount at a real path, or None when nothing is mounted there."""
     found = None
-    for line in _MOUNTINFO.read_bytes().decode("utf-8", "surrogateescape").splitlines():
+    # Of line ends and spaces the kernel escapes only its own.
+    for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
         place = Path(_unescape(before.split(" ")[4]))
         if place == mountpoint:
@@ -60,20 +61,20 @@ def registered(mountpoint: Path, file: Path) -> Iterator[None]:
 
 def find_daemon(mountpoint: Path) -> int | None:
     """Return the process id of the daemon that serves a mount; None when it is not known."""
-    for folder in _all_folders():
-        for record in sorted(folder.glob("*.json"), key=lambda path: -path.stat().st_mtime_ns):
-            try:
-                names = json.loads(record.read_text())
-                pid = int(record.stem)
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                record.unlink(missing_ok=True)
-            except (OSError, ValueError):
-                continue
-            else:
-                if names.get("mountpoint") == os.fsdecode(mountpoint):
-                    return pid
-    return None
+    found: list[tuple[int, int]] = []
+    for record in (record for folder in _all_folders() for record in folder.glob("*.json")):
+        try:
+            names = json.loads(record.read_text())
+            pid, age = int(record.stem), record.stat().st_mtime_ns
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            record.unlink(missing_ok=True)
+        except (OSError, ValueError):  # it has just ended, or the record is none of ours
+            continue
+        else:
+            if isinstance(names, dict) and names.get("mountpoint") == os.fsdecode(mountpoint):
+                found.append((age, pid))
+    return max(found)[1] if found else None
 
 
 def _own_folder() -> Path:

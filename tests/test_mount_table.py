@@ -55,7 +55,6 @@ def test_a_mountpoint_of_any_name_is_found(table: Path, name: str) -> None:
     assert found.source == f"/{name}.h5"
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines splits at more than newlines: IndexError")
 @pytest.mark.parametrize("character", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
 def test_characters_that_only_python_takes_for_a_line_end_do_no_harm(
     table: Path, character: str
@@ -97,14 +96,12 @@ def test_a_record_that_is_not_whole_is_passed_over(records: Path, text: str) -> 
         assert find_daemon(Path("/m")) == os.getpid()
 
 
-@pytest.mark.xfail(strict=True, reason="AttributeError: a list has no get")
 def test_a_record_of_another_shape_is_passed_over(records: Path) -> None:
     with registered(Path("/m"), Path("/f.h5")):
         (records / "1.json").write_text("[]")
         assert find_daemon(Path("/m")) == os.getpid()
 
 
-@pytest.mark.xfail(strict=True, reason="stat of a record that is gone meanwhile is not guarded")
 def test_a_record_that_goes_away_meanwhile_is_passed_over(records: Path) -> None:
     with registered(Path("/m"), Path("/f.h5")):
         # As a daemon's that ends between the listing and the look at it.

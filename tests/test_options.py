@@ -48,7 +48,7 @@ def test_options_of_mount_do_nothing(option: str) -> None:
 
 
 @pytest.mark.semantics("M8")
-@given(st.text(st.characters(exclude_characters="\0\\", exclude_categories=("Cs",)), min_size=1))
+@given(st.text(st.characters(exclude_characters="\0\\", exclude_categories=["Cs"]), min_size=1))
 def test_a_value_holds_commas_behind_a_backslash(value: str) -> None:
     text = "log=" + value.replace(",", "\\,") + ",uid=1"
     parsed = parse_options([text])

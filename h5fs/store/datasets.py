@@ -24,9 +24,10 @@ _LAYOUTS = {
     h5d.VIRTUAL: Layout.VIRTUAL,
 }
 
-# A chunk larger than HDF5's cache is decoded again for every read that touches it: the cache takes
-# two of them, as long as they are not absurd.
-_MAX_CHUNK_CACHE_BYTES = 128 * 2**20
+# Reading on goes row by row, through all the chunks that a row touches: when HDF5's cache does not
+# hold them, each is decoded again for the next row. A chunk that it does not hold is decoded again
+# for every request.
+_MAX_BAND_BYTES = 64 * 2**20
 
 
 def tune_dataset(
@@ -41,7 +42,7 @@ def tune_dataset(
     slots, cache_bytes, preemption = access.get_chunk_cache()
     if creation.get_layout() == h5d.CHUNKED:
         chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
-        wanted_bytes = min(2 * chunk_bytes, _MAX_CHUNK_CACHE_BYTES)
+        wanted_bytes = max(min(_band_bytes(dataset_id, chunk_bytes), _MAX_BAND_BYTES), chunk_bytes)
         if wanted_bytes <= cache_bytes:
             return dataset_id
         access.set_chunk_cache(slots, wanted_bytes, preemption)
@@ -52,6 +53,22 @@ def tune_dataset(
         return dataset_id
     dataset_id.close()
     return h5d.open(file_id, ref.path, access)
+
+
+def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:
+    """Return how much memory HDF5 may keep a dataset's decoded chunks in."""
+    if dataset_id.get_create_plist().get_layout() != h5d.CHUNKED:
+        return 0
+    _, cache_bytes, _ = dataset_id.get_access_plist().get_chunk_cache()
+    return int(cache_bytes)
+
+
+def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:
+    """Return the size of all chunks that one row touches, and of one more."""
+    shape = dataset_id.get_space().get_simple_extent_dims()
+    chunk_shape = dataset_id.get_create_plist().get_chunk()
+    across = prod(-(-n // c) for n, c in zip(shape[1:], chunk_shape[1:], strict=True))
+    return int((across + 1) * chunk_bytes)
 
 
 def check_filters(dataset_id: h5d.DatasetID) -> None:

@@ -36,15 +36,21 @@ from h5fs.store.translation import reading
 _log = logging.getLogger(__name__)
 
 _MAX_IDENTIFIERS_OPEN = 64
+_MAX_CACHED_BYTES = 256 * 2**20
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
 
 
 @dataclass(slots=True)
 class _Opened:
-    """An open identifier; ``is_permitted``: policy lets its elements be read, as far as asked."""
+    """An open identifier.
+
+    ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
+    read, as far as it has been asked.
+    """
 
     identifier: Any
+    cache_bytes: int = 0
     is_permitted: bool = False
 
 
@@ -214,11 +220,22 @@ class Hdf5Store:
     def _open(self, ref: ObjectRef) -> _Opened:
         opened = self._opened.get(ref)
         if opened is None:
-            opened = self._opened[ref] = _Opened(self._open_identifier(ref))
-            if len(self._opened) > _MAX_IDENTIFIERS_OPEN:
-                self._opened.popitem(last=False)
+            identifier = self._open_identifier(ref)
+            is_dataset = isinstance(identifier, h5d.DatasetID)
+            with reading(ref.path):
+                cache_bytes = datasets.cache_bytes_of(identifier) if is_dataset else 0
+            opened = self._opened[ref] = _Opened(identifier, cache_bytes)
+            self._close_the_oldest()
         self._opened.move_to_end(ref)
         return opened
+
+    def _close_the_oldest(self) -> None:
+        """Bound the number of identifiers, and what HDF5 caches for them; the newest one stays."""
+        cached = sum(opened.cache_bytes for opened in self._opened.values())
+        while len(self._opened) > 1 and (
+            len(self._opened) > _MAX_IDENTIFIERS_OPEN or cached > _MAX_CACHED_BYTES
+        ):
+            cached -= self._opened.popitem(last=False)[1].cache_bytes
 
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(ref.file)

@@ -181,6 +181,7 @@ class _Compound:
 
 def as_elements(value: Any, dtype: np.dtype[Any]) -> Array:
     """Return one variable-length sequence as h5py read it, as a flat array; empty when null."""
-    if isinstance(value, np.ndarray):
-        return value
-    return np.zeros(0, dtype)
+    if not isinstance(value, np.ndarray):
+        return np.zeros(0, dtype)
+    # h5py 3.16 hands out big-endian values under a native dtype; the bytes are those of the file.
+    return value if value.dtype.hasobject else value.view(dtype.base)

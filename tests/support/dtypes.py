@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 SUBARRAY_SHAPES = [(2,), (1,), (2, 3)]
 FIELD_NAMES = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=8
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
 )
 SCALARS = st.one_of(
     npst.scalar_dtypes(),
