@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from support.reference import sequence_base, text
+from support.reference import as_array, sequence_base, text
 
 
 class Anything:
@@ -45,7 +45,8 @@ def to_json(value: Any, dtype: np.dtype[Any], enum: dict[str, int] | None, file:
                 for n in dtype.names}  # fmt: skip
     base = sequence_base(dtype)
     if base is not None:
-        return [to_json(item, base, h5py.check_enum_dtype(base), file) for item in value]
+        elements = as_array(value, base)  # in the byte order that h5py forgets
+        return [to_json(item, base, h5py.check_enum_dtype(base), file) for item in elements]
     if enum is not None and not isinstance(value, np.bool_):
         names = [name for name, number in enum.items() if number == value]
         return names[0] if len(names) == 1 else Anything() if names else int(value)
