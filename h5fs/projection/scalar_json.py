@@ -294,6 +294,6 @@ def _date_from_text(text: str, dtype: np.dtype[Any]) -> bytes | None:
     if not _DATE.fullmatch(text):
         return None
     try:
-        return np.array([text], "M8").astype(dtype).tobytes()
+        return np.array([text], dtype if text == "NaT" else "M8").astype(dtype).tobytes()
     except (ValueError, OverflowError):
         return None
