@@ -29,7 +29,7 @@ def start_logging(options: MountOptions) -> int | None:
     elif options.log.target == "syslog":
         handler = _open_syslog()
     else:
-        handler = _open_file(log_path(options))
+        handler = _open_file(log_path(options), is_default=options.log.target is None)
     formatter = logging.Formatter(
         _SYSLOG_FORMAT if isinstance(handler, logging.handlers.SysLogHandler) else _FORMAT
     )
@@ -62,9 +62,10 @@ def log_path(options: MountOptions) -> Path:
     return folder / f"{name}.log"
 
 
-def _open_file(path: Path) -> logging.Handler:
+def _open_file(path: Path, *, is_default: bool) -> logging.Handler:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_default:
+            path.parent.mkdir(parents=True, exist_ok=True)
         return logging.handlers.RotatingFileHandler(
             path,
             maxBytes=_MAX_LOG_BYTES,

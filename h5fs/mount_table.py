@@ -64,8 +64,11 @@ def find_daemon(mountpoint: Path) -> int | None:
     found: list[tuple[int, int]] = []
     for record in (record for folder in _all_folders() for record in folder.glob("*.json")):
         try:
+            status = record.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                continue
             names = json.loads(record.read_text())
-            pid, age = int(record.stem), record.stat().st_mtime_ns
+            pid, age = int(record.stem), status.st_mtime_ns
             os.kill(pid, 0)
         except ProcessLookupError:
             record.unlink(missing_ok=True)

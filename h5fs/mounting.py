@@ -23,11 +23,12 @@ from typing import BinaryIO, NoReturn
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
-from h5fs.options import MountOptions
+from h5fs.options import ExternalPolicy, MountOptions
 
 _log = logging.getLogger(__name__)
 
 _READY = b"ready"
+_PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 _UNMOUNT_PATIENCE_SECONDS = 60
 
 
@@ -173,7 +174,8 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: BinaryI
         stderr_after = start_logging(options)
         _serve(options, on_ready)
     except BaseException as error:
-        _log.error("%s", error)
+        if logging.getLogger().handlers:
+            _log.error("%s", error)
         if not ready.is_set():
             os.write(writer, _explain(error, complaints))
         return 1
@@ -206,6 +208,9 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
     # one place where it looks anyway. The open file keeps its file system busy as it is.
     os.chdir(os.path.dirname(os.path.realpath(options.store.file)))
+    if options.store.external is not ExternalPolicy.ALL:
+        for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
+            os.environ.pop(variable, None)
     try:
         store = open_store(options.store)
     except CannotOpenError as error:

@@ -91,7 +91,7 @@ _FUSE_VALUES = {
         "entry_timeout attr_timeout negative_timeout ac_attr_timeout".split(),
         r"[0-9]+(\.[0-9]*)?",
     ),
-    **dict.fromkeys("fsname subtype context fscontext defcontext rootcontext".split(), ".+"),
+    **dict.fromkeys("fsname context fscontext defcontext rootcontext".split(), ".+"),
     "umask": "[0-7]+",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,6 +21,8 @@ _CUT_TAIL = 1 + _HASH_DIGITS  # "~" and the digits
 # A cut never removes more than this beyond what it must: it goes back to the start of a UTF-8
 # character (at most 3 bytes) or of an escape (2 bytes), or of several escapes of one character.
 _CUT_SLACK = 12
+# Of a link name that is cut; each of its bytes becomes three at most.
+_SHORTEST_ESCAPED = (NAME_MAX - len(b".offsets.npy") - _CUT_SLACK) // 3 - 1
 
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
@@ -90,6 +93,18 @@ def decode_name(dentry: bytes) -> DentryName | None:
     if encode_name(link_name, projection) != dentry:
         return None
     return DentryName(projection, link_name)
+
+
+def find_cut_names(link_names: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return, for the cut dentry names of some links, the link name of each."""
+    return {
+        dentry: link_name
+        for link_name in link_names
+        if len(link_name) > _SHORTEST_ESCAPED
+        for projection in Projection
+        for dentry in [encode_name(link_name, projection)]
+        if _looks_cut(dentry[: len(dentry) - len(projection.value)], projection.value)
+    }
 
 
 def is_listable(link_name: bytes) -> bool:

@@ -44,6 +44,8 @@ def memory_type(file_type: h5t.TypeID) -> MemoryType:
 
     Raises ``UnsupportedTypeError`` when no numpy dtype holds such elements.
     """
+    if _has_regions_in_sequences(file_type, in_sequence=False):
+        raise UnsupportedTypeError("region references in a sequence, on which h5py 3.16 crashes")
     try:
         if any(file_type.detect_class(kind) for kind in _NOT_CONVERTED):
             return _memory_type_as_stored(file_type)
@@ -106,6 +108,8 @@ def read_into(
     stop: int,
 ) -> None:
     """Read elements ``[start, stop)`` into an array that has just the room for them."""
+    if start == stop:
+        return
     space = dataset_id.get_space()
     shape = space.get_simple_extent_dims()
     per_element = len(array) // max(stop - start, 1)
@@ -117,6 +121,19 @@ def read_into(
         part = array[filled * per_element : (filled + count) * per_element]
         dataset_id.read(h5s.create_simple((count,)), space, part, memory.type_id)
         filled += count
+
+
+def _has_regions_in_sequences(type_id: h5t.TypeID, *, in_sequence: bool) -> bool:
+    if isinstance(type_id, h5t.TypeReferenceID):
+        return in_sequence and bool(type_id.equal(h5t.STD_REF_DSETREG))
+    if isinstance(type_id, h5t.TypeVlenID):
+        return _has_regions_in_sequences(type_id.get_super(), in_sequence=True)
+    if isinstance(type_id, h5t.TypeArrayID):
+        return _has_regions_in_sequences(type_id.get_super(), in_sequence=in_sequence)
+    if isinstance(type_id, h5t.TypeCompoundID):
+        members = (type_id.get_member_type(i) for i in range(type_id.get_nmembers()))
+        return any(_has_regions_in_sequences(each, in_sequence=in_sequence) for each in members)
+    return False
 
 
 def _memory_type_as_stored(file_type: h5t.TypeID) -> MemoryType:
@@ -135,8 +152,6 @@ def _memory_type_as_stored(file_type: h5t.TypeID) -> MemoryType:
         return MemoryType(np.dtype((base.dtype, shape)), h5t.array_create(base.type_id, shape))
     if isinstance(file_type, h5t.TypeCompoundID):
         return _compound_as_stored(file_type)
-    if file_type.get_class() in (h5t.VLEN, *_NOT_CONVERTED):
-        raise UnsupportedTypeError("bitfields or opaque elements in a variable-length sequence")
     return MemoryType(file_type.dtype)
 
 

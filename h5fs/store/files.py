@@ -16,7 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from h5py import h5f, h5p
 
@@ -41,7 +41,6 @@ class OpenFiles:
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._base_offsets: dict[int, int] = {}
-        self._raw: dict[int, BinaryIO] = {}
         self._folder = Path(os.path.realpath(options.file)).parent
 
     def open_mounted(self) -> None:
@@ -69,13 +68,19 @@ class OpenFiles:
 
         An address counts from the superblock, which a user block may precede.
         """
-        if number not in self._raw:
-            self._raw[number] = self._paths[number].open("rb", buffering=0)
         try:
             offset = address + self._base_offsets[number]
-            return os.pread(self._raw[number].fileno(), size, offset)
+            return os.pread(self.descriptor(number), size, offset)
         except (OSError, OverflowError):
             return b""
+
+    def descriptor(self, number: int) -> int:
+        """Return the file descriptor through which HDF5 reads a numbered file.
+
+        What is asked of it is right whatever has become of the path since.
+        """
+        descriptor: int = self.file_id(number).get_vfd_handle()
+        return descriptor
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.
@@ -162,9 +167,6 @@ class OpenFiles:
     def _close(self, number: int) -> None:
         self._on_close(number)
         self._open.pop(number).close()
-        raw = self._raw.pop(number, None)
-        if raw is not None:
-            raw.close()
 
 
 def check_openable(path: Path, locking: Locking) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from h5py import h5d, h5g, h5o
@@ -65,6 +65,7 @@ class Hdf5Store:
         self._lock = threading.RLock()
         self._files = OpenFiles(options, on_close=self._forget_file)
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
+        self._cached_bytes = 0
         # What a scan of a dataset cost much to find out, and takes little to keep.
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         # Those of them that may keep elements, which take memory.
@@ -106,10 +107,6 @@ class Hdf5Store:
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
         with self._lock:
             return Resolver(self).follow(group, link)
-
-    def find_object(self, group: ObjectRef, path: bytes) -> ObjectInfo:
-        with self._lock:
-            return Resolver(self).walk(group, path)
 
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
         with self._lock:
@@ -162,9 +159,13 @@ class Hdf5Store:
         with self._lock, reading(ref.path):
             return datatypes.describe_datatype(self._open(ref).identifier)
 
-    def path_of(self, file: int) -> Path:
+    def file_status(self, file: int) -> os.stat_result:
         with self._lock:
-            return self._files.path_of(file)
+            return os.fstat(self._files.descriptor(file))
+
+    def file_system_status(self) -> os.statvfs_result:
+        with self._lock:
+            return os.fstatvfs(self._files.descriptor(0))
 
     def close(self) -> None:
         with self._lock:
@@ -225,17 +226,17 @@ class Hdf5Store:
             with reading(ref.path):
                 cache_bytes = datasets.cache_bytes_of(identifier) if is_dataset else 0
             opened = self._opened[ref] = _Opened(identifier, cache_bytes)
+            self._cached_bytes += cache_bytes
             self._close_the_oldest()
         self._opened.move_to_end(ref)
         return opened
 
     def _close_the_oldest(self) -> None:
         """Bound the number of identifiers, and what HDF5 caches for them; the newest one stays."""
-        cached = sum(opened.cache_bytes for opened in self._opened.values())
         while len(self._opened) > 1 and (
-            len(self._opened) > _MAX_IDENTIFIERS_OPEN or cached > _MAX_CACHED_BYTES
+            len(self._opened) > _MAX_IDENTIFIERS_OPEN or self._cached_bytes > _MAX_CACHED_BYTES
         ):
-            cached -= self._opened.popitem(last=False)[1].cache_bytes
+            self._cached_bytes -= self._opened.popitem(last=False)[1].cache_bytes
 
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(ref.file)
@@ -249,7 +250,7 @@ class Hdf5Store:
     def _forget_file(self, number: int) -> None:
         self._object_paths.pop(number, None)
         for ref in [ref for ref in self._opened if ref.file == number]:
-            del self._opened[ref]
+            self._cached_bytes -= self._opened.pop(ref).cache_bytes
         for ref in [ref for ref in self._scanned if ref.file == number]:
             del self._scanned[ref]
             self._read.pop(ref, None)

@@ -5,7 +5,7 @@ Nothing here imports h5py, so that what stands behind the interface may live in 
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Protocol
 
 from h5fs.datatypes import Datatype
@@ -42,12 +42,6 @@ class Store(Protocol):
         """Return the object that a link leads to.
 
         Raises ``NotFoundError``, ``LinkLoopError``, ``ForbiddenError``.
-        """
-
-    def find_object(self, group: ObjectRef, path: bytes) -> ObjectInfo:
-        """Return the object at an HDF5 path, absolute or relative to a group.
-
-        Raises as ``follow`` does.
         """
 
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
@@ -87,8 +81,11 @@ class Store(Protocol):
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         """Return a committed datatype."""
 
-    def path_of(self, file: int) -> Path:
-        """Return the real path of a file that an ``ObjectRef`` names."""
+    def file_status(self, file: int) -> os.stat_result:
+        """Return the ``stat`` of the file that an ``ObjectRef`` names."""
+
+    def file_system_status(self) -> os.statvfs_result:
+        """Return the ``statvfs`` of the file system that holds the mounted file."""
 
     def close(self) -> None:
         """Close the file and all that links led to."""

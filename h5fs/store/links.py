@@ -42,8 +42,10 @@ class LinkReader:
         with reading(group.path):
             group_id.links.iterate(lambda name, info: found.append((name, info.type)), info=True)
             # A name that stands twice is damage; only the first can be reached.
-            names = dict(found)
-            return tuple(self._read_link(group_id, group, name, names[name]) for name in names)
+            kinds: dict[bytes, int] = {}
+            for name, kind in found:
+                kinds.setdefault(name, kind)
+            return tuple(self._read_link(group_id, group, *link) for link in kinds.items())
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""

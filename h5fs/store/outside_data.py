@@ -17,7 +17,7 @@ from h5py import h5d
 from h5fs.errors import ForbiddenError, H5fsError, show_path
 from h5fs.objects import ObjectKind, ObjectRef
 from h5fs.store.files import OpenFiles
-from h5fs.store.interface import Store
+from h5fs.store.resolving import LinkSource, Resolver
 from h5fs.store.translation import reading
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
@@ -31,7 +31,10 @@ class OutsidePolicy:
     """
 
     def __init__(
-        self, store: Store, files: OpenFiles, open_dataset: Callable[[ObjectRef], h5d.DatasetID]
+        self,
+        store: LinkSource,
+        files: OpenFiles,
+        open_dataset: Callable[[ObjectRef], h5d.DatasetID],
     ) -> None:
         self._store = store
         self._files = files
@@ -71,7 +74,8 @@ class OutsidePolicy:
         try:
             root = self._store.root(file).ref
             for candidate in self._spell_out(root, path):
-                info = self._store.find_object(root, candidate)
+                # HDF5 would follow an external link to where only it looks.
+                info = Resolver(self._store, leaves_file=False).walk(root, candidate)
                 if info.kind is ObjectKind.DATASET:
                     yield info.ref
         except ForbiddenError:
@@ -87,7 +91,9 @@ class OutsidePolicy:
         pattern = re.compile(
             rb"[0-9]+".join(re.escape(part.replace(b"%%", b"%")) for part in name.split(b"%b"))
         )
-        group = self._store.find_object(root, parent or b"/").ref
+        if b"%" in parent:
+            raise ForbiddenError(f"{show_path(path)}: a number in the name of a group")
+        group = Resolver(self._store, leaves_file=False).walk(root, parent or b"/").ref
         for link in self._store.list_links(group):
             if pattern.fullmatch(link.name):
                 yield parent + b"/" + link.name

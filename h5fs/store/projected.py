@@ -24,7 +24,9 @@ Array = np.ndarray[Any, Any]
 _LARGE_ELEMENT_BYTES = 2**18
 
 BLOCK_ELEMENTS = 4096
-"""Elements read at a time: enough that the cost of a call vanishes, few enough for memory."""
+"""Most elements read at a time: enough that the cost of a call vanishes."""
+
+_BLOCK_BYTES = 2**23  # about as much as a block of variable-length elements takes
 
 
 @dataclass
@@ -62,6 +64,7 @@ class VariableDataset:
 
     memory: MemoryType
     part: Part
+    _kept: tuple[int, bytes] = (-1, b"")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -70,19 +73,26 @@ class VariableDataset:
 
     def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
         """Return elements ``[start, stop)`` as the file holds them."""
-        return self.part.convert(read_objects(dataset_id, self.memory, start, stop)).tobytes()
+        is_large = stop - start == 1 and self.dtype.itemsize > _LARGE_ELEMENT_BYTES
+        if is_large and self._kept[0] == start:
+            return self._kept[1]
+        data = self.part.convert(read_objects(dataset_id, self.memory, start, stop)).tobytes()
+        if is_large:
+            self._kept = (start, data)
+        return data
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Let go of the element that was kept."""
+        self._kept = (-1, b"")
 
 
 @dataclass
 class SequenceDataset:
     """A dataset of variable-length sequences: ``.values.npy`` and ``.offsets.npy``.
 
-    ``first_values[i]`` is the index, among all values, of the first value of block i; one more
-    entry is the number of values. Each of the ``element_count`` elements holds ``per_element``
-    sequences: more than one where the type is an array of them.
+    ``first_elements[i]`` and ``first_values[i]`` say at which element block i starts, and at which
+    of all values; both have one more entry for the end. Each of the ``element_count`` elements
+    holds ``per_element`` sequences: more than one where the type is an array of them.
     """
 
     memory: MemoryType
@@ -90,6 +100,7 @@ class SequenceDataset:
     part: Part
     element_count: int
     per_element: int
+    first_elements: list[int] = field(default_factory=lambda: [0])
     first_values: list[int] = field(default_factory=lambda: [0])
     _kept: tuple[int, list[Array]] = (-1, [])
 
@@ -103,24 +114,19 @@ class SequenceDataset:
         """The number of values in all sequences."""
         return self.first_values[-1]
 
-    @property
-    def _sequence_count(self) -> int:
-        return self.element_count * self.per_element
-
-    @property
-    def _block_sequences(self) -> int:
-        return BLOCK_ELEMENTS * self.per_element
-
     def read_offsets(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
         """Return offsets ``[start, stop)``, as ``<i8``; there is one more than sequences."""
+        firsts = [element * self.per_element for element in self.first_elements]
         pieces = []
-        for block in range(start // self._block_sequences, -(-stop // self._block_sequences)):
-            lengths = [len(sequence) for sequence in self._block(dataset_id, block)]
+        block = bisect_right(firsts, start) - 1
+        while start < stop:
+            is_last = block == len(firsts) - 1
+            lengths = [] if is_last else [len(each) for each in self._block(dataset_id, block)]
             offsets = np.cumsum([self.first_values[block], *lengths], dtype="<i8")
-            first = block * self._block_sequences
-            # A block's last offset is the next one's first; only the last block keeps it.
-            last = min(first + self._block_sequences, self._sequence_count + 1)
-            pieces.append(offsets[max(start - first, 0) : min(stop, last) - first])
+            # A block's last offset is the next one's first, which the entry after the last has.
+            end = stop if is_last else min(stop, firsts[block + 1])
+            pieces.append(offsets[start - firsts[block] : end - firsts[block]])
+            start, block = end, block + 1
         return np.concatenate(pieces).tobytes() if pieces else b""
 
     def read_values(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytes:
@@ -145,8 +151,7 @@ class SequenceDataset:
     def _block(self, dataset_id: h5d.DatasetID, block: int) -> list[Array]:
         """Return the sequences of a block. The last one read is kept: reading goes on in it."""
         if self._kept[0] != block:
-            start = min(block * BLOCK_ELEMENTS, self.element_count)
-            stop = min(start + BLOCK_ELEMENTS, self.element_count)
+            start, stop = self.first_elements[block], self.first_elements[block + 1]
             self._kept = (block, self._read(dataset_id, start, stop))
         return self._kept[1]
 
@@ -156,11 +161,14 @@ class SequenceDataset:
 
     def scan(self, dataset_id: h5d.DatasetID) -> None:
         """Read every sequence once: learn widths and where each block's values begin."""
-        for block in range(-(-self.element_count // BLOCK_ELEMENTS)):
-            sequences = self._block(dataset_id, block)
-            for sequence in sequences:
-                self.part.measure(sequence)
+        start, count = 0, 1
+        while start < self.element_count:
+            stop = min(start + count, self.element_count)
+            sequences = self._read(dataset_id, start, stop)
+            measured = sum(self.part.measure(sequence) for sequence in sequences)
+            self.first_elements.append(stop)
             self.first_values.append(self.first_values[-1] + sum(map(len, sequences)))
+            start, count = stop, _next_count(stop - start, measured)
 
 
 ProjectedDataset = FixedDataset | VariableDataset | SequenceDataset
@@ -183,18 +191,29 @@ def project_dataset(dataset_id: h5d.DatasetID, *, path_of: PathOf) -> ProjectedD
         return _describe_reference(reference, file_id, path_of)
 
     # Arrays of sequences are sequences too; an array's dimensions trail those of the dataset.
-    base = sequence_base(memory.dtype.base)
+    innermost, per_element = memory.dtype, 1
+    while innermost.subdtype is not None:
+        per_element *= prod(innermost.shape)
+        innermost = innermost.base
+    base = sequence_base(innermost)
     if base is not None:
-        per_element = prod(memory.dtype.shape)
         part = make_part(base, text_of_reference)
         sequences = SequenceDataset(memory, base, part, element_count, per_element)
         sequences.scan(dataset_id)
         return sequences
     array = VariableDataset(memory, make_part(memory.dtype, text_of_reference))
-    for start in range(0, element_count, BLOCK_ELEMENTS):
-        stop = min(start + BLOCK_ELEMENTS, element_count)
-        array.part.measure(read_objects(dataset_id, memory, start, stop))
+    start, count = 0, 1
+    while start < element_count:
+        stop = min(start + count, element_count)
+        measured = array.part.measure(read_objects(dataset_id, memory, start, stop))
+        start, count = stop, _next_count(stop - start, measured)
     return array
+
+
+def _next_count(count: int, measured_bytes: int) -> int:
+    """Return how many elements to read next, after ``count`` took so many bytes."""
+    fitting = count * _BLOCK_BYTES // max(measured_bytes, 1)
+    return max(1, min(2 * count, fitting, BLOCK_ELEMENTS))
 
 
 def _describe_reference(reference: Any, file_id: h5f.FileID, path_of: PathOf) -> bytes:

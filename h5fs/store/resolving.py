@@ -23,14 +23,20 @@ class LinkSource(Protocol):
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link: ...
 
+    def list_links(self, group: ObjectRef) -> tuple[Link, ...]: ...
+
     def find_external(self, name: bytes, *, linking_file: int) -> int: ...
 
 
 class Resolver:
-    """Follows one link; counts what it has followed, so that circles end."""
+    """Follows one link; counts what it has followed, so that circles end.
 
-    def __init__(self, source: LinkSource) -> None:
+    With ``leaves_file`` False an external link on the way is a ``ForbiddenError``.
+    """
+
+    def __init__(self, source: LinkSource, *, leaves_file: bool = True) -> None:
         self._source = source
+        self._leaves_file = leaves_file
         self._followed = 0
 
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
@@ -47,11 +53,11 @@ class Resolver:
             raise LinkLoopError(f"too many links at {show_path(group.path)}")
         if link.kind is LinkKind.SOFT:
             return self.walk(group, link.soft_target)
-        if link.kind is LinkKind.EXTERNAL:
+        if link.kind is LinkKind.EXTERNAL and self._leaves_file:
             number = self._source.find_external(link.external_file, linking_file=group.file)
             root = self._source.root(number)
             return self.walk(root.ref, link.external_path)
-        raise ForbiddenError(f"user-defined link {show_path(link.name)}")
+        raise ForbiddenError(f"{link.kind.value} link {show_path(link.name)} may not be followed")
 
     def walk(self, group: ObjectRef, path: bytes) -> ObjectInfo:
         """Return the object at an HDF5 path, relative to ``group`` or absolute in its file."""

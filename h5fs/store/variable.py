@@ -31,8 +31,8 @@ TextOf = Callable[[Any], bytes]
 class Part(Protocol):
     """A part of a type: learns how wide its values are, then lays them out."""
 
-    def measure(self, values: Array) -> None:
-        """Learn from values, of any shape."""
+    def measure(self, values: Array) -> int:
+        """Learn from values, of any shape; return about how many bytes they take."""
 
     def dtype(self) -> np.dtype[Any]:
         """Return the dtype that holds every value measured so far."""
@@ -80,8 +80,8 @@ class _Fixed:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = npy_dtype(dtype)
 
-    def measure(self, values: Array) -> None:
-        """Every value is as wide as the others."""
+    def measure(self, values: Array) -> int:
+        return values.nbytes
 
     def dtype(self) -> np.dtype[Any]:
         return self._dtype
@@ -97,9 +97,11 @@ class _Text:
         self._bytes = 1
         self._is_utf8 = True
 
-    def measure(self, values: Array) -> None:
+    def measure(self, values: Array) -> int:
+        total = 0
         for value in values.ravel().tolist():
             text = self._text_of(value)
+            total += len(text)
             if len(text) <= self._characters and text.isascii():
                 self._bytes = max(self._bytes, len(text))
                 continue
@@ -108,6 +110,7 @@ class _Text:
                 self._characters = max(self._characters, len(text.decode("utf-8")))
             except UnicodeDecodeError:
                 self._is_utf8 = False
+        return total
 
     def dtype(self) -> np.dtype[Any]:
         if self._is_utf8:
@@ -127,14 +130,17 @@ class _Sequence:
         self._h5py_dtype = h5py_dtype
         self._length = 0
 
-    def measure(self, values: Array) -> None:
+    def measure(self, values: Array) -> int:
+        total = 0
         for value in values.ravel().tolist():
             elements = as_elements(value, self._h5py_dtype)
             self._length = max(self._length, len(elements))
-            self._element.measure(elements)
+            total += self._element.measure(elements)
+        return total
 
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype([("length", "<i8"), ("values", self._element.dtype(), (self._length,))])
+        pair = np.dtype([("length", "<i8"), ("values", self._element.dtype(), (self._length,))])
+        return npy_dtype(pair)  # an array of arrays is one array
 
     def convert(self, values: Array) -> Array:
         pairs = np.zeros(values.size, self.dtype())
@@ -150,8 +156,8 @@ class _Subarray:
         self._element = element
         self._shape = shape
 
-    def measure(self, values: Array) -> None:
-        self._element.measure(values)
+    def measure(self, values: Array) -> int:
+        return self._element.measure(values)
 
     def dtype(self) -> np.dtype[Any]:
         return npy_dtype(np.dtype((self._element.dtype(), self._shape)))
@@ -164,9 +170,8 @@ class _Compound:
     def __init__(self, members: dict[str, Part]) -> None:
         self._members = members
 
-    def measure(self, values: Array) -> None:
-        for name, part in self._members.items():
-            part.measure(values[name])
+    def measure(self, values: Array) -> int:
+        return sum(part.measure(values[name]) for name, part in self._members.items())
 
     def dtype(self) -> np.dtype[Any]:
         # Packed: HDF5's offsets mean nothing where members have other widths than in the file.

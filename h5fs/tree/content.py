@@ -116,7 +116,9 @@ def _open_array(store: Store, ref: ObjectRef, kind: NodeKind) -> ArrayContent:
     # A null dataspace has a type and no elements.
     shape = (0,) if dataset.shape is None else dataset.shape
     if kind is NodeKind.VALUES:
-        npy = project_array(dataset.dtype, (dataset.value_count or 0,))
+        if dataset.value_count is None:
+            raise UnreadableError(f"{show_path(ref.path)} is not a dataset of sequences")
+        npy = project_array(dataset.dtype, (dataset.value_count,))
         return ArrayContent(store.read_values, ref, npy, dataset.storage_size_bytes)
     if kind is NodeKind.OFFSETS:
         npy = project_array(_OFFSET_DTYPE, (prod(shape) * dataset.sequences_per_element + 1,))

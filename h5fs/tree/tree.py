@@ -23,7 +23,13 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
-from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, decode_name, is_listable
+from h5fs.projection.names import (
+    GROUP_ATTRIBUTES,
+    Projection,
+    decode_name,
+    find_cut_names,
+    is_listable,
+)
 from h5fs.store import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import Content, TextContent, open_content
@@ -48,6 +54,7 @@ _NODES_KEPT = 65536
 _CONTENTS_KEPT = 4096
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 _WARNINGS_KEPT = 1024
+_CUT_NAMES_KEPT = 16
 
 
 # Files that stand beside an object's own, made from its node.
@@ -65,6 +72,9 @@ class Tree:
         self._root = make_root(store.root())
         self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
         self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
+        # One that was asked the size of is read next.
+        self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
+        self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         self._handles = Handles()
         # By file number; few, since the store bounds how many files are open.
@@ -147,7 +157,7 @@ class Tree:
 
     def get_file_system_status(self) -> os.statvfs_result:
         """Answer ``statfs``: that of the file system the HDF5 file is on."""
-        return os.statvfs(self._store.path_of(0))
+        return self._store.file_system_status()
 
     def close(self) -> None:
         """Close the store."""
@@ -198,11 +208,14 @@ class Tree:
 
     def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
-        for link in self._store.list_links(folder.info.ref):
-            node = self._project(folder, link, projection)
-            if node is not None and node.name == name:
-                return node
-        return None
+        ref = folder.info.ref
+        cut_names = self._cut_names.get(ref)
+        if cut_names is None:
+            cut_names = find_cut_names(link.name for link in self._store.list_links(ref))
+            self._cut_names.put(ref, cut_names)
+        if name not in cut_names:
+            return None
+        return self._project(folder, self._store.get_link(ref, cut_names[name]), projection)
 
     def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
         node = self._make_child(folder, link)
@@ -234,18 +247,18 @@ class Tree:
 
     def _content_of(self, node: Node) -> Content:
         key = (node.kind, node.info.ref)
-        content = self._contents.get(key)
+        content = self._contents.get(key) or self._large_contents.get(key)
         if content is None:
             content = open_content(self._store, node)
-            if not isinstance(content, TextContent) or (
-                content.size_bytes <= _LARGEST_TEXT_KEPT_BYTES
-            ):
-                self._contents.put(key, content)
+            is_large = isinstance(content, TextContent) and (
+                content.size_bytes > _LARGEST_TEXT_KEPT_BYTES
+            )
+            (self._large_contents if is_large else self._contents).put(key, content)
         return content
 
     def _status_of_file(self, number: int) -> os.stat_result:
         if number not in self._file_status:
-            self._file_status[number] = os.stat(self._store.path_of(number))
+            self._file_status[number] = self._store.file_status(number)
         return self._file_status[number]
 
     def _warn_once(self, message: str) -> None:

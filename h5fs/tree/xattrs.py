@@ -73,7 +73,11 @@ def _own_value(store: Store, node: Node, fact: bytes) -> bytes:
     stored = store.describe_storage(node.info.ref).fill_value
     if stored is None or len(stored) != dtype.itemsize:
         return b"null"
-    return json.dumps(np.frombuffer(stored, dtype).tolist()[0], default=str).encode()
+    value = np.frombuffer(stored, dtype).tolist()[0]
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError):  # no JSON for it: bytes, dates, NaN
+        return json.dumps(str(value)).encode()
 
 
 def _attribute_text(store: Store, node: Node, name: bytes) -> bytes:

@@ -282,7 +282,7 @@ def test_a_terabyte_costs_what_is_read_of_it(tmp_path: Path) -> None:
         assert array[-1, -1] == 42
         assert array[2**17, 2**10] == 0
         assert (mount.path / "huge.npy").stat().st_size == prod(shape) * 8 + 128
-        assert resident_peak_kib(mount.pid) - before < 64 * 2**10
+        assert resident_peak_kib(mount.pid) - before < 128 * 2**10
         del array  # a mapping keeps the mount in use
 
 
@@ -295,7 +295,7 @@ def test_memory_is_bounded_however_much_is_read(tmp_path: Path) -> None:
         with (mount.path / "zeros.npy").open("rb") as file:
             while file.read(2**22):
                 pass
-        assert resident_peak_kib(mount.pid) - before < 64 * 2**10
+        assert resident_peak_kib(mount.pid) - before < 128 * 2**10
 
 
 # Types, one by one

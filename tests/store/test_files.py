@@ -68,6 +68,17 @@ def add_virtual(opened: h5py.File, name: str, file: str | Path, dataset: str) ->
     opened.create_virtual_dataset(name, layout, fillvalue=FORBIDDEN)
 
 
+def add_pattern(opened: h5py.File, name: str, file: str, dataset: str) -> None:
+    """Make a virtual dataset of blocks of five, whose sources' names hold the block's number."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_fill_value(np.array(FORBIDDEN, "<i8"))
+    space = h5s.create_simple((10,), (h5s.UNLIMITED,))
+    space.select_hyperslab((0,), (h5s.UNLIMITED,), (5,), (5,))
+    creation.set_virtual(space, file.encode(), dataset.encode(), h5s.create_simple((5,)))
+    whole = h5s.create_simple((10,), (h5s.UNLIMITED,))
+    h5d.create(opened.id, name.encode(), h5t.STD_I64LE, whole, creation)
+
+
 def add_raw(opened: h5py.File, name: str, raw: str | Path) -> None:
     creation = h5p.create(h5p.DATASET_CREATE)
     creation.set_external(os.fsencode(raw), 0, 80)
@@ -207,14 +218,7 @@ def test_a_pattern_of_virtual_sources_is_followed_where_policy_allows(place: Pat
             opened["d"] = NUMBERS[5 * number : 5 * number + 5]
     with h5py.File(place / "f.h5", "w") as opened:
         for name, pattern in (("d", "part_%b.h5"), ("bad", "../outside/secre%%t_%b.h5")):
-            creation = h5p.create(h5p.DATASET_CREATE)
-            creation.set_fill_value(np.array(FORBIDDEN, "<i8"))
-            space = h5s.create_simple((10,), (h5s.UNLIMITED,))
-            space.select_hyperslab((0,), (h5s.UNLIMITED,), (5,), (5,))
-            source = h5s.create_simple((5,))
-            creation.set_virtual(space, pattern.encode(), b"d", source)
-            whole = h5s.create_simple((10,), (h5s.UNLIMITED,))
-            h5d.create(opened.id, name.encode(), h5t.STD_I64LE, whole, creation)
+            add_pattern(opened, name, pattern, "d")
     with opened_store(place / "f.h5") as store:
         assert read(store, b"d") == NUMBERS.tolist()
         with pytest.raises(ForbiddenError):
@@ -353,3 +357,40 @@ def test_the_store_takes_the_lock_that_its_option_says(tmp_path: Path, locking: 
         assert done.returncode == 0, done.stderr
     else:
         assert "BlockingIOError" in done.stderr
+
+
+@pytest.mark.semantics("L6")
+def test_no_external_link_is_followed_on_the_way_to_a_virtual_source(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Beside the linking file there is nothing of that name; from the working directory there is.
+    (place / "sub").mkdir()
+    with h5py.File(place / "sub/b.h5", "w") as opened:
+        opened["hop"] = h5py.ExternalLink("../outside/secret.h5", "/")
+    with h5py.File(place / "f.h5", "w") as opened:
+        add_virtual(opened, "d", "sub/b.h5", "hop/d")
+    monkeypatch.chdir(place)
+    with opened_store(place / "f.h5") as store, pytest.raises(ForbiddenError):
+        read(store, b"d")
+
+
+@pytest.mark.semantics("L6")
+def test_a_number_in_the_name_of_a_group_of_virtual_sources_is_refused(place: Path) -> None:
+    with h5py.File(place / "f.h5", "w") as opened:
+        opened["e0"] = h5py.ExternalLink(str(place.parent / "outside/secret.h5"), "/")
+        opened.create_group("e1")
+        add_pattern(opened, "d", ".", "/e%b/d")
+    with opened_store(place / "f.h5") as store, pytest.raises(ForbiddenError):
+        read(store, b"d")
+
+
+@pytest.mark.semantics("L6")
+def test_a_virtual_dataset_that_is_its_own_source_is_refused(place: Path) -> None:
+    with h5py.File(place / "f.h5", "w") as opened:
+        add_virtual(opened, "d", ".", "d")
+        add_virtual(opened, "one", ".", "two")
+        add_virtual(opened, "two", "f.h5", "one")
+    with opened_store(place / "f.h5") as store:
+        for name in (b"d", b"one", b"two"):
+            with pytest.raises(ForbiddenError):
+                read(store, name)

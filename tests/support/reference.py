@@ -42,7 +42,7 @@ def read_whole(dataset: h5py.Dataset) -> np.ndarray:
     dtype = dataset.dtype
     if dataset.shape is None:
         return np.empty((0, *dtype.shape), dtype.base)
-    if dataset.id.get_type().detect_class(h5py.h5t.BITFIELD):
+    if dataset.id.get_type().detect_class(h5py.h5t.BITFIELD) and not dtype.hasobject:
         values = np.zeros(dataset.shape, dtype)
         dataset.id.read(h5s.ALL, h5s.ALL, values, dataset.id.get_type())
         return values
