@@ -82,3 +82,9 @@ def test_an_option_that_nobody_knows_is_wrong_usage(option: str) -> None:
 def test_a_value_that_an_option_of_fuse_does_not_take_is_wrong_usage(option: str) -> None:
     with pytest.raises(UsageError):
         parse_options([option])
+
+
+@pytest.mark.semantics("M7")
+def test_the_subtype_is_not_for_the_user_since_umount_knows_mounts_by_it() -> None:
+    with pytest.raises(UsageError):
+        parse_options(["subtype=other"])

@@ -617,7 +617,7 @@ FUSE_FLAGS = (
     "intr auto_unmount async_read sync_read splice_read no_splice_read splice_write "
     "no_splice_write splice_move no_splice_move allow_root max_read=4096 max_readahead=65536 "
     "max_background=8 congestion_threshold=4 entry_timeout=1 attr_timeout=1 negative_timeout=1 "
-    "ac_attr_timeout=1 fsname=some\\,name subtype=h5fs"
+    "ac_attr_timeout=1 fsname=some\\,name"
 ).split()
 
 
