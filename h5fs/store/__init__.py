@@ -17,7 +17,7 @@ def open_store(options: StoreOptions) -> Store:
 
     Call it in the process that will use the store: HDF5's locks do not survive a fork.
     """
-    from h5fs.store.hdf5_store import Hdf5Store  # imports h5py, which the caller may not want yet
+    from h5fs.store.hdf5.store import Hdf5Store  # imports h5py, which the caller may not want yet
 
     store = Hdf5Store(options)
     store.open()

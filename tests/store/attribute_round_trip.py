@@ -27,9 +27,9 @@ from h5fs.errors import H5fsError
 from h5fs.objects import Attribute, UnreadableAttribute
 from h5fs.projection.attributes_json import attributes_from_json, attributes_to_json
 from h5fs.projection.datatype_json import datatype_document
-from h5fs.store.attributes import read_attributes, write_attribute
-from h5fs.store.datatypes import describe_datatype
-from h5fs.store.references import PathFinder
+from h5fs.store.hdf5.attributes import read_attributes, write_attribute
+from h5fs.store.hdf5.datatypes import describe_datatype
+from h5fs.store.hdf5.references import PathFinder
 
 Result = tuple[str, bytes, bytes, str]
 """result, object path, attribute name, why"""

@@ -36,15 +36,15 @@ from h5fs.errors import AttributeTooLargeError, UnreadableError
 from h5fs.objects import Attribute, Element, UnnamedTarget, UnreadableAttribute
 from h5fs.projection.attributes_json import TEXT, attributes_from_json, attributes_to_json
 from h5fs.projection.numpy_spelling import standard_float, standard_integer
-from h5fs.store import attributes as attributes_module
-from h5fs.store.attributes import (
+from h5fs.store.hdf5 import attributes as attributes_module
+from h5fs.store.hdf5.attributes import (
     delete_attribute,
     list_names,
     read_attribute,
     read_attributes,
     write_attribute,
 )
-from h5fs.store.datatypes import create_datatype
+from h5fs.store.hdf5.datatypes import create_datatype
 
 KNOWN_CRASHES = {
     "cve-2024-32609.h5",  # the library, on a walk

@@ -27,8 +27,8 @@ from h5fs.datatypes import (
 )
 from h5fs.errors import H5fsError, UnsupportedTypeError
 from h5fs.projection.numpy_spelling import BOOLEAN, complex_compound, standard_float
-from h5fs.store.datatypes import create_datatype, describe_datatype
-from h5fs.store.message_parser import parse_message
+from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
+from h5fs.store.hdf5.message_parser import parse_message
 
 PREDEFINED = sorted(name for name in dir(h5t) if isinstance(getattr(h5t, name), h5t.TypeID))
 

@@ -19,7 +19,7 @@ from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundErro
 from h5fs.objects import Link, ObjectInfo
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store import Store, open_store
-from h5fs.store.files import check_openable
+from h5fs.store.hdf5.files import check_openable
 
 NUMBERS = np.arange(10, dtype="<i8")
 FORBIDDEN = -1  # the fill value of virtual datasets, where no source is found

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from h5fs.options import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
 
 STRING = h5t.py_create(h5py.string_dtype(), logical=True)
 INTEGERS = h5t.vlen_create(h5t.STD_I32LE)

@@ -22,8 +22,8 @@ from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.superblock import read_superblock
-from h5fs.store.translation import reading
+from h5fs.store.hdf5.superblock import read_superblock
+from h5fs.store.hdf5.translation import reading
 
 _MAX_EXTERNAL_FILES_OPEN = 64
 

@@ -16,9 +16,9 @@ from h5py import h5d
 
 from h5fs.errors import ForbiddenError, H5fsError, show_path
 from h5fs.objects import ObjectKind, ObjectRef
-from h5fs.store.files import OpenFiles
-from h5fs.store.resolving import LinkSource, Resolver
-from h5fs.store.translation import reading
+from h5fs.store.hdf5.files import OpenFiles
+from h5fs.store.hdf5.resolving import LinkSource, Resolver
+from h5fs.store.hdf5.translation import reading
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
 _SAME_FILE = "."

@@ -23,7 +23,7 @@ from h5fs.datatypes import (
     TimeType,
 )
 from h5fs.errors import UnsupportedTypeError
-from h5fs.store.message_format import (
+from h5fs.store.hdf5.message_format import (
     ARRAY,
     BIG_ENDIAN_FLAG,
     BITFIELD,

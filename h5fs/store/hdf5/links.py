@@ -11,9 +11,9 @@ from h5py import h5d, h5g, h5l, h5o, h5t
 
 from h5fs.errors import NotFoundError, show_path
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
-from h5fs.store.files import OpenFiles
-from h5fs.store.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.translation import explain, reading
+from h5fs.store.hdf5.files import OpenFiles
+from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.hdf5.translation import explain, reading
 
 _KINDS = {
     h5l.TYPE_HARD: LinkKind.HARD,

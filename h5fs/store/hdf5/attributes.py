@@ -22,10 +22,10 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.objects import Attribute, Element, UnreadableAttribute
-from h5fs.store.datatypes import create_datatype, describe_datatype
-from h5fs.store.memory import pack_elements, unpack_elements
-from h5fs.store.raw_attributes import read_memory, write_memory
-from h5fs.store.references import (
+from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
+from h5fs.store.hdf5.memory import pack_elements, unpack_elements
+from h5fs.store.hdf5.raw_attributes import read_memory, write_memory
+from h5fs.store.hdf5.references import (
     PathFinder,
     PathOf,
     ReferenceTo,
@@ -33,7 +33,7 @@ from h5fs.store.references import (
     reference_by_path,
     store_reference,
 )
-from h5fs.store.translation import explain, reading
+from h5fs.store.hdf5.translation import explain, reading
 
 MAX_ATTRIBUTE_BYTES: Final = 1 << 28
 """Largest attribute that is read or written: its elements are held in memory, several times."""

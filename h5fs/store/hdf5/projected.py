@@ -15,9 +15,9 @@ import numpy as np
 from h5py import h5d, h5f, h5i, h5o, h5r
 
 from h5fs.objects import RegionTarget
-from h5fs.store.elements import MemoryType, memory_type, npy_dtype, read_fixed, read_objects
-from h5fs.store.references import PathOf, describe_region
-from h5fs.store.variable import Part, as_elements, make_part, sequence_base
+from h5fs.store.hdf5.elements import MemoryType, memory_type, npy_dtype, read_fixed, read_objects
+from h5fs.store.hdf5.references import PathOf, describe_region
+from h5fs.store.hdf5.variable import Part, as_elements, make_part, sequence_base
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,7 @@ from h5py import h5d, h5p, h5s, h5z
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.objects import Layout, ObjectRef, StorageInfo
-from h5fs.store.elements import memory_type
+from h5fs.store.hdf5.elements import memory_type
 
 _LAYOUTS = {
     h5d.COMPACT: Layout.COMPACT,

@@ -22,9 +22,9 @@ from h5fs.datatypes import (
     size_in_memory,
 )
 from h5fs.errors import UnsupportedTypeError
-from h5fs.store.message_builder import build_message
-from h5fs.store.message_parser import parse_message
-from h5fs.store.translation import reading
+from h5fs.store.hdf5.message_builder import build_message
+from h5fs.store.hdf5.message_parser import parse_message
+from h5fs.store.hdf5.translation import reading
 
 # What H5Tencode writes before the message: the message's number and the version of this encoding.
 _PREFIX = b"\x03\x00"

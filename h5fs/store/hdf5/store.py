@@ -24,14 +24,14 @@ from h5fs.objects import (
     UnreadableAttribute,
 )
 from h5fs.options import StoreOptions
-from h5fs.store import attributes, datasets, datatypes, links
-from h5fs.store.files import OpenFiles
-from h5fs.store.links import LinkReader
-from h5fs.store.outside_data import OutsidePolicy
-from h5fs.store.projected import ProjectedDataset, SequenceDataset, project_dataset
-from h5fs.store.references import PathFinder
-from h5fs.store.resolving import Resolver
-from h5fs.store.translation import reading
+from h5fs.store.hdf5 import attributes, datasets, datatypes, links
+from h5fs.store.hdf5.files import OpenFiles
+from h5fs.store.hdf5.links import LinkReader
+from h5fs.store.hdf5.outside_data import OutsidePolicy
+from h5fs.store.hdf5.projected import ProjectedDataset, SequenceDataset, project_dataset
+from h5fs.store.hdf5.references import PathFinder
+from h5fs.store.hdf5.resolving import Resolver
+from h5fs.store.hdf5.translation import reading
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from h5py import h5d, h5i, h5o, h5r, h5s, h5t
 from h5fs.datatypes import ReferenceKind, ReferenceType
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.objects import RegionTarget, UnnamedTarget
-from h5fs.store.translation import reading
+from h5fs.store.hdf5.translation import reading
 
 PathOf = Callable[[int], bytes | None]
 """Returns the HDF5 path of the object at an address, None when no path leads there."""
