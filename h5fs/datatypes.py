@@ -1,7 +1,7 @@
 """HDF5 datatypes as plain values.
 
 These frozen classes say everything that ``H5Tequal`` compares, in the vocabulary of the HDF5
-datatype message (HDF5 File Format Specification, section IV.A.2.d). They cross rooms and will cross
+datatype message (HDF5 File Format Specification, section IV.A.2.d). They cross rooms and
 processes, so they hold ints, bytes, strings and each other, never an h5py object. Only `store`
 turns them into HDF5 datatypes and back; only `projection` turns them into numpy dtypes and JSON.
 """
@@ -9,8 +9,9 @@ turns them into HDF5 datatypes and back; only `projection` turns them into numpy
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class ByteOrder(Enum):
@@ -62,8 +63,7 @@ class ReferenceKind(Enum):
     STANDARD = "STANDARD"
 
 
-@dataclass(frozen=True, slots=True)
-class BitLayout:
+class BitLayout(Struct, frozen=True, tag=True, tag_field="class"):
     """Where an atomic type's significant bits lie: ``size_bytes`` in all, the rest in bits."""
 
     size_bytes: int
@@ -102,8 +102,7 @@ class BitLayout:
         return stored
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerType:
+class IntegerType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_INTEGER: two's complement when signed."""
 
     bits: BitLayout
@@ -128,15 +127,13 @@ class IntegerType:
         return self.bits.stored(value & (1 << self.bits.precision) - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class BitfieldType:
+class BitfieldType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_BITFIELD."""
 
     bits: BitLayout
 
 
-@dataclass(frozen=True, slots=True)
-class FloatType:
+class FloatType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_FLOAT; positions and sizes in bits, counted from the least significant one."""
 
     bits: BitLayout
@@ -150,16 +147,14 @@ class FloatType:
     inner_padding: BitPadding = BitPadding.ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class ComplexType:
+class ComplexType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_COMPLEX of HDF5 2.0: real part, then imaginary part."""
 
     size_bytes: int
     base: Datatype
 
 
-@dataclass(frozen=True, slots=True)
-class StringType:
+class StringType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_STRING; ``size_bytes`` is None for a variable-length string.
 
     ``order`` is that of the bytes of a variable-length string: it means nothing, but H5Tequal
@@ -172,16 +167,14 @@ class StringType:
     order: ByteOrder = ByteOrder.LITTLE
 
 
-@dataclass(frozen=True, slots=True)
-class OpaqueType:
+class OpaqueType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_OPAQUE with its tag, as stored."""
 
     size_bytes: int
     tag: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TimeType:
+class TimeType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_TIME, deprecated and never implemented by the library; ``precision`` in bits."""
 
     size_bytes: int
@@ -189,16 +182,14 @@ class TimeType:
     precision: int
 
 
-@dataclass(frozen=True, slots=True)
-class EnumType:
+class EnumType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_ENUM: names (bytes as stored) and their values in the base type, in stored order."""
 
     base: IntegerType
     members: tuple[tuple[bytes, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True, tag=True, tag_field="class"):
     """One member of a compound; ``offset`` in bytes from the element's start."""
 
     name: bytes
@@ -206,31 +197,27 @@ class Member:
     type: Datatype
 
 
-@dataclass(frozen=True, slots=True)
-class CompoundType:
+class CompoundType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_COMPOUND; ``size_bytes`` counts padding too."""
 
     size_bytes: int
     members: tuple[Member, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayType:
+class ArrayType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_ARRAY of ``shape``, row-major."""
 
     base: Datatype
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceType:
+class SequenceType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_VLEN: a variable-length sequence of ``base``."""
 
     base: Datatype
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceType:
+class ReferenceType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_REFERENCE."""
 
     size_bytes: int

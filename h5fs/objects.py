@@ -6,11 +6,12 @@ to it is kept to open it again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.datatypes import Datatype
 
@@ -33,8 +34,7 @@ class LinkKind(Enum):
     USER_DEFINED = "user-defined"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Struct, frozen=True, eq=False):
     """Names one object: ``file`` is its file's number, 0 the mounted one; ``address`` its header.
 
     ``path`` is an HDF5 path of hard links from that file's root, by which to open it; it takes no
@@ -43,11 +43,18 @@ class ObjectRef:
 
     file: int
     address: int
-    path: bytes = field(compare=False)
+    path: bytes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ObjectRef):
+            return NotImplemented
+        return self.address == other.address and self.file == other.file
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.address))
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """What one look at an object's header says; no data is read for it.
 
     ``hard_link_count`` is HDF5's reference count; times are seconds since the epoch, 0 where the
@@ -65,8 +72,7 @@ class ObjectInfo:
     holds_sequences: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """One link of a group. Just the fields of its kind are set.
 
     ``target``: the object of a hard link. ``soft_target``: the path as stored. ``external_file``
@@ -90,8 +96,7 @@ class Layout(Enum):
     VIRTUAL = "virtual"
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
+class DatasetInfo(Struct, frozen=True):
     """How a dataset looks as ``.npy`` files.
 
     ``shape`` is None for a null dataspace. ``dtype`` is one element's: a subarray dtype for HDF5
@@ -111,8 +116,7 @@ class DatasetInfo:
     sequences_per_element: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StorageInfo:
+class StorageInfo(Struct, frozen=True):
     """How a dataset is stored.
 
     ``shape`` and ``maxshape`` are None for a null dataspace; a dimension without limit is None in
@@ -151,8 +155,7 @@ Element = Any
 """
 
 
-@dataclass(frozen=True, slots=True)
-class UnnamedTarget:
+class UnnamedTarget(Struct, frozen=True, tag=True, tag_field="class"):
     """What an object reference leads to when no path does: the address, as stored.
 
     The object has lost its last link, or there never was one.
@@ -161,8 +164,7 @@ class UnnamedTarget:
     address: int
 
 
-@dataclass(frozen=True, slots=True)
-class RegionTarget:
+class RegionTarget(Struct, frozen=True, tag=True, tag_field="class"):
     """What a region reference selects.
 
     ``path`` is the dataset's HDF5 path. ``blocks`` are (start, stop) pairs of corner coordinates,
@@ -176,8 +178,7 @@ class RegionTarget:
     points: tuple[tuple[int, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     """One attribute: name and elements as stored, row-major.
 
     ``shape`` is None for a null dataspace, ``()`` for a scalar.
@@ -189,8 +190,7 @@ class Attribute:
     elements: tuple[Element, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableAttribute:
+class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):
     """An attribute that the HDF5 library cannot read, and why."""
 
     name: bytes
