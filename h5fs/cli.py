@@ -27,7 +27,10 @@ examples:
 _OPTIONS_HELP = """\
 opt,opt=value,...: external=none|folder|all (files that links in the HDF5 file lead to: none, those
 below its own folder, all; default folder); locking=true|false|best-effort (HDF5's file locking;
-default as in h5py); log=FILE|syslog; and those of FUSE and mount(8): allow_other, uid=N, gid=N,
+default as in h5py); log=FILE|syslog; cache=SIZE (decoded chunks kept in memory, default 256M);
+workers=N (processes that read through the HDF5 library, default the number of cores); what a file
+may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G),
+max_chunk=SIZE (512M), max_depth=N (1000); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
 umask=M, nonempty, ..."""
 
 
@@ -86,6 +89,9 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
             file=Path(os.path.abspath(given.file)),
             locking=parsed.locking,
             external=parsed.external,
+            workers=parsed.workers,
+            cache_bytes=parsed.cache_bytes,
+            limits=parsed.limits,
         ),
         log=LogOptions(_log_target(parsed.log), _log_level(given)),
         mode=_parse_mode(given.mode),

@@ -60,6 +60,9 @@ class ObjectInfo(Struct, frozen=True):
     ``hard_link_count`` is HDF5's reference count; times are seconds since the epoch, 0 where the
     header keeps none. ``holds_sequences``: a dataset whose elements are variable-length sequences,
     which is two files in the mount.
+
+    ``dataset`` is set where a look at the header told all of it but what differs between datasets
+    alike: ``storage_size_bytes``, and ``file_offset``, where contiguous data lie (-1: nowhere).
     """
 
     ref: ObjectRef
@@ -70,6 +73,9 @@ class ObjectInfo(Struct, frozen=True):
     ctime: int = 0
     atime: int = 0
     holds_sequences: bool = False
+    dataset: DatasetInfo | None = None
+    storage_size_bytes: int = 0
+    file_offset: int = -1
 
 
 class Link(Struct, frozen=True):
@@ -96,6 +102,44 @@ class Layout(Enum):
     VIRTUAL = "virtual"
 
 
+class Contiguous(Struct, frozen=True, tag=True, tag_field="class"):
+    """Elements lie in the file as the ``.npy`` file has them, from byte ``file_offset`` on."""
+
+    file_offset: int
+
+
+class Filter(Struct, frozen=True):
+    """One filter of a chunk's pipeline, by its registered number, with its options."""
+
+    code: int
+    options: tuple[int, ...]
+
+
+class Chunked(Struct, frozen=True, tag=True, tag_field="class"):
+    """Elements lie in chunks of ``chunk_shape``; the last ones of a dimension may stick out.
+
+    ``filters`` is None where only the HDF5 library can decode a chunk; else a decoded chunk holds
+    elements as the ``.npy`` file has them. ``fill_value`` is one such element, for chunks that were
+    never written.
+    """
+
+    chunk_shape: tuple[int, ...]
+    filters: tuple[Filter, ...] | None
+    fill_value: bytes
+
+
+class ChunkIndex(Struct, frozen=True):
+    """Where the chunks of a dataset lie, in row-major order of the grid of chunks.
+
+    ``file_offsets`` and ``sizes`` (bytes in the file) are ``<u8``, ``masks`` (bit i: filter i was
+    left out) ``<u4``. A chunk that was never written has size 0.
+    """
+
+    file_offsets: bytes
+    sizes: bytes
+    masks: bytes
+
+
 class DatasetInfo(Struct, frozen=True):
     """How a dataset looks as ``.npy`` files.
 
@@ -106,7 +150,9 @@ class DatasetInfo(Struct, frozen=True):
     all of them, of ``dtype`` each; an element of the dataset then holds ``sequences_per_element``
     sequences, more than 1 for HDF5 array types.
 
-    ``storage_size_bytes`` is what the file has allocated for the data.
+    ``storage_size_bytes`` is what the file has allocated for the data. ``data`` says where elements
+    can be read without the HDF5 library, None when they cannot. ``is_scanned``: finding out took a
+    look at every element.
     """
 
     shape: tuple[int, ...] | None
@@ -114,6 +160,8 @@ class DatasetInfo(Struct, frozen=True):
     storage_size_bytes: int
     value_count: int | None = None
     sequences_per_element: int = 1
+    data: Contiguous | Chunked | None = None
+    is_scanned: bool = False
 
 
 class StorageInfo(Struct, frozen=True):

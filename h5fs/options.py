@@ -35,12 +35,35 @@ class Locking(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one file may cost; the defaults are beyond what real files need.
+
+    ``deadline_seconds``: how long the HDF5 library may go without progress. ``memory_bytes``: how
+    far a worker's address space may grow. ``max_chunk_bytes``: the largest chunk that is decoded.
+    ``max_depth``: how many groups deep a path may be.
+    """
+
+    deadline_seconds: float = 30.0
+    memory_bytes: int = 4 * 2**30
+    max_chunk_bytes: int = 512 * 2**20
+    max_depth: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """What the store needs to know."""
+    """What the store needs to know.
+
+    ``workers``: how many processes read through the HDF5 library; 0 is none, this process does it
+    (for debugging); None is as many as there are cores, and at least two. ``cache_bytes``: decoded
+    chunks kept in memory.
+    """
 
     file: Path
     locking: Locking = Locking.DEFAULT
     external: ExternalPolicy = ExternalPolicy.FOLDER
+    workers: int | None = None
+    cache_bytes: int = 256 * 2**20
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +98,10 @@ _IGNORED = frozenset(
 )
 _IGNORED_PREFIXES = ("x-", "comment=")
 
+_OWN = frozenset(
+    "external locking log workers cache deadline memory max_chunk max_depth".split()
+)
+
 _FUSE_FLAGS = frozenset(
     "allow_other allow_root default_permissions nonempty large_read hard_remove auto_cache "
     "noauto_cache kernel_cache direct_io debug suid dev exec noexec atime noatime sync async "
@@ -102,6 +129,9 @@ class ParsedOptions:
 
     external: ExternalPolicy
     locking: Locking
+    workers: int | None
+    cache_bytes: int
+    limits: Limits
     log: str | None
     has_xattrs: bool
     fuse: tuple[tuple[str, str | None], ...]
@@ -122,7 +152,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             continue
         if option in ("xattr", "noxattr"):
             has_xattrs = option == "xattr"
-        elif name in ("external", "locking", "log"):
+        elif name in _OWN:
             if not value:
                 raise UsageError(f"-o {name} needs a value: {name}=...")
             own[name] = value
@@ -134,13 +164,57 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             fuse[name] = value
         else:
             raise UsageError(f"unknown option -o {option} (see h5fs --help)")
+    workers = own.get("workers")
     return ParsedOptions(
         external=_choose(ExternalPolicy, "external", own.get("external", "folder")),
         locking=_choose(Locking, "locking", own.get("locking", "default")),
+        workers=None if workers is None else _parse_number("workers", workers, most=256),
+        cache_bytes=_parse_size("cache", own["cache"]) if "cache" in own else 256 * 2**20,
+        limits=_parse_limits(own),
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),
     )
+
+
+def _parse_limits(own: dict[str, str]) -> Limits:
+    usual = Limits()
+    return Limits(
+        deadline_seconds=_parse_seconds("deadline", own["deadline"])
+        if "deadline" in own
+        else usual.deadline_seconds,
+        memory_bytes=_parse_size("memory", own["memory"])
+        if "memory" in own
+        else usual.memory_bytes,
+        max_chunk_bytes=_parse_size("max_chunk", own["max_chunk"])
+        if "max_chunk" in own
+        else usual.max_chunk_bytes,
+        max_depth=_parse_number("max_depth", own["max_depth"], least=1)
+        if "max_depth" in own
+        else usual.max_depth,
+    )
+
+
+def _parse_number(name: str, value: str, *, least: int = 0, most: int = 10**9) -> int:
+    if not value.isdecimal() or not least <= int(value) <= most:
+        raise UsageError(f"-o {name}={value}: must be a number from {least} to {most}")
+    return int(value)
+
+
+def _parse_seconds(name: str, value: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not 0.1 <= float(value) <= 86400:
+        raise UsageError(f"-o {name}={value}: must be a number of seconds from 0.1 to 86400")
+    return float(value)
+
+
+_SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _parse_size(name: str, value: str) -> int:
+    match = re.fullmatch(r"([0-9]+)([KMGT]?)", value.upper())
+    if match is None or int(match[1]) == 0 or len(match[1]) > 15:
+        raise UsageError(f"-o {name}={value}: must be a size in bytes, or like 64K, 256M, 4G")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

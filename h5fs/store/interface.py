@@ -1,16 +1,23 @@
-"""The store as the tree sees it: questions and answers in plain values.
+"""The store in two layers: what the tree asks, and what the HDF5 library answers.
 
-Nothing here imports h5py, so that what stands behind the interface may live in another process.
+Nothing here imports h5py. ``LibraryStore`` is the part that needs the HDF5 library and, as a rule,
+lives in a worker process; ``Store`` adds what needs none: bytes of arrays, read on the short way.
 """
 
 from __future__ import annotations
 
 import os
+from enum import Enum
 from typing import Protocol
 
+from msgspec import Struct
+
 from h5fs.datatypes import Datatype
+from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
+    Chunked,
+    ChunkIndex,
     DatasetInfo,
     Link,
     ObjectInfo,
@@ -20,20 +27,53 @@ from h5fs.objects import (
 )
 
 
-class Store(Protocol):
-    """An HDF5 file, open. Safe to call from any thread.
+class ArrayPart(Enum):
+    """Which file of a dataset: its array, or of variable-length sequences the one or the other."""
+
+    ELEMENTS = "elements"
+    VALUES = "values"
+    OFFSETS = "offsets"
+
+
+class ChunkTask(Struct, frozen=True, array_like=True):
+    """A chunk to decode: its number in the grid, and where its bytes lie in the file."""
+
+    number: int
+    file_offset: int
+    size: int
+    mask: int
+
+
+class ChunkBatch(Struct, frozen=True):
+    """Chunks of one dataset to decode into a segment.
+
+    The segment begins with the band of chunks that chunk number ``first_chunk`` is in; the chunks
+    land in it in the order of the array's elements, ``item_bytes`` each.
+    """
+
+    ref: ObjectRef
+    shape: tuple[int, ...]
+    item_bytes: int
+    data: Chunked
+    first_chunk: int
+    tasks: tuple[ChunkTask, ...]
+    segment: int
+
+
+class LibraryStore(Protocol):
+    """An HDF5 file, open, as the HDF5 library shows it. Takes and returns plain values only.
 
     Every method may raise ``UnreadableError``.
     """
 
-    def root(self, file: int = 0) -> ObjectInfo:
+    def root(self, file: int) -> ObjectInfo:
         """Return the root group of a file."""
 
     def describe_object(self, ref: ObjectRef) -> ObjectInfo:
         """Return what an object's header says now."""
 
-    def list_links(self, group: ObjectRef) -> tuple[Link, ...]:
-        """Return all links of a group in name order."""
+    def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable:
+        """Return all links of a group. The library looks at no target of an ``unsafe`` name."""
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         """Return one link. Raises ``NotFoundError``."""
@@ -60,26 +100,64 @@ class Store(Protocol):
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         """Return how a dataset is stored. Raises as ``describe_dataset`` does."""
 
-    def read_elements(self, ref: ObjectRef, start: int, stop: int) -> bytes | bytearray:
+    def read_elements(
+        self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
+    ) -> bytes | bytearray:
         """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
 
         Raises ``ForbiddenError`` when they lie where policy does not allow to read.
         """
 
-    def read_offsets(self, ref: ObjectRef, start: int, stop: int) -> bytes:
-        """Return offsets ``[start, stop)`` into the values of variable-length sequences, ``<i8``.
+    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+        """Return where a dataset's chunks lie; each is looked up once, here."""
 
-        There is one more of them than sequences.
-        """
-
-    def read_values(self, ref: ObjectRef, start: int, stop: int) -> bytes:
-        """Return values ``[start, stop)`` of all variable-length sequences, one after another."""
+    def decode_chunks(self, batch: ChunkBatch) -> None:
+        """Decode chunks into a segment."""
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         """Return an object's attributes, in the order that HDF5 iterates them."""
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         """Return a committed datatype."""
+
+
+class Store(Protocol):
+    """An HDF5 file as the tree sees it. Safe to call from any thread.
+
+    The methods that ``LibraryStore`` has too are its own. Every method may raise
+    ``UnreadableError``.
+    """
+
+    def root(self, file: int = 0) -> ObjectInfo: ...
+
+    def list_links(self, group: ObjectRef) -> LinkTable: ...
+
+    def get_link(self, group: ObjectRef, name: bytes) -> Link: ...
+
+    def follow(self, group: ObjectRef, link: Link) -> ObjectInfo: ...
+
+    def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]: ...
+
+    def describe_dataset(self, ref: ObjectRef) -> DatasetInfo: ...
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo: ...
+
+    def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]: ...
+
+    def describe_datatype(self, ref: ObjectRef) -> Datatype: ...
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        """Fill ``buffer`` with a file's data from byte ``offset`` on, the ``.npy`` header excluded.
+
+        The buffer ends where the data end, or before. Raises ``ForbiddenError`` as above.
+        """
 
     def file_status(self, file: int) -> os.stat_result:
         """Return the ``stat`` of the file that an ``ObjectRef`` names."""
@@ -88,4 +166,4 @@ class Store(Protocol):
         """Return the ``statvfs`` of the file system that holds the mounted file."""
 
     def close(self) -> None:
-        """Close the file and all that links led to."""
+        """Close the file and all that links led to; end what was started to read it."""

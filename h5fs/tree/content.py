@@ -7,7 +7,7 @@ reads the bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -15,11 +15,11 @@ from typing import Protocol
 import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import Attribute, ObjectRef, UnreadableAttribute
+from h5fs.objects import Attribute, DatasetInfo, ObjectRef, UnreadableAttribute
 from h5fs.projection.attributes_json import attributes_to_json
 from h5fs.projection.datatype_json import datatype_document
-from h5fs.projection.npy import NpyFile, project_array, slice_range
-from h5fs.store import Store
+from h5fs.projection.npy import NpyFile, project_array
+from h5fs.store import ArrayPart, Store
 from h5fs.tree.nodes import Node, NodeKind
 
 _log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class Content(Protocol):
     @property
     def storage_bytes(self) -> int: ...
 
-    def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Return up to ``size`` bytes at ``offset``; fewer only at the end of the file."""
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` on; return how much, less only at the end of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +54,35 @@ class TextContent:
     def storage_bytes(self) -> int:
         return len(self.data)
 
-    def read(self, offset: int, size: int) -> bytes:
-        return self.data[offset : offset + size]
-
-
-ReadElements = Callable[[ObjectRef, int, int], bytes | bytearray]
-"""Returns elements ``[start, stop)`` of a dataset's array."""
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        part = self.data[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayContent:
     """A ``.npy`` file of a dataset."""
 
-    read_elements: ReadElements
+    store: Store
     ref: ObjectRef
+    dataset: DatasetInfo
+    part: ArrayPart
     npy: NpyFile
+    size_bytes: int
     storage_bytes: int
 
-    @property
-    def size_bytes(self) -> int:
-        return self.npy.size_bytes
-
-    def read(self, offset: int, size: int) -> bytes | memoryview:
-        part = slice_range(self.npy, offset, size)
-        if not part.data_bytes:
-            return part.header
-        elements = self.read_elements(self.ref, part.element_start, part.element_stop)
-        data = memoryview(elements)[part.skip : part.skip + part.data_bytes]
-        if len(data) != part.data_bytes:
-            path = show_path(self.ref.path)
-            raise UnreadableError(f"{path}: {len(data)} of {part.data_bytes} bytes came back")
-        return part.header + bytes(data) if part.header else data
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        size = min(len(buffer), self.size_bytes - offset)
+        if size <= 0:
+            return 0
+        header = self.npy.header[offset : offset + size]
+        buffer[: len(header)] = header
+        if len(header) < size:
+            start = offset + len(header) - len(self.npy.header)
+            data = buffer[len(header) : size]
+            self.store.read_into(self.ref, self.dataset, self.part, start, data)
+        return size
 
 
 def open_content(store: Store, node: Node) -> Content:
@@ -98,7 +96,7 @@ def open_content(store: Store, node: Node) -> Content:
     if node.kind is NodeKind.DATATYPE:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
-        return _open_array(store, ref, node.kind)
+        return _open_array(store, node)
     raise UnreadableError(f"{show_path(ref.path)} cannot be read")
 
 
@@ -111,17 +109,20 @@ def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | Unrea
     return attributes
 
 
-def _open_array(store: Store, ref: ObjectRef, kind: NodeKind) -> ArrayContent:
-    dataset = store.describe_dataset(ref)
+def _open_array(store: Store, node: Node) -> ArrayContent:
+    ref = node.info.ref
+    dataset = node.info.dataset or store.describe_dataset(ref)
     # A null dataspace has a type and no elements.
     shape = (0,) if dataset.shape is None else dataset.shape
-    if kind is NodeKind.VALUES:
+    storage_bytes = dataset.storage_size_bytes
+    part = ArrayPart.ELEMENTS
+    if node.kind is NodeKind.VALUES:
         if dataset.value_count is None:
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset of sequences")
-        npy = project_array(dataset.dtype, (dataset.value_count,))
-        return ArrayContent(store.read_values, ref, npy, dataset.storage_size_bytes)
-    if kind is NodeKind.OFFSETS:
-        npy = project_array(_OFFSET_DTYPE, (prod(shape) * dataset.sequences_per_element + 1,))
-        return ArrayContent(store.read_offsets, ref, npy, storage_bytes=0)
-    npy = project_array(dataset.dtype, shape)
-    return ArrayContent(store.read_elements, ref, npy, dataset.storage_size_bytes)
+        npy, part = project_array(dataset.dtype, (dataset.value_count,)), ArrayPart.VALUES
+    elif node.kind is NodeKind.OFFSETS:
+        count = prod(shape) * dataset.sequences_per_element + 1
+        npy, part, storage_bytes = project_array(_OFFSET_DTYPE, (count,)), ArrayPart.OFFSETS, 0
+    else:
+        npy = project_array(dataset.dtype, shape)
+    return ArrayContent(store, ref, dataset, part, npy, npy.size_bytes, storage_bytes)

@@ -22,6 +22,7 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
+from h5fs.link_table import Links
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
@@ -108,7 +109,7 @@ class Tree:
         own_attributes = make_attributes_node(folder, folder)
         if own_attributes is not None:
             yield _dentry(own_attributes)
-        for link in self._store.list_links(folder.info.ref):
+        for link in Links(self._store.list_links(folder.info.ref)):
             node = self._make_child(folder, link)
             if node is None:
                 continue
@@ -147,9 +148,14 @@ class Tree:
         _ = content.size_bytes
         return self._handles.add(content)
 
-    def read(self, handle: int, size: int, offset: int) -> bytes | memoryview:
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` of an open file; return how much, less only at its end."""
+        return self._handles.get(handle).read_into(buffer, offset)
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
         """Return up to ``size`` bytes at ``offset`` of an open file; fewer only at its end."""
-        return self._handles.get(handle).read(offset, size)
+        buffer = bytearray(size)
+        return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
     def release(self, handle: int) -> None:
         """Forget a file handle."""
@@ -211,7 +217,7 @@ class Tree:
         ref = folder.info.ref
         cut_names = self._cut_names.get(ref)
         if cut_names is None:
-            cut_names = find_cut_names(link.name for link in self._store.list_links(ref))
+            cut_names = find_cut_names(Links(self._store.list_links(ref)).names())
             self._cut_names.put(ref, cut_names)
         if name not in cut_names:
             return None

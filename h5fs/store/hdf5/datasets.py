@@ -63,6 +63,16 @@ def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:
     return int(cache_bytes)
 
 
+def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
+    """Return the size of one decoded chunk; 0 for other layouts."""
+    if not isinstance(dataset_id, h5d.DatasetID):
+        return 0
+    creation = dataset_id.get_create_plist()
+    if creation.get_layout() != h5d.CHUNKED:
+        return 0
+    return prod(creation.get_chunk()) * int(dataset_id.get_type().get_size())
+
+
 def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:
     """Return the size of all chunks that one row touches, and of one more."""
     shape = dataset_id.get_space().get_simple_extent_dims()

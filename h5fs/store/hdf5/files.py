@@ -7,11 +7,9 @@ Not thread-safe: the store's lock is held around every call.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import re
-import stat
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,8 +20,10 @@ from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.hdf5.superblock import read_superblock
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.opening import check_openable
+from h5fs.store.policy import check_policy
+from h5fs.store.superblock import read_superblock
 
 _MAX_EXTERNAL_FILES_OPEN = 64
 
@@ -31,12 +31,19 @@ _MAX_EXTERNAL_FILES_OPEN = 64
 class OpenFiles:
     """Numbers the files and keeps the mounted one (number 0) open, others as long as they are used.
 
-    ``on_close(number)`` is called before a file is closed, to let go of its objects.
+    ``on_close(number)`` is called before a file is closed, to let go of its objects;
+    ``on_number(number, path)`` when a file other than the mounted one gets its number.
     """
 
-    def __init__(self, options: StoreOptions, on_close: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        options: StoreOptions,
+        on_close: Callable[[int], None],
+        on_number: Callable[[int, Path], None],
+    ) -> None:
         self._options = options
         self._on_close = on_close
+        self._on_number = on_number
         self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
@@ -62,6 +69,11 @@ class OpenFiles:
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
         return file_id
+
+    def base_offset(self, number: int) -> int:
+        """Return what precedes the superblock of a numbered file, in bytes."""
+        self.file_id(number)
+        return self._base_offsets[number]
 
     def read_raw(self, number: int, address: int, size: int) -> bytes:
         """Return up to ``size`` of the file's bytes at an HDF5 address, past HDF5; b"" on failure.
@@ -132,13 +144,18 @@ class OpenFiles:
 
     def check_policy(self, path: Path) -> None:
         """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
-        policy = self._options.external
-        if policy is ExternalPolicy.NONE:
-            raise ForbiddenError(f"{path}: -o external=none")
-        if policy is ExternalPolicy.FOLDER and not path.is_relative_to(self._folder):
-            raise ForbiddenError(f"{path} is not below {self._folder} (-o external=all allows it)")
-        if path.exists() and not path.is_file():
-            raise ForbiddenError(f"{path} is not a regular file")
+        check_policy(path, self._options.external, self._folder)
+
+    def know(self, number: int, path: Path) -> None:
+        """Take over a number that another process has given to a file. Raises ``ForbiddenError``.
+        """
+        if number in self._paths:
+            return
+        real = Path(os.path.realpath(path))
+        self.check_policy(real)
+        status = os.stat(real)
+        self._paths[number] = real
+        self._numbers[status.st_dev, status.st_ino] = number
 
     def close(self) -> None:
         """Close every file."""
@@ -158,6 +175,8 @@ class OpenFiles:
                 number += 1
             self._numbers[identity] = number
             self._paths[number] = path
+            if number:
+                self._on_number(number, path)
         return self._numbers[identity]
 
     def _close_one_too_many(self, *, keep: int) -> None:
@@ -167,60 +186,6 @@ class OpenFiles:
     def _close(self, number: int) -> None:
         self._on_close(number)
         self._open.pop(number).close()
-
-
-def check_openable(path: Path, locking: Locking) -> None:
-    """Raise ``CannotOpenError`` for what keeps HDF5 from opening ``path`` to read it."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
-            raise CannotOpenError(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            superblock = read_superblock(file)
-            if superblock is None:
-                raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
-            if superblock.is_open_for_write:
-                raise CannotOpenError(
-                    f"{path} is marked as open for write: a program is writing it, or died while "
-                    "it did; if none is, run: h5clear -s " + str(path)
-                )
-            if _locks_apply(locking):
-                _check_lock(path, file.fileno())
-    except OSError as error:
-        raise CannotOpenError(f"{path}: {error.strerror}") from None
-
-
-def _locks_apply(locking: Locking) -> bool:
-    if locking is Locking.DEFAULT:
-        return os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0")
-    return locking is not Locking.FALSE
-
-
-def _check_lock(path: Path, descriptor: int) -> None:
-    """Ask for the lock that HDF5 will ask for, to say plainly who holds it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _find_lock_holder(descriptor)
-        raise CannotOpenError(
-            f"{path} is locked by a writer{holder}: wait until it has closed the file, or use "
-            "-o locking=false if no program is writing it"
-        ) from None
-    except OSError:
-        return  # no locks on this file system: HDF5 decides what that means
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _find_lock_holder(descriptor: int) -> str:
-    """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
-    status = os.fstat(descriptor)
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-        pids = [line.split()[4] for line in lines if "->" not in line and place in line.split()]
-        name = Path(f"/proc/{pids[0]}/comm").read_text().strip()
-    except (OSError, IndexError):
-        return ""
-    return f" ({name}, pid {pids[0]})"
 
 
 def _open_read_only(path: Path, locking: Locking) -> Any:

@@ -15,6 +15,7 @@ HEAD_BYTES = 512
 """How much of a header is looked at; the datatype message is among the first."""
 
 _DATATYPE_MESSAGE = 0x0003
+_LAYOUT_MESSAGE = 0x0008
 _SHARED = 0x02
 _CLASS_ARRAY = 10
 _CLASS_SEQUENCE = 9
@@ -43,24 +44,48 @@ def peek_at_datatype(head: bytes) -> Peeked:
     return Peeked.SEQUENCE if is_sequence else Peeked.OTHER
 
 
-def _find_datatype(head: bytes) -> bytes | None:
+def edges_are_whole(head: bytes) -> bool:
+    """Whether chunks that stick out of the array are stored filtered, as all others are.
+
+    From the layout message; True where an older one knows no other way, False when it is not found
+    and the header is of the new format.
+    """
     if head[:1] == b"\x01":
-        return _find_message(head, start=16, type_bytes=2, head_bytes=8)
+        return True
+    layout = _find_message_of(head, _LAYOUT_MESSAGE, 3)
+    if layout is None or len(layout) < 3:
+        return False
+    version, layout_class, flags = layout
+    return version < 4 or (layout_class == 2 and not flags & 1)
+
+
+def _find_datatype(head: bytes) -> bytes | None:
+    return _find_message_of(head, _DATATYPE_MESSAGE, 2)
+
+
+def _find_message_of(head: bytes, wanted: int, size: int) -> bytes | None:
+    """Return the first ``size`` bytes of a message, None when it is not plainly there."""
+    if head[:1] == b"\x01":
+        return _find_message(head, wanted, size, start=16, type_bytes=2, head_bytes=8)
     if head[:5] == b"OHDR\x02" and len(head) > 5:
         flags = head[5]
         start = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0) + (1 << (flags & 3))
-        return _find_message(head, start=start, type_bytes=1, head_bytes=6 if flags & 4 else 4)
+        head_bytes = 6 if flags & 4 else 4
+        return _find_message(
+            head, wanted, size, start=start, type_bytes=1, head_bytes=head_bytes
+        )
     return None
 
 
-def _find_message(head: bytes, *, start: int, type_bytes: int, head_bytes: int) -> bytes | None:
-    """Return the first bytes of the datatype message, None when it is not plainly there."""
+def _find_message(
+    head: bytes, wanted: int, wanted_bytes: int, *, start: int, type_bytes: int, head_bytes: int
+) -> bytes | None:
     while start + head_bytes <= len(head):
         kind = int.from_bytes(head[start : start + type_bytes], "little")
         size_at = start + type_bytes
         size = int.from_bytes(head[size_at : size_at + 2], "little")
         body = start + head_bytes
-        if kind == _DATATYPE_MESSAGE:
-            return None if head[size_at + 2] & _SHARED else head[body : body + 2]
+        if kind == wanted:
+            return None if head[size_at + 2] & _SHARED else head[body : body + wanted_bytes]
         start = body + size
     return None

@@ -5,11 +5,13 @@ Keeps nothing of its own. Under the store's lock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from h5py import h5d, h5g, h5l, h5o, h5t
 
 from h5fs.errors import NotFoundError, show_path
+from h5fs.link_table import LinkTable, make_link_table
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
@@ -30,13 +32,17 @@ _OBJECT_KINDS = {
 class LinkReader:
     """Reads links; looks at the objects behind hard ones without opening them."""
 
-    def __init__(self, files: OpenFiles) -> None:
+    def __init__(self, files: OpenFiles, on_look: Callable[[bytes], None]) -> None:
         self._files = files
+        self._on_look = on_look
 
-    def list_links(self, group_id: h5g.GroupID, group: ObjectRef) -> tuple[Link, ...]:
+    def list_links(
+        self, group_id: h5g.GroupID, group: ObjectRef, unsafe: frozenset[bytes]
+    ) -> LinkTable:
         """Return all links of a group, in name order: one pass, one look at each object.
 
-        Raises ``UnreadableError``; an object that cannot be read is an UNREADABLE target instead.
+        The target of an ``unsafe`` name is UNREADABLE without a look; an empty name among them
+        stands for all. So is an object that cannot be read. Raises ``UnreadableError``.
         """
         found: list[tuple[bytes, int]] = []
         with reading(group.path):
@@ -45,7 +51,17 @@ class LinkReader:
             kinds: dict[bytes, int] = {}
             for name, kind in found:
                 kinds.setdefault(name, kind)
-            return tuple(self._read_link(group_id, group, *link) for link in kinds.items())
+            links = []
+            for name, kind in sorted(kinds.items()):
+                if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
+                    path = join_path(group.path, name)
+                    target = ObjectInfo(ObjectRef(group.file, 0, path), ObjectKind.UNREADABLE)
+                    links.append(Link(name, LinkKind.HARD, target=target))
+                    continue
+                self._on_look(name)
+                links.append(self._read_link(group_id, group, name, kind))
+            self._on_look(b"")
+            return make_link_table(group, links)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""

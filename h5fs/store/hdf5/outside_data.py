@@ -15,6 +15,7 @@ from typing import Any
 from h5py import h5d
 
 from h5fs.errors import ForbiddenError, H5fsError, show_path
+from h5fs.link_table import Links
 from h5fs.objects import ObjectKind, ObjectRef
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.resolving import LinkSource, Resolver
@@ -94,9 +95,9 @@ class OutsidePolicy:
         if b"%" in parent:
             raise ForbiddenError(f"{show_path(path)}: a number in the name of a group")
         group = Resolver(self._store, leaves_file=False).walk(root, parent or b"/").ref
-        for link in self._store.list_links(group):
-            if pattern.fullmatch(link.name):
-                yield parent + b"/" + link.name
+        for name in Links(self._store.list_links(group, frozenset({b""}))).names():
+            if pattern.fullmatch(name):
+                yield parent + b"/" + name
 
 
 def _virtual_sources(creation: Any) -> Iterator[tuple[str, str]]:

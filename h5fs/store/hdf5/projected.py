@@ -7,6 +7,7 @@ numbers for each block but no element. Under the store's lock.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -159,10 +160,11 @@ class SequenceDataset:
         objects = read_objects(dataset_id, self.memory, start, stop)
         return [as_elements(value, self.base) for value in objects.ravel().tolist()]
 
-    def scan(self, dataset_id: h5d.DatasetID) -> None:
+    def scan(self, dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> None:
         """Read every sequence once: learn widths and where each block's values begin."""
         start, count = 0, 1
         while start < self.element_count:
+            on_progress()
             stop = min(start + count, self.element_count)
             sequences = self._read(dataset_id, start, stop)
             measured = sum(self.part.measure(sequence) for sequence in sequences)
@@ -174,10 +176,13 @@ class SequenceDataset:
 ProjectedDataset = FixedDataset | VariableDataset | SequenceDataset
 
 
-def project_dataset(dataset_id: h5d.DatasetID, *, path_of: PathOf) -> ProjectedDataset:
+def project_dataset(
+    dataset_id: h5d.DatasetID, *, path_of: PathOf, on_progress: Callable[[], None]
+) -> ProjectedDataset:
     """Return what reads a dataset, after a scan when its type has variable-length parts.
 
-    ``path_of`` names the targets of references. Raises ``UnsupportedTypeError``.
+    ``path_of`` names the targets of references; ``on_progress`` is called as the scan goes on.
+    Raises ``UnsupportedTypeError``.
     """
     memory = memory_type(dataset_id.get_type())
     if not memory.dtype.hasobject:
@@ -199,11 +204,12 @@ def project_dataset(dataset_id: h5d.DatasetID, *, path_of: PathOf) -> ProjectedD
     if base is not None:
         part = make_part(base, text_of_reference)
         sequences = SequenceDataset(memory, base, part, element_count, per_element)
-        sequences.scan(dataset_id)
+        sequences.scan(dataset_id, on_progress)
         return sequences
     array = VariableDataset(memory, make_part(memory.dtype, text_of_reference))
     start, count = 0, 1
     while start < element_count:
+        on_progress()
         stop = min(start + count, element_count)
         measured = array.part.measure(read_objects(dataset_id, memory, start, stop))
         start, count = stop, _next_count(stop - start, measured)

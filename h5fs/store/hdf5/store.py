@@ -6,15 +6,21 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from h5py import h5d, h5g, h5o
 
 from h5fs.datatypes import Datatype
 from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
+from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
+    Chunked,
+    ChunkIndex,
+    Contiguous,
     DatasetInfo,
     Link,
     ObjectInfo,
@@ -24,14 +30,22 @@ from h5fs.objects import (
     UnreadableAttribute,
 )
 from h5fs.options import StoreOptions
-from h5fs.store.hdf5 import attributes, datasets, datatypes, links
+from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
 from h5fs.store.hdf5.files import OpenFiles
+from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.links import LinkReader
 from h5fs.store.hdf5.outside_data import OutsidePolicy
-from h5fs.store.hdf5.projected import ProjectedDataset, SequenceDataset, project_dataset
+from h5fs.store.hdf5.projected import (
+    FixedDataset,
+    ProjectedDataset,
+    SequenceDataset,
+    project_dataset,
+)
 from h5fs.store.hdf5.references import PathFinder
 from h5fs.store.hdf5.resolving import Resolver
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.interface import ArrayPart, ChunkBatch
+from h5fs.store.process.segments import SegmentViews
 
 _log = logging.getLogger(__name__)
 
@@ -54,16 +68,39 @@ class _Opened:
     is_permitted: bool = False
 
 
+def _ignore(*_what: object) -> None:
+    """Hear, and do nothing."""
+
+
 class Hdf5Store:
-    """Answers the questions of ``h5fs.store.interface.Store``.
+    """Answers the questions of ``h5fs.store.interface.LibraryStore``.
+
+    ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
+    library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
+    other than the mounted one gets its number. ``segments`` are where chunks are decoded to.
 
     Lock order: ``_lock`` protects everything here and every call into HDF5; nothing else is taken
     while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
     """
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(
+        self,
+        options: StoreOptions,
+        *,
+        on_progress: Callable[[], None] = _ignore,
+        on_look: Callable[[bytes], None] = _ignore,
+        on_file: Callable[[int, bytes], None] = _ignore,
+        segments: SegmentViews | None = None,
+    ) -> None:
         self._lock = threading.RLock()
-        self._files = OpenFiles(options, on_close=self._forget_file)
+        self._limits = options.limits
+        self._on_progress = on_progress
+        self._segments = segments or SegmentViews()
+        self._files = OpenFiles(
+            options,
+            on_close=self._forget_file,
+            on_number=lambda number, path: on_file(number, os.fsencode(path)),
+        )
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         self._cached_bytes = 0
         # What a scan of a dataset cost much to find out, and takes little to keep.
@@ -71,10 +108,8 @@ class Hdf5Store:
         # Those of them that may keep elements, which take memory.
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._object_paths: dict[int, PathFinder] = {}
-        self._links = LinkReader(self._files)
-        self._outside = OutsidePolicy(
-            self, self._files, open_dataset=lambda ref: self._open(ref).identifier
-        )
+        self._links = LinkReader(self._files, on_look)
+        self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -96,9 +131,14 @@ class Hdf5Store:
                 self._files.file_id(ref.file), ref.path, file=ref.file, path=ref.path
             )
 
-    def list_links(self, group: ObjectRef) -> tuple[Link, ...]:
+    def know_file(self, number: int, path: bytes) -> None:
+        """Take over the number that another process has given to a file."""
         with self._lock:
-            return self._links.list_links(self._group_id(group), group)
+            self._files.know(number, Path(os.fsdecode(path)))
+
+    def list_links(self, group: ObjectRef, unsafe: frozenset[bytes] = frozenset()) -> LinkTable:
+        with self._lock:
+            return self._links.list_links(self._group_id(group), group, unsafe)
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         with self._lock:
@@ -127,27 +167,66 @@ class Hdf5Store:
                 storage_size_bytes=dataset_id.get_storage_size(),
                 value_count=sequences.value_count if sequences else None,
                 sequences_per_element=sequences.per_element if sequences else 1,
+                data=self._short_way(ref, dataset_id, projected),
+                is_scanned=not isinstance(projected, FixedDataset),
             )
+
+    def _short_way(
+        self, ref: ObjectRef, dataset_id: Any, projected: ProjectedDataset
+    ) -> Contiguous | Chunked | None:
+        """Return where elements can be read without the library, or chunk by chunk."""
+        if not isinstance(projected, FixedDataset):
+            return None
+        creation = dataset_id.get_create_plist()
+        if creation.get_layout() == h5d.CHUNKED:
+            head = self._files.read_raw(ref.file, ref.address, HEAD_BYTES)
+            return chunks.describe_chunks(
+                dataset_id, projected.memory, whole_edges=edges_are_whole(head)
+            )
+        is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
+        offset = dataset_id.get_offset() if is_plain else None
+        if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
+            return None
+        return Contiguous(offset + self._files.base_offset(ref.file))
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
             return datasets.describe_storage(self._dataset_id(ref))
 
-    def read_elements(self, ref: ObjectRef, start: int, stop: int) -> bytes | bytearray:
+    def read_elements(
+        self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
+    ) -> bytes | bytearray:
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
-            if isinstance(projected, SequenceDataset):
-                raise UnsupportedTypeError("variable-length sequences have no elements of one size")
+            if isinstance(projected, SequenceDataset) != (part is not ArrayPart.ELEMENTS):
+                raise UnsupportedTypeError(f"a dataset that has no {part.value}")
             self._note_read(ref, projected)
-            return projected.read(self._dataset_id(ref), start, stop)
+            dataset_id = self._dataset_id(ref)
+            if not isinstance(projected, SequenceDataset):
+                return projected.read(dataset_id, start, stop)
+            if part is ArrayPart.OFFSETS:
+                return projected.read_offsets(dataset_id, start, stop)
+            return projected.read_values(dataset_id, start, stop)
 
-    def read_offsets(self, ref: ObjectRef, start: int, stop: int) -> bytes:
+    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
-            return self._sequences(ref).read_offsets(self._dataset_id(ref), start, stop)
+            return chunks.index_chunks(
+                self._dataset_id(ref),
+                self._on_progress,
+                base_offset=self._files.base_offset(ref.file),
+            )
 
-    def read_values(self, ref: ObjectRef, start: int, stop: int) -> bytes:
-        with self._lock, reading(ref.path):
-            return self._sequences(ref).read_values(self._dataset_id(ref), start, stop)
+    def decode_chunks(self, batch: ChunkBatch) -> None:
+        with self._lock, reading(batch.ref.path):
+            projected = self._projected(batch.ref)
+            assert isinstance(projected, FixedDataset)
+            dataset_id = self._dataset_id(batch.ref)
+            segment = self._segments.get(batch.segment)
+            decoder = chunks.ChunkDecoder(batch, segment, dataset_id, projected.memory)
+            descriptor = self._files.descriptor(batch.ref.file)
+            for task in batch.tasks:
+                decoder.decode(task, descriptor)
+                self._on_progress()
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):
@@ -160,14 +239,17 @@ class Hdf5Store:
             return datatypes.describe_datatype(self._open(ref).identifier)
 
     def file_status(self, file: int) -> os.stat_result:
+        """Return the ``stat`` of a file."""
         with self._lock:
             return os.fstat(self._files.descriptor(file))
 
     def file_system_status(self) -> os.statvfs_result:
+        """Return the ``statvfs`` of the mounted file."""
         with self._lock:
             return os.fstatvfs(self._files.descriptor(0))
 
     def close(self) -> None:
+        """Close all files."""
         with self._lock:
             self._files.close()
 
@@ -187,13 +269,27 @@ class Hdf5Store:
             opened.is_permitted = True
         return opened.identifier
 
+    def _open_bounded(self, ref: ObjectRef) -> Any:
+        """Return a dataset whose chunks are not too large to decode."""
+        identifier = self._open(ref).identifier
+        with reading(ref.path):
+            size = datasets.chunk_bytes_of(identifier)
+        if size > self._limits.max_chunk_bytes:
+            raise UnreadableError(
+                f"{show_path(ref.path)}: chunks of {size} bytes, more than -o max_chunk="
+                f"{self._limits.max_chunk_bytes} allows"
+            )
+        return identifier
+
     def _projected(self, ref: ObjectRef) -> ProjectedDataset:
         if ref in self._scanned:
             self._scanned.move_to_end(ref)
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
         datasets.check_filters(dataset_id)
-        projected = project_dataset(dataset_id, path_of=self._path_of(ref.file))
+        projected = project_dataset(
+            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress
+        )
         self._scanned[ref] = projected
         if len(self._scanned) > _MAX_SCANNED:
             self._scanned.popitem(last=False)

@@ -1,0 +1,139 @@
+"""All links of a group in one value: what `readdir` and a `stat` of each need, without an object
+per link.
+
+A group may hold a million links. As `Link` values they would take a gigabyte; here each takes its
+name and 58 bytes, in arrays that cross processes as they are. A plain value, like ``objects``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from h5fs.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+
+OBJECT_KINDS = (ObjectKind.UNREADABLE, ObjectKind.GROUP, ObjectKind.DATASET, ObjectKind.DATATYPE)
+"""By the number that stands for each in a row."""
+
+ROW = np.dtype(
+    [
+        ("address", "<u8"),
+        ("storage_size_bytes", "<i8"),
+        ("file_offset", "<i8"),
+        ("mtime", "<i8"),
+        ("ctime", "<u4"),
+        ("atime", "<u4"),
+        ("attribute_count", "<u4"),
+        ("hard_link_count", "<u4"),
+        ("dataset", "<i4"),
+        ("kind", "u1"),
+        ("holds_sequences", "u1"),
+    ]
+)
+"""One hard link's object. ``dataset``: which of the table's datasets it looks like, -1 when only
+``describe_dataset`` tells; ``file_offset``: where its data lie when they are contiguous, else -1.
+"""
+
+
+class LinkTable(Struct, frozen=True):
+    """The links of ``group``, sorted by name.
+
+    ``names`` are all names joined; ``name_stops`` (``<u8``) is where each ends. ``rows`` has one of
+    ``ROW`` for each; ``others`` are the links that are not hard, by their place. Of ``datasets``
+    the storage size, and where their data lie, are in the row.
+    """
+
+    group: ObjectRef
+    names: bytes
+    name_stops: bytes
+    rows: bytes
+    datasets: tuple[DatasetInfo, ...]
+    others: dict[int, Link]
+
+
+class Links:
+    """A ``LinkTable`` to look things up in. Safe to use from any thread."""
+
+    def __init__(self, table: LinkTable) -> None:
+        self._table = table
+        self._names = table.names
+        self._stops = [0, *np.frombuffer(table.name_stops, "<u8").tolist()]
+        self._rows = np.frombuffer(table.rows, ROW)
+        self._hint = 0
+        if len(self._rows) != len(self) or self._stops != sorted(self._stops):
+            raise ValueError("a table of links that does not fit together")
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory the table takes."""
+        return len(self._names) + len(self._rows) * (ROW.itemsize + 40)
+
+    def __len__(self) -> int:
+        return len(self._stops) - 1
+
+    def name(self, index: int) -> bytes:
+        """Return the name of the link at a place."""
+        return self._names[self._stops[index] : self._stops[index + 1]]
+
+    def names(self) -> Iterator[bytes]:
+        """Yield all names in order."""
+        return map(self.name, range(len(self)))
+
+    def find(self, name: bytes) -> int | None:
+        """Return the place of a name, None when no link has it."""
+        # Whoever asks for all of them does it in order.
+        hint = self._hint
+        if hint < len(self) and self.name(hint) == name:
+            self._hint = hint + 1
+            return hint
+        index = bisect_left(range(len(self)), name, key=self.name)
+        if index == len(self) or self.name(index) != name:
+            return None
+        self._hint = index + 1
+        return index
+
+    def __iter__(self) -> Iterator[Link]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Link:
+        other = self._table.others.get(index)
+        if other is not None:
+            return other
+        name = self.name(index)
+        return Link(name, LinkKind.HARD, target=self._object(index, name))
+
+    def _object(self, index: int, name: bytes) -> ObjectInfo:
+        group = self._table.group
+        (
+            address, storage_size_bytes, file_offset, mtime, ctime, atime, attribute_count,
+            hard_link_count, dataset, kind, holds_sequences,
+        ) = self._rows[index].item()  # fmt: skip
+        path = group.path + name if group.path == b"/" else group.path + b"/" + name
+        return ObjectInfo(
+            ObjectRef(group.file, address, path), OBJECT_KINDS[kind], attribute_count,
+            hard_link_count, mtime, ctime, atime, bool(holds_sequences),
+            self._table.datasets[dataset] if dataset >= 0 else None,
+            storage_size_bytes, file_offset,
+        )  # fmt: skip
+
+
+def make_link_table(group: ObjectRef, links: Sequence[Link]) -> LinkTable:
+    """Return the table of some links, which come sorted by name."""
+    rows = np.zeros(len(links), ROW)
+    rows["dataset"] = -1
+    others = {}
+    for index, link in enumerate(links):
+        if link.target is None:
+            others[index] = link
+            continue
+        info = link.target
+        rows[index] = (
+            info.ref.address, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
+            info.hard_link_count, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
+        )  # fmt: skip
+    stops = np.cumsum([len(link.name) for link in links], dtype="<u8")
+    names = b"".join(link.name for link in links)
+    return LinkTable(group, names, stops.tobytes(), rows.tobytes(), (), others)

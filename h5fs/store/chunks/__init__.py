@@ -1,0 +1,1 @@
+"""Chunked arrays without the HDF5 library."""

@@ -1,0 +1,156 @@
+"""Decoded blocks, bounded: which are there, which are being made, which are forgotten.
+
+A block in memory is a segment that counts towards the bound. One that is too large for that (the
+band of a dataset in tall columns may be all of it) is an unlinked temporary file, and only a few of
+those are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from h5fs.store.process.segments import Segment, make_segment
+
+_BLOCKS_ON_DISK = 4
+
+ABSENT, PENDING, PRESENT = 0, 1, 2
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """One block: its segment, and the state of each of its chunks.
+
+    ``users`` keep it from being forgotten. The cache's condition protects both.
+    """
+
+    segment: Segment
+    states: bytearray
+    users: int = 0
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """How often a chunk that was asked for was there already."""
+
+    hits: int = 0
+    misses: int = 0
+
+
+class BlockCache:
+    """Blocks by key, the one used longest ago forgotten first. Safe to use from any thread.
+
+    ``changed`` is a condition whose lock protects everything here and in the blocks; nothing else
+    is taken while it is held. ``on_gone`` is told of segments that are no more.
+    """
+
+    def __init__(self, capacity_bytes: int, on_gone: Callable[[Segment], None]) -> None:
+        self.changed = threading.Condition()
+        self.counts = CacheCounts()
+        self._capacity_bytes = capacity_bytes
+        self._on_gone = on_gone
+        self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
+        self._spare: list[Segment] = []
+        self._bytes_in_memory = 0
+        self._numbers = itertools.count(1)
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Memory that segments take, spare ones included."""
+        return self._bytes_in_memory
+
+    @property
+    def capacity_bytes(self) -> int:
+        """How much memory segments may take."""
+        return self._capacity_bytes
+
+    def fits(self, block_bytes: int) -> bool:
+        """Whether a block of this size is kept in memory."""
+        return block_bytes <= self._capacity_bytes // 2
+
+    def pin(self, key: Hashable, block_bytes: int, chunk_count: int) -> Block:
+        """Return a block, made when it is not there; it stays until it is unpinned.
+
+        Raises ``OSError`` when there is no room for it.
+        """
+        gone: list[Segment] = []
+        try:
+            with self.changed:
+                block = self._blocks.get(key)
+                if block is None:
+                    segment = self._find_room(block_bytes, gone)
+                    block = self._blocks[key] = Block(segment, bytearray(chunk_count))
+                self._blocks.move_to_end(key)
+                block.users += 1
+                return block
+        finally:
+            self._let_go(gone)
+
+    def unpin(self, block: Block) -> None:
+        """Let a block be forgotten again."""
+        with self.changed:
+            block.users -= 1
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether a block is there, whatever of it."""
+        with self.changed:
+            return key in self._blocks
+
+    def close(self) -> None:
+        """Give all memory back; blocks that are in use go with their users."""
+        with self.changed:
+            segments = [block.segment for block in self._blocks.values() if not block.users]
+            segments += self._spare
+            self._blocks.clear()
+            self._spare.clear()
+        for segment in segments:
+            segment.close()
+
+    def _find_room(self, block_bytes: int, gone: list[Segment]) -> Segment:
+        if not self.fits(block_bytes):
+            on_disk = [k for k, b in self._blocks.items() if b.segment.is_on_disk and not b.users]
+            for key in on_disk[: max(0, len(on_disk) - _BLOCKS_ON_DISK + 1)]:
+                gone.append(self._blocks.pop(key).segment)
+            return make_segment(next(self._numbers), block_bytes, on_disk=True)
+        while True:
+            spare = self._take_spare(block_bytes)
+            if spare is not None:
+                return spare
+            if self._bytes_in_memory + block_bytes <= self._capacity_bytes:
+                break
+            if not self._forget_one(gone):
+                break  # all are in use: better a little too much than to wait for each other
+        segment = make_segment(next(self._numbers), block_bytes, on_disk=False)
+        self._bytes_in_memory += segment.size_bytes
+        return segment
+
+    def _take_spare(self, block_bytes: int) -> Segment | None:
+        """Return a spare segment of about that size: its pages are there already."""
+        for index, segment in enumerate(self._spare):
+            if block_bytes <= segment.size_bytes <= 2 * block_bytes + 4096:
+                return self._spare.pop(index)
+        return None
+
+    def _forget_one(self, gone: list[Segment]) -> bool:
+        """Free something: a spare segment, none of which has fitted, else the oldest block's."""
+        if self._spare:
+            self._drop(self._spare.pop(0), gone)
+            return True
+        for key, block in self._blocks.items():
+            if not block.users and not block.segment.is_on_disk:
+                del self._blocks[key]
+                self._spare.append(block.segment)
+                return True
+        return False
+
+    def _drop(self, segment: Segment, gone: list[Segment]) -> None:
+        self._bytes_in_memory -= segment.size_bytes
+        gone.append(segment)
+
+    def _let_go(self, gone: list[Segment]) -> None:
+        for segment in gone:
+            self._on_gone(segment)
+            segment.close()

@@ -1,0 +1,133 @@
+"""Chunks of an array in the order of its elements: bands and blocks. Pure.
+
+A **band** is the smallest group of whole chunks whose elements are consecutive in the row-major
+array: the chunks that differ only in the dimensions behind the first one in which a chunk is longer
+than 1. Where a chunk spans all the dimensions behind that one, it is a band by itself.
+
+Numbers of chunks count through the grid of chunks in row-major order; those of one band, and those
+of bands that follow one another, are consecutive. A **block** is some consecutive bands: what is
+decoded into one segment, and kept or forgotten as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+MIN_BLOCK_BYTES = 2**20
+"""Bands are gathered into a block until it has this size: small chunks share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The part of a chunk that is within the array.
+
+    ``start`` is its first element, ``count`` its extent in each dimension.
+    """
+
+    start: tuple[int, ...]
+    count: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element."""
+
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    item_bytes: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of chunks along each dimension."""
+        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks in all."""
+        return prod(self.counts)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of a decoded chunk."""
+        return prod(self.chunk_shape) * self.item_bytes
+
+    @property
+    def axis(self) -> int:
+        """The dimension along which bands follow one another."""
+        longer = (i for i, size in enumerate(self.chunk_shape) if size > 1)
+        return next(longer, len(self.shape) - 1)
+
+    @property
+    def chunks_per_band(self) -> int:
+        """Number of chunks in a band."""
+        return prod(self.counts[self.axis + 1 :])
+
+    @property
+    def row_elements(self) -> int:
+        """Elements behind one index of the bands' dimension."""
+        return prod(self.shape[self.axis + 1 :])
+
+    @property
+    def band_bytes(self) -> int:
+        """Size of a band that is not the last of its dimension."""
+        axis = self.axis
+        rows = min(self.chunk_shape[axis], self.shape[axis])
+        return rows * self.row_elements * self.item_bytes
+
+    @property
+    def bands_per_block(self) -> int:
+        """Number of bands in a block."""
+        return max(1, -(-MIN_BLOCK_BYTES // self.band_bytes))
+
+    @property
+    def band_count(self) -> int:
+        """Number of bands in all."""
+        return prod(self.counts[: self.axis + 1])
+
+    def band_start(self, band: int) -> int:
+        """Return the element that a band begins with; of the band after the last, the end."""
+        axis = self.axis
+        outer, inner = divmod(band, self.counts[axis])
+        row = outer * self.shape[axis] + inner * self.chunk_shape[axis]
+        return row * self.row_elements
+
+    def band_of(self, element: int) -> int:
+        """Return the band that an element is in."""
+        axis = self.axis
+        outer, row = divmod(element // self.row_elements, self.shape[axis])
+        return outer * self.counts[axis] + row // self.chunk_shape[axis]
+
+    def box(self, chunk: int) -> Box:
+        """Return what of a chunk is within the array."""
+        position = np.unravel_index(chunk, self.counts)
+        start = tuple(int(p) * c for p, c in zip(position, self.chunk_shape, strict=True))
+        sizes = zip(start, self.chunk_shape, self.shape, strict=True)
+        return Box(start, tuple(min(c, n - s) for s, c, n in sizes))
+
+    def chunks_under(self, start: int, stop: int) -> Iterator[range]:
+        """Yield the numbers of the chunks that elements ``[start, stop)`` are in, in order."""
+        axis, per_band = self.axis, self.chunks_per_band
+        for band in range(self.band_of(start), self.band_of(stop - 1) + 1):
+            first = band * per_band
+            band_start = self.band_start(band)
+            low = max(start - band_start, 0)
+            high = min(stop, self.band_start(band + 1)) - band_start
+            if per_band == 1 or high - low >= self.row_elements:
+                yield range(first, first + per_band)
+                continue
+            # Less than a row: of the first dimension behind, just the chunks it reaches; those
+            # of the dimensions further behind are taken whole.
+            behind = prod(self.shape[axis + 2 :])
+            grid_behind = prod(self.counts[axis + 2 :])
+            size = self.chunk_shape[axis + 1]
+            left = low % self.row_elements // behind // size
+            right = (high - 1) % self.row_elements // behind // size
+            if left <= right and low // self.row_elements == (high - 1) // self.row_elements:
+                yield range(first + left * grid_behind, first + (right + 1) * grid_behind)
+            else:
+                yield range(first, first + (right + 1) * grid_behind)
+                yield range(first + left * grid_behind, first + per_band)

@@ -1,0 +1,323 @@
+"""Arrays in chunks, read as the bytes of their elements: decoded in workers, kept in blocks.
+
+Each chunk is decoded once for as long as its block is kept, and never twice at once. Who reads on
+and on finds the next blocks there already.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from h5fs.errors import H5fsError, UnreadableError, show_path
+from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.store.chunks.cache import ABSENT, PENDING, PRESENT, Block, BlockCache, CacheCounts
+from h5fs.store.chunks.geometry import Grid
+from h5fs.store.interface import ChunkBatch, ChunkTask
+from h5fs.store.process.pool import WorkerPool
+from h5fs.store.process.quarantine import Suspect
+
+_log = logging.getLogger(__name__)
+
+_ARRAYS_KEPT = 256
+_INDEX_BYTES_KEPT = 64 * 2**20
+
+# One request to a worker costs about 50 us; a batch of this size takes it 0.5 ms or more.
+_BATCH_BYTES = 512 * 2**10
+
+# Reading counts as sequential after so much in a row; requests of one reader come in any order
+# within the kernel's read-ahead.
+_SEQUENTIAL_BYTES = 256 * 2**10
+_DISORDER_BYTES = 2**20
+_AHEAD_BYTES = 16 * 2**20
+
+
+@dataclass(eq=False, slots=True)
+class _Array:
+    """An array that is read.
+
+    ``lock`` protects what the last reads were; ``index_lock`` keeps others from asking for the
+    index while one does, and nothing else is taken while either is held, but in the worker pool.
+    """
+
+    ref: ObjectRef
+    data: Chunked
+    grid: Grid
+    index: ChunkIndex | None = None
+    last_stop: int = 0
+    streak_bytes: int = _SEQUENTIAL_BYTES  # who begins at the beginning goes on, most likely
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    index_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def chunks_per_block(self) -> int:
+        return self.grid.bands_per_block * self.grid.chunks_per_band
+
+    @property
+    def block_bytes(self) -> int:
+        return min(
+            self.grid.bands_per_block * self.grid.band_bytes,
+            self.grid.band_start(self.grid.band_count) * self.grid.item_bytes,
+        )
+
+    def block_range(self, number: int) -> tuple[int, int, range]:
+        """Return first and last byte of a block, and the numbers of its chunks."""
+        first = number * self.grid.bands_per_block
+        stop = min(first + self.grid.bands_per_block, self.grid.band_count)
+        per_band, item_bytes = self.grid.chunks_per_band, self.grid.item_bytes
+        return (
+            self.grid.band_start(first) * item_bytes,
+            self.grid.band_start(stop) * item_bytes,
+            range(first * per_band, stop * per_band),
+        )
+
+    def block_of(self, offset: int) -> int:
+        """Return the number of the block that a byte is in."""
+        return self.grid.band_of(offset // self.grid.item_bytes) // self.grid.bands_per_block
+
+    @property
+    def block_count(self) -> int:
+        return -(-self.grid.band_count // self.grid.bands_per_block)
+
+
+class ChunkReader:
+    """Reads chunked arrays through the workers. Safe to use from any thread.
+
+    ``_lock`` protects ``_arrays``; nothing else is taken while it is held.
+    """
+
+    def __init__(self, pool: WorkerPool, cache_bytes: int) -> None:
+        self._pool = pool
+        self._cache = BlockCache(cache_bytes, on_gone=pool.forget_segment)
+        self._lock = threading.Lock()
+        self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
+        self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
+
+    @property
+    def counts(self) -> CacheCounts:
+        """Hits and misses of the cache, in chunks."""
+        return self._cache.counts
+
+    def read_into(
+        self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, offset: int, buffer: memoryview
+    ) -> None:
+        """Fill ``buffer`` with an array's data from byte ``offset`` on. Raises ``H5fsError``."""
+        array = self._array(ref, dataset, data)
+        is_sequential = self._note_read(array, offset, offset + len(buffer))
+        done = 0
+        while done < len(buffer):
+            number = array.block_of(offset + done)
+            start, stop, _ = array.block_range(number)
+            size = min(len(buffer) - done, stop - offset - done)
+            self._read_block(
+                array, number, offset + done - start, buffer[done : done + size], is_sequential
+            )
+            done += size
+        if is_sequential:
+            self._read_ahead(array, offset + len(buffer))
+
+    def close(self) -> None:
+        """Stop, and give the memory back."""
+        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._cache.close()
+
+    def _array(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked) -> _Array:
+        with self._lock:
+            array = self._arrays.get(ref)
+            if array is None:
+                assert dataset.shape is not None
+                grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize)
+                array = self._arrays[ref] = _Array(ref, data, grid)
+                if len(self._arrays) > _ARRAYS_KEPT:
+                    self._arrays.popitem(last=False)
+            self._arrays.move_to_end(ref)
+        return array
+
+    def _index_of(self, array: _Array) -> ChunkIndex | None:
+        """Return where the chunks lie; None where the library looks for them."""
+        if array.data.filters is None:
+            return None
+        index = array.index
+        if index is None:
+            with array.index_lock:
+                index = array.index = array.index or self._load_index(array)
+        return index
+
+    def _load_index(self, array: _Array) -> ChunkIndex:
+        count = array.grid.chunk_count
+        index: ChunkIndex = self._pool.call(
+            "index_chunks", array.ref, suspect=Suspect(array.ref), asked_bytes=20 * count
+        )
+        if not len(index.file_offsets) == len(index.sizes) == 2 * len(index.masks) == 8 * count:
+            raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
+        self._forget_indexes(20 * count, array)
+        return index
+
+    def _forget_indexes(self, size_bytes: int, newest: _Array) -> None:
+        with self._lock:
+            for array in reversed(self._arrays.values()):
+                if array.index is None or array is newest:
+                    continue
+                size_bytes += 20 * array.grid.chunk_count
+                if size_bytes > _INDEX_BYTES_KEPT:
+                    array.index = None
+
+    def _note_read(self, array: _Array, start: int, stop: int) -> bool:
+        """Return whether reads of an array follow one another."""
+        with array.lock:
+            if abs(start - array.last_stop) <= _DISORDER_BYTES:
+                array.streak_bytes += stop - start
+            else:
+                array.streak_bytes = 0
+            array.last_stop = stop if not array.streak_bytes else max(stop, array.last_stop)
+            return array.streak_bytes >= _SEQUENTIAL_BYTES
+
+    def _read_block(
+        self, array: _Array, number: int, offset: int, buffer: memoryview, is_sequential: bool
+    ) -> None:
+        """Fill ``buffer`` from byte ``offset`` of a block on."""
+        start, stop, chunks = array.block_range(number)
+        block = self._pin(array, number)
+        try:
+            if is_sequential and self._cache.fits(array.block_bytes):
+                wanted: Sequence[int] = chunks
+            else:
+                item_bytes = array.grid.item_bytes
+                first = (start + offset) // item_bytes
+                last = -(-(start + offset + len(buffer)) // item_bytes)
+                wanted = [c for under in array.grid.chunks_under(first, last) for c in under]
+            self._make(array, block, chunks.start, wanted)
+            if os.preadv(block.segment.descriptor, [buffer], offset) != len(buffer):
+                raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
+        finally:
+            self._cache.unpin(block)
+
+    def _pin(self, array: _Array, number: int) -> Block:
+        chunk_count = len(array.block_range(number)[2])
+        try:
+            return self._cache.pin((array.ref, number), array.block_bytes, chunk_count)
+        except OSError as error:
+            where = show_path(array.ref.path)
+            raise UnreadableError(f"{where}: no room for decoded chunks: {error}") from None
+
+    def _make(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
+        """Return when the chunks of a block are there. Raises what making them raised."""
+        missing = self._claim(block, first, wanted)
+        if missing:
+            batches = _split(missing, array, self._pool.count)
+            others = [self._helpers.submit(self._decode, array, block, first, b)
+                      for b in batches[1:]]  # fmt: skip
+            try:
+                self._decode(array, block, first, batches[0])
+            finally:
+                wait(others)  # the block must not go while somebody writes into it
+            for other in others:
+                other.result()
+        if len(missing) < len(wanted):
+            self._await(array, block, first, wanted)
+
+    def _claim(self, block: Block, first: int, wanted: Sequence[int]) -> list[int]:
+        """Return those of the chunks that nobody makes yet: the caller does now."""
+        states, counts = block.states, self._cache.counts
+        with self._cache.changed:
+            missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
+            for chunk in missing:
+                states[chunk - first] = PENDING
+            counts.misses += len(missing)
+            counts.hits += len(wanted) - len(missing)
+        return missing
+
+    def _await(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
+        with self._cache.changed:
+            while any(block.states[chunk - first] == PENDING for chunk in wanted):
+                self._cache.changed.wait()
+            absent = [chunk for chunk in wanted if block.states[chunk - first] == ABSENT]
+        if absent:  # whoever made them failed: find out why
+            self._make(array, block, first, absent)
+
+    def _decode(self, array: _Array, block: Block, first: int, chunks: list[int]) -> None:
+        state = ABSENT
+        try:
+            batch = _make_batch(array, self._index_of(array), block, first, chunks)
+            self._pool.call(
+                "decode_chunks", batch, suspect=Suspect(array.ref), segment=block.segment,
+                asked_bytes=len(chunks) * array.grid.chunk_bytes,
+            )  # fmt: skip
+            state = PRESENT
+        finally:
+            with self._cache.changed:
+                for chunk in chunks:
+                    block.states[chunk - first] = state
+                self._cache.changed.notify_all()
+
+    def _read_ahead(self, array: _Array, offset: int) -> None:
+        """Have the next blocks made, as far ahead as a fraction of the cache allows."""
+        if not self._cache.fits(array.block_bytes):
+            return
+        ahead = min(max(_AHEAD_BYTES, 2 * array.block_bytes), self._cache.capacity_bytes // 4)
+        end = array.block_range(array.block_count - 1)[1]
+        if offset >= end:
+            return
+        current, last = array.block_of(offset), array.block_of(min(offset + ahead, end) - 1)
+        for number in range(current, last + 1):
+            if self._cache.holds((array.ref, number)):
+                continue
+            self._start_block(array, number)
+
+    def _start_block(self, array: _Array, number: int) -> None:
+        chunks = array.block_range(number)[2]
+        try:
+            block = self._pin(array, number)
+        except UnreadableError:
+            return  # no room to read ahead; the read itself will say so
+        missing = self._claim(block, chunks.start, chunks)
+        futures = [self._helpers.submit(self._decode, array, block, chunks.start, batch)
+                   for batch in (_split(missing, array, 1) if missing else [])]  # fmt: skip
+        remaining = [len(futures)]
+        if not futures:
+            self._cache.unpin(block)
+        for future in futures:
+            future.add_done_callback(lambda f: self._end_batch(f, array, block, remaining))
+
+    def _end_batch(
+        self, future: Future[Any], array: _Array, block: Block, remaining: list[int]
+    ) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not isinstance(error, H5fsError):
+            _log.error("reading ahead in %s: %r", show_path(array.ref.path), error)
+        with self._cache.changed:
+            remaining[0] -= 1
+            is_last = not remaining[0]
+        if is_last:
+            self._cache.unpin(block)
+
+
+def _split(chunks: list[int], array: _Array, workers: int) -> list[list[int]]:
+    """Split chunks into batches, as many as there are workers if they are worth it."""
+    per_batch = max(1, _BATCH_BYTES // array.grid.chunk_bytes, -(-len(chunks) // (4 * workers)))
+    per_batch = min(per_batch, 1024, max(1, 8 * _BATCH_BYTES // array.grid.chunk_bytes))
+    return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
+
+
+def _make_batch(
+    array: _Array, index: ChunkIndex | None, block: Block, first: int, chunks: list[int]
+) -> ChunkBatch:
+    grid = array.grid
+    if index is None:
+        tasks = tuple(ChunkTask(chunk, 0, 0, 0) for chunk in chunks)
+    else:
+        offsets = np.frombuffer(index.file_offsets, "<u8")[chunks].tolist()
+        sizes = np.frombuffer(index.sizes, "<u8")[chunks].tolist()
+        masks = np.frombuffer(index.masks, "<u4")[chunks].tolist()
+        tasks = tuple(map(ChunkTask, chunks, offsets, sizes, masks))
+    return ChunkBatch(
+        array.ref, grid.shape, grid.item_bytes, array.data, first, tasks, block.segment.number
+    )

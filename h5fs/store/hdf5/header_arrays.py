@@ -1,0 +1,159 @@
+"""The dataspace and datatype messages of a dataset: where they really end, and each pair once.
+
+Nothing here decodes a datatype; it only follows the message's own counts, so that a message which
+comes out of here cannot lead the HDF5 library's decoder (which is not told a size) past its end.
+
+Format: HDF5 File Format Specification 3.0, IV.A.2.b (dataspace message) and IV.A.2.d (datatype
+message); its numbers are in ``message_format``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from h5fs.store.hdf5.header_blocks import FileLayout
+from h5fs.store.hdf5.message_format import (
+    ARRAY,
+    BITFIELD,
+    COMPLEX,
+    COMPOUND,
+    ENUM,
+    FLOAT,
+    INTEGER,
+    OPAQUE,
+    REFERENCE,
+    STRING,
+    TIME,
+    VLEN,
+    offset_size,
+)
+
+RANK_MAX = 32
+
+_TABLE_BYTES_MAX = 64 << 20
+"""Damaged headers that overlap could name the same bytes as ever different messages."""
+_DEPTH_MAX = 64
+_PROPERTY_BYTES = {INTEGER: 4, FLOAT: 12, TIME: 2, STRING: 0, BITFIELD: 4, REFERENCE: 0}
+_NULL_SPACE = 2
+
+
+class ArrayTable:
+    """Distinct (dataspace message, datatype message) pairs, each with a number."""
+
+    def __init__(self, layout: FileLayout) -> None:
+        self.arrays: list[tuple[bytes, bytes]] = []
+        self.size_bytes: list[int] = []
+        """Of all elements of each, as HDF5 stores them contiguously."""
+        self._layout = layout
+        self._numbers: dict[tuple[bytes, bytes], int] = {}
+        self._as_read: dict[tuple[bytes, bytes], int] = {}
+        self._held_bytes = 0
+
+    def number_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> list[int]:
+        """Return the number of each pair of messages as read; -1 for one not in a plain form."""
+        known = self._as_read
+        return [known[pair] if pair in known else self._add(pair) for pair in pairs]
+
+    def _add(self, as_read: tuple[bytes, bytes]) -> int:
+        space, padded_type = as_read
+        self._held_bytes += len(space) + len(padded_type)
+        if self._held_bytes > _TABLE_BYTES_MAX:
+            return -1
+        length = measure_datatype(padded_type)
+        if length is None:
+            number = -1
+        else:
+            pair = (space, padded_type[:length])
+            number = self._numbers.setdefault(pair, len(self.arrays))
+            if number == len(self.arrays):
+                self.arrays.append(pair)
+                element_bytes = int.from_bytes(padded_type[4:8], "little")
+                self.size_bytes.append(
+                    math.prod(read_shape(space, self._layout) or (0,)) * element_bytes
+                    if not is_scalar(space)
+                    else element_bytes
+                )
+        self._as_read[as_read] = number
+        return number
+
+
+def is_scalar(space: bytes) -> bool:
+    """Whether a dataspace message is that of exactly one element without dimensions."""
+    return space[1] == 0 and (space[0] == 1 or space[3] != _NULL_SPACE)
+
+
+def read_shape(space: bytes, layout: FileLayout) -> tuple[int, ...] | None:
+    """Return the current dimensions of a dataspace message from ``arrays``; None for a null one."""
+    version, rank = space[0], space[1]
+    if version == 2 and space[3] == _NULL_SPACE:
+        return None
+    width = layout.size_of_lengths
+    start = 8 if version == 1 else 4
+    places = range(start, start + rank * width, width)
+    return tuple(int.from_bytes(space[at : at + width], "little") for at in places)
+
+
+def measure_datatype(message: bytes) -> int | None:
+    """Return how long a datatype message is without what pads it; None when it runs over."""
+    try:
+        return _end_of_datatype(message, 0, 0)
+    except (IndexError, ValueError):
+        return None
+
+
+def _end_of_datatype(message: bytes, start: int, depth: int) -> int:
+    """Return where the datatype that starts there ends. Raises IndexError, ValueError."""
+    if depth > _DEPTH_MAX:
+        raise ValueError("nested too deep")
+    type_class, version = message[start] & 0x0F, message[start] >> 4
+    if not 1 <= version <= 5:
+        raise ValueError("version")
+    at = _after(message, start, 8)
+    if type_class in _PROPERTY_BYTES:
+        return _after(message, at, _PROPERTY_BYTES[type_class])
+    if type_class == OPAQUE:
+        return _after(message, at, message[start + 1])
+    if type_class in (VLEN, COMPLEX):
+        return _end_of_datatype(message, at, depth + 1)
+    if type_class == ARRAY:
+        rank = message[at]
+        at = _after(message, at, 1 + 4 * rank if version >= 3 else 4 + 8 * rank)
+        return _end_of_datatype(message, at, depth + 1)
+    if type_class == COMPOUND:
+        return _end_of_compound(message, start, depth)
+    if type_class == ENUM:
+        return _end_of_enum(message, start, depth)
+    raise ValueError("class")
+
+
+def _end_of_compound(message: bytes, start: int, depth: int) -> int:
+    version = message[start] >> 4
+    size = int.from_bytes(message[start + 4 : start + 8], "little")
+    # Version 1 has dimensions for each member, whether used or not.
+    after_name = {1: 32, 2: 4}.get(version) or offset_size(size)
+    at = start + 8
+    for _ in range(int.from_bytes(message[start + 1 : start + 3], "little")):
+        at = _after(message, _after_name(message, at, version), after_name)
+        at = _end_of_datatype(message, at, depth + 1)
+    return at
+
+
+def _end_of_enum(message: bytes, start: int, depth: int) -> int:
+    count = int.from_bytes(message[start + 1 : start + 3], "little")
+    base = start + 8
+    at = _end_of_datatype(message, base, depth + 1)
+    for _ in range(count):
+        at = _after_name(message, at, message[start] >> 4)
+    return _after(message, at, count * int.from_bytes(message[base + 4 : base + 8], "little"))
+
+
+def _after_name(message: bytes, at: int, version: int) -> int:
+    length = message.index(b"\0", at) - at
+    return _after(message, at, length + 1 if version >= 3 else length // 8 * 8 + 8)
+
+
+def _after(message: bytes, at: int, size: int) -> int:
+    if at + size > len(message):
+        raise ValueError("cut short")
+    return at + size

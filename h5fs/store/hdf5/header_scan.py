@@ -1,0 +1,141 @@
+"""What the object headers of many objects say, without the HDF5 library.
+
+``H5Oget_info`` takes 9 us for an object and opening it 25-47 us, too much for a group of 100,000.
+This reads the headers past the library, all of them in lock-step (``header_blocks``,
+``header_messages``), and answers "unknown" for each that is not whole and in its plain form: the
+caller asks the library for those. A call costs about 1 ms however few objects there are.
+
+Keeps nothing between calls. The file must hold what the library would read: whoever writes
+through the library flushes first.
+
+Format: HDF5 File Format Specification 3.0, II.A (superblock) and IV.A (object headers).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from h5fs.store.hdf5.header_arrays import ArrayTable, read_shape
+from h5fs.store.hdf5.header_blocks import HEADERS_AT_ONCE, Arena, FileLayout, walk_headers
+from h5fs.store.hdf5.header_messages import (
+    CHUNKED,
+    COMPACT,
+    CONTIGUOUS,
+    DATASET,
+    DATATYPE,
+    GROUP,
+    LAYOUT_NOT_KNOWN,
+    UNDEFINED,
+    UNKNOWN,
+    VIRTUAL,
+    Facts,
+    blank_facts,
+    interpret_headers,
+)
+from h5fs.store.superblock import SIGNATURE
+
+__all__ = [
+    "CHUNKED",
+    "COMPACT",
+    "CONTIGUOUS",
+    "DATASET",
+    "DATATYPE",
+    "GROUP",
+    "LAYOUT_NOT_KNOWN",
+    "UNDEFINED",
+    "UNKNOWN",
+    "VIRTUAL",
+    "FileLayout",
+    "HeaderScan",
+    "read_file_layout",
+    "read_shape",
+    "scan_headers",
+]
+
+_FIRST_USER_BLOCK = 512
+_SIZES = (2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderScan(Facts):
+    """Columns with one value for each object, in the order that was asked for.
+
+    ``kind``: UNKNOWN (nothing else is said then), GROUP, DATASET or DATATYPE (a committed one).
+    ``attribute_count``, ``hard_link_count`` and the times (seconds since the epoch, 0 where the
+    header keeps none) are what ``H5Oget_info`` says; it fails, though, for an object whose header
+    is right and whose link or chunk index is damaged.
+
+    ``array_index``: the dataset's pair in ``arrays``; -1 when its dataspace or datatype is shared
+    (a committed datatype) or not plain.
+
+    ``layout_class``: COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL or LAYOUT_NOT_KNOWN.
+    ``data_offset``: the HDF5 address of contiguous data, to which ``FileLayout.base_offset`` is
+    yet to be added; UNDEFINED where nothing is allocated, for other layouts, and for data in
+    external files. ``storage_bytes``: what ``H5Dget_storage_size`` says of compact and contiguous
+    data, 0 where nothing is allocated; -1 not known. Data that is said to lie beyond the end of
+    the file leaves all three not known.
+
+    ``has_filters``: there is a pipeline with a filter in it; ``has_external``: data in external
+    files; ``has_unfiltered_edges``: chunks that the array's edge cuts are stored without filters.
+
+    ``arrays``: the distinct (dataspace message, datatype message) pairs, without padding. A
+    datatype message has been checked to end where it should, not to make sense: decoding may raise.
+    """
+
+    arrays: tuple[tuple[bytes, bytes], ...]
+
+
+def read_file_layout(descriptor: int) -> FileLayout | None:
+    """Return what the superblock says, None when there is none or it is not one that is known."""
+    try:
+        file_size = os.fstat(descriptor).st_size
+        offset = 0
+        while offset < file_size:
+            head = os.pread(descriptor, 16, offset)
+            if head.startswith(SIGNATURE):
+                return _parse_superblock(head, offset)
+            offset = offset * 2 if offset else _FIRST_USER_BLOCK
+    except OSError:
+        pass
+    return None
+
+
+def _parse_superblock(head: bytes, offset: int) -> FileLayout | None:
+    if len(head) < 16 or head[8] > 3:
+        return None
+    size_of_addresses, size_of_lengths = head[13:15] if head[8] < 2 else head[9:11]
+    if size_of_addresses not in _SIZES or size_of_lengths not in _SIZES:
+        return None
+    # The base address that it states gives way to where it lies: so the library has it.
+    return FileLayout(offset, size_of_addresses, size_of_lengths)
+
+
+def scan_headers(
+    descriptor: int, layout: FileLayout, addresses: npt.NDArray[np.uint64]
+) -> HeaderScan:
+    """Return what the object headers at those HDF5 addresses say.
+
+    The descriptor must be open for reading; a file that is cut off, damaged or unreadable leads to
+    UNKNOWN objects, not to an exception.
+    """
+    facts = blank_facts(len(addresses))
+    table = ArrayTable(layout)
+    arena = Arena(descriptor)
+    # Compared as they are: an address may be anything, and the sum must not wrap around.
+    last = np.uint64(max(arena.file_size_bytes - layout.base_offset, 0))
+    reachable = np.flatnonzero(addresses < last)
+    offsets = addresses[reachable].astype(np.int64) + layout.base_offset
+    order = np.argsort(offsets, kind="stable")
+    reachable, offsets = reachable[order], offsets[order]
+    for start in range(0, len(reachable), HEADERS_AT_ONCE):
+        stop = start + HEADERS_AT_ONCE
+        arena.clear()
+        batch = interpret_headers(walk_headers(arena, layout, offsets[start:stop]), layout, table)
+        for name in Facts.__slots__:
+            getattr(facts, name)[reachable[start:stop]] = getattr(batch, name)
+    columns = {name: getattr(facts, name) for name in Facts.__slots__}
+    return HeaderScan(**columns, arrays=tuple(table.arrays))

@@ -1,0 +1,30 @@
+"""The store in this process, for debugging (`-o workers=0`): slower, and no safer than the library.
+
+Everything goes through the HDF5 library, one call at a time.
+"""
+
+from __future__ import annotations
+
+from h5fs.objects import DatasetInfo, ObjectRef
+from h5fs.store.element_ranges import read_through_library
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.interface import ArrayPart
+
+
+class LocalStore(Hdf5Store):
+    """Answers the questions of ``h5fs.store.interface.Store``."""
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        def read(start: int, stop: int, into: memoryview) -> int:
+            data = self.read_elements(ref, part, start, stop)
+            into[: len(data)] = data
+            return len(data)
+
+        read_through_library(read, ref, dataset, part, offset, buffer)

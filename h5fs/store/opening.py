@@ -1,0 +1,66 @@
+"""What can be seen of a file before the HDF5 library opens it, to say plainly what prevents that."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from h5fs.errors import CannotOpenError
+from h5fs.options import Locking
+from h5fs.store.superblock import read_superblock
+
+
+def check_openable(path: Path, locking: Locking) -> None:
+    """Raise ``CannotOpenError`` for what keeps HDF5 from opening ``path`` to read it."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+            raise CannotOpenError(f"{path} is not a regular file")
+        with path.open("rb") as file:
+            superblock = read_superblock(file)
+            if superblock is None:
+                raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
+            if superblock.is_open_for_write:
+                raise CannotOpenError(
+                    f"{path} is marked as open for write: a program is writing it, or died while "
+                    "it did; if none is, run: h5clear -s " + str(path)
+                )
+            if _locks_apply(locking):
+                _check_lock(path, file.fileno())
+    except OSError as error:
+        raise CannotOpenError(f"{path}: {error.strerror}") from None
+
+
+def _locks_apply(locking: Locking) -> bool:
+    if locking is Locking.DEFAULT:
+        return os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0")
+    return locking is not Locking.FALSE
+
+
+def _check_lock(path: Path, descriptor: int) -> None:
+    """Ask for the lock that HDF5 will ask for, to say plainly who holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _find_lock_holder(descriptor)
+        raise CannotOpenError(
+            f"{path} is locked by a writer{holder}: wait until it has closed the file, or use "
+            "-o locking=false if no program is writing it"
+        ) from None
+    except OSError:
+        return  # no locks on this file system: HDF5 decides what that means
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _find_lock_holder(descriptor: int) -> str:
+    """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
+    status = os.fstat(descriptor)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+        pids = [line.split()[4] for line in lines if "->" not in line and place in line.split()]
+        name = Path(f"/proc/{pids[0]}/comm").read_text().strip()
+    except (OSError, IndexError):
+        return ""
+    return f" ({name}, pid {pids[0]})"

@@ -1,0 +1,198 @@
+"""What the daemon and a worker say to each other, as bytes: msgpack, by msgspec.
+
+A request is the name of a method and its arguments; the types of both, and of the answer, come
+from the annotations of ``LibraryStore``, and decoding checks them, since a worker may have been
+taken over by the file that it reads. Nothing here can make an object other than those types.
+
+One message is one packet of a SOCK_SEQPACKET socket. What does not fit into a packet goes through
+the worker's window, a memory file that both have open: the packet then says how much of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final, get_type_hints
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from h5fs import errors
+from h5fs.errors import H5fsError, UnreadableError
+from h5fs.objects import Attribute, RegionTarget, UnnamedTarget
+from h5fs.store.interface import LibraryStore
+
+MAX_PACKET_BYTES: Final = 60_000
+"""Largest message that goes as a packet; well below what the kernel lets a socket hold."""
+
+NOTE_BYTES: Final = 4096
+"""Start of the window, where a worker notes what it is about to look at."""
+
+RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LOG, PROGRESS, FILE = b"RWDBELPF"
+"""The first byte of a worker's packet. Data are bytes as they are, results are encoded; FILE names
+a file that the worker has given a number."""
+
+
+class Request(Struct, frozen=True, array_like=True):
+    """A call of a method; ``arguments`` are encoded apart, by the method's types.
+
+    ``files`` are the numbers and real paths of files beside the mounted one that other workers have
+    met; ``gone`` are segments that nobody will name again. Descriptors of new segments travel with
+    the packet, in the order of ``segments``: number and size in bytes.
+    """
+
+    method: str
+    arguments: msgspec.Raw
+    files: tuple[tuple[int, bytes], ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
+    gone: tuple[int, ...] = ()
+
+
+class Method:
+    """How one method's arguments and result are decoded."""
+
+    def __init__(self, name: str) -> None:
+        function = getattr(LibraryStore, name)
+        hints = get_type_hints(function)
+        self.name = name
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        kinds = tuple(hints[parameter.name] for parameter in parameters)
+        self.returns_data = hints["return"] in (bytes, bytes | bytearray)
+        self._arguments = _decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
+        is_encoded = not self.returns_data and hints["return"] is not type(None)
+        self._result = _decoder(hints["return"]) if is_encoded else None
+
+    def decode_arguments(self, encoded: msgspec.Raw) -> tuple[Any, ...]:
+        """Return the arguments of a request. Raises ``msgspec.MsgspecError``."""
+        arguments: tuple[Any, ...] = self._arguments.decode(encoded)
+        return arguments
+
+    def decode_result(self, encoded: bytes | memoryview) -> Any:
+        """Return the result of a call. Raises ``UnreadableError`` when it is not one."""
+        try:
+            result = None if self._result is None else self._result.decode(encoded)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise UnreadableError(f"the worker's answer to {self.name} is not one: {error}") from (
+                None
+            )
+        if self.name == "read_attributes" and result is not None:
+            return tuple(_with_elements(attribute) for attribute in result)
+        return result
+
+
+def encode(value: Any) -> bytes:
+    """Return a plain value as bytes. Raises ``OverflowError`` for an integer beyond 64 bits."""
+    return _ENCODER.encode(value)
+
+
+def decode_request(packet: bytes | memoryview) -> Request:
+    """Return the request in a packet."""
+    request: Request = _REQUEST.decode(packet)
+    return request
+
+
+def encode_failure(error: H5fsError) -> bytes:
+    """Return one of our errors as bytes: its class and its message."""
+    return _ENCODER.encode((type(error).__name__, str(error)))
+
+
+def decode_failure(encoded: bytes | memoryview) -> H5fsError:
+    """Return the error in a packet; one of no class of ours is ``UnreadableError``."""
+    name, text = _TEXTS.decode(encoded)
+    kind = getattr(errors, name, None)
+    known = isinstance(kind, type) and issubclass(kind, H5fsError)
+    return kind(text) if known else UnreadableError(text)  # type: ignore[misc]
+
+
+def decode_file(encoded: bytes | memoryview) -> tuple[int, bytes]:
+    """Return number and real path of a file."""
+    number, path = _FILE.decode(encoded)
+    return number, path
+
+
+def decode_log(encoded: bytes | memoryview) -> tuple[int, str]:
+    """Return level and text of a line for the log."""
+    level, text = _LOG.decode(encoded)
+    return level, text
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, np.dtype):
+        return _dtype_to_plain(value)
+    raise NotImplementedError(type(value))
+
+
+def _decode_other(kind: type, plain: Any) -> Any:
+    if kind is np.dtype or getattr(kind, "__origin__", None) is np.dtype:
+        return _dtype_from_plain(plain)
+    raise NotImplementedError(kind)
+
+
+def _dtype_to_plain(dtype: np.dtype[Any]) -> Any:
+    """Return a dtype as strings, numbers and lists; unlike ``descr`` it says every offset."""
+    if dtype.subdtype is not None:
+        return [_dtype_to_plain(dtype.subdtype[0]), list(dtype.shape)]
+    if dtype.names is None or dtype.fields is None:
+        return dtype.str
+    fields = [dtype.fields[name][:2] for name in dtype.names]
+    return {
+        "names": [name.encode("utf-8", "surrogateescape") for name in dtype.names],
+        "formats": [_dtype_to_plain(member) for member, _ in fields],
+        "offsets": [offset for _, offset in fields],
+        "itemsize": dtype.itemsize,
+    }
+
+
+def _dtype_from_plain(plain: Any) -> np.dtype[Any]:
+    if isinstance(plain, str):
+        return np.dtype(plain)
+    if isinstance(plain, list):
+        base, shape = plain
+        return np.dtype((_dtype_from_plain(base), tuple(shape)))
+    return np.dtype(
+        {
+            "names": [name.decode("utf-8", "surrogateescape") for name in plain["names"]],
+            "formats": [_dtype_from_plain(member) for member in plain["formats"]],
+            "offsets": plain["offsets"],
+            "itemsize": plain["itemsize"],
+        }
+    )
+
+
+def _with_elements(attribute: Any) -> Any:
+    if not isinstance(attribute, Attribute):
+        return attribute
+    elements = tuple(map(_restore_element, attribute.elements))
+    return msgspec.structs.replace(attribute, elements=elements)
+
+
+def _restore_element(plain: Any) -> Any:
+    """Return an element, whose type nothing announces: lists were tuples, dicts were targets."""
+    if isinstance(plain, list):
+        return tuple(map(_restore_element, plain))
+    if isinstance(plain, dict):
+        try:
+            return msgspec.convert(plain, UnnamedTarget | RegionTarget, strict=False)
+        except msgspec.ValidationError as error:
+            raise UnreadableError(f"the worker's answer has an element that is none: {error}") from (
+                None
+            )
+    return plain
+
+
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind, dec_hook=_decode_other)
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+_REQUEST = msgspec.msgpack.Decoder(Request)
+_TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
+_FILE = msgspec.msgpack.Decoder(tuple[int, bytes])
+_LOG = msgspec.msgpack.Decoder(tuple[int, str])
+
+METHODS: Final = {
+    name: Method(name)
+    for name, function in vars(LibraryStore).items()
+    if inspect.isfunction(function) and not name.startswith("_")
+}
+"""Every method of ``LibraryStore`` by its name."""

@@ -1,0 +1,186 @@
+"""The nursery: a process that has imported the HDF5 library and forks workers when asked.
+
+A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
+which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
+Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
+"""
+
+from __future__ import annotations
+
+import array
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+
+import h5fs
+from h5fs.options import StoreOptions
+from h5fs.store.process.confinement import die_with_parent
+
+_SPAWN, _STATUS = b"S", b"?"
+_UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from h5fs.store.process.nursery import main; main(int(sys.argv[1]))"
+)
+
+
+class Nursery:
+    """The daemon's end of a nursery. Safe to use from any thread.
+
+    ``_lock`` protects the conversation with the process; nothing else is taken while it is held.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start the process; returns before it has imported anything."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # Isolated: neither the working directory nor the environment may slip in a module.
+            home = str(Path(h5fs.__file__).resolve().parent.parent)
+            paths = [home, *(path for path in sys.path if path and os.path.isabs(path))]
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _START, str(theirs.fileno()), *dict.fromkeys(paths)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        self._control = ours
+        ours.send(msgspec.msgpack.encode(self._options, enc_hook=str))
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the start."""
+        return self._process.pid if self._process is not None else None
+
+    def spawn(self, connection: socket.socket, window: int) -> tuple[int, int]:
+        """Fork a worker that talks through these; return its process id and a pidfd.
+
+        Raises ``OSError`` when the nursery is gone.
+        """
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._end()
+                self._start()
+            assert self._control is not None
+            socket.send_fds(self._control, [_SPAWN], [connection.fileno(), window])
+            packet, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+        if not packet or not descriptors:
+            raise ConnectionError("the process that starts workers has ended")
+        return int(packet), descriptors[0]
+
+    def end_of(self, pid: int) -> str:
+        """Return how a worker that is gone ended, in words."""
+        with self._lock:
+            if self._control is None:
+                return _UNKNOWN_END
+            try:
+                self._control.send(_STATUS + b"%d" % pid)
+                packet = self._control.recv(64)
+            except OSError:
+                return _UNKNOWN_END
+        return describe_end(int(packet)) if packet else _UNKNOWN_END
+
+    def close(self) -> None:
+        """End the process; workers that still run end with it."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def describe_end(status: int) -> str:
+    """Return a wait status in words."""
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def main(control_descriptor: int) -> None:
+    """Be a nursery."""
+    die_with_parent(os.getppid())
+    control = socket.socket(fileno=control_descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    options = msgspec.msgpack.decode(control.recv(65536), type=StoreOptions, dec_hook=_to_path)
+    import h5fs.store.process.worker  # noqa: F401  (what every worker would import)
+    from h5fs.store.hdf5.store import register_plugins
+
+    register_plugins()
+    _serve(control, options)
+
+
+def _to_path(_kind: type, text: str) -> Path:
+    return Path(text)
+
+
+def _serve(control: socket.socket, options: StoreOptions) -> None:
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(control, 64, 2)
+        if not packet:
+            os._exit(0)
+        if packet == _SPAWN:
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _run_worker(options, *descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            handle = os.pidfd_open(pid)
+            control.sendmsg(
+                [b"%d" % pid],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))],
+            )
+            os.close(handle)
+        else:
+            control.send(b"%d" % _wait_for(int(packet[1:])))
+
+
+def _wait_for(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return 0
+
+
+def _run_worker(options: StoreOptions, connection_descriptor: int, window: int) -> None:
+    from h5fs.store.process.worker import ConnectionHandler, Worker
+
+    status = 1
+    try:
+        die_with_parent(os.getppid())
+        connection = socket.socket(fileno=connection_descriptor)
+        root = logging.getLogger()
+        root.handlers[:] = [ConnectionHandler(connection)]
+        root.setLevel(logging.INFO)
+        from h5fs.store.process.confining import confine_worker
+
+        confine_worker(options)
+        Worker(options, connection, window).run()
+        status = 0
+    except BaseException:
+        logging.getLogger(__name__).exception("the worker ends")
+    finally:
+        os._exit(status)

@@ -1,0 +1,257 @@
+"""The workers of one file: who answers a request, and what happens when one does not.
+
+A request goes to an idle worker, one at a time each. When all have been busy for a moment another
+is started, so that a request that takes long holds up nobody else. A worker that dies or hangs is
+replaced, and its request repeated when that can help; one that kills or hangs workers by itself is
+an error for good (``quarantine``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
+from h5fs.options import StoreOptions
+from h5fs.store.process.connection import WorkerConnection, WorkerDiedError, WorkerHungError
+from h5fs.store.process.nursery import Nursery
+from h5fs.store.process.quarantine import Quarantine, Suspect
+from h5fs.store.process.segments import Segment
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 0.1
+_SLOWEST_BYTES_PER_SECOND = 2**20
+# A worker may have died of what an earlier request left behind, so that one more try is fair; and
+# one that was killed from outside has done nothing.
+_CRASHES_ALLOWED = 2
+_KILLS_ALLOWED = 20
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """Room for one worker; ``connection`` is None while nobody has been started there."""
+
+    number: int
+    connection: WorkerConnection | None = None
+    is_busy: bool = False
+
+
+@dataclass(slots=True)
+class _Failures:
+    """What a request has cost so far."""
+
+    crashes: int = 0
+    kills: int = 0
+
+
+class WorkerPool:
+    """Calls methods of ``LibraryStore`` in workers. Safe to use from any thread.
+
+    ``_changed`` (a condition, whose lock is taken for moments only) protects ``_places`` and
+    ``_files``.
+    """
+
+    def __init__(self, options: StoreOptions, count: int, quarantine: Quarantine) -> None:
+        self._limits = options.limits
+        self._quarantine = quarantine
+        self._nursery = Nursery(options)
+        self._changed = threading.Condition()
+        self._count = count
+        self._most = 2 * count + 2
+        self._places: list[_Place] = []
+        self._files: dict[int, bytes] = {}
+        self._numbers = itertools.count()
+        self._is_closed = False
+        self.deaths = 0
+
+    @property
+    def count(self) -> int:
+        """How many workers there are as a rule."""
+        return self._count
+
+    def prepare(self) -> None:
+        """Start to start; returns at once."""
+        self._nursery.start()
+
+    def open(self) -> None:
+        """Start the first worker and let it open the file. Raises what that raises."""
+        place = self._take(None)
+        try:
+            self._connect(place)
+        except WorkerDiedError as error:
+            raise CannotOpenError(
+                f"the HDF5 library crashes when it opens the file ({error}); the file is damaged"
+            ) from None
+        except WorkerHungError as error:
+            raise CannotOpenError(
+                f"the HDF5 library hangs when it opens the file ({error}; -o deadline=SECONDS "
+                "gives it longer)"
+            ) from None
+        finally:
+            self._give_back(place)
+
+    def path_of(self, file: int) -> bytes:
+        """Return the path of a file that a worker has numbered. Raises ``UnreadableError``."""
+        with self._changed:
+            if file not in self._files:
+                raise UnreadableError(f"no file has the number {file}")
+            return self._files[file]
+
+    def call(
+        self,
+        method: str,
+        *arguments: Any,
+        suspect: Suspect,
+        into: memoryview | None = None,
+        asked_bytes: int = 0,
+        home: int | None = None,
+        segment: Segment | None = None,
+        on_failure: Callable[[bytes], None] | None = None,
+    ) -> Any:
+        """Return what a worker answers.
+
+        ``suspect`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
+        before it does, with what the worker noted last, and may raise instead. ``home`` says which
+        worker knows most, counted modulo their number.
+        Raises ``H5fsError``.
+        """
+        seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
+        failures = _Failures()
+        while True:
+            self._quarantine.check(suspect)
+            place = self._take(home)
+            try:
+                connection = self._connect(place)
+                with self._changed:
+                    files = dict(self._files) if self._files else self._files
+                return connection.call(
+                    method, arguments, seconds=seconds, into=into, files=files, segment=segment
+                )
+            except (WorkerDiedError, WorkerHungError) as error:
+                self._bury(place)
+                note = b""
+                if place.connection is not None:
+                    note = place.connection.note()
+                    place.connection.kill()
+                    place.connection = None
+                self._judge(error, failures, suspect, note, on_failure)
+            finally:
+                self._give_back(place)
+
+    def forget_segment(self, segment: Segment) -> None:
+        """Let all workers know that a segment is gone."""
+        with self._changed:
+            for place in self._places:
+                if place.connection is not None:
+                    place.connection.forget_segment(segment.number)
+
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the workers that run."""
+        with self._changed:
+            return [p.connection.pid for p in self._places if p.connection is not None]
+
+    def close(self) -> None:
+        """End all workers and the nursery."""
+        with self._changed:
+            self._is_closed = True
+            places, self._places = self._places, []
+            self._changed.notify_all()
+        for place in places:
+            if place.connection is not None and not place.is_busy:
+                place.connection.kill()
+        self._nursery.close()
+
+    def _take(self, home: int | None) -> _Place:
+        """Return a place that is idle, and now busy; wait for one, or make one more."""
+        patience_ends = time.monotonic() + _PATIENCE_SECONDS
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise UnreadableError("the mount has ended")
+                place = self._find_idle(home)
+                if place is None and (
+                    len(self._places) < self._count
+                    or (time.monotonic() > patience_ends and len(self._places) < self._most)
+                ):
+                    place = _Place(next(self._numbers))
+                    self._places.append(place)
+                if place is not None:
+                    place.is_busy = True
+                    return place
+                self._changed.wait(_PATIENCE_SECONDS)
+
+    def _find_idle(self, home: int | None) -> _Place | None:
+        if home is not None and self._places:
+            wanted = home % self._count
+            if wanted < len(self._places) and not self._places[wanted].is_busy:
+                return self._places[wanted]
+            if wanted >= len(self._places):
+                return None
+        return next((place for place in self._places if not place.is_busy), None)
+
+    def _give_back(self, place: _Place) -> None:
+        with self._changed:
+            place.is_busy = False
+            if self._is_closed and place.connection is not None:
+                place.connection.kill()
+                place.connection = None
+            # One that was started for a rush; the next one starts in milliseconds.
+            elif place in self._places[self._count :]:
+                self._places.remove(place)
+                if place.connection is not None:
+                    place.connection.kill()
+            self._changed.notify()
+
+    def _connect(self, place: _Place) -> WorkerConnection:
+        """Return the place's connection, with a worker that has opened the file."""
+        if place.connection is not None and not place.connection.is_alive():
+            # It died while nobody asked it anything.
+            self._bury(place)
+            place.connection.kill()
+            place.connection = None
+        if place.connection is None:
+            try:
+                place.connection = WorkerConnection(self._nursery, self._on_file)
+            except OSError as error:
+                raise UnreadableError(f"no worker process can be started: {error}") from None
+            try:
+                place.connection.wait_until_open(self._limits.deadline_seconds)
+            except H5fsError:
+                place.connection.kill()
+                place.connection = None
+                raise
+        return place.connection
+
+    def _on_file(self, number: int, path: bytes) -> None:
+        with self._changed:
+            if self._files.setdefault(number, path) != path:
+                raise UnreadableError(f"two files have the number {number}")
+
+    def _bury(self, place: _Place) -> None:
+        self.deaths += 1
+        _log.info("worker %s is replaced", place.connection.pid if place.connection else "?")
+
+    def _judge(
+        self,
+        error: WorkerDiedError | WorkerHungError,
+        failures: _Failures,
+        suspect: Suspect,
+        note: bytes,
+        on_failure: Callable[[bytes], None] | None,
+    ) -> None:
+        """Return when the request may be tried once more; else raise ``UnreadableError``."""
+        if isinstance(error, WorkerDiedError):
+            failures.kills += error.was_killed
+            failures.crashes += not error.was_killed
+            if failures.kills < _KILLS_ALLOWED and failures.crashes < _CRASHES_ALLOWED:
+                return
+        if on_failure is not None:
+            on_failure(note)
+        self._quarantine.add(suspect, str(error))
+        raise UnreadableError(f"{suspect.path}: {error}")

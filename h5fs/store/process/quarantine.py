@@ -1,0 +1,83 @@
+"""Objects that have killed or hung a worker: nobody touches them again while the file stays as it is.
+
+``_lock`` protects ``_reasons``; nothing else is taken while it is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from h5fs.errors import UnreadableError, show_path
+from h5fs.objects import ObjectRef
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """What a request is about: an object, or a link of a group (``name``) and what it leads to."""
+
+    ref: ObjectRef
+    name: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """The HDF5 path, for messages."""
+        if self.name is None:
+            return show_path(self.ref.path)
+        return show_path(self.ref.path.rstrip(b"/") + b"/" + self.name)
+
+
+class Quarantine:
+    """Remembers suspects and the reasons, until the file changes.
+
+    ``identify_file`` returns a value that changes when the mounted file does.
+    """
+
+    def __init__(self, identify_file: Callable[[], object]) -> None:
+        self._identify_file = identify_file
+        self._lock = threading.Lock()
+        self._file: object = None
+        self._reasons: dict[Suspect, str] = {}
+
+    def check(self, suspect: Suspect) -> None:
+        """Raise ``UnreadableError`` when the suspect is in quarantine."""
+        if not self._reasons:  # as a rule; no lock for it
+            return
+        with self._lock:
+            reason = self._reasons.get(suspect)
+            if reason is not None and self._identify_file() != self._file:
+                self._reasons.clear()
+                reason = None
+        if reason is not None:
+            raise UnreadableError(f"{suspect.path}: quarantined: {reason}")
+
+    def add(self, suspect: Suspect, reason: str) -> None:
+        """Keep everybody from the suspect from now on."""
+        with self._lock:
+            self._file = self._identify_file()
+            self._reasons[suspect] = reason
+        _log.error(
+            "quarantined: %s: %s; it is EIO until the file changes or is mounted anew",
+            suspect.path, reason,
+        )  # fmt: skip
+
+    def unsafe_names(self, group: ObjectRef) -> frozenset[bytes]:
+        """Return the names in a group behind which a suspect is."""
+        with self._lock:
+            return frozenset(s.name for s in self._reasons if s.ref == group and s.name is not None)
+
+    def reasons(self) -> dict[str, str]:
+        """Return every suspect's path and why it is here."""
+        with self._lock:
+            return {suspect.path: reason for suspect, reason in self._reasons.items()}
+
+
+def identify(descriptor: int) -> tuple[int, int, int]:
+    """Return what changes when somebody writes to an open file."""
+    status = os.fstat(descriptor)
+    return status.st_mtime_ns, status.st_size, status.st_ino

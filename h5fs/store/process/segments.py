@@ -1,0 +1,73 @@
+"""Segments: memory (or an unlinked file) that decoded chunks are put in, shared with the workers.
+
+The daemon makes them and reads them with ``pread``; a worker maps them and writes. Nothing that a
+worker does to its mapping can hurt the daemon: a memory file is sealed against shrinking, and a
+read past the end of an unlinked file is short, not a signal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+
+_PAGE = mmap.PAGESIZE
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """A file without a name. ``number`` is what the workers know it by."""
+
+    number: int
+    descriptor: int
+    size_bytes: int
+    is_on_disk: bool
+
+    def close(self) -> None:
+        """Give the memory back; workers let go of theirs when they are told."""
+        os.close(self.descriptor)
+
+
+def make_segment(number: int, size_bytes: int, *, on_disk: bool) -> Segment:
+    """Return a new segment of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
+    size_bytes = -(-size_bytes // _PAGE) * _PAGE
+    if on_disk:
+        with tempfile.TemporaryFile(prefix="h5fs-") as file:
+            descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, size_bytes)
+        return Segment(number, descriptor, size_bytes, is_on_disk=True)
+    return Segment(number, make_memory_file("segment", size_bytes), size_bytes, is_on_disk=False)
+
+
+def make_memory_file(name: str, size_bytes: int) -> int:
+    """Return the descriptor of a memory file that may grow but never shrink."""
+    descriptor = os.memfd_create(f"h5fs-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size_bytes)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return descriptor
+
+
+class SegmentViews:
+    """A worker's mappings of the segments it has been told of."""
+
+    def __init__(self) -> None:
+        self._views: dict[int, mmap.mmap] = {}
+
+    def add(self, number: int, descriptor: int, size_bytes: int) -> None:
+        """Map a segment; the descriptor is closed."""
+        try:
+            self._views[number] = mmap.mmap(descriptor, size_bytes)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, number: int) -> None:
+        """Let go of a segment."""
+        view = self._views.pop(number, None)
+        if view is not None:
+            view.close()
+
+    def get(self, number: int) -> mmap.mmap:
+        """Return a segment's memory."""
+        return self._views[number]

@@ -1,0 +1,154 @@
+"""A worker: one process that reads the file through the HDF5 library, one request at a time.
+
+Owns the process that it runs in. Single-threaded: the library has one lock, and a process that is
+killed in the middle must leave nothing behind but its memory. It trusts the daemon; the daemon
+trusts nothing that comes from here.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import socket
+import time
+from typing import Any
+
+from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
+from h5fs.options import StoreOptions
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.process import messages
+from h5fs.store.process.segments import SegmentViews
+
+_PROGRESS_SECONDS = 0.2
+_MAX_DESCRIPTORS = 64
+
+
+class Worker:
+    """Answers requests from ``connection`` until it closes; ``window`` is the memory file."""
+
+    def __init__(self, options: StoreOptions, connection: socket.socket, window: int) -> None:
+        self._connection = connection
+        self._window = _Window(window)
+        self._segments = SegmentViews()
+        self._last_progress = time.monotonic()
+        self._store = Hdf5Store(
+            options,
+            on_progress=self._tell_progress,
+            on_look=self._window.note,
+            on_file=self._tell_file,
+            segments=self._segments,
+        )
+
+    def run(self) -> None:
+        """Open the file, then serve until the daemon hangs up."""
+        self._answer(self._open)
+        buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
+        view = memoryview(buffer)
+        while True:
+            size, descriptors = _receive(self._connection, buffer)
+            if not size:
+                return
+            self._last_progress = time.monotonic()
+            packet = bytes(view[:size])
+            self._answer(lambda p=packet, d=descriptors: self._call(p, d))
+
+    def _open(self) -> bytes:
+        self._store.open()
+        return bytes([messages.RESULT])
+
+    def _call(self, packet: bytes, descriptors: list[int]) -> bytes:
+        request = messages.decode_request(packet)
+        for (number, size), descriptor in zip(request.segments, descriptors, strict=True):
+            self._segments.add(number, descriptor, size)
+        for number in request.gone:
+            self._segments.remove(number)
+        for number, path in request.files:
+            self._store.know_file(number, path)
+        method = messages.METHODS[request.method]
+        arguments = method.decode_arguments(request.arguments)
+        self._window.note(b"")
+        result = getattr(self._store, request.method)(*arguments)
+        if method.returns_data:
+            return self._pack(messages.DATA, messages.DATA_IN_WINDOW, result)
+        return self._pack(messages.RESULT, messages.RESULT_IN_WINDOW, self._encode(method, result))
+
+    def _encode(self, method: messages.Method, result: Any) -> bytes:
+        try:
+            return messages.encode(result)
+        except OverflowError:  # an enumeration of more than 64 bits
+            raise UnsupportedTypeError("a number beyond 64 bits in its type") from None
+
+    def _pack(self, inline: int, in_window: int, data: bytes | bytearray) -> bytes:
+        if len(data) < messages.MAX_PACKET_BYTES:
+            return bytes([inline]) + data
+        self._window.write(data)
+        return bytes([in_window]) + len(data).to_bytes(8, "little")
+
+    def _answer(self, work: Any) -> None:
+        try:
+            packet = work()
+        except H5fsError as error:
+            packet = bytes([messages.FAILURE]) + messages.encode_failure(error)
+        except MemoryError:
+            refusal = UnreadableError("it needs more memory than -o memory allows")
+            packet = bytes([messages.FAILURE]) + messages.encode_failure(refusal)
+        except Exception as error:
+            logging.getLogger(__name__).exception("unexpected")
+            refusal = UnreadableError(f"unexpected {type(error).__name__}: {error}")
+            packet = bytes([messages.FAILURE]) + messages.encode_failure(refusal)
+        self._connection.send(packet[: 3 * messages.MAX_PACKET_BYTES])
+
+    def _tell_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._last_progress > _PROGRESS_SECONDS:
+            self._last_progress = now
+            self._connection.send(bytes([messages.PROGRESS]))
+
+    def _tell_file(self, number: int, path: bytes) -> None:
+        self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
+
+
+class _Window:
+    """The memory file through which large answers go; it begins with the note."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._note = mmap.mmap(descriptor, messages.NOTE_BYTES)
+
+    def note(self, text: bytes) -> None:
+        """Write down what is looked at next, for whoever asks why this process ended."""
+        text = text[: messages.NOTE_BYTES - 2]
+        self._note[: 2 + len(text)] = len(text).to_bytes(2, "little") + text
+
+    def write(self, data: bytes | bytearray) -> None:
+        view, at = memoryview(data), messages.NOTE_BYTES
+        while view:
+            written = os.pwrite(self._descriptor, view, at)
+            view, at = view[written:], at + written
+
+
+class ConnectionHandler(logging.Handler):
+    """Sends log lines to the daemon, whose log they belong in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = messages.encode((record.levelno, self.format(record)[:20_000]))
+            self._connection.send(bytes([messages.LOG]) + line)
+        except OSError:
+            self.handleError(record)
+
+
+def _receive(connection: socket.socket, buffer: bytearray) -> tuple[int, list[int]]:
+    room = socket.CMSG_LEN(_MAX_DESCRIPTORS * 4)
+    size, ancillary, _, _ = connection.recvmsg_into([buffer], room)
+    descriptors: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            whole = len(data) - len(data) % 4
+            descriptors += memoryview(data[:whole]).cast("i").tolist()
+    return size, descriptors

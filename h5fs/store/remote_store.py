@@ -1,0 +1,201 @@
+"""The store of a mount: workers for what needs the HDF5 library, short ways for what does not.
+
+Lives in the daemon and imports no h5py, so that nothing that a file does to the library can reach
+it. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from h5fs.datatypes import Datatype
+from h5fs.errors import CannotOpenError
+from h5fs.link_table import LinkTable
+from h5fs.objects import (
+    Attribute,
+    Chunked,
+    Contiguous,
+    DatasetInfo,
+    Link,
+    ObjectInfo,
+    ObjectRef,
+    StorageInfo,
+    UnreadableAttribute,
+)
+from h5fs.options import StoreOptions
+from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.element_ranges import read_through_library
+from h5fs.store.interface import ArrayPart
+from h5fs.store.opening import check_openable
+from h5fs.store.policy import check_policy
+from h5fs.store.process.pool import WorkerPool
+from h5fs.store.process.quarantine import Quarantine, Suspect, identify
+
+_MOST_UNSAFE_NAMES = 8
+
+
+class RemoteStore:
+    """Answers the questions of ``h5fs.store.interface.Store``.
+
+    ``_lock`` protects ``_descriptors``; nothing else is taken while it is held.
+    """
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._options = options
+        self._folder = Path(os.path.realpath(options.file)).parent
+        self._lock = threading.Lock()
+        self._descriptors: dict[int, int] = {}
+        count = options.workers if options.workers is not None else max(os.cpu_count() or 1, 2)
+        self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
+        self._pool = WorkerPool(options, count, self._quarantine)
+        self._chunks = ChunkReader(self._pool, options.cache_bytes)
+
+    def prepare(self) -> None:
+        """Begin to start the first worker; ``open`` waits for it."""
+        self._pool.prepare()
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        try:
+            check_openable(self._options.file, self._options.locking)
+            self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
+        self._pool.open()
+
+    def root(self, file: int = 0) -> ObjectInfo:
+        info: ObjectInfo = self._pool.call(
+            "root", file, suspect=Suspect(ObjectRef(file, 0, b"/"), b"")
+        )
+        return info
+
+    def list_links(self, group: ObjectRef) -> LinkTable:
+        def blame(note: bytes) -> None:
+            # The library was looking at a link's target: that is to blame, not the group.
+            if note and len(self._quarantine.unsafe_names(group)) < _MOST_UNSAFE_NAMES:
+                raise _BehindLinkError(note)
+
+        while True:
+            unsafe = self._quarantine.unsafe_names(group)
+            if len(unsafe) >= _MOST_UNSAFE_NAMES:
+                unsafe = frozenset({b""})  # looks at no target any more
+            try:
+                table: LinkTable = self._pool.call(
+                    "list_links", group, unsafe, suspect=Suspect(group), on_failure=blame
+                )
+            except _BehindLinkError as error:
+                reason = "the library crashes or hangs when it looks at it"
+                self._quarantine.add(Suspect(group, error.name), reason)
+            else:
+                return table
+
+    def get_link(self, group: ObjectRef, name: bytes) -> Link:
+        link: Link = self._pool.call("get_link", group, name, suspect=Suspect(group, name))
+        return link
+
+    def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
+        info: ObjectInfo = self._pool.call(
+            "follow", group, link, suspect=Suspect(group, link.name)
+        )
+        return info
+
+    def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
+        found: tuple[ObjectRef, Link | None] = self._pool.call(
+            "find_link", group, path, suspect=Suspect(group, path)
+        )
+        return found
+
+    def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
+        info: DatasetInfo = self._about("describe_dataset", ref)
+        return info
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
+        info: StorageInfo = self._about("describe_storage", ref)
+        return info
+
+    def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
+        attributes: tuple[Attribute | UnreadableAttribute, ...] = self._about(
+            "read_attributes", ref
+        )
+        return attributes
+
+    def describe_datatype(self, ref: ObjectRef) -> Datatype:
+        datatype: Datatype = self._about("describe_datatype", ref)
+        return datatype
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        if isinstance(dataset.data, Contiguous):
+            start = dataset.data.file_offset + offset
+            if os.preadv(self._descriptor(ref.file), [buffer], start) == len(buffer):
+                return
+            # The file is shorter than it says: the library knows what that means.
+        elif isinstance(dataset.data, Chunked):
+            self._quarantine.check(Suspect(ref))
+            self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
+            return
+
+        def read(start: int, stop: int, into: memoryview) -> int:
+            size: int = self._pool.call(
+                "read_elements", ref, part, start, stop,
+                suspect=Suspect(ref), into=into, asked_bytes=len(into), home=_home(ref),
+            )  # fmt: skip
+            return size
+
+        read_through_library(read, ref, dataset, part, offset, buffer)
+
+    def file_status(self, file: int) -> os.stat_result:
+        return os.fstat(self._descriptor(file))
+
+    def file_system_status(self) -> os.statvfs_result:
+        return os.fstatvfs(self._descriptor(0))
+
+    def close(self) -> None:
+        self._chunks.close()
+        self._pool.close()
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
+
+    def _about(self, method: str, ref: ObjectRef) -> Any:
+        # What a scan of a dataset found out stays in the worker that made it.
+        return self._pool.call(method, ref, suspect=Suspect(ref), home=_home(ref))
+
+    def _descriptor(self, file: int) -> int:
+        """Return a descriptor of a file, opened when it is first needed."""
+        descriptor = self._descriptors.get(file)
+        if descriptor is not None:
+            return descriptor
+        path = Path(os.fsdecode(self._pool.path_of(file)))
+        check_policy(Path(os.path.realpath(path)), self._options.external, self._folder)
+        try:
+            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise CannotOpenError(f"{path}: {error.strerror}") from None
+        with self._lock:
+            if file in self._descriptors:
+                os.close(opened)
+            return self._descriptors.setdefault(file, opened)
+
+
+class _BehindLinkError(Exception):
+    """The library crashed or hung while it looked at what a link leads to."""
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _home(ref: ObjectRef) -> int:
+    """Return which worker knows most of an object."""
+    return hash(ref) >> 4
