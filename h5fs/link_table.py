@@ -8,7 +8,7 @@ name and 58 bytes, in arrays that cross processes as they are. A plain value, li
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from msgspec import Struct
@@ -36,6 +36,9 @@ ROW = np.dtype(
 """One hard link's object. ``dataset``: which of the table's datasets it looks like, -1 when only
 ``describe_dataset`` tells; ``file_offset``: where its data lie when they are contiguous, else -1.
 """
+
+
+_ROWS_AT_ONCE = 4096
 
 
 class LinkTable(Struct, frozen=True):
@@ -105,12 +108,29 @@ class Links:
         name = self.name(index)
         return Link(name, LinkKind.HARD, target=self._object(index, name))
 
+    @property
+    def datasets(self) -> tuple[DatasetInfo, ...]:
+        """What ``dataset`` in a row counts in."""
+        return self._table.datasets
+
+    def row(self, index: int) -> tuple[int, ...]:
+        """Return the fields of ``ROW`` at a place; all zero for a link that is not hard."""
+        row: tuple[int, ...] = self._rows[index].item()
+        return row
+
+    def kinds(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield kind, address, attribute count and ``holds_sequences`` of all rows."""
+        columns = ("kind", "address", "attribute_count", "holds_sequences")
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = self._rows[start : start + _ROWS_AT_ONCE]
+            yield from zip(*(rows[column].tolist() for column in columns), strict=True)
+
     def _object(self, index: int, name: bytes) -> ObjectInfo:
         group = self._table.group
         (
             address, storage_size_bytes, file_offset, mtime, ctime, atime, attribute_count,
             hard_link_count, dataset, kind, holds_sequences,
-        ) = self._rows[index].item()  # fmt: skip
+        ) = self.row(index)  # fmt: skip
         path = group.path + name if group.path == b"/" else group.path + b"/" + name
         return ObjectInfo(
             ObjectRef(group.file, address, path), OBJECT_KINDS[kind], attribute_count,
@@ -118,22 +138,3 @@ class Links:
             self._table.datasets[dataset] if dataset >= 0 else None,
             storage_size_bytes, file_offset,
         )  # fmt: skip
-
-
-def make_link_table(group: ObjectRef, links: Sequence[Link]) -> LinkTable:
-    """Return the table of some links, which come sorted by name."""
-    rows = np.zeros(len(links), ROW)
-    rows["dataset"] = -1
-    others = {}
-    for index, link in enumerate(links):
-        if link.target is None:
-            others[index] = link
-            continue
-        info = link.target
-        rows[index] = (
-            info.ref.address, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
-            info.hard_link_count, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
-        )  # fmt: skip
-    stops = np.cumsum([len(link.name) for link in links], dtype="<u8")
-    names = b"".join(link.name for link in links)
-    return LinkTable(group, names, stops.tobytes(), rows.tobytes(), (), others)

@@ -218,7 +218,7 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     except H5fsError as error:
         raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
     try:
-        tree = Tree(store)
+        tree = Tree(store, options.store.limits.max_depth)
         with registered(options.mountpoint, options.store.file):
             adapter.serve(tree, options, on_ready)
     finally:

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from h5fs.errors import UsageError
 
+DEFAULT_CACHE_BYTES = 256 * 2**20
+
 
 class Mode(Enum):
     """How the HDF5 file is opened, spelled as in h5py."""
@@ -62,7 +64,7 @@ class StoreOptions:
     locking: Locking = Locking.DEFAULT
     external: ExternalPolicy = ExternalPolicy.FOLDER
     workers: int | None = None
-    cache_bytes: int = 256 * 2**20
+    cache_bytes: int = DEFAULT_CACHE_BYTES
     limits: Limits = Limits()
 
 
@@ -129,12 +131,12 @@ class ParsedOptions:
 
     external: ExternalPolicy
     locking: Locking
-    workers: int | None
-    cache_bytes: int
-    limits: Limits
     log: str | None
     has_xattrs: bool
     fuse: tuple[tuple[str, str | None], ...]
+    workers: int | None = None
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    limits: Limits = Limits()
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -169,7 +171,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         external=_choose(ExternalPolicy, "external", own.get("external", "folder")),
         locking=_choose(Locking, "locking", own.get("locking", "default")),
         workers=None if workers is None else _parse_number("workers", workers, most=256),
-        cache_bytes=_parse_size("cache", own["cache"]) if "cache" in own else 256 * 2**20,
+        cache_bytes=_parse_size("cache", own["cache"]) if "cache" in own else DEFAULT_CACHE_BYTES,
         limits=_parse_limits(own),
         log=own.get("log"),
         has_xattrs=has_xattrs,

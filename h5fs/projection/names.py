@@ -24,6 +24,9 @@ _CUT_SLACK = 12
 # Of a link name that is cut; each of its bytes becomes three at most.
 _SHORTEST_ESCAPED = (NAME_MAX - len(b".offsets.npy") - _CUT_SLACK) // 3 - 1
 
+# Most names; the long way gives the same for them.
+_PLAIN = re.compile(rb"[0-9A-Za-z_ -]{1,200}\Z")
+
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
@@ -68,6 +71,8 @@ class DentryName:
 
 def encode_name(link_name: bytes, projection: Projection) -> bytes:
     """Return the dentry name (bytes, 1 to 255) under which a link's projection is listed."""
+    if _PLAIN.match(link_name):
+        return link_name + projection.value
     stem = _escape(link_name, projection)
     suffix = projection.value
     if len(stem) + len(suffix) > NAME_MAX or _looks_cut(stem, suffix):

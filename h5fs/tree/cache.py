@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -11,13 +12,17 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """At most ``capacity`` values. Safe to use from any thread; no call blocks on another's work.
+    """Values of at most ``capacity`` in all, but for the newest one, which always stays.
 
-    ``_lock`` protects ``_values``; nothing else is taken while it is held.
+    ``weigh`` says how much of that a value takes; each takes 1 without. Safe to use from any
+    thread; no call blocks on another's work. ``_lock`` protects what is here; nothing else is taken
+    while it is held.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, weigh: Callable[[Value], int] = lambda _value: 1) -> None:
         self._capacity = capacity
+        self._weigh = weigh
+        self._weight = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[Key, Value] = OrderedDict()
 
@@ -31,8 +36,10 @@ class LruCache(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""
+        weight = self._weigh(value)
         with self._lock:
+            old = self._values.pop(key, None)
+            self._weight += weight - (self._weigh(old) if old is not None else 0)
             self._values[key] = value
-            self._values.move_to_end(key)
-            if len(self._values) > self._capacity:
-                self._values.popitem(last=False)
+            while self._weight > self._capacity and len(self._values) > 1:
+                self._weight -= self._weigh(self._values.popitem(last=False)[1])

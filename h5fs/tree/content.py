@@ -15,7 +15,14 @@ from typing import Protocol
 import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import Attribute, DatasetInfo, ObjectRef, UnreadableAttribute
+from h5fs.objects import (
+    Attribute,
+    Contiguous,
+    DatasetInfo,
+    ObjectInfo,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.projection.attributes_json import attributes_to_json
 from h5fs.projection.datatype_json import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
@@ -109,11 +116,24 @@ def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | Unrea
     return attributes
 
 
+def npy_shape(dataset: DatasetInfo) -> tuple[int, ...]:
+    """Return the shape of a dataset's array; a null dataspace has a type and no elements."""
+    return (0,) if dataset.shape is None else dataset.shape
+
+
+def _dataset_at_hand(info: ObjectInfo) -> DatasetInfo | None:
+    """Return what the listing of its group told of a dataset, if it did."""
+    if info.dataset is None:
+        return None
+    data = Contiguous(info.file_offset) if info.file_offset >= 0 else None
+    dataset = info.dataset
+    return DatasetInfo(dataset.shape, dataset.dtype, info.storage_size_bytes, data=data)
+
+
 def _open_array(store: Store, node: Node) -> ArrayContent:
     ref = node.info.ref
-    dataset = node.info.dataset or store.describe_dataset(ref)
-    # A null dataspace has a type and no elements.
-    shape = (0,) if dataset.shape is None else dataset.shape
+    dataset = _dataset_at_hand(node.info) or store.describe_dataset(ref)
+    shape = npy_shape(dataset)
     storage_bytes = dataset.storage_size_bytes
     part = ArrayPart.ELEMENTS
     if node.kind is NodeKind.VALUES:

@@ -36,7 +36,7 @@ class Node:
     """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
 
     ``levels_up``: how far above its folder an ancestor link leads. ``link``: the link that a
-    symbolic link stands for.
+    symbolic link stands for. ``depth``: how many folders are above a folder; 0 for the root.
     """
 
     kind: NodeKind
@@ -45,19 +45,12 @@ class Node:
     parent: Node | None
     link: Link | None = None
     levels_up: int = 0
+    depth: int = 0
 
     @property
     def is_symbolic_link(self) -> bool:
         """Whether the kernel sees a symbolic link."""
         return self.kind in SYMBOLIC_LINKS
-
-    @property
-    def depth(self) -> int:
-        """Number of folders above; 0 for the root."""
-        count, node = 0, self.parent
-        while node is not None:
-            count, node = count + 1, node.parent
-        return count
 
     @property
     def inode(self) -> int:
@@ -69,14 +62,18 @@ class Node:
         ref = self.info.ref
         if self.is_symbolic_link or self.kind is NodeKind.UNREADABLE:
             return _hash_to_inode(ref, self.name) | 1 << 63
-        position = _POSITIONS.get(self.kind, 2)
         if ref.file:
-            return (_hash_to_inode(ref, b"") >> 4 << 2) + position
-        # An object header takes at least 16 bytes, so these few numbers after its address are its.
-        return ref.address + position & (1 << 63) - 1
+            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(self.kind, 2)
+        return object_inode(ref.address, self.kind)
 
 
 _POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
+
+
+def object_inode(address: int, kind: NodeKind) -> int:
+    """Return the inode number of what shows an object of the mounted file."""
+    # An object header takes at least 16 bytes, so these few numbers after its address are its.
+    return address + _POSITIONS.get(kind, 2) & (1 << 63) - 1
 
 
 def make_root(info: ObjectInfo) -> Node:
@@ -104,7 +101,7 @@ def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | Non
         if levels_up is not None:
             kind = NodeKind.ANCESTOR_LINK
             return Node(kind, name, folder.info, folder, link, levels_up)
-    return Node(kind, name, target, folder, link)
+    return Node(kind, name, target, folder, link, depth=folder.depth + 1)
 
 
 def make_offsets_node(folder: Node, values: Node) -> Node | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from h5fs.tree.nodes import Node, NodeKind
 
@@ -20,8 +21,7 @@ _COUNTED = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKin
 _BLOCK_BYTES = 512  # the unit of st_blocks
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """A node's ``struct stat``. Times in nanoseconds since the epoch."""
 
     inode: int
@@ -37,8 +37,7 @@ class Status:
     preferred_read_bytes: int = PREFERRED_READ_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Dentry:
+class Dentry(Struct, frozen=True):
     """One entry of a folder: enough for ``readdir`` (``mode`` has the file type only)."""
 
     name: bytes
@@ -83,6 +82,25 @@ def make_status(
         mtime_ns=mtime_ns,
         ctime_ns=info.ctime * NANOSECONDS or mtime_ns,
     )
+
+
+def make_file_status(
+    inode: int,
+    file: os.stat_result,
+    size_bytes: int,
+    storage_bytes: int,
+    hard_link_count: int,
+    mtime: int,
+    ctime: int,
+    atime: int,
+) -> Status:
+    """Return the status of a dataset's file, as ``make_status`` does, without a node."""
+    mtime_ns = mtime * NANOSECONDS or file.st_mtime_ns
+    return Status(
+        inode, stat.S_IFREG | file.st_mode & 0o444, hard_link_count, file.st_uid, file.st_gid,
+        size_bytes, -(-storage_bytes // _BLOCK_BYTES), atime * NANOSECONDS or file.st_atime_ns,
+        mtime_ns, ctime * NANOSECONDS or mtime_ns,
+    )  # fmt: skip
 
 
 def _permissions(kind: int, file_mode: int) -> int:

@@ -24,6 +24,7 @@ from h5fs.errors import (
 )
 from h5fs.link_table import Links
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.options import Limits
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     Projection,
@@ -36,6 +37,7 @@ from h5fs.tree.cache import LruCache
 from h5fs.tree.content import Content, TextContent, open_content
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.listing import FolderListing
 from h5fs.tree.nodes import (
     Node,
     NodeKind,
@@ -51,7 +53,8 @@ _log = logging.getLogger(__name__)
 
 # In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
 # some tens of MB.
-_NODES_KEPT = 65536
+_NODES_KEPT = 8192
+_LISTING_BYTES_KEPT = 128 * 2**20
 _CONTENTS_KEPT = 4096
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 _WARNINGS_KEPT = 1024
@@ -68,9 +71,16 @@ _BESIDE = {
 class Tree:
     """An HDF5 file as a file system."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, max_depth: int = Limits().max_depth) -> None:
         self._store = store
+        self._max_depth = max_depth
+        self._listings: LruCache[ObjectRef, Links] = LruCache(
+            _LISTING_BYTES_KEPT, lambda links: links.size_bytes
+        )
         self._root = make_root(store.root())
+        self._listed: LruCache[bytes, FolderListing] = LruCache(
+            _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
+        )
         self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
         self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
         # One that was asked the size of is read next.
@@ -83,6 +93,12 @@ class Tree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``. Reads no element of any dataset."""
+        folder_path, _, name = path.rpartition(b"/")
+        listed = self._listed.get(folder_path)
+        status = listed.status_of(name) if listed is not None else None
+        return status if status is not None else self._get_status(path)
+
+    def _get_status(self, path: bytes) -> Status:
         node = self._find(path)
         file = self._status_of_file(node.info.ref.file)
         if node.kind is NodeKind.FOLDER:
@@ -106,18 +122,29 @@ class Tree:
     def list_folder(self, path: bytes) -> Iterator[Dentry]:
         """Answer ``readdir``, without ``.`` and ``..``. Opens no dataset."""
         folder = self._find_folder(path)
+        self._check_depth(folder)
         own_attributes = make_attributes_node(folder, folder)
         if own_attributes is not None:
             yield _dentry(own_attributes)
-        for link in Links(self._store.list_links(folder.info.ref)):
+        links = self._list_links(folder.info.ref)
+
+        def list_link(link: Link) -> Iterator[Dentry]:
             node = self._make_child(folder, link)
             if node is None:
-                continue
+                return
             for shown in (
                 make_attributes_node(folder, node), make_offsets_node(folder, node), node
             ):  # fmt: skip
                 if shown is not None:
                     yield _dentry(shown)
+
+        if folder.info.ref.file:
+            for link in links:
+                yield from list_link(link)
+            return
+        listed = FolderListing(folder, links, self._status_of_file(0))
+        self._listed.put(path.rstrip(b"/"), listed)
+        yield from listed.dentries(list_link)
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
@@ -196,10 +223,18 @@ class Tree:
     def _find_child(self, folder: Node, name: bytes) -> Node:
         if folder.kind is not NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
+        self._check_depth(folder)
         node = self._match_child(folder, name)
         if node is None or node.name != name:
             raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
         return node
+
+    def _check_depth(self, folder: Node) -> None:
+        if folder.depth >= self._max_depth:
+            raise UnreadableError(
+                f"{show_path(folder.info.ref.path[:200])}...: groups more than {self._max_depth} "
+                "deep (-o max_depth=N)"
+            )
 
     def _match_child(self, folder: Node, name: bytes) -> Node | None:
         if name == GROUP_ATTRIBUTES:
@@ -209,19 +244,36 @@ class Tree:
             return None
         if meaning.link_name is None:
             return self._find_cut_name(folder, name, meaning.projection)
-        link = self._store.get_link(folder.info.ref, meaning.link_name)
+        link = self._get_link(folder.info.ref, meaning.link_name)
         return self._project(folder, link, meaning.projection)
+
+    def _list_links(self, group: ObjectRef) -> Links:
+        """Return all links of a group; they are kept, since whoever lists them asks for each."""
+        links = self._listings.get(group)
+        if links is None:
+            links = Links(self._store.list_links(group))
+            self._listings.put(group, links)
+        return links
+
+    def _get_link(self, group: ObjectRef, name: bytes) -> Link:
+        links = self._listings.get(group)
+        if links is None:
+            return self._store.get_link(group, name)
+        index = links.find(name)
+        if index is None:
+            raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
+        return links[index]
 
     def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
         ref = folder.info.ref
         cut_names = self._cut_names.get(ref)
         if cut_names is None:
-            cut_names = find_cut_names(Links(self._store.list_links(ref)).names())
+            cut_names = find_cut_names(self._list_links(ref).names())
             self._cut_names.put(ref, cut_names)
         if name not in cut_names:
             return None
-        return self._project(folder, self._store.get_link(ref, cut_names[name]), projection)
+        return self._project(folder, self._get_link(ref, cut_names[name]), projection)
 
     def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
         node = self._make_child(folder, link)

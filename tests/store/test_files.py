@@ -18,8 +18,8 @@ from h5py import h5d, h5p, h5s, h5t
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError
 from h5fs.objects import Link, ObjectInfo
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
-from h5fs.store import Store, open_store
-from h5fs.store.hdf5.files import check_openable
+from h5fs.store import ArrayPart, Store, open_store
+from h5fs.store.opening import check_openable
 
 NUMBERS = np.arange(10, dtype="<i8")
 FORBIDDEN = -1  # the fill value of virtual datasets, where no source is found
@@ -59,7 +59,10 @@ def read(store: Store, name: bytes) -> list[int]:
     """Read ten integers of a dataset, as the tree would: describe, then read."""
     ref = follow(store, name).ref
     store.describe_dataset(ref)
-    return np.frombuffer(store.read_elements(ref, 0, 10), "<i8").tolist()  # type: ignore[no-any-return]
+    buffer = bytearray(80)
+    dataset = store.describe_dataset(ref)
+    store.read_into(ref, dataset, ArrayPart.ELEMENTS, 0, memoryview(buffer))
+    return np.frombuffer(buffer, "<i8").tolist()  # type: ignore[no-any-return]
 
 
 def add_virtual(opened: h5py.File, name: str, file: str | Path, dataset: str) -> None:

@@ -20,6 +20,7 @@ from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
+from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.opening import check_openable
 from h5fs.store.policy import check_policy
@@ -48,6 +49,7 @@ class OpenFiles:
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._base_offsets: dict[int, int] = {}
+        self._layouts: dict[int, FileLayout | None] = {}
         self._folder = Path(os.path.realpath(options.file)).parent
 
     def open_mounted(self) -> None:
@@ -74,6 +76,12 @@ class OpenFiles:
         """Return what precedes the superblock of a numbered file, in bytes."""
         self.file_id(number)
         return self._base_offsets[number]
+
+    def layout(self, number: int) -> FileLayout | None:
+        """Return what the superblock of a numbered file says of its format."""
+        if number not in self._layouts:
+            self._layouts[number] = read_file_layout(self.descriptor(number))
+        return self._layouts[number]
 
     def read_raw(self, number: int, address: int, size: int) -> bytes:
         """Return up to ``size`` of the file's bytes at an HDF5 address, past HDF5; b"" on failure.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from h5fs.store.hdf5.header_blocks import FileLayout
+from h5fs.store.hdf5.header_arena import FileLayout
 from h5fs.store.hdf5.message_format import (
     ARRAY,
     BITFIELD,
@@ -68,19 +68,11 @@ class ArrayTable:
             number = self._numbers.setdefault(pair, len(self.arrays))
             if number == len(self.arrays):
                 self.arrays.append(pair)
-                element_bytes = int.from_bytes(padded_type[4:8], "little")
-                self.size_bytes.append(
-                    math.prod(read_shape(space, self._layout) or (0,)) * element_bytes
-                    if not is_scalar(space)
-                    else element_bytes
-                )
+                shape = read_shape(space, self._layout)
+                element_bytes = _unsigned(padded_type, 4)
+                self.size_bytes.append(0 if shape is None else math.prod(shape) * element_bytes)
         self._as_read[as_read] = number
         return number
-
-
-def is_scalar(space: bytes) -> bool:
-    """Whether a dataspace message is that of exactly one element without dimensions."""
-    return space[1] == 0 and (space[0] == 1 or space[3] != _NULL_SPACE)
 
 
 def read_shape(space: bytes, layout: FileLayout) -> tuple[int, ...] | None:
@@ -117,9 +109,7 @@ def _end_of_datatype(message: bytes, start: int, depth: int) -> int:
     if type_class in (VLEN, COMPLEX):
         return _end_of_datatype(message, at, depth + 1)
     if type_class == ARRAY:
-        rank = message[at]
-        at = _after(message, at, 1 + 4 * rank if version >= 3 else 4 + 8 * rank)
-        return _end_of_datatype(message, at, depth + 1)
+        return _end_of_array(message, start, depth)
     if type_class == COMPOUND:
         return _end_of_compound(message, start, depth)
     if type_class == ENUM:
@@ -127,9 +117,22 @@ def _end_of_datatype(message: bytes, start: int, depth: int) -> int:
     raise ValueError("class")
 
 
+def _end_of_array(message: bytes, start: int, depth: int) -> int:
+    at, rank = start + 8, message[start + 8]
+    dimensions_at = at + 1 if message[start] >> 4 >= 3 else at + 4
+    # Versions before 3 have a permutation as well, which was never implemented.
+    base = _after(message, dimensions_at, 4 * rank if dimensions_at == at + 1 else 8 * rank)
+    end = _end_of_datatype(message, base, depth + 1)
+    dimensions = (_unsigned(message, dimensions_at + 4 * axis) for axis in range(rank))
+    # Where they differ the library mends the size when it opens a dataset, and only then.
+    if _unsigned(message, start + 4) != math.prod(dimensions) * _unsigned(message, base + 4):
+        raise ValueError("array of another size")
+    return end
+
+
 def _end_of_compound(message: bytes, start: int, depth: int) -> int:
     version = message[start] >> 4
-    size = int.from_bytes(message[start + 4 : start + 8], "little")
+    size = _unsigned(message, start + 4)
     # Version 1 has dimensions for each member, whether used or not.
     after_name = {1: 32, 2: 4}.get(version) or offset_size(size)
     at = start + 8
@@ -145,7 +148,7 @@ def _end_of_enum(message: bytes, start: int, depth: int) -> int:
     at = _end_of_datatype(message, base, depth + 1)
     for _ in range(count):
         at = _after_name(message, at, message[start] >> 4)
-    return _after(message, at, count * int.from_bytes(message[base + 4 : base + 8], "little"))
+    return _after(message, at, count * _unsigned(message, base + 4))
 
 
 def _after_name(message: bytes, at: int, version: int) -> int:
@@ -157,3 +160,7 @@ def _after(message: bytes, at: int, size: int) -> int:
     if at + size > len(message):
         raise ValueError("cut short")
     return at + size
+
+
+def _unsigned(message: bytes, at: int) -> int:
+    return int.from_bytes(message[at : at + 4], "little")

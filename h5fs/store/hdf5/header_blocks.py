@@ -2,7 +2,7 @@
 
 Reads the headers and their continuation blocks past the HDF5 library, and trusts none of it: a
 header that is not whole and plain is marked unreadable here, and the library has to be asked.
-Pure apart from ``os.preadv`` on the caller's descriptor; keeps nothing between calls.
+Pure but for what it reads through the arena; keeps nothing between calls.
 
 Format: HDF5 File Format Specification 3.0, IV.A.1.a and b (object header prefix, versions 1 and 2)
 and IV.A.2.q (continuation).
@@ -10,26 +10,17 @@ and IV.A.2.q (continuation).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from h5fs.store.hdf5.header_arena import Arena, Bools, FileLayout, Ints
 from h5fs.store.hdf5.header_checksum import checksum_blocks
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Bytes = npt.NDArray[np.uint8]
 
 HEADERS_AT_ONCE = 4096
 
 _HEAD_BYTES = 512
 """So much of a header is read at first; a longer one is read once more."""
-_GAP_BYTES = 1024
-"""Reading what lies between two blocks costs less than another call, up to about this."""
-_ARENA_BYTES = 32 << 20
-_OVERREAD_BYTES = 64
 _BLOCK_BYTES_MAX = 128 << 10
 _PASSES_MAX = 24
 _MESSAGES_MAX = 96
@@ -40,18 +31,6 @@ _SHARED = 0x02
 _OHDR = int.from_bytes(b"OHDR", "little")
 _OCHK = int.from_bytes(b"OCHK", "little")
 _MASK_4 = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class FileLayout:
-    """What the superblock says of the whole file; all in bytes.
-
-    ``base_offset`` is where HDF5's addresses count from (a user block precedes it).
-    """
-
-    base_offset: int
-    size_of_addresses: int
-    size_of_lengths: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,79 +66,6 @@ class Headers:
     mtime: Ints
     ctime: Ints
     messages: Messages
-
-
-class Arena:
-    """The bytes that were read from the file for one batch, one after another.
-
-    Memory is touched only as far as it is used. Positions count from the arena's start.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._used = 0
-        self.file_size_bytes = os.fstat(descriptor).st_size
-        # What lies behind the end may be loaded, and is masked or not looked at.
-        self.data: Bytes = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
-        self._words = np.ndarray((len(self.data) - 7,), "<i8", buffer=self.data, strides=(1,))
-
-    def clear(self) -> None:
-        """Forget what was read."""
-        self._used = 0
-
-    def used(self) -> bytes:
-        """Return a copy of what was read."""
-        return self.data[: self._used].tobytes()
-
-    def word(self, at: Ints) -> Ints:
-        """Return the eight bytes at each position, as a little-endian signed integer."""
-        return self._words[at]
-
-    def integer(self, at: Ints, size_bytes: int) -> Ints:
-        """Return the unsigned integer at each position; -1 for one with all bits set."""
-        if size_bytes == 8:
-            return self.word(at)
-        mask = (1 << 8 * size_bytes) - 1
-        value = self.word(at) & mask
-        return np.where(value == mask, np.int64(-1), value)
-
-    def read(self, offset: Ints, size: Ints) -> tuple[Ints, Ints]:
-        """Read spans of the file.
-
-        Returns where each starts in the arena, and where the bytes that are there end: less than
-        ``size`` on when the file is cut off, unreadable, or the arena full. Few calls, each for
-        spans that are close together.
-        """
-        order = np.argsort(offset, kind="stable")
-        first = offset[order]
-        reach = np.maximum.accumulate(first + size[order])
-        begins = np.ones(len(order), np.bool_)
-        begins[1:] = first[1:] > reach[:-1] + _GAP_BYTES
-        heads = np.flatnonzero(begins)
-        window = np.cumsum(begins) - 1
-        starts = first[heads]
-        lengths = reach[np.append(heads[1:], len(order)) - 1] - starts
-        places = self._used + np.cumsum(lengths) - lengths
-        ends = self._fill(starts.tolist(), lengths.tolist(), places.tolist())
-        at, end = np.empty_like(offset), np.empty_like(offset)
-        at[order] = places[window] + first - starts[window]
-        end[order] = ends[window]
-        return at, end
-
-    def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:
-        ends = []
-        view = memoryview(self.data)
-        for start, length, place in zip(starts, lengths, places, strict=True):
-            end = place + length
-            if end > _ARENA_BYTES:
-                ends.append(place)
-                continue
-            self._used = end
-            try:
-                ends.append(place + os.preadv(self._descriptor, [view[place:end]], start))
-            except OSError:
-                ends.append(place)
-        return np.array(ends, np.int64)
 
 
 @dataclass(frozen=True, slots=True)

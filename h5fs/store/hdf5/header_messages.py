@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from h5fs.store.hdf5.header_arena import Bools, FileLayout, Ints
 from h5fs.store.hdf5.header_arrays import RANK_MAX, ArrayTable
-from h5fs.store.hdf5.header_blocks import Bools, FileLayout, Headers, Ints
+from h5fs.store.hdf5.header_blocks import Headers
 
 UNKNOWN, GROUP, DATASET, DATATYPE = range(4)
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
@@ -40,6 +41,11 @@ _SHARED = 0x02
 _NOT_SHAREABLE = 0x04
 _WAS_UNKNOWN = 0x20
 _MAY_BE_SHARED = np.array([0x01, 0x03, 0x04, 0x05, 0x0C])
+
+_ROUNDS = 4
+"""In each, all datasets of a batch that have the same array as the first one left are told."""
+_WORTH_A_ROUND = 64
+_LONG_BYTES = 1024
 
 _MASK_4 = 0xFFFFFFFF
 
@@ -202,15 +208,36 @@ class _Interpreter:
         is_plain[shared_type] = False
         is_plain[shared_space] = False
         rows = np.flatnonzero(is_plain)
-        space_at, space_stop, type_at, type_stop = (
-            np.zeros_like(is_plain, np.int64) for _ in "abcd"
-        )
-        space_at[dataspace.row], space_stop[dataspace.row] = dataspace.at, dataspace.at + length
-        type_at[datatype.row], type_stop[datatype.row] = datatype.at, datatype.at + datatype.size
-        data = self._arena.used()
-        places = (column[rows].tolist() for column in (space_at, space_stop, type_at, type_stop))
-        self._facts.array_index[rows] = self._table.number_all(
-            (data[a:b], data[c:d]) for a, b, c, d in zip(*places, strict=True)
+        places = np.zeros((4, len(is_plain)), np.int64)
+        places[0, dataspace.row], places[1, dataspace.row] = dataspace.at, length
+        places[2, datatype.row], places[3, datatype.row] = datatype.at, datatype.size
+        places = places[:, rows]
+        numbers = np.empty(len(rows), np.int32)
+        left = np.arange(len(rows))
+        for _ in range(_ROUNDS):
+            if left.size < _WORTH_A_ROUND:
+                break
+            is_alike = self._is_like_first(places[:, left])
+            numbers[left[is_alike]] = self._number_pairs(places[:, left[:1]])[0]
+            left = left[~is_alike]
+        if left.size:
+            numbers[left] = self._number_pairs(places[:, left])
+        self._facts.array_index[rows] = numbers
+
+    def _is_like_first(self, places: Ints) -> Bools:
+        space_at, space_size, type_at, type_size = places
+        is_alike: Bools = (space_size == space_size[0]) & (type_size == type_size[0])
+        for at, size in ((space_at, int(space_size[0])), (type_at, int(type_size[0]))):
+            if size > _LONG_BYTES:
+                is_alike[1:] = False
+                break
+            is_alike[is_alike] = self._arena.is_like_first(at[is_alike], size)
+        return is_alike
+
+    def _number_pairs(self, places: Ints) -> list[int]:
+        data = self._arena.data.data
+        return self._table.number_all(
+            (bytes(data[a : a + b]), bytes(data[c : c + d])) for a, b, c, d in places.T.tolist()
         )
 
     def _measure_dataspaces(self, found: _Found) -> Ints:
@@ -244,6 +271,8 @@ class _Interpreter:
         facts.layout_class[found.row[is_chunked]] = CHUNKED
         facts.has_unfiltered_edges[found.row] = is_chunked & (version >= 4) & (word >> 16 & 1 != 0)
         facts.layout_class[found.row[(layout_class == VIRTUAL) & (version >= 4)]] = VIRTUAL
+        # A virtual dataset's dimensions may follow those of its sources.
+        facts.array_index[np.isin(facts.layout_class, (VIRTUAL, LAYOUT_NOT_KNOWN))] = -1
 
     def _read_compact(self, found: _Found) -> None:
         size = self._arena.word(found.at + 2) & 0xFFFF

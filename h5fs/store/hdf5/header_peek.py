@@ -71,9 +71,7 @@ def _find_message_of(head: bytes, wanted: int, size: int) -> bytes | None:
         flags = head[5]
         start = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0) + (1 << (flags & 3))
         head_bytes = 6 if flags & 4 else 4
-        return _find_message(
-            head, wanted, size, start=start, type_bytes=1, head_bytes=head_bytes
-        )
+        return _find_message(head, wanted, size, start=start, type_bytes=1, head_bytes=head_bytes)
     return None
 
 

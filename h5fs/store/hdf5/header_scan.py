@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from h5fs.store.hdf5.header_arena import Arena, FileLayout
 from h5fs.store.hdf5.header_arrays import ArrayTable, read_shape
-from h5fs.store.hdf5.header_blocks import HEADERS_AT_ONCE, Arena, FileLayout, walk_headers
+from h5fs.store.hdf5.header_blocks import HEADERS_AT_ONCE, walk_headers
 from h5fs.store.hdf5.header_messages import (
     CHUNKED,
     COMPACT,
@@ -70,7 +71,8 @@ class HeaderScan(Facts):
     is right and whose link or chunk index is damaged.
 
     ``array_index``: the dataset's pair in ``arrays``; -1 when its dataspace or datatype is shared
-    (a committed datatype) or not plain.
+    (a committed datatype) or not plain, its layout is not known, or virtual: the dimensions that
+    the header states may then not be those that it has.
 
     ``layout_class``: COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL or LAYOUT_NOT_KNOWN.
     ``data_offset``: the HDF5 address of contiguous data, to which ``FileLayout.base_offset`` is

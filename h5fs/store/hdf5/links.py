@@ -6,15 +6,20 @@ Keeps nothing of its own. Under the store's lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
-from h5py import h5d, h5g, h5l, h5o, h5t
+import numpy as np
+from h5py import h5d, h5g, h5l, h5o
 
 from h5fs.errors import NotFoundError, show_path
-from h5fs.link_table import LinkTable, make_link_table
+from h5fs.link_table import LinkTable
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.hdf5.header_scan import scan_headers
+from h5fs.store.hdf5.listing import ListingBuilder
+from h5fs.store.hdf5.sequence_types import is_sequence_type
 from h5fs.store.hdf5.translation import explain, reading
 
 _KINDS = {
@@ -27,6 +32,8 @@ _OBJECT_KINDS = {
     h5o.TYPE_DATASET: ObjectKind.DATASET,
     h5o.TYPE_NAMED_DATATYPE: ObjectKind.DATATYPE,
 }
+
+_WORTH_A_SCAN = 32  # a scan costs 1 ms, whatever it looks at
 
 
 class LinkReader:
@@ -41,27 +48,41 @@ class LinkReader:
     ) -> LinkTable:
         """Return all links of a group, in name order: one pass, one look at each object.
 
-        The target of an ``unsafe`` name is UNREADABLE without a look; an empty name among them
-        stands for all. So is an object that cannot be read. Raises ``UnreadableError``.
+        The target of an ``unsafe`` name is UNREADABLE without a look by the library; an empty name
+        among them stands for all. So is an object that cannot be read. Raises ``UnreadableError``.
         """
-        found: list[tuple[bytes, int]] = []
+        found: list[tuple[bytes, int, int]] = []
         with reading(group.path):
-            group_id.links.iterate(lambda name, info: found.append((name, info.type)), info=True)
-            # A name that stands twice is damage; only the first can be reached.
-            kinds: dict[bytes, int] = {}
-            for name, kind in found:
-                kinds.setdefault(name, kind)
-            links = []
-            for name, kind in sorted(kinds.items()):
-                if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
-                    path = join_path(group.path, name)
-                    target = ObjectInfo(ObjectRef(group.file, 0, path), ObjectKind.UNREADABLE)
-                    links.append(Link(name, LinkKind.HARD, target=target))
+            group_id.links.iterate(
+                lambda name, info: found.append((name, info.type, info.u)), info=True
+            )
+            found.sort(key=itemgetter(0))
+            names = [name for name, _, _ in found]
+            if len(set(names)) < len(names):  # damage; only the first of a name can be reached
+                found = [link for i, link in enumerate(found) if not i or names[i - 1] != link[0]]
+            listing = ListingBuilder(group, [name for name, _, _ in found])
+            self._look_at_headers(listing, found, group)
+            for index, (name, kind, _) in enumerate(found):
+                if kind == h5l.TYPE_HARD and listing.is_known(index):
                     continue
+                if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
+                    continue  # it stays UNREADABLE
                 self._on_look(name)
-                links.append(self._read_link(group_id, group, name, kind))
+                listing.set_link(index, self._read_link(group_id, group, name, kind))
             self._on_look(b"")
-            return make_link_table(group, links)
+            return listing.table()
+
+    def _look_at_headers(
+        self, listing: ListingBuilder, found: list[tuple[bytes, int, int]], group: ObjectRef
+    ) -> None:
+        """Fill in what the headers of hard links' objects say, read past the library."""
+        layout = self._files.layout(group.file)
+        hard = [index for index, (_, kind, _) in enumerate(found) if kind == h5l.TYPE_HARD]
+        if layout is None or len(hard) < _WORTH_A_SCAN:
+            return
+        addresses = np.array([found[index][2] for index in hard], np.uint64)
+        scan = scan_headers(self._files.descriptor(group.file), layout, addresses)
+        listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""
@@ -113,13 +134,6 @@ class LinkReader:
             except Exception:  # any of h5py's; whoever opens the dataset is told
                 return False
         return peeked is Peeked.SEQUENCE
-
-
-def is_sequence_type(type_id: h5t.TypeID) -> bool:
-    """Whether elements of a type are variable-length sequences, or arrays of them."""
-    while isinstance(type_id, h5t.TypeArrayID):
-        type_id = type_id.get_super()
-    return isinstance(type_id, h5t.TypeVlenID)
 
 
 def join_path(group_path: bytes, name: bytes) -> bytes:

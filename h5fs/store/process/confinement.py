@@ -1,10 +1,418 @@
-"""PLACEHOLDER until the helper's lands."""
+"""What a worker gives up before it opens a file: memory, other files, the network, programs.
+
+Owns the calls that confine the calling process; none can be taken back. Opens no HDF5 file. To be
+called in the process's only thread: Landlock and seccomp bind the thread that asks, and what it
+starts afterwards.
+
+Two mechanisms lie behind most protections, and overlap on purpose, so that either is enough where
+a kernel or an installation lacks the other: Landlock (kernel 5.13; which files, by path) through
+the package ``landlock``, and seccomp (which system calls, with which flags) through ``pyseccomp``,
+which needs the system's libseccomp.
+"""
+
+from __future__ import annotations
+
 import ctypes
+import errno
+import fcntl
+import functools
+import importlib
 import os
+import platform
+import resource
 import signal
+import stat
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a worker may still do.
+
+    ``readable``: the files, and the folders with all below them, that it may read: the HDF5 file,
+    and what the policy on external files allows; None for whatever the user may read.
+    ``memory_bytes``: how much more address space it may take. Every mapping counts, shared memory
+    and the stacks of threads too.
+    """
+
+    readable: tuple[Path, ...] | None
+    memory_bytes: int
+
+
+class Protection(Enum):
+    """What `confine` protects from; the value begins the line that says that it is missing."""
+
+    MEMORY = "limit on memory"
+    CORE = "no core dumps"
+    PARENT = "death with the parent process"
+    PRIVILEGES = "no new privileges"
+    INSPECTION = "memory hidden from other processes"
+    READING = "no reading of other files"
+    WRITING = "no writing of files"
+    METADATA = "no change of modes, owners, times and extended attributes of files"
+    PROGRAMS = "no other programs"
+    TCP = "no TCP connections"
+    SOCKETS = "no new sockets"
+    SIGNALS = "no signals to other processes"
+    KERNEL = "no system calls that a worker has no use for"
+
+
+class _MissingError(Exception):
+    """A mechanism is not there; the text says why."""
+
+
+_BY_LANDLOCK: Final = frozenset({Protection.READING, Protection.WRITING, Protection.PROGRAMS,
+                                 Protection.TCP, Protection.SIGNALS})  # fmt: skip
+_BY_SECCOMP: Final = frozenset({Protection.WRITING, Protection.METADATA, Protection.PROGRAMS,
+                                Protection.TCP, Protection.SOCKETS, Protection.SIGNALS,
+                                Protection.KERNEL})  # fmt: skip
+
+
+def prepare() -> None:
+    """Do once what `confine` would do in each process forked from this one.
+
+    Finding libseccomp runs ``ldconfig``: tens of milliseconds that no worker should pay.
+    """
+    _load_packages()
+    _program_paths()  # sysconfig reads the interpreter's configuration once
+
+
+def confine(settings: Confinement) -> tuple[str, ...]:
+    """Take from this process, for good, what a worker has no use for.
+
+    Returns one line for each protection that the system lacks or refused; raises for none.
+    """
+    _load_packages()  # afterwards it would be too late
+    reached: set[Protection] = set()
+    reasons: dict[Protection, list[str]] = {}
+    for step, aims in _steps(settings):
+        reason = "this kernel is too old"
+        try:
+            reached |= step()
+        # Whatever goes wrong in a package or in the kernel: a worker that is confined less, and a
+        # line that says so, are better than no worker.
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+        for aim in aims - reached:
+            reasons.setdefault(aim, []).append(reason)
+    if settings.readable is None:
+        reasons.pop(Protection.READING, None)
+    lines = [
+        f"{aim.value}: {'; '.join(dict.fromkeys(reasons[aim]))}"
+        for aim in Protection
+        if aim in reasons and aim not in reached
+    ]
+    others = len(os.listdir("/proc/self/task")) - 1
+    if others:
+        lines.append(f"{others} threads were started before the process was confined: they are not")
+    return tuple(lines)
 
 
 def die_with_parent(parent_pid: int) -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    """Let the kernel kill this process when the thread that forked it ends.
+
+    ``parent_pid`` is what the parent learnt of itself *before* it forked: should it be gone by
+    now, this process dies at once. Raises ``OSError`` if the kernel refuses.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _steps(
+    settings: Confinement,
+) -> Iterator[tuple[Callable[[], set[Protection]], frozenset[Protection]]]:
+    yield lambda: _limit_memory(settings.memory_bytes), frozenset({Protection.MEMORY})
+    yield _forbid_core_dumps, frozenset({Protection.CORE})
+    yield _die_with_present_parent, frozenset({Protection.PARENT})
+    yield _forbid_privileges, frozenset({Protection.PRIVILEGES})
+    yield _forbid_inspection, frozenset({Protection.INSPECTION})
+    yield lambda: _apply_landlock(settings.readable), _BY_LANDLOCK
+    # The last: it forbids some of the calls above.
+    yield _apply_seccomp, _BY_SECCOMP
+
+
+def _load_packages() -> None:
+    _load("landlock.plumbing")
+    _load("pyseccomp")
+
+
+@functools.cache
+def _load(name: str) -> ModuleType | str:
+    """Return a module, or why it cannot be had; a failure is not tried again."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return f"the Python package {name.partition('.')[0]} is not installed"
+    # What pyseccomp raises where the system's library is missing, too old, or does not load.
+    except (RuntimeError, AttributeError, OSError):
+        return "the library libseccomp is missing or too old"
+
+
+def _package(name: str) -> Any:
+    module = _load(name)
+    if isinstance(module, str):
+        raise _MissingError(module)
+    return module
+
+
+# --- Limits and prctl(2) ---
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+def _limit_memory(memory_bytes: int) -> set[Protection]:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + memory_bytes
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return {Protection.MEMORY}
+
+
+def _forbid_core_dumps() -> set[Protection]:
+    # Where the kernel pipes dumps to a program it ignores this limit, but not PR_SET_DUMPABLE.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return {Protection.CORE}
+
+
+def _die_with_present_parent() -> set[Protection]:
+    die_with_parent(os.getppid())
+    return {Protection.PARENT}
+
+
+def _forbid_privileges() -> set[Protection]:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    return {Protection.PRIVILEGES}
+
+
+def _forbid_inspection() -> set[Protection]:
+    """No ptrace and no core dump, whatever the limit says.
+
+    Files in ``/proc/<pid>`` then belong to root. The process itself still reads its own, but for
+    ``/proc/self/mem``; others still read ``status``, ``stat`` and ``statm``.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
+    return {Protection.INSPECTION}
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = [ctypes.c_ulong(argument) for argument in (value, 0, 0, 0)]
+    if libc.prctl(ctypes.c_int(option), *arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+
+
+# --- Landlock ---
+
+# From linux/landlock.h: what the package does not have.
+_RULE_PATH_BENEATH: Final = 1
+_NET_BIND_AND_CONNECT_TCP: Final = 0b11
+_SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11
+
+# Nothing in these is secret. Libraries load others when first needed (libgcc_s when a thread
+# ends), times in the log need the time zone, thread pools ask for the number of processors.
+_SYSTEM_PATHS: Final = tuple(
+    map(
+        Path,
+        "/lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /etc/ld.so.cache "
+        "/etc/localtime /usr/share/zoneinfo /dev/null /dev/urandom "
+        "/proc/self /proc/cpuinfo /proc/meminfo /sys/devices/system/cpu".split(),
+    )
+)
+
+
+def _apply_landlock(readable: tuple[Path, ...] | None) -> set[Protection]:
+    """Allow reading ``readable`` and what programs need; nothing else that Landlock knows of."""
+    plumbing = _package("landlock.plumbing")
+    try:
+        version = _ask_landlock(plumbing.landlock_abi_version)
+    except Exception:
+        raise _MissingError("Landlock is not in this kernel, or is switched off") from None
+    # The package's own structure ends after the first of these, and with it what it can forbid.
+    handled = (ctypes.c_uint64 * 3)(
+        plumbing.FSAccess.all(),
+        _NET_BIND_AND_CONNECT_TCP if version >= 4 else 0,
+        _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
+    )
+    ruleset = _ask_landlock(
+        plumbing.get_create_ruleset(),
+        ctypes.cast(handled, ctypes.POINTER(plumbing.RulesetAttr)),
+        ctypes.sizeof(handled),
+        0,
+    )
+    try:
+        for path in (Path("/"),) if readable is None else (*readable, *_program_paths()):
+            _allow_reading(plumbing, ruleset, path)
+        _ask_landlock(plumbing.get_restrict_self(), ruleset, 0)
+    finally:
+        os.close(ruleset)
+    since = {Protection.WRITING: 3, Protection.TCP: 4, Protection.SIGNALS: 6}
+    return {aim for aim in _BY_LANDLOCK if version >= since.get(aim, 1)}
+
+
+def _ask_landlock(call: Callable[..., int], *arguments: Any) -> int:
+    # The package takes a stale errno for a failure.
+    ctypes.set_errno(0)
+    return call(*arguments)
+
+
+def _allow_reading(plumbing: Any, ruleset: int, path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return  # not there, or out of reach: nothing to allow
+    try:
+        access = plumbing.FSAccess.READ_FILE
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            access |= plumbing.FSAccess.READ_DIR
+        rule = plumbing.PathBeneathAttr(access, descriptor)
+        add_rule = plumbing.get_add_rule()
+        _ask_landlock(add_rule, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _program_paths() -> Iterable[Path]:
+    """Return the files and folders that Python, its packages and HDF5's plugins are read from.
+
+    Not what is in ``sys.path``: that may be the user's own folder, with anything in it.
+    """
+    schemes = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    prefixes = [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
+    packages = [
+        folder
+        for name, module in list(sys.modules.items())
+        if "." not in name
+        for folder in _folders_of(module)
+    ]
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    folders = (*schemes, *prefixes, *packages, *libraries, *_plugin_folders())
+    absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
+    return dict.fromkeys((*_SYSTEM_PATHS, *absolute))
+
+
+def _folders_of(module: ModuleType | None) -> list[str]:
+    # Not getattr: some modules in sys.modules import others when they are asked for anything.
+    path = getattr(module, "__dict__", {}).get("__path__", ())
+    return [folder for folder in path if isinstance(folder, str)]
+
+
+def _plugin_folders() -> list[str]:
+    if "h5py" not in sys.modules:
+        return []
+    h5pl = importlib.import_module("h5py.h5pl")
+    return [os.fsdecode(h5pl.get(index)) for index in range(h5pl.size())]
+
+
+# --- seccomp ---
+
+_OTHER_PROGRAMS: Final = "execve execveat fork vfork".split()
+_OTHER_PROCESSES: Final = """
+    ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp
+    pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo rt_tgsigqueueinfo
+""".split()
+_SOCKETS: Final = "socket socketpair connect bind listen".split()
+_CHANGES_TO_FOLDERS: Final = """
+    creat mknod mknodat mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2
+    link linkat symlink symlinkat truncate truncate64
+""".split()
+_CHANGES_TO_METADATA: Final = """
+    chmod fchmod fchmodat fchmodat2 chown chown32 fchown fchown32 lchown lchown32 fchownat
+    utime utimes futimesat utimensat utimensat_time64 setxattr lsetxattr fsetxattr setxattrat
+    removexattr lremovexattr fremovexattr removexattrat file_setattr
+""".split()
+# What exploits of the kernel use, and what could undo or go round the rest (io_uring: files and
+# sockets without a system call for each).
+_KERNEL_INTERFACES: Final = """
+    io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd
+    keyctl add_key request_key open_by_handle_at fanotify_init fanotify_mark
+    shmget shmat shmctl semget semop semctl msgget msgsnd msgrcv msgctl
+    mq_open mq_unlink mq_notify setrlimit acct quotactl quotactl_fd syslog personality
+    unshare setns mount umount umount2 pivot_root chroot move_mount mount_setattr
+    open_tree open_tree_attr fsopen fsconfig fsmount fspick swapon swapoff reboot
+    init_module finit_module delete_module kexec_load kexec_file_load iopl ioperm modify_ldt
+    settimeofday clock_settime clock_settime64 clock_adjtime clock_adjtime64 adjtimex
+    sethostname setdomainname vhangup lookup_dcookie nfsservctl
+""".split()
+
+# libseccomp names only what was there when it was made; these numbers hold on every architecture.
+_NUMBERS_OF_NEWER: Final = {
+    "quotactl_fd": 443, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
+    "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
+}  # fmt: skip
+
+_CLONE_THREAD: Final = 0x10000
+_INT: Final = 0xFFFFFFFF  # of an int argument the kernel looks at 32 bits, seccomp at 64
+_F_SETOWN_EX: Final = 15
+# TIOCSTI and TIOCLINUX type on the user's terminal; FIOSETOWN and SIOCSPGRP are F_SETOWN again.
+_FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
+
+
+def _apply_seccomp() -> set[Protection]:
+    """Refuse system calls by name, and some by what they are asked for; allow all others.
+
+    A list of what is allowed would be stricter, but would kill workers with each new version of
+    the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
+    a container's own filter would answer too.
+    """
+    package = _package("pyseccomp")
+    rules = package.SyscallFilter(package.ALLOW)
+    refused, absent = package.ERRNO(errno.EPERM), package.ERRNO(errno.ENOSYS)
+    for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _SOCKETS, _CHANGES_TO_FOLDERS,
+                  _CHANGES_TO_METADATA, _KERNEL_INTERFACES):  # fmt: skip
+        for name in names:
+            _refuse(package, rules, refused, name)
+    # What they are asked for lies in memory, which a filter cannot see. The C library falls back
+    # to clone and openat when it is told that these do not exist.
+    for name in ("clone3", "openat2"):
+        _refuse(package, rules, absent, name)
+    for name, condition in _conditions(package):
+        _refuse(package, rules, refused, name, condition)
+    rules.load()
+    return set(_BY_SECCOMP)
+
+
+def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) -> None:
+    number = package.resolve_syscall(package.Arch.NATIVE, name)
+    if number == -1:
+        number = _NUMBERS_OF_NEWER.get(name, -1)
+    if number != -1:
+        rules.add_rule(action, number, *conditions)
+
+
+def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
+    def masked(argument: int, mask: int, value: int) -> Any:
+        return package.Arg(argument, package.MASKED_EQ, mask, value)
+
+    # A new process, not a new thread. On s390 the flags are the second argument.
+    yield "clone", masked(int(platform.machine().startswith("s390")), _CLONE_THREAD, 0)
+    for name, argument in (("open", 1), ("openat", 2)):
+        for mode in (os.O_WRONLY, os.O_RDWR, os.O_ACCMODE):
+            yield name, masked(argument, os.O_ACCMODE, mode)
+        for flag in (os.O_CREAT, os.O_TRUNC):
+            yield name, masked(argument, flag, flag)
+    # A signal to itself is how a process aborts.
+    for name in ("kill", "tgkill"):
+        yield name, package.Arg(0, package.NE, os.getpid())
+    # To signal another process by way of a descriptor.
+    for name in ("fcntl", "fcntl64"):
+        for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
+            yield name, masked(1, _INT, command)
+    for request in _FORBIDDEN_IOCTLS:
+        yield "ioctl", masked(1, _INT, request)
+    # What was set above stays set.
+    for option in (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE):
+        yield "prctl", masked(0, _INT, option)
+    yield "prlimit64", package.Arg(2, package.NE, 0)

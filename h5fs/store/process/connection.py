@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 _MOST_DEADLINES = 100
 
 
+_END_SECONDS = 5  # within which a process ends that was killed, unless a disk holds it
+
+
 class WorkerHungError(Exception):
     """No answer within the deadline."""
 
@@ -117,11 +120,13 @@ class WorkerConnection:
         return not select.select([self._process], [], [], 0)[0]
 
     def kill(self) -> None:
-        """End the worker at once, and forget it."""
+        """End the worker at once, wait until it holds nothing any more, and forget it."""
         try:
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
         except ProcessLookupError:
             _log.debug("worker %d is gone already", self.pid)
+        if select.select([self._process], [], [], _END_SECONDS)[0]:
+            self._nursery.end_of(self.pid)  # or it would stay as a zombie
         self._socket.close()
         os.close(self._process)
         os.close(self._window)

@@ -1,0 +1,112 @@
+"""The bytes of many object headers, read from the file in few calls and loaded by numpy.
+
+Keeps nothing of the file between batches; never raises for what the file does.
+
+Format: HDF5 File Format Specification 3.0, I.B (integers are little-endian, an undefined address
+has all bits set).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_GAP_BYTES = 1024
+"""Reading what lies between two blocks costs less than another call, up to about this."""
+_ARENA_BYTES = 32 << 20
+_OVERREAD_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """What the superblock says of the whole file; all in bytes.
+
+    ``base_offset`` is where HDF5's addresses count from (a user block precedes it).
+    """
+
+    base_offset: int
+    size_of_addresses: int
+    size_of_lengths: int
+
+
+class Arena:
+    """The bytes that were read from the file for one batch, one after another.
+
+    Memory is touched only as far as it is used. Positions count from the arena's start.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._used = 0
+        self.file_size_bytes = os.fstat(descriptor).st_size
+        # What lies behind the end may be loaded, and is masked or not looked at.
+        self.data: npt.NDArray[np.uint8] = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
+        self._words = np.ndarray((len(self.data) - 7,), "<i8", buffer=self.data, strides=(1,))
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        self._used = 0
+
+    def word(self, at: Ints) -> Ints:
+        """Return the eight bytes at each position, as a little-endian signed integer."""
+        return self._words[at]
+
+    def integer(self, at: Ints, size_bytes: int) -> Ints:
+        """Return the unsigned integer at each position; -1 for one with all bits set."""
+        if size_bytes == 8:
+            return self.word(at)
+        mask = (1 << 8 * size_bytes) - 1
+        value = self.word(at) & mask
+        return np.where(value == mask, np.int64(-1), value)
+
+    def is_like_first(self, at: Ints, size_bytes: int) -> Bools:
+        """Return whether the bytes at each position are those at the first one."""
+        count = len(self.data) - size_bytes + 1
+        spans = np.ndarray((count,), f"V{size_bytes}", buffer=self.data, strides=(1,))[at]
+        rows = spans.view(np.uint8).reshape(-1, size_bytes)
+        same: Bools = (rows == rows[0]).all(axis=1)
+        return same
+
+    def read(self, offset: Ints, size: Ints) -> tuple[Ints, Ints]:
+        """Read spans of the file.
+
+        Returns where each starts in the arena, and where the bytes that are there end: less than
+        ``size`` on when the file is cut off, unreadable, or the arena full. Few calls, each for
+        spans that are close together.
+        """
+        order = np.argsort(offset, kind="stable")
+        first = offset[order]
+        reach = np.maximum.accumulate(first + size[order])
+        begins = np.ones(len(order), np.bool_)
+        begins[1:] = first[1:] > reach[:-1] + _GAP_BYTES
+        heads = np.flatnonzero(begins)
+        window = np.cumsum(begins) - 1
+        starts = first[heads]
+        lengths = reach[np.append(heads[1:], len(order)) - 1] - starts
+        places = self._used + np.cumsum(lengths) - lengths
+        ends = self._fill(starts.tolist(), lengths.tolist(), places.tolist())
+        at, end = np.empty_like(offset), np.empty_like(offset)
+        at[order] = places[window] + first - starts[window]
+        end[order] = ends[window]
+        return at, end
+
+    def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:
+        ends = []
+        view = self.data.data
+        for start, length, place in zip(starts, lengths, places, strict=True):
+            end = place + length
+            if end > _ARENA_BYTES:
+                ends.append(place)
+                continue
+            self._used = end
+            try:
+                ends.append(place + os.preadv(self._descriptor, [view[place:end]], start))
+            except OSError:
+                ends.append(place)
+        return np.array(ends, np.int64)

@@ -1,0 +1,144 @@
+"""Puts a table of links together, from header scans where they tell and single looks elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from h5py import h5t
+
+from h5fs.errors import H5fsError
+from h5fs.link_table import OBJECT_KINDS, ROW, LinkTable
+from h5fs.objects import DatasetInfo, Link, ObjectRef
+from h5fs.store.hdf5.elements import memory_type, npy_dtype
+from h5fs.store.hdf5.header_scan import (
+    COMPACT,
+    CONTIGUOUS,
+    DATASET,
+    UNDEFINED,
+    UNKNOWN,
+    FileLayout,
+    HeaderScan,
+    read_shape,
+)
+from h5fs.store.hdf5.sequence_types import is_sequence_type
+
+_MESSAGE_PREFIX = b"\x03\x00"  # what H5Tencode writes before a datatype message
+
+
+class _Array:
+    """What datasets with the same dataspace and datatype messages have in common."""
+
+    def __init__(self, space: bytes, datatype: bytes, layout: FileLayout) -> None:
+        self.is_sequence = False
+        self.is_known = True
+        self.is_as_stored = False
+        self.info: DatasetInfo | None = None
+        try:
+            type_id = h5t.decode(_MESSAGE_PREFIX + datatype)
+            self.is_sequence = is_sequence_type(type_id)
+            memory = memory_type(type_id)
+            if not memory.dtype.hasobject:
+                shape = read_shape(space, layout)
+                self.info = DatasetInfo(shape, npy_dtype(memory.dtype), 0)
+                self.is_as_stored = bool(type_id.equal(memory.type_id))
+        except H5fsError:
+            return  # whoever opens such a dataset is told
+        except Exception:  # any of h5py's: the library has the last word
+            self.is_known = False
+
+
+class ListingBuilder:
+    """The links of a group on their way into a table, in the order of ``names``.
+
+    What nothing is said of stays an UNREADABLE object.
+    """
+
+    def __init__(self, group: ObjectRef, names: list[bytes]) -> None:
+        self._group = group
+        self._names = names
+        self._rows = np.zeros(len(names), ROW)
+        self._rows["dataset"] = -1
+        self._rows["file_offset"] = -1
+        self._rows["hard_link_count"] = 1
+        self._datasets: list[DatasetInfo] = []
+        self._others: dict[int, Link] = {}
+
+    def is_known(self, index: int) -> bool:
+        """Whether a scan has told what the object of a hard link is."""
+        return bool(self._rows["kind"][index])
+
+    def set_scanned(
+        self,
+        indexes: npt.NDArray[Any],
+        addresses: npt.NDArray[np.uint64],
+        scan: HeaderScan,
+        layout: FileLayout,
+    ) -> None:
+        """Take over what a scan says of the objects of hard links."""
+        arrays = [_Array(space, datatype, layout) for space, datatype in scan.arrays]
+        kind = scan.kind.copy()
+        unknown = np.array([not array.is_known for array in arrays] + [True])
+        kind[(kind == DATASET) & unknown[scan.array_index]] = UNKNOWN
+        known = np.flatnonzero(kind != UNKNOWN)
+        rows = np.zeros(len(known), ROW)
+        rows["address"] = addresses[known]
+        rows["kind"] = kind[known]
+        rows["mtime"] = np.where(scan.mtime, scan.mtime, scan.ctime)[known]
+        for name in ("ctime", "atime", "attribute_count", "hard_link_count"):
+            rows[name] = getattr(scan, name)[known]
+        array_index = scan.array_index[known]
+        is_sequence = np.array([array.is_sequence for array in arrays] + [False])
+        rows["holds_sequences"] = (rows["kind"] == DATASET) & is_sequence[array_index]
+        self._set_datasets(rows, known, scan, arrays, layout)
+        self._rows[indexes[known]] = rows
+
+    def _set_datasets(
+        self,
+        rows: npt.NDArray[Any],
+        known: npt.NDArray[Any],
+        scan: HeaderScan,
+        arrays: list[_Array],
+        layout: FileLayout,
+    ) -> None:
+        places = []
+        for array in arrays:
+            places.append(len(self._datasets) if array.info is not None else -1)
+            if array.info is not None:
+                self._datasets.append(array.info)
+        array_index = scan.array_index[known]
+        layout_class = scan.layout_class[known]
+        storage = scan.storage_bytes[known]
+        is_plain = np.isin(layout_class, (COMPACT, CONTIGUOUS)) & (storage >= 0)
+        is_plain &= ~scan.has_external[known].astype(bool) & (rows["kind"] == DATASET)
+        rows["dataset"] = np.where(is_plain, np.array([*places, -1])[array_index], -1)
+        rows["storage_size_bytes"] = np.where(is_plain, storage, 0)
+        as_stored = np.array([array.is_as_stored for array in arrays] + [False])[array_index]
+        offset = scan.data_offset[known]
+        has_place = is_plain & as_stored & (layout_class == CONTIGUOUS) & (offset != UNDEFINED)
+        place = np.where(has_place, offset, 0).astype(np.int64) + layout.base_offset
+        rows["file_offset"] = np.where(has_place, place, -1)
+
+    def set_link(self, index: int, link: Link) -> None:
+        """Take over one link as the library describes it."""
+        if link.target is None:
+            self._others[index] = link
+            return
+        info = link.target
+        self._rows[index] = (
+            info.ref.address, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
+            info.hard_link_count, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
+        )  # fmt: skip
+
+    def table(self) -> LinkTable:
+        """Return the table."""
+        stops = np.cumsum([len(name) for name in self._names], dtype="<u8")
+        return LinkTable(
+            self._group,
+            b"".join(self._names),
+            stops.tobytes(),
+            self._rows.tobytes(),
+            tuple(self._datasets),
+            self._others,
+        )
