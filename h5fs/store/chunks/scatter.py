@@ -1,8 +1,12 @@
-"""Where a decoded chunk goes in a segment: the worker's side of a block."""
+"""Where a decoded chunk goes in a segment: the worker's side of a block.
+
+Everything is in bytes, the last dimension too, so that numpy copies runs of bytes whatever an
+element is.
+"""
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,38 +15,71 @@ from h5fs.store.chunks.geometry import Box, Grid
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
+MapSegment = Callable[[int, int], Array]
+"""Returns bytes ``[start, stop)`` of a segment, to write to."""
 
-def place_of(grid: Grid, box: Box, segment: mmap.mmap, first_chunk: int) -> Array:
-    """Return the part of a segment that takes the chunk of ``box``.
+_WINDOW_BYTES = 256 * 2**20
 
-    An array of the box's extent from the bands' dimension on, the last dimension in bytes: so that
-    numpy copies runs of bytes, whatever an element is. The segment begins with the band that chunk
-    number ``first_chunk`` is in. Raises ``ValueError`` when the chunk does not lie in the segment.
+
+def places_of(
+    grid: Grid, box: Box, first_chunk: int, map_segment: MapSegment
+) -> Iterator[tuple[slice, Array]]:
+    """Yield the parts of a segment that take the chunk of ``box``, with the rows of each.
+
+    Rows are indexes in the bands' dimension, counted from the chunk's first. A part has the shape
+    of those rows and the box's extent behind them. There are several where the band is too large to
+    be mapped at once. The segment begins with the band that chunk number ``first_chunk`` is in.
     """
     axis = grid.axis
     base = grid.band_start(first_chunk // grid.chunks_per_band)
     outer = 0
     for position, size in zip(box.start[:axis], grid.shape[:axis], strict=True):
         outer = outer * size + position
-    element = (outer * grid.shape[axis] + box.start[axis]) * grid.row_elements - base
-    band_shape = _in_bytes((box.count[axis], *grid.shape[axis + 1 :]), grid)
-    start = _in_bytes((0, *box.start[axis + 1 :]), grid)
-    count = _in_bytes(box.count[axis:], grid)
-    band: Array = np.ndarray(band_shape, np.uint8, segment, element * grid.item_bytes)
-    return band[tuple(slice(s, s + c) for s, c in zip(start, count, strict=True))]
+    first_row = outer * grid.shape[axis] + box.start[axis]
+    start = (first_row * grid.row_elements - base) * grid.item_bytes
+    row_bytes = grid.row_elements * grid.item_bytes
+    rows_at_once = max(1, _WINDOW_BYTES // row_bytes)
+    behind = tuple(
+        slice(low, low + count)
+        for low, count in zip(
+            _in_bytes((0, *box.start[axis + 1 :]), grid)[1:],
+            _in_bytes((0, *box.count[axis + 1 :]), grid)[1:],
+            strict=True,
+        )
+    )
+    for row in range(0, box.count[axis], rows_at_once):
+        stop = min(row + rows_at_once, box.count[axis])
+        window = map_segment(start + row * row_bytes, start + stop * row_bytes)
+        band = window.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
+        yield slice(row, stop), band[(slice(None), *behind)]
 
 
-def scatter(grid: Grid, box: Box, chunk: Array, place: Array) -> None:
+def scatter(
+    grid: Grid, box: Box, chunk: Array, places: Iterator[tuple[slice, Array]]
+) -> None:
     """Copy a whole decoded chunk (its bytes, flat) to its place."""
     whole = chunk.reshape(_in_bytes(grid.chunk_shape, grid))
     inside = whole[tuple(slice(0, count) for count in _in_bytes(box.count, grid))]
-    place[...] = inside.reshape(place.shape)
+    scatter_inside(grid, box, inside, places)
 
 
-def fill(grid: Grid, place: Array, fill_value: bytes) -> None:
+def scatter_inside(
+    grid: Grid, box: Box, inside: Array, places: Iterator[tuple[slice, Array]]
+) -> None:
+    """Copy what of a chunk is within the array (in bytes, of the box's extent) to its place."""
+    axis = grid.axis
+    rows = inside.reshape(_in_bytes(box.count, grid))[(0,) * axis]
+    # Where the bands' dimension is the last one, rows are elements.
+    scale = grid.item_bytes if axis == len(grid.shape) - 1 else 1
+    for part, place in places:
+        place[...] = rows[part.start * scale : part.stop * scale]
+
+
+def fill(grid: Grid, fill_value: bytes, places: Iterator[tuple[slice, Array]]) -> None:
     """Give every element of a place the fill value."""
     value = np.frombuffer(fill_value, np.uint8)
-    place[...] = np.tile(value, place.shape[-1] // grid.item_bytes)
+    for _, place in places:
+        place[...] = np.tile(value, place.shape[-1] // grid.item_bytes)
 
 
 def _in_bytes(shape: tuple[int, ...], grid: Grid) -> tuple[int, ...]:

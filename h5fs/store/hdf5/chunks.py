@@ -6,7 +6,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -17,7 +17,14 @@ from h5fs.errors import UnreadableError
 from h5fs.objects import Chunked, ChunkIndex, Filter
 from h5fs.store.chunks.filters import can_decode, decode_chunk
 from h5fs.store.chunks.geometry import Box, Grid
-from h5fs.store.chunks.scatter import Array, fill, place_of, scatter
+from h5fs.store.chunks.scatter import (
+    Array,
+    MapSegment,
+    fill,
+    places_of,
+    scatter,
+    scatter_inside,
+)
 from h5fs.store.hdf5.elements import MemoryType
 from h5fs.store.interface import ChunkBatch, ChunkTask
 
@@ -104,11 +111,15 @@ class ChunkDecoder:
     """Decodes the chunks of one batch into a segment."""
 
     def __init__(
-        self, batch: ChunkBatch, segment: Any, dataset_id: h5d.DatasetID, memory: MemoryType
+        self,
+        batch: ChunkBatch,
+        map_segment: MapSegment,
+        dataset_id: h5d.DatasetID,
+        memory: MemoryType,
     ) -> None:
         self._batch = batch
         self._grid = Grid(batch.shape, batch.data.chunk_shape, batch.item_bytes)
-        self._segment = segment
+        self._map_segment = map_segment
         self._dataset_id = dataset_id
         self._memory = memory
 
@@ -116,26 +127,26 @@ class ChunkDecoder:
         """Decode one chunk. Raises ``UnreadableError``, or what h5py raises."""
         grid = self._grid
         box = grid.box(task.number)
-        place = place_of(grid, box, self._segment, self._batch.first_chunk)
+        places = places_of(grid, box, self._batch.first_chunk, self._map_segment)
         filters = self._batch.data.filters
         if filters is None:
-            self._read_by_library(box, place)
+            self._read_by_library(box, places)
         elif not task.size:
-            fill(grid, place, self._batch.data.fill_value)
+            fill(grid, self._batch.data.fill_value, places)
         else:
             raw = os.pread(descriptor, task.size, task.file_offset)
             try:
                 decoded = decode_chunk(raw, filters, task.mask, grid.item_bytes, grid.chunk_bytes)
             except UnreadableError:
                 # The library has the last word on whether a chunk is damaged.
-                self._read_by_library(box, place)
+                self._read_by_library(box, places)
                 return
-            scatter(grid, box, np.frombuffer(decoded, np.uint8), place)
+            scatter(grid, box, np.frombuffer(decoded, np.uint8), places)
 
-    def _read_by_library(self, box: Box, place: Array) -> None:
+    def _read_by_library(self, box: Box, places: Iterator[tuple[slice, Array]]) -> None:
         space = self._dataset_id.get_space()
         space.select_hyperslab(box.start, box.count)
         count = prod(box.count)
         elements = np.zeros(count * self._grid.item_bytes, np.uint8)
         self._dataset_id.read(h5s.create_simple((count,)), space, elements, self._memory.type_id)
-        place[...] = elements.reshape(place.shape)
+        scatter_inside(self._grid, box, elements, places)

@@ -16,6 +16,7 @@ from h5py import h5d, h5s, h5t
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.slicing import split_into_hyperslabs
+from h5fs.store.chunks.geometry import Box
 from h5fs.store.hdf5.translation import explain
 
 # HDF5 converts bitfields to no other class, and opaque elements to no other tag.
@@ -97,6 +98,16 @@ def read_objects(
     """Return elements ``[start, stop)``, row-major, as a flat array with objects in it."""
     array = np.zeros(stop - start, memory.dtype)
     read_into(dataset_id, memory, array, start, stop)
+    return array
+
+
+def read_box(dataset_id: h5d.DatasetID, memory: MemoryType, box: Box) -> np.ndarray[Any, Any]:
+    """Return the elements of a box as a flat array with objects in it."""
+    count = prod(box.count)
+    array = np.zeros(count, memory.dtype)
+    space = dataset_id.get_space()
+    space.select_hyperslab(box.start, box.count)
+    dataset_id.read(h5s.create_simple((count,)), space, array, memory.type_id)
     return array
 
 

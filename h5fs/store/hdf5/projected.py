@@ -7,7 +7,7 @@ numbers for each block but no element. Under the store's lock.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -15,8 +15,17 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5f, h5i, h5o, h5r
 
+from h5fs.errors import UnreadableError
 from h5fs.objects import RegionTarget
-from h5fs.store.hdf5.elements import MemoryType, memory_type, npy_dtype, read_fixed, read_objects
+from h5fs.store.chunks.geometry import Box, Grid
+from h5fs.store.hdf5.elements import (
+    MemoryType,
+    memory_type,
+    npy_dtype,
+    read_box,
+    read_fixed,
+    read_objects,
+)
 from h5fs.store.hdf5.references import PathOf, describe_region
 from h5fs.store.hdf5.variable import Part, as_elements, make_part, sequence_base
 
@@ -26,6 +35,8 @@ _LARGE_ELEMENT_BYTES = 2**18
 
 BLOCK_ELEMENTS = 4096
 """Most elements read at a time: enough that the cost of a call vanishes."""
+
+_MAX_SEQUENCES = 2**32  # each has an entry in a table, a block of them at a time
 
 _BLOCK_BYTES = 2**23  # about as much as a block of variable-length elements takes
 
@@ -187,9 +198,7 @@ def project_dataset(
     memory = memory_type(dataset_id.get_type())
     if not memory.dtype.hasobject:
         return FixedDataset(memory)
-    space = dataset_id.get_space()
-    element_count = space.get_simple_extent_npoints()
-
+    element_count = dataset_id.get_space().get_simple_extent_npoints()
     file_id = h5i.get_file_id(dataset_id)
 
     def text_of_reference(reference: Any) -> bytes:
@@ -202,18 +211,67 @@ def project_dataset(
         innermost = innermost.base
     base = sequence_base(innermost)
     if base is not None:
+        if element_count > _MAX_SEQUENCES:
+            raise UnreadableError(f"{element_count} sequences, more than {_MAX_SEQUENCES}")
         part = make_part(base, text_of_reference)
         sequences = SequenceDataset(memory, base, part, element_count, per_element)
         sequences.scan(dataset_id, on_progress)
         return sequences
     array = VariableDataset(memory, make_part(memory.dtype, text_of_reference))
+    _measure_elements(dataset_id, memory, array.part, on_progress)
+    return array
+
+
+def _measure_elements(
+    dataset_id: h5d.DatasetID, memory: MemoryType, part: Part, on_progress: Callable[[], None]
+) -> None:
+    """Let a part measure every element; of those that were never written, one.
+
+    A dataset may claim a trillion elements of which a few were written.
+    """
+    creation = dataset_id.get_create_plist()
+    space = dataset_id.get_space()
+    element_count = space.get_simple_extent_npoints()
+    if creation.get_layout() == h5d.CHUNKED and element_count:
+        grid = Grid(space.get_simple_extent_dims(), creation.get_chunk(), 1)
+        if dataset_id.get_num_chunks() < grid.chunk_count:
+            for box in _written_boxes(dataset_id, grid):
+                on_progress()
+                part.measure(read_box(dataset_id, memory, box))
+            return
+    elif creation.get_layout() == h5d.CONTIGUOUS and not dataset_id.get_storage_size():
+        element_count = min(element_count, 1)
     start, count = 0, 1
     while start < element_count:
         on_progress()
         stop = min(start + count, element_count)
-        measured = array.part.measure(read_objects(dataset_id, memory, start, stop))
+        measured = part.measure(read_objects(dataset_id, memory, start, stop))
         start, count = stop, _next_count(stop - start, measured)
-    return array
+
+
+def _written_boxes(dataset_id: h5d.DatasetID, grid: Grid) -> Iterator[Box]:
+    """Yield boxes that cover the chunks that were written, and one element that was not."""
+    starts: list[tuple[int, ...]] = []
+    dataset_id.chunk_iter(lambda chunk: starts.append(tuple(chunk.chunk_offset)))
+    written = set(starts)
+    for number in range(min(len(written) + 1, grid.chunk_count)):
+        box = grid.box(number)
+        if box.start not in written:
+            yield Box(box.start, (1,) * len(box.start))
+            break
+    for start in starts:
+        limits = zip(start, grid.chunk_shape, grid.shape, strict=True)
+        count = tuple(min(size, n - low) for low, size, n in limits)
+        if min(count) > 0:
+            yield from _split_box(Box(start, count))
+
+
+def _split_box(box: Box) -> Iterator[Box]:
+    """Yield parts of a box of at most about ``BLOCK_ELEMENTS`` each, cut along one dimension."""
+    rows = max(1, BLOCK_ELEMENTS * box.count[0] // prod(box.count))
+    for first in range(0, box.count[0], rows):
+        count = min(rows, box.count[0] - first)
+        yield Box((box.start[0] + first, *box.start[1:]), (count, *box.count[1:]))
 
 
 def _next_count(count: int, measured_bytes: int) -> int:

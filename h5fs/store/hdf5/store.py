@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -221,8 +222,8 @@ class Hdf5Store:
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
-            segment = self._segments.get(batch.segment)
-            decoder = chunks.ChunkDecoder(batch, segment, dataset_id, projected.memory)
+            map_segment = functools.partial(self._segments.map, batch.segment)
+            decoder = chunks.ChunkDecoder(batch, map_segment, dataset_id, projected.memory)
             descriptor = self._files.descriptor(batch.ref.file)
             for task in batch.tasks:
                 decoder.decode(task, descriptor)

@@ -2,6 +2,7 @@
 
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
 which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
+It ends when the daemon does, since the socket between them then closes, and its workers with it.
 Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
 """
 
@@ -20,8 +21,10 @@ from pathlib import Path
 import msgspec
 
 import h5fs
-from h5fs.options import StoreOptions
-from h5fs.store.process.confinement import die_with_parent
+from h5fs.options import ExternalPolicy, StoreOptions
+from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
+
+_log = logging.getLogger(__name__)
 
 _SPAWN, _STATUS = b"S", b"?"
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
@@ -120,7 +123,6 @@ def describe_end(status: int) -> str:
 
 def main(control_descriptor: int) -> None:
     """Be a nursery."""
-    die_with_parent(os.getppid())
     control = socket.socket(fileno=control_descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -129,6 +131,7 @@ def main(control_descriptor: int) -> None:
     from h5fs.store.hdf5.store import register_plugins
 
     register_plugins()
+    prepare()
     _serve(control, options)
 
 
@@ -137,6 +140,7 @@ def _to_path(_kind: type, text: str) -> Path:
 
 
 def _serve(control: socket.socket, options: StoreOptions) -> None:
+    is_first, own_pid = True, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, 64, 2)
         if not packet:
@@ -145,7 +149,8 @@ def _serve(control: socket.socket, options: StoreOptions) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _run_worker(options, *descriptors)
+                _run_worker(options, *descriptors, own_pid=own_pid, complains=is_first)
+            is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
             handle = os.pidfd_open(pid)
@@ -165,22 +170,32 @@ def _wait_for(pid: int) -> int:
         return 0
 
 
-def _run_worker(options: StoreOptions, connection_descriptor: int, window: int) -> None:
+def _run_worker(
+    options: StoreOptions, connection_descriptor: int, window: int, *, own_pid: int, complains: bool
+) -> None:
+    """Be a worker; ``complains``: say what the system does not protect from."""
     from h5fs.store.process.worker import ConnectionHandler, Worker
 
     status = 1
     try:
-        die_with_parent(os.getppid())
+        die_with_parent(own_pid)
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
-        from h5fs.store.process.confining import confine_worker
-
-        confine_worker(options)
+        missing = confine(Confinement(_readable(options), options.limits.memory_bytes))
+        if missing and complains:
+            _log.warning("workers go without some protections: %s", " | ".join(missing))
         Worker(options, connection, window).run()
         status = 0
     except BaseException:
-        logging.getLogger(__name__).exception("the worker ends")
+        _log.exception("the worker ends")
     finally:
         os._exit(status)
+
+
+def _readable(options: StoreOptions) -> tuple[Path, ...] | None:
+    file = Path(os.path.realpath(options.file))
+    if options.external is ExternalPolicy.ALL:
+        return None
+    return (file,) if options.external is ExternalPolicy.NONE else (file, file.parent)

@@ -13,7 +13,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 _PAGE = mmap.PAGESIZE
+_MAPPED_WHOLE_BYTES = 2**30
 
 
 @dataclass(eq=False, slots=True)
@@ -50,13 +54,20 @@ def make_memory_file(name: str, size_bytes: int) -> int:
 
 
 class SegmentViews:
-    """A worker's mappings of the segments it has been told of."""
+    """A worker's mappings of the segments it has been told of.
+
+    One that is larger than the address space that a worker may take is mapped a part at a time.
+    """
 
     def __init__(self) -> None:
         self._views: dict[int, mmap.mmap] = {}
+        self._large: dict[int, int] = {}
 
     def add(self, number: int, descriptor: int, size_bytes: int) -> None:
-        """Map a segment; the descriptor is closed."""
+        """Take over a segment and its descriptor."""
+        if size_bytes > _MAPPED_WHOLE_BYTES:
+            self._large[number] = descriptor
+            return
         try:
             self._views[number] = mmap.mmap(descriptor, size_bytes)
         finally:
@@ -64,10 +75,14 @@ class SegmentViews:
 
     def remove(self, number: int) -> None:
         """Let go of a segment."""
-        view = self._views.pop(number, None)
-        if view is not None:
-            view.close()
+        if number in self._large:
+            os.close(self._large.pop(number))
+        self._views.pop(number, None)
 
-    def get(self, number: int) -> mmap.mmap:
-        """Return a segment's memory."""
-        return self._views[number]
+    def map(self, number: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Return bytes ``[start, stop)`` of a segment, to write to."""
+        if number in self._views:
+            return np.frombuffer(self._views[number], np.uint8)[start:stop]
+        first = start // _PAGE * _PAGE
+        view = mmap.mmap(self._large[number], stop - first, offset=first)
+        return np.frombuffer(view, np.uint8)[start - first :]
