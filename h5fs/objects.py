@@ -50,6 +50,9 @@ class ObjectRef(Struct, frozen=True, eq=False):
             return NotImplemented
         return self.address == other.address and self.file == other.file
 
+    def __ne__(self, other: object) -> bool:  # Struct brings one of its own
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((self.file, self.address))
 

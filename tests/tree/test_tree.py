@@ -34,7 +34,7 @@ from h5fs.tree import Tree
 
 
 @contextmanager
-def opened_tree(file: Path, workers: int | None = None) -> Iterator[Tree]:
+def opened_tree(file: Path, workers: int = 0) -> Iterator[Tree]:
     tree = Tree(open_store(StoreOptions(file, workers=workers)))
     try:
         yield tree
@@ -231,7 +231,7 @@ def test_stat_and_listing_read_no_element(file: Path, monkeypatch: pytest.Monkey
     read = []
     original = h5py.h5d.DatasetID.read
 
-    with opened_tree(file, workers=0) as tree:
+    with opened_tree(file) as tree:
         store = tree._store
         elements = store.read_elements  # type: ignore[attr-defined]
 

@@ -20,7 +20,7 @@ from h5fs.tree import Tree
 
 def read_all(file: Path, path: str) -> bytes:
     """Return a file of the tree, read in small pieces."""
-    tree = Tree(open_store(StoreOptions(file)))
+    tree = Tree(open_store(StoreOptions(file, workers=0)))
     try:
         handle = tree.open(path.encode(), os.O_RDONLY)
         data = b""
@@ -87,7 +87,7 @@ def test_blocks_of_many_sizes_join_without_a_seam(tmp_path: Path) -> None:
         rows[index] = choose.integers(0, 100, length).astype("<i4")
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened.create_dataset("x", rows.shape, h5py.vlen_dtype("<i4"))[:] = rows
-    tree = Tree(open_store(StoreOptions(tmp_path / "f.h5")))
+    tree = Tree(open_store(StoreOptions(tmp_path / "f.h5", workers=0)))
     try:
         for suffix, expected in {
             "values": np.concatenate(rows), "offsets": np.cumsum([0, *lengths]),
@@ -111,7 +111,7 @@ def test_strings_of_very_different_lengths(tmp_path: Path) -> None:
         opened["s"] = texts
         opened["one"] = "y" * 300_000
     check(tmp_path / "f.h5", "one")
-    tree = Tree(open_store(StoreOptions(tmp_path / "f.h5")))
+    tree = Tree(open_store(StoreOptions(tmp_path / "f.h5", workers=0)))
     try:
         size = tree.get_status(b"/s.npy").size_bytes
         assert size == 128 + len(texts) * 5000 * 4

@@ -72,12 +72,10 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
     return value.tobytes()
 
 
-def index_chunks(
-    dataset_id: h5d.DatasetID, on_progress: Callable[[], None], *, base_offset: int
-) -> ChunkIndex:
+def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
     """Return where a dataset's chunks lie, from one walk through its index.
 
-    ``base_offset`` is what precedes the superblock. A chunk outside of the grid is left out.
+    A chunk outside of the grid is left out.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
@@ -99,7 +97,7 @@ def index_chunks(
                     chunk.chunk_offset, grid.chunk_shape, strides, strict=True
                 )
             )
-            offsets[number] = chunk.byte_offset + base_offset
+            offsets[number] = chunk.byte_offset  # in the file: a user block counts
             sizes[number] = chunk.size
             masks[number] = chunk.filter_mask
 

@@ -72,11 +72,6 @@ class OpenFiles:
         self._close_one_too_many(keep=number)
         return file_id
 
-    def base_offset(self, number: int) -> int:
-        """Return what precedes the superblock of a numbered file, in bytes."""
-        self.file_id(number)
-        return self._base_offsets[number]
-
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
         if number not in self._layouts:

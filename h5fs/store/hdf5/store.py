@@ -185,10 +185,12 @@ class Hdf5Store:
                 dataset_id, projected.memory, whole_edges=edges_are_whole(head)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
-        offset = dataset_id.get_offset() if is_plain else None
+        if not is_plain or not dataset_id.get_storage_size():
+            return None
+        offset = dataset_id.get_offset()  # in the file: a user block counts
         if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
             return None
-        return Contiguous(offset + self._files.base_offset(ref.file))
+        return Contiguous(offset)
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
@@ -211,11 +213,7 @@ class Hdf5Store:
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
-            return chunks.index_chunks(
-                self._dataset_id(ref),
-                self._on_progress,
-                base_offset=self._files.base_offset(ref.file),
-            )
+            return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
 
     def decode_chunks(self, batch: ChunkBatch) -> None:
         with self._lock, reading(batch.ref.path):
