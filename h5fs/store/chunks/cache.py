@@ -22,13 +22,14 @@ ABSENT, PENDING, PRESENT = 0, 1, 2
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """One block: its segment, and the state of each of its chunks.
+    """One block: its segment, the state of each of its chunks, and whether all are PRESENT.
 
-    ``users`` keep it from being forgotten. The cache's condition protects both.
+    ``users`` keep it from being forgotten. The cache's condition protects what changes.
     """
 
     segment: Segment
     states: bytearray
+    is_whole: bool = False
     users: int = 0
 
 

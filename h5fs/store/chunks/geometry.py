@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -32,7 +33,7 @@ class Box:
     count: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grid:
     """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element."""
 
@@ -40,50 +41,81 @@ class Grid:
     chunk_shape: tuple[int, ...]
     item_bytes: int
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
 
-    @property
+    @cached_property
     def chunk_count(self) -> int:
         """Number of chunks in all."""
         return prod(self.counts)
 
-    @property
+    @cached_property
     def chunk_bytes(self) -> int:
         """Size of a decoded chunk."""
         return prod(self.chunk_shape) * self.item_bytes
 
-    @property
+    @cached_property
     def axis(self) -> int:
         """The dimension along which bands follow one another."""
         longer = (i for i, size in enumerate(self.chunk_shape) if size > 1)
         return next(longer, len(self.shape) - 1)
 
-    @property
+    @cached_property
     def chunks_per_band(self) -> int:
         """Number of chunks in a band."""
         return prod(self.counts[self.axis + 1 :])
 
-    @property
+    @cached_property
     def row_elements(self) -> int:
         """Elements behind one index of the bands' dimension."""
         return prod(self.shape[self.axis + 1 :])
 
-    @property
+    @cached_property
     def band_bytes(self) -> int:
         """Size of a band that is not the last of its dimension."""
         axis = self.axis
         rows = min(self.chunk_shape[axis], self.shape[axis])
         return rows * self.row_elements * self.item_bytes
 
-    @property
+    @cached_property
     def bands_per_block(self) -> int:
         """Number of bands in a block."""
         return max(1, -(-MIN_BLOCK_BYTES // self.band_bytes))
 
-    @property
+    @cached_property
+    def data_bytes(self) -> int:
+        """Size of the array."""
+        return prod(self.shape) * self.item_bytes
+
+    @cached_property
+    def block_count(self) -> int:
+        """Number of blocks in all."""
+        return -(-self.band_count // self.bands_per_block)
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """Size of the largest block."""
+        return min(self.bands_per_block * self.band_bytes, self.data_bytes)
+
+    def block_of(self, offset: int) -> int:
+        """Return the number of the block that a byte of the array is in."""
+        return self.band_of(offset // self.item_bytes) // self.bands_per_block
+
+    def block_bounds(self, number: int) -> tuple[int, int]:
+        """Return the first byte of a block, and the first behind it."""
+        first = number * self.bands_per_block
+        stop = min(first + self.bands_per_block, self.band_count)
+        return self.band_start(first) * self.item_bytes, self.band_start(stop) * self.item_bytes
+
+    def block_chunks(self, number: int) -> range:
+        """Return the numbers of the chunks of a block."""
+        first = number * self.bands_per_block
+        stop = min(first + self.bands_per_block, self.band_count)
+        return range(first * self.chunks_per_band, stop * self.chunks_per_band)
+
+    @cached_property
     def band_count(self) -> int:
         """Number of bands in all."""
         return prod(self.counts[: self.axis + 1])

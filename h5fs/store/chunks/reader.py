@@ -44,6 +44,7 @@ _AHEAD_BYTES = 16 * 2**20
 class _Array:
     """An array that is read.
 
+    ``ahead_block``: the block that was read when blocks were last made ahead of it.
     ``lock`` protects what the last reads were; ``index_lock`` keeps others from asking for the
     index while one does, and nothing else is taken while either is held, but in the worker pool.
     """
@@ -53,39 +54,10 @@ class _Array:
     grid: Grid
     index: ChunkIndex | None = None
     last_stop: int = 0
+    ahead_block: int = -1
     streak_bytes: int = _SEQUENTIAL_BYTES  # who begins at the beginning goes on, most likely
     lock: threading.Lock = field(default_factory=threading.Lock)
     index_lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def chunks_per_block(self) -> int:
-        return self.grid.bands_per_block * self.grid.chunks_per_band
-
-    @property
-    def block_bytes(self) -> int:
-        return min(
-            self.grid.bands_per_block * self.grid.band_bytes,
-            self.grid.band_start(self.grid.band_count) * self.grid.item_bytes,
-        )
-
-    def block_range(self, number: int) -> tuple[int, int, range]:
-        """Return first and last byte of a block, and the numbers of its chunks."""
-        first = number * self.grid.bands_per_block
-        stop = min(first + self.grid.bands_per_block, self.grid.band_count)
-        per_band, item_bytes = self.grid.chunks_per_band, self.grid.item_bytes
-        return (
-            self.grid.band_start(first) * item_bytes,
-            self.grid.band_start(stop) * item_bytes,
-            range(first * per_band, stop * per_band),
-        )
-
-    def block_of(self, offset: int) -> int:
-        """Return the number of the block that a byte is in."""
-        return self.grid.band_of(offset // self.grid.item_bytes) // self.grid.bands_per_block
-
-    @property
-    def block_count(self) -> int:
-        return -(-self.grid.band_count // self.grid.bands_per_block)
 
 
 class ChunkReader:
@@ -111,18 +83,20 @@ class ChunkReader:
     ) -> None:
         """Fill ``buffer`` with an array's data from byte ``offset`` on. Raises ``H5fsError``."""
         array = self._array(ref, dataset, data)
+        grid = array.grid
         is_sequential = self._note_read(array, offset, offset + len(buffer))
         done = 0
         while done < len(buffer):
-            number = array.block_of(offset + done)
-            start, stop, _ = array.block_range(number)
+            number = grid.block_of(offset + done)
+            start, stop = grid.block_bounds(number)
             size = min(len(buffer) - done, stop - offset - done)
             self._read_block(
                 array, number, offset + done - start, buffer[done : done + size], is_sequential
             )
             done += size
-        if is_sequential:
-            self._read_ahead(array, offset + len(buffer))
+            if is_sequential and number != array.ahead_block:
+                array.ahead_block = number
+                self._read_ahead(array, stop)
 
     def close(self) -> None:
         """Stop, and give the memory back."""
@@ -184,26 +158,34 @@ class ChunkReader:
         self, array: _Array, number: int, offset: int, buffer: memoryview, is_sequential: bool
     ) -> None:
         """Fill ``buffer`` from byte ``offset`` of a block on."""
-        start, stop, chunks = array.block_range(number)
         block = self._pin(array, number)
         try:
-            if is_sequential and self._cache.fits(array.block_bytes):
-                wanted: Sequence[int] = chunks
-            else:
-                item_bytes = array.grid.item_bytes
-                first = (start + offset) // item_bytes
-                last = -(-(start + offset + len(buffer)) // item_bytes)
-                wanted = [c for under in array.grid.chunks_under(first, last) for c in under]
-            self._make(array, block, chunks.start, wanted)
+            if not block.is_whole:
+                self._make_under(array, block, number, offset, len(buffer), is_sequential)
             if os.preadv(block.segment.descriptor, [buffer], offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
         finally:
             self._cache.unpin(block)
 
+    def _make_under(
+        self, array: _Array, block: Block, number: int, offset: int, size: int, is_sequential: bool
+    ) -> None:
+        """Return when the chunks under some bytes of a block are there."""
+        grid = array.grid
+        chunks: Sequence[int] = grid.block_chunks(number)
+        first_chunk = chunks[0]
+        if not (is_sequential and self._cache.fits(grid.block_bytes)):
+            start = grid.block_bounds(number)[0] + offset
+            first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
+            chunks = [chunk for under in grid.chunks_under(first, last) for chunk in under]
+        self._make(array, block, first_chunk, chunks)
+
     def _pin(self, array: _Array, number: int) -> Block:
-        chunk_count = len(array.block_range(number)[2])
+        grid = array.grid
         try:
-            return self._cache.pin((array.ref, number), array.block_bytes, chunk_count)
+            return self._cache.pin(
+                (array.ref, number), grid.block_bytes, len(grid.block_chunks(number))
+            )
         except OSError as error:
             where = show_path(array.ref.path)
             raise UnreadableError(f"{where}: no room for decoded chunks: {error}") from None
@@ -256,24 +238,22 @@ class ChunkReader:
             with self._cache.changed:
                 for chunk in chunks:
                     block.states[chunk - first] = state
+                block.is_whole = block.states.count(PRESENT) == len(block.states)
                 self._cache.changed.notify_all()
 
     def _read_ahead(self, array: _Array, offset: int) -> None:
         """Have the next blocks made, as far ahead as a fraction of the cache allows."""
-        if not self._cache.fits(array.block_bytes):
+        grid = array.grid
+        if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
-        ahead = min(max(_AHEAD_BYTES, 2 * array.block_bytes), self._cache.capacity_bytes // 4)
-        end = array.block_range(array.block_count - 1)[1]
-        if offset >= end:
-            return
-        current, last = array.block_of(offset), array.block_of(min(offset + ahead, end) - 1)
-        for number in range(current, last + 1):
-            if self._cache.holds((array.ref, number)):
-                continue
-            self._start_block(array, number)
+        ahead = min(max(_AHEAD_BYTES, 2 * grid.block_bytes), self._cache.capacity_bytes // 4)
+        last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
+        for number in range(grid.block_of(offset), last + 1):
+            if not self._cache.holds((array.ref, number)):
+                self._start_block(array, number)
 
     def _start_block(self, array: _Array, number: int) -> None:
-        chunks = array.block_range(number)[2]
+        chunks = array.grid.block_chunks(number)
         try:
             block = self._pin(array, number)
         except UnreadableError:

@@ -15,7 +15,7 @@ from h5py import h5d, h5s
 
 from h5fs.errors import UnreadableError
 from h5fs.objects import Chunked, ChunkIndex, Filter
-from h5fs.store.chunks.filters import can_decode, decode_chunk
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, can_decode
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
     Array,
@@ -106,7 +106,10 @@ def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> 
 
 
 class ChunkDecoder:
-    """Decodes the chunks of one batch into a segment."""
+    """Decodes the chunks of one batch into a segment.
+
+    ``pipeline`` is None where only the library can decode them.
+    """
 
     def __init__(
         self,
@@ -114,37 +117,58 @@ class ChunkDecoder:
         map_segment: MapSegment,
         dataset_id: h5d.DatasetID,
         memory: MemoryType,
+        pipeline: Pipeline | None,
     ) -> None:
         self._batch = batch
         self._grid = Grid(batch.shape, batch.data.chunk_shape, batch.item_bytes)
         self._map_segment = map_segment
         self._dataset_id = dataset_id
         self._memory = memory
+        self._pipeline = pipeline
 
     def decode(self, task: ChunkTask, descriptor: int) -> None:
         """Decode one chunk. Raises ``UnreadableError``, or what h5py raises."""
         grid = self._grid
-        box = grid.box(task.number)
-        places = places_of(grid, box, self._batch.first_chunk, self._map_segment)
-        filters = self._batch.data.filters
-        if filters is None:
+        box, places = grid.box(task.number), self._places(task)
+        if self._pipeline is None:
             self._read_by_library(box, places)
         elif not task.size:
             fill(grid, self._batch.data.fill_value, places)
+        elif task.size > self._pipeline.max_stored_bytes:
+            raise UnreadableError(f"chunk {task.number} is stored in {task.size} bytes")
+        elif box.count == grid.chunk_shape and grid.chunks_per_band == 1:
+            (_, place), *_ = places  # all of it is one run of bytes
+            self._decode_to(box, task, descriptor, place.reshape(-1))
         else:
-            raw = os.pread(descriptor, task.size, task.file_offset)
-            try:
-                decoded = decode_chunk(raw, filters, task.mask, grid.item_bytes, grid.chunk_bytes)
-            except UnreadableError:
-                # The library has the last word on whether a chunk is damaged.
-                self._read_by_library(box, places)
-                return
-            scatter(grid, box, np.frombuffer(decoded, np.uint8), places)
+            self._decode_to(box, task, descriptor, None)
+
+    def _decode_to(
+        self, box: Box, task: ChunkTask, descriptor: int, place: Array | None
+    ) -> None:
+        assert self._pipeline is not None
+        raw = os.pread(descriptor, task.size, task.file_offset)
+        if len(raw) < task.size:
+            raise UnreadableError(f"chunk {task.number} lies beyond the end of the file")
+        try:
+            decoded = self._pipeline.decode(raw, task.mask, out=place)
+        except LongChunkError:
+            # The library drops what is too much. It is asked for nothing else that fails here:
+            # of a chunk that is too short it makes up the rest.
+            self._read_by_library(box, self._places(task))
+            return
+        if decoded is not place:
+            scatter(self._grid, box, decoded, self._places(task))
+
+    def _places(self, task: ChunkTask) -> Iterator[tuple[slice, Array]]:
+        box = self._grid.box(task.number)
+        return places_of(self._grid, box, self._batch.first_chunk, self._map_segment)
 
     def _read_by_library(self, box: Box, places: Iterator[tuple[slice, Array]]) -> None:
         space = self._dataset_id.get_space()
         space.select_hyperslab(box.start, box.count)
         count = prod(box.count)
         elements = np.zeros(count * self._grid.item_bytes, np.uint8)
-        self._dataset_id.read(h5s.create_simple((count,)), space, elements, self._memory.type_id)
+        # Of the same shape in memory: else HDF5 goes element by element (4 times as long).
+        in_memory = h5s.create_simple(box.count)
+        self._dataset_id.read(in_memory, space, elements, self._memory.type_id)
         scatter_inside(self._grid, box, elements, places)

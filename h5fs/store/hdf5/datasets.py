@@ -70,7 +70,7 @@ def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
     creation = dataset_id.get_create_plist()
     if creation.get_layout() != h5d.CHUNKED:
         return 0
-    return prod(creation.get_chunk()) * int(dataset_id.get_type().get_size())
+    return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())
 
 
 def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:

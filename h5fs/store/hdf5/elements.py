@@ -107,7 +107,7 @@ def read_box(dataset_id: h5d.DatasetID, memory: MemoryType, box: Box) -> np.ndar
     array = np.zeros(count, memory.dtype)
     space = dataset_id.get_space()
     space.select_hyperslab(box.start, box.count)
-    dataset_id.read(h5s.create_simple((count,)), space, array, memory.type_id)
+    dataset_id.read(h5s.create_simple(box.count), space, array, memory.type_id)
     return array
 
 
@@ -127,10 +127,13 @@ def read_into(
     filled = 0
     for slab in split_into_hyperslabs(shape, start, stop):
         count = prod(slab.count)
+        in_memory = h5s.create(h5s.SCALAR)
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
+            # Of the same shape: else HDF5 goes through chunks element by element.
+            in_memory = h5s.create_simple(slab.count)
         part = array[filled * per_element : (filled + count) * per_element]
-        dataset_id.read(h5s.create_simple((count,)), space, part, memory.type_id)
+        dataset_id.read(in_memory, space, part, memory.type_id)
         filled += count
 
 

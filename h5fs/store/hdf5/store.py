@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from h5fs.objects import (
     UnreadableAttribute,
 )
 from h5fs.options import StoreOptions
+from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
@@ -108,6 +110,7 @@ class Hdf5Store:
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         # Those of them that may keep elements, which take memory.
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
+        self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
@@ -221,11 +224,23 @@ class Hdf5Store:
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
             map_segment = functools.partial(self._segments.map, batch.segment)
-            decoder = chunks.ChunkDecoder(batch, map_segment, dataset_id, projected.memory)
+            decoder = chunks.ChunkDecoder(
+                batch, map_segment, dataset_id, projected.memory, self._pipeline_of(batch)
+            )
             descriptor = self._files.descriptor(batch.ref.file)
             for task in batch.tasks:
                 decoder.decode(task, descriptor)
                 self._on_progress()
+
+    def _pipeline_of(self, batch: ChunkBatch) -> Pipeline | None:
+        """Return what decodes a batch's chunks; the last one is kept for its buffers."""
+        filters = batch.data.filters
+        if filters is None:
+            return None
+        key = (filters, batch.item_bytes, prod(batch.data.chunk_shape) * batch.item_bytes)
+        if self._pipeline is None or self._pipeline[0] != key:
+            self._pipeline = key, Pipeline(*key)
+        return self._pipeline[1]
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):

@@ -81,7 +81,7 @@ def prepare() -> None:
     Finding libseccomp runs ``ldconfig``: tens of milliseconds that no worker should pay.
     """
     _load_packages()
-    _program_paths()  # sysconfig reads the interpreter's configuration once
+    _interpreter_folders()
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
@@ -289,8 +289,6 @@ def _program_paths() -> Iterable[Path]:
 
     Not what is in ``sys.path``: that may be the user's own folder, with anything in it.
     """
-    schemes = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    prefixes = [os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix)]
     packages = [
         folder
         for name, module in list(sys.modules.items())
@@ -298,9 +296,16 @@ def _program_paths() -> Iterable[Path]:
         for folder in _folders_of(module)
     ]
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    folders = (*schemes, *prefixes, *packages, *libraries, *_plugin_folders())
+    folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
     return dict.fromkeys((*_SYSTEM_PATHS, *absolute))
+
+
+@functools.cache
+def _interpreter_folders() -> tuple[str, ...]:
+    schemes = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    prefixes = (os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
+    return (*schemes, *prefixes)
 
 
 def _folders_of(module: ModuleType | None) -> list[str]:

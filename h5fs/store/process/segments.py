@@ -38,7 +38,9 @@ def make_segment(number: int, size_bytes: int, *, on_disk: bool) -> Segment:
     """Return a new segment of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
     size_bytes = -(-size_bytes // _PAGE) * _PAGE
     if on_disk:
-        with tempfile.TemporaryFile(prefix="h5fs-") as file:
+        # /var/tmp is for what is large, where /tmp may be memory.
+        folder = os.environ.get("TMPDIR") or "/var/tmp"
+        with tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file:
             descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, size_bytes)
         return Segment(number, descriptor, size_bytes, is_on_disk=True)
