@@ -29,8 +29,8 @@ opt,opt=value,...: external=none|folder|all (files that links in the HDF5 file l
 below its own folder, all; default folder); locking=true|false|best-effort (HDF5's file locking;
 default as in h5py); log=FILE|syslog; cache=SIZE (decoded chunks kept in memory, default 256M);
 workers=N (processes that read through the HDF5 library, default the number of cores); what a file
-may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G),
-max_chunk=SIZE (512M), max_depth=N (1000); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
+may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G), max_chunk=SIZE
+(512M), max_depth=N (1000); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
 umask=M, nonempty, ..."""
 
 

@@ -1,4 +1,4 @@
-"""What can be seen of a file before the HDF5 library opens it, to say plainly what prevents that."""
+"""What can be seen of a file before the HDF5 library opens it, to say what prevents that."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ class FolderListing:
         if index is None:
             return None
         (
-            address, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset, kind, _
+            address, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset, kind,
+            _,
         ) = self.links.row(index)  # fmt: skip
         size_bytes = self._sizes[dataset] if kind == _DATASET and dataset >= 0 else None
         if size_bytes is None:

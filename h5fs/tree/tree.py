@@ -176,7 +176,7 @@ class Tree:
         return self._handles.add(content)
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
-        """Fill ``buffer`` from ``offset`` of an open file; return how much, less only at its end."""
+        """Fill ``buffer`` from ``offset`` of an open file; return how much."""
         return self._handles.get(handle).read_into(buffer, offset)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:

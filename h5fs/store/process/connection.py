@@ -99,11 +99,13 @@ class WorkerConnection:
             if error.errno is not None and self.is_alive():
                 raise UnreadableError(f"the request cannot be sent: {error.strerror}") from None
             raise self._died() from None
-        self._files.update(number for number, _ in known)
-        self._segments.update(number for number, _ in new)
         self._segments.difference_update(self._gone)
         self._gone.clear()
-        return self._receive(METHODS[method], seconds, into)
+        result = self._receive(METHODS[method], seconds, into)
+        # After a failure they are sent again: it may have been in taking them over.
+        self._files.update(number for number, _ in known)
+        self._segments.update(number for number, _ in new)
+        return result
 
     def forget_segment(self, number: int) -> None:
         """Let the worker know, with the next request, that a segment is gone."""
@@ -131,7 +133,9 @@ class WorkerConnection:
         os.close(self._process)
         os.close(self._window)
 
-    def _receive(self, method: messages.Method | None, seconds: float, into: memoryview | None) -> Any:
+    def _receive(
+        self, method: messages.Method | None, seconds: float, into: memoryview | None
+    ) -> Any:
         last = time.monotonic() + seconds * _MOST_DEADLINES
         self._socket.settimeout(seconds)
         while True:

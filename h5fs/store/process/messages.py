@@ -18,8 +18,8 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs import errors
-from h5fs.errors import H5fsError, UnreadableError
-from h5fs.objects import Attribute, RegionTarget, UnnamedTarget
+from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
+from h5fs.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
 from h5fs.store.interface import LibraryStore
 
 MAX_PACKET_BYTES: Final = 60_000
@@ -72,9 +72,8 @@ class Method:
         try:
             result = None if self._result is None else self._result.decode(encoded)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-            raise UnreadableError(f"the worker's answer to {self.name} is not one: {error}") from (
-                None
-            )
+            what = f"the worker's answer to {self.name} is not one: {error}"
+            raise UnreadableError(what) from None
         if self.name == "read_attributes" and result is not None:
             return tuple(_with_elements(attribute) for attribute in result)
         return result
@@ -83,6 +82,34 @@ class Method:
 def encode(value: Any) -> bytes:
     """Return a plain value as bytes. Raises ``OverflowError`` for an integer beyond 64 bits."""
     return _ENCODER.encode(value)
+
+
+def encode_result(result: Any) -> bytes:
+    """Return a method's result as bytes.
+
+    An attribute whose type has integers beyond 64 bits (in an enumeration) becomes an unreadable
+    one. Raises ``UnsupportedTypeError`` when there is nothing to leave out.
+    """
+    try:
+        return encode(result)
+    except OverflowError:
+        reason = "integers beyond 64 bits in its type"
+    if not isinstance(result, tuple):
+        raise UnsupportedTypeError(reason)
+    return encode(
+        tuple(
+            UnreadableAttribute(each.name, reason) if not _is_encodable(each) else each
+            for each in result
+        )
+    )
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        encode(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def decode_request(packet: bytes | memoryview) -> Request:
@@ -174,9 +201,7 @@ def _restore_element(plain: Any) -> Any:
         try:
             return msgspec.convert(plain, UnnamedTarget | RegionTarget, strict=False)
         except msgspec.ValidationError as error:
-            raise UnreadableError(f"the worker's answer has an element that is none: {error}") from (
-                None
-            )
+            raise UnreadableError(f"the worker's answer has no such element: {error}") from None
     return plain
 
 

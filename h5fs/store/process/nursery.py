@@ -23,6 +23,7 @@ import msgspec
 import h5fs
 from h5fs.options import ExternalPolicy, StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.process.segments import LARGE_VIEWS_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -183,7 +184,9 @@ def _run_worker(
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
-        missing = confine(Confinement(_readable(options), options.limits.memory_bytes))
+        # Shared memory counts towards the address space.
+        room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
+        missing = confine(Confinement(_readable(options), room))
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
         Worker(options, connection, window).run()

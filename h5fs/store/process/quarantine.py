@@ -1,4 +1,4 @@
-"""Objects that have killed or hung a worker: nobody touches them again while the file stays as it is.
+"""Objects that have killed or hung a worker: left alone while the file stays as it is.
 
 ``_lock`` protects ``_reasons``; nothing else is taken while it is held.
 """

@@ -11,13 +11,17 @@ import fcntl
 import mmap
 import os
 import tempfile
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 _PAGE = mmap.PAGESIZE
-_MAPPED_WHOLE_BYTES = 2**30
+_SMALL_BYTES = 64 * 2**20
+
+LARGE_VIEWS_BYTES = 2**30
+"""How much of large segments a worker has mapped at once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,33 +62,48 @@ def make_memory_file(name: str, size_bytes: int) -> int:
 class SegmentViews:
     """A worker's mappings of the segments it has been told of.
 
-    One that is larger than the address space that a worker may take is mapped a part at a time.
+    Small ones stay mapped; of large ones the parts used last do, ``LARGE_VIEWS_BYTES`` in all,
+    since a worker's address space is limited.
     """
 
     def __init__(self) -> None:
-        self._views: dict[int, mmap.mmap] = {}
-        self._large: dict[int, int] = {}
+        self._views: dict[int, npt.NDArray[np.uint8]] = {}
+        self._large: dict[int, tuple[int, int]] = {}
+        self._windows: OrderedDict[tuple[int, int, int], npt.NDArray[np.uint8]] = OrderedDict()
 
     def add(self, number: int, descriptor: int, size_bytes: int) -> None:
-        """Take over a segment and its descriptor."""
-        if size_bytes > _MAPPED_WHOLE_BYTES:
-            self._large[number] = descriptor
+        """Take over a segment and its descriptor. Raises ``OSError`` when it cannot be mapped."""
+        self.remove(number)  # it may be told again
+        if size_bytes > _SMALL_BYTES:
+            self._large[number] = descriptor, size_bytes
             return
         try:
-            self._views[number] = mmap.mmap(descriptor, size_bytes)
+            self._views[number] = np.frombuffer(mmap.mmap(descriptor, size_bytes), np.uint8)
         finally:
             os.close(descriptor)
 
     def remove(self, number: int) -> None:
         """Let go of a segment."""
-        if number in self._large:
-            os.close(self._large.pop(number))
         self._views.pop(number, None)
+        if number in self._large:
+            os.close(self._large.pop(number)[0])
+            for key in [key for key in self._windows if key[0] == number]:
+                del self._windows[key]
 
     def map(self, number: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """Return bytes ``[start, stop)`` of a segment, to write to."""
         if number in self._views:
-            return np.frombuffer(self._views[number], np.uint8)[start:stop]
-        first = start // _PAGE * _PAGE
-        view = mmap.mmap(self._large[number], stop - first, offset=first)
-        return np.frombuffer(view, np.uint8)[start - first :]
+            return self._views[number][start:stop]
+        descriptor, size_bytes = self._large[number]
+        first, last = 0, size_bytes
+        if size_bytes > LARGE_VIEWS_BYTES // 2:
+            first, last = start // _PAGE * _PAGE, stop
+        key = (number, first, last)
+        if key not in self._windows:
+            room = LARGE_VIEWS_BYTES - (last - first)
+            while self._windows and sum(map(len, self._windows.values())) > room:
+                self._windows.popitem(last=False)
+            view = mmap.mmap(descriptor, last - first, offset=first)
+            self._windows[key] = np.frombuffer(view, np.uint8)
+        self._windows.move_to_end(key)
+        return self._windows[key][start - first : stop - first]

@@ -14,7 +14,7 @@ import socket
 import time
 from typing import Any
 
-from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
+from h5fs.errors import H5fsError, UnreadableError
 from h5fs.options import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.process import messages
@@ -59,10 +59,10 @@ class Worker:
 
     def _call(self, packet: bytes, descriptors: list[int]) -> bytes:
         request = messages.decode_request(packet)
-        for (number, size), descriptor in zip(request.segments, descriptors, strict=True):
-            self._segments.add(number, descriptor, size)
         for number in request.gone:
             self._segments.remove(number)
+        for (number, size), descriptor in zip(request.segments, descriptors, strict=True):
+            self._segments.add(number, descriptor, size)
         for number, path in request.files:
             self._store.know_file(number, path)
         method = messages.METHODS[request.method]
@@ -71,13 +71,8 @@ class Worker:
         result = getattr(self._store, request.method)(*arguments)
         if method.returns_data:
             return self._pack(messages.DATA, messages.DATA_IN_WINDOW, result)
-        return self._pack(messages.RESULT, messages.RESULT_IN_WINDOW, self._encode(method, result))
-
-    def _encode(self, method: messages.Method, result: Any) -> bytes:
-        try:
-            return messages.encode(result)
-        except OverflowError:  # an enumeration of more than 64 bits
-            raise UnsupportedTypeError("a number beyond 64 bits in its type") from None
+        encoded = messages.encode_result(result)
+        return self._pack(messages.RESULT, messages.RESULT_IN_WINDOW, encoded)
 
     def _pack(self, inline: int, in_window: int, data: bytes | bytearray) -> bytes:
         if len(data) < messages.MAX_PACKET_BYTES:

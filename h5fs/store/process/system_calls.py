@@ -1,0 +1,116 @@
+"""The system calls that a worker may not make, by name and by argument.
+
+Names only: which protection they stand for is `confinement`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any, Final
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+"""Options of prctl(2)."""
+
+_OTHER_PROGRAMS: Final = "execve execveat fork vfork".split()
+_OTHER_PROCESSES: Final = """
+    ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp
+    pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo rt_tgsigqueueinfo
+""".split()
+_SOCKETS: Final = "socket socketpair connect bind listen".split()
+_CHANGES_TO_FOLDERS: Final = """
+    creat mknod mknodat mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2
+    link linkat symlink symlinkat truncate truncate64
+""".split()
+_CHANGES_TO_METADATA: Final = """
+    chmod fchmod fchmodat fchmodat2 chown chown32 fchown fchown32 lchown lchown32 fchownat
+    utime utimes futimesat utimensat utimensat_time64 setxattr lsetxattr fsetxattr setxattrat
+    removexattr lremovexattr fremovexattr removexattrat file_setattr
+""".split()
+# What exploits of the kernel use, and what could undo or go round the rest (io_uring: files and
+# sockets without a system call for each).
+_KERNEL_INTERFACES: Final = """
+    io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd
+    keyctl add_key request_key open_by_handle_at fanotify_init fanotify_mark
+    shmget shmat shmctl semget semop semctl msgget msgsnd msgrcv msgctl
+    mq_open mq_unlink mq_notify setrlimit acct quotactl quotactl_fd syslog personality
+    unshare setns mount umount umount2 pivot_root chroot move_mount mount_setattr
+    open_tree open_tree_attr fsopen fsconfig fsmount fspick swapon swapoff reboot
+    init_module finit_module delete_module kexec_load kexec_file_load iopl ioperm modify_ldt
+    settimeofday clock_settime clock_settime64 clock_adjtime clock_adjtime64 adjtimex
+    sethostname setdomainname vhangup lookup_dcookie nfsservctl
+""".split()
+
+# libseccomp names only what was there when it was made; these numbers hold on every architecture.
+_NUMBERS_OF_NEWER: Final = {
+    "quotactl_fd": 443, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
+    "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
+}  # fmt: skip
+
+_CLONE_THREAD: Final = 0x10000
+_INT: Final = 0xFFFFFFFF  # of an int argument the kernel looks at 32 bits, seccomp at 64
+_F_SETOWN_EX: Final = 15
+# TIOCSTI and TIOCLINUX type on the user's terminal; FIOSETOWN and SIOCSPGRP are F_SETOWN again.
+_FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
+
+
+def refuse_system_calls(package: Any) -> None:
+    """Refuse this process system calls by name, some by what they are asked for; allow all others.
+
+    ``package`` is ``pyseccomp``.
+
+    A list of what is allowed would be stricter, but would kill workers with each new version of
+    the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
+    a container's own filter would answer too.
+    """
+    rules = package.SyscallFilter(package.ALLOW)
+    refused, absent = package.ERRNO(errno.EPERM), package.ERRNO(errno.ENOSYS)
+    for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _SOCKETS, _CHANGES_TO_FOLDERS,
+                  _CHANGES_TO_METADATA, _KERNEL_INTERFACES):  # fmt: skip
+        for name in names:
+            _refuse(package, rules, refused, name)
+    # What they are asked for lies in memory, which a filter cannot see. The C library falls back
+    # to clone and openat when it is told that these do not exist.
+    for name in ("clone3", "openat2"):
+        _refuse(package, rules, absent, name)
+    for name, condition in _conditions(package):
+        _refuse(package, rules, refused, name, condition)
+    rules.load()
+
+
+def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) -> None:
+    number = package.resolve_syscall(package.Arch.NATIVE, name)
+    if number == -1:
+        number = _NUMBERS_OF_NEWER.get(name, -1)
+    if number != -1:
+        rules.add_rule(action, number, *conditions)
+
+
+def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
+    def masked(argument: int, mask: int, value: int) -> Any:
+        return package.Arg(argument, package.MASKED_EQ, mask, value)
+
+    # A new process, not a new thread. On s390 the flags are the second argument.
+    yield "clone", masked(int(platform.machine().startswith("s390")), _CLONE_THREAD, 0)
+    for name, argument in (("open", 1), ("openat", 2)):
+        for mode in (os.O_WRONLY, os.O_RDWR, os.O_ACCMODE):
+            yield name, masked(argument, os.O_ACCMODE, mode)
+        for flag in (os.O_CREAT, os.O_TRUNC):
+            yield name, masked(argument, flag, flag)
+    # A signal to itself is how a process aborts.
+    for name in ("kill", "tgkill"):
+        yield name, package.Arg(0, package.NE, os.getpid())
+    # To signal another process by way of a descriptor.
+    for name in ("fcntl", "fcntl64"):
+        for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
+            yield name, masked(1, _INT, command)
+    for request in _FORBIDDEN_IOCTLS:
+        yield "ioctl", masked(1, _INT, request)
+    # What was set above stays set.
+    for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE):
+        yield "prctl", masked(0, _INT, option)
+    yield "prlimit64", package.Arg(2, package.NE, 0)

@@ -1,0 +1,188 @@
+"""Chunks of any shape through real mounts: right bytes, decoded once, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from h5py import h5d, h5p, h5s, h5t
+from support.mounts import Mounted, mounted
+from support.reference import npy_bytes
+
+PIPELINES: list[dict[str, Any]] = [
+    {},
+    {"compression": "gzip"},
+    {"compression": "gzip", "shuffle": True},
+    {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    {"compression": "lzf", "shuffle": True},
+    {"scaleoffset": 0},
+    dict(hdf5plugin.Blosc()),
+    dict(hdf5plugin.Zstd()),
+    dict(hdf5plugin.LZ4()),
+    dict(hdf5plugin.Bitshuffle()),
+]
+SHAPES = [
+    ((1_000_000,), (30_000,)),
+    ((40_000,), (7,)),
+    ((1500, 1400), (500, 500)),
+    ((3000, 700), (3000, 50)),
+    ((3000, 700), (1, 700)),
+    ((3000, 700), (10, 9999)),
+    ((40, 300, 200), (1, 300, 200)),
+    ((40, 300, 200), (1, 64, 64)),
+    ((40, 300, 200), (40, 1, 200)),
+    ((40, 300, 200), (7, 300, 1)),
+    ((3, 5, 60, 70, 11), (1, 2, 60, 32, 4)),
+]
+
+
+def make_file(path: Path) -> None:
+    """Write arrays of every shape of chunks, through every pipeline in turn; holes in some."""
+    choose = random.Random(3)
+    with h5py.File(path, "w", libver="latest" if path.stem == "new" else None) as file:
+        for number, (shape, chunks) in enumerate(SHAPES):
+            for dtype in ("<i4", ">f8", "u1", "S5"):
+                pipeline = PIPELINES[(number + len(dtype) + choose.randrange(99)) % len(PIPELINES)]
+                if "scaleoffset" in pipeline and dtype not in ("<i4", "u1"):
+                    pipeline = {"compression": "gzip"}
+                dataset = file.create_dataset(
+                    f"{number} {dtype}", shape, dtype, chunks=chunks,
+                    maxshape=(None,) * len(shape), fillvalue=7 if dtype != "S5" else b"fill",
+                    **pipeline,
+                )  # fmt: skip
+                values = np.arange(np.prod(shape)).reshape(shape) // 3 % 251
+                if number % 3:
+                    dataset[...] = values.astype(dtype)
+                else:  # most chunks are never written
+                    dataset[: shape[0] // 3] = values[: shape[0] // 3].astype(dtype)
+
+
+@pytest.fixture(scope="module", params=["old", "new"])
+def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("chunks") / f"{request.param}.h5"
+    make_file(path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["cache=1M", "cache=64M", "workers=0"])
+def mount(request: pytest.FixtureRequest, sample: Path) -> Iterator[Mounted]:
+    with mounted(sample, options=["-o", request.param]) as mount:
+        yield mount
+
+
+@pytest.mark.semantics("D1", "D2")
+def test_any_shape_of_chunks_gives_the_bytes_of_np_save(mount: Mounted, sample: Path) -> None:
+    choose = random.Random(5)
+    with h5py.File(sample) as file:
+        for name, dataset in file.items():
+            expected = npy_bytes(dataset[...])
+            with open(mount.path / f"{name}.npy", "rb", buffering=0) as shown:
+                for _ in range(4):
+                    start = choose.randrange(len(expected))
+                    size = choose.choice([1, 4096, 300_000])
+                    assert os.pread(shown.fileno(), size, start) == expected[start : start + size]
+                assert shown.read() == expected[: 2**31], name
+
+
+@pytest.mark.semantics("D2")
+def test_many_readers_at_once_get_right_bytes(mount: Mounted, sample: Path) -> None:
+    wrong: list[str] = []
+    with h5py.File(sample) as file:
+        expected = {name: npy_bytes(file[name][...]) for name in list(file)[::5]}
+
+    def read(seed: int) -> None:
+        choose = random.Random(seed)
+        for _ in range(60):
+            name = choose.choice(sorted(expected))
+            start = choose.randrange(len(expected[name]))
+            size = choose.choice([100, 10_000, 500_000])
+            with open(mount.path / f"{name}.npy", "rb", buffering=0) as shown:
+                if os.pread(shown.fileno(), size, start) != expected[name][start : start + size]:
+                    wrong.append(f"{name} at {start}")
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def create_filtered(file: h5py.File, name: str) -> h5py.Dataset:
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_chunk((100, 64))
+    creation.set_shuffle()
+    creation.set_deflate(4)
+    space = h5s.create_simple((250, 100))
+    made = h5d.create(file.id, name.encode(), h5t.STD_I32LE, space, creation)
+    return h5py.Dataset(made)
+
+
+@pytest.mark.semantics("D1")
+def test_a_filter_that_a_chunk_did_without_is_left_out(tmp_path: Path) -> None:
+    values = np.arange(25_000, dtype="<i4").reshape(250, 100)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset = create_filtered(file, "d")
+        dataset[...] = values
+        dataset.id.write_direct_chunk((0, 0), values[:100, :64].tobytes(), filter_mask=3)
+    with mounted(tmp_path / "f.h5") as mount:
+        assert np.array_equal(np.load(mount.path / "d.npy"), values)
+
+
+@pytest.mark.semantics("D1", "S4")
+def test_a_user_block_moves_data_and_no_byte_of_it(tmp_path: Path) -> None:
+    values = np.arange(25_000, dtype="<i4").reshape(250, 100)
+    for size in (512, 4096):
+        path = tmp_path / f"{size}.h5"
+        with h5py.File(path, "w", userblock_size=size) as file:
+            file["contiguous"] = values
+            file.create_dataset("gzip", data=values, chunks=(64, 64), compression="gzip")
+            file.create_dataset("empty", shape=(100,), dtype="<i2", fillvalue=3)
+            for number in range(40):  # enough of them for a scan of headers
+                file[f"many/{number}"] = values[number]
+        with mounted(path) as mount:
+            assert np.array_equal(np.load(mount.path / "contiguous.npy"), values)
+            assert np.array_equal(np.load(mount.path / "gzip.npy"), values)
+            assert np.load(mount.path / "empty.npy").tolist() == [3] * 100
+            os.listdir(mount.path / "many")
+            for number in range(40):
+                assert np.array_equal(np.load(mount.path / f"many/{number}.npy"), values[number])
+
+
+@pytest.mark.semantics("D2")
+def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> None:
+    """In tall columns, with a cache that holds a small part: what is read is counted below."""
+    values = np.random.default_rng(1).integers(0, 1000, (20_000, 400)).astype("<i4")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("d", data=values, chunks=(20_000, 20), compression="gzip")
+        stored = file["d"].id.get_storage_size()
+    with mounted(tmp_path / "f.h5", options=["-o", "cache=4M"]) as mount:
+        before = bytes_read_below(mount.pid)
+        assert np.array_equal(np.load(mount.path / "d.npy"), values)
+        assert bytes_read_below(mount.pid) - before < 1.5 * stored + 2**20
+
+
+def bytes_read_below(daemon: int) -> int:
+    """Return how many bytes the workers of a daemon have read, from files and each other."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if is_below(int(folder.name), daemon):
+                lines = (folder / "io").read_text().splitlines()
+                total += int(lines[0].split()[1])
+        except (OSError, IndexError):
+            continue  # it has ended meanwhile
+    return total
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return parent == ancestor or (parent > 1 and is_below(parent, ancestor))
