@@ -31,6 +31,7 @@ from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.opening import check_openable
 from h5fs.store.policy import check_policy
+from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect, identify
 
@@ -40,22 +41,26 @@ _MOST_UNSAFE_NAMES = 8
 class RemoteStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
-    ``_lock`` protects ``_descriptors``; nothing else is taken while it is held.
+    ``_lock`` protects ``_descriptors``; nothing else is taken while it is held. The store takes
+    the nursery with it when it closes, unless it was given one that others use too.
     """
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, options: StoreOptions, nursery: Nursery | None = None) -> None:
         self._options = options
+        own_nursery = Nursery()
+        self._own_nursery = own_nursery if nursery is None else None
         self._folder = Path(os.path.realpath(options.file)).parent
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
         count = options.workers if options.workers is not None else max(os.cpu_count() or 1, 2)
         self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
-        self._pool = WorkerPool(options, count, self._quarantine)
+        self._pool = WorkerPool(options, count, self._quarantine, nursery or own_nursery)
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
     def prepare(self) -> None:
         """Begin to start the first worker; ``open`` waits for it."""
-        self._pool.prepare()
+        if self._own_nursery is not None:
+            self._own_nursery.start()
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -97,9 +102,7 @@ class RemoteStore:
         return link
 
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
-        info: ObjectInfo = self._pool.call(
-            "follow", group, link, suspect=Suspect(group, link.name)
-        )
+        info: ObjectInfo = self._pool.call("follow", group, link, suspect=Suspect(group, link.name))
         return info
 
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
@@ -162,6 +165,8 @@ class RemoteStore:
     def close(self) -> None:
         self._chunks.close()
         self._pool.close()
+        if self._own_nursery is not None:
+            self._own_nursery.close()
         with self._lock:
             for descriptor in self._descriptors.values():
                 os.close(descriptor)

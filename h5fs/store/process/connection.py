@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from h5fs.errors import UnreadableError
+from h5fs.options import StoreOptions
 from h5fs.store.process import messages
 from h5fs.store.process.messages import METHODS
 from h5fs.store.process.nursery import Nursery
@@ -50,14 +51,16 @@ class WorkerConnection:
     ``on_file(number, path)`` hears of files that the worker has numbered.
     """
 
-    def __init__(self, nursery: Nursery, on_file: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self, nursery: Nursery, options: StoreOptions, on_file: Callable[[int, bytes], None]
+    ) -> None:
         self._nursery = nursery
         self._on_file = on_file
         self._window = make_memory_file("window", messages.NOTE_BYTES)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.pid, self._process = nursery.spawn(theirs, self._window)
+                self.pid, self._process = nursery.spawn(options, theirs, self._window)
         except OSError:
             os.close(self._window)
             raise

@@ -28,6 +28,7 @@ from h5fs.store.process.segments import LARGE_VIEWS_BYTES
 _log = logging.getLogger(__name__)
 
 _SPAWN, _STATUS = b"S", b"?"
+_MAX_PACKET_BYTES = 65536  # options with a path; a path has 4096 bytes at most
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -41,8 +42,7 @@ class Nursery:
     ``_lock`` protects the conversation with the process; nothing else is taken while it is held.
     """
 
-    def __init__(self, options: StoreOptions) -> None:
-        self._options = options
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -65,14 +65,15 @@ class Nursery:
                 stdout=subprocess.DEVNULL,
             )
         self._control = ours
-        ours.send(msgspec.msgpack.encode(self._options, enc_hook=str))
 
     @property
     def pid(self) -> int | None:
         """The process id; None before the start."""
         return self._process.pid if self._process is not None else None
 
-    def spawn(self, connection: socket.socket, window: int) -> tuple[int, int]:
+    def spawn(
+        self, options: StoreOptions, connection: socket.socket, window: int
+    ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
         Raises ``OSError`` when the nursery is gone.
@@ -82,7 +83,8 @@ class Nursery:
                 self._end()
                 self._start()
             assert self._control is not None
-            socket.send_fds(self._control, [_SPAWN], [connection.fileno(), window])
+            packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=str)
+            socket.send_fds(self._control, [packet], [connection.fileno(), window])
             packet, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
         if not packet or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
@@ -127,29 +129,29 @@ def main(control_descriptor: int) -> None:
     control = socket.socket(fileno=control_descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    options = msgspec.msgpack.decode(control.recv(65536), type=StoreOptions, dec_hook=_to_path)
     import h5fs.store.process.worker  # noqa: F401  (what every worker would import)
     from h5fs.store.hdf5.store import register_plugins
 
     register_plugins()
     prepare()
-    _serve(control, options)
+    _serve(control)
 
 
 def _to_path(_kind: type, text: str) -> Path:
     return Path(text)
 
 
-def _serve(control: socket.socket, options: StoreOptions) -> None:
+def _serve(control: socket.socket) -> None:
     is_first, own_pid = True, os.getpid()
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, 64, 2)
+        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 2)
         if not packet:
             os._exit(0)
-        if packet == _SPAWN:
+        if packet.startswith(_SPAWN):
             pid = os.fork()
             if pid == 0:
                 control.close()
+                options = msgspec.msgpack.decode(packet[1:], type=StoreOptions, dec_hook=_to_path)
                 _run_worker(options, *descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:

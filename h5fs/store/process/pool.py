@@ -57,10 +57,13 @@ class WorkerPool:
     ``_files``.
     """
 
-    def __init__(self, options: StoreOptions, count: int, quarantine: Quarantine) -> None:
+    def __init__(
+        self, options: StoreOptions, count: int, quarantine: Quarantine, nursery: Nursery
+    ) -> None:
+        self._options = options
         self._limits = options.limits
         self._quarantine = quarantine
-        self._nursery = Nursery(options)
+        self._nursery = nursery
         self._changed = threading.Condition()
         self._count = count
         self._most = 2 * count + 2
@@ -74,10 +77,6 @@ class WorkerPool:
     def count(self) -> int:
         """How many workers there are as a rule."""
         return self._count
-
-    def prepare(self) -> None:
-        """Start to start; returns at once."""
-        self._nursery.start()
 
     def open(self) -> None:
         """Start the first worker and let it open the file. Raises what that raises."""
@@ -157,7 +156,7 @@ class WorkerPool:
             return [p.connection.pid for p in self._places if p.connection is not None]
 
     def close(self) -> None:
-        """End all workers and the nursery."""
+        """End all workers."""
         with self._changed:
             self._is_closed = True
             places, self._places = self._places, []
@@ -165,7 +164,6 @@ class WorkerPool:
         for place in places:
             if place.connection is not None and not place.is_busy:
                 place.connection.kill()
-        self._nursery.close()
 
     def _take(self, home: int | None) -> _Place:
         """Return a place that is idle, and now busy; wait for one, or make one more."""
@@ -217,7 +215,7 @@ class WorkerPool:
             place.connection = None
         if place.connection is None:
             try:
-                place.connection = WorkerConnection(self._nursery, self._on_file)
+                place.connection = WorkerConnection(self._nursery, self._options, self._on_file)
             except OSError as error:
                 raise UnreadableError(f"no worker process can be started: {error}") from None
             try:
