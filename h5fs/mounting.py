@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import select
 import shutil
 import stat
@@ -24,6 +25,7 @@ from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
 from h5fs.options import ExternalPolicy, MountOptions
+from h5fs.store.process.nursery import Nursery
 
 _log = logging.getLogger(__name__)
 
@@ -196,6 +198,25 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
     if options.foreground:
         start_logging(options)
+    # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
+    # one place where it looks anyway. The open file keeps its file system busy as it is.
+    os.chdir(os.path.dirname(os.path.realpath(options.store.file)))
+    if options.store.external is not ExternalPolicy.ALL:
+        for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
+            os.environ.pop(variable, None)
+    _allow_descriptors()
+    nursery = Nursery()
+    if options.store.workers != 0:
+        nursery.start()  # first of all: it imports the HDF5 library while this process goes on
+    try:
+        _serve_with(nursery, options, on_ready)
+    finally:
+        nursery.close()
+
+
+def _serve_with(
+    nursery: Nursery, options: MountOptions, on_ready: Callable[[], None]
+) -> None:
     try:
         from h5fs import adapter  # libfuse is looked for at the import
     except OSError as error:
@@ -205,14 +226,8 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
     from h5fs.store import open_store
     from h5fs.tree import Tree
 
-    # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
-    # one place where it looks anyway. The open file keeps its file system busy as it is.
-    os.chdir(os.path.dirname(os.path.realpath(options.store.file)))
-    if options.store.external is not ExternalPolicy.ALL:
-        for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
-            os.environ.pop(variable, None)
     try:
-        store = open_store(options.store)
+        store = open_store(options.store, nursery)
     except CannotOpenError as error:
         raise MountError(str(error)) from None
     except H5fsError as error:
@@ -223,6 +238,12 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
             adapter.serve(tree, options, on_ready)
     finally:
         store.close()
+
+
+def _allow_descriptors() -> None:
+    """Allow as many open files as may be: each MB of decoded chunks may take one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_answer(mountpoint: Path) -> None:

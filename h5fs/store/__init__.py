@@ -12,34 +12,37 @@ never an object of h5py. ``open_store`` is the door.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from h5fs.options import StoreOptions
-from h5fs.store.interface import ArrayPart, Store
 
-__all__ = ["ArrayPart", "Store", "open_store"]
+if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
+    from h5fs.store.interface import Store
+    from h5fs.store.process.nursery import Nursery
+
+__all__ = ["open_store"]
 
 
-def open_store(options: StoreOptions) -> Store:
+def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
     """Open an HDF5 file. Raises ``CannotOpenError``, ``UnreadableError``.
 
-    With ``options.workers`` 0, call it in the process that will use the store: HDF5's locks do not
-    survive a fork. This process imports no h5py then.
+    Workers come from ``nursery``, which may have been started and stays the caller's; without one
+    the store has its own. With ``options.workers`` 0 there are none: call it in the process that
+    will use the store then, since HDF5's locks do not survive a fork. Else this process never
+    imports h5py.
     """
-    store: Store
     if options.workers == 0:
-        from h5fs.store.local_store import LocalStore  # imports h5py
+        from h5fs.store.local_store import LocalStore
 
         local = LocalStore(options)
         local.open()
-        store = local
-    else:
-        from h5fs.store.remote_store import RemoteStore
+        return local
+    from h5fs.store.remote_store import RemoteStore
 
-        remote = RemoteStore(options)
-        remote.prepare()
-        try:
-            remote.open()
-        except BaseException:
-            remote.close()
-            raise
-        store = remote
-    return store
+    remote = RemoteStore(options, nursery)
+    try:
+        remote.open()
+    except BaseException:
+        remote.close()
+        raise
+    return remote

@@ -44,6 +44,13 @@ class ChunkTask(Struct, frozen=True, array_like=True):
     mask: int
 
 
+class ChunkFailure(Struct, frozen=True, array_like=True):
+    """A chunk that cannot be decoded, and why."""
+
+    number: int
+    reason: str
+
+
 class ChunkBatch(Struct, frozen=True):
     """Chunks of one dataset to decode into a segment.
 
@@ -111,8 +118,8 @@ class LibraryStore(Protocol):
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         """Return where a dataset's chunks lie; each is looked up once, here."""
 
-    def decode_chunks(self, batch: ChunkBatch) -> None:
-        """Decode chunks into a segment."""
+    def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
+        """Decode chunks into a segment; return those that could not be."""
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         """Return an object's attributes, in the order that HDF5 iterates them."""

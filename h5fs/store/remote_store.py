@@ -57,13 +57,10 @@ class RemoteStore:
         self._pool = WorkerPool(options, count, self._quarantine, nursery or own_nursery)
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
-    def prepare(self) -> None:
-        """Begin to start the first worker; ``open`` waits for it."""
-        if self._own_nursery is not None:
-            self._own_nursery.start()
-
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        if self._own_nursery is not None:
+            self._own_nursery.start()
         try:
             check_openable(self._options.file, self._options.locking)
             self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)

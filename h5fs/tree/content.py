@@ -26,7 +26,7 @@ from h5fs.objects import (
 from h5fs.projection.attributes_json import attributes_to_json
 from h5fs.projection.datatype_json import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
-from h5fs.store import ArrayPart, Store
+from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.nodes import Node, NodeKind
 
 _log = logging.getLogger(__name__)

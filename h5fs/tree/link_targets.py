@@ -5,7 +5,7 @@ from __future__ import annotations
 from h5fs.errors import H5fsError, TooLargeError
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import Projection, encode_name
-from h5fs.store import Store
+from h5fs.store.interface import Store
 from h5fs.tree.nodes import Node, NodeKind
 
 _TARGET_MAX = 4095

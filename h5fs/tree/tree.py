@@ -32,7 +32,7 @@ from h5fs.projection.names import (
     find_cut_names,
     is_listable,
 )
-from h5fs.store import Store
+from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import Content, TextContent, open_content
 from h5fs.tree.handles import Handles

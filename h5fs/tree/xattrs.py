@@ -15,7 +15,7 @@ import numpy as np
 from h5fs.errors import NoAttributeError, show_path
 from h5fs.objects import Attribute, StorageInfo
 from h5fs.projection.attributes_json import attributes_to_json
-from h5fs.store import Store
+from h5fs.store.interface import Store
 from h5fs.tree.nodes import Node, NodeKind
 
 USER_PREFIX = b"user."

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.mounts import Mounted, mounted
+from support.processes import bytes_read
 from support.reference import npy_bytes
 
 PIPELINES: list[dict[str, Any]] = [
@@ -165,24 +166,6 @@ def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> N
         file.create_dataset("d", data=values, chunks=(20_000, 20), compression="gzip")
         stored = file["d"].id.get_storage_size()
     with mounted(tmp_path / "f.h5", options=["-o", "cache=4M"]) as mount:
-        before = bytes_read_below(mount.pid)
+        before = bytes_read(mount.pid)
         assert np.array_equal(np.load(mount.path / "d.npy"), values)
-        assert bytes_read_below(mount.pid) - before < 1.5 * stored + 2**20
-
-
-def bytes_read_below(daemon: int) -> int:
-    """Return how many bytes the workers of a daemon have read, from files and each other."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if is_below(int(folder.name), daemon):
-                lines = (folder / "io").read_text().splitlines()
-                total += int(lines[0].split()[1])
-        except (OSError, IndexError):
-            continue  # it has ended meanwhile
-    return total
-
-
-def is_below(pid: int, ancestor: int) -> bool:
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    return parent == ancestor or (parent > 1 and is_below(parent, ancestor))
+        assert bytes_read(mount.pid) - before < 1.5 * stored + 2**20

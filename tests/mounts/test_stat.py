@@ -16,6 +16,7 @@ import pytest
 from h5py import h5o
 from support.damage import add_quad_float, add_with_missing_filter
 from support.mounts import Mounted, mounted
+from support.processes import bytes_read
 
 OLD_SECONDS = 1_000_000_000
 BLOCK_BYTES = 512
@@ -212,18 +213,13 @@ def test_listing_reads_no_element_and_the_first_stat_of_strings_scans_them(
         strings = opened.create_dataset("s", (300_000,), h5py.string_dtype(), chunks=(1000,))
         strings[:] = [f"string number {n}" for n in range(300_000)]
     with mounted(tmp_path / "f.h5") as mount:
-        counter = Path(f"/proc/{mount.pid}/io")
-
-        def bytes_read() -> int:
-            return int(counter.read_text().splitlines()[0].split()[1])
-
-        start = bytes_read()
+        start = bytes_read(mount.pid)
         assert os.listdir(mount.path) == ["s.npy"]
-        listed = bytes_read()
+        listed = bytes_read(mount.pid)
         (mount.path / "s.npy").stat()
-        scanned = bytes_read()
+        scanned = bytes_read(mount.pid)
         (mount.path / "s.npy").open("rb").close()
-        again = bytes_read()
+        again = bytes_read(mount.pid)
     assert listed - start < 2**16
     assert scanned - listed > 2**20
     assert again - scanned < 2**16

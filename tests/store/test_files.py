@@ -18,7 +18,8 @@ from h5py import h5d, h5p, h5s, h5t
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError
 from h5fs.objects import Link, ObjectInfo
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
-from h5fs.store import ArrayPart, Store, open_store
+from h5fs.store import open_store
+from h5fs.store.interface import ArrayPart, Store
 from h5fs.store.opening import check_openable
 
 NUMBERS = np.arange(10, dtype="<i8")

@@ -11,25 +11,27 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from h5fs.store.process.segments import Segment, make_segment
 
 _BLOCKS_ON_DISK = 4
 
-ABSENT, PENDING, PRESENT = 0, 1, 2
+ABSENT, PENDING, PRESENT, FAILED = 0, 1, 2, 3
 
 
 @dataclass(eq=False, slots=True)
 class Block:
     """One block: its segment, the state of each of its chunks, and whether all are PRESENT.
 
-    ``users`` keep it from being forgotten. The cache's condition protects what changes.
+    ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
+    forgotten. The cache's condition protects what changes.
     """
 
     segment: Segment
     states: bytearray
     is_whole: bool = False
+    failures: dict[int, str] = field(default_factory=dict)
     users: int = 0
 
 

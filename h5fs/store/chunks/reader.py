@@ -19,9 +19,9 @@ import numpy as np
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
-from h5fs.store.chunks.cache import ABSENT, PENDING, PRESENT, Block, BlockCache, CacheCounts
+from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache, CacheCounts
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.interface import ChunkBatch, ChunkTask
+from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Suspect
 
@@ -172,13 +172,15 @@ class ChunkReader:
     ) -> None:
         """Return when the chunks under some bytes of a block are there."""
         grid = array.grid
-        chunks: Sequence[int] = grid.block_chunks(number)
-        first_chunk = chunks[0]
-        if not (is_sequential and self._cache.fits(grid.block_bytes)):
-            start = grid.block_bounds(number)[0] + offset
-            first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
-            chunks = [chunk for under in grid.chunks_under(first, last) for chunk in under]
-        self._make(array, block, first_chunk, chunks)
+        chunks = grid.block_chunks(number)
+        start = grid.block_bounds(number)[0] + offset
+        first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
+        under = [chunk for part in grid.chunks_under(first, last) for chunk in part]
+        is_for_all = is_sequential and self._cache.fits(grid.block_bytes)
+        self._make(array, block, chunks[0], chunks if is_for_all else under)
+        for chunk in under if block.failures else ():
+            if chunk in block.failures:
+                raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")
 
     def _pin(self, array: _Array, number: int) -> Block:
         grid = array.grid
@@ -226,18 +228,19 @@ class ChunkReader:
             self._make(array, block, first, absent)
 
     def _decode(self, array: _Array, block: Block, first: int, chunks: list[int]) -> None:
-        state = ABSENT
+        state, failures = ABSENT, {}
         try:
             batch = _make_batch(array, self._index_of(array), block, first, chunks)
-            self._pool.call(
+            failed: tuple[ChunkFailure, ...] = self._pool.call(
                 "decode_chunks", batch, suspect=Suspect(array.ref), segment=block.segment,
                 asked_bytes=len(chunks) * array.grid.chunk_bytes,
             )  # fmt: skip
-            state = PRESENT
+            state, failures = PRESENT, {failure.number: failure.reason for failure in failed}
         finally:
             with self._cache.changed:
                 for chunk in chunks:
-                    block.states[chunk - first] = state
+                    block.states[chunk - first] = FAILED if chunk in failures else state
+                block.failures |= failures
                 block.is_whole = block.states.count(PRESENT) == len(block.states)
                 self._cache.changed.notify_all()
 

@@ -135,7 +135,7 @@ class ChunkDecoder:
         elif not task.size:
             fill(grid, self._batch.data.fill_value, places)
         elif task.size > self._pipeline.max_stored_bytes:
-            raise UnreadableError(f"chunk {task.number} is stored in {task.size} bytes")
+            raise UnreadableError(f"chunk {box.start} is stored in {task.size} bytes")
         elif box.count == grid.chunk_shape and grid.chunks_per_band == 1:
             (_, place), *_ = places  # all of it is one run of bytes
             self._decode_to(box, task, descriptor, place.reshape(-1))
@@ -148,7 +148,7 @@ class ChunkDecoder:
         assert self._pipeline is not None
         raw = os.pread(descriptor, task.size, task.file_offset)
         if len(raw) < task.size:
-            raise UnreadableError(f"chunk {task.number} lies beyond the end of the file")
+            raise UnreadableError(f"chunk {box.start} lies beyond the end of the file")
         try:
             decoded = self._pipeline.decode(raw, task.mask, out=place)
         except LongChunkError:

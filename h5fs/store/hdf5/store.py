@@ -16,7 +16,7 @@ from typing import Any
 from h5py import h5d, h5g, h5o
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
+from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
 from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
@@ -47,7 +47,7 @@ from h5fs.store.hdf5.projected import (
 from h5fs.store.hdf5.references import PathFinder
 from h5fs.store.hdf5.resolving import Resolver
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.interface import ArrayPart, ChunkBatch
+from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
 from h5fs.store.process.segments import SegmentViews
 
 _log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ class Hdf5Store:
         with self._lock, reading(ref.path):
             return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
 
-    def decode_chunks(self, batch: ChunkBatch) -> None:
+    def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         with self._lock, reading(batch.ref.path):
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
@@ -228,9 +228,15 @@ class Hdf5Store:
                 batch, map_segment, dataset_id, projected.memory, self._pipeline_of(batch)
             )
             descriptor = self._files.descriptor(batch.ref.file)
+            failures = []
             for task in batch.tasks:
-                decoder.decode(task, descriptor)
+                try:
+                    with reading(batch.ref.path):
+                        decoder.decode(task, descriptor)
+                except H5fsError as error:
+                    failures.append(ChunkFailure(task.number, str(error)))
                 self._on_progress()
+            return tuple(failures)
 
     def _pipeline_of(self, batch: ChunkBatch) -> Pipeline | None:
         """Return what decodes a batch's chunks; the last one is kept for its buffers."""

@@ -23,7 +23,6 @@ import msgspec
 import h5fs
 from h5fs.options import ExternalPolicy, StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
-from h5fs.store.process.segments import LARGE_VIEWS_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -177,6 +176,7 @@ def _run_worker(
     options: StoreOptions, connection_descriptor: int, window: int, *, own_pid: int, complains: bool
 ) -> None:
     """Be a worker; ``complains``: say what the system does not protect from."""
+    from h5fs.store.process.segments import LARGE_VIEWS_BYTES
     from h5fs.store.process.worker import ConnectionHandler, Worker
 
     status = 1

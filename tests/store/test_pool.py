@@ -1,0 +1,239 @@
+"""What becomes of a request when its worker dies, hangs or lies: with workers made to do so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from h5fs.errors import CannotOpenError, NotFoundError, UnreadableError
+from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.options import Limits, StoreOptions
+from h5fs.store.process.nursery import Nursery, describe_end
+from h5fs.store.process.pool import WorkerPool
+from h5fs.store.process.quarantine import Quarantine, Suspect
+
+DEADLINE = 1.0
+
+WORKER = """
+import os, signal, socket, sys, time
+from h5fs.errors import NotFoundError
+from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.store.process import messages
+
+connection, behaviour = socket.socket(fileno=int(sys.argv[1])), sys.argv[3]
+def die(number): os.kill(os.getpid(), number); time.sleep(60)
+def once(name):
+    try: os.close(os.open(os.path.join(sys.argv[4], name), os.O_CREAT | os.O_EXCL)); return True
+    except FileExistsError: return False
+if behaviour == "crash on open": die(signal.SIGSEGV)
+if behaviour == "hang on open": time.sleep(60)
+connection.send(bytes([messages.RESULT]))
+answer = messages.encode(ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP))
+while True:
+    packet = connection.recv(100000)
+    if not packet: sys.exit(0)
+    request = messages.decode_request(packet)
+    (what,) = messages.METHODS[request.method].decode_arguments(request.arguments)
+    if what == 1: die(signal.SIGSEGV)
+    if what == 2: time.sleep(60)
+    if what == 3 and once("crashed"): die(signal.SIGABRT)
+    if what == 4 and any(once(f"killed {n}") for n in range(6)): die(signal.SIGKILL)
+    if what == 5:
+        for _ in range(12): time.sleep(0.25); connection.send(bytes([messages.PROGRESS]))
+    if what == 6: connection.send(bytes([messages.RESULT]) + b"\\xc1 nonsense"); continue
+    if what == 7: connection.send(b"?"); continue
+    if what == 8:
+        failure = messages.encode_failure(NotFoundError("no"))
+        connection.send(bytes([messages.FAILURE]) + failure)
+        continue
+    if what == 9:
+        size = (2**62).to_bytes(8, "little")
+        connection.send(bytes([messages.RESULT_IN_WINDOW]) + size)
+        continue
+    if what == 10: time.sleep(0.5)
+    connection.send(bytes([messages.RESULT]) + answer)
+"""
+
+
+class StandInNursery(Nursery):
+    """Starts the program above instead of a worker."""
+
+    def __init__(self, behaviour: str, folder: Path) -> None:
+        super().__init__()
+        self.behaviour = behaviour
+        self.folder = folder
+        self.children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def spawn(
+        self, options: StoreOptions, connection: socket.socket, window: int
+    ) -> tuple[int, int]:
+        numbers = [connection.fileno(), window]
+        child = subprocess.Popen(
+            [sys.executable, "-c", WORKER, *map(str, numbers), self.behaviour, str(self.folder)],
+            pass_fds=numbers,
+        )
+        self.children[child.pid] = child
+        return child.pid, os.pidfd_open(child.pid)
+
+    def end_of(self, pid: int) -> str:
+        code = self.children[pid].wait()
+        return describe_end(-code if code < 0 else code << 8)
+
+
+@contextmanager
+def pool_of(
+    folder: Path, *, count: int = 1, behaviour: str = "", file: object = "same"
+) -> Iterator[tuple[WorkerPool, StandInNursery]]:
+    options = StoreOptions(folder / "f.h5", limits=Limits(deadline_seconds=DEADLINE))
+    nursery = StandInNursery(behaviour, folder)
+    identify = (lambda: file) if not callable(file) else file
+    pool = WorkerPool(options, count, Quarantine(identify), nursery)
+    try:
+        pool.open()
+        yield pool, nursery
+    finally:
+        pool.close()
+        for child in nursery.children.values():
+            child.kill()
+            child.wait()
+
+
+def ask(pool: WorkerPool, what: int, name: bytes = b"") -> Any:
+    return pool.call("root", what, suspect=Suspect(ObjectRef(0, what, b"/x%d" % what)))
+
+
+EXPECTED = ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP)
+
+
+@pytest.mark.semantics("W2")
+def test_what_crashes_workers_is_tried_twice_and_then_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        with pytest.raises(UnreadableError, match=r"/x1: .*killed by SIGSEGV"):
+            ask(pool, 1)
+        assert len(nursery.children) == 2
+        assert [r.getMessage() for r in caplog.records if "quarantined: /x1" in r.getMessage()]
+        with pytest.raises(UnreadableError, match="quarantined"):
+            ask(pool, 1)
+        assert len(nursery.children) == 2
+        assert ask(pool, 0) == EXPECTED
+
+
+@pytest.mark.semantics("W2")
+def test_what_hangs_ends_at_the_deadline_and_at_once_from_then_on(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, _):
+        start = time.monotonic()
+        with pytest.raises(UnreadableError, match="no answer within 1 s"):
+            ask(pool, 2)
+        assert time.monotonic() - start > DEADLINE
+        start = time.monotonic()
+        with pytest.raises(UnreadableError, match="quarantined"):
+            ask(pool, 2)
+        assert time.monotonic() - start < DEADLINE
+        assert ask(pool, 0) == EXPECTED
+
+
+@pytest.mark.semantics("W2")
+def test_quarantine_ends_when_the_file_changes(tmp_path: Path) -> None:
+    file = ["before"]
+    with pool_of(tmp_path, file=lambda: file[0]) as (pool, nursery):
+        with pytest.raises(UnreadableError):
+            ask(pool, 1)
+        file[0] = "after"
+        with pytest.raises(UnreadableError, match="killed"):  # tried anew
+            ask(pool, 1)
+        assert len(nursery.children) == 4
+
+
+@pytest.mark.semantics("W2", "W3")
+@pytest.mark.parametrize("what", [3, 4])
+def test_a_request_is_repeated_when_its_worker_died_of_something_else(
+    tmp_path: Path, what: int
+) -> None:
+    with pool_of(tmp_path) as (pool, _):
+        assert ask(pool, what) == EXPECTED
+
+
+@pytest.mark.semantics("W3")
+def test_a_worker_that_died_idle_is_replaced_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        (child,) = nursery.children.values()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert ask(pool, 0) == EXPECTED
+        assert not [record for record in caplog.records if record.levelname != "INFO"]
+
+
+@pytest.mark.semantics("W2")
+def test_progress_is_patience(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, _):
+        assert ask(pool, 5) == EXPECTED  # three times as long as the deadline
+
+
+@pytest.mark.parametrize("what", [6, 7, 9])
+def test_an_answer_that_is_none_is_an_error(tmp_path: Path, what: int) -> None:
+    with pool_of(tmp_path) as (pool, _):
+        with pytest.raises(UnreadableError):
+            ask(pool, what)
+        assert ask(pool, 0) == EXPECTED
+
+
+def test_an_error_of_the_library_costs_no_worker(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        with pytest.raises(NotFoundError):
+            ask(pool, 8)
+        assert len(nursery.children) == 1
+
+
+@pytest.mark.semantics("W4")
+@pytest.mark.parametrize("behaviour", ["crash on open", "hang on open"])
+def test_a_file_that_cannot_be_opened_alive_is_refused(tmp_path: Path, behaviour: str) -> None:
+    with (
+        pytest.raises(CannotOpenError, match=f"{behaviour[:4]}[es]*.* when it opens the file"),
+        pool_of(tmp_path, behaviour=behaviour),
+    ):
+        pass
+
+
+@pytest.mark.semantics("W1")
+def test_a_request_that_takes_long_does_not_hold_up_others(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, _):
+
+        def hang() -> None:
+            with pytest.raises(UnreadableError):
+                ask(pool, 2)
+
+        slow = threading.Thread(target=hang)
+        slow.start()
+        time.sleep(0.1)
+        start = time.monotonic()
+        assert ask(pool, 0) == EXPECTED
+        assert slow.is_alive(), "the other one has ended already"
+        assert time.monotonic() - start < DEADLINE
+        slow.join()
+
+
+@pytest.mark.semantics("W1")
+def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        threads = [threading.Thread(target=ask, args=(pool, 10)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(nursery.children) > 1
+        assert len(pool.worker_pids()) == 1
