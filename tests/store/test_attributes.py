@@ -313,3 +313,15 @@ def test_every_attribute_of_the_corpus_comes_through_equal_to_what_h5py_reads(
     print(dict(counts))
     assert not bad
     assert counts["equal"] > 6000
+
+
+@pytest.mark.semantics("W5", "A3")
+def test_more_elements_than_are_worth_a_value_each_are_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attributes_module, "MAX_ELEMENTS", 100)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for name, count in (("a", 60), ("b", 60), ("c", 30)):
+            file.attrs[name] = range(count)
+        read = attributes_module.read_attributes(file.id)
+    assert [type(each).__name__ for each in read] == ["Attribute", "UnreadableAttribute", "Attribute"]

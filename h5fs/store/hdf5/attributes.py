@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,9 @@ from h5fs.store.hdf5.translation import explain, reading
 MAX_ATTRIBUTE_BYTES: Final = 1 << 28
 """Largest attribute that is read or written: its elements are held in memory, several times."""
 
+MAX_ELEMENTS: Final = 1 << 21
+"""Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
+
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.
 _MAX_MESSAGE_BYTES: Final = 0xFFFF
@@ -58,29 +62,51 @@ def list_names(object_id: Any) -> tuple[bytes, ...]:
         return tuple(dict.fromkeys(names))
 
 
+def _ignore_progress() -> None:
+    """Hear of progress, and do nothing."""
+
+
 def read_attributes(
-    object_id: Any, *, paths: PathOf | None = None
+    object_id: Any,
+    *,
+    paths: PathOf | None = None,
+    on_progress: Callable[[], None] = _ignore_progress,
 ) -> tuple[Attribute | UnreadableAttribute, ...]:
     """Return an object's attributes, in the order of ``list_names``.
 
     ``object_id`` is the identifier of an open group, dataset or committed datatype. ``paths``
     names the targets of references by address; without it the file is walked for the first one.
+    ``on_progress`` is called before each. Those beyond ``MAX_ELEMENTS`` in all are unreadable.
     Raises ``UnreadableError`` when they cannot even be listed.
     """
     path_of = paths or PathFinder(object_id)
-    return tuple(_read_or_explain(object_id, name, path_of) for name in list_names(object_id))
+    attributes = []
+    room = MAX_ELEMENTS
+    for name in list_names(object_id):
+        on_progress()
+        attribute = _read_or_explain(object_id, name, path_of, room)
+        if isinstance(attribute, Attribute):
+            room -= len(attribute.elements)
+        attributes.append(attribute)
+    return tuple(attributes)
 
 
 def _read_or_explain(
-    object_id: Any, name: bytes, path_of: PathOf
+    object_id: Any, name: bytes, path_of: PathOf, room: int
 ) -> Attribute | UnreadableAttribute:
     try:
-        return read_attribute(object_id, name, paths=path_of)
+        return read_attribute(object_id, name, paths=path_of, most_elements=room)
     except H5fsError as error:
         return UnreadableAttribute(name, str(error))
 
 
-def read_attribute(object_id: Any, name: bytes, *, paths: PathOf | None = None) -> Attribute:
+def read_attribute(
+    object_id: Any,
+    name: bytes,
+    *,
+    paths: PathOf | None = None,
+    most_elements: int = MAX_ELEMENTS,
+) -> Attribute:
     """Return one attribute. Raises ``UnreadableError``, ``UnsupportedTypeError``."""
     with reading(f"attribute {show_path(name)}"):
         attribute_id = h5a.open(object_id, name)
@@ -94,6 +120,8 @@ def read_attribute(object_id: Any, name: bytes, *, paths: PathOf | None = None) 
             raise UnsupportedTypeError(f"elements of {type_id.get_size()} bytes in memory")
         if size > MAX_ATTRIBUTE_BYTES:
             raise UnreadableError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
+        if math.prod(shape) > most_elements:
+            raise UnreadableError(f"more than {MAX_ELEMENTS} elements, with those before it")
         if not size:
             return Attribute(name, datatype, shape, ())
         unpack = functools.partial(

@@ -25,11 +25,9 @@ from h5fs.store.chunks.scatter import (
     scatter,
     scatter_inside,
 )
+from h5fs.store.hdf5.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.elements import MemoryType
 from h5fs.store.interface import ChunkBatch, ChunkTask
-
-MAX_INDEXED_CHUNKS = 2**22
-"""Of more chunks the index would take more memory than it is worth; the library reads them."""
 
 _PROGRESS_CHUNKS = 2**16
 

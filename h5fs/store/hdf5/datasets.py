@@ -15,7 +15,11 @@ from h5py import h5d, h5p, h5s, h5z
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.objects import Layout, ObjectRef, StorageInfo
+from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.elements import memory_type
+
+MAX_INDEXED_CHUNKS = 2**22
+"""Of more chunks an index would take more memory than it is worth; the library looks them up."""
 
 _LAYOUTS = {
     h5d.COMPACT: Layout.COMPACT,
@@ -43,7 +47,7 @@ def tune_dataset(
     if creation.get_layout() == h5d.CHUNKED:
         chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
         wanted_bytes = max(min(_band_bytes(dataset_id, chunk_bytes), _MAX_BAND_BYTES), chunk_bytes)
-        if wanted_bytes <= cache_bytes:
+        if wanted_bytes <= cache_bytes or _is_read_by_chunk(dataset_id):
             return dataset_id
         access.set_chunk_cache(slots, wanted_bytes, preemption)
     elif creation.get_external_count():
@@ -53,6 +57,17 @@ def tune_dataset(
         return dataset_id
     dataset_id.close()
     return h5d.open(file_id, ref.path, access)
+
+
+def _is_read_by_chunk(dataset_id: h5d.DatasetID) -> bool:
+    """Whether each chunk is decoded once and kept elsewhere, so that a cache here gains nothing."""
+    try:
+        memory = memory_type(dataset_id.get_type())
+    except UnsupportedTypeError:
+        return True
+    shape = dataset_id.get_space().get_simple_extent_dims()
+    grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
+    return not memory.dtype.hasobject and grid.chunk_count <= MAX_INDEXED_CHUNKS
 
 
 def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:

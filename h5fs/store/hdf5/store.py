@@ -251,7 +251,9 @@ class Hdf5Store:
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):
             return attributes.read_attributes(
-                self._open(ref).identifier, paths=self._path_of(ref.file)
+                self._open(ref).identifier,
+                paths=self._path_of(ref.file),
+                on_progress=self._on_progress,
             )
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
