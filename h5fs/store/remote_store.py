@@ -171,7 +171,8 @@ class RemoteStore:
 
     def _about(self, method: str, ref: ObjectRef) -> Any:
         # What a scan of a dataset found out stays in the worker that made it.
-        return self._pool.call(method, ref, suspect=Suspect(ref), home=_home(ref))
+        suspect = Suspect(ref, of_attributes=method == "read_attributes")
+        return self._pool.call(method, ref, suspect=suspect, home=_home(ref))
 
     def _descriptor(self, file: int) -> int:
         """Return a descriptor of a file, opened when it is first needed."""

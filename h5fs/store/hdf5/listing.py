@@ -27,6 +27,9 @@ from h5fs.store.hdf5.sequence_types import is_sequence_type
 _MESSAGE_PREFIX = b"\x03\x00"  # what H5Tencode writes before a datatype message
 
 
+_LARGE_ELEMENT_BYTES = 2**20  # there are limits that a closer look applies
+
+
 class _Array:
     """What datasets with the same dataspace and datatype messages have in common."""
 
@@ -39,7 +42,7 @@ class _Array:
             type_id = h5t.decode(_MESSAGE_PREFIX + datatype)
             self.is_sequence = is_sequence_type(type_id)
             memory = memory_type(type_id)
-            if not memory.dtype.hasobject:
+            if not memory.dtype.hasobject and memory.dtype.itemsize < _LARGE_ELEMENT_BYTES:
                 shape = read_shape(space, layout)
                 self.info = DatasetInfo(shape, npy_dtype(memory.dtype), 0)
                 self.is_as_stored = bool(type_id.equal(memory.type_id))

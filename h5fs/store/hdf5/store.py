@@ -164,6 +164,11 @@ class Hdf5Store:
         with self._lock, reading(ref.path):
             dataset_id = self._dataset_id(ref)
             projected = self._projected(ref)
+            if projected.dtype.itemsize > self._limits.max_chunk_bytes:
+                # The library reads whole elements.
+                raise UnreadableError(
+                    f"elements of {projected.dtype.itemsize} bytes, more than -o max_chunk allows"
+                )
             sequences = projected if isinstance(projected, SequenceDataset) else None
             return DatasetInfo(
                 shape=datasets.shape_of(dataset_id),

@@ -5,6 +5,7 @@ Used by one thread at a time.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -99,8 +100,9 @@ class WorkerConnection:
             descriptors = [segment.descriptor] if segment is not None and is_new else []
             socket.send_fds(self._socket, [packet], descriptors)
         except OSError as error:
-            if error.errno is not None and self.is_alive():
-                raise UnreadableError(f"the request cannot be sent: {error.strerror}") from None
+            if error.errno == errno.EMSGSIZE:
+                raise UnreadableError(f"a request of {len(packet)} bytes is too long") from None
+            # A process that ends closes its socket before it is seen to have ended.
             raise self._died() from None
         self._segments.difference_update(self._gone)
         self._gone.clear()

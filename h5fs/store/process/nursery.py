@@ -77,17 +77,25 @@ class Nursery:
 
         Raises ``OSError`` when the nursery is gone.
         """
+        packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=str)
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            try:
+                return self._ask_for_worker(packet, connection, window)
+            except OSError:  # it has been killed: a new one it is
                 self._end()
-                self._start()
-            assert self._control is not None
-            packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=str)
-            socket.send_fds(self._control, [packet], [connection.fileno(), window])
-            packet, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
-        if not packet or not descriptors:
+                return self._ask_for_worker(packet, connection, window)
+
+    def _ask_for_worker(
+        self, packet: bytes, connection: socket.socket, window: int
+    ) -> tuple[int, int]:
+        if self._control is None:
+            self._start()
+        assert self._control is not None
+        socket.send_fds(self._control, [packet], [connection.fileno(), window])
+        answer, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+        if not answer or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
-        return int(packet), descriptors[0]
+        return int(answer), descriptors[0]
 
     def end_of(self, pid: int) -> str:
         """Return how a worker that is gone ended, in words."""
@@ -168,8 +176,8 @@ def _serve(control: socket.socket) -> None:
 def _wait_for(pid: int) -> int:
     try:
         return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return 0
+    except ChildProcessError:  # a child of a nursery before this one, which took it along
+        return signal.SIGKILL
 
 
 def _run_worker(

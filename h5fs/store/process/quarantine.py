@@ -19,14 +19,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What a request is about: an object, or a link of a group (``name``) and what it leads to."""
+    """What a request is about: an object, or a link of a group (``name``) and what it leads to.
+
+    ``of_attributes``: the object's attributes; its data are another matter.
+    """
 
     ref: ObjectRef
     name: bytes | None = None
+    of_attributes: bool = False
 
     @property
     def path(self) -> str:
-        """The HDF5 path, for messages."""
+        """The HDF5 path and what of it, for messages."""
+        if self.of_attributes:
+            return f"attributes of {show_path(self.ref.path)}"
         if self.name is None:
             return show_path(self.ref.path)
         return show_path(self.ref.path.rstrip(b"/") + b"/" + self.name)
