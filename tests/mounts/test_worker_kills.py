@@ -159,6 +159,7 @@ def check_end(mount: Mounted, daemon: Process) -> None:
     assert list(end_and_judge(mount, processes)) == []
 
 
+@pytest.mark.semantics("W3")
 def test_no_read_fails_or_is_wrong_while_workers_are_killed(made: tuple[Path, Path]) -> None:
     file, expected = made
     chance = random.Random(4)
@@ -180,6 +181,7 @@ def test_no_read_fails_or_is_wrong_while_workers_are_killed(made: tuple[Path, Pa
         check_end(mount, daemon)
 
 
+@pytest.mark.semantics("W3")
 def test_no_read_fails_when_all_workers_are_killed_at_once(made: tuple[Path, Path]) -> None:
     file, expected = made
     with mounted(file) as mount:
@@ -214,6 +216,7 @@ def test_no_read_fails_when_the_process_that_starts_workers_is_killed(
         check_end(mount, daemon)
 
 
+@pytest.mark.semantics("W3")
 def test_a_worker_that_dies_while_nobody_asks_is_replaced_silently(
     made: tuple[Path, Path],
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_file_with_filters_virtual_external_and_linked_data_reads(allowed: Pat
     assert confined(lambda: _wrong_datasets(path), readable=(allowed,), by=by)[1] == []
 
 
+@pytest.mark.semantics("W6")
 def test_a_file_that_is_allowed_alone_reads_and_its_links_do_not(allowed: Path) -> None:
     path = _write_file(allowed)
 
@@ -250,6 +251,7 @@ def test_memory_files_and_unlinked_files_that_arrive_later_can_be_mapped_and_wri
     os.close(memory)
 
 
+@pytest.mark.semantics("W6")
 def test_nothing_is_missing_where_all_is_there() -> None:
     missing, _ = confined(lambda: None)
     for protection in Protection:
