@@ -75,7 +75,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--debug", action="store_true", help="log everything")
-    parser.add_argument("--version", action="version", version=f"h5fs {h5fs.__version__}")
+    parser.add_argument("--version", action=_ShowVersion, help="show h5fs's version and FUSE's")
     given = parser.parse_args(words)
     parsed = parse_options(given.options)
     try:
@@ -99,6 +99,23 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
         has_xattrs=parsed.has_xattrs,
         fuse=parsed.fuse,
     )
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the versions and exits; looks for libfuse only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, *_arguments: object) -> None:
+        try:
+            from h5fs import adapter
+
+            binding = adapter.describe_binding()
+        except OSError as error:
+            binding = f"no FUSE: {error}"
+        print(f"h5fs {h5fs.__version__} ({binding})")
+        sys.exit(0)
 
 
 def _parse_mode(text: str) -> Mode:

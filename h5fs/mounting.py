@@ -220,9 +220,7 @@ def _serve_with(
     try:
         from h5fs import adapter  # libfuse is looked for at the import
     except OSError as error:
-        raise MountError(
-            f"libfuse 2 is missing ({error}): install it (apt-get install libfuse2 fuse3)"
-        ) from None
+        raise MountError(str(error)) from None
     from h5fs.store import open_store
     from h5fs.tree import Tree
 

@@ -77,7 +77,7 @@ class Nursery:
 
         Raises ``OSError`` when the nursery is gone.
         """
-        packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=str)
+        packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=os.fsencode)
         with self._lock:
             try:
                 return self._ask_for_worker(packet, connection, window)
@@ -144,8 +144,8 @@ def main(control_descriptor: int) -> None:
     _serve(control)
 
 
-def _to_path(_kind: type, text: str) -> Path:
-    return Path(text)
+def _to_path(_kind: type, path: bytes) -> Path:
+    return Path(os.fsdecode(path))
 
 
 def _serve(control: socket.socket) -> None:

@@ -1,0 +1,51 @@
+"""FUSE calls to tree calls and back: the only room that imports a FUSE binding.
+
+Converts arguments, calls the tree once, converts the result; decides nothing. Its guard is the one
+place where exceptions become errnos, and it is total: whatever happens behind it, libfuse gets a
+valid answer. Calls arrive on the session's worker threads, many at a time.
+
+``import h5fs.adapter`` raises ``OSError`` that names what to install when no libfuse can be loaded.
+Which binding runs, and how to choose one (``H5FS_FUSE=2`` or ``=3``), is in ``binding``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from h5fs.adapter.arguments import fuse_arguments
+from h5fs.adapter.binding import load_binding
+from h5fs.adapter.operations import Operations
+from h5fs.adapter.session import MountRefusedError, Session
+from h5fs.errors import MountError
+from h5fs.options import MountOptions
+from h5fs.tree import Tree
+
+__all__ = ["describe_binding", "fuse_arguments", "serve"]
+
+_binding = load_binding()
+
+
+def describe_binding() -> str:
+    """Return the binding and its libfuse, as in "fusepy 3.0.1 over libfuse 2.9.9"."""
+    return _binding.describe()
+
+
+def serve(tree: Tree, options: MountOptions, on_ready: Callable[[], None]) -> None:
+    """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
+
+    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount. Raises
+    ``MountError`` when libfuse cannot mount; what it wrote to stderr says why.
+    """
+    arguments = fuse_arguments(options, _binding.major)
+    session = Session(_binding, arguments, os.fsencode(options.mountpoint))
+
+    def on_init(connection: int, config: int | None) -> None:
+        session.init(connection, config)
+        on_ready()
+
+    operations = Operations(tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs)
+    try:
+        session.serve(operations.make_table(session.counted))
+    except MountRefusedError:
+        raise MountError(f"libfuse could not mount at {options.mountpoint}") from None

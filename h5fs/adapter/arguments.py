@@ -1,0 +1,63 @@
+"""A mount's options, in the spelling of each libfuse. Pure."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from h5fs.options import MountOptions
+
+# Nothing changes in mode r, so that the kernel may keep what it was told for a day.
+_TIMEOUT_SECONDS = 86400
+
+# libfuse 3 does these always, and knows them no more.
+_GONE_IN_3 = frozenset({"big_writes", "large_read", "nonempty"})
+# In libfuse 3 these are members of `struct fuse_config`.
+_CONFIG_IN_3 = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What libfuse reads as ``-o`` options, and what it wants set in its ``fuse_config``."""
+
+    options: tuple[bytes, ...]
+    config: tuple[str, ...] = ()
+
+    def option_list(self) -> bytes:
+        """Return one ``-o`` text."""
+        return b",".join(self.options)
+
+
+def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
+    """Return the options of mode r, then what the user gave, for libfuse 2 or 3."""
+    arguments: dict[str, str | bytes | None] = {
+        "ro": None,
+        "use_ino": None,
+        "kernel_cache": None,
+        "entry_timeout": str(_TIMEOUT_SECONDS),
+        "attr_timeout": str(_TIMEOUT_SECONDS),
+        "negative_timeout": str(_TIMEOUT_SECONDS),
+        "fsname": os.fsencode(options.store.file),
+        "subtype": "h5fs",
+        **dict(options.fuse),
+    }
+    if "allow_other" in arguments or "allow_root" in arguments:
+        # Else other users could read what the HDF5 file's mode denies them.
+        arguments["default_permissions"] = None
+    config: tuple[str, ...] = ()
+    if major >= 3:
+        config = tuple(name for name in arguments if name in _CONFIG_IN_3)
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if name not in _GONE_IN_3 and name not in _CONFIG_IN_3
+        }
+    return Arguments(tuple(_spell(name, value) for name, value in arguments.items()), config)
+
+
+def _spell(name: str, value: str | bytes | None) -> bytes:
+    if value is None:
+        return name.encode()
+    # A comma would end the option.
+    escaped = os.fsencode(value).replace(b"\\", b"\\\\").replace(b",", b"\\,")
+    return name.encode() + b"=" + escaped

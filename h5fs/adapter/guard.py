@@ -1,0 +1,53 @@
+"""Where exceptions become errnos: nothing passes into ctypes, which would read it as success.
+
+Runs on libfuse's threads, many at a time; keeps nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from h5fs.errors import H5fsError, show_path
+
+_log = logging.getLogger("h5fs.adapter")
+
+# Errors that are answers, not news: programs ask for what is not there all the time.
+_QUIET = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENODATA})
+
+
+def guarded(function: Callable[..., int | None]) -> Callable[..., int]:
+    """Return a function that always returns an int: what ``function`` did, or a negative errno."""
+
+    def call(*arguments: Any) -> int:
+        try:
+            return function(*arguments) or 0
+        except BaseException as error:
+            return _answer_to(error, function.__name__, arguments)
+
+    return call
+
+
+def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...]) -> int:
+    """Log an error and return its negative errno."""
+    number = error.errno if isinstance(error, H5fsError) else errno.EIO
+    # A log that fails must not turn the answer into something else.
+    try:
+        what = f"{operation} {_path_of(arguments)}"
+        if isinstance(error, H5fsError):
+            level = logging.DEBUG if number in _QUIET else logging.WARNING
+            _log.log(level, "%s: %s: %s", what, os.strerror(number), error)
+        else:
+            _log.error("%s: unexpected", what, exc_info=error)
+    except BaseException:
+        pass
+    return -number
+
+
+def _path_of(arguments: tuple[Any, ...]) -> str:
+    """Return the path that libfuse passes first to nearly every operation."""
+    path = arguments[0] if arguments else None
+    return show_path(path) if isinstance(path, bytes) else ""

@@ -1,0 +1,198 @@
+"""libfuse's calls, answered by the tree: raw arguments in, C structures out.
+
+Converts arguments, calls the tree once, converts the result; decides nothing. Paths are the bytes
+that the kernel sent. A buffer of libfuse's is an address, valid until the call returns. Runs on the
+session's threads, many at a time; keeps nothing of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from typing import Any
+
+from h5fs.adapter.binding import Binding
+from h5fs.adapter.guard import guarded
+from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
+from h5fs.tree import Tree
+
+# Every pointer but a path as a plain number: ctypes makes an object of a typed pointer in each call
+# (getattr with POINTER(c_stat): 0.6 us more).
+_PATH = (c_char_p,)
+_PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
+    2: {
+        "getattr": (*_PATH, c_void_p),
+        "fgetattr": (*_PATH, c_void_p, c_void_p),
+        "readdir": (*_PATH, c_void_p, c_void_p, c_int64, c_void_p),
+        "init": (c_void_p,),
+    },
+    3: {
+        "getattr": (*_PATH, c_void_p, c_void_p),
+        "readdir": (*_PATH, c_void_p, c_void_p, c_int64, c_void_p, c_int),
+        "init": (c_void_p, c_void_p),
+    },
+}
+_PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
+    "readlink": (*_PATH, c_void_p, c_size_t),
+    "open": (*_PATH, c_void_p),
+    "read": (*_PATH, c_void_p, c_size_t, c_int64, c_void_p),
+    "release": (*_PATH, c_void_p),
+    "statfs": (*_PATH, c_void_p),
+    "getxattr": (*_PATH, c_char_p, c_void_p, c_size_t),
+    "listxattr": (*_PATH, c_void_p, c_size_t),
+}
+# libfuse's function that takes one dentry.
+_FILLERS = {
+    2: ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64),
+    3: ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64, c_int),
+}
+
+_PyBUF_WRITE = 0x200
+_view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_int)(
+    ("PyMemoryView_FromMemory", ctypes.pythonapi)
+)
+
+
+class Operations:
+    """What mode r needs. What is missing libfuse answers itself: a read-only mount asks no more."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        binding: Binding,
+        *,
+        on_init: Callable[[int, int | None], None],
+        has_xattrs: bool,
+    ) -> None:
+        self._tree = tree
+        self._binding = binding
+        self._on_init = on_init
+        module = binding.module
+        self._pack_status = status_packer(module.c_stat).pack
+        self._status_bytes = ctypes.sizeof(module.c_stat)
+        self._pack_statvfs = statvfs_packer(module.c_statvfs).pack
+        self._handle_offset = module.fuse_file_info.fh.offset
+        self._flags_offset = module.fuse_file_info.flags.offset
+        self._filler = _FILLERS[binding.major]
+        self._filler_rest = (0,) if binding.major == 2 else (0, 0)
+        self._names = [*_PROTOTYPES[binding.major], *_PROTOTYPES_OF_BOTH]
+        if not has_xattrs:
+            # Left unset the kernel is told once that there are none, and asks no more.
+            self._names = [name for name in self._names if "xattr" not in name]
+
+    def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
+        """Return the binding's ``fuse_operations``, whose functions call these methods.
+
+        Each method is guarded, and ``around`` what is put around that.
+        """
+        table = self._binding.module.fuse_operations()
+        fields = {field[0]: field[1] for field in table._fields_}
+        prototypes = {**_PROTOTYPES[self._binding.major], **_PROTOTYPES_OF_BOTH}
+        for name in self._names:
+            result = c_void_p if name == "init" else c_int
+            function = around(guarded(getattr(self, name)))
+            callback = ctypes.CFUNCTYPE(result, *prototypes[name])(function)
+            # A cast keeps its source alive, and the table what is assigned to it.
+            setattr(table, name, ctypes.cast(callback, fields[name]))
+        return table
+
+    def init(self, connection: int, config: int | None = None) -> None:
+        """The kernel has accepted the mount."""
+        self._on_init(connection, config)
+
+    def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
+        """``stat``."""
+        status = self._tree.get_status(path)
+        data = self._pack_status(
+            (
+                status.inode,
+                status.mode,
+                status.hard_link_count,
+                status.uid,
+                status.gid,
+                status.size_bytes,
+                status.blocks,
+                status.preferred_read_bytes,
+                *divmod(status.atime_ns, NANOSECONDS),
+                *divmod(status.mtime_ns, NANOSECONDS),
+                *divmod(status.ctime_ns, NANOSECONDS),
+            )
+        )
+        ctypes.memmove(buffer, data, self._status_bytes)
+
+    fgetattr = getattr
+
+    def readdir(
+        self,
+        path: bytes,
+        collector: int,
+        filler: int,
+        _offset: int,
+        _file_info: int,
+        _flags: int = 0,
+    ) -> None:
+        """All dentries at once. libfuse takes inode and type from the status, and nothing else."""
+        fill = self._filler(filler)
+        status = self._binding.module.c_stat()
+        address = ctypes.addressof(status)
+        rest = self._filler_rest
+        fill(collector, b".", None, *rest)
+        fill(collector, b"..", None, *rest)
+        for dentry in self._tree.list_folder(path):
+            status.st_ino = dentry.inode
+            status.st_mode = dentry.mode
+            if fill(collector, dentry.name, address, *rest):
+                raise MemoryError("libfuse takes no more dentries")
+
+    def readlink(self, path: bytes, buffer: int, size: int) -> None:
+        """A symbolic link's text, cut to what the kernel has room for."""
+        text = self._tree.read_link(path)[: size - 1] + b"\0"
+        ctypes.memmove(buffer, text, len(text))
+
+    def open(self, path: bytes, file_info: int) -> None:
+        """``open(2)``."""
+        flags = c_int.from_address(file_info + self._flags_offset).value
+        handle = self._tree.open(path, flags)
+        c_uint64.from_address(file_info + self._handle_offset).value = handle
+
+    def read(self, _path: bytes, buffer: int, size: int, offset: int, file_info: int) -> int:
+        """Let the tree write into libfuse's buffer."""
+        handle = c_uint64.from_address(file_info + self._handle_offset).value
+        view = _view_memory(buffer, size, _PyBUF_WRITE)
+        count: int = self._tree.read_into(handle, view, offset)
+        # libfuse frees its memory next: who has kept the view gets an exception, not a crash.
+        view.release()
+        if not 0 <= count <= size:
+            raise ValueError(f"{count} bytes read of {size}")
+        return count
+
+    def release(self, _path: bytes, file_info: int) -> None:
+        """The last ``close(2)``."""
+        self._tree.release(c_uint64.from_address(file_info + self._handle_offset).value)
+
+    def statfs(self, _path: bytes, buffer: int) -> None:
+        """``statvfs(3)``."""
+        status = self._tree.get_file_system_status()
+        data = self._pack_statvfs([getattr(status, name) for name in STATVFS_FIELDS])
+        ctypes.memmove(buffer, data, len(data))
+
+    def getxattr(self, path: bytes, name: bytes, buffer: int | None, size: int) -> int:
+        """One extended attribute."""
+        return _answer_with(self._tree.get_xattr(path, name), buffer, size)
+
+    def listxattr(self, path: bytes, buffer: int | None, size: int) -> int:
+        """The names of the extended attributes."""
+        names = b"".join(name + b"\0" for name in self._tree.list_xattrs(path))
+        return _answer_with(names, buffer, size)
+
+
+def _answer_with(data: bytes, buffer: int | None, size: int) -> int:
+    """Copy what was asked for; its length when nothing but that was asked, size 0."""
+    if not buffer or not size:
+        return len(data)
+    if len(data) > size:
+        return -errno.ERANGE
+    ctypes.memmove(buffer, data, len(data))
+    return len(data)

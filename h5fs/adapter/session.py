@@ -1,0 +1,259 @@
+"""One mount in libfuse's hands, and the threads that answer for it.
+
+libfuse's own loop (``fuse_main``) starts and ends threads as it sees fit, and Python makes and
+drops a thread state in each call on a thread that is not its own (`find` over 100,000 files: 7.3 s
+against 2.5 s). So the threads here are Python's, and each runs libfuse's loop for one thread: no
+state is made in a call, and the number of threads is ours. Nothing is daemonised, and the working
+directory stays (``fuse_main`` of libfuse 3 would go to ``/``).
+
+The main thread waits, takes the signals, starts workers that are missing, and ends them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
+from enum import Enum
+from typing import Any
+
+from h5fs.adapter.arguments import Arguments
+from h5fs.adapter.binding import Binding
+
+# The kernel wakes idle threads in turn. One thread costs least (daemon CPU for `find` over 100,000
+# files: 1.7 s with 1, 2.0 s with 2, 2.2 s with 3, 2.6 s with 10), but two or more decompress at
+# the same time, one for each core.
+_FEWEST_WORKERS = 2
+_USUAL_MOST_WORKERS = 4
+# So that a read which blocks (a dead network file system, a slow filter) blocks no other call: when
+# all workers have been in one call each for this long, there are half as many more. (31 readers
+# blocked for 5 s: `ls -l` of the folder took 180 ms.)
+_PATIENCE_SECONDS = 0.02
+_MOST_WORKERS = 64
+
+_ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_AGAIN_SECONDS = 0.05
+
+# FUSE_CAP_READDIRPLUS and ..._AUTO of libfuse 3.
+_READDIRPLUS = 1 << 13 | 1 << 14
+
+
+class MountRefusedError(Exception):
+    """libfuse did not mount; it has written why to stderr."""
+
+
+class _Event(Enum):
+    END = 1  # a signal, or a worker's loop has ended
+    ALL_BUSY = 2
+
+
+class Session:
+    """A mount and its workers, for as long as ``serve`` runs."""
+
+    def __init__(self, binding: Binding, arguments: Arguments, mountpoint: bytes) -> None:
+        self._library = _declare(binding.library, binding.major)
+        self._binding = binding
+        self._arguments = arguments
+        self._mountpoint = mountpoint
+        self._fuse = c_void_p()
+        self._connection_options = c_void_p()
+        self._path_of_libfuse = c_void_p()
+        # `put` may be called by a signal handler at any moment: no other queue allows that.
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._workers: list[threading.Thread] = []
+        self._ended: list[threading.Thread] = []
+        self._may_go = threading.Event()
+        # One for each worker that is in no call. list.pop and list.append are atomic.
+        self._idle: list[None] = []
+        self._finished_calls = 0  # to see that it changes: a lost increment does no harm
+        self._is_watched = False  # so that a busy mount wakes the main thread seldom
+
+    def serve(self, table: Any) -> None:
+        """Mount, with the functions of a ``fuse_operations``; answer until the mount ends.
+
+        It ends by a signal or an unmount from outside. Main thread only. Raises
+        ``MountRefusedError``.
+        """
+        with _signals_to(lambda: self._events.put(_Event.END)):
+            self._mount(table)
+            self._start_workers(min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
+            while self._events.get() is not _Event.END:
+                self._relieve()
+            self._end_workers()
+        self._unmount()
+
+    def init(self, connection: int, config: int | None) -> None:
+        """Negotiate with the kernel; to be called by ``init``, with its arguments."""
+        if self._binding.major == 2 or config is None:
+            return
+        self._library.fuse_apply_conn_info_opts(self._connection_options, connection)
+        module = self._binding.module
+        settings = module.fuse_config.from_address(config)
+        for name in self._arguments.config:
+            setattr(settings, name, 1)
+        # With it the kernel asks for every file's status when a folder is listed, also for a mere
+        # `ls`, which opens no dataset now; and libfuse answers it one lookup after another.
+        module.fuse_conn_info.from_address(connection).want &= ~_READDIRPLUS
+
+    def counted(self, function: Callable[..., int]) -> Callable[..., int]:
+        """Return a function that also tells whether a worker is left while it runs."""
+        idle = self._idle
+
+        def call(*arguments: Any) -> int:
+            if not idle:  # another call than a worker's
+                return function(*arguments)
+            idle.pop()
+            if not idle and not self._is_watched:
+                self._is_watched = True
+                self._events.put(_Event.ALL_BUSY)
+            try:
+                return function(*arguments)
+            finally:
+                idle.append(None)
+                self._finished_calls += 1
+
+        return call
+
+    def _relieve(self) -> None:
+        """Look on while all workers are busy, and start more if none finishes a call."""
+        while True:
+            before = self._finished_calls
+            try:
+                event = self._events.get(timeout=_PATIENCE_SECONDS)
+            except queue.Empty:
+                pass
+            else:
+                if event is _Event.END:
+                    self._events.put(event)
+                    return
+            if self._idle:
+                self._is_watched = False
+                if self._idle:
+                    return
+                self._is_watched = True
+            elif self._finished_calls == before:
+                self._start_workers(len(self._workers) // 2)
+
+    def _start_workers(self, count: int) -> None:
+        for _ in range(min(count, _MOST_WORKERS - len(self._workers))):
+            worker = threading.Thread(target=self._work, name="h5fs-fuse", daemon=True)
+            self._workers.append(worker)
+            self._idle.append(None)
+            worker.start()
+
+    def _work(self) -> None:
+        self._library.fuse_loop(self._fuse)
+        self._ended.append(threading.current_thread())
+        self._events.put(_Event.END)
+        # A signal to a thread that is gone would be a crash.
+        self._may_go.wait()
+
+    def _end_workers(self) -> None:
+        """Get each worker out of its ``read`` of /dev/fuse; what it answers now it answers first.
+
+        Again and again: a signal may come just before the read, and a loop that ends takes
+        libfuse's mark that all shall end away.
+        """
+        while len(self._ended) < len(self._workers):
+            self._library.fuse_exit(self._fuse)
+            for worker in self._workers:
+                if worker not in self._ended and worker.ident is not None:
+                    signal.pthread_kill(worker.ident, signal.SIGTERM)
+            try:
+                self._events.get(timeout=_AGAIN_SECONDS)
+            except queue.Empty:
+                continue
+        self._may_go.set()
+        for worker in self._workers:
+            worker.join()
+
+    def _mount(self, table: Any) -> None:
+        words = [b"h5fs", b"-o", self._arguments.option_list()]
+        if self._binding.major == 2:
+            self._mount_with_2(table, [*words, b"-f", self._mountpoint])
+        else:
+            self._mount_with_3(table, words)
+
+    def _mount_with_2(self, table: Any, words: list[bytes]) -> None:
+        argv = (c_char_p * len(words))(*words)
+        self._fuse.value = self._library.fuse_setup(
+            len(words), argv, byref(table), ctypes.sizeof(table),
+            byref(self._path_of_libfuse), byref(c_int()), None,
+        )  # fmt: skip
+        if self._fuse.value is None:
+            raise MountRefusedError
+
+    def _mount_with_3(self, table: Any, words: list[bytes]) -> None:
+        argv = (c_char_p * (len(words) + 1))(*words, None)
+        arguments = _FuseArgs(len(words), argv, 0)
+        self._connection_options.value = self._library.fuse_parse_conn_info_opts(byref(arguments))
+        if self._connection_options.value is not None:
+            self._fuse.value = self._library.fuse_new(
+                byref(arguments), byref(table), ctypes.sizeof(table), None
+            )
+        if self._fuse.value is None:
+            raise MountRefusedError
+        if self._library.fuse_mount(self._fuse, self._mountpoint):
+            self._library.fuse_destroy(self._fuse)
+            raise MountRefusedError
+
+    def _unmount(self) -> None:
+        if self._binding.major == 2:
+            self._library.fuse_teardown(self._fuse, self._path_of_libfuse)
+        else:
+            self._library.fuse_unmount(self._fuse)
+            self._library.fuse_destroy(self._fuse)
+
+
+@contextmanager
+def _signals_to(end: Callable[[], None]) -> Iterator[None]:
+    """Let the signals that end a daemon call ``end``."""
+    before = {}
+    for number in _ENDING_SIGNALS:
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
+        before[number] = signal.signal(number, lambda *_: end())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _FuseArgs(ctypes.Structure):
+    _fields_ = (("argc", c_int), ("argv", POINTER(c_char_p)), ("allocated", c_int))
+
+
+def _declare(library: Any, major: int) -> Any:
+    """Tell ctypes the functions that are called here: what is not declared would be an int."""
+    functions: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "fuse_loop": (c_int, (c_void_p,)),
+        "fuse_exit": (None, (c_void_p,)),
+    }
+    if major == 2:
+        functions |= {
+            "fuse_setup": (
+                c_void_p,
+                (c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
+            ),
+            "fuse_teardown": (None, (c_void_p, c_void_p)),
+        }
+    else:
+        functions |= {
+            "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),
+            "fuse_apply_conn_info_opts": (None, (c_void_p, c_void_p)),
+            "fuse_new": (c_void_p, (c_void_p, c_void_p, c_size_t, c_void_p)),
+            "fuse_mount": (c_int, (c_void_p, c_char_p)),
+            "fuse_unmount": (None, (c_void_p,)),
+            "fuse_destroy": (None, (c_void_p,)),
+        }
+    for name, (result, arguments) in functions.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library

@@ -1,0 +1,465 @@
+"""The adapter without a kernel: structures, guard, options, workers, over both libfuses."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import logging
+import os
+import queue
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5fs.adapter.arguments import fuse_arguments
+from h5fs.adapter.binding import Binding, load_binding
+from h5fs.adapter.guard import guarded
+from h5fs.adapter.operations import Operations
+from h5fs.adapter.session import MountRefusedError, Session
+from h5fs.adapter.structures import status_packer
+from h5fs.errors import H5fsError, NotFoundError, UnreadableError
+from h5fs.options import LogOptions, MountOptions, StoreOptions
+from h5fs.tree.status import Dentry, Status
+
+MODULES = {2: "fuse", 3: "mfusepy"}
+
+
+@pytest.fixture(params=[2, 3], ids=["libfuse2", "libfuse3"])
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Binding:
+    """Each binding that is installed."""
+    pytest.importorskip(MODULES[request.param], exc_type=(ImportError, OSError))
+    monkeypatch.setenv("H5FS_FUSE", str(request.param))
+    return load_binding()
+
+
+# --- which binding
+
+
+def test_binding_is_described_with_both_versions(binding: Binding) -> None:
+    package, version, over, libfuse, number = binding.describe().split()
+    assert (package, over, libfuse) == (binding.package, "over", "libfuse")
+    assert version[0].isdigit()
+    assert number.startswith(f"{binding.major}.")
+
+
+def test_without_libfuse_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nonexistent")
+    for choice, package in [("", "libfuse2"), ("2", "libfuse2"), ("3", r"h5fs\[fuse3\]")]:
+        monkeypatch.setenv("H5FS_FUSE", choice)
+        with pytest.raises(OSError, match=package):
+            load_binding()
+
+
+def test_an_unknown_choice_of_binding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("H5FS_FUSE", "4")
+    with pytest.raises(OSError, match="must be 2 or 3"):
+        load_binding()
+
+
+def test_choosing_leaves_the_environment_as_it_was(binding: Binding) -> None:
+    assert "FUSE_LIBRARY_PATH" not in os.environ
+    assert os.environ["H5FS_FUSE"] == str(binding.major)
+
+
+# --- structures
+
+U32 = st.integers(0, 2**32 - 1)
+U31 = st.integers(0, 2**31 - 1)
+I63 = st.integers(0, 2**63 - 1)
+TIME_NS = st.integers(-(2**62), 2**63 - 1)
+
+
+@pytest.mark.parametrize("name", MODULES.values())
+@given(
+    st.tuples(I63, U32, U32, U32, U32, I63, I63, U31), st.tuples(TIME_NS, TIME_NS, TIME_NS)
+)  # fmt: skip
+def test_status_is_packed_as_the_binding_sets_it(
+    name: str, numbers: tuple[int, ...], times: tuple[int, ...]
+) -> None:
+    module = pytest.importorskip(name, exc_type=(ImportError, OSError))
+    names = "st_ino st_mode st_nlink st_uid st_gid st_size st_blocks st_blksize".split()
+    expected = module.c_stat()
+    names += ["st_atime", "st_mtime", "st_ctime"]
+    values = dict(zip(names, (*numbers, *times), strict=True))
+    module.set_st_attrs(expected, values, use_ns=True)
+    pairs = [part for time in times for part in divmod(time, 10**9)]
+    packed = status_packer(module.c_stat).pack((*numbers, *pairs))
+    assert packed == bytes(expected)
+
+
+# --- guard
+
+
+class UnspeakableError(Exception):
+    """An exception that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+ERRORS: list[BaseException] = [
+    OSError("no errno, as from h5py"), OSError(-5, "negative"), ValueError(), MemoryError(),
+    RecursionError(), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), UnspeakableError(),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_is_raised_is_eio(error: BaseException) -> None:
+    def read(*_: object) -> int:
+        raise error
+
+    assert guarded(read)(b"/\xff.npy", 1) == -errno.EIO
+    assert guarded(read)() == -errno.EIO
+
+
+def test_each_refusal_has_its_errno_and_answers_are_not_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(error: H5fsError) -> Callable[..., int]:
+        def read(*_: object) -> int:
+            raise error
+
+        return guarded(read)
+
+    assert refuse(NotFoundError("gone"))(b"/a") == -errno.ENOENT
+    assert not caplog.records
+    assert refuse(UnreadableError("bad chunk"))(b"/a\n") == -errno.EIO
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "read /a\\n: Input/output error: bad chunk"
+
+
+def test_a_log_that_fails_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    def read(*_: object) -> int:
+        raise UnreadableError("bad chunk")
+
+    monkeypatch.setattr(logging.getLogger("h5fs.adapter"), "log", fail)
+    assert guarded(read)(b"/a") == -errno.EIO
+
+
+# --- operations
+
+STATUS = Status(
+    inode=7, mode=stat.S_IFREG | 0o444, hard_link_count=2, uid=3, gid=4, size_bytes=2**40 + 5,
+    blocks=9, atime_ns=1_500_000_000, mtime_ns=-1, ctime_ns=10**18 + 1,
+)  # fmt: skip
+
+
+class FakeTree:
+    """One file with the name of every byte, and whatever a test puts into it."""
+
+    NAME = b"/" + bytes(byte for byte in range(1, 256) if byte != ord("/"))
+
+    def __init__(self) -> None:
+        self.kept: memoryview | None = None
+        self.keeps_buffer = False
+        self.count: int | None = None
+        self.released: list[int] = []
+
+    def get_status(self, path: bytes) -> Status:
+        if path != self.NAME:
+            raise NotFoundError("no such file")
+        return STATUS
+
+    def list_folder(self, _path: bytes) -> Iterator[Dentry]:
+        yield Dentry(self.NAME[1:], 7, stat.S_IFREG)
+        yield Dentry(b"link", 8, stat.S_IFLNK)
+
+    def read_link(self, _path: bytes) -> bytes:
+        return b"t" * 100
+
+    def open(self, path: bytes, flags: int) -> int:
+        assert (path, flags) == (self.NAME, os.O_RDONLY)
+        return 2**40
+
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        assert handle == 2**40
+        if self.keeps_buffer:
+            self.kept = buffer
+        data = (b"0123456789" * 10)[offset : offset + len(buffer)]
+        buffer[: len(data)] = data
+        return len(data) if self.count is None else self.count
+
+    def release(self, handle: int) -> None:
+        self.released.append(handle)
+
+    def get_file_system_status(self) -> os.statvfs_result:
+        return os.statvfs("/")
+
+    def list_xattrs(self, _path: bytes) -> list[bytes]:
+        return [b"user.a", b"user.\xff"]
+
+    def get_xattr(self, _path: bytes, name: bytes) -> bytes:
+        return name
+
+
+class Calls:
+    """The functions of a binding's table, called as libfuse calls them."""
+
+    def __init__(self, binding: Binding, *, has_xattrs: bool = True) -> None:
+        self.tree = FakeTree()
+        tree: Any = self.tree
+        self.module = binding.module
+        self.operations = Operations(
+            tree, binding, on_init=lambda *_: None, has_xattrs=has_xattrs
+        )  # fmt: skip
+        self.table = self.operations.make_table(lambda function: function)
+        self.three = binding.major == 3
+        self.file_info = self.module.fuse_file_info()
+
+    def getattr(self, path: bytes, status: Any) -> int:
+        last = (ctypes.byref(self.file_info),) if self.three else ()
+        return int(self.table.getattr(path, ctypes.byref(status), *last))
+
+    def read(self, size: int, offset: int) -> tuple[int, bytes]:
+        buffer = (ctypes.c_byte * (size + 8))()
+        info = ctypes.byref(self.file_info)
+        count = self.table.read(FakeTree.NAME, buffer, size, offset, info)
+        return count, bytes(buffer)
+
+
+@pytest.fixture
+def calls(binding: Binding) -> Calls:
+    """The operations over the fake tree."""
+    return Calls(binding)
+
+
+def test_getattr_fills_all_of_the_status(calls: Calls) -> None:
+    status = calls.module.c_stat.from_buffer(
+        bytearray(b"\xaa" * ctypes.sizeof(calls.module.c_stat))
+    )
+    assert calls.getattr(FakeTree.NAME, status) == 0
+    assert (status.st_ino, status.st_mode, status.st_nlink) == (7, stat.S_IFREG | 0o444, 2)
+    assert (status.st_uid, status.st_gid, status.st_rdev) == (3, 4, 0)
+    assert (status.st_size, status.st_blocks) == (2**40 + 5, 9)
+    assert (status.st_mtimespec.tv_sec, status.st_mtimespec.tv_nsec) == (-1, 999_999_999)
+    assert (status.st_ctimespec.tv_sec, status.st_ctimespec.tv_nsec) == (10**9, 1)
+    assert calls.getattr(b"/nothing", status) == -errno.ENOENT
+
+
+def test_a_file_is_opened_read_and_released_by_its_handle(calls: Calls) -> None:
+    info = ctypes.byref(calls.file_info)
+    assert calls.table.open(FakeTree.NAME, info) == 0
+    assert calls.read(7, 5) == (7, b"5678901" + bytes(8))
+    assert calls.read(7, 98) == (2, b"89" + bytes(13))
+    assert calls.read(7, 1000) == (0, bytes(15))
+    assert calls.table.release(FakeTree.NAME, info) == 0
+    assert calls.tree.released == [2**40]
+
+
+def test_a_read_that_breaks_its_promise_is_eio(calls: Calls) -> None:
+    calls.file_info.fh = 2**40
+    for count in (-1, 8, 2**31):
+        calls.tree.count = count
+        assert calls.read(7, 0)[0] == -errno.EIO
+
+
+def test_a_buffer_that_is_kept_cannot_be_used_once_it_is_libfuse_s_again(calls: Calls) -> None:
+    calls.file_info.fh = 2**40
+    calls.tree.keeps_buffer = True
+    assert calls.read(7, 0)[0] == 7
+    assert calls.tree.kept is not None
+    with pytest.raises(ValueError, match="released"):
+        bytes(calls.tree.kept)
+
+
+def test_folders_are_listed_with_inode_and_type(calls: Calls) -> None:
+    seen: list[tuple[bytes, int, int]] = []
+
+    def fill(_collector: int, name: bytes, status: Any, *_rest: int) -> int:
+        values = (status.contents.st_ino, status.contents.st_mode) if status else (0, 0)
+        seen.append((name, *values))
+        return 0
+
+    fields = dict(field[:2] for field in calls.module.fuse_operations._fields_)
+    filler = fields["readdir"]._argtypes_[2](fill)
+    last = (0,) if calls.three else ()
+    info = ctypes.byref(calls.file_info)
+    assert calls.table.readdir(b"/", None, filler, 0, info, *last) == 0
+    assert seen == [
+        (b".", 0, 0), (b"..", 0, 0),
+        (FakeTree.NAME[1:], 7, stat.S_IFREG), (b"link", 8, stat.S_IFLNK),
+    ]  # fmt: skip
+
+
+def test_a_link_text_is_cut_to_its_buffer(calls: Calls) -> None:
+    buffer = (ctypes.c_byte * 16)(*[1] * 16)
+    assert calls.table.readlink(b"/link", buffer, 10) == 0
+    assert bytes(buffer) == b"t" * 9 + b"\0" + b"\1" * 6
+
+
+def test_extended_attributes_tell_their_size_first(calls: Calls) -> None:
+    buffer = (ctypes.c_byte * 32)()
+    assert calls.table.listxattr(b"/a", None, 0) == 14
+    assert calls.table.listxattr(b"/a", buffer, 13) == -errno.ERANGE
+    assert calls.table.listxattr(b"/a", buffer, 32) == 14
+    assert ctypes.string_at(buffer, 14) == b"user.a\0user.\xff\0"
+    assert calls.table.getxattr(b"/a", b"user.\xff", buffer, 32) == 6
+    assert ctypes.string_at(buffer, 6) == b"user.\xff"
+
+
+def test_without_xattrs_the_kernel_is_told_that_there_are_none(binding: Binding) -> None:
+    table = Calls(binding, has_xattrs=False).table
+    assert not table.getxattr and not table.listxattr
+    assert table.getattr
+
+
+def test_statfs_is_that_of_the_file_system_below(calls: Calls) -> None:
+    status = calls.module.c_statvfs()
+    assert calls.table.statfs(b"/", ctypes.byref(status)) == 0
+    below = os.statvfs("/")
+    assert (status.f_bsize, status.f_blocks, status.f_namemax) == (
+        below.f_bsize, below.f_blocks, below.f_namemax
+    )  # fmt: skip
+
+
+# --- options
+
+
+def make_options(*fuse: tuple[str, str | None]) -> MountOptions:
+    return MountOptions(
+        mountpoint=Path("/mnt"), store=StoreOptions(Path("/a,b\\c.h5")), log=LogOptions(), fuse=fuse
+    )
+
+
+COMMON = [
+    b"ro", b"kernel_cache", b"entry_timeout=86400", b"attr_timeout=86400",
+    b"negative_timeout=86400", b"fsname=/a\\,b\\\\c.h5", b"subtype=h5fs",
+]  # fmt: skip
+
+
+def test_options_of_mode_r_are_spelled_for_each_libfuse() -> None:
+    two = fuse_arguments(make_options(), 2)
+    three = fuse_arguments(make_options(), 3)
+    assert sorted(two.options) == sorted([*COMMON, b"use_ino"])
+    assert sorted(three.options) == sorted(COMMON)
+    assert (two.config, three.config) == ((), ("use_ino",))
+
+
+def test_options_that_libfuse_3_has_no_more_are_left_out() -> None:
+    given = make_options(
+        ("nonempty", None), ("big_writes", None), ("large_read", None), ("hard_remove", None),
+        ("direct_io", None), ("max_read", "4096"), ("attr_timeout", "0"),
+    )  # fmt: skip
+    two = fuse_arguments(given, 2).options
+    assert {b"nonempty", b"big_writes", b"large_read", b"hard_remove", b"direct_io"} <= set(two)
+    three = fuse_arguments(given, 3)
+    assert three.config == ("use_ino", "hard_remove", "direct_io")
+    wanted = {*COMMON, b"max_read=4096", b"attr_timeout=0"} - {b"attr_timeout=86400"}
+    assert set(three.options) == wanted
+
+
+@pytest.mark.parametrize("major", [2, 3])
+def test_other_users_get_in_only_past_the_modes(major: int) -> None:
+    shared = make_options(("allow_other", None))
+    assert b"default_permissions" in fuse_arguments(shared, major).options
+    assert b"default_permissions" not in fuse_arguments(make_options(), major).options
+
+
+# --- workers
+
+
+class FakeLibrary:
+    """libfuse's functions over a queue of requests in the place of /dev/fuse."""
+
+    def __init__(self, *, mounts: bool = True) -> None:
+        self.requests: queue.Queue[Callable[[], int]] = queue.Queue()
+        self.is_exited = False
+        self.is_unmounted = False
+        self.mounts = mounts
+        # ctypes lets the types of a function be set on it; plain functions do too.
+        for name in ("setup", "loop", "exit", "teardown"):
+            method = getattr(self, f"_{name}")
+            setattr(self, f"fuse_{name}", lambda *arguments, method=method: method(*arguments))
+
+    def _setup(self, *_: object) -> int | None:
+        return 1 if self.mounts else None
+
+    def _loop(self, _fuse: object) -> int:
+        while not self.is_exited:
+            try:
+                request = self.requests.get(timeout=0.01)
+            except queue.Empty:
+                continue
+            request()
+        return 0
+
+    def _exit(self, _fuse: object) -> None:
+        self.is_exited = True
+
+    def _teardown(self, *_: object) -> None:
+        self.is_unmounted = True
+
+
+def make_session(library: FakeLibrary) -> Session:
+    binding = Binding("fake", 2, SimpleNamespace(), library)
+    return Session(binding, fuse_arguments(make_options()), b"/mnt")
+
+
+def test_calls_that_block_keep_no_other_call_waiting() -> None:
+    library = FakeLibrary()
+    session = make_session(library)
+    release, answered = threading.Event(), threading.Event()
+    block = session.counted(lambda: 0 if release.wait(60) else 1)
+    answer = session.counted(lambda: answered.set() or 0)
+    was_answered: list[bool] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            library.requests.put(block)
+        library.requests.put(answer)
+        was_answered.append(answered.wait(30))
+        release.set()
+        library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    assert was_answered == [True]
+    assert library.is_unmounted
+
+
+def test_calls_that_end_start_no_workers() -> None:
+    library = FakeLibrary()
+    session = make_session(library)
+    seen: set[int] = set()
+    call = session.counted(lambda: seen.add(threading.get_ident()) or 0)
+
+    def ask() -> None:
+        for _ in range(20_000):
+            library.requests.put(call)
+        while not library.requests.empty():
+            threading.Event().wait(0.01)
+        library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    assert 1 <= len(seen) <= 8
+
+
+def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:
+    with pytest.raises(MountRefusedError):
+        make_session(FakeLibrary(mounts=False)).serve(ctypes.c_int())
+
+
+def test_the_room_is_imported_as_before() -> None:
+    adapter = importlib.import_module("h5fs.adapter")
+    assert " over libfuse " in adapter.describe_binding()
+    assert callable(adapter.serve) and callable(adapter.fuse_arguments)
