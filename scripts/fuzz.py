@@ -2,7 +2,7 @@
 """Mount damaged copies of HDF5 files, read all of each, and see that the mount outlives it.
 
     scripts/fuzz.py [FILE-OR-FOLDER ...] [--count 200] [--seed 0] [--seconds S] [--deadline 2]
-                    [--memory 1G] [--jobs 2] [--json OUT] [--keep FOLDER] [--verbose]
+                    [--memory 1G] [--jobs 2] [--bulk] [--json OUT] [--keep FOLDER] [--verbose]
     scripts/fuzz.py --replay SEED [--keep FOLDER]
 
 Each mutant (flipped bits, odd integers, swapped addresses, pages of another file, cut ends) follows
@@ -10,6 +10,9 @@ from its seed and the source files. It is mounted with a short deadline; everyth
 and read from outside. The mount must answer to the end, in time, in bounded memory, with the same
 daemon, and leave no process behind. Prints what came of all, with the seeds of hangs, crashes and
 refused memory that became an error. Exit status 1 when a mount failed.
+
+With --bulk nothing is mounted: the same tree over the same worker processes answers directly, ten
+times as many mutants in the time.
 """
 
 from __future__ import annotations
@@ -20,13 +23,21 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from support.bulk_fuzzing import check_in_bulk, start_nursery  # noqa: E402
 from support.fuzzing import (  # noqa: E402
     Limits,
     Mutant,
@@ -83,6 +94,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--memory", type=_parse_size, default=2**30, help="the mounts' -o memory")
     parser.add_argument("-o", action="append", default=[], metavar="OPTION", help="one more")
     parser.add_argument("--jobs", type=int, default=2, help="mounts at a time")
+    parser.add_argument("--bulk", action="store_true", help="without mounts, faster")
     parser.add_argument("--json", type=Path, help="write the counts and what was noted")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write mutants of note there")
     parser.add_argument("--verbose", action="store_true", help="print every mutant")
@@ -112,14 +124,18 @@ def _check_all(
     """Yield each mutant and what came of it, as they end; so many at a time."""
     end = time.monotonic() + (given.seconds or float("inf"))
     running: dict[Future[Verdict], Mutant] = {}
-    with ThreadPoolExecutor(given.jobs) as pool:
+    check: Callable[[Mutant, Limits], Verdict] = check_mutant
+    pool: Executor = ThreadPoolExecutor(given.jobs)
+    if given.bulk:  # processes: each has a log and a nursery of its own
+        pool, check = ProcessPoolExecutor(given.jobs, initializer=start_nursery), check_in_bulk
+    with pool:
         while True:
             while len(running) < given.jobs and time.monotonic() < end:
                 seed = next(seeds, None)
                 if seed is None:
                     break
                 mutant = make_mutant(seed, sources)
-                running[pool.submit(check_mutant, mutant, limits)] = mutant
+                running[pool.submit(check, mutant, limits)] = mutant
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:

@@ -359,6 +359,7 @@ def test_options_that_libfuse_3_has_no_more_are_left_out() -> None:
     assert {b"nonempty", b"big_writes", b"large_read", b"hard_remove", b"direct_io"} <= set(two)
     three = fuse_arguments(given, 3)
     assert three.config == ("use_ino", "hard_remove", "direct_io")
+    assert (three.max_read_bytes, fuse_arguments(make_options(), 3).max_read_bytes) == (4096, None)
     wanted = {*COMMON, b"max_read=4096", b"attr_timeout=0"} - {b"attr_timeout=86400"}
     assert set(three.options) == wanted
 

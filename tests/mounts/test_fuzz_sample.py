@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.bulk_fuzzing import check_in_bulk, start_nursery, stop_nursery
 from support.fuzzing import Limits, check_mutant, find_sources, lookup3, make_mutant
 
 PROGRAM = Path(__file__).parent.parent.parent / "scripts" / "fuzz.py"
@@ -56,3 +57,15 @@ def test_a_mount_that_hangs_would_be_found(tmp_path: Path) -> None:
     verdict = check_mutant(mutant, Limits(deadline_seconds=2, slack_seconds=-1.5))
     assert any("slow" in failure for failure in verdict.failures), verdict
     assert verdict.trouble == {"hang": 1}
+
+
+@pytest.mark.semantics("W2", "E3")
+def test_mutants_without_mounts_cost_errnos_and_nothing_else(corpus: Path) -> None:
+    sources = find_sources(corpus)
+    start_nursery()
+    try:
+        for seed in range(60):
+            verdict = check_in_bulk(make_mutant(seed, sources), Limits())
+            assert not verdict.failures, f"seed {seed}: {verdict.failures}"
+    finally:
+        stop_nursery()

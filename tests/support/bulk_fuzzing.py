@@ -44,8 +44,21 @@ class _Lines(logging.Handler):
         self.lines.append(record.getMessage() + (" Traceback" if record.exc_info else ""))
 
 
-def check_in_bulk(mutant: Mutant, limits: Limits, nursery: Nursery) -> Verdict:
-    """Open a mutant, walk it and read everything; workers come from ``nursery``."""
+_nursery = Nursery()
+
+
+def start_nursery() -> None:
+    """Start what this process gets its workers from; it ends with the process."""
+    _nursery.start()
+
+
+def stop_nursery() -> None:
+    """End it."""
+    _nursery.close()
+
+
+def check_in_bulk(mutant: Mutant, limits: Limits) -> Verdict:
+    """Open a mutant, walk it and read everything."""
     verdict = Verdict(mutant.seed, mutant.source.name, mutant.changes, mutant.digest)
     start = time.monotonic()
     log = _Lines()
@@ -54,7 +67,7 @@ def check_in_bulk(mutant: Mutant, limits: Limits, nursery: Nursery) -> Verdict:
         with tempfile.TemporaryDirectory(prefix="h5fs-mutant-") as folder:
             file = Path(folder, "mutant.h5")
             file.write_bytes(mutant.content)
-            _check(file, limits, nursery, verdict)
+            _check(file, limits, verdict)
             if file.read_bytes() != mutant.content:
                 verdict.failures.append("the file's bytes changed")
     finally:
@@ -68,13 +81,13 @@ def check_in_bulk(mutant: Mutant, limits: Limits, nursery: Nursery) -> Verdict:
     return verdict
 
 
-def _check(file: Path, limits: Limits, nursery: Nursery, verdict: Verdict) -> None:
+def _check(file: Path, limits: Limits, verdict: Verdict) -> None:
     store_limits = StoreLimits(
         deadline_seconds=limits.deadline_seconds, memory_bytes=limits.memory_bytes
     )
     options = StoreOptions(file, workers=2, cache_bytes=2**24, limits=store_limits)
     try:
-        store = open_store(options, nursery)
+        store = open_store(options, _nursery)
     except H5fsError as error:
         verdict.outcome = f"refused: {classify_refusal(str(error))}"
         verdict.log.append(str(error))
