@@ -18,10 +18,15 @@ _CONFIG_IN_3 = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What libfuse reads as ``-o`` options, and what it wants set in its ``fuse_config``."""
+    """What libfuse reads as ``-o`` options, and what libfuse 3 wants to be set in ``init``.
+
+    That is members of ``fuse_config`` (to 1), and the largest read if there is a limit, which it
+    must be told twice.
+    """
 
     options: tuple[bytes, ...]
     config: tuple[str, ...] = ()
+    max_read_bytes: int | None = None
 
     def option_list(self) -> bytes:
         """Return one ``-o`` text."""
@@ -44,15 +49,18 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
     if "allow_other" in arguments or "allow_root" in arguments:
         # Else other users could read what the HDF5 file's mode denies them.
         arguments["default_permissions"] = None
-    config: tuple[str, ...] = ()
-    if major >= 3:
-        config = tuple(name for name in arguments if name in _CONFIG_IN_3)
-        arguments = {
-            name: value
+    if major == 2:
+        return Arguments(tuple(_spell(name, value) for name, value in arguments.items()))
+    limit = arguments.get("max_read")
+    return Arguments(
+        tuple(
+            _spell(name, value)
             for name, value in arguments.items()
             if name not in _GONE_IN_3 and name not in _CONFIG_IN_3
-        }
-    return Arguments(tuple(_spell(name, value) for name, value in arguments.items()), config)
+        ),
+        config=tuple(name for name in arguments if name in _CONFIG_IN_3),
+        max_read_bytes=None if limit is None else int(limit),
+    )
 
 
 def _spell(name: str, value: str | bytes | None) -> bytes:

@@ -96,9 +96,12 @@ class Session:
         settings = module.fuse_config.from_address(config)
         for name in self._arguments.config:
             setattr(settings, name, 1)
+        info = module.fuse_conn_info.from_address(connection)
+        if self._arguments.max_read_bytes is not None:
+            info.max_read = self._arguments.max_read_bytes
         # With it the kernel asks for every file's status when a folder is listed, also for a mere
         # `ls`, which opens no dataset now; and libfuse answers it one lookup after another.
-        module.fuse_conn_info.from_address(connection).want &= ~_READDIRPLUS
+        info.want &= ~_READDIRPLUS
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also tells whether a worker is left while it runs."""

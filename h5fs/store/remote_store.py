@@ -148,6 +148,7 @@ class RemoteStore:
             size: int = self._pool.call(
                 "read_elements", ref, part, start, stop,
                 suspect=Suspect(ref), into=into, asked_bytes=len(into), home=_home(ref),
+                at_home_only=dataset.is_scanned,
             )  # fmt: skip
             return size
 

@@ -23,7 +23,7 @@ from h5fs.store.process.nursery import Nursery, describe_end
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect
 
-DEADLINE = 1.0
+DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
 WORKER = """
 import os, signal, socket, sys, time
@@ -50,7 +50,7 @@ while True:
     if what == 3 and once("crashed"): die(signal.SIGABRT)
     if what == 4 and any(once(f"killed {n}") for n in range(6)): die(signal.SIGKILL)
     if what == 5:
-        for _ in range(12): time.sleep(0.25); connection.send(bytes([messages.PROGRESS]))
+        for _ in range(20): time.sleep(0.3); connection.send(bytes([messages.PROGRESS]))
     if what == 6: connection.send(bytes([messages.RESULT]) + b"\\xc1 nonsense"); continue
     if what == 7: connection.send(b"?"); continue
     if what == 8:
@@ -61,7 +61,7 @@ while True:
         size = (2**62).to_bytes(8, "little")
         connection.send(bytes([messages.RESULT_IN_WINDOW]) + size)
         continue
-    if what == 10: time.sleep(0.5)
+    if what == 10: time.sleep(1)
     connection.send(bytes([messages.RESULT]) + answer)
 """
 
@@ -135,7 +135,7 @@ def test_what_crashes_workers_is_tried_twice_and_then_left_alone(
 def test_what_hangs_ends_at_the_deadline_and_at_once_from_then_on(tmp_path: Path) -> None:
     with pool_of(tmp_path) as (pool, _):
         start = time.monotonic()
-        with pytest.raises(UnreadableError, match="no answer within 1 s"):
+        with pytest.raises(UnreadableError, match="no answer within 5 s"):
             ask(pool, 2)
         assert time.monotonic() - start > DEADLINE
         start = time.monotonic()
@@ -181,7 +181,7 @@ def test_a_worker_that_died_idle_is_replaced_without_a_word(
 @pytest.mark.semantics("W2")
 def test_progress_is_patience(tmp_path: Path) -> None:
     with pool_of(tmp_path) as (pool, _):
-        assert ask(pool, 5) == EXPECTED  # three times as long as the deadline
+        assert ask(pool, 5) == EXPECTED  # longer than the deadline
 
 
 @pytest.mark.parametrize("what", [6, 7, 9])

@@ -110,6 +110,7 @@ class WorkerPool:
         into: memoryview | None = None,
         asked_bytes: int = 0,
         home: int | None = None,
+        at_home_only: bool = False,
         segment: Segment | None = None,
         on_failure: Callable[[bytes], None] | None = None,
     ) -> Any:
@@ -117,14 +118,15 @@ class WorkerPool:
 
         ``suspect`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
         before it does, with what the worker noted last, and may raise instead. ``home`` says which
-        worker knows most, counted modulo their number.
+        worker knows most, counted modulo their number; with ``at_home_only`` the request waits for
+        it, since another would have to find out first what took this one long.
         Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = _Failures()
         while True:
             self._quarantine.check(suspect)
-            place = self._take(home)
+            place = self._take(home, at_home_only=at_home_only)
             try:
                 connection = self._connect(place)
                 with self._changed:
@@ -165,17 +167,23 @@ class WorkerPool:
             if place.connection is not None and not place.is_busy:
                 place.connection.kill()
 
-    def _take(self, home: int | None) -> _Place:
+    def _take(self, home: int | None, *, at_home_only: bool = False) -> _Place:
         """Return a place that is idle, and now busy; wait for one, or make one more."""
         patience_ends = time.monotonic() + _PATIENCE_SECONDS
         with self._changed:
             while True:
                 if self._is_closed:
                     raise UnreadableError("the mount has ended")
-                place = self._find_idle(home)
-                if place is None and (
-                    len(self._places) < self._count
-                    or (time.monotonic() > patience_ends and len(self._places) < self._most)
+                has_home = home is not None and home % self._count < len(self._places)
+                waits = at_home_only and has_home
+                place = self._find_idle(home, at_home_only=waits)
+                if (
+                    place is None
+                    and not waits
+                    and (
+                        len(self._places) < self._count
+                        or (time.monotonic() > patience_ends and len(self._places) < self._most)
+                    )
                 ):
                     place = _Place(next(self._numbers))
                     self._places.append(place)
@@ -184,13 +192,13 @@ class WorkerPool:
                     return place
                 self._changed.wait(_PATIENCE_SECONDS)
 
-    def _find_idle(self, home: int | None) -> _Place | None:
-        if home is not None and self._places:
+    def _find_idle(self, home: int | None, *, at_home_only: bool) -> _Place | None:
+        if home is not None:
             wanted = home % self._count
-            if wanted < len(self._places) and not self._places[wanted].is_busy:
-                return self._places[wanted]
             if wanted >= len(self._places):
-                return None
+                return None  # it is yet to be started
+            if at_home_only or not self._places[wanted].is_busy:
+                return None if self._places[wanted].is_busy else self._places[wanted]
         return next((place for place in self._places if not place.is_busy), None)
 
     def _give_back(self, place: _Place) -> None:

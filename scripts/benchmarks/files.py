@@ -1,0 +1,180 @@
+"""The files that the rows read, made when first needed and kept in one folder.
+
+The data are random walks, such as an instrument's slowly changing signal: gzip with shuffle makes
+them 3.4 to 3.7 times smaller. Sizes are in MB of 10^6 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import numpy.typing as npt
+
+STEP = 20
+SIDE_MULTIPLE = 500  # so that tiles of 500 fit
+SMALLEST_SIDE = 1500
+CHUNK_BYTES = 2**20
+BIG_FACTOR = 8000 / 256  # the dataset for the memory row, against the others
+DIFFERENT_CHUNKS = 64
+SEED = 20260314
+
+_GZIP: Mapping[str, Any] = {"compression": "gzip", "shuffle": True}
+FILTERS: Mapping[str, Mapping[str, Any]] = {
+    "gzip": _GZIP,
+    "lzf": {"compression": "lzf", "shuffle": True},
+    "blosc": {"compression": hdf5plugin.Blosc()},
+    "zstd": {"compression": hdf5plugin.Zstd(), "shuffle": True},
+    "lz4": {"compression": hdf5plugin.LZ4(), "shuffle": True},
+    "scaleoffset": {"scaleoffset": 0},
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Makes files in a folder. ``size_mb`` of each array; ``objects`` in each large group."""
+
+    folder: Path
+    size_mb: float
+    objects: int
+
+    @property
+    def side(self) -> int:
+        """Rows, and columns, of each array."""
+        side = math.isqrt(int(self.size_mb * 250_000)) // SIDE_MULTIPLE * SIDE_MULTIPLE
+        return max(side, SMALLEST_SIDE)
+
+    def plain(self) -> Path:
+        """One contiguous dataset."""
+        return self._make(f"contiguous-{self.side}.h5", lambda path: self._write(path, {}))
+
+    def npy(self) -> Path:
+        """The same array as numpy saves it."""
+        return self._make(f"contiguous-{self.side}.npy", self._write_npy)
+
+    def filtered(self, name: str) -> Path:
+        """One dataset in chunks of about 1 MiB, whole rows, behind a filter of ``FILTERS``."""
+        chunks = (self._chunk_rows, self.side)
+        layout = {"chunks": chunks, **FILTERS[name]}
+        return self._make(f"{name}-{self.side}.h5", lambda path: self._write(path, layout))
+
+    def tiles(self) -> Path:
+        """Shuffle and gzip in chunks of 500 x 500."""
+        layout = {"chunks": (500, 500), **_GZIP}
+        return self._make(f"tiles-{self.side}.h5", lambda path: self._write(path, layout))
+
+    def columns(self) -> Path:
+        """Shuffle and gzip in chunks of 50 columns, all rows."""
+        layout = {"chunks": (self.side, 50), **_GZIP}
+        return self._make(f"columns-{self.side}.h5", lambda path: self._write(path, layout))
+
+    def four(self) -> Path:
+        """Four different gzip datasets, ``data0`` to ``data3``, each a fourth of the size."""
+        return self._make(f"four-{self.side}.h5", self._write_four)
+
+    def many(self, factor: int = 1) -> Path:
+        """A group ``many`` of small datasets, ``factor`` times the usual number."""
+        count = self.objects * factor
+        return self._make(f"many-{count}.h5", lambda path: _write_many(path, count))
+
+    def many_npy(self) -> Path:
+        """A folder with the same datasets as ``.npy`` files."""
+        return self._make(f"many-{self.objects}", self._write_many_npy)
+
+    def big(self) -> Path:
+        """One gzip dataset far larger than the cache (8 GB beside arrays of 256 MB)."""
+        return self._make(f"big-{self.side}.h5", self._write_big)
+
+    def _make(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return the file; write it first, beside its place, when it is not there."""
+        path = self.folder / name
+        if not path.exists():
+            print(f"bench: writing {path}", file=sys.stderr)
+            part = path.with_name(f"{path.name}.{os.getpid()}.part")
+            write(part)
+            part.rename(path)
+        return path
+
+    @property
+    def _chunk_rows(self) -> int:
+        return max(1, CHUNK_BYTES // (4 * self.side))
+
+    def _write(self, path: Path, layout: Mapping[str, Any]) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("data", data=make_walks(self.side, self.side), **layout)
+
+    def _write_npy(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, make_walks(self.side, self.side))
+
+    def _write_four(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for number in range(4):
+                data = make_walks(self.side // 4, self.side, seed=SEED + number)
+                chunks = (min(self._chunk_rows, len(data)), self.side)
+                file.create_dataset(f"data{number}", data=data, chunks=chunks, **_GZIP)
+
+    def _write_many_npy(self, path: Path) -> None:
+        path.mkdir()
+        for number in range(self.objects):
+            np.save(path / f"{small_name(number)}.npy", make_small(number))
+
+    def _write_big(self, path: Path) -> None:
+        rows = self._chunk_rows
+        chunk_count = int(self.side * BIG_FACTOR) // rows
+        pool = _compress_chunks(rows, self.side, min(chunk_count, DIFFERENT_CHUNKS))
+        with h5py.File(path, "w") as file:
+            data = file.create_dataset(
+                "data", (chunk_count * rows, self.side), "<i4", chunks=(rows, self.side), **_GZIP
+            )
+            for number in range(chunk_count):
+                data.id.write_direct_chunk((number * rows, 0), pool[number % len(pool)])
+
+
+def make_walks(rows: int, columns: int, *, seed: int = SEED) -> npt.NDArray[np.int32]:
+    """Return random walks, one in each row."""
+    rng = np.random.default_rng(seed)
+    steps = rng.integers(-STEP, STEP + 1, (rows, columns), dtype="<i4")
+    return np.cumsum(steps, axis=1, dtype="<i4", out=steps)
+
+
+def small_name(number: int) -> str:
+    """Return the name of a dataset in the large group."""
+    return f"sample-{number:07d}"
+
+
+SMALL_NAMES = "sample-{:07d}.npy"
+
+
+def make_small(number: int) -> npt.NDArray[np.int32]:
+    """Return the data of a dataset in the large group."""
+    return np.arange(number, number + 16, dtype="<i4")
+
+
+def _write_many(path: Path, count: int) -> None:
+    """Through h5py's low level, with the settings that ``create_dataset`` has."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("many").id
+        space = h5py.h5s.create_simple((16,))
+        for number in range(count):
+            data = h5py.h5d.create(group, small_name(number).encode(), h5py.h5t.STD_I32LE, space)
+            data.write(h5py.h5s.ALL, h5py.h5s.ALL, make_small(number))
+
+
+def _compress_chunks(rows: int, columns: int, count: int) -> list[bytes]:
+    """Return different chunks as HDF5 stores them."""
+    chunks = []
+    with h5py.File("chunks", "w", driver="core", backing_store=False) as file:
+        for number in range(count):
+            data = make_walks(rows, columns, seed=SEED + number)
+            stored = file.create_dataset(f"{number}", data=data, chunks=data.shape, **_GZIP)
+            chunks.append(stored.id.read_direct_chunk((0, 0))[1])
+    return chunks
