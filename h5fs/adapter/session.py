@@ -38,6 +38,7 @@ _MOST_WORKERS = 64
 
 _ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _AGAIN_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 0.5
 
 # FUSE_CAP_READDIRPLUS and ..._AUTO of libfuse 3.
 _READDIRPLUS = 1 << 13 | 1 << 14
@@ -82,10 +83,19 @@ class Session:
         with _signals_to(lambda: self._events.put(_Event.END)):
             self._mount(table)
             self._start_workers(min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
-            while self._events.get() is not _Event.END:
+            while self._next_event() is not _Event.END:
                 self._relieve()
             self._end_workers()
         self._unmount()
+
+    def _next_event(self) -> _Event:
+        # A signal that arrives just before the wait begins does not end the wait, and its handler
+        # runs only after it: so no wait is without end.
+        while True:
+            try:
+                return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
+            except queue.Empty:
+                continue
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
