@@ -132,15 +132,12 @@ class Chunked(Struct, frozen=True, tag=True, tag_field="class"):
 
 
 class ChunkIndex(Struct, frozen=True):
-    """Where the chunks of a dataset lie, in row-major order of the grid of chunks.
+    """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
-    ``file_offsets`` and ``sizes`` (bytes in the file) are ``<u8``, ``masks`` (bit i: filter i was
-    left out) ``<u4``. A chunk that was never written has size 0.
+    ``sizes`` are ``<u8``, in row-major order of the grid of chunks.
     """
 
-    file_offsets: bytes
     sizes: bytes
-    masks: bytes
 
 
 class DatasetInfo(Struct, frozen=True):

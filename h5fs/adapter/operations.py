@@ -18,8 +18,8 @@ from h5fs.adapter.guard import guarded
 from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
 from h5fs.tree import Tree
 
-# Every pointer but a path as a plain number: ctypes makes an object of a typed pointer in each call
-# (getattr with POINTER(c_stat): 0.6 us more).
+# Every pointer but a path is a plain number here, which is what memmove and from_address take. All
+# in all a getattr that the tree answers at once takes 4.4 us, with fusepy's functions 11.4 us.
 _PATH = (c_char_p,)
 _PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
     2: {

@@ -1,7 +1,7 @@
 """Python values into libfuse's C structures, in one go.
 
 The layouts come from the binding's ctypes structures, so that they are right wherever the binding
-is. fusepy sets one field after another (8.6 us for a ``struct stat``; packed: 1.3 us). Pure; safe
+is. fusepy sets one field after another (5.0 us for a ``struct stat``; packed: 1.7 us). Pure; safe
 on any thread.
 """
 

@@ -36,12 +36,10 @@ class ArrayPart(Enum):
 
 
 class ChunkTask(Struct, frozen=True, array_like=True):
-    """A chunk to decode: its number in the grid, and where its bytes lie in the file."""
+    """A chunk to decode: its number in the grid, and how many bytes it takes in the file."""
 
     number: int
-    file_offset: int
     size: int
-    mask: int
 
 
 class ChunkFailure(Struct, frozen=True, array_like=True):
@@ -116,7 +114,7 @@ class LibraryStore(Protocol):
         """
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
-        """Return where a dataset's chunks lie; each is looked up once, here."""
+        """Return which of a dataset's chunks there are, from one walk through its index."""
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         """Decode chunks into a segment; return those that could not be."""

@@ -116,7 +116,7 @@ class ChunkReader:
         return array
 
     def _index_of(self, array: _Array) -> ChunkIndex | None:
-        """Return where the chunks lie; None where the library looks for them."""
+        """Return which chunks there are; None where the library looks for them."""
         if array.data.filters is None:
             return None
         index = array.index
@@ -130,9 +130,9 @@ class ChunkReader:
         index: ChunkIndex = self._pool.call(
             "index_chunks", array.ref, suspect=Suspect(array.ref), asked_bytes=20 * count
         )
-        if not len(index.file_offsets) == len(index.sizes) == 2 * len(index.masks) == 8 * count:
+        if len(index.sizes) != 8 * count:
             raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
-        self._forget_indexes(20 * count, array)
+        self._forget_indexes(8 * count, array)
         return index
 
     def _forget_indexes(self, size_bytes: int, newest: _Array) -> None:
@@ -140,7 +140,7 @@ class ChunkReader:
             for array in reversed(self._arrays.values()):
                 if array.index is None or array is newest:
                     continue
-                size_bytes += 20 * array.grid.chunk_count
+                size_bytes += 8 * array.grid.chunk_count
                 if size_bytes > _INDEX_BYTES_KEPT:
                     array.index = None
 
@@ -295,12 +295,10 @@ def _make_batch(
 ) -> ChunkBatch:
     grid = array.grid
     if index is None:
-        tasks = tuple(ChunkTask(chunk, 0, 0, 0) for chunk in chunks)
+        tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)
     else:
-        offsets = np.frombuffer(index.file_offsets, "<u8")[chunks].tolist()
         sizes = np.frombuffer(index.sizes, "<u8")[chunks].tolist()
-        masks = np.frombuffer(index.masks, "<u4")[chunks].tolist()
-        tasks = tuple(map(ChunkTask, chunks, offsets, sizes, masks))
+        tasks = tuple(map(ChunkTask, chunks, sizes))
     return ChunkBatch(
         array.ref, grid.shape, grid.item_bytes, array.data, first, tasks, block.segment.number
     )

@@ -1,11 +1,10 @@
-"""Chunks of datasets: where they lie, and their elements, decoded here or by the HDF5 library.
+"""Chunks of datasets: which there are, and their elements, decoded here or by the HDF5 library.
 
 Functions over open identifiers; they keep nothing. Under the store's lock.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
@@ -71,15 +70,13 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
 
 
 def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return where a dataset's chunks lie, from one walk through its index.
+    """Return which of a dataset's chunks there are, from one walk through its index.
 
     A chunk outside of the grid is left out.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
-    offsets = np.zeros(grid.chunk_count, "<u8")
     sizes = np.zeros(grid.chunk_count, "<u8")
-    masks = np.zeros(grid.chunk_count, "<u4")
     strides = [prod(grid.counts[axis + 1 :]) for axis in range(len(shape))]
     seen = 0
 
@@ -95,12 +92,10 @@ def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> 
                     chunk.chunk_offset, grid.chunk_shape, strides, strict=True
                 )
             )
-            offsets[number] = chunk.byte_offset  # in the file: a user block counts
             sizes[number] = chunk.size
-            masks[number] = chunk.filter_mask
 
     dataset_id.chunk_iter(note)
-    return ChunkIndex(offsets.tobytes(), sizes.tobytes(), masks.tobytes())
+    return ChunkIndex(sizes.tobytes())
 
 
 class ChunkDecoder:
@@ -124,7 +119,7 @@ class ChunkDecoder:
         self._memory = memory
         self._pipeline = pipeline
 
-    def decode(self, task: ChunkTask, descriptor: int) -> None:
+    def decode(self, task: ChunkTask) -> None:
         """Decode one chunk. Raises ``UnreadableError``, or what h5py raises."""
         grid = self._grid
         box, places = grid.box(task.number), self._places(task)
@@ -136,19 +131,21 @@ class ChunkDecoder:
             raise UnreadableError(f"chunk {box.start} is stored in {task.size} bytes")
         elif box.count == grid.chunk_shape and grid.chunks_per_band == 1:
             (_, place), *_ = places  # all of it is one run of bytes
-            self._decode_to(box, task, descriptor, place.reshape(-1))
+            self._decode_to(box, task, place.reshape(-1))
         else:
-            self._decode_to(box, task, descriptor, None)
+            self._decode_to(box, task, None)
 
-    def _decode_to(
-        self, box: Box, task: ChunkTask, descriptor: int, place: Array | None
-    ) -> None:
+    def _decode_to(self, box: Box, task: ChunkTask, place: Array | None) -> None:
         assert self._pipeline is not None
-        raw = os.pread(descriptor, task.size, task.file_offset)
-        if len(raw) < task.size:
-            raise UnreadableError(f"chunk {box.start} lies beyond the end of the file")
         try:
-            decoded = self._pipeline.decode(raw, task.mask, out=place)
+            # The library finds a chunk in another way than it lists them, and in a damaged index
+            # not the same ones: what it reads is the truth.
+            mask, raw = self._dataset_id.read_direct_chunk(box.start)
+        except Exception:  # any of h5py's; the library has the last word
+            self._read_by_library(box, self._places(task))
+            return
+        try:
+            decoded = self._pipeline.decode(raw, mask, out=place)
         except LongChunkError:
             # The library drops what is too much. It is asked for nothing else that fails here:
             # of a chunk that is too short it makes up the rest.

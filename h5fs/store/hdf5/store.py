@@ -232,12 +232,11 @@ class Hdf5Store:
             decoder = chunks.ChunkDecoder(
                 batch, map_segment, dataset_id, projected.memory, self._pipeline_of(batch)
             )
-            descriptor = self._files.descriptor(batch.ref.file)
             failures = []
             for task in batch.tasks:
                 try:
                     with reading(batch.ref.path):
-                        decoder.decode(task, descriptor)
+                        decoder.decode(task)
                 except H5fsError as error:
                     failures.append(ChunkFailure(task.number, str(error)))
                 self._on_progress()
