@@ -168,4 +168,5 @@ def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> N
     with mounted(tmp_path / "f.h5", options=["-o", "cache=4M"]) as mount:
         before = bytes_read(mount.pid)
         assert np.array_equal(np.load(mount.path / "d.npy"), values)
-        assert bytes_read(mount.pid) - before < 1.5 * stored + 2**20
+        # What is decoded is read once more, from where it is kept.
+        assert bytes_read(mount.pid) - before < 1.5 * stored + values.nbytes + 2**20
