@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import CannotOpenError
+from h5fs.errors import CannotOpenError, UnreadableError
 from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
@@ -67,6 +67,13 @@ class RemoteStore:
         except OSError as error:
             raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
         self._pool.open()
+        threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
+
+    def _start_workers(self) -> None:
+        try:
+            self._pool.start_all()
+        except UnreadableError:
+            return  # the mount has ended meanwhile
 
     def root(self, file: int = 0) -> ObjectInfo:
         info: ObjectInfo = self._pool.call(

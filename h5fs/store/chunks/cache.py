@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from h5fs.store.process.segments import Segment, make_segment
 
 _BLOCKS_ON_DISK = 4
+_PAGE_BYTES = 4096
 
 ABSENT, PENDING, PRESENT, FAILED = 0, 1, 2, 3
 
@@ -25,13 +26,15 @@ class Block:
     """One block: its segment, the state of each of its chunks, and whether all are PRESENT.
 
     ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
-    forgotten. The cache's condition protects what changes.
+    forgotten; when ``is_used_up``, nobody is expected to read it again. The cache's condition
+    protects what changes.
     """
 
     segment: Segment
     states: bytearray
     is_whole: bool = False
     failures: dict[int, str] = field(default_factory=dict)
+    is_used_up: bool = False
     users: int = 0
 
 
@@ -57,6 +60,7 @@ class BlockCache:
         self._on_gone = on_gone
         self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
         self._spare: list[Segment] = []
+        self._used_up: deque[Hashable] = deque()
         self._bytes_in_memory = 0
         self._numbers = itertools.count(1)
 
@@ -97,6 +101,17 @@ class BlockCache:
         with self.changed:
             block.users -= 1
 
+    def use_up(self, key: Hashable, block: Block) -> None:
+        """Let a block go before all others: what was read of it, the kernel has by now.
+
+        Who reads on and on uses the same few segments so, whose pages are there already (a fresh
+        one costs as much again as copying to it).
+        """
+        with self.changed:
+            if not block.is_used_up and not block.segment.is_on_disk:
+                block.is_used_up = True
+                self._used_up.append(key)
+
     def holds(self, key: Hashable) -> bool:
         """Whether a block is there, whatever of it."""
         with self.changed:
@@ -119,7 +134,7 @@ class BlockCache:
                 gone.append(self._blocks.pop(key).segment)
             return make_segment(next(self._numbers), block_bytes, on_disk=True)
         while True:
-            spare = self._take_spare(block_bytes)
+            spare = self._take_spare(block_bytes) or self._take_used_up(block_bytes)
             if spare is not None:
                 return spare
             if self._bytes_in_memory + block_bytes <= self._capacity_bytes:
@@ -133,8 +148,24 @@ class BlockCache:
     def _take_spare(self, block_bytes: int) -> Segment | None:
         """Return a spare segment of about that size: its pages are there already."""
         for index, segment in enumerate(self._spare):
-            if block_bytes <= segment.size_bytes <= 2 * block_bytes + 4096:
+            if block_bytes <= segment.size_bytes <= 2 * block_bytes + _PAGE_BYTES:
                 return self._spare.pop(index)
+        return None
+
+    def _take_used_up(self, block_bytes: int) -> Segment | None:
+        """Forget a block that is used up, and return its segment if the size is right."""
+        for _ in range(len(self._used_up)):
+            key = self._used_up.popleft()
+            block = self._blocks.get(key)
+            if block is None or not block.is_used_up:
+                continue
+            if block.users or not (
+                block_bytes <= block.segment.size_bytes <= 2 * block_bytes + _PAGE_BYTES
+            ):
+                self._used_up.append(key)
+                continue
+            del self._blocks[key]
+            return block.segment
         return None
 
     def _forget_one(self, gone: list[Segment]) -> bool:

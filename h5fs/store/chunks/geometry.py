@@ -109,6 +109,11 @@ class Grid:
         stop = min(first + self.bands_per_block, self.band_count)
         return self.band_start(first) * self.item_bytes, self.band_start(stop) * self.item_bytes
 
+    def block_size(self, number: int) -> int:
+        """Return the size of a block in bytes."""
+        start, stop = self.block_bounds(number)
+        return stop - start
+
     def block_chunks(self, number: int) -> range:
         """Return the numbers of the chunks of a block."""
         first = number * self.bands_per_block

@@ -37,7 +37,7 @@ _BATCH_BYTES = 512 * 2**10
 # within the kernel's read-ahead.
 _SEQUENTIAL_BYTES = 256 * 2**10
 _DISORDER_BYTES = 2**20
-_AHEAD_BYTES = 16 * 2**20
+_AHEAD_BYTES = 8 * 2**20
 
 
 @dataclass(eq=False, slots=True)
@@ -164,6 +164,8 @@ class ChunkReader:
                 self._make_under(array, block, number, offset, len(buffer), is_sequential)
             if os.preadv(block.segment.descriptor, [buffer], offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
+            if is_sequential and offset + len(buffer) == array.grid.block_size(number):
+                self._cache.use_up((array.ref, number), block)
         finally:
             self._cache.unpin(block)
 

@@ -95,6 +95,17 @@ class WorkerPool:
         finally:
             self._give_back(place)
 
+    def start_all(self) -> None:
+        """Start the workers that there are as a rule; the first read need not wait for them."""
+        for number in range(1, self._count):
+            place = self._take(number)
+            try:
+                self._connect(place)
+            except (H5fsError, WorkerDiedError, WorkerHungError) as error:
+                _log.info("a worker did not start: %s", error)  # who needs it will try again
+            finally:
+                self._give_back(place)
+
     def path_of(self, file: int) -> bytes:
         """Return the path of a file that a worker has numbered. Raises ``UnreadableError``."""
         with self._changed:
