@@ -40,9 +40,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from support.bulk_fuzzing import check_in_bulk, start_nursery  # noqa: E402
 from support.fuzzing import (  # noqa: E402
     Limits,
-    Mutant,
     Verdict,
     check_mutant,
+)
+from support.mutants import (  # noqa: E402
+    Mutant,
     find_sources,
     make_mutant,
 )

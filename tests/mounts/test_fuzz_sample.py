@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from support.bulk_fuzzing import check_in_bulk, start_nursery, stop_nursery
-from support.fuzzing import Limits, check_mutant, find_sources, lookup3, make_mutant
+from support.fuzzing import (
+    Limits,
+    check_mutant,
+)
+from support.mutants import (
+    find_sources,
+    lookup3,
+    make_mutant,
+)
 
 PROGRAM = Path(__file__).parent.parent.parent / "scripts" / "fuzz.py"
 MUTANTS = 30
@@ -47,8 +55,10 @@ def test_checksums_are_those_of_the_file_format() -> None:
 def test_a_mount_that_hangs_would_be_found(tmp_path: Path) -> None:
     """The judge is no rubber stamp: a mount that answers later than it may is a failure."""
     import h5py
-    from support.fuzzing import Mutant
     from support.hostile import HEAP_LOOPS, write_looping_heap
+    from support.mutants import (
+        Mutant,
+    )
 
     file = tmp_path / "f.h5"
     write_looping_heap(file, HEAP_LOOPS[0])

@@ -18,13 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from support.fuzzing import (
-    HungError,
-    MemoryWatch,
-    Process,
-    Reading,
     judge_reading,
-    read_everything,
-    run_bounded,
 )
 from support.hostile import (
     HEAP_LOOPS,
@@ -51,6 +45,14 @@ from support.hostile import (
 )
 from support.mounts import Mounted, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
+from support.watching import (
+    HungError,
+    MemoryWatch,
+    Process,
+    Reading,
+    read_everything,
+    run_bounded,
+)
 
 from h5fs.mount_table import find_daemon
 

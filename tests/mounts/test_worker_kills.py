@@ -14,15 +14,17 @@ import h5py
 import numpy as np
 import pytest
 from support.fuzzing import (
-    Process,
     end_and_judge,
+)
+from support.mounts import Mounted, mounted
+from support.reference import npy_bytes
+from support.watching import (
+    Process,
     find_children,
     find_descendants,
     find_workers,
     run_bounded,
 )
-from support.mounts import Mounted, mounted
-from support.reference import npy_bytes
 
 READERS = 4
 SECONDS = 8

@@ -25,10 +25,12 @@ from h5fs.store.process.nursery import Nursery
 from h5fs.tree import Tree
 from support.fuzzing import (
     Limits,
-    Mutant,
     Verdict,
     classify_log_line,
     classify_refusal,
+)
+from support.mutants import (
+    Mutant,
 )
 
 _MOST_PATHS = 3000
