@@ -237,3 +237,27 @@ def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> No
             thread.join()
         assert len(nursery.children) > 1
         assert len(pool.worker_pids()) == 1
+
+
+@pytest.mark.parametrize("what", [2, 10])
+def test_a_pool_that_closes_ends_those_that_are_asked(tmp_path: Path, what: int) -> None:
+    with pool_of(tmp_path, count=2) as (pool, nursery):
+        ends: list[object] = []
+
+        def wait_for_answer() -> None:
+            try:
+                ends.append(ask(pool, what))
+            except UnreadableError as error:
+                ends.append(error)
+
+        waiting = [threading.Thread(target=wait_for_answer) for _ in range(3)]
+        for thread in waiting:
+            thread.start()
+        time.sleep(0.3)
+        start = time.monotonic()
+        pool.close()
+        assert all(child.poll() is not None for child in nursery.children.values())
+        for thread in waiting:
+            thread.join(DEADLINE)
+        assert len(ends) == 3
+        assert time.monotonic() - start < DEADLINE

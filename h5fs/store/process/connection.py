@@ -1,6 +1,6 @@
 """One worker as the daemon sees it: a request goes out, an answer comes back, or it is dead.
 
-Used by one thread at a time.
+Used by one thread at a time, but for ``interrupt``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,8 @@ class WorkerDiedError(Exception):
 class WorkerConnection:
     """Starts a worker through the nursery, talks to it, ends it.
 
-    ``on_file(number, path)`` hears of files that the worker has numbered.
+    ``on_file(number, path)`` hears of files that the worker has numbered. ``_ending`` keeps two
+    threads from ending it at once.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class WorkerConnection:
             raise
         self._buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
         self._view = memoryview(self._buffer)
+        self._ending = threading.Lock()
+        self._is_ended = False
         self._segments: set[int] = set()
         self._gone: list[int] = []
         self._files: set[int] = set()
@@ -126,17 +130,30 @@ class WorkerConnection:
         """Whether the process runs."""
         return not select.select([self._process], [], [], 0)[0]
 
+    def interrupt(self) -> None:
+        """End the worker at once, from any thread; who waits for its answer sees it die."""
+        with self._ending:
+            if not self._is_ended:
+                self._send_kill()
+
     def kill(self) -> None:
         """End the worker at once, wait until it holds nothing any more, and forget it."""
+        with self._ending:
+            if self._is_ended:
+                return
+            self._is_ended = True
+            self._send_kill()
+            if select.select([self._process], [], [], _END_SECONDS)[0]:
+                self._nursery.end_of(self.pid)  # or it would stay as a zombie
+            self._socket.close()
+            os.close(self._process)
+            os.close(self._window)
+
+    def _send_kill(self) -> None:
         try:
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
         except ProcessLookupError:
             _log.debug("worker %d is gone already", self.pid)
-        if select.select([self._process], [], [], _END_SECONDS)[0]:
-            self._nursery.end_of(self.pid)  # or it would stay as a zombie
-        self._socket.close()
-        os.close(self._process)
-        os.close(self._window)
 
     def _receive(
         self, method: messages.Method | None, seconds: float, into: memoryview | None

@@ -26,6 +26,7 @@ from h5fs.store.process.segments import Segment
 _log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 0.1
+_CLOSING_SECONDS = 10
 _SLOWEST_BYTES_PER_SECOND = 2**20
 # A worker may have died of what an earlier request left behind, so that one more try is fair; and
 # one that was killed from outside has done nothing.
@@ -169,14 +170,25 @@ class WorkerPool:
             return [p.connection.pid for p in self._places if p.connection is not None]
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers, also those that are asked something; return when they are gone."""
         with self._changed:
             self._is_closed = True
-            places, self._places = self._places, []
+            idle = []
+            for place in self._places:
+                if place.connection is None:
+                    continue
+                if place.is_busy:
+                    place.connection.interrupt()
+                else:
+                    idle.append(place.connection)
+                    place.connection = None
             self._changed.notify_all()
-        for place in places:
-            if place.connection is not None and not place.is_busy:
-                place.connection.kill()
+        for connection in idle:
+            connection.kill()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not any(place.is_busy for place in self._places), _CLOSING_SECONDS
+            )
 
     def _take(self, home: int | None, *, at_home_only: bool = False) -> _Place:
         """Return a place that is idle, and now busy; wait for one, or make one more."""
@@ -213,17 +225,17 @@ class WorkerPool:
         return next((place for place in self._places if not place.is_busy), None)
 
     def _give_back(self, place: _Place) -> None:
+        connection = None
+        with self._changed:
+            if self._is_closed or place in self._places[self._count :]:
+                # One that was started for a rush goes too: the next one starts in milliseconds.
+                connection, place.connection = place.connection, None
+                self._places = [other for other in self._places if other is not place]
+        if connection is not None:
+            connection.kill()
         with self._changed:
             place.is_busy = False
-            if self._is_closed and place.connection is not None:
-                place.connection.kill()
-                place.connection = None
-            # One that was started for a rush; the next one starts in milliseconds.
-            elif place in self._places[self._count :]:
-                self._places.remove(place)
-                if place.connection is not None:
-                    place.connection.kill()
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _connect(self, place: _Place) -> WorkerConnection:
         """Return the place's connection, with a worker that has opened the file."""
