@@ -39,6 +39,9 @@ from h5fs.store.hdf5.translation import explain, reading
 MAX_ATTRIBUTE_BYTES: Final = 1 << 28
 """Largest attribute that is read or written: its elements are held in memory, several times."""
 
+MAX_ATTRIBUTES: Final = 1 << 16
+"""Most attributes of an object that are read: each is looked up by its name, in 50 us or more."""
+
 MAX_ELEMENTS: Final = 1 << 21
 """Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
 
@@ -79,6 +82,10 @@ def read_attributes(
     ``on_progress`` is called before each. Those beyond ``MAX_ELEMENTS`` in all are unreadable.
     Raises ``UnreadableError`` when they cannot even be listed.
     """
+    with reading("number of attributes"):
+        count = h5a.get_num_attrs(object_id)
+    if count > MAX_ATTRIBUTES:
+        raise UnreadableError(f"{count} attributes, more than {MAX_ATTRIBUTES}")
     path_of = paths or PathFinder(object_id)
     attributes = []
     room = MAX_ELEMENTS
