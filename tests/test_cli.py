@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,8 @@ def test_an_error_is_one_line_and_exit_status_1(
 
 
 def test_help_and_version_go_to_stdout() -> None:
-    assert run_h5fs("--version").stdout == f"h5fs {h5fs.__version__}\n"
+    version = run_h5fs("--version").stdout
+    assert re.fullmatch(rf"h5fs {re.escape(h5fs.__version__)} \(m?fusepy [\d.]+ over .*\)\n", version)
     shown = run_h5fs("--help")
     assert shown.returncode == 0
     assert "MOUNTPOINT" in shown.stdout
