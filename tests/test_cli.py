@@ -115,7 +115,8 @@ def test_an_error_is_one_line_and_exit_status_1(
 
 def test_help_and_version_go_to_stdout() -> None:
     version = run_h5fs("--version").stdout
-    assert re.fullmatch(rf"h5fs {re.escape(h5fs.__version__)} \(m?fusepy [\d.]+ over .*\)\n", version)
+    own = re.escape(h5fs.__version__)
+    assert re.fullmatch(rf"h5fs {own} \(m?fusepy [\d.]+ over .*\)\n", version)
     shown = run_h5fs("--help")
     assert shown.returncode == 0
     assert "MOUNTPOINT" in shown.stdout
