@@ -47,21 +47,6 @@ class NpyFile:
         return size
 
 
-@dataclass(frozen=True, slots=True)
-class NpyRange:
-    """What a byte range of an ``.npy`` file is made of.
-
-    First ``header`` bytes; then, of elements ``[element_start, element_stop)`` laid one after
-    another, the bytes ``[skip, skip + data_bytes)``.
-    """
-
-    header: bytes
-    element_start: int
-    element_stop: int
-    skip: int
-    data_bytes: int
-
-
 def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
     """Return the ``.npy`` file of a C-order array of ``shape`` and ``dtype``.
 
@@ -92,23 +77,6 @@ def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
             continue
         return file.getvalue()
     return _format_header_3_0(dtype, shape)
-
-
-def slice_range(npy: NpyFile, offset: int, size: int) -> NpyRange:
-    """Return what a ``read`` of ``size`` bytes at ``offset`` is made of; short at the end."""
-    header_bytes = len(npy.header)
-    stop = min(offset + size, npy.size_bytes)
-    if stop <= offset:
-        return NpyRange(b"", 0, 0, 0, 0)
-    header = npy.header[offset:stop]
-    data_start = max(offset - header_bytes, 0)
-    data_stop = stop - header_bytes
-    if data_stop <= data_start:
-        return NpyRange(header, 0, 0, 0, 0)
-    element_start = data_start // npy.item_bytes
-    element_stop = -(-data_stop // npy.item_bytes)
-    skip = data_start - element_start * npy.item_bytes
-    return NpyRange(header, element_start, element_stop, skip, data_stop - data_start)
 
 
 class _HeaderWritten(Exception):

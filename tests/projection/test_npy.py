@@ -15,7 +15,7 @@ from support.dtypes import SCALARS, compounds
 from support.reference import npy_bytes
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
-from h5fs.projection.npy import OFFSET_MAX, format_header, project_array, slice_range
+from h5fs.projection.npy import OFFSET_MAX, format_header, project_array
 
 DTYPES = st.recursive(SCALARS, compounds, max_leaves=6)
 SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)
@@ -82,38 +82,6 @@ def test_dimensions_of_a_subarray_trail_those_of_the_dataset(
     header, data = saved(base, shape + trailing)
     assert npy.header == header
     assert npy.size_bytes == len(header) + len(data)
-
-
-@pytest.mark.semantics("D1", "D2")
-@given(DTYPES, SHAPES, st.integers(0, 400), st.integers(0, 400))
-def test_the_pieces_of_a_range_are_the_bytes_of_np_save(
-    dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, size: int
-) -> None:
-    assume(loads(dtype))
-    header, data = saved(dtype, shape)
-    npy = project_array(dtype, shape)
-    part = slice_range(npy, offset, size)
-    item = npy.item_bytes
-    elements = data[part.element_start * item : part.element_stop * item]
-    piece = part.header + elements[part.skip : part.skip + part.data_bytes]
-    assert piece == (header + data)[offset : offset + size]
-    # No element that the range does not touch.
-    touched = part.element_stop - part.element_start
-    assert touched == 0 or (touched - 2) * item < part.data_bytes <= touched * item
-
-
-@given(SHAPES, st.integers(0, 2**63), st.integers(0, 2**20))
-def test_beyond_the_end_there_is_nothing(shape: tuple[int, ...], offset: int, size: int) -> None:
-    npy = project_array(np.dtype("<i4"), shape)
-    part = slice_range(npy, npy.size_bytes + offset, size)
-    assert (part.header, part.data_bytes, part.element_stop) == (b"", 0, 0)
-
-
-def test_a_slice_of_a_huge_file_is_exact() -> None:
-    npy = project_array(np.dtype("<f8"), (2**30, 2**29))
-    part = slice_range(npy, npy.size_bytes - 12, 100)
-    assert (part.element_start, part.element_stop) == (2**59 - 2, 2**59)
-    assert (part.skip, part.data_bytes) == (4, 12)
 
 
 @pytest.mark.semantics("S7")

@@ -35,7 +35,6 @@ from h5fs.store.chunks.filters import (
     LongChunkError,
     Pipeline,
     can_decode,
-    decode_chunk,
 )
 
 SZIP, NBIT, SCALEOFFSET, BITSHUFFLE, BLOSC2 = 4, 5, 6, 32008, 32026
@@ -221,7 +220,7 @@ def test_any_item_size_unshuffles(file: h5py.File, item_bytes: int, size_bytes: 
     content = np.random.default_rng(0).integers(0, 256, count * item_bytes, np.uint8)
     fill(dataset, content.tobytes())
     mask, raw = dataset.id.read_direct_chunk((0,))
-    decoded = decode_chunk(raw, filters_of(dataset), mask, item_bytes, len(content))
+    decoded = Pipeline(filters_of(dataset), item_bytes, len(content)).decode(raw, mask)
     assert np.array_equal(decoded, content)
 
 

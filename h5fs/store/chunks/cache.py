@@ -38,14 +38,6 @@ class Block:
     users: int = 0
 
 
-@dataclass(slots=True)
-class CacheCounts:
-    """How often a chunk that was asked for was there already."""
-
-    hits: int = 0
-    misses: int = 0
-
-
 class BlockCache:
     """Blocks by key, the one used longest ago forgotten first. Safe to use from any thread.
 
@@ -55,7 +47,6 @@ class BlockCache:
 
     def __init__(self, capacity_bytes: int, on_gone: Callable[[Segment], None]) -> None:
         self.changed = threading.Condition()
-        self.counts = CacheCounts()
         self._capacity_bytes = capacity_bytes
         self._on_gone = on_gone
         self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
@@ -63,11 +54,6 @@ class BlockCache:
         self._used_up: deque[Hashable] = deque()
         self._bytes_in_memory = 0
         self._numbers = itertools.count(1)
-
-    @property
-    def bytes_in_memory(self) -> int:
-        """Memory that segments take, spare ones included."""
-        return self._bytes_in_memory
 
     @property
     def capacity_bytes(self) -> int:

@@ -86,17 +86,6 @@ def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
     return compressors <= 1
 
 
-def decode_chunk(
-    raw: bytes | memoryview,
-    filters: tuple[Filter, ...],
-    filter_mask: int,
-    item_bytes: int,
-    chunk_bytes: int,
-) -> Array:
-    """Return one chunk's elements; for several chunks, a ``Pipeline`` is better."""
-    return Pipeline(filters, item_bytes, chunk_bytes).decode(raw, filter_mask)
-
-
 class Pipeline:
     """Decodes the chunks of one dataset.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
-from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache, CacheCounts
+from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
@@ -72,11 +72,6 @@ class ChunkReader:
         self._lock = threading.Lock()
         self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
-
-    @property
-    def counts(self) -> CacheCounts:
-        """Hits and misses of the cache, in chunks."""
-        return self._cache.counts
 
     def read_into(
         self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, offset: int, buffer: memoryview
@@ -212,13 +207,11 @@ class ChunkReader:
 
     def _claim(self, block: Block, first: int, wanted: Sequence[int]) -> list[int]:
         """Return those of the chunks that nobody makes yet: the caller does now."""
-        states, counts = block.states, self._cache.counts
+        states = block.states
         with self._cache.changed:
             missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
             for chunk in missing:
                 states[chunk - first] = PENDING
-            counts.misses += len(missing)
-            counts.hits += len(wanted) - len(missing)
         return missing
 
     def _await(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:

@@ -326,13 +326,6 @@ class Hdf5Store:
             self._object_paths[file] = PathFinder(self._files.file_id(file))
         return self._object_paths[file]
 
-    def _sequences(self, ref: ObjectRef) -> SequenceDataset:
-        projected = self._projected(ref)
-        if not isinstance(projected, SequenceDataset):
-            raise UnsupportedTypeError("not a dataset of variable-length sequences")
-        self._note_read(ref, projected)
-        return projected
-
     def _note_read(self, ref: ObjectRef, projected: ProjectedDataset) -> None:
         """Bound how many datasets keep elements in memory between reads."""
         self._read[ref] = projected

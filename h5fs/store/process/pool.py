@@ -72,7 +72,6 @@ class WorkerPool:
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
         self._is_closed = False
-        self.deaths = 0
 
     @property
     def count(self) -> int:
@@ -263,7 +262,6 @@ class WorkerPool:
                 raise UnreadableError(f"two files have the number {number}")
 
     def _bury(self, place: _Place) -> None:
-        self.deaths += 1
         _log.info("worker %s is replaced", place.connection.pid if place.connection else "?")
 
     def _judge(
