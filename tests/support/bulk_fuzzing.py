@@ -44,7 +44,9 @@ class _Lines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage() + (" Traceback" if record.exc_info else ""))
+        # As a mount's log has it.
+        traceback = " Traceback" if record.exc_info else ""
+        self.lines.append(f"- {record.levelname} {record.getMessage()}{traceback}")
 
 
 _nursery = Nursery()
