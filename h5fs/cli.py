@@ -20,6 +20,7 @@ attributes are .attrs.json files.
 examples:
   h5fs data.h5 mnt                 mount, and return to the prompt
   h5fs umount mnt                  unmount
+  h5fs data.h5 mnt --mode r+       let programs write, too
   h5fs data.h5 mnt -f -v           stay in the foreground, log to the terminal
   h5fs data.h5 mnt -o allow_other,external=none
 """
@@ -30,7 +31,10 @@ below its own folder, all; default folder); locking=true|false|best-effort (HDF5
 default as in h5py); log=FILE|syslog; cache=SIZE (decoded chunks kept in memory, default 256M);
 workers=N (processes that read through the HDF5 library, default the number of cores); what a file
 may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G), max_chunk=SIZE
-(512M), max_depth=N (1000); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
+(512M), max_depth=N (1000); for modes that write: commit=SECONDS (how long what was closed may wait
+for the disk, 5; 0: not at all), durability=off (until somebody calls fsync, or the end of the
+mount), compression=gzip[:LEVEL], shuffle, chunks=AxB (how new datasets are stored; contiguous by
+default); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
 umask=M, nonempty, ..."""
 
 
@@ -59,14 +63,20 @@ def _complain(error: MountError, status: int) -> int:
 def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser = argparse.ArgumentParser(
         prog="h5fs",
-        usage="h5fs [mount] FILE MOUNTPOINT [--mode r] [-o OPTIONS] [-f] [-v | --debug]\n"
+        usage="h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]\n"
         "       h5fs umount MOUNTPOINT",
         description=_MOUNT_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder")
-    parser.add_argument("--mode", default="r", help="r: read only (the default)")
+    parser.add_argument(
+        "--mode",
+        default="r",
+        metavar="MODE",
+        help="as in h5py: r (read only, the default), r+ (read and write), a (make the file if "
+        "there is none), w (begin anew), x or w- (make it, fail if it exists)",
+    )
     parser.add_argument(
         "-o", dest="options", metavar="OPTIONS", action="append", default=[], help=_OPTIONS_HELP
     )
@@ -78,6 +88,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser.add_argument("--version", action=_ShowVersion, help="show h5fs's version and FUSE's")
     given = parser.parse_args(words)
     parsed = parse_options(given.options)
+    mode = _parse_mode(given.mode)
     try:
         os.getcwd()
     except OSError as error:
@@ -87,6 +98,9 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
         mountpoint=Path(os.path.realpath(given.mountpoint)),
         store=StoreOptions(
             file=Path(os.path.abspath(given.file)),
+            mode=mode,
+            new_datasets=parsed.new_datasets,
+            commit_seconds=parsed.commit_seconds,
             locking=parsed.locking,
             external=parsed.external,
             workers=parsed.workers,
@@ -94,7 +108,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
             limits=parsed.limits,
         ),
         log=LogOptions(_log_target(parsed.log), _log_level(given)),
-        mode=_parse_mode(given.mode),
+        mode=mode,
         foreground=given.foreground,
         has_xattrs=parsed.has_xattrs,
         fuse=parsed.fuse,
@@ -120,9 +134,9 @@ class _ShowVersion(argparse.Action):
 
 def _parse_mode(text: str) -> Mode:
     try:
-        return Mode(text)
+        return Mode("x" if text == "w-" else text)
     except ValueError:
-        raise UsageError(f"--mode {text}: this version mounts read-only (--mode r)") from None
+        raise UsageError(f"--mode {text}: must be one of r, r+, a, w, x (or w-)") from None
 
 
 def _log_target(text: str | None) -> str | None:

@@ -74,6 +74,54 @@ class InvalidAttributesError(H5fsError):
     errno = _errno.EINVAL
 
 
+class InvalidArrayError(H5fsError):
+    """Bytes that are not a ``.npy`` file, or an array that its dataset cannot take."""
+
+    errno = _errno.EINVAL
+
+
+class InvalidNameError(H5fsError):
+    """A name, or the text of a symbolic link, that has no projection."""
+
+    errno = _errno.EINVAL
+
+
+class ExistsError(H5fsError):
+    """There is a link of that name already."""
+
+    errno = _errno.EEXIST
+
+
+class NotEmptyError(H5fsError):
+    """A group that is to go still has links, or files waiting in it."""
+
+    errno = _errno.ENOTEMPTY
+
+
+class NoSpaceError(H5fsError):
+    """The disk, or the user's share of it, is full."""
+
+    errno = _errno.ENOSPC
+
+
+class CrossFileError(H5fsError):
+    """A link or a move from one HDF5 file to another."""
+
+    errno = _errno.EXDEV
+
+
+class NotPermittedError(H5fsError):
+    """What POSIX does not allow here, such as a hard link to a folder."""
+
+    errno = _errno.EPERM
+
+
+class LostChangesError(H5fsError):
+    """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
+
+    errno = _errno.EIO
+
+
 class LinkLoopError(H5fsError):
     """Soft or external links lead in a circle."""
 

@@ -19,19 +19,23 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
-from h5fs.options import ExternalPolicy, MountOptions
+from h5fs.options import ExternalPolicy, Mode, MountOptions
 from h5fs.store.process.nursery import Nursery
+
+if TYPE_CHECKING:
+    from h5fs.tree import Tree
 
 _log = logging.getLogger(__name__)
 
 _READY = b"ready"
 _PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
-_UNMOUNT_PATIENCE_SECONDS = 60
+_UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
+_LEFTOVERS_SUFFIX = ".h5fs-left"
 
 
 def mount(options: MountOptions) -> None:
@@ -90,7 +94,7 @@ def unmount(mountpoint: Path) -> None:
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
-    _check_file(options.store.file)
+    _check_file(options.store.file, options.mode)
     _check_mountpoint(options)
     if not os.path.exists("/dev/fuse"):
         raise MountError(
@@ -103,19 +107,31 @@ def check_mount(options: MountOptions) -> None:
         raise MountError("fusermount3 is missing: install fuse3 (apt-get install fuse3)")
 
 
-def _check_file(file: Path) -> None:
+def _check_file(file: Path, file_mode: Mode) -> None:
     try:
         mode = file.stat().st_mode
     except FileNotFoundError:
-        raise MountError(f"{file}: no such file") from None
+        if file_mode in (Mode.READ, Mode.UPDATE):
+            raise MountError(
+                f"{file}: no such file (--mode a, w or x would make it)"
+            ) from None
+        if not file.parent.is_dir():
+            raise MountError(f"{file.parent}: no such folder") from None
+        if not os.access(file.parent, os.W_OK):
+            raise MountError(f"{file.parent}: no permission to make a file there") from None
+        return
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
     if stat.S_ISDIR(mode):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     if not stat.S_ISREG(mode):
         raise MountError(f"{file} is not a regular file; name an HDF5 file")
+    if file_mode is Mode.EXCLUSIVE:
+        raise MountError(f"{file} exists, and --mode x makes a new file; use a, r+ or w")
     if not os.access(file, os.R_OK):
         raise MountError(f"{file}: no permission to read it")
+    if file_mode.writes and not os.access(file, os.W_OK):
+        raise MountError(f"{file}: no permission to write to it; --mode r only reads")
 
 
 def _check_mountpoint(options: MountOptions) -> None:
@@ -222,7 +238,6 @@ def _serve_with(
     except OSError as error:
         raise MountError(str(error)) from None
     from h5fs.store import open_store
-    from h5fs.tree import Tree
 
     try:
         store = open_store(options.store, nursery)
@@ -230,12 +245,27 @@ def _serve_with(
         raise MountError(str(error)) from None
     except H5fsError as error:
         raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
+    tree = _make_tree(store, options)
     try:
-        tree = Tree(store, options.store.limits.max_depth)
         with registered(options.mountpoint, options.store.file):
             adapter.serve(tree, options, on_ready)
+            tree.close()
     finally:
         store.close()
+
+
+def _make_tree(store: Any, options: MountOptions) -> Tree:
+    from h5fs.tree import Tree, WritableTree
+
+    depth = options.store.limits.max_depth
+    if not options.mode.writes:
+        return Tree(store, depth)
+    file = Path(os.path.realpath(options.store.file))
+    return WritableTree(
+        store, depth, mountpoint=os.fsencode(options.mountpoint),
+        leftovers=file.with_name(file.name + _LEFTOVERS_SUFFIX),
+        commits_at_close=options.store.commit_seconds == 0,
+    )  # fmt: skip
 
 
 def _allow_descriptors() -> None:

@@ -14,9 +14,22 @@ DEFAULT_CACHE_BYTES = 256 * 2**20
 
 
 class Mode(Enum):
-    """How the HDF5 file is opened, spelled as in h5py."""
+    """How the HDF5 file is opened, spelled as in h5py.
+
+    ``r+`` writes to a file that is there, ``a`` makes one where there is none, ``w`` begins anew,
+    ``x`` insists that there is none yet.
+    """
 
     READ = "r"
+    UPDATE = "r+"
+    APPEND = "a"
+    CREATE = "w"
+    EXCLUSIVE = "x"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the mount may change the file."""
+        return self is not Mode.READ
 
 
 class ExternalPolicy(Enum):
@@ -51,16 +64,39 @@ class Limits:
     max_depth: int = 1000
 
 
+DEFAULT_COMMIT_SECONDS = 5.0
+_USUAL_GZIP_LEVEL = 4  # h5py's
+
+
+@dataclass(frozen=True, slots=True)
+class NewDatasets:
+    """How datasets are stored that a mount creates.
+
+    ``gzip_level`` None is no compression; then, and without ``chunk_shape``, a dataset is
+    contiguous. ``chunk_shape`` is for datasets of its rank.
+    """
+
+    gzip_level: int | None = None
+    shuffles: bool = False
+    chunk_shape: tuple[int, ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
     """What the store needs to know.
 
     ``workers``: how many processes read through the HDF5 library; 0 is none, this process does it
-    (for debugging); None is as many as there are cores, and at least two. ``cache_bytes``: decoded
-    chunks kept in memory.
+    (for debugging); None is as many as there are cores, and at least two. A mode that writes has
+    one. ``cache_bytes``: decoded chunks kept in memory. ``boot_id`` tells this run of the kernel
+    from others, where the file is read or written through the redo log. ``commit_seconds``: how long what was closed may stay
+    uncommitted; 0 is not at all, None is until somebody asks (no durability).
     """
 
     file: Path
+    mode: Mode = Mode.READ
+    boot_id: bytes = b""
+    new_datasets: NewDatasets = NewDatasets()
+    commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
     locking: Locking = Locking.DEFAULT
     external: ExternalPolicy = ExternalPolicy.FOLDER
     workers: int | None = None
@@ -101,7 +137,8 @@ _IGNORED = frozenset(
 _IGNORED_PREFIXES = ("x-", "comment=")
 
 _OWN = frozenset(
-    "external locking log workers cache deadline memory max_chunk max_depth".split()
+    "external locking log workers cache deadline memory max_chunk max_depth commit durability "
+    "compression chunks".split()
 )
 
 _FUSE_FLAGS = frozenset(
@@ -137,6 +174,8 @@ class ParsedOptions:
     workers: int | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     limits: Limits = Limits()
+    new_datasets: NewDatasets = NewDatasets()
+    commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -154,6 +193,8 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             continue
         if option in ("xattr", "noxattr"):
             has_xattrs = option == "xattr"
+        elif option == "shuffle":
+            own[name] = "yes"
         elif name in _OWN:
             if not value:
                 raise UsageError(f"-o {name} needs a value: {name}=...")
@@ -173,6 +214,8 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         workers=None if workers is None else _parse_number("workers", workers, most=256),
         cache_bytes=_parse_size("cache", own["cache"]) if "cache" in own else DEFAULT_CACHE_BYTES,
         limits=_parse_limits(own),
+        new_datasets=_parse_new_datasets(own),
+        commit_seconds=_parse_commit(own),
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),
@@ -195,6 +238,33 @@ def _parse_limits(own: dict[str, str]) -> Limits:
         if "max_depth" in own
         else usual.max_depth,
     )
+
+
+def _parse_new_datasets(own: dict[str, str]) -> NewDatasets:
+    level = None
+    if "compression" in own:
+        match = re.fullmatch(r"gzip(?::([0-9]))?", own["compression"])
+        if match is None and own["compression"] != "none":
+            raise UsageError(f"-o compression={own['compression']}: must be none, gzip or gzip:0-9")
+        level = int(match[1] or _USUAL_GZIP_LEVEL) if match is not None else None
+    chunk_shape = None
+    if "chunks" in own:
+        if not re.fullmatch(r"[1-9][0-9]{0,17}(x[1-9][0-9]{0,17})*", own["chunks"]):
+            raise UsageError(f"-o chunks={own['chunks']}: must be a shape like 100x200")
+        chunk_shape = tuple(map(int, own["chunks"].split("x")))
+    return NewDatasets(level, "shuffle" in own, chunk_shape)
+
+
+def _parse_commit(own: dict[str, str]) -> float | None:
+    durability = own.get("durability", "on")
+    if durability not in ("on", "off"):
+        raise UsageError(f"-o durability={durability}: must be on or off")
+    if durability == "off":
+        return None
+    text = own.get("commit")
+    if text is None:
+        return DEFAULT_COMMIT_SECONDS
+    return 0.0 if text == "0" else _parse_seconds("commit", text)
 
 
 def _parse_number(name: str, value: str, *, least: int = 0, most: int = 10**9) -> int:

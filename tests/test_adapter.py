@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import Binding, load_binding
+from h5fs.adapter.callers import find_process
 from h5fs.adapter.guard import guarded
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.structures import status_packer
-from h5fs.errors import H5fsError, NotFoundError, UnreadableError
-from h5fs.options import LogOptions, MountOptions, StoreOptions
+from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
+from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.tree.status import Dentry, Status
 
 MODULES = {2: "fuse", 3: "mfusepy"}
@@ -138,6 +139,35 @@ def test_each_refusal_has_its_errno_and_answers_are_not_news(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "read /a\\n: Input/output error: bad chunk"
+
+
+def test_the_log_names_what_a_changing_call_was_about(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(name: str) -> Callable[..., int]:
+        def call(*_: object) -> int:
+            raise InvalidArrayError("no header")
+
+        call.__name__ = name
+        return guarded(call)
+
+    assert refuse("flush")(None, 1) == -errno.EINVAL
+    assert refuse("rename")(b"/a", b"/b", 0) == -errno.EINVAL
+    assert refuse("symlink")(b"../x", b"/b") == -errno.EINVAL
+    assert refuse("readlink")(b"/a", 1, 1) == -errno.EINVAL  # an answer, no news
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"{what}: Invalid argument: no header"
+        for what in ("flush (unlinked)", "rename /a -> /b", "symlink ../x -> /b")
+    ]
+
+
+def test_an_error_without_an_errno_is_no_success() -> None:
+    class BrokenError(H5fsError):
+        errno = 0
+
+    def write(*_: object) -> int:
+        raise BrokenError
+
+    assert guarded(write)(b"/a") == -errno.EIO
 
 
 def test_a_log_that_fails_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,13 +357,36 @@ def test_statfs_is_that_of_the_file_system_below(calls: Calls) -> None:
     )  # fmt: skip
 
 
+# --- callers
+
+
+def test_a_thread_is_its_process() -> None:
+    asked, answered = threading.Event(), threading.Event()
+    numbers: list[int] = []
+
+    def wait() -> None:
+        numbers.append(threading.get_native_id())
+        asked.set()
+        answered.wait(30)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    asked.wait(30)
+    found = [find_process(number) for number in (numbers[0], os.getpid(), 0, -1, 2**30)]
+    answered.set()
+    thread.join()
+    assert numbers[0] != os.getpid()
+    assert found == [os.getpid(), os.getpid(), 0, 0, 2**30]
+
+
 # --- options
 
 
-def make_options(*fuse: tuple[str, str | None]) -> MountOptions:
+def make_options(*fuse: tuple[str, str | None], mode: Mode = Mode.READ) -> MountOptions:
     return MountOptions(
-        mountpoint=Path("/mnt"), store=StoreOptions(Path("/a,b\\c.h5")), log=LogOptions(), fuse=fuse
-    )
+        mountpoint=Path("/mnt"), store=StoreOptions(Path("/a,b\\c.h5")), log=LogOptions(),
+        mode=mode, fuse=fuse,
+    )  # fmt: skip
 
 
 COMMON = [
@@ -348,6 +401,25 @@ def test_options_of_mode_r_are_spelled_for_each_libfuse() -> None:
     assert sorted(two.options) == sorted([*COMMON, b"use_ino"])
     assert sorted(three.options) == sorted(COMMON)
     assert (two.config, three.config) == ((), ("use_ino",))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode.writes])
+def test_options_of_the_write_modes_let_the_kernel_keep_nothing(mode: Mode) -> None:
+    two = fuse_arguments(make_options(mode=mode), 2)
+    three = fuse_arguments(make_options(mode=mode), 3)
+    common = {
+        b"entry_timeout=0", b"attr_timeout=0", b"negative_timeout=0", b"atomic_o_trunc",
+        b"default_permissions", b"fsname=/a\\,b\\\\c.h5", b"subtype=h5fs",
+    }  # fmt: skip
+    assert set(two.options) == common | {b"use_ino", b"hard_remove", b"big_writes"}
+    assert (set(three.options), three.config) == (common, ("use_ino", "hard_remove"))
+
+
+def test_the_user_s_options_win_in_the_write_modes() -> None:
+    given = make_options(("attr_timeout", "1.5"), ("kernel_cache", None), mode=Mode.UPDATE)
+    options = fuse_arguments(given, 2).options
+    assert {b"attr_timeout=1.5", b"kernel_cache"} <= set(options)
+    assert b"attr_timeout=0" not in options
 
 
 def test_options_that_libfuse_3_has_no_more_are_left_out() -> None:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import cast
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import load_binding
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.session import MountRefusedError, Session
+from h5fs.adapter.writable_tree import WritableTree
+from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
 from h5fs.options import MountOptions
 from h5fs.tree import Tree
@@ -31,9 +34,10 @@ def describe_binding() -> str:
     return _binding.describe()
 
 
-def serve(tree: Tree, options: MountOptions, on_ready: Callable[[], None]) -> None:
+def serve(tree: Tree | WritableTree, options: MountOptions, on_ready: Callable[[], None]) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
+    A write mode needs a ``WritableTree``, which is the caller's to close afterwards.
     ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount. Raises
     ``MountError`` when libfuse cannot mount; what it wrote to stderr says why.
     """
@@ -44,7 +48,13 @@ def serve(tree: Tree, options: MountOptions, on_ready: Callable[[], None]) -> No
         session.init(connection, config)
         on_ready()
 
-    operations = Operations(tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs)
+    operations: Operations
+    if options.mode.writes:
+        operations = WritingOperations(
+            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs
+        )
+    else:
+        operations = Operations(tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs)
     try:
         session.serve(operations.make_table(session.counted))
     except MountRefusedError:

@@ -8,7 +8,31 @@ from dataclasses import dataclass
 from h5fs.options import MountOptions
 
 # Nothing changes in mode r, so that the kernel may keep what it was told for a day.
-_TIMEOUT_SECONDS = 86400
+_READING: dict[str, str | None] = {
+    "ro": None,
+    "use_ino": None,
+    "kernel_cache": None,
+    "entry_timeout": "86400",
+    "attr_timeout": "86400",
+    "negative_timeout": "86400",
+}
+# In a write mode a name may be gone and a size be another with each call, also by another hard link
+# or when a new dataset takes its place at close.
+_WRITING: dict[str, str | None] = {
+    "use_ino": None,
+    # Without it libfuse renames a file that is open when it is unlinked or replaced: a replacement
+    # would be two steps, and the first would leave no dataset.
+    "hard_remove": None,
+    "big_writes": None,
+    # O_TRUNC comes with `open`, so that an open that fails truncates nothing. libfuse 2 leaves it
+    # off if not told, libfuse 3 has it on.
+    "atomic_o_trunc": None,
+    # The kernel checks the mode bits: the tree knows no users.
+    "default_permissions": None,
+    "entry_timeout": "0",
+    "attr_timeout": "0",
+    "negative_timeout": "0",
+}
 
 # libfuse 3 does these always, and knows them no more.
 _GONE_IN_3 = frozenset({"big_writes", "large_read", "nonempty"})
@@ -34,14 +58,9 @@ class Arguments:
 
 
 def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
-    """Return the options of mode r, then what the user gave, for libfuse 2 or 3."""
+    """Return the options of the mode, then what the user gave, for libfuse 2 or 3."""
     arguments: dict[str, str | bytes | None] = {
-        "ro": None,
-        "use_ino": None,
-        "kernel_cache": None,
-        "entry_timeout": str(_TIMEOUT_SECONDS),
-        "attr_timeout": str(_TIMEOUT_SECONDS),
-        "negative_timeout": str(_TIMEOUT_SECONDS),
+        **(_WRITING if options.mode.writes else _READING),
         "fsname": os.fsencode(options.store.file),
         "subtype": "h5fs",
         **dict(options.fuse),

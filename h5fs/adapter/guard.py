@@ -16,7 +16,17 @@ from h5fs.errors import H5fsError, show_path
 _log = logging.getLogger("h5fs.adapter")
 
 # Errors that are answers, not news: programs ask for what is not there all the time.
-_QUIET = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENODATA})
+_QUIET = frozenset(
+    {
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENODATA,
+        errno.EEXIST, errno.ENOTEMPTY,
+    }
+)  # fmt: skip
+# A program that changes something is told EINVAL for what the log alone can explain.
+_INVALID_IS_NEWS = frozenset(
+    "create write flush fsync fsyncdir truncate rename link symlink mkdir".split()
+)
+_TWO_PATHS = frozenset({"rename", "link", "symlink"})
 
 
 def guarded(function: Callable[..., int | None]) -> Callable[..., int]:
@@ -34,11 +44,16 @@ def guarded(function: Callable[..., int | None]) -> Callable[..., int]:
 def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...]) -> int:
     """Log an error and return its negative errno."""
     number = error.errno if isinstance(error, H5fsError) else errno.EIO
+    if number <= 0:  # would be success
+        number = errno.EIO
     # A log that fails must not turn the answer into something else.
     try:
-        what = f"{operation} {_path_of(arguments)}"
+        what = f"{operation} {_object_of(operation, arguments)}"
         if isinstance(error, H5fsError):
-            level = logging.DEBUG if number in _QUIET else logging.WARNING
+            is_news = number not in _QUIET or (
+                number == errno.EINVAL and operation in _INVALID_IS_NEWS
+            )
+            level = logging.WARNING if is_news else logging.DEBUG
             _log.log(level, "%s: %s: %s", what, os.strerror(number), error)
         else:
             _log.error("%s: unexpected", what, exc_info=error)
@@ -47,7 +62,15 @@ def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...])
     return -number
 
 
-def _path_of(arguments: tuple[Any, ...]) -> str:
-    """Return the path that libfuse passes first to nearly every operation."""
-    path = arguments[0] if arguments else None
-    return show_path(path) if isinstance(path, bytes) else ""
+def _object_of(operation: str, arguments: tuple[Any, ...]) -> str:
+    """Return the path that libfuse passes first to nearly every operation; to some it passes two.
+
+    None is the path of a file that was unlinked while it is open.
+    """
+    if not arguments:
+        return ""
+    paths = arguments[: 2 if operation in _TWO_PATHS else 1]
+    return " -> ".join(
+        show_path(path) if isinstance(path, bytes) else "(unlinked)" if path is None else ""
+        for path in paths
+    )

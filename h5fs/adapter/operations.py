@@ -16,7 +16,9 @@ from typing import Any
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.guard import guarded
 from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
+from h5fs.adapter.writable_tree import WritableTree
 from h5fs.tree import Tree
+from h5fs.tree.status import Status
 
 # Every pointer but a path is a plain number here, which is what memmove and from_address take. All
 # in all a getattr that the tree answers at once takes 4.4 us, with fusepy's functions 11.4 us.
@@ -50,7 +52,7 @@ _FILLERS = {
 }
 
 _PyBUF_WRITE = 0x200
-_view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_int)(
+view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_int)(
     ("PyMemoryView_FromMemory", ctypes.pythonapi)
 )
 
@@ -60,13 +62,13 @@ class Operations:
 
     def __init__(
         self,
-        tree: Tree,
+        tree: Tree | WritableTree,
         binding: Binding,
         *,
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
     ) -> None:
-        self._tree = tree
+        self._tree: Tree | WritableTree = tree
         self._binding = binding
         self._on_init = on_init
         module = binding.module
@@ -77,10 +79,12 @@ class Operations:
         self._flags_offset = module.fuse_file_info.flags.offset
         self._filler = _FILLERS[binding.major]
         self._filler_rest = (0,) if binding.major == 2 else (0, 0)
-        self._names = [*_PROTOTYPES[binding.major], *_PROTOTYPES_OF_BOTH]
-        if not has_xattrs:
-            # Left unset the kernel is told once that there are none, and asks no more.
-            self._names = [name for name in self._names if "xattr" not in name]
+        self._has_xattrs = has_xattrs
+
+    @staticmethod
+    def prototypes(major: int) -> dict[str, tuple[Any, ...]]:
+        """Return the arguments of each function that libfuse may call."""
+        return {**_PROTOTYPES[major], **_PROTOTYPES_OF_BOTH}
 
     def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
         """Return the binding's ``fuse_operations``, whose functions call these methods.
@@ -89,11 +93,12 @@ class Operations:
         """
         table = self._binding.module.fuse_operations()
         fields = {field[0]: field[1] for field in table._fields_}
-        prototypes = {**_PROTOTYPES[self._binding.major], **_PROTOTYPES_OF_BOTH}
-        for name in self._names:
+        for name, arguments in self.prototypes(self._binding.major).items():
+            if "xattr" in name and not self._has_xattrs:
+                continue  # the kernel is told once that there are none, and asks no more
             result = c_void_p if name == "init" else c_int
             function = around(guarded(getattr(self, name)))
-            callback = ctypes.CFUNCTYPE(result, *prototypes[name])(function)
+            callback = ctypes.CFUNCTYPE(result, *arguments)(function)
             # A cast keeps its source alive, and the table what is assigned to it.
             setattr(table, name, ctypes.cast(callback, fields[name]))
         return table
@@ -104,7 +109,11 @@ class Operations:
 
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
         """``stat``."""
-        status = self._tree.get_status(path)
+        self._put_status(self._tree.get_status(path), buffer)
+
+    fgetattr = getattr
+
+    def _put_status(self, status: Status, buffer: int) -> None:
         data = self._pack_status(
             (
                 status.inode,
@@ -121,8 +130,6 @@ class Operations:
             )
         )
         ctypes.memmove(buffer, data, self._status_bytes)
-
-    fgetattr = getattr
 
     def readdir(
         self,
@@ -160,7 +167,7 @@ class Operations:
     def read(self, _path: bytes, buffer: int, size: int, offset: int, file_info: int) -> int:
         """Let the tree write into libfuse's buffer."""
         handle = c_uint64.from_address(file_info + self._handle_offset).value
-        view = _view_memory(buffer, size, _PyBUF_WRITE)
+        view = view_memory(buffer, size, _PyBUF_WRITE)
         count: int = self._tree.read_into(handle, view, offset)
         # libfuse frees its memory next: who has kept the view gets an exception, not a crash.
         view.release()

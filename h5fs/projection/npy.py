@@ -6,6 +6,7 @@ the byte what this numpy's ``np.save`` writes.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import io
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.errors import TooLargeError, UnsupportedTypeError
+from h5fs.errors import InvalidArrayError, TooLargeError, UnsupportedTypeError
 
 OFFSET_MAX = 2**63 - 1
 """Largest file size that ``off_t`` holds."""
@@ -103,3 +104,73 @@ def _format_header_3_0(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
         with contextlib.suppress(_HeaderWritten):
             np.lib.format.write_array(file, array, version=(3, 0), allow_pickle=False)
     return file.getvalue()
+
+
+_MAGIC = b"\x93NUMPY"
+_LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
+_MAX_HEADER_BYTES = 2**20
+_MAX_RANK = 32  # HDF5's
+
+
+@dataclass(frozen=True, slots=True)
+class NpyHeader:
+    """What the header of a ``.npy`` file says, and how many bytes it takes."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    is_fortran_order: bool
+    size_bytes: int
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of a whole file with this header."""
+        return self.size_bytes + prod(self.shape) * self.dtype.itemsize
+
+
+def parse_header(data: bytes) -> NpyHeader | None:
+    """Return what the first bytes of a ``.npy`` file say; None when there are too few.
+
+    Raises ``InvalidArrayError`` for what is no header, an array of objects, or a shape that no
+    file can have.
+    """
+    if not _MAGIC.startswith(data[: len(_MAGIC)]):
+        raise InvalidArrayError("not a .npy file")
+    if len(data) < len(_MAGIC) + 2:
+        return None
+    version = data[6], data[7]
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise InvalidArrayError(f".npy format version {version[0]}.{version[1]}")
+    start = 8 + _LENGTH_BYTES[version[0]]
+    if len(data) < start:
+        return None
+    length = int.from_bytes(data[8:start], "little")
+    if length > _MAX_HEADER_BYTES:
+        raise InvalidArrayError(f"a header of {length} bytes")
+    if len(data) < start + length:
+        return None
+    text = data[start : start + length].decode("utf-8" if version[0] == 3 else "latin-1", "replace")
+    dtype, shape, is_fortran_order = _parse_fields(text)
+    header = NpyHeader(dtype, shape, is_fortran_order, start + length)
+    if header.file_bytes > OFFSET_MAX or any(size > OFFSET_MAX for size in shape):
+        raise InvalidArrayError(f"an array of shape {shape} is larger than any file")
+    return header
+
+
+def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    try:
+        fields = ast.literal_eval(text.strip())
+        if set(fields) != {"descr", "fortran_order", "shape"}:
+            raise ValueError(f"keys {sorted(fields)}")
+        dtype = np.lib.format.descr_to_dtype(fields["descr"])
+    # What ast and numpy raise for what is no header has no bound.
+    except (Exception, RecursionError, MemoryError) as error:
+        raise InvalidArrayError(f"no header of a .npy file: {error}") from None
+    shape, order = fields["shape"], fields["fortran_order"]
+    is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not is_shape or not isinstance(order, bool):
+        raise InvalidArrayError(f"shape {shape!r:.80}, fortran_order {order!r:.20}")
+    if dtype.hasobject:
+        raise InvalidArrayError("an array of objects: only pickle could read it")
+    if len(shape) + len(dtype.shape) > _MAX_RANK:
+        raise InvalidArrayError(f"{len(shape)} dimensions, more than {_MAX_RANK}")
+    return dtype, shape, order

@@ -12,13 +12,16 @@ never an object of h5py. ``open_store`` is the door.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from h5fs.options import StoreOptions
+from h5fs.store.log_path import has_log
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
     from h5fs.store.interface import Store
     from h5fs.store.process.nursery import Nursery
+    from h5fs.store.remote_store import RemoteStore
 
 __all__ = ["open_store"]
 
@@ -31,6 +34,8 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
     will use the store then, since HDF5's locks do not survive a fork. Else this process never
     imports h5py.
     """
+    if options.mode.writes or has_log(options.file):
+        return _open_logged(options, nursery)
     if options.workers == 0:
         from h5fs.store.local_store import LocalStore
 
@@ -39,7 +44,23 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
         return local
     from h5fs.store.remote_store import RemoteStore
 
-    remote = RemoteStore(options, nursery)
+    return _opened(RemoteStore(options, nursery))
+
+
+def _open_logged(options: StoreOptions, nursery: Nursery | None) -> Store:
+    """Open a file through its log: to write, or to read what a writer has left in it."""
+    from h5fs.store.log_file import open_logged, read_boot_id
+    from h5fs.store.remote_store import RemoteStore
+    from h5fs.store.writing_remote_store import WritingRemoteStore
+
+    options = dataclasses.replace(options, boot_id=read_boot_id())
+    files = open_logged(options.file, options.mode, options.locking, options.boot_id)
+    if options.mode.writes:
+        return _opened(WritingRemoteStore(options, files, nursery))
+    return _opened(RemoteStore(options, nursery, files))
+
+
+def _opened(remote: RemoteStore) -> RemoteStore:
     try:
         remote.open()
     except BaseException:

@@ -7,9 +7,11 @@ lives in a worker process; ``Store`` adds what needs none: bytes of arrays, read
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from msgspec import Struct
 
 from h5fs.datatypes import Datatype
@@ -33,6 +35,19 @@ class ArrayPart(Enum):
     ELEMENTS = "elements"
     VALUES = "values"
     OFFSETS = "offsets"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFile:
+    """A ``.npy`` file that is to become a dataset: an open file, and what its header says."""
+
+    descriptor: int
+    size_bytes: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran_order: bool
+    data_start: int
+    is_read: bool = False
 
 
 class ChunkTask(Struct, frozen=True, array_like=True):
@@ -63,6 +78,21 @@ class ChunkBatch(Struct, frozen=True):
     first_chunk: int
     tasks: tuple[ChunkTask, ...]
     segment: int
+
+
+class NewArray(Struct, frozen=True):
+    """An array that is written: the elements lie in a segment, as a ``.npy`` file has them.
+
+    ``shape`` and ``dtype`` are those of the ``.npy`` header; elements begin at byte ``data_start``.
+    ``is_read``: a program reads the dataset of that name now, and shall go on reading what it has.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran_order: bool
+    data_start: int
+    segment: int
+    is_read: bool = False
 
 
 class LibraryStore(Protocol):
@@ -126,6 +156,72 @@ class LibraryStore(Protocol):
         """Return a committed datatype."""
 
 
+class WritingLibraryStore(LibraryStore, Protocol):
+    """What the HDF5 library does to the mounted file. Each call is done whole or not at all.
+
+    Every method may raise ``NoSpaceError``, and ``LostChangesError`` when the library failed: the
+    file then is as it was before the call.
+    """
+
+    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        """Create a group. Raises ``ExistsError``."""
+
+    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
+        """Commit a datatype, instead of the one that has the name. Raises ``ExistsError``."""
+
+    def create_link(self, group: ObjectRef, link: Link) -> None:
+        """Create a link; a hard one to an object of the mounted file. Raises ``ExistsError``."""
+
+    def delete_link(self, group: ObjectRef, name: bytes) -> None:
+        """Delete a link. Raises ``NotFoundError``."""
+
+    def move_link(
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+    ) -> None:
+        """Move a link, to the place of another if there is one. Raises ``NotFoundError``."""
+
+    def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
+        """Make a dataset hold an array, in one step; create it if there is none.
+
+        A dataset that is there keeps what it can: type, attributes, storage, all its names. Raises
+        ``ExistsError`` when the name is another object's, ``InvalidArrayError``,
+        ``UnsupportedTypeError``.
+        """
+
+    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+        """Write bytes of a dataset's array, the ``.npy`` header excluded, in place.
+
+        Raises ``UnsupportedTypeError``.
+        """
+
+    def write_sequences(
+        self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray
+    ) -> ObjectInfo:
+        """Make a dataset of variable-length sequences, as ``write_array`` does one of an array."""
+
+    def change_array(
+        self, ref: ObjectRef, array: NewArray, ranges: tuple[tuple[int, int], ...]
+    ) -> bool:
+        """Give a dataset the shape of an array and, in ranges of bytes of its data, its elements.
+
+        Elsewhere it stays as it is. False, and nothing done, when it cannot have that shape.
+        """
+
+    def write_attributes(
+        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
+    ) -> None:
+        """Write attributes and delete others, in one step."""
+
+    def hold(self, ref: ObjectRef) -> None:
+        """Keep an object readable until it is let go, whatever becomes of its links."""
+
+    def let_go(self, ref: ObjectRef) -> None:
+        """End one ``hold``."""
+
+    def commit(self, is_checkpoint: bool) -> None:
+        """Return when all that was done survives a power cut; a checkpoint empties the log."""
+
+
 class Store(Protocol):
     """An HDF5 file as the tree sees it. Safe to call from any thread.
 
@@ -172,3 +268,41 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close the file and all that links led to; end what was started to read it."""
+
+
+class WritingStore(Store, Protocol):
+    """A store of a mode that writes. What ``WritingLibraryStore`` says holds here."""
+
+    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo: ...
+
+    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo: ...
+
+    def create_link(self, group: ObjectRef, link: Link) -> None: ...
+
+    def delete_link(self, group: ObjectRef, name: bytes) -> None: ...
+
+    def move_link(
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+    ) -> None: ...
+
+    def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo: ...
+
+    def write_sequences(
+        self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
+    ) -> ObjectInfo: ...
+
+    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None: ...
+
+    def change_array(
+        self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
+    ) -> bool: ...
+
+    def write_attributes(
+        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
+    ) -> None: ...
+
+    def hold(self, ref: ObjectRef) -> None: ...
+
+    def let_go(self, ref: ObjectRef) -> None: ...
+
+    def commit(self, is_checkpoint: bool) -> None: ...

@@ -26,13 +26,14 @@ def check_openable(path: Path, locking: Locking) -> None:
                     f"{path} is marked as open for write: a program is writing it, or died while "
                     "it did; if none is, run: h5clear -s " + str(path)
                 )
-            if _locks_apply(locking):
+            if locks_apply(locking):
                 _check_lock(path, file.fileno())
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}") from None
 
 
-def _locks_apply(locking: Locking) -> bool:
+def locks_apply(locking: Locking) -> bool:
+    """Whether files are locked, by the option and by HDF5's environment variable."""
     if locking is Locking.DEFAULT:
         return os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in ("FALSE", "0")
     return locking is not Locking.FALSE
@@ -43,14 +44,22 @@ def _check_lock(path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = _find_lock_holder(descriptor)
-        raise CannotOpenError(
-            f"{path} is locked by a writer{holder}: wait until it has closed the file, or use "
-            "-o locking=false if no program is writing it"
-        ) from None
+        raise explain_lock(path, descriptor, is_read=True) from None
     except OSError:
         return  # no locks on this file system: HDF5 decides what that means
     fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def explain_lock(path: Path, descriptor: int, *, is_read: bool) -> CannotOpenError:
+    """Return the refusal of a file that another program has locked, naming it where that is known.
+
+    ``is_read``: it is refused to a reader, so that who has it writes.
+    """
+    who = "a writer" if is_read else "a program that reads or writes it"
+    return CannotOpenError(
+        f"{path} is locked by {who}{_find_lock_holder(descriptor)}: wait until it has closed the "
+        "file, or use -o locking=false if no program is writing it"
+    )
 
 
 def _find_lock_holder(descriptor: int) -> str:

@@ -29,6 +29,7 @@ from h5fs.options import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
+from h5fs.store.log_file import LoggedFiles
 from h5fs.store.opening import check_openable
 from h5fs.store.policy import check_policy
 from h5fs.store.process.nursery import Nursery
@@ -45,16 +46,28 @@ class RemoteStore:
     the nursery with it when it closes, unless it was given one that others use too.
     """
 
-    def __init__(self, options: StoreOptions, nursery: Nursery | None = None) -> None:
+    def __init__(
+        self,
+        options: StoreOptions,
+        nursery: Nursery | None = None,
+        logged: LoggedFiles | None = None,
+    ) -> None:
         self._options = options
+        self._logged = logged
+        self._removes_log = False
         own_nursery = Nursery()
         self._own_nursery = own_nursery if nursery is None else None
         self._folder = Path(os.path.realpath(options.file)).parent
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
         count = options.workers if options.workers is not None else max(os.cpu_count() or 1, 2)
+        if options.mode.writes:
+            count = 1
         self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
-        self._pool = WorkerPool(options, count, self._quarantine, nursery or own_nursery)
+        self._pool = WorkerPool(
+            options, count, self._quarantine, nursery or own_nursery,
+            logged.descriptors() if logged is not None else (),
+        )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
     def open(self) -> None:
@@ -62,6 +75,10 @@ class RemoteStore:
         if self._own_nursery is not None:
             self._own_nursery.start()
         try:
+            if self._logged is not None:
+                self._descriptors[0] = os.dup(self._logged.main)
+                self._pool.open()
+                return
             check_openable(self._options.file, self._options.locking)
             self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -176,6 +193,9 @@ class RemoteStore:
             for descriptor in self._descriptors.values():
                 os.close(descriptor)
             self._descriptors.clear()
+        if self._logged is not None:
+            self._logged.close(removes_log=self._removes_log)
+            self._logged = None
 
     def _about(self, method: str, ref: ObjectRef) -> Any:
         # What a scan of a dataset found out stays in the worker that made it.

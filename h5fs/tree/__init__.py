@@ -5,6 +5,7 @@ functions. Knows no h5py and no FUSE: whoever holds a Tree can look at an HDF5 f
 system without mounting it.
 """
 
+from h5fs.tree.changes import WritableTree
 from h5fs.tree.tree import Tree
 
-__all__ = ["Tree"]
+__all__ = ["Tree", "WritableTree"]

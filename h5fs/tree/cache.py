@@ -34,6 +34,12 @@ class LruCache(Generic[Key, Value]):
                 self._values.move_to_end(key)
             return value
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._values.clear()
+            self._weight = 0
+
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""
         weight = self._weigh(value)

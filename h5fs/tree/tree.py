@@ -77,7 +77,7 @@ class Tree:
         self._listings: LruCache[ObjectRef, Links] = LruCache(
             _LISTING_BYTES_KEPT, lambda links: links.size_bytes
         )
-        self._root = make_root(store.root())
+        self._root: Node | None = make_root(store.root())
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
@@ -99,7 +99,9 @@ class Tree:
         return status if status is not None else self._get_status(path)
 
     def _get_status(self, path: bytes) -> Status:
-        node = self._find(path)
+        return self._describe(path, self._find(path))
+
+    def _describe(self, path: bytes, node: Node) -> Status:
         file = self._status_of_file(node.info.ref.file)
         if node.kind is NodeKind.FOLDER:
             return make_status(node, file, size_bytes=0, storage_bytes=0)
@@ -188,6 +190,13 @@ class Tree:
         """Forget a file handle."""
         self._handles.remove(handle)
 
+    def forget(self) -> None:
+        """Forget what was found: the HDF5 file has changed."""
+        for cache in (self._listings, self._listed, self._nodes, self._contents,
+                      self._large_contents, self._cut_names):  # fmt: skip
+            cache.clear()
+        self._root = None
+
     def get_file_system_status(self) -> os.statvfs_result:
         """Answer ``statfs``: that of the file system the HDF5 file is on."""
         return self._store.file_system_status()
@@ -202,7 +211,7 @@ class Tree:
         node = None
         while node is None:
             if path in (b"/", b""):
-                node = self._root
+                node = self._root = self._root or make_root(self._store.root())
                 break
             node = self._nodes.get(path)
             if node is None:

@@ -227,7 +227,7 @@ class ChunkReader:
         try:
             batch = _make_batch(array, self._index_of(array), block, first, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
-                "decode_chunks", batch, suspect=Suspect(array.ref), segment=block.segment,
+                "decode_chunks", batch, suspect=Suspect(array.ref), segments=(block.segment,),
                 asked_bytes=len(chunks) * array.grid.chunk_bytes,
             )  # fmt: skip
             state, failures = PRESENT, {failure.number: failure.reason for failure in failed}

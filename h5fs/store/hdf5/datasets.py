@@ -35,11 +35,17 @@ _MAX_BAND_BYTES = 64 * 2**20
 
 
 def tune_dataset(
-    dataset_id: h5d.DatasetID, file_id: Any, ref: ObjectRef, *, folder: Path
+    dataset_id: h5d.DatasetID,
+    file_id: Any,
+    ref: ObjectRef,
+    *,
+    folder: Path,
+    is_read_by_chunk: bool,
 ) -> h5d.DatasetID:
     """Return a dataset just opened, or opened again with settings that suit it.
 
-    Raw data outside the file is looked for in ``folder``.
+    Raw data outside the file is looked for in ``folder``. ``is_read_by_chunk``: where that can be,
+    chunks are read one by one and kept elsewhere.
     """
     creation = dataset_id.get_create_plist()
     access = h5p.create(h5p.DATASET_ACCESS)
@@ -47,7 +53,7 @@ def tune_dataset(
     if creation.get_layout() == h5d.CHUNKED:
         chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
         wanted_bytes = max(min(_band_bytes(dataset_id, chunk_bytes), _MAX_BAND_BYTES), chunk_bytes)
-        if wanted_bytes <= cache_bytes or _is_read_by_chunk(dataset_id):
+        if wanted_bytes <= cache_bytes or (is_read_by_chunk and _is_read_by_chunk(dataset_id)):
             return dataset_id
         access.set_chunk_cache(slots, wanted_bytes, preemption)
     elif creation.get_external_count():

@@ -21,6 +21,7 @@ from h5py import h5f, h5p
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
+from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.opening import check_openable
 from h5fs.store.policy import check_policy
@@ -41,8 +42,10 @@ class OpenFiles:
         options: StoreOptions,
         on_close: Callable[[int], None],
         on_number: Callable[[int, Path], None],
+        logged: LoggedMain | None = None,
     ) -> None:
         self._options = options
+        self._logged = logged
         self._on_close = on_close
         self._on_number = on_number
         self._paths: dict[int, Path] = {}
@@ -66,7 +69,10 @@ class OpenFiles:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        file_id = _open_read_only(self._paths[number], self._options.locking)
+        if number == 0 and self._logged is not None:
+            file_id = self._logged.open_library(self._paths[0], self._options.mode)
+        else:
+            file_id = _open_read_only(self._paths[number], self._options.locking)
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
@@ -74,6 +80,8 @@ class OpenFiles:
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
+        if self.is_logged(number):
+            return None  # what the library has not handed over yet is nowhere to be read
         if number not in self._layouts:
             self._layouts[number] = read_file_layout(self.descriptor(number))
         return self._layouts[number]
@@ -85,6 +93,8 @@ class OpenFiles:
         """
         try:
             offset = address + self._base_offsets[number]
+            if number == 0 and self._logged is not None:
+                return self._logged.read_at(offset, size)
             return os.pread(self.descriptor(number), size, offset)
         except (OSError, OverflowError):
             return b""
@@ -94,8 +104,14 @@ class OpenFiles:
 
         What is asked of it is right whatever has become of the path since.
         """
+        if number == 0 and self._logged is not None:
+            return self._logged.descriptor
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
+
+    def is_logged(self, number: int) -> bool:
+        """Whether a file is read and written through the redo log: not by its descriptor."""
+        return number == 0 and self._logged is not None
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.

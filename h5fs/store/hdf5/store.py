@@ -37,6 +37,7 @@ from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.links import LinkReader
+from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.outside_data import OutsidePolicy
 from h5fs.store.hdf5.projected import (
     FixedDataset,
@@ -82,6 +83,8 @@ class Hdf5Store:
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``segments`` are where chunks are decoded to.
 
+    ``is_broken``: it must not be used any more; one that only reads never is.
+
     Lock order: ``_lock`` protects everything here and every call into HDF5; nothing else is taken
     while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
     """
@@ -94,8 +97,10 @@ class Hdf5Store:
         on_look: Callable[[bytes], None] = _ignore,
         on_file: Callable[[int, bytes], None] = _ignore,
         segments: SegmentViews | None = None,
+        logged: LoggedMain | None = None,
     ) -> None:
         self._lock = threading.RLock()
+        self.is_broken = False
         self._limits = options.limits
         self._on_progress = on_progress
         self._segments = segments or SegmentViews()
@@ -103,6 +108,7 @@ class Hdf5Store:
             options,
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
+            logged=logged,
         )
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         self._cached_bytes = 0
@@ -184,7 +190,7 @@ class Hdf5Store:
         self, ref: ObjectRef, dataset_id: Any, projected: ProjectedDataset
     ) -> Contiguous | Chunked | None:
         """Return where elements can be read without the library, or chunk by chunk."""
-        if not isinstance(projected, FixedDataset):
+        if not isinstance(projected, FixedDataset) or self._files.is_logged(ref.file):
             return None
         creation = dataset_id.get_create_plist()
         if creation.get_layout() == h5d.CHUNKED:
@@ -340,10 +346,14 @@ class Hdf5Store:
             is_dataset = isinstance(identifier, h5d.DatasetID)
             with reading(ref.path):
                 cache_bytes = datasets.cache_bytes_of(identifier) if is_dataset else 0
-            opened = self._opened[ref] = _Opened(identifier, cache_bytes)
-            self._cached_bytes += cache_bytes
-            self._close_the_oldest()
+            opened = self._adopt(ref, identifier, cache_bytes)
         self._opened.move_to_end(ref)
+        return opened
+
+    def _adopt(self, ref: ObjectRef, identifier: Any, cache_bytes: int = 0) -> _Opened:
+        opened = self._opened[ref] = _Opened(identifier, cache_bytes)
+        self._cached_bytes += cache_bytes
+        self._close_the_oldest()
         return opened
 
     def _close_the_oldest(self) -> None:
@@ -359,7 +369,10 @@ class Hdf5Store:
             identifier = h5o.open(file_id, ref.path)
             if isinstance(identifier, h5d.DatasetID):
                 folder = self._files.path_of(ref.file).parent
-                return datasets.tune_dataset(identifier, file_id, ref, folder=folder)
+                return datasets.tune_dataset(
+                    identifier, file_id, ref, folder=folder,
+                    is_read_by_chunk=not self._files.is_logged(ref.file),
+                )  # fmt: skip
             return identifier
 
     def _forget_file(self, number: int) -> None:

@@ -55,7 +55,11 @@ class WorkerConnection:
     """
 
     def __init__(
-        self, nursery: Nursery, options: StoreOptions, on_file: Callable[[int, bytes], None]
+        self,
+        nursery: Nursery,
+        options: StoreOptions,
+        on_file: Callable[[int, bytes], None],
+        files: tuple[int, ...] = (),
     ) -> None:
         self._nursery = nursery
         self._on_file = on_file
@@ -63,7 +67,7 @@ class WorkerConnection:
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.pid, self._process = nursery.spawn(options, theirs, self._window)
+                self.pid, self._process = nursery.spawn(options, theirs, self._window, files)
         except OSError:
             os.close(self._window)
             raise
@@ -74,6 +78,7 @@ class WorkerConnection:
         self._segments: set[int] = set()
         self._gone: list[int] = []
         self._files: set[int] = set()
+        self.is_last_answer = False  # the worker ends after what it answered
 
     def wait_until_open(self, seconds: float) -> None:
         """Wait until the worker has opened the file. Raises what opening raised."""
@@ -87,27 +92,37 @@ class WorkerConnection:
         seconds: float,
         into: memoryview | None,
         files: dict[int, bytes],
-        segment: Segment | None,
+        segments: tuple[Segment, ...],
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
         Raises an ``H5fsError`` that the worker raised, ``WorkerHungError``, ``WorkerDiedError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
-        is_new = segment is not None and segment.number not in self._segments
-        new = ((segment.number, segment.size_bytes),) if segment is not None and is_new else ()
+        unknown = [segment for segment in segments if segment.number not in self._segments]
+        new = tuple((segment.number, segment.size_bytes) for segment in unknown)
+        encoded = messages.encode(arguments)
+        descriptors = [segment.descriptor for segment in unknown]
+        large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
+        memory_file = None
+        if large_bytes:
+            memory_file = _put_in_memory_file(encoded)
+            descriptors.insert(0, memory_file)
+            encoded = b"\xc0"  # msgpack's nil
         request = messages.Request(
-            method, msgspec.Raw(messages.encode(arguments)), known, new, tuple(self._gone)
+            method, msgspec.Raw(encoded), known, new, tuple(self._gone), large_bytes
         )
         packet = messages.encode(request)
         try:
-            descriptors = [segment.descriptor] if segment is not None and is_new else []
             socket.send_fds(self._socket, [packet], descriptors)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise UnreadableError(f"a request of {len(packet)} bytes is too long") from None
             # A process that ends closes its socket before it is seen to have ended.
             raise self._died() from None
+        finally:
+            if memory_file is not None:
+                os.close(memory_file)
         self._segments.difference_update(self._gone)
         self._gone.clear()
         result = self._receive(METHODS[method], seconds, into)
@@ -178,7 +193,8 @@ class WorkerConnection:
                 return self._copy(body, into)
             if kind == messages.DATA_IN_WINDOW and into is not None:
                 return self._copy_from_window(body, into)
-            if kind == messages.FAILURE:
+            if kind in (messages.FAILURE, messages.LAST_FAILURE):
+                self.is_last_answer = kind == messages.LAST_FAILURE
                 raise messages.decode_failure(body)
             self._note_message(kind, body)
             if time.monotonic() > last:
@@ -212,3 +228,9 @@ class WorkerConnection:
 
     def _died(self) -> WorkerDiedError:
         return WorkerDiedError(f"the worker process was {self._nursery.end_of(self.pid)}")
+
+
+def _put_in_memory_file(data: bytes) -> int:
+    descriptor = make_memory_file("arguments", len(data))
+    os.pwrite(descriptor, data, 0)
+    return descriptor

@@ -20,7 +20,7 @@ from msgspec import Struct
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
-from h5fs.store.interface import LibraryStore
+from h5fs.store.interface import LibraryStore, WritingLibraryStore
 
 MAX_PACKET_BYTES: Final = 60_000
 """Largest message that goes as a packet; well below what the kernel lets a socket hold."""
@@ -28,9 +28,11 @@ MAX_PACKET_BYTES: Final = 60_000
 NOTE_BYTES: Final = 4096
 """Start of the window, where a worker notes what it is about to look at."""
 
-RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LOG, PROGRESS, FILE = b"RWDBELPF"
-"""The first byte of a worker's packet. Data are bytes as they are, results are encoded; FILE names
-a file that the worker has given a number."""
+RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, LOG, PROGRESS, FILE = (
+    b"RWDBEXLPF"
+)
+"""The first byte of a worker's packet. Data are bytes as they are, results are encoded; after a
+LAST_FAILURE the worker ends; FILE names a file that the worker has given a number."""
 
 
 class Request(Struct, frozen=True, array_like=True):
@@ -38,7 +40,8 @@ class Request(Struct, frozen=True, array_like=True):
 
     ``files`` are the numbers and real paths of files beside the mounted one that other workers have
     met; ``gone`` are segments that nobody will name again. Descriptors of new segments travel with
-    the packet, in the order of ``segments``: number and size in bytes.
+    the packet, in the order of ``segments``: number and size in bytes. Arguments of ``large_bytes``
+    are in a memory file instead, whose descriptor comes before them.
     """
 
     method: str
@@ -46,13 +49,14 @@ class Request(Struct, frozen=True, array_like=True):
     files: tuple[tuple[int, bytes], ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
+    large_bytes: int = 0
 
 
 class Method:
     """How one method's arguments and result are decoded."""
 
     def __init__(self, name: str) -> None:
-        function = getattr(LibraryStore, name)
+        function = getattr(WritingLibraryStore, name)
         hints = get_type_hints(function)
         self.name = name
         parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -65,6 +69,9 @@ class Method:
     def decode_arguments(self, encoded: msgspec.Raw) -> tuple[Any, ...]:
         """Return the arguments of a request. Raises ``msgspec.MsgspecError``."""
         arguments: tuple[Any, ...] = self._arguments.decode(encoded)
+        if self.name == "write_attributes":
+            ref, attributes, gone = arguments
+            return ref, tuple(map(_with_elements, attributes)), gone
         return arguments
 
     def decode_result(self, encoded: bytes | memoryview) -> Any:
@@ -116,6 +123,11 @@ def decode_request(packet: bytes | memoryview) -> Request:
     """Return the request in a packet."""
     request: Request = _REQUEST.decode(packet)
     return request
+
+
+def with_arguments(request: Request, arguments: bytes) -> Request:
+    """Return a request with the arguments that were elsewhere."""
+    return msgspec.structs.replace(request, arguments=msgspec.Raw(arguments))
 
 
 def encode_failure(error: H5fsError) -> bytes:
@@ -217,7 +229,8 @@ _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 
 METHODS: Final = {
     name: Method(name)
-    for name, function in vars(LibraryStore).items()
+    for kind in (LibraryStore, WritingLibraryStore)
+    for name, function in vars(kind).items()
     if inspect.isfunction(function) and not name.startswith("_")
 }
-"""Every method of ``LibraryStore`` by its name."""
+"""Every method of ``LibraryStore`` and of ``WritingLibraryStore`` by its name."""

@@ -71,27 +71,30 @@ class Nursery:
         return self._process.pid if self._process is not None else None
 
     def spawn(
-        self, options: StoreOptions, connection: socket.socket, window: int
+        self,
+        options: StoreOptions,
+        connection: socket.socket,
+        window: int,
+        files: tuple[int, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
-        Raises ``OSError`` when the nursery is gone.
+        ``files`` are descriptors of the mounted file and of its log, where it has one. Raises
+        ``OSError`` when the nursery is gone.
         """
         packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=os.fsencode)
         with self._lock:
             try:
-                return self._ask_for_worker(packet, connection, window)
+                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
             except OSError:  # it has been killed: a new one it is
                 self._end()
-                return self._ask_for_worker(packet, connection, window)
+                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
 
-    def _ask_for_worker(
-        self, packet: bytes, connection: socket.socket, window: int
-    ) -> tuple[int, int]:
+    def _ask_for_worker(self, packet: bytes, given: list[int]) -> tuple[int, int]:
         if self._control is None:
             self._start()
         assert self._control is not None
-        socket.send_fds(self._control, [packet], [connection.fileno(), window])
+        socket.send_fds(self._control, [packet], given)
         answer, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
         if not answer or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
@@ -151,7 +154,7 @@ def _to_path(_kind: type, path: bytes) -> Path:
 def _serve(control: socket.socket) -> None:
     is_first, own_pid = True, os.getpid()
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 2)
+        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 4)
         if not packet:
             os._exit(0)
         if packet.startswith(_SPAWN):
@@ -159,7 +162,10 @@ def _serve(control: socket.socket) -> None:
             if pid == 0:
                 control.close()
                 options = msgspec.msgpack.decode(packet[1:], type=StoreOptions, dec_hook=_to_path)
-                _run_worker(options, *descriptors, own_pid=own_pid, complains=is_first)
+                connection, window, *files = descriptors
+                _run_worker(
+                    options, connection, window, files, own_pid=own_pid, complains=is_first
+                )
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -181,7 +187,13 @@ def _wait_for(pid: int) -> int:
 
 
 def _run_worker(
-    options: StoreOptions, connection_descriptor: int, window: int, *, own_pid: int, complains: bool
+    options: StoreOptions,
+    connection_descriptor: int,
+    window: int,
+    files: list[int],
+    *,
+    own_pid: int,
+    complains: bool,
 ) -> None:
     """Be a worker; ``complains``: say what the system does not protect from."""
     from h5fs.store.process.segments import LARGE_VIEWS_BYTES
@@ -199,7 +211,7 @@ def _run_worker(
         missing = confine(Confinement(_readable(options), room))
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
-        Worker(options, connection, window).run()
+        Worker(options, connection, window, files).run()
         status = 0
     except BaseException:
         _log.exception("the worker ends")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
+from h5fs.errors import CannotOpenError, H5fsError, LostChangesError, UnreadableError
 from h5fs.options import StoreOptions
 from h5fs.store.process.connection import WorkerConnection, WorkerDiedError, WorkerHungError
 from h5fs.store.process.nursery import Nursery
@@ -59,7 +59,12 @@ class WorkerPool:
     """
 
     def __init__(
-        self, options: StoreOptions, count: int, quarantine: Quarantine, nursery: Nursery
+        self,
+        options: StoreOptions,
+        count: int,
+        quarantine: Quarantine,
+        nursery: Nursery,
+        files: tuple[int, ...] = (),
     ) -> None:
         self._options = options
         self._limits = options.limits
@@ -67,7 +72,9 @@ class WorkerPool:
         self._nursery = nursery
         self._changed = threading.Condition()
         self._count = count
-        self._most = 2 * count + 2
+        # Two that write would not know of each other's changes.
+        self._most = count if options.mode.writes else 2 * count + 2
+        self._descriptors = files
         self._places: list[_Place] = []
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
@@ -122,16 +129,18 @@ class WorkerPool:
         asked_bytes: int = 0,
         home: int | None = None,
         at_home_only: bool = False,
-        segment: Segment | None = None,
+        segments: tuple[Segment, ...] = (),
         on_failure: Callable[[bytes], None] | None = None,
+        is_repeatable: bool = True,
     ) -> Any:
         """Return what a worker answers.
 
         ``suspect`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
         before it does, with what the worker noted last, and may raise instead. ``home`` says which
         worker knows most, counted modulo their number; with ``at_home_only`` the request waits for
-        it, since another would have to find out first what took this one long.
-        Raises ``H5fsError``.
+        it, since another would have to find out first what took this one long. A request that is
+        not ``is_repeatable`` changes the file: when the worker dies over it, that is
+        ``LostChangesError``. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = _Failures()
@@ -143,8 +152,13 @@ class WorkerPool:
                 with self._changed:
                     files = dict(self._files) if self._files else self._files
                 return connection.call(
-                    method, arguments, seconds=seconds, into=into, files=files, segment=segment
+                    method, arguments, seconds=seconds, into=into, files=files, segments=segments
                 )
+            except H5fsError:
+                if place.connection is not None and place.connection.is_last_answer:
+                    place.connection.kill()
+                    place.connection = None
+                raise
             except (WorkerDiedError, WorkerHungError) as error:
                 self._bury(place)
                 note = b""
@@ -152,6 +166,8 @@ class WorkerPool:
                     note = place.connection.note()
                     place.connection.kill()
                     place.connection = None
+                if not is_repeatable:
+                    raise LostChangesError(f"{suspect.path}: {error}") from None
                 self._judge(error, failures, suspect, note, on_failure)
             finally:
                 self._give_back(place)
@@ -245,7 +261,9 @@ class WorkerPool:
             place.connection = None
         if place.connection is None:
             try:
-                place.connection = WorkerConnection(self._nursery, self._options, self._on_file)
+                place.connection = WorkerConnection(
+                    self._nursery, self._options, self._on_file, self._descriptors
+                )
             except OSError as error:
                 raise UnreadableError(f"no worker process can be started: {error}") from None
             try:

@@ -12,11 +12,12 @@ import mmap
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.options import StoreOptions
-from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.process import messages
 from h5fs.store.process.segments import SegmentViews
 
@@ -25,15 +26,25 @@ _MAX_DESCRIPTORS = 64
 
 
 class Worker:
-    """Answers requests from ``connection`` until it closes; ``window`` is the memory file."""
+    """Answers requests from ``connection`` until it closes; ``window`` is the memory file.
 
-    def __init__(self, options: StoreOptions, connection: socket.socket, window: int) -> None:
+    ``files``: descriptors of the mounted file and of its log, where it is read through one.
+    """
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        connection: socket.socket,
+        window: int,
+        files: Sequence[int] = (),
+    ) -> None:
         self._connection = connection
         self._window = _Window(window)
         self._segments = SegmentViews()
         self._last_progress = time.monotonic()
-        self._store = Hdf5Store(
+        self._store = make_library_store(
             options,
+            files,
             on_progress=self._tell_progress,
             on_look=self._window.note,
             on_file=self._tell_file,
@@ -52,6 +63,8 @@ class Worker:
             self._last_progress = time.monotonic()
             packet = bytes(view[:size])
             self._answer(lambda p=packet, d=descriptors: self._call(p, d))
+            if self._store.is_broken:
+                return
 
     def _open(self) -> bytes:
         self._store.open()
@@ -59,6 +72,8 @@ class Worker:
 
     def _call(self, packet: bytes, descriptors: list[int]) -> bytes:
         request = messages.decode_request(packet)
+        if request.large_bytes:
+            request = messages.with_arguments(request, _read_all(descriptors.pop(0)))
         for number in request.gone:
             self._segments.remove(number)
         for (number, size), descriptor in zip(request.segments, descriptors, strict=True):
@@ -84,15 +99,19 @@ class Worker:
         try:
             packet = work()
         except H5fsError as error:
-            packet = bytes([messages.FAILURE]) + messages.encode_failure(error)
+            packet = self._pack_failure(error)
         except MemoryError:
             refusal = UnreadableError("it needs more memory than -o memory allows")
-            packet = bytes([messages.FAILURE]) + messages.encode_failure(refusal)
+            packet = self._pack_failure(refusal)
         except Exception as error:
             logging.getLogger(__name__).exception("unexpected")
             refusal = UnreadableError(f"unexpected {type(error).__name__}: {error}")
-            packet = bytes([messages.FAILURE]) + messages.encode_failure(refusal)
+            packet = self._pack_failure(refusal)
         self._connection.send(packet[: 3 * messages.MAX_PACKET_BYTES])
+
+    def _pack_failure(self, error: H5fsError) -> bytes:
+        kind = messages.LAST_FAILURE if self._store.is_broken else messages.FAILURE
+        return bytes([kind]) + messages.encode_failure(error)
 
     def _tell_progress(self) -> None:
         now = time.monotonic()
@@ -136,6 +155,11 @@ class ConnectionHandler(logging.Handler):
             self._connection.send(bytes([messages.LOG]) + line)
         except OSError:
             self.handleError(record)
+
+
+def _read_all(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as file:
+        return file.read()
 
 
 def _receive(connection: socket.socket, buffer: bytearray) -> tuple[int, list[int]]:

@@ -1,0 +1,52 @@
+"""Who called: the process behind the request that libfuse is answering on this thread."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from ctypes import c_int, c_void_p
+
+from h5fs.adapter.binding import Binding
+
+
+def caller_finder(binding: Binding) -> Callable[[], int]:
+    """Return a function that returns the calling process's id, 0 when there is none to be seen.
+
+    To be called on a thread that answers a request.
+    """
+    # A prototype of our own, since the library's is the binding's to declare; one that keeps the
+    # interpreter's lock, since the function only looks up a thread's own memory.
+    get_context = ctypes.PYFUNCTYPE(c_void_p)(("fuse_get_context", binding.library))
+    offset = binding.module.fuse_context.pid.offset
+
+    def find() -> int:
+        address = get_context()
+        return find_process(c_int.from_address(address + offset).value) if address else 0
+
+    return find
+
+
+def find_process(thread: int) -> int:
+    """Return the process that a thread belongs to: the kernel tells FUSE the thread.
+
+    A program whose threads share a file would else look like many programs.
+    """
+    if thread <= 0:  # a process outside this one's namespace
+        return 0
+    try:
+        os.close(os.pidfd_open(thread))
+    except OSError:
+        return _read_process(thread)
+    return thread  # the first thread, whose number is the process's
+
+
+def _read_process(thread: int) -> int:
+    try:
+        with open(f"/proc/{thread}/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Tgid:"):
+                    return int(line[5:])
+    except OSError:
+        pass
+    return thread

@@ -1,0 +1,208 @@
+"""libfuse's calls in a write mode: those of mode r, and those that change something.
+
+As ``operations``: converts arguments, calls the tree once, converts the result; decides nothing. A
+file that has lost its name while it is open arrives with None for its path.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from typing import Any
+
+from h5fs.adapter.binding import Binding
+from h5fs.adapter.callers import caller_finder
+from h5fs.adapter.operations import Operations, view_memory
+from h5fs.adapter.structures import NANOSECONDS
+from h5fs.adapter.writable_tree import WritableTree
+
+_PATH = (c_char_p,)
+_PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
+    2: {
+        "truncate": (*_PATH, c_int64),
+        "ftruncate": (*_PATH, c_int64, c_void_p),
+        "rename": (*_PATH, *_PATH),
+        "chmod": (*_PATH, c_uint32),
+        "chown": (*_PATH, c_uint32, c_uint32),
+        "utimens": (*_PATH, c_void_p),
+    },
+    3: {
+        "truncate": (*_PATH, c_int64, c_void_p),
+        "rename": (*_PATH, *_PATH, c_uint),
+        "chmod": (*_PATH, c_uint32, c_void_p),
+        "chown": (*_PATH, c_uint32, c_uint32, c_void_p),
+        "utimens": (*_PATH, c_void_p, c_void_p),
+    },
+}
+_PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
+    "create": (*_PATH, c_uint32, c_void_p),
+    "mknod": (*_PATH, c_uint32, c_uint64),
+    "write": (*_PATH, c_void_p, c_size_t, c_int64, c_void_p),
+    "flush": (*_PATH, c_void_p),
+    "fsync": (*_PATH, c_int, c_void_p),
+    "fsyncdir": (*_PATH, c_int, c_void_p),
+    "mkdir": (*_PATH, c_uint32),
+    "rmdir": _PATH,
+    "unlink": _PATH,
+    "link": (*_PATH, *_PATH),
+    "symlink": (*_PATH, *_PATH),
+}
+
+_PyBUF_READ = 0x100
+_NO_ID = 2**32 - 1
+# Of <sys/stat.h>, in the place of nanoseconds.
+_UTIME_NOW = 2**30 - 1
+_UTIME_OMIT = 2**30 - 2
+
+
+class WritingOperations(Operations):
+    """What the write modes need."""
+
+    _tree: WritableTree
+
+    def __init__(
+        self,
+        tree: WritableTree,
+        binding: Binding,
+        *,
+        on_init: Callable[[int, int | None], None],
+        has_xattrs: bool,
+    ) -> None:
+        super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs)
+        self._find_caller = caller_finder(binding)
+        self._file_info = binding.module.fuse_file_info
+        self._two_times = binding.module.c_timespec * 2
+
+    @staticmethod
+    def prototypes(major: int) -> dict[str, tuple[Any, ...]]:
+        """Return the arguments of each function that libfuse may call."""
+        return {**Operations.prototypes(major), **_PROTOTYPES[major], **_PROTOTYPES_OF_BOTH}
+
+    def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
+        """Return the binding's ``fuse_operations``, whose functions call these methods."""
+        table = super().make_table(around)
+        if self._binding.major == 2:
+            # Without the first what has no path is an error of libfuse 2's own. (libfuse 3 always
+            # passes None; what it calls nullpath_ok keeps the paths of all open files away, also
+            # of folders.) Without the second it drops changes of one of the two times.
+            table.flag_nullpath_ok = 1
+            table.flag_utime_omit_ok = 1
+        return table
+
+    def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
+        """``stat``; of a handle, perhaps without a path, in those cases where the kernel tells."""
+        if _file_info:
+            self._put_status(self._tree.get_status_of_handle(self._handle(_file_info)), buffer)
+        else:
+            self._put_status(self._tree.get_status(path), buffer)
+
+    fgetattr = getattr
+
+    def open(self, path: bytes, file_info: int) -> None:
+        """``open(2)``."""
+        flags = c_int.from_address(file_info + self._flags_offset).value
+        self._put_handle(self._tree.open(path, flags, self._find_caller()), file_info)
+
+    def create(self, path: bytes, _mode: int, file_info: int) -> None:
+        """``open(2)`` of a file that is not there."""
+        flags = c_int.from_address(file_info + self._flags_offset).value
+        self._put_handle(self._tree.create(path, flags, self._find_caller()), file_info)
+
+    def mknod(self, _path: bytes, _mode: int, _device: int) -> int:
+        """Refuse pipes, sockets and devices; a file would have been created."""
+        return -errno.EPERM
+
+    def write(
+        self, _path: bytes | None, buffer: int, size: int, offset: int, file_info: int
+    ) -> int:
+        """Let the tree read libfuse's buffer."""
+        view = view_memory(buffer, size, _PyBUF_READ)
+        try:
+            self._tree.write(self._handle(file_info), view, offset)
+        finally:
+            # libfuse uses its memory again: who has kept the view gets an exception.
+            view.release()
+        return size
+
+    def flush(self, _path: bytes | None, file_info: int) -> None:
+        """``close(2)`` of one descriptor."""
+        self._tree.flush(self._handle(file_info), self._find_caller())
+
+    def fsync(self, _path: bytes | None, _datasync: int, file_info: int) -> None:
+        """``fsync`` and ``fdatasync``."""
+        self._tree.fsync(self._handle(file_info))
+
+    def fsyncdir(self, path: bytes | None, _datasync: int, _file_info: int) -> None:
+        """``fsync`` of a folder. Of one that was removed: so that it stays removed."""
+        self._tree.sync_folder(b"/" if path is None else path)
+
+    def truncate(self, path: bytes | None, size: int, file_info: int | None = None) -> None:
+        """``truncate`` and ``ftruncate``."""
+        self._tree.truncate(path, size, self._handle(file_info) if file_info else None)
+
+    ftruncate = truncate
+
+    def mkdir(self, path: bytes, _mode: int) -> None:
+        """``mkdir(2)``."""
+        self._tree.make_folder(path)
+
+    def rmdir(self, path: bytes) -> None:
+        """``rmdir(2)``."""
+        self._tree.remove_folder(path)
+
+    def unlink(self, path: bytes) -> None:
+        """``unlink(2)``."""
+        self._tree.unlink(path)
+
+    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+        """``rename(2)`` and ``renameat2``, which libfuse 2 does not pass on when it has flags."""
+        self._tree.rename(old, new, flags)
+
+    def link(self, existing: bytes, new: bytes) -> None:
+        """``link(2)``."""
+        self._tree.make_hard_link(existing, new)
+
+    def symlink(self, text: bytes, path: bytes) -> None:
+        """``symlink(2)``."""
+        self._tree.make_symbolic_link(text, path)
+
+    def chmod(self, path: bytes | None, mode: int, _file_info: int | None = None) -> None:
+        """``chmod``; the kernel sends the file's type along."""
+        self._tree.set_mode(path, mode & 0o7777)
+
+    def chown(self, path: bytes | None, uid: int, gid: int, _file_info: int | None = None) -> None:
+        """``chown``."""
+        self._tree.set_owner(path, -1 if uid == _NO_ID else uid, -1 if gid == _NO_ID else gid)
+
+    def utimens(self, path: bytes | None, times: int | None, _file_info: int | None = None) -> None:
+        """``utimensat``."""
+        now_ns = time.time_ns()
+        if not times:
+            self._tree.set_times(path, now_ns, now_ns)
+            return
+        accessed, modified = self._two_times.from_address(times)
+        self._tree.set_times(path, _to_ns(accessed, now_ns), _to_ns(modified, now_ns))
+
+    def _handle(self, file_info: int) -> int:
+        return c_uint64.from_address(file_info + self._handle_offset).value
+
+    def _put_handle(self, handle: int, file_info: int) -> None:
+        c_uint64.from_address(file_info + self._handle_offset).value = handle
+        try:
+            bypasses_cache = self._tree.bypasses_cache(handle)
+        except BaseException:
+            # libfuse releases only what was opened.
+            self._tree.release(handle)
+            raise
+        if bypasses_cache:
+            self._file_info.from_address(file_info).direct_io = 1
+
+
+def _to_ns(time: Any, now_ns: int) -> int | None:
+    if time.tv_nsec == _UTIME_OMIT:
+        return None
+    if time.tv_nsec == _UTIME_NOW:
+        return now_ns
+    return int(time.tv_sec * NANOSECONDS + time.tv_nsec)

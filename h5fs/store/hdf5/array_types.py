@@ -1,0 +1,188 @@
+"""Types for arrays that are written: which HDF5 type a numpy array gets, and its elements in it.
+
+A new dataset has the type that a careful user of h5py would give it. An existing one keeps its own
+where that shows as the same numpy dtype. Pure but for HDF5 datatypes in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5t
+
+from h5fs.errors import InvalidArrayError, UnsupportedTypeError
+from h5fs.store.hdf5.elements import MemoryType, memory_type, npy_dtype
+from h5fs.store.hdf5.translation import explain
+
+Array = np.ndarray[Any, Any]
+
+_TEXT: np.dtype[Any] = h5py.string_dtype("utf-8")
+
+
+@dataclass(frozen=True)
+class WriteType:
+    """How elements of a ``.npy`` file are handed to HDF5.
+
+    ``file_type`` is the dataset's. ``dtype`` is h5py's for an array in memory, ``memory_type`` the
+    HDF5 type of its elements. ``is_raw``: the file holds elements just as the ``.npy`` file does.
+    """
+
+    file_type: h5t.TypeID
+    dtype: np.dtype[Any]
+    memory_type: h5t.TypeID
+    is_raw: bool
+
+    def convert(self, array: Array) -> Array:
+        """Return elements as h5py takes them. Raises ``InvalidArrayError`` for no text."""
+        return _convert(array, self.dtype) if self.dtype.hasobject else array
+
+
+def natural_type(dtype: np.dtype[Any]) -> WriteType:
+    """Return the type for a new dataset of an array of ``dtype``.
+
+    ``U`` is variable-length UTF-8, bool h5py's enumeration, dates are h5py's opaque types. Raises
+    ``UnsupportedTypeError``.
+    """
+    natural = _natural(dtype)
+    try:
+        file_type = h5t.py_create(natural, logical=True)
+        in_memory = h5t.py_create(natural) if natural.hasobject else file_type
+    except Exception as error:  # any of h5py's
+        raise UnsupportedTypeError(f"no HDF5 type for dtype {dtype}: {explain(error)}") from error
+    return WriteType(file_type, natural, in_memory, is_raw=not natural.hasobject)
+
+
+def kept_type(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> WriteType | None:
+    """Return how an array of ``dtype`` is written to a dataset of this type, keeping the type.
+
+    None where the dataset would show another dtype, or cannot take it.
+    """
+    try:
+        memory = memory_type(file_type)
+    except UnsupportedTypeError:
+        return None
+    if not memory.dtype.hasobject:
+        return _kept_fixed(file_type, memory, dtype)
+    if not _takes_text(memory.dtype, dtype) or not _is_utf8(file_type):
+        return None
+    return WriteType(file_type, memory.dtype, memory.type_id, is_raw=False)
+
+
+def _kept_fixed(
+    file_type: h5t.TypeID, memory: MemoryType, dtype: np.dtype[Any]
+) -> WriteType | None:
+    shown = npy_dtype(memory.dtype)
+    if shown.base != dtype.base and shown != dtype:
+        return None
+    # With the enumeration's own type: HDF5 converts no integer to one.
+    in_memory = memory.given_type_id or h5t.py_create(memory.dtype, logical=True)
+    if not in_memory.equal(file_type) and _holds_enumeration(file_type):
+        in_memory = file_type
+    is_raw = bool(file_type.equal(in_memory))
+    return WriteType(file_type, memory.dtype, in_memory, is_raw)
+
+
+def _holds_enumeration(file_type: h5t.TypeID) -> bool:
+    return bool(file_type.detect_class(h5t.ENUM))
+
+
+def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether ``dtype`` is ``memory`` with strings of a fixed width for those of any length."""
+    if memory.names is not None:
+        return dtype.names == memory.names and all(
+            _takes_text(memory[name], dtype[name]) for name in memory.names
+        )
+    if memory.subdtype is not None:
+        if dtype.subdtype is None:
+            return False
+        (inner, shape), (given, given_shape) = memory.subdtype, dtype.subdtype
+        return shape == given_shape and _takes_text(inner, given)
+    if memory.kind != "O":
+        return npy_dtype(memory) == dtype
+    info = h5py.check_string_dtype(memory)
+    return info is not None and info.length is None and dtype.kind in "US"
+
+
+def _is_utf8(file_type: h5t.TypeID) -> bool:
+    """Whether all strings of a type may be any text."""
+    if isinstance(file_type, h5t.TypeStringID):
+        return bool(file_type.get_cset() == h5t.CSET_UTF8)
+    if isinstance(file_type, h5t.TypeCompoundID):
+        members = (file_type.get_member_type(i) for i in range(file_type.get_nmembers()))
+        return all(_is_utf8(member) for member in members)
+    if isinstance(file_type, h5t.TypeArrayID):
+        return _is_utf8(file_type.get_super())
+    return True
+
+
+def _natural(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.dtype((_natural(base), shape))
+    if dtype.names is not None and dtype.fields is not None:
+        return _natural_compound(dtype)
+    if dtype.kind == "U":
+        return _TEXT
+    if dtype.kind in "mM":
+        opaque: np.dtype[Any] = h5py.opaque_dtype(dtype)
+        return opaque
+    if dtype.hasobject:
+        raise UnsupportedTypeError("an array of objects, which only pickle could write")
+    if not dtype.itemsize:
+        # HDF5 has no elements of no bytes; one that is empty is as long as one may be.
+        if dtype.kind == "S":
+            return np.dtype("S1")
+        raise UnsupportedTypeError(f"elements of no bytes (dtype {dtype})")
+    return dtype
+
+
+def _natural_compound(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    assert dtype.names is not None and dtype.fields is not None
+    if not dtype.names:
+        raise UnsupportedTypeError("a structured dtype without fields")
+    members = [_natural(dtype.fields[name][0]) for name in dtype.names]
+    if any(member != dtype.fields[name][0] for name, member in
+           zip(dtype.names, members, strict=True)):  # fmt: skip
+        return np.dtype(list(zip(dtype.names, members, strict=True)))
+    return np.dtype(
+        {
+            "names": list(dtype.names),
+            "formats": members,
+            "offsets": [dtype.fields[name][1] for name in dtype.names],
+            "itemsize": dtype.itemsize,
+        }
+    )
+
+
+def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.names is not None:
+        converted = np.empty(array.shape, dtype)
+        for name in dtype.names:
+            # A member that is an array: numpy hands its dimensions out after those of the array.
+            member = dtype[name]
+            converted[name] = _convert(array[name], member.base) if member.hasobject else (
+                array[name]
+            )
+        return converted
+    if not dtype.hasobject:
+        return array
+    converted = np.empty(array.shape, dtype)
+    flat = converted.reshape(-1)
+    for index, value in enumerate(array.reshape(-1).tolist()):
+        flat[index] = _check_text(value)
+    return converted
+
+
+def _check_text(value: str | bytes) -> str | bytes:
+    if isinstance(value, bytes):
+        return value
+    if "\0" in value:
+        raise InvalidArrayError("a string with a null character, which ends a string in HDF5")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidArrayError(f"no Unicode text: {value!r:.60}") from None
+    return value

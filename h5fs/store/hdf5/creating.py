@@ -1,0 +1,189 @@
+"""Datasets made for arrays: how they are stored, and how one takes another's place.
+
+Functions over open identifiers; they keep nothing. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
+
+from h5fs.errors import UnreadableError, show_path
+from h5fs.objects import UnreadableAttribute
+from h5fs.options import NewDatasets
+from h5fs.store.hdf5.array_types import WriteType
+from h5fs.store.hdf5.attributes import read_attributes, write_attribute
+
+_CHUNK_BYTES = 2**20
+
+_MAX_CHUNK_ELEMENTS = 2**32 - 1
+
+
+def create_dataset(
+    file_id: h5f.FileID,
+    shape: tuple[int, ...],
+    item_bytes: int,
+    write_type: WriteType,
+    options: NewDatasets,
+    old_id: h5d.DatasetID | None,
+) -> h5d.DatasetID:
+    """Return a new dataset that has no link yet, stored as ``old_id`` is where it takes a place."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_fill_time(h5d.FILL_TIME_IFSET)
+    max_shape: tuple[int, ...] | None = None
+    if old_id is not None:
+        max_shape = _kept_max_shape(old_id, shape)
+        _keep_properties(creation, old_id, shape, item_bytes, max_shape, write_type)
+    elif shape and 0 not in shape:
+        _set_new_properties(creation, shape, item_bytes, options)
+    if creation.get_layout() != h5d.CHUNKED:
+        max_shape = None
+    space = h5s.create_simple(shape, max_shape) if shape else h5s.create(h5s.SCALAR)
+    return h5d.create(file_id, None, write_type.file_type, space, creation)
+
+
+def _set_new_properties(
+    creation: Any, shape: tuple[int, ...], item_bytes: int, options: NewDatasets
+) -> None:
+    chunk_shape = options.chunk_shape
+    if chunk_shape is not None and len(chunk_shape) == len(shape):
+        chunk_shape = tuple(map(min, chunk_shape, shape))
+    elif options.gzip_level is not None or options.shuffles:
+        chunk_shape = choose_chunk_shape(shape, item_bytes)
+    else:
+        return
+    creation.set_chunk(chunk_shape)
+    if options.shuffles:
+        creation.set_shuffle()
+    if options.gzip_level is not None:
+        creation.set_deflate(options.gzip_level)
+
+
+def choose_chunk_shape(shape: tuple[int, ...], item_bytes: int) -> tuple[int, ...]:
+    """Return chunks of whole rows, about 1 MiB each, for an array read from front to back."""
+    room = max(_CHUNK_BYTES // max(item_bytes, 1), 1)
+    chunk = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        chunk[axis] = max(1, min(shape[axis], room))
+        room //= chunk[axis]
+    return tuple(chunk)
+
+
+def _kept_max_shape(old_id: h5d.DatasetID, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    space = old_id.get_space()
+    if space.get_simple_extent_type() != h5s.SIMPLE:
+        return None
+    most: tuple[int, ...] = space.get_simple_extent_dims(maxdims=True)
+    fits = len(most) == len(shape) and all(
+        limit == h5s.UNLIMITED or size <= limit for size, limit in zip(shape, most, strict=True)
+    )
+    return most if fits else None
+
+
+def _keep_properties(
+    creation: Any,
+    old_id: h5d.DatasetID,
+    shape: tuple[int, ...],
+    item_bytes: int,
+    max_shape: tuple[int, ...] | None,
+    write_type: WriteType,
+) -> None:
+    old = old_id.get_create_plist()
+    if old.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED and old_id.get_type().equal(
+        write_type.file_type
+    ):
+        base = np.zeros((), write_type.dtype.base)
+        if not base.dtype.hasobject:
+            old.get_fill_value(base)
+            creation.set_fill_value(base)
+    if old.get_layout() != h5d.CHUNKED or not shape:
+        return
+    old_chunk = old.get_chunk()
+    limits = max_shape or shape
+    if len(old_chunk) == len(shape):
+        chunk = tuple(
+            chunk if limit == h5s.UNLIMITED else max(1, min(chunk, limit))
+            for chunk, limit in zip(old_chunk, limits, strict=True)
+        )
+    else:
+        chunk = choose_chunk_shape(tuple(max(size, 1) for size in shape), item_bytes)
+    if prod(chunk) > _MAX_CHUNK_ELEMENTS:
+        return
+    creation.set_chunk(chunk)
+    for index in range(old.get_nfilters()):
+        code, flags, values, _ = old.get_filter(index)
+        if code == h5z.FILTER_SHUFFLE:
+            creation.set_shuffle()
+        else:
+            creation.set_filter(code, flags, values)
+
+
+def can_take(
+    dataset_id: h5d.DatasetID, write_type: WriteType | None, shape: tuple[int, ...]
+) -> bool:
+    """Whether a dataset can hold an array where it is: its type shows alike, and its shape fits."""
+    if write_type is None:
+        return False
+    creation = dataset_id.get_create_plist()
+    layout = creation.get_layout()
+    if layout == h5d.VIRTUAL or creation.get_external_count():
+        return False
+    space = dataset_id.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        return False
+    old_shape = space.get_simple_extent_dims()
+    if old_shape == shape:
+        return True
+    return layout == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
+
+
+def copy_attributes(old_id: Any, new_id: Any) -> None:
+    """Give an object the attributes of another. Raises ``UnreadableError`` for one that cannot."""
+    for attribute in read_attributes(old_id):
+        if isinstance(attribute, UnreadableAttribute):
+            raise UnreadableError(
+                f"attribute {show_path(attribute.name)} cannot be kept: {attribute.reason}"
+            )
+        write_attribute(new_id, attribute)
+
+
+def find_hard_links(file_id: h5f.FileID, address: int) -> list[bytes]:
+    """Return the paths of all hard links to an object, from a walk through the file's groups."""
+    paths: list[bytes] = []
+    root = h5g.open(file_id, b"/")
+
+    def visit(name: bytes, info: Any) -> None:
+        if info.type == h5l.TYPE_HARD and info.u == address:
+            paths.append(name)
+
+    root.links.visit(visit, info=True)
+    return paths
+
+
+def link_properties() -> h5p.PropLCID:
+    """Return how links are made: their names are UTF-8, as h5py's are."""
+    properties = h5p.create(h5p.LINK_CREATE)
+    properties.set_char_encoding(h5t.CSET_UTF8)
+    return properties
+
+
+def link_instead(
+    file_id: h5f.FileID, group_id: h5g.GroupID, name: bytes, new_id: Any, old_id: Any | None
+) -> None:
+    """Give a new object the name, and all other names, of the one that it replaces."""
+    if old_id is None:
+        h5o.link(new_id, group_id, name, link_properties())
+        return
+    info = h5o.get_info(old_id)
+    if info.rc <= 1:
+        group_id.unlink(name)
+        h5o.link(new_id, group_id, name, link_properties())
+        return
+    for path in find_hard_links(file_id, info.addr):
+        folder, _, last = path.rpartition(b"/")
+        parent = h5g.open(file_id, folder or b"/")
+        parent.unlink(last)
+        h5o.link(new_id, parent, last, link_properties())

@@ -1,0 +1,55 @@
+"""The mounted file behind its redo log, as the HDF5 library opens it.
+
+The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
+file that is open for write: whoever opens the file has seen to both. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from h5py import h5f, h5fd, h5p
+
+from h5fs.options import Mode
+from h5fs.store.hdf5.translation import reading
+from h5fs.store.log import LoggedFile
+
+# So that large data begin on a page of the log: they need not share one with what is committed.
+_LARGE_BYTES = 2**16
+_PAGE_BYTES = 2**12
+
+
+class LoggedMain:
+    """A file that is read and written through ``file``; ``descriptor`` is the file's own."""
+
+    def __init__(self, file: LoggedFile, descriptor: int) -> None:
+        self.file = file
+        self.descriptor = descriptor
+        self._file_id: Any = None
+
+    def open_library(self, path: Path, mode: Mode) -> Any:
+        """Return the ``h5py.h5f.FileID``; a file of no bytes becomes an HDF5 file.
+
+        Raises ``UnreadableError``.
+        """
+        access = h5p.create(h5p.FILE_ACCESS)
+        access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
+        access.set_alignment(_LARGE_BYTES, _PAGE_BYTES)
+        self.file.open()
+        with reading(f"open {path}"):
+            if self.file.length or not mode.writes:
+                flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
+                self._file_id = h5f.open(os.fsencode(path), flags, access)
+            else:
+                self._file_id = h5f.create(os.fsencode(path), h5f.ACC_TRUNC, fapl=access)
+                h5f.flush(self._file_id)
+                self.file.commit(durable=True)
+        return self._file_id
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file as the library last left them."""
+        if self._file_id is not None:
+            h5f.flush(self._file_id)
+        return self.file.read_at(offset, size)

@@ -1,0 +1,26 @@
+"""Which store a process is: one that reads, one that reads through a log, one that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from h5fs.options import StoreOptions
+from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.writing_store import WritingHdf5Store
+from h5fs.store.log import LoggedFile, RealFile
+
+
+def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
+    """Return a store that is yet to be opened.
+
+    ``files``: descriptors of the mounted file and of its log; none when there is no log.
+    """
+    if not files:
+        return Hdf5Store(options, **others)
+    main, log = files
+    logged = LoggedMain(LoggedFile(RealFile(main), RealFile(log), boot_id=options.boot_id), main)
+    if options.mode.writes:
+        return WritingHdf5Store(options, logged, **others)
+    return Hdf5Store(options, logged=logged, **others)

@@ -1,0 +1,359 @@
+"""The store of a mode that writes: one operation, one step from a whole file to the next.
+
+Each operation checks first and changes then. After it the library is made to hand over what it
+holds, and the log gets a commit that outlives this process. When something fails in between, this
+store is done for: what it has of the file is no longer what the log has. The worker then ends, and
+the next one begins at the last commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5f, h5g, h5o
+
+from h5fs.datatypes import Datatype
+from h5fs.errors import (
+    ExistsError,
+    H5fsError,
+    InvalidArrayError,
+    LostChangesError,
+    NoSpaceError,
+    NotFoundError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.options import NewDatasets, StoreOptions
+from h5fs.store.hdf5 import attributes as attribute_functions
+from h5fs.store.hdf5.array_types import WriteType, kept_type, natural_type
+from h5fs.store.hdf5.array_writer import Source, write_array, write_range
+from h5fs.store.hdf5.creating import (
+    can_take,
+    copy_attributes,
+    create_dataset,
+    link_instead,
+    link_properties,
+)
+from h5fs.store.hdf5.datatypes import create_datatype
+from h5fs.store.hdf5.elements import npy_dtype
+from h5fs.store.hdf5.links import join_path
+from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.sequences import sequence_type, write_rows
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.translation import reading
+from h5fs.store.interface import ArrayPart, NewArray
+
+_ELEMENTS_AT_ONCE = 2**17
+
+
+class WritingHdf5Store(Hdf5Store):
+    """Answers the questions of ``h5fs.store.interface.WritingLibraryStore``.
+
+    ``is_broken``: it must not be used any more.
+    """
+
+    def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
+        super().__init__(options, logged=logged, **others)
+        self._file = logged.file
+        self._new_datasets: NewDatasets = options.new_datasets
+        self._held: Counter[ObjectRef] = Counter()
+        self._held_ids: dict[ObjectRef, Any] = {}
+
+    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        with self._changing(join_path(group.path, name)):
+            parent = self._free_place(group, name)
+            with self._step():
+                h5g.create(parent, name, link_properties())
+        return self._info(group, name)
+
+    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
+        with self._changing(join_path(group.path, name)):
+            type_id = create_datatype(datatype)
+            parent = self._free_place(group, name)
+            with self._step():
+                type_id.commit(parent, name, link_properties())
+        return self._info(group, name)
+
+    def create_link(self, group: ObjectRef, link: Link) -> None:
+        with self._changing(join_path(group.path, link.name)):
+            parent = self._free_place(group, link.name)
+            with self._step():
+                if link.kind is LinkKind.SOFT:
+                    parent.links.create_soft(link.name, link.soft_target, link_properties())
+                elif link.kind is LinkKind.EXTERNAL:
+                    parent.links.create_external(
+                        link.name, link.external_file, link.external_path, link_properties()
+                    )
+                else:
+                    assert link.target is not None
+                    target = self._open(link.target.ref).identifier
+                    h5o.link(target, parent, link.name, link_properties())
+
+    def delete_link(self, group: ObjectRef, name: bytes) -> None:
+        with self._changing(join_path(group.path, name)):
+            parent = self._group_id(group)
+            if not parent.links.exists(name):
+                raise NotFoundError(f"no link {show_path(name)}")
+            with self._step():
+                self._forget_all()
+                self._group_id(group).unlink(name)
+
+    def move_link(
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+    ) -> None:
+        with self._changing(join_path(group.path, name)):
+            if not self._group_id(group).links.exists(name):
+                raise NotFoundError(f"no link {show_path(name)}")
+            with self._step():
+                self._forget_all()
+                target = self._group_id(new_group)
+                if target.links.exists(new_name):
+                    target.unlink(new_name)
+                self._group_id(group).links.move(
+                    name, target, new_name, link_properties()
+                )
+
+    def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
+        with self._changing(join_path(group.path, name)):
+            source = self._source(array)
+            old_id = self._old_dataset(group, name)
+            with self._step():
+                self._forget_all()
+                self._replace(
+                    group, name, old_id, source, array.dtype, is_read=array.is_read
+                )
+        return self._info(group, name)
+
+    def write_sequences(
+        self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray
+    ) -> ObjectInfo:
+        with self._changing(join_path(group.path, name)):
+            old_id = self._old_dataset(group, name)
+            base = natural_type(values.dtype)
+            if base.dtype.hasobject or len(values.shape) != 1:
+                raise UnsupportedTypeError("sequences of text, or of more than one dimension")
+            with self._step():
+                self._forget_all()
+                where = self._source(offsets).whole().astype("<i8")
+                count = len(where) - 1
+                write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
+                new_id = create_dataset(
+                    self._files.file_id(0), (count,), 16, write_type, NewDatasets(), None
+                )
+                write_rows(new_id, self._source(values), where, self._on_progress)
+                self._take_place(group, name, old_id, new_id)
+        return self._info(group, name)
+
+    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+        with self._changing(ref.path):
+            dataset_id = self._dataset_id(ref)
+            dtype = self._projected(ref).dtype
+            write_type = kept_type(dataset_id.get_type(), dtype)
+            if write_type is None:
+                raise UnsupportedTypeError("elements of this type cannot be changed in place")
+            item = dtype.itemsize
+            start, skip = divmod(offset, item)
+            stop = -(-(offset + len(data)) // item)
+            whole = bytearray(data)
+            if skip or (offset + len(data)) % item:
+                whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
+                whole[skip : skip + len(data)] = data
+            elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
+            write_type.convert(elements)  # what it refuses is refused before anything is done
+            with self._step():
+                write_range(dataset_id, elements, start, write_type)
+                self._forget_scans(ref)
+
+    def change_array(
+        self, ref: ObjectRef, array: NewArray, ranges: tuple[tuple[int, int], ...]
+    ) -> bool:
+        with self._changing(ref.path):
+            dataset_id = self._dataset_id(ref)
+            write_type = kept_type(dataset_id.get_type(), array.dtype)
+            if write_type is None or not can_take(dataset_id, write_type, array.shape):
+                return False
+            item = array.dtype.itemsize
+            source = self._source(array)
+            with self._step():
+                if dataset_id.get_space().get_simple_extent_dims() != array.shape:
+                    dataset_id.set_extent(array.shape)
+                for low, high in ranges:
+                    # Whole elements: what was there is in the file that is lent, too.
+                    start, stop = low // item, -(-high // item)
+                    for first in range(start, stop, _ELEMENTS_AT_ONCE):
+                        last = min(first + _ELEMENTS_AT_ONCE, stop)
+                        part = source.flat(first, last).reshape(-1, *array.dtype.shape)
+                        write_range(dataset_id, part, first, write_type)
+                        self._on_progress()
+                self._forget_scans(ref)
+            return True
+
+    def write_attributes(
+        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
+    ) -> None:
+        with self._changing(ref.path):
+            identifier = self._open(ref).identifier
+            with self._step(attributes=True):
+                for name in gone:
+                    attribute_functions.delete_attribute(identifier, name)
+                for attribute in attributes:
+                    attribute_functions.write_attribute(identifier, attribute)
+
+    def hold(self, ref: ObjectRef) -> None:
+        with self._lock:
+            if not self._held[ref]:
+                self._held_ids[ref] = self._open(ref).identifier
+            self._held[ref] += 1
+
+    def let_go(self, ref: ObjectRef) -> None:
+        with self._changing(ref.path):
+            self._held[ref] -= 1
+            if self._held[ref] > 0:
+                return
+            del self._held[ref]
+            identifier = self._held_ids.pop(ref, None)
+            if identifier is None or h5o.get_info(identifier).rc:
+                return
+            with self._step():  # it has no link left, and goes now
+                self._opened.pop(ref, None)
+                identifier.close()
+
+    def commit(self, is_checkpoint: bool) -> None:
+        with self._lock, self._failing("commit"):
+            h5f.flush(self._files.file_id(0))
+            if is_checkpoint:
+                self._file.checkpoint()
+            else:
+                self._file.commit(durable=True)
+
+    def _open(self, ref: ObjectRef) -> Any:
+        if ref.file == 0 and ref in self._held_ids and ref not in self._opened:
+            self._adopt(ref, self._held_ids[ref])
+        return super()._open(ref)
+
+    @contextmanager
+    def _changing(self, what: bytes) -> Iterator[None]:
+        """Hold the lock; what h5py raises before a step is a refusal that names ``what``."""
+        with self._lock, reading(what):
+            yield
+
+    @contextmanager
+    def _step(self, *, attributes: bool = False) -> Iterator[None]:
+        """Commit what is done within, or be broken.
+
+        ``attributes``: a refusal of one of them is told as it is.
+        """
+        with self._failing("change the file", keeps_refusals=attributes):
+            yield
+            h5f.flush(self._files.file_id(0))
+            self._file.commit(durable=False)
+
+    @contextmanager
+    def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.is_broken = True
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"{what}: {error.strerror}") from error
+            raise LostChangesError(f"{what}: {error}") from error
+        except (H5fsError, Exception) as error:
+            self.is_broken = True
+            is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
+            if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
+                raise
+            raise LostChangesError(f"{what}: {' '.join(str(error).split())}") from error
+
+    def _source(self, array: NewArray) -> Source:
+        map_bytes = functools.partial(self._segments.map, array.segment)
+        base, trailing = array.dtype.base, array.dtype.shape
+        return Source(
+            map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
+            len(array.shape),
+        )
+
+    def _replace(
+        self,
+        group: ObjectRef,
+        name: bytes,
+        old_id: h5d.DatasetID | None,
+        source: Source,
+        dtype: np.dtype[Any],
+        *,
+        is_read: bool,
+    ) -> None:
+        """Write an array over an old dataset where that can hold it, else into a new one.
+
+        Over it, whatever refers to it goes on doing so; but not under a reader's hands.
+        """
+        write_type = None
+        if old_id is not None:
+            write_type = kept_type(old_id.get_type(), dtype)
+            trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
+            rank = len(source.shape) - len(trailing)
+            if (
+                not is_read
+                and source.shape[rank:] == trailing
+                and can_take(old_id, write_type, source.shape[:rank])
+            ):
+                assert write_type is not None
+                if old_id.get_space().get_simple_extent_dims() != source.shape[:rank]:
+                    old_id.set_extent(source.shape[:rank])
+                write_array(old_id, source, write_type, self._on_progress)
+                return
+        if write_type is None or write_type.dtype.shape:
+            write_type = natural_type(dtype)
+        item_bytes = write_type.file_type.get_size()
+        new_id = create_dataset(
+            self._files.file_id(0), source.shape, item_bytes, write_type, self._new_datasets, old_id
+        )
+        write_array(new_id, source, write_type, self._on_progress)
+        self._take_place(group, name, old_id, new_id)
+
+    def _take_place(
+        self, group: ObjectRef, name: bytes, old_id: Any | None, new_id: h5d.DatasetID
+    ) -> None:
+        if old_id is not None:
+            copy_attributes(old_id, new_id)
+        link_instead(self._files.file_id(0), self._group_id(group), name, new_id, old_id)
+
+    def _free_place(self, group: ObjectRef, name: bytes) -> h5g.GroupID:
+        parent = self._group_id(group)
+        if parent.links.exists(name):
+            raise ExistsError(f"{show_path(join_path(group.path, name))} exists")
+        return parent
+
+    def _old_dataset(self, group: ObjectRef, name: bytes) -> h5d.DatasetID | None:
+        parent = self._group_id(group)
+        if not parent.links.exists(name):
+            return None
+        path = show_path(join_path(group.path, name))
+        identifier = h5o.open(parent, name)
+        if not isinstance(identifier, h5d.DatasetID):
+            raise ExistsError(f"{path} exists and is not a dataset")
+        return identifier
+
+    def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        link = self.get_link(group, name)
+        assert link.target is not None
+        return link.target
+
+    def _forget_all(self) -> None:
+        """Let go of whatever may be another object's, or nobody's, after the next step."""
+        self._opened.clear()
+        self._cached_bytes = 0
+        self._scanned.clear()
+        self._read.clear()
+        self._object_paths.clear()
+
+    def _forget_scans(self, ref: ObjectRef) -> None:
+        self._scanned.pop(ref, None)
+        self._read.pop(ref, None)
+

@@ -1,0 +1,27 @@
+"""The redo log: no committed byte of an HDF5 file changes but from a log that can be replayed.
+
+Works on open descriptors, knows nothing of HDF5 and imports no h5py.
+
+- `logged_file`: the file object for h5py; commits, checkpoints
+- `changing_file`: where a write goes; `page_layers`: what a read sees
+- `log_writer`, `log_reader`, `format`, `runs`: the log itself
+- `recovery`: what is done with a log that was found
+- `system_calls`: all that touches a descriptor
+"""
+
+from __future__ import annotations
+
+from h5fs.store.log.errors import LogMismatchError
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import LogDescription, describe_log, recover
+from h5fs.store.log.system_calls import RealFile, SystemCalls
+
+__all__ = [
+    "LogDescription",
+    "LogMismatchError",
+    "LoggedFile",
+    "RealFile",
+    "SystemCalls",
+    "describe_log",
+    "recover",
+]

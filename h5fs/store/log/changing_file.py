@@ -1,0 +1,256 @@
+"""How writes find their place: memory, the log, or the main file itself.
+
+Owns a file's length, its layers and the *floor*. The main file's bytes before the floor stay as
+they are until a checkpoint: what is written there is kept in memory and in the log. The floor is
+the greatest length that any state has to which a power cut could still lead back: that of the last
+durable commit, and of what was committed since. Past it, large writes go straight to the main file.
+
+Two rules keep what a shorter file once held from coming back when it grows again. In the last page
+the bytes past the length are zeros in the topmost layer that has it. And before the length is
+raised, the main file is cut off at the length or the floor, and pages that lie between the two, or
+that the log will replay, are laid over with zeros.
+
+Must not commit; that is `logged_file`. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+
+from h5fs.store.log.format import MAX_RUN_BYTES
+from h5fs.store.log.log_writer import LogWriter
+from h5fs.store.log.page_layers import PageLayers
+from h5fs.store.log.system_calls import SystemCalls, read_exactly, write_all
+
+LARGE_WRITE_BYTES = 2**16
+"""Writes from this size on go to a file at once, not to memory first."""
+
+MAX_CHANGED_BYTES = 2**24
+"""How much memory holds before its pages go to the log, without a commit."""
+
+_Buffer = bytes | bytearray | memoryview
+
+
+class ChangingFile:
+    """A file with changes that are not committed. ``length`` is its size in bytes; ``failure`` is
+    the first error of a method that must not raise, or of an fsync."""
+
+    def __init__(
+        self,
+        main: SystemCalls,
+        log: SystemCalls | None,
+        *,
+        boot_id: bytes,
+        page_bytes: int = 4096,
+    ) -> None:
+        self.length = 0
+        self.failure: OSError | None = None
+        self._main = main
+        self._log_calls = log
+        self._boot_id = boot_id
+        self._page_bytes = page_bytes
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as if nothing had been read or written yet."""
+        log = self._log_calls
+        self._log = LogWriter(log, self._page_bytes) if log else None
+        self._layers = PageLayers(self._main, self._log, self._page_bytes)
+        self.failure = None
+        self._position = 0
+        self._committed_length = 0
+        self._floor = 0
+        self._main_bytes = 0
+        self._direct_bytes = 0
+        self._has_direct = False
+        self._is_main_on_disk = True
+        self._is_commit_on_disk = True
+        self._is_commit_durable = True
+
+    @property
+    def _first_free(self) -> int:
+        """The first page of the main file that no state to go back to has.
+
+        Never the first one, by which a log knows its main file.
+        """
+        return max(1, -(-self._floor // self._page_bytes))
+
+    def _latch(self, error: Exception) -> None:
+        """Keep the first error for ``commit``."""
+        if self.failure is None:
+            if not isinstance(error, OSError):
+                reason = errno.ENOMEM if isinstance(error, MemoryError) else errno.EIO
+                kept = OSError(reason, f"{type(error).__name__}: {error}")
+                kept.__cause__ = error
+                error = kept
+            self.failure = error
+
+    def _sync(self, sync: Callable[[], None], name: str) -> None:
+        """Wait for the disk. An error is kept for good: what is there is not known any more."""
+        try:
+            sync()
+        except OSError as error:
+            self.failure = OSError(
+                error.errno,
+                f"fsync of the {name} reported an error ({error.strerror}): whether the last "
+                "changes are on the disk is not known. Close the file and open it again",
+            )
+            raise self.failure from error
+
+    def _write_at(self, offset: int, view: memoryview) -> None:
+        """Write; what a file refuses is kept in memory, and the refusal is latched."""
+        stop, page_bytes = offset + len(view), self._page_bytes
+        if stop > self.length:
+            self._grow(max(offset, self.length))
+        first, last = -(-offset // page_bytes), stop // page_bytes
+        if len(view) < LARGE_WRITE_BYTES or first >= last:
+            self._change(offset, view)
+        else:
+            start = first * page_bytes - offset
+            self._change(offset, view[:start])
+            self._write_pages(first, last, view[start : last * page_bytes - offset])
+            self._change(last * page_bytes, view[last * page_bytes - offset :])
+        self.length = max(self.length, stop)
+        self._spill_if_many()
+
+    def _change(self, offset: int, view: memoryview) -> None:
+        """Write to pages in memory; a write that changes nothing leaves no changed page."""
+        page_bytes, changed = self._page_bytes, self._layers.changed
+        done = 0
+        while done < len(view):
+            page, at = divmod(offset + done, page_bytes)
+            piece = view[done : done + page_bytes - at]
+            done += len(piece)
+            data = changed.get(page)
+            if data is None:
+                data = self._load(page)
+                # A page past the end must be laid over what is stale below it, equal or not.
+                is_there = page * page_bytes < self.length
+                if is_there and data[at : at + len(piece)] == piece:
+                    continue
+                changed[page] = data
+            data[at : at + len(piece)] = piece
+
+    def _load(self, page: int) -> bytearray:
+        try:
+            return self._layers.load_page(page, self.length)
+        except OSError as error:
+            self._latch(error)
+            return bytearray(self._page_bytes)
+
+    def _write_pages(self, first: int, stop: int, view: memoryview) -> None:
+        """Write whole pages: to the main file where nothing committed sees it, else to the log."""
+        split = min(max(self._first_free, first), stop)
+        if self._layers.pending.overlap(split, stop):
+            split = stop  # the log would lay its older pages over them
+        at = (split - first) * self._page_bytes
+        if first < split and not self._is_equal(first, split, view[:at]):
+            self._write_to(self._put_pending_view, first, split, view[:at])
+        if split < stop:
+            self._write_to(self._write_direct, split, stop, view[at:])
+
+    def _write_to(
+        self, put: Callable[[int, memoryview], None], first: int, stop: int, view: memoryview
+    ) -> None:
+        if self.failure is None and self._log is not None:
+            try:
+                put(first, view)
+            except OSError as error:
+                self._latch(error)
+            else:
+                self._layers.drop_changed(first, stop)
+                return
+        for page in range(first, stop):
+            at = (page - first) * self._page_bytes
+            self._layers.changed[page] = bytearray(view[at : at + self._page_bytes])
+
+    def _put_pending_view(self, first: int, view: memoryview) -> None:
+        """Put pages into the log, in frames of limited size, before any commit covers them."""
+        step = MAX_RUN_BYTES
+        pages = step // self._page_bytes
+        starts = range(0, len(view), step)
+        self._put_pending((first + i * pages, view[at : at + step]) for i, at in enumerate(starts))
+
+    def _put_pending(self, runs: Iterable[tuple[int, _Buffer]]) -> None:
+        assert self._log is not None
+        with self._log.operation():
+            self._begin(self._log)
+            placed = [(first, len(data), self._log.put_pages(first, data)) for first, data in runs]
+        for first, size, offset in placed:
+            self._layers.pending.insert(first, first + size // self._page_bytes, offset)
+
+    def _write_direct(self, first: int, view: memoryview) -> None:
+        self._begin_on_disk()
+        self._has_direct = True
+        self._is_main_on_disk = False
+        offset = first * self._page_bytes
+        self._main_bytes = max(self._main_bytes, offset + len(view))
+        write_all(self._main, view, offset)
+        self._direct_bytes += len(view)
+
+    def _is_equal(self, first: int, stop: int, view: memoryview) -> bool:
+        """Whether the file has just these bytes in pages ``[first, stop)``."""
+        if stop * self._page_bytes > self.length:
+            return False
+        offset, done, step = first * self._page_bytes, 0, self._page_bytes
+        while done < len(view):
+            # The first page is nearly always enough. Bytearrays compare fast, memoryviews do not.
+            found = bytearray(min(step, len(view) - done))
+            self._layers.read_into(memoryview(found), offset + done)
+            if found != view[done : done + step]:
+                return False
+            done, step = done + step, MAX_RUN_BYTES
+        return True
+
+    def _spill_if_many(self) -> None:
+        """Bound memory: put the changed pages into the log, still without a commit."""
+        layers = self._layers
+        many = len(layers.changed) * self._page_bytes > MAX_CHANGED_BYTES
+        if many and self.failure is None and self._log is not None:
+            try:
+                self._put_pending(layers.changed_runs(MAX_RUN_BYTES // self._page_bytes))
+            except OSError as error:
+                self._latch(error)
+            else:
+                layers.changed.clear()
+
+    def _grow(self, length: int) -> None:
+        """Let the file end at ``length``, with zeros from where it ended until now."""
+        # The first page is left as it is: a log knows the file by it.
+        kept = max(self.length, self._floor, self._page_bytes)
+        if self._main_bytes > kept and self.failure is None:
+            self._is_main_on_disk = False
+            try:
+                self._main.ftruncate(kept)
+                self._main_bytes = kept
+            except OSError as error:
+                self._latch(error)
+        stale = max(self._first_free, self._layers.pending.stop)
+        first, stop = -(-self.length // self._page_bytes), -(-length // self._page_bytes)
+        for page in range(first, min(stop, stale)):
+            self._layers.changed[page] = bytearray(self._page_bytes)
+            self._spill_if_many()
+        self.length = length
+
+    def _shrink(self, length: int) -> None:
+        page, at = divmod(length, self._page_bytes)
+        if at:
+            data = self._layers.changed.get(page) or self._load(page)
+            self._layers.changed[page] = data
+            data[at:] = bytes(self._page_bytes - at)
+        self.length = length
+        for late in [late for late in self._layers.changed if late >= page + bool(at)]:
+            del self._layers.changed[late]
+
+    def _begin(self, log: LogWriter) -> None:
+        first_page = b"" if log.is_begun else read_exactly(self._main, self._page_bytes, 0)
+        log.begin(first_page, self._committed_length)
+
+    def _begin_on_disk(self) -> None:
+        """See that the log remembers where the main file ended, before the file is extended."""
+        assert self._log is not None
+        if not self._log.is_header_on_disk:
+            with self._log.operation():
+                self._begin(self._log)
+            self._sync(self._log.sync, "log")

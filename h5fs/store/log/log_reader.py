@@ -1,0 +1,166 @@
+"""Reading a log: which frames hold, which commits count, whether it is this main file's.
+
+Changes nothing. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from h5fs.store.log import format as log_format
+from h5fs.store.log.errors import LogMismatchError
+from h5fs.store.log.format import PAGE_SIZES, SECTOR_BYTES, CommitHead, Header
+from h5fs.store.log.runs import RunIndex
+from h5fs.store.log.system_calls import SystemCalls, read_exactly
+
+_ADVICE = (
+    "Give the file that the log belongs to its name back; or, when what the log holds is not "
+    "needed, move the log away."
+)
+
+
+@dataclass(slots=True)
+class Commit:
+    """A commit and its frames: first page, how many, where their bytes are in the log."""
+
+    head: CommitHead
+    frames: list[tuple[int, int, int]]
+    stop_offset: int
+
+
+@dataclass(slots=True)
+class LogContents:
+    """A log: all commits of its chain; the first ``counted`` of them count."""
+
+    header: Header
+    commits: list[Commit] = field(default_factory=list)
+    counted: int = 0
+
+    @property
+    def last(self) -> Commit | None:
+        """The commit that the file is at, if any counts."""
+        return self.commits[self.counted - 1] if self.counted else None
+
+    @property
+    def length(self) -> int:
+        """The file's length in bytes, as committed."""
+        return self.last.head.length if self.last else self.header.base_length
+
+    def index_pages(self) -> RunIndex:
+        """Return where the pages are that the counting commits hold."""
+        page_bytes = self.header.page_bytes
+        index = RunIndex(page_bytes)
+        for commit in self.commits[: self.counted]:
+            for first, count, offset in commit.frames:
+                index.insert(first, first + count, offset)
+            index.cut(-(-commit.head.length // page_bytes))
+        return index
+
+
+def read_log(log: SystemCalls, boot_id: bytes) -> LogContents | None:
+    """Return what a log holds, or None when it holds nothing: it is empty or was never whole.
+
+    Raises ``OSError``, and ``LogMismatchError`` for what is no log, or another version's.
+    """
+    header = _read_header(log)
+    if header is None:
+        return None
+    contents = LogContents(header)
+    _read_frames(log, contents)
+    contents.counted = _count_commits(contents.commits, log_format.digest_boot_id(boot_id))
+    return contents
+
+
+def _read_header(log: SystemCalls) -> Header | None:
+    first = log.pread(SECTOR_BYTES, 0)
+    if not any(first):
+        return None  # a power cut kept it from the disk
+    named = log_format.peek_header(first)
+    if named is None:
+        raise LogMismatchError("what lies in the log's place is not a log of h5fs. " + _ADVICE)
+    version, page_bytes = named
+    if version != log_format.VERSION:
+        raise LogMismatchError(
+            f"the log has version {version}, this h5fs knows version {log_format.VERSION}. "
+            "Open the file with the version of h5fs that wrote the log."
+        )
+    if page_bytes not in PAGE_SIZES:
+        raise LogMismatchError("the log's header is damaged. " + _ADVICE)
+    return log_format.unpack_header(log.pread(log_format.header_bytes(page_bytes), 0))
+
+
+def _read_frames(log: SystemCalls, contents: LogContents) -> None:
+    """Add the commits of the longest chain that holds."""
+    page_bytes = contents.header.page_bytes
+    offset, chain = contents.header.size_bytes, contents.header.chain
+    frames: list[tuple[int, int, int]] = []
+    while True:
+        data = log.pread(log_format.MAX_FRAME_HEAD_BYTES, offset)
+        head = log_format.unpack_head(data, chain)
+        if head is None:
+            return
+        if isinstance(head, CommitHead):
+            if head.sequence != len(contents.commits) + 1:
+                return
+            offset += log_format.COMMIT_FRAME_BYTES
+            contents.commits.append(Commit(head, frames, offset))
+            frames = []
+        else:
+            size = head.page_count * page_bytes
+            offset += log_format.PAGE_FRAME_BYTES
+            pages = log.pread(size, offset) if size <= log_format.MAX_RUN_BYTES else b""
+            wanted = log_format.continue_page_checksum(data, pages, chain)
+            if len(pages) != size or wanted != head.chain:
+                return
+            frames.append((head.first_page, head.page_count, offset))
+            offset += size
+        chain = head.chain
+
+
+def _count_commits(commits: list[Commit], boot: bytes) -> int:
+    durable = [i for i, commit in enumerate(commits) if commit.head.is_durable]
+    counted = durable[-1] + 1 if durable else 0
+    while any(boot) and counted < len(commits) and commits[counted].head.boot == boot:
+        counted += 1
+    return counted
+
+
+def check_main(main: SystemCalls, log: SystemCalls, contents: LogContents) -> None:
+    """See that the main file is the one that the log was begun for.
+
+    A checkpoint that was cut off leaves any mixture of sectors of the base first page and of the
+    versions of it that were committed; nothing else ever writes there. Raises ``OSError``,
+    ``LogMismatchError``.
+    """
+    least = contents.header.base_length
+    if contents.last:
+        least = min(contents.last.head.main_bytes, contents.length)
+    size = main.size()
+    if size < least:
+        raise LogMismatchError(
+            f"the file has {size} bytes, and with this log it must have {least} or more. {_ADVICE}"
+        )
+    found = read_exactly(main, contents.header.page_bytes, 0)
+    versions = [contents.header.first_page]
+    for start in range(0, len(found), SECTOR_BYTES):
+        sector = slice(start, start + SECTOR_BYTES)
+        if found[sector] == versions[0][sector]:
+            continue
+        if len(versions) == 1:
+            versions = _read_first_page_versions(log, contents)
+        if all(found[sector] != version[sector] for version in versions):
+            raise LogMismatchError(
+                "the log belongs to another file, or to an older state. " + _ADVICE
+            )
+
+
+def _read_first_page_versions(log: SystemCalls, contents: LogContents) -> list[bytes]:
+    """Return all that the first page may have been, also cut off at a committed length."""
+    page_bytes = contents.header.page_bytes
+    commits = contents.commits[: contents.counted]
+    frames = [frame for commit in commits for frame in commit.frames]
+    versions = [log.pread(page_bytes, offset) for first, _, offset in frames if first == 0]
+    versions.insert(0, contents.header.first_page)
+    lengths = {commit.head.length for commit in commits if commit.head.length < page_bytes}
+    cut = [page[:length].ljust(page_bytes, b"\0") for page in versions for length in lengths]
+    return versions + cut

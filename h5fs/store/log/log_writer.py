@@ -1,0 +1,154 @@
+"""Writing a log: frames are put at the end of its chain, all of an operation's or none.
+
+Owns the log's descriptor; knows nothing of the main file but the page in the header. Not
+thread-safe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from h5fs.store.log import format as log_format
+from h5fs.store.log.format import CommitHead, Header
+from h5fs.store.log.log_reader import LogContents
+from h5fs.store.log.system_calls import SystemCalls, read_into, write_all
+
+_COLLECT_BYTES = 2**16
+
+_Mark = tuple[bool, int, int, int]
+
+
+class LogWriter:
+    """The end of a log. ``is_begun``: it has a header; ``is_header_on_disk``; ``sequence``: the
+    last commit's number; ``is_unusable``: what was withdrawn could still be read there."""
+
+    def __init__(self, log: SystemCalls, page_bytes: int) -> None:
+        self.page_bytes = page_bytes
+        self.is_begun = False
+        self.is_header_on_disk = False
+        self.is_unusable = False
+        self.sequence = 0
+        self._log = log
+        self._end = 0
+        self._chain = 0
+        self._collected = bytearray()
+        self._is_emptying = False
+        self._may_have_rest = True
+
+    @property
+    def size_bytes(self) -> int:
+        """Where the next frame goes; 0 for an empty log."""
+        return self._end + len(self._collected)
+
+    def adopt(self, contents: LogContents) -> None:
+        """Go on after the last commit that counts in a log that was read."""
+        last = contents.last
+        self.page_bytes = contents.header.page_bytes
+        self.is_begun = True
+        self.sequence = last.head.sequence if last else 0
+        self._end = last.stop_offset if last else contents.header.size_bytes
+        self._chain = last.head.chain if last else contents.header.chain
+
+    def begin(self, first_page: bytes, base_length: int) -> None:
+        """Write the header, if there is none, or cut off what follows the chain.
+
+        Raises ``OSError``.
+        """
+        if self.is_begun:
+            if self._may_have_rest and self._log.size() != self._end:
+                self._log.ftruncate(self._end)
+            self._may_have_rest = False
+            return
+        if self._is_emptying or self._may_have_rest:
+            self.empty()  # also when it looks empty: a killed process may not have waited for it
+        self._may_have_rest = False
+        salt = os.urandom(log_format.SALT_BYTES)
+        header = Header(self.page_bytes, salt, base_length, first_page)
+        data, chain = log_format.pack_header(header)
+        self._write(data)
+        self._chain = chain
+        self.is_begun = True
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Frames put within this are all in the log after it; after an ``OSError`` none is."""
+        mark = self.mark()
+        try:
+            yield
+            self._flush()
+        except BaseException:
+            self.withdraw(mark)
+            raise
+
+    def mark(self) -> _Mark:
+        """Return what ``withdraw`` needs to come back here."""
+        return self.is_begun, self._end, self._chain, self.sequence
+
+    def withdraw(self, mark: _Mark) -> None:
+        """Take back all frames since ``mark``."""
+        self.is_begun, self._end, self._chain, self.sequence = mark
+        self._collected.clear()
+        self._may_have_rest = True
+        try:
+            self._log.ftruncate(self._end)
+        except OSError:
+            # The next frames would take their place, but until then they can be read there.
+            self.is_unusable = True
+
+    def put_pages(self, first_page: int, pages: bytes | bytearray | memoryview) -> int:
+        """Put a frame of whole pages, and return where they are. Raises ``OSError``."""
+        head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
+        self._write(head)
+        offset = self.size_bytes
+        self._write(pages)
+        self._chain = chain
+        return offset
+
+    def put_commit(self, *, is_durable: bool, length: int, boot: bytes, main_bytes: int) -> None:
+        """Put a commit frame. Raises ``OSError``."""
+        commit = CommitHead(self.sequence + 1, is_durable, length, boot, main_bytes)
+        data, chain = log_format.pack_commit(commit, self._chain)
+        self._write(data)
+        self._chain = chain
+        self.sequence += 1
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` with bytes of frames. Raises ``OSError``."""
+        read_into(self._log, view, offset)
+
+    def sync(self) -> None:
+        """Wait until all frames are on the disk. Raises ``OSError``."""
+        self._log.fsync()
+        self.is_header_on_disk = self.is_begun
+
+    def empty(self) -> None:
+        """Leave nothing in the log, and wait until that is on the disk. Raises ``OSError``.
+
+        When it fails, nothing can be written before it has succeeded: a new header in front of old
+        frames, or old frames under a header that a power cut kept from the disk, must not be.
+        """
+        self._is_emptying = True
+        self._log.ftruncate(0)
+        self.is_begun = self.is_header_on_disk = False
+        self.sequence = self._end = self._chain = 0
+        self._log.fsync()
+        self._is_emptying = False
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write, or collect what is small, so that a small commit is one system call."""
+        if len(data) < _COLLECT_BYTES:
+            self._collected += data
+            if len(self._collected) >= log_format.MAX_RUN_BYTES:
+                self._flush()
+            return
+        self._flush()
+        write_all(self._log, data, self._end)
+        self._end += len(data)
+
+    def _flush(self) -> None:
+        if self._collected:
+            write_all(self._log, self._collected, self._end)
+            self._end += len(self._collected)
+            self._collected.clear()

@@ -1,0 +1,266 @@
+"""A file for the HDF5 library whose committed bytes never change but by a checkpoint.
+
+Owns what HDF5 calls, and commits and checkpoints; where writes go is in `changing_file`.
+
+Must not: open, close or name a file, import h5py, start a thread. Not thread-safe: the caller's
+lock covers H5Fflush and ``commit`` together.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from h5fs.store.log.changing_file import ChangingFile
+from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
+from h5fs.store.log.log_reader import check_main, read_log
+from h5fs.store.log.log_writer import LogWriter
+from h5fs.store.log.system_calls import write_all
+
+_Buffer = bytes | bytearray | memoryview
+
+
+class LoggedFile(ChangingFile):
+    """A file object for h5py's ``fileobj`` driver, over a main file and a log that are open.
+
+    ``log`` None: nothing can be committed. ``boot_id``: the kernel's, empty when it is not known.
+    The methods that HDF5 calls raise nothing: what fails is in ``failure``, what was written stays
+    in memory, and ``commit`` raises. ``length`` is the file's, in bytes.
+    """
+
+    def open(self) -> None:
+        """Read the log; changes nothing. May be called again, to go back to the last commit.
+
+        Raises ``OSError``, and ``LogMismatchError`` when the log is not this main file's.
+        """
+        contents = read_log(self._log_calls, self._boot_id) if self._log_calls else None
+        if contents is not None and self._log_calls is not None:
+            check_main(self._main, self._log_calls, contents)
+            self._page_bytes = contents.header.page_bytes
+        self._forget()
+        self._main_bytes = self.length = self._floor = self._main.size()
+        if contents is not None and self._log is not None:
+            self._log.adopt(contents)
+            self._layers.committed = contents.index_pages()
+            self.length = contents.length
+            # A killed process may not have waited for the disk: all its commits can still be lost.
+            lengths = [commit.head.length for commit in contents.commits[: contents.counted]]
+            self._floor = max([contents.header.base_length, *lengths])
+            self._is_main_on_disk = self._is_commit_on_disk = contents.last is None
+            self._is_commit_durable = contents.last is None or contents.last.head.is_durable
+        self._committed_length = self.length
+
+    # What HDF5 calls.
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position, in bytes, and return it."""
+        start = {os.SEEK_CUR: self._position, os.SEEK_END: self.length}.get(whence, 0)
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill all of ``buffer``, with zeros past the end; return its size."""
+        view = memoryview(buffer).cast("B")
+        size, offset = len(view), self._position
+        there = min(size, max(0, self.length - offset))
+        try:
+            if there:
+                self._layers.read_into(view[:there], offset)
+        except Exception as error:
+            self._latch(error)
+            there = 0
+        if there < size:
+            view[there:] = bytes(size - there)
+        self._position = offset + size
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes from the position on; zeros where reading fails."""
+        there = max(0, self.length - self._position)
+        data = bytearray(there if size < 0 else min(size, there))
+        self.readinto(data)
+        return bytes(data)
+
+    def write(self, data: _Buffer) -> int:
+        """Write all of ``data`` at the position; return its size."""
+        size, offset = len(data), self._position
+        self._position = offset + size
+        page, at = divmod(offset, self._page_bytes)
+        try:
+            known = self._layers.changed.get(page)
+            if known is not None and at + size <= self._page_bytes and offset + size <= self.length:
+                known[at : at + size] = data
+                return size
+            self._write_at(offset, memoryview(data).cast("B"))
+        except Exception as error:
+            self._latch(error)
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length in bytes (the position when there is none given), and return it."""
+        size = self._position if size is None else size
+        try:
+            if size > self.length:
+                self._grow(size)
+            elif size < self.length:
+                self._shrink(size)
+        except Exception as error:
+            self._latch(error)
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: ``commit`` is what makes things last."""
+
+    # What the owner calls.
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is something to commit, as far as is known before all is compared."""
+        layers = self._layers
+        return (
+            bool(layers.changed)
+            or bool(layers.pending)
+            or self._has_direct
+            or self.length != self._committed_length
+        )
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """How much the next commit covers, in whole pages."""
+        pages = len(self._layers.changed) + self._layers.pending.page_count
+        return pages * self._page_bytes + self._direct_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """The log's size in bytes."""
+        return self._log.size_bytes if self._log else 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``, fewer at the end. Raises ``OSError``."""
+        data = bytearray(max(0, min(size, self.length - offset)))
+        if data:
+            self._layers.read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def allows_direct_write(self, start: int, stop: int) -> bool:
+        """Whether somebody else may write bytes ``[start, stop)`` of the main file itself.
+
+        True when no state to which the file could go back has them, no page above the main file
+        hides them, and they lie before the length, so that no growth will cut them off. The log
+        has a header then, which remembers where the main file ended. Call ``note_direct_write``
+        after it.
+        """
+        first, last = start // self._page_bytes, -(-stop // self._page_bytes)
+        if self._log is None or self.failure or stop > self.length or first < self._first_free:
+            return False
+        try:
+            self._begin_on_disk()
+        except OSError:
+            return False
+        return self._layers.is_clear(first, last)
+
+    def note_direct_write(self) -> None:
+        """Take note that somebody wrote where ``allows_direct_write`` said they may."""
+        self._has_direct = True
+        self._is_main_on_disk = False
+        try:
+            self._main_bytes = self._main.size()
+        except OSError as error:
+            self._latch(error)
+
+    def commit(self, *, durable: bool) -> None:
+        """Make the file's state now the one that an open finds; the caller has flushed HDF5.
+
+        ``durable``: also after a power cut; otherwise only after the end of this process. Raises
+        ``OSError``: then the commit before this one stands and this one may be tried again, unless
+        ``failure`` is set; after that close the file in HDF5 and ``open`` again.
+        """
+        if self.failure:
+            raise OSError(self.failure.errno, self.failure.strerror) from self.failure
+        layers = self._layers
+        length = min(self.length, self._committed_length)
+        for page in [page for page in layers.changed if layers.is_as_committed(page, length)]:
+            del layers.changed[page]
+        if self._log is None:
+            if self.has_changes:
+                raise OSError(errno.EROFS, "a file without a log cannot be changed")
+        elif self.has_changes or (durable and not self._is_commit_durable):
+            self._commit(self._log, durable=durable)
+        elif durable and not self._is_commit_on_disk:
+            self._sync(self._log.sync, "log")
+            self._is_commit_on_disk = True
+            self._floor = self._committed_length
+
+    def checkpoint(self) -> None:
+        """Commit durably, bring the main file to that state and empty the log.
+
+        Raises ``OSError``; a checkpoint that failed harmed nothing and can be tried again.
+        """
+        self.commit(durable=True)
+        if self._log is None or not self._log_calls or not self._log_calls.size():
+            return
+        length, page_bytes = self._committed_length, self._page_bytes
+        self._is_main_on_disk = False
+        for start, stop, offset in self._layers.committed:
+            for page in range(start, stop, MAX_RUN_BYTES // page_bytes):
+                size = min(MAX_RUN_BYTES, stop * page_bytes - page * page_bytes)
+                data = memoryview(bytearray(size))
+                self._log.read_into(data, offset + (page - start) * page_bytes)
+                data = data[: length - page * page_bytes]
+                write_all(self._main, data, page * page_bytes)
+        if self._log.is_begun and self._main.size() != length:
+            self._main_bytes = min(self._main_bytes, length)  # also when the rest fails
+            self._main.ftruncate(length)
+        self._main_bytes = self._main.size()
+        self._main.fsync()
+        self._is_main_on_disk = True
+        self._log.empty()
+        self._layers.committed.clear()
+
+    # How committing goes.
+
+    def _commit(self, log: LogWriter, *, durable: bool) -> None:
+        if durable and not self._is_main_on_disk:
+            self._sync(self._main.fsync, "file")
+            self._is_main_on_disk = True
+        layers, mark = self._layers, log.mark()
+        try:
+            with log.operation():
+                self._begin(log)
+                placed = [
+                    (first, len(data), log.put_pages(first, data))
+                    for first, data in layers.changed_runs(MAX_RUN_BYTES // self._page_bytes)
+                ]
+                log.put_commit(
+                    is_durable=durable,
+                    length=self.length,
+                    boot=digest_boot_id(self._boot_id),
+                    main_bytes=self._main_bytes,
+                )
+            if durable:
+                self._sync(log.sync, "log")
+        except OSError as error:
+            if self.failure:
+                log.withdraw(mark)
+            elif log.is_unusable:
+                self._latch(error)
+            raise
+        for start, stop, offset in layers.pending:
+            layers.committed.insert(start, stop, offset)
+        for first, size, offset in placed:
+            layers.committed.insert(first, first + size // self._page_bytes, offset)
+        layers.changed.clear()
+        layers.pending.clear()
+        layers.committed.cut(-(-self.length // self._page_bytes))
+        self._note_commit(durable=durable)
+
+    def _note_commit(self, *, durable: bool) -> None:
+        self._committed_length = self.length
+        self._floor = self.length if durable else max(self._floor, self.length)
+        self._is_commit_on_disk = self._is_commit_durable = durable
+        self._has_direct = False
+        self._direct_bytes = 0

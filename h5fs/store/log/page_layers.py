@@ -1,0 +1,113 @@
+"""The file as it is read: the main file, and over it the pages that the log and memory have.
+
+From the bottom: the main file; ``committed``, the log's pages that a commit covers; ``pending``,
+those that none does yet; ``changed``, pages in memory. This module reads and looks up, it writes to
+no file. Not thread-safe.
+
+What lies at or past the file's length in a lower layer is stale, and whoever lets the file grow
+sees to it that it does not come back: see ``LoggedFile``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from h5fs.store.log.log_writer import LogWriter
+from h5fs.store.log.runs import RunIndex
+from h5fs.store.log.system_calls import SystemCalls, read_into
+
+
+class PageLayers:
+    """The layers of one file. All offsets are in bytes, all page numbers from 0."""
+
+    def __init__(self, main: SystemCalls, log: LogWriter | None, page_bytes: int) -> None:
+        self.page_bytes = page_bytes
+        self.changed: dict[int, bytearray] = {}
+        self.pending = RunIndex(page_bytes)
+        self.committed = RunIndex(page_bytes)
+        self._main = main
+        self._log = log
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view``, all of it before the file's length. Raises ``OSError``."""
+        first, stop = offset // self.page_bytes, -(-(offset + len(view)) // self.page_bytes)
+        committed = self.committed.overlap(first, stop) if self.committed else []
+        pending = self.pending.overlap(first, stop) if self.pending else []
+        whole = (first, stop)
+        if not any(run[:2] == whole for run in committed + pending):
+            read_into(self._main, view, offset)
+        for run in committed + pending:
+            self._read_run(view, offset, run)
+        if self.changed:
+            self._lay_changed(view, offset, first, stop)
+
+    def _read_run(self, view: memoryview, offset: int, run: tuple[int, int, int]) -> None:
+        """Put the bytes of a run of the log where they belong in ``view``."""
+        assert self._log is not None
+        run_start, run_stop = run[0] * self.page_bytes, run[1] * self.page_bytes
+        start, stop = max(offset, run_start), min(offset + len(view), run_stop)
+        self._log.read_into(view[start - offset : stop - offset], run[2] + start - run_start)
+
+    def _lay_changed(self, view: memoryview, offset: int, first: int, stop: int) -> None:
+        pages: list[int] | range = range(first, stop)
+        if len(pages) > len(self.changed):
+            pages = [page for page in self.changed if first <= page < stop]
+        for page in pages:
+            data = self.changed.get(page)
+            if data is not None:
+                page_start = page * self.page_bytes
+                start = max(offset, page_start)
+                part = memoryview(data)[start - page_start : offset + len(view) - page_start]
+                view[start - offset : start - offset + len(part)] = part
+
+    def load_page(self, page: int, length: int) -> bytearray:
+        """Return a page as it is, with zeros from the file's ``length`` on. Raises ``OSError``."""
+        data = bytearray(self.page_bytes)
+        size = min(length - page * self.page_bytes, self.page_bytes)
+        if size > 0:
+            self.read_into(memoryview(data)[:size], page * self.page_bytes)
+        return data
+
+    def is_as_committed(self, page: int, length: int) -> bool:
+        """Whether a changed page, before the committed ``length``, holds what was committed.
+
+        Compares what the lower layers really have, stale bytes too. Raises ``OSError``.
+        """
+        if page * self.page_bytes >= length or self.pending.find(page) is not None:
+            return False
+        data = bytearray(self.page_bytes)
+        offset = self.committed.find(page)
+        if offset is None or self._log is None:
+            read_into(self._main, memoryview(data), page * self.page_bytes)
+        else:
+            self._log.read_into(memoryview(data), offset)
+        return data == self.changed[page]
+
+    def drop_changed(self, first: int, stop: int) -> None:
+        """Forget changed pages ``[first, stop)``: something newer lies below them now."""
+        if len(self.changed) < stop - first:
+            for page in [page for page in self.changed if first <= page < stop]:
+                del self.changed[page]
+        elif self.changed:
+            for page in range(first, stop):
+                self.changed.pop(page, None)
+
+    def changed_runs(self, max_pages: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the changed pages in order, consecutive ones as one: first page and bytes."""
+        first, pages = 0, list[bytearray]()
+        for page in sorted(self.changed):
+            if page != first + len(pages) or len(pages) == max_pages:
+                if pages:
+                    yield first, b"".join(pages)
+                first, pages = page, []
+            pages.append(self.changed[page])
+        if pages:
+            yield first, b"".join(pages)
+
+    def is_clear(self, first: int, stop: int) -> bool:
+        """Whether no layer above the main file has any of the pages ``[first, stop)``."""
+        if self.committed.overlap(first, stop) or self.pending.overlap(first, stop):
+            return False
+        if len(self.changed) < stop - first:
+            return not any(first <= page < stop for page in self.changed)
+        return not any(page in self.changed for page in range(first, stop))

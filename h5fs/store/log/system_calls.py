@@ -1,0 +1,104 @@
+"""The system calls that the log makes, one object for one descriptor, so that tests can put others
+in their place: record them, cut them off, let them fail.
+
+Nothing else in this package touches a descriptor. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Protocol
+
+
+class SystemCalls(Protocol):
+    """What is asked of one open file. Every method raises ``OSError``."""
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to ``size`` bytes; fewer at the end of the file."""
+
+    def pread_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` as far as the file goes, and return how many bytes that were."""
+
+    def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> int:
+        """Write, perhaps not all of it, and return how many bytes were written."""
+
+    def ftruncate(self, size: int) -> None:
+        """Cut the file off at ``size`` bytes, or extend it with zeros."""
+
+    def fsync(self) -> None:
+        """Wait until all that was written, and the file's size, is on the disk."""
+
+    def size(self) -> int:
+        """Return the file's size in bytes."""
+
+
+class RealFile:
+    """The system calls themselves, on a descriptor that somebody else opens and closes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset``. Raises ``OSError``."""
+        return os.pread(self._descriptor, size, offset)
+
+    def pread_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset``; return the bytes read. Raises ``OSError``."""
+        return os.preadv(self._descriptor, [buffer], offset)
+
+    def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> int:
+        """Write at ``offset``; return the bytes written. Raises ``OSError``."""
+        return os.pwrite(self._descriptor, data, offset)
+
+    def ftruncate(self, size: int) -> None:
+        """Set the file's size in bytes. Raises ``OSError``."""
+        os.ftruncate(self._descriptor, size)
+
+    def fsync(self) -> None:
+        """Wait for the disk. Raises ``OSError``."""
+        os.fsync(self._descriptor)
+
+    def size(self) -> int:
+        """Return the file's size in bytes. Raises ``OSError``."""
+        return os.fstat(self._descriptor).st_size
+
+
+def write_all(file: SystemCalls, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``, in as many calls as it takes. Raises ``OSError``."""
+    written = file.pwrite(data, offset)
+    size = len(data)
+    if written == size:
+        return
+    view = memoryview(data)
+    while written < size:
+        count = file.pwrite(view[written:], offset + written)
+        if count == 0:
+            raise OSError(errno.EIO, "a write wrote nothing")
+        written += count
+
+
+def read_into(file: SystemCalls, view: memoryview, offset: int) -> int:
+    """Fill ``view`` from ``offset``, with zeros past the end; return how many bytes there were.
+
+    Raises ``OSError``.
+    """
+    size = len(view)
+    done = file.pread_into(view, offset)
+    while done < size:
+        count = file.pread_into(view[done:], offset + done)
+        if count == 0:
+            view[done:] = bytes(size - done)
+            break
+        done += count
+    return done
+
+
+def read_exactly(file: SystemCalls, size: int, offset: int) -> bytes:
+    """Return ``size`` bytes from ``offset``, with zeros past the end. Raises ``OSError``."""
+    data = file.pread(size, offset)
+    if len(data) == size:
+        return data
+    whole = bytearray(size)
+    read_into(file, memoryview(whole), offset)
+    return bytes(whole)

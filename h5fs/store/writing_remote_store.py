@@ -1,0 +1,210 @@
+"""The store of a mount that writes: one worker, and a clock that commits.
+
+Lives in the daemon. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from typing import Any
+
+from h5fs.datatypes import Datatype
+from h5fs.errors import H5fsError
+from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
+from h5fs.options import StoreOptions
+from h5fs.store.interface import ArrayFile, NewArray
+from h5fs.store.log_file import LoggedFiles
+from h5fs.store.process.nursery import Nursery
+from h5fs.store.process.quarantine import Suspect
+from h5fs.store.process.segments import Segment
+from h5fs.store.remote_store import RemoteStore
+
+_log = logging.getLogger(__name__)
+
+_FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
+
+
+class WritingRemoteStore(RemoteStore):
+    """Answers the questions of ``h5fs.store.interface.WritingStore``.
+
+    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes`` and ``_is_ending``; no
+    call to a worker is made while it is held.
+    """
+
+    def __init__(
+        self, options: StoreOptions, files: LoggedFiles, nursery: Nursery | None = None
+    ) -> None:
+        super().__init__(options, nursery, files)
+        self._commit_seconds = options.commit_seconds
+        self._segment_numbers = itertools.count(_FIRST_SEGMENT)
+        self._clock = threading.Condition()
+        self._changed_at: float | None = None
+        self._unsynced_bytes = 0
+        self._is_ending = False
+        self._timer = threading.Thread(target=self._commit_now_and_then, name="commit", daemon=True)
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        super().open()
+        self._timer.start()
+
+    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        info: ObjectInfo = self._change("create_group", group, name, about=(group, name))
+        return info
+
+    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
+        info: ObjectInfo = self._change(
+            "create_datatype", group, name, datatype, about=(group, name)
+        )
+        return info
+
+    def create_link(self, group: ObjectRef, link: Link) -> None:
+        self._change("create_link", group, link, about=(group, link.name))
+
+    def delete_link(self, group: ObjectRef, name: bytes) -> None:
+        self._change("delete_link", group, name, about=(group, name))
+
+    def move_link(
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+    ) -> None:
+        self._change("move_link", group, name, new_group, new_name, about=(group, name))
+
+    def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
+        segment, new = self._lend(array)
+        try:
+            info: ObjectInfo = self._change(
+                "write_array", group, name, new, about=(group, name), segments=(segment,)
+            )
+        finally:
+            self._pool.forget_segment(segment)
+        return info
+
+    def write_sequences(
+        self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
+    ) -> ObjectInfo:
+        lent, new_values = self._lend(values)
+        lent_offsets, new_offsets = self._lend(offsets)
+        try:
+            info: ObjectInfo = self._change(
+                "write_sequences", group, name, new_values, new_offsets, about=(group, name),
+                segments=(lent, lent_offsets),
+            )  # fmt: skip
+        finally:
+            self._pool.forget_segment(lent)
+            self._pool.forget_segment(lent_offsets)
+        return info
+
+    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+        self._change("write_elements", ref, offset, data, about=(ref, b""), size=len(data))
+
+    def change_array(
+        self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
+    ) -> bool:
+        segment, new = self._lend(array)
+        try:
+            is_done: bool = self._change(
+                "change_array", ref, new, ranges, about=(ref, b""), segments=(segment,)
+            )
+        finally:
+            self._pool.forget_segment(segment)
+        return is_done
+
+    def write_attributes(
+        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
+    ) -> None:
+        self._change("write_attributes", ref, attributes, gone, about=(ref, b""))
+
+    def hold(self, ref: ObjectRef) -> None:
+        self._pool.call("hold", ref, suspect=Suspect(ref))
+
+    def let_go(self, ref: ObjectRef) -> None:
+        self._change("let_go", ref, about=(ref, b""))
+
+    def commit(self, is_checkpoint: bool = False) -> None:
+        with self._clock:
+            size, self._unsynced_bytes = self._unsynced_bytes, 0
+            self._changed_at = None
+        root = ObjectRef(0, 0, b"/")
+        try:
+            self._pool.call(
+                "commit", is_checkpoint, suspect=Suspect(root, b"commit"), asked_bytes=size,
+                is_repeatable=False,
+            )  # fmt: skip
+        except H5fsError:
+            with self._clock:
+                self._unsynced_bytes += size
+            raise
+
+    def close(self) -> None:
+        """Commit everything to the file itself, and end. What cannot be committed stays in the
+        log, for the next mount.
+        """
+        with self._clock:
+            if self._is_ending:
+                return
+            self._is_ending = True
+            self._clock.notify_all()
+        is_clean = False
+        if self._timer.ident is not None:
+            self._timer.join()
+            try:
+                self.commit(is_checkpoint=True)
+                is_clean = True
+            except H5fsError as error:
+                _log.error("the changes stay in the log beside the file: %s", error)
+        self._removes_log = is_clean
+        super().close()
+
+    def _change(
+        self,
+        method: str,
+        *arguments: Any,
+        about: tuple[ObjectRef, bytes],
+        segments: tuple[Segment, ...] = (),
+        size: int = 0,
+    ) -> Any:
+        size += sum(segment.size_bytes for segment in segments)
+        with self._clock:
+            self._unsynced_bytes += size
+            if self._changed_at is None:
+                self._changed_at = time.monotonic()
+                self._clock.notify_all()
+        # Of another name than those that are read: a change that fails leaves reading as it is.
+        suspect = Suspect(about[0], b"change " + about[1])
+        return self._pool.call(
+            method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+            is_repeatable=False,
+        )  # fmt: skip
+
+    def _lend(self, array: ArrayFile) -> tuple[Segment, NewArray]:
+        """Return an array's file as a segment that the worker may map, and what is in it."""
+        number = next(self._segment_numbers)
+        segment = Segment(number, array.descriptor, array.size_bytes, is_on_disk=True)
+        return segment, NewArray(
+            array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
+            array.is_read,
+        )
+
+    def _commit_now_and_then(self) -> None:
+        while self._wait_for_time():
+            try:
+                self.commit()
+            except H5fsError as error:
+                _log.error("%s", error)
+
+    def _wait_for_time(self) -> bool:
+        """Return when what was changed first is old enough; False when the store ends."""
+        with self._clock:
+            while not self._is_ending:
+                if self._changed_at is None or self._commit_seconds is None:
+                    self._clock.wait()
+                    continue
+                left = self._changed_at + self._commit_seconds - time.monotonic()
+                if left <= 0:
+                    return True
+                self._clock.wait(left)
+        return False
+

@@ -1,0 +1,706 @@
+"""What programs do to a mount that writes, from `write` to `rename`: each call one step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from h5fs.errors import (
+    BadHandleError,
+    CrossFileError,
+    ExistsError,
+    H5fsError,
+    InvalidNameError,
+    IsAGroupError,
+    NotAGroupError,
+    NotEmptyError,
+    NotFoundError,
+    NotPermittedError,
+    ReadOnlyError,
+    show_path,
+)
+from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
+from h5fs.projection.names import (
+    GROUP_ATTRIBUTES,
+    DentryName,
+    Projection,
+    decode_name,
+    encode_name,
+)
+from h5fs.tree.committing import (
+    IncompleteError,
+    check_json,
+    commit_array,
+    commit_attributes,
+    commit_datatype,
+    commit_sequences,
+    delete_attributes,
+    read_header,
+)
+from h5fs.tree.content import ArrayContent
+from h5fs.tree.leftovers import keep_leftovers
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.scratch import is_scratch_name
+from h5fs.tree.soft_targets import link_from_text
+from h5fs.tree.writable import WritableBase
+from h5fs.tree.writable_file import WritableFile
+
+_log = logging.getLogger(__name__)
+
+_RENAME_NOREPLACE = 1
+
+_PROJECTIONS = {
+    NodeKind.ARRAY: Projection.ARRAY,
+    NodeKind.VALUES: Projection.VALUES,
+    NodeKind.OFFSETS: Projection.OFFSETS,
+    NodeKind.ATTRIBUTES: Projection.ATTRIBUTES,
+    NodeKind.DATATYPE: Projection.DATATYPE,
+}
+_LINK_KINDS = frozenset(
+    {NodeKind.ARRAY, NodeKind.DATATYPE, NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK,
+     NodeKind.DANGLING_LINK, NodeKind.UNREADABLE}
+)  # fmt: skip
+_PARTNERS = {Projection.VALUES: Projection.OFFSETS, Projection.OFFSETS: Projection.VALUES}
+
+
+class WritableTree(WritableBase):
+    """An HDF5 file as a file system that can be written to."""
+
+    def write(self, handle: int, data: memoryview, offset: int) -> None:
+        """Answer ``write``: in place, or into the file's draft."""
+        with self._lock:
+            file = self._file_of(handle)
+            file.mtime_ns = time.time_ns()
+            if file.draft is None and isinstance(file.content, ArrayContent):
+                data, offset = self._skip_header(file.content, data, offset)
+                if self._write_in_place(file, file.content, data, offset):
+                    return
+            if data:
+                file.begin(empty=False).write(data, offset)
+
+    def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
+        """Answer ``truncate`` and ``ftruncate``."""
+        with self._lock:
+            if handle is not None:
+                file = self._file_of(handle)
+                if size != file.size_bytes:
+                    file.begin(empty=size == 0).truncate(size)
+                    file.mtime_ns = time.time_ns()
+                return
+            assert path is not None
+            handle = self.open(path, os.O_WRONLY)
+            try:
+                self.truncate(None, size, handle)
+                self.flush(handle, 0)
+            finally:
+                self.release(handle)
+
+    def flush(self, handle: int, pid: int) -> None:
+        """Answer ``close`` of one of a handle's descriptors: what was written is committed.
+
+        A file that is not complete is an error for the process that opened it; another one (a
+        command that a shell started) has a successor that goes on.
+        """
+        with self._lock:
+            opened = self._handle(handle)
+            file = opened.file
+            if file is None or file.draft is None or file.is_gone:
+                return
+            try:
+                self._commit_file(file)
+            except IncompleteError as error:
+                is_new = file.node is None
+                if pid not in (0, opened.pid) or (is_new and not file.size_bytes):
+                    return
+                if not error.has_data and file.size_bytes:
+                    return  # a header, whose data somebody will map
+                raise
+            if self._commits_at_close:
+                self._writer.commit(False)
+
+    def release(self, handle: int) -> None:
+        with self._lock:
+            opened = self._handle(handle)
+            del self._open_handles[handle]
+            file = opened.file
+            try:
+                if file is not None:
+                    self._release_file(file)
+            finally:
+                if opened.held is not None:
+                    self._writer.let_go(opened.held)
+
+    def fsync(self, handle: int) -> None:
+        """Answer ``fsync``: what was written survives a power cut."""
+        with self._lock:
+            opened = self._handle(handle)
+            if opened.file is not None and not self._is_scratch(opened.file):
+                self._commit_file(opened.file)
+        self._writer.commit(False)
+
+    def sync_folder(self, _path: bytes) -> None:
+        """Answer ``fsync`` of a folder."""
+        self._writer.commit(False)
+
+    def make_folder(self, path: bytes) -> None:
+        """Answer ``mkdir``: create a group."""
+        with self._lock:
+            folder, meaning = self._place(path)
+            if meaning is None or meaning.projection is not Projection.FOLDER:
+                raise InvalidNameError(f"{show_path(path)}: no folder can have this name")
+            if self._is_there(path):
+                raise ExistsError(f"{show_path(path)} exists")
+            assert meaning.link_name is not None
+            with self._changing():
+                self._writer.create_group(folder.info.ref, meaning.link_name)
+
+    def remove_folder(self, path: bytes) -> None:
+        """Answer ``rmdir``: delete the link to an empty group."""
+        with self._lock:
+            node = self._find_folder(path)
+            if node.link is None or node.parent is None:
+                raise NotPermittedError("the root group")
+            self._check_own(node, path)
+            self._check_empty(node, path)
+            with self._changing():
+                self._writer.delete_link(node.parent.info.ref, node.link.name)
+
+    def unlink(self, path: bytes) -> None:
+        """Answer ``unlink``."""
+        with self._lock:
+            staged = self._staged.pop(path, None)
+            if staged is not None:
+                self._let_disappear(staged)
+                return
+            node = self._find_visible(path)
+            self._check_own(node, path)
+            if node.kind is NodeKind.FOLDER:
+                raise IsAGroupError(f"{show_path(path)} is a group")
+            edited = self._editing.pop((node.kind, node.info.ref), None)
+            if edited is not None:
+                self._let_disappear(edited)
+            with self._changing():
+                self._delete(path, node)
+
+    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+        """Answer ``rename``: move a link, or give a file a name that commits it."""
+        with self._lock:
+            if flags & ~_RENAME_NOREPLACE:
+                raise InvalidNameError("an exchange of names, which HDF5 does not have")
+            if flags & _RENAME_NOREPLACE and self._is_there(new):
+                raise ExistsError(f"{show_path(new)} exists")
+            if old == new:
+                return
+            if old in self._staged:
+                self._rename_staged(old, new)
+                return
+            node = self._find_visible(old)
+            self._check_own(node, old)
+            if node.kind is NodeKind.ATTRIBUTES:
+                self._rename_attributes(old, new, node)
+            elif is_scratch_name(new.rpartition(b"/")[2]) and node.kind is NodeKind.ARRAY:
+                self._rename_to_scratch(old, new, node)
+            else:
+                self._rename_link(old, new, node)
+
+    def make_hard_link(self, existing: bytes, new: bytes) -> None:
+        """Answer ``link``."""
+        with self._lock:
+            if existing in self._staged:
+                raise NotPermittedError(f"{show_path(existing)} is not in the HDF5 file yet")
+            node = self._find_visible(existing)
+            self._check_own(node, existing)
+            if node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
+                raise NotPermittedError(f"{show_path(existing)}: no hard link to this")
+            if node.info.ref.file:
+                raise CrossFileError(f"{show_path(existing)} is in another HDF5 file")
+            folder, meaning = self._place(new)
+            name = self._link_name(new, meaning, _PROJECTIONS[node.kind])
+            if self._is_there(new):
+                raise ExistsError(f"{show_path(new)} exists")
+            with self._changing():
+                link = Link(name, LinkKind.HARD, target=node.info)
+                self._writer.create_link(folder.info.ref, link)
+
+    def make_symbolic_link(self, text: bytes, path: bytes) -> None:
+        """Answer ``symlink``: create a soft link."""
+        with self._lock:
+            folder, meaning = self._place(path)
+            name = self._link_name(path, meaning, Projection.FOLDER)
+            if self._is_there(path):
+                raise ExistsError(f"{show_path(path)} exists")
+            link = link_from_text(name, text, path.rpartition(b"/")[0], self._mountpoint)
+            with self._changing():
+                self._writer.create_link(folder.info.ref, link)
+
+    def set_mode(self, path: bytes | None, _mode: int) -> None:
+        """Answer ``chmod``: accepted, and not stored."""
+        self._check_is_there(path)
+
+    def set_owner(self, path: bytes | None, _uid: int, _gid: int) -> None:
+        """Answer ``chown``: accepted, and not stored."""
+        self._check_is_there(path)
+
+    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Answer ``utimensat``: the times last as long as the mount."""
+        if path is None:
+            return
+        with self._lock:
+            status = self.get_status(path)
+            atime_ns = status.atime_ns if atime_ns is None else atime_ns
+            mtime_ns = status.mtime_ns if mtime_ns is None else mtime_ns
+            staged = self._staged.get(path)
+            if staged is not None:
+                staged.atime_ns, staged.mtime_ns = atime_ns, mtime_ns
+                return
+            node = self._find(path)
+            if not node.is_symbolic_link:
+                self._times[node.kind, node.info.ref] = (atime_ns, mtime_ns)
+
+    def close(self) -> None:
+        with self._lock:
+            for file in list(self._editing.values()):
+                if file.draft is not None:
+                    self._try_to_commit(file)
+            for file in list(self._staged.values()):
+                self._try_to_commit(file)
+            for path in list(self._hidden):
+                self._end_hiding(path)
+            keep_leftovers(self._leftovers, list(self._staged.values()))
+        super().close()
+
+    # Files and their drafts.
+
+    def _file_of(self, handle: int) -> WritableFile:
+        file = self._handle(handle).file
+        if file is None:
+            raise BadHandleError(f"file handle {handle} is open to read only")
+        return file
+
+    def _skip_header(
+        self, content: ArrayContent, data: memoryview, offset: int
+    ) -> tuple[memoryview, int]:
+        """Leave out what writes the header as it is: a page that was mapped comes back whole."""
+        header = content.npy.header
+        part = header[offset : offset + len(data)]
+        if part and data[: len(part)] == part:
+            return data[len(part) :], offset + len(part)
+        return data, offset
+
+    def _write_in_place(
+        self, file: WritableFile, content: ArrayContent, data: memoryview, offset: int
+    ) -> bool:
+        start = len(content.npy.header)
+        is_inside = start <= offset and offset + len(data) <= content.size_bytes
+        # How wide text is follows from all elements: it takes a new array.
+        if not is_inside or content.dataset.is_scanned or file.is_gone:
+            return False
+        if data:
+            self._writer.write_elements(content.ref, offset - start, bytes(data))
+            assert file.node is not None
+            self._times[file.node.kind, content.ref] = (file.mtime_ns, file.mtime_ns)
+        return True
+
+    def _is_scratch(self, file: WritableFile) -> bool:
+        name = file.path.rpartition(b"/")[2]
+        meaning = decode_name(name)
+        return name != GROUP_ATTRIBUTES and (
+            meaning is None or meaning.projection is Projection.FOLDER
+        )
+
+    def _commit_file(self, file: WritableFile) -> None:
+        """Make a draft part of the HDF5 file, unless it has to wait for something.
+
+        Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
+        draft stays then, and so does what the HDF5 file has.
+        """
+        if file.draft is None or file.is_gone or self._is_scratch(file):
+            return
+        folder, meaning = self._place(file.path)
+        assert meaning is not None
+        with self._changing():
+            is_done = self._commit_as(meaning, folder, file)
+        if is_done:
+            self._settle(file)
+            if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
+                self._apply_waiting(file.path.rpartition(b"/")[0], meaning.link_name)
+
+    def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
+        group, name, draft = folder.info.ref, meaning.link_name, file.draft
+        assert draft is not None
+        if meaning.projection is Projection.ATTRIBUTES:
+            owner = folder.info if name is None else self._owner_of(folder, name)
+            if owner is None:
+                check_json(draft)
+                return False
+            commit_attributes(self._writer, owner.ref, draft)
+            self._hidden.discard(file.path)
+            return True
+        if name is None:
+            raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
+        if meaning.projection is Projection.ARRAY:
+            commit_array(self._writer, group, name, file, is_read=self._is_read(file, folder))
+        elif meaning.projection is Projection.DATATYPE:
+            commit_datatype(self._writer, group, name, draft, lambda: self._text_of(file.path))
+        else:
+            return self._commit_pair(meaning.projection, folder, name, file)
+        return True
+
+    def _commit_pair(
+        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
+    ) -> bool:
+        """Make a dataset of sequences, once both of its files are here."""
+        other_name = encode_name(name, _PARTNERS[projection])
+        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
+        other = self._staged.get(other_path) or next(
+            (each for each in self._editing.values() if each.path == other_path), None
+        )
+        assert file.draft is not None
+        read_header(file.draft)
+        if other is None or other.draft is None:
+            return False
+        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
+        assert values.draft is not None and offsets.draft is not None
+        try:
+            read_header(other.draft)
+        except IncompleteError:
+            return False
+        commit_sequences(self._writer, folder.info.ref, name, values.draft, offsets.draft)
+        self.forget()
+        self._settle(other)
+        return True
+
+    def _settle(self, file: WritableFile) -> None:
+        """A draft has become part of the HDF5 file: let the file be what is there."""
+        file.discard()
+        self._staged.pop(file.path, None)
+        self._editing = {key: each for key, each in self._editing.items() if each is not file}
+        try:
+            node = self._find(file.path)
+        except NotFoundError:  # attributes that are none leave no file
+            file.node = file.content = None
+            return
+        file.node, file.inode = node, node.inode
+        file.content = self._content_of(node)
+        self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
+        if file.opened:
+            self._editing[node.kind, node.info.ref] = file
+
+    def _apply_waiting(self, folder_path: bytes, link_name: bytes) -> None:
+        path = folder_path + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
+        waiting = self._staged.get(path)
+        if waiting is not None:
+            self._try_to_commit(waiting)
+
+    def _try_to_commit(self, file: WritableFile) -> None:
+        try:
+            self._commit_file(file)
+        except H5fsError as error:
+            _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
+
+    def _release_file(self, file: WritableFile) -> None:
+        file.opened -= 1
+        if file.opened:
+            return
+        if file.is_gone:
+            self._drop(file)
+            return
+        if file.draft is not None:
+            try:
+                self._commit_file(file)
+            except IncompleteError as error:
+                if file.node is None or (not error.has_data and file.size_bytes):
+                    return  # it waits for the rest
+                _log.warning("%s stays as it was: %s", show_path(file.path), error)
+            except H5fsError as error:
+                if file.node is None:
+                    return
+                _log.warning("%s stays as it was: %s", show_path(file.path), error)
+        if file.node is not None:
+            if file.draft is not None and file.path in self._waiting_pairs():
+                return
+            file.discard()
+            self._editing = {key: each for key, each in self._editing.items() if each is not file}
+
+    def _waiting_pairs(self) -> set[bytes]:
+        """Return the paths of files of sequences that wait for the other one."""
+        return {
+            each.path
+            for each in self._editing.values()
+            if each.node is not None and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
+        }
+
+    def _let_disappear(self, file: WritableFile) -> None:
+        file.is_gone = True
+        if file.origin is not None:
+            self._end_hiding(file.origin)
+        if not file.opened:
+            self._drop(file)
+
+    def _drop(self, file: WritableFile) -> None:
+        file.discard()
+        if file.held is not None:
+            held, file.held = file.held, None
+            self._writer.let_go(held)
+
+    def _end_hiding(self, path: bytes) -> None:
+        """Delete what was renamed away and has not come back."""
+        if path not in self._hidden:
+            return
+        self._hidden.discard(path)
+        try:
+            node = self._find(path)
+            if node.kind is NodeKind.ATTRIBUTES:
+                with self._changing():
+                    delete_attributes(self._writer, node.info.ref)
+        except H5fsError as error:
+            _log.warning("%s: %s", show_path(path), error)
+
+    def _is_read(self, file: WritableFile, folder: Node) -> bool:
+        """Whether a handle other than the file's own reads the dataset that it is to become."""
+        try:
+            node = self._find(file.path)
+        except NotFoundError:
+            return False
+        return any(
+            opened.held == node.info.ref and opened.file is not file
+            for opened in self._open_handles.values()
+        )
+
+    def _text_of(self, path: bytes) -> bytes:
+        try:
+            content = self._content_of(self._find(path))
+        except NotFoundError:
+            return b""
+        buffer = bytearray(content.size_bytes)
+        content.read_into(memoryview(buffer), 0)
+        return bytes(buffer)
+
+    def _owner_of(self, folder: Node, name: bytes) -> ObjectInfo | None:
+        """Return the dataset or datatype whose attributes ``NAME.attrs.json`` are."""
+        try:
+            link = self._get_link(folder.info.ref, name)
+        except NotFoundError:
+            return None
+        if link.kind is not LinkKind.HARD or link.target is None:
+            return None
+        return link.target if link.target.kind is not ObjectKind.GROUP else None
+
+    # Names.
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Forget what was known of the HDF5 file, whatever becomes of the change."""
+        try:
+            yield
+        finally:
+            self.forget()
+
+    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
+        """Return the folder of a path, which may be written to, and what its name means."""
+        folder_path, _, name = path.rpartition(b"/")
+        folder = self._find_folder(folder_path or b"/")
+        if folder.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        self._check_depth(folder)
+        if name == GROUP_ATTRIBUTES:
+            return folder, DentryName(Projection.ATTRIBUTES, None)
+        return folder, decode_name(name)
+
+    def _link_name(self, path: bytes, meaning: DentryName | None, projection: Projection) -> bytes:
+        if meaning is None or meaning.link_name is None or meaning.projection is not projection:
+            wanted = projection.value.decode() or "no ending of a file's"
+            raise InvalidNameError(f"{show_path(path)}: the name must have {wanted}")
+        return meaning.link_name
+
+    def _find_visible(self, path: bytes) -> Node:
+        if path in self._hidden:
+            raise NotFoundError(f"{show_path(path)} was removed")
+        return self._find(path)
+
+    def _check_own(self, node: Node, path: bytes) -> None:
+        if node.parent is not None and node.parent.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+
+    def _check_empty(self, node: Node, path: bytes) -> None:
+        has_attributes = node.info.attribute_count and (
+            path + b"/" + GROUP_ATTRIBUTES not in self._hidden
+        )
+        if has_attributes or len(self._list_links(node.info.ref)) or (
+            self._staged_in(path.rstrip(b"/") + b"/")
+        ):
+            raise NotEmptyError(f"{show_path(path)} is not empty")
+
+    def _check_is_there(self, path: bytes | None) -> None:
+        if path is not None:
+            self.get_status(path)
+
+    def _delete(self, path: bytes, node: Node) -> None:
+        if node.kind is NodeKind.ATTRIBUTES:
+            delete_attributes(self._writer, node.info.ref)
+            return
+        assert node.link is not None and node.parent is not None
+        if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
+            partner = encode_name(node.link.name, _PARTNERS[_PROJECTIONS[node.kind]])
+            partner_path = path.rpartition(b"/")[0] + b"/" + partner
+            if partner_path not in self._hidden:
+                self._hidden.add(path)  # the dataset goes with the other one
+                return
+            self._hidden.discard(partner_path)
+        self._writer.delete_link(node.parent.info.ref, node.link.name)
+        for kind in NodeKind:
+            self._times.pop((kind, node.info.ref), None)
+
+    def _rename_staged(self, old: bytes, new: bytes) -> None:
+        file = self._staged[old]
+        folder, meaning = self._place(new)
+        name = new.rpartition(b"/")[2]
+        is_real = meaning is not None and meaning.projection is not Projection.FOLDER
+        if not is_real and not is_scratch_name(name):
+            raise InvalidNameError(f"{show_path(new)}: no file can have this name")
+        if file.held is not None and meaning is not None and meaning.link_name is not None and (
+            meaning.projection is Projection.ARRAY and not file.is_changed
+        ):
+            self._bring_back(file, folder, meaning.link_name, new)
+            return
+        replaced = self._staged.pop(new, None)
+        del self._staged[old]
+        file.path = new
+        self._staged[new] = file
+        try:
+            if is_real:
+                self._commit_file(file)
+            elif self._is_node(new):
+                raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+        except H5fsError:
+            file.path = old
+            self._staged.pop(new, None)
+            self._staged[old] = file
+            if replaced is not None:
+                self._staged[new] = replaced
+            raise
+        if replaced is not None:
+            self._let_disappear(replaced)
+
+    def _is_node(self, path: bytes) -> bool:
+        try:
+            self._find(path)
+        except NotFoundError:
+            return False
+        return True
+
+    def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
+        """Give a dataset that was renamed to a scratch name a link again."""
+        assert file.node is None and file.held_info is not None
+        with self._changing():
+            if self._is_node(new):
+                self._delete(new, self._find(new))
+                self.forget()
+            link = Link(name, LinkKind.HARD, target=file.held_info)
+            self._writer.create_link(folder.info.ref, link)
+        self._staged.pop(file.path, None)
+        file.path = new
+        file.is_gone = not file.opened
+        self._drop(file)
+        if file.opened:
+            self._settle(file)
+
+    def _rename_attributes(self, old: bytes, new: bytes, node: Node) -> None:
+        _, meaning = self._place(new)
+        is_scratch = is_scratch_name(new.rpartition(b"/")[2]) and (
+            meaning is None or meaning.projection is Projection.FOLDER
+        )
+        if not is_scratch and (meaning is None or meaning.projection is not Projection.ATTRIBUTES):
+            raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
+        file = WritableFile(new, inode=next(self._inodes))
+        draft = file.begin(empty=True)
+        draft.write(self._text_of(old), 0)
+        replaced = self._staged.pop(new, None)
+        self._staged[new] = file
+        try:
+            self._commit_file(file)
+        except H5fsError:
+            self._staged.pop(new, None)
+            if replaced is not None:
+                self._staged[new] = replaced
+            raise
+        if replaced is not None:
+            self._let_disappear(replaced)
+        self._hidden.add(old)
+        if is_scratch:
+            # Its attributes go when it does, unless others take their place: an editor saves so,
+            # and what it cannot show shall stay.
+            file.origin = old
+        else:
+            self._end_hiding(old)
+
+    def _rename_to_scratch(self, old: bytes, new: bytes, node: Node) -> None:
+        assert node.link is not None and node.parent is not None
+        if self._is_node(new):
+            raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+        content = self._content_of(node)
+        ref = node.info.ref
+        self._writer.hold(ref)
+        file = WritableFile(new, content=content, inode=node.inode, held=ref, held_info=node.info)
+        with self._changing():
+            self._writer.delete_link(node.parent.info.ref, node.link.name)
+        replaced = self._staged.pop(new, None)
+        if replaced is not None:
+            self._let_disappear(replaced)
+        self._staged[new] = file
+
+    def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
+        if node.link is None or node.parent is None:
+            raise NotPermittedError("the root group")
+        projection = _PROJECTIONS.get(node.kind, Projection.FOLDER)
+        folder, meaning = self._place(new)
+        name = self._link_name(new, meaning, projection)
+        if new.startswith(old + b"/"):
+            raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
+        if self._is_node(new) and not self._may_replace(node, self._find(new), new):
+            return
+        if not self._is_node(new) and new not in self._staged:
+            self._check_free_for(folder, name, new)
+        with self._changing():
+            self._writer.move_link(
+                node.parent.info.ref, node.link.name, folder.info.ref, name
+            )
+        replaced = self._staged.pop(new, None)
+        if replaced is not None:
+            self._let_disappear(replaced)
+        self._move_paths(old, new)
+        if node.kind is not NodeKind.FOLDER:
+            self._apply_waiting(new.rpartition(b"/")[0], name)
+
+    def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
+        """Return False when both are one object, so that there is nothing to do; else check."""
+        if target.kind is NodeKind.FOLDER:
+            if node.kind is not NodeKind.FOLDER:
+                raise IsAGroupError(f"{show_path(new)} is a group")
+            self._check_empty(target, new)
+        elif node.kind is NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(new)} is not a group")
+        is_same = target.kind is node.kind and target.info.ref == node.info.ref
+        if is_same and not node.is_symbolic_link:
+            return False
+        edited = self._editing.pop((target.kind, target.info.ref), None)
+        if edited is not None:
+            self._let_disappear(edited)
+        return True
+
+    def _move_paths(self, old: bytes, new: bytes) -> None:
+        """Let files that are open or wait below a path be below the new one."""
+        below = old + b"/"
+
+        def moved(path: bytes) -> bytes:
+            if path == old:
+                return new
+            return new + path[len(old) :] if path.startswith(below) else path
+
+        for file in [*self._staged.values(), *self._editing.values()]:
+            file.path = moved(file.path)
+        self._staged = {file.path: file for file in self._staged.values()}
+        self._hidden = {moved(path) for path in self._hidden}

@@ -1,0 +1,171 @@
+"""Drafts into the HDF5 file: arrays, sequences, attributes, datatypes.
+
+Functions over the store; they keep nothing. Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from h5fs.errors import (
+    ExistsError,
+    InvalidArrayError,
+    InvalidAttributesError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.objects import Attribute, ObjectRef
+from h5fs.projection.attributes_json import attributes_from_json
+from h5fs.projection.datatype_json import datatype_from_json
+from h5fs.projection.npy import NpyHeader, parse_header
+from h5fs.projection.strict_json import parse_json
+from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
+from h5fs.tree.content import ArrayContent
+from h5fs.tree.drafts import Draft
+from h5fs.tree.writable_file import WritableFile
+
+_FIRST_READ_BYTES = 2**16
+_MOST_HEADER_BYTES = 2**20 + 12
+_MOST_JSON_BYTES = 2**28
+
+
+class IncompleteError(InvalidArrayError):
+    """A ``.npy`` file that goes on, by its header; ``has_data`` is false when just that is there.
+    """
+
+    def __init__(self, message: str, *, has_data: bool) -> None:
+        super().__init__(message)
+        self.has_data = has_data
+
+
+def read_header(draft: Draft) -> NpyHeader:
+    """Return the header of a draft, whose data are all there.
+
+    Raises ``InvalidArrayError``, ``IncompleteError`` when bytes are missing.
+    """
+    header = parse_header(draft.read(0, _FIRST_READ_BYTES))
+    if header is None and draft.size_bytes > _FIRST_READ_BYTES:
+        header = parse_header(draft.read(0, _MOST_HEADER_BYTES))
+    if header is None:
+        raise IncompleteError(
+            f"the header is not complete after {draft.size_bytes} bytes",
+            has_data=draft.size_bytes > 0,
+        )
+    if draft.size_bytes < header.file_bytes:
+        raise IncompleteError(
+            f"{draft.size_bytes} bytes, where an array of shape {header.shape} and dtype "
+            f"{header.dtype} has {header.file_bytes}",
+            has_data=draft.size_bytes > header.size_bytes,
+        )
+    if draft.size_bytes > header.file_bytes:
+        raise InvalidArrayError(
+            f"{draft.size_bytes - header.file_bytes} bytes beyond the array's end"
+        )
+    return header
+
+
+def array_file(draft: Draft, header: NpyHeader, *, is_read: bool = False) -> ArrayFile:
+    """Return a draft as the store takes it. Raises ``NoSpaceError``."""
+    draft.complete()
+    return ArrayFile(
+        draft.descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
+        header.size_bytes, is_read,
+    )  # fmt: skip
+
+
+def commit_array(
+    store: WritingStore, group: ObjectRef, name: bytes, file: WritableFile, *, is_read: bool
+) -> None:
+    """Make a dataset of a draft, or change it by what the draft says.
+
+    ``is_read``: a program reads what is there now, and shall go on reading that.
+    """
+    assert file.draft is not None
+    header = read_header(file.draft)
+    if file.draft.has_base and not is_read and _grow(store, file, header):
+        return
+    store.write_array(group, name, array_file(file.draft, header, is_read=is_read))
+
+
+def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
+    """Change a dataset's shape and write what was written; False when it takes a new array."""
+    content, draft = file.content, file.draft
+    if not isinstance(content, ArrayContent) or draft is None or header.is_fortran_order:
+        return False
+    if content.part is not ArrayPart.ELEMENTS or len(content.npy.header) != header.size_bytes:
+        return False
+    old, dtype = content.npy, content.dataset.dtype
+    trailing = len(dtype.shape)
+    shape = header.shape[: len(header.shape) - trailing] if trailing else header.shape
+    is_like = dtype.base == header.dtype.base and old.shape[1:] == shape[1:] and shape != ()
+    if not is_like or len(old.shape) != len(shape):
+        return False
+    start = header.size_bytes
+    ranges = [(max(a, start) - start, b - start) for a, b in draft.written if b > start]
+    lent = ArrayFile(
+        draft.descriptor, draft.size_bytes, shape, dtype, False, start, False
+    )  # fmt: skip
+    return store.change_array(content.ref, lent, tuple(ranges))
+
+
+def commit_sequences(
+    store: WritingStore, group: ObjectRef, name: bytes, values: Draft, offsets: Draft
+) -> None:
+    """Make a dataset of variable-length sequences of its two files."""
+    values_header, offsets_header = read_header(values), read_header(offsets)
+    if offsets_header.dtype.kind not in "iu" or len(offsets_header.shape) != 1:
+        raise InvalidArrayError("offsets must be integers, in one dimension")
+    if prod(offsets_header.shape) < 1:
+        raise InvalidArrayError("there is one offset more than sequences")
+    store.write_sequences(
+        group, name, array_file(values, values_header), array_file(offsets, offsets_header)
+    )
+
+
+def check_json(draft: Draft) -> bytes:
+    """Return the text of a draft of attributes. Raises ``InvalidAttributesError``."""
+    if draft.size_bytes > _MOST_JSON_BYTES:
+        raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
+    data = draft.read(0, draft.size_bytes)
+    attributes_from_json(data)
+    return data
+
+
+def commit_attributes(store: WritingStore, ref: ObjectRef, draft: Draft) -> None:
+    """Give an object the attributes that a draft says."""
+    if draft.size_bytes > _MOST_JSON_BYTES:
+        raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
+    data = draft.read(0, draft.size_bytes)
+    existing = store.read_attributes(ref)
+    wanted = attributes_from_json(data, existing)
+    known = {old.name: old for old in existing if isinstance(old, Attribute)}
+    changed = tuple(each for each in wanted if known.get(each.name) != each)
+    kept = {each.name for each in wanted}
+    gone = tuple(name for name in known if name not in kept)
+    if changed or gone:
+        store.write_attributes(ref, changed, gone)
+
+
+def delete_attributes(store: WritingStore, ref: ObjectRef) -> None:
+    """Delete all attributes of an object that can be read, and those that cannot."""
+    existing = store.read_attributes(ref)
+    store.write_attributes(ref, (), tuple(each.name for each in existing))
+
+
+def commit_datatype(
+    store: WritingStore, group: ObjectRef, name: bytes, draft: Draft, old: Callable[[], bytes]
+) -> None:
+    """Commit the datatype that a draft says; ``old`` returns the text of the one that is there."""
+    if draft.size_bytes > _MOST_JSON_BYTES:
+        raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
+    data = draft.read(0, draft.size_bytes)
+    if data == old():
+        return
+    datatype = datatype_from_json(parse_json(data))
+    try:
+        store.create_datatype(group, name, datatype)
+    except ExistsError:
+        raise UnsupportedTypeError(
+            f"{show_path(name)}: a committed datatype cannot be changed: datasets may have it"
+        ) from None

@@ -1,0 +1,162 @@
+"""Drafts: what programs have written to a file and the HDF5 file does not have yet.
+
+A draft is an unlinked file on disk with the bytes that were written, over the content that was
+there before, if it goes on from that. Not thread-safe: the tree's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from bisect import bisect_left
+
+from h5fs.errors import NoSpaceError, UnreadableError
+from h5fs.tree.content import Content
+
+_COPY_BYTES = 2**20
+
+
+class Draft:
+    """A file of ``size_bytes``: what was written, else what ``base`` has there, else zeros."""
+
+    def __init__(self, base: Content | None = None) -> None:
+        self._base = base
+        self._base_stop = base.size_bytes if base is not None else 0
+        self.size_bytes = self._base_stop
+        self._descriptor = -1
+        self._written: list[tuple[int, int]] = []
+
+    @property
+    def descriptor(self) -> int:
+        """The file on disk; all of the draft is in it after ``complete``."""
+        if self._descriptor < 0:
+            # /var/tmp is for what is large, where /tmp may be memory.
+            folder = os.environ.get("TMPDIR") or "/var/tmp"
+            with (
+                _telling("no room for what is written"),
+                tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file,
+            ):
+                self._descriptor = os.dup(file.fileno())
+        return self._descriptor
+
+    @property
+    def written(self) -> tuple[tuple[int, int], ...]:
+        """The ranges that were written, in order, none touching the next."""
+        return tuple(self._written)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the draft goes on from what was there before."""
+        return self._base is not None
+
+    def write(self, data: memoryview | bytes, offset: int) -> None:
+        """Write bytes. Raises ``NoSpaceError``."""
+        with _telling("no room for what is written"):
+            view, at = memoryview(data), offset
+            while view:
+                count = os.pwrite(self.descriptor, view, at)
+                view, at = view[count:], at + count
+        self._note(offset, at)
+        self.size_bytes = max(self.size_bytes, at)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file, or let it grow by zeros."""
+        if size < self.size_bytes:
+            if self._descriptor >= 0:
+                os.ftruncate(self._descriptor, size)
+            self._base_stop = min(self._base_stop, size)
+            self._written = [(a, min(b, size)) for a, b in self._written if a < size]
+            if not self._base_stop:
+                self._base = None
+        self.size_bytes = size
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` on; return how much, less only at the end of the file."""
+        size = max(min(len(buffer), self.size_bytes - offset), 0)
+        at, stop = offset, offset + size
+        while at < stop:
+            part_stop, is_written = self._part_at(at, stop)
+            part = buffer[at - offset : part_stop - offset]
+            if is_written:
+                self._read_written(part, at)
+            elif at < self._base_stop and self._base is not None:
+                part = part[: self._base_stop - at]
+                if self._base.read_into(part, at) != len(part):
+                    raise UnreadableError("what was there before has become shorter")
+                part_stop = at + len(part)
+            else:
+                part[:] = bytes(len(part))
+            at = part_stop
+        return size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset``."""
+        buffer = bytearray(max(min(size, self.size_bytes - offset), 0))
+        self.read_into(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def complete(self) -> None:
+        """Put all of the draft into the file on disk."""
+        buffer = memoryview(bytearray(_COPY_BYTES))
+        at = 0
+        with _telling("no room for what is written"):
+            while at < self._base_stop:
+                stop, is_written = self._part_at(at, min(at + _COPY_BYTES, self._base_stop))
+                if not is_written:
+                    count = self.read_into(buffer[: stop - at], at)
+                    os.pwrite(self.descriptor, buffer[:count], at)
+                at = stop
+            os.ftruncate(self.descriptor, self.size_bytes)
+        self._written = [(0, self.size_bytes)] if self.size_bytes else []
+        self._base, self._base_stop = None, 0
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _read_written(self, part: memoryview, at: int) -> None:
+        count = os.preadv(self._descriptor, [part], at)
+        if count != len(part):
+            raise UnreadableError("the draft has become shorter")
+
+    def _part_at(self, at: int, stop: int) -> tuple[int, bool]:
+        """Return where the part that ``at`` is in ends, and whether it was written."""
+        index = bisect_left(self._written, (at + 1,)) - 1
+        if index >= 0 and at < self._written[index][1]:
+            return min(self._written[index][1], stop), True
+        following = self._written[index + 1][0] if index + 1 < len(self._written) else stop
+        return min(following, stop), False
+
+    def _note(self, start: int, stop: int) -> None:
+        if start >= stop:
+            return
+        if self._written and self._written[-1][0] <= start <= self._written[-1][1]:
+            first, last = self._written[-1]  # one after another, as most programs write
+            self._written[-1] = (first, max(last, stop))
+            return
+        before = [(a, b) for a, b in self._written if b < start]
+        after = [(a, b) for a, b in self._written if a > stop]
+        touching = [(a, b) for a, b in self._written if b >= start and a <= stop]
+        merged = (
+            min([start, *(a for a, _ in touching)]), max([stop, *(b for _, b in touching)])
+        )  # fmt: skip
+        self._written = [*before, merged, *after]
+
+
+class _telling:
+    """Turn an ``OSError`` of the disk that drafts are on into ours."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"{self._what}: {error.strerror}") from None
+            raise UnreadableError(f"{self._what}: {error.strerror}") from None

@@ -1,0 +1,325 @@
+"""The tree of a mode that writes: files that are open, drafts, and the changes they become.
+
+What is not (yet) in the HDF5 file is here: drafts of files that are being written, attributes that
+wait for their dataset, scratch files. ``changes`` has what happens to names.
+
+Lock order: ``_lock`` protects everything here and makes each call one step; the store is called
+while it is held. Reads of data take it for moments only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from h5fs.errors import (
+    BadHandleError,
+    ExistsError,
+    H5fsError,
+    InvalidNameError,
+    IsAGroupError,
+    NotFoundError,
+    ReadOnlyError,
+    show_path,
+)
+from h5fs.objects import ObjectRef
+from h5fs.options import Limits
+from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, decode_name
+from h5fs.store.interface import WritingStore
+from h5fs.tree.content import Content
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.scratch import is_scratch_name
+from h5fs.tree.status import Dentry, Status
+from h5fs.tree.tree import Tree
+from h5fs.tree.writable_file import WritableFile
+
+_log = logging.getLogger(__name__)
+
+_FILE_KINDS = frozenset(
+    {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.ATTRIBUTES, NodeKind.DATATYPE}
+)
+_STAGED_INODES = 1 << 62
+
+NodeKey = tuple[NodeKind, ObjectRef]
+
+
+@dataclass(eq=False, slots=True)
+class _Handle:
+    """An open file: ``file``, or for one that only reads what the HDF5 file has, a node and its
+    content.
+
+    ``held``: the object that is kept for it. ``pid``: of the process that opened it.
+    """
+
+    pid: int
+    file: WritableFile | None = None
+    node: Node | None = None
+    content: Content | None = None
+    held: ObjectRef | None = None
+    bypasses_cache: bool = False
+
+
+class WritableBase(Tree):
+    """Finding, opening and describing files, whether the HDF5 file has them or not."""
+
+    def __init__(
+        self,
+        store: WritingStore,
+        max_depth: int = Limits().max_depth,
+        *,
+        mountpoint: bytes = b"",
+        leftovers: Path | None = None,
+        commits_at_close: bool = False,
+    ) -> None:
+        super().__init__(store, max_depth)
+        self._writer = store
+        self._mountpoint = mountpoint
+        self._leftovers = leftovers
+        self._commits_at_close = commits_at_close
+        self._lock = threading.RLock()
+        self._staged: dict[bytes, WritableFile] = {}
+        self._editing: dict[NodeKey, WritableFile] = {}
+        self._open_handles: dict[int, _Handle] = {}
+        self._numbers = itertools.count(1)
+        self._inodes = itertools.count(_STAGED_INODES)
+        # Dentries that were unlinked while the object they show stays for another one's sake.
+        self._hidden: set[bytes] = set()
+        # HDF5 keeps no times, or just its own; those that programs set last as long as the mount.
+        self._times: dict[NodeKey, tuple[int, int]] = {}
+
+    def get_status(self, path: bytes) -> Status:
+        with self._lock:
+            file = self._staged.get(path)
+            if file is not None:
+                return self._staged_status(file)
+            if path in self._hidden:
+                raise NotFoundError(f"{show_path(path)} was removed")
+            return self._node_status(path, self._find(path))
+
+    def get_status_of_handle(self, handle: int) -> Status:
+        """Answer ``fstat``."""
+        with self._lock:
+            opened = self._handle(handle)
+            file = opened.file
+            if file is None:
+                assert opened.node is not None
+                return self._status_of_node(opened.node.info.ref.path, opened.node)
+            if file.node is None or file.is_gone:
+                return self._staged_status(file)
+            return self._node_status(file.path, file.node)
+
+    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+        with self._lock:
+            prefix = path.rstrip(b"/") + b"/"
+            dentries = [
+                dentry
+                for dentry in super().list_folder(path)
+                if prefix + dentry.name not in self._hidden
+                and prefix + dentry.name not in self._staged
+            ]
+            dentries += [
+                Dentry(file.path[len(prefix) :], file.inode, stat.S_IFREG)
+                for file in self._staged_in(prefix)
+            ]
+        return iter(dentries)
+
+    def open(self, path: bytes, flags: int, pid: int = 0) -> int:
+        with self._lock:
+            writes = flags & os.O_ACCMODE != os.O_RDONLY
+            file = self._staged.get(path)
+            if file is not None:
+                if flags & os.O_TRUNC:
+                    self._empty(file)
+                return self._add_handle(_Handle(pid, file))
+            if path in self._hidden:
+                raise NotFoundError(f"{show_path(path)} was removed")
+            node = self._find(path)
+            if node.kind is NodeKind.FOLDER:
+                raise IsAGroupError(f"{show_path(path)} is a group")
+            if not writes and not flags & os.O_TRUNC:
+                return self._open_to_read(node, pid)
+            return self._open_to_write(path, node, flags, pid)
+
+    def create(self, path: bytes, flags: int, pid: int = 0) -> int:
+        """Answer ``open`` with ``O_CREAT`` of a file that is not there.
+
+        Raises ``InvalidNameError`` for a name that no file can have.
+        """
+        with self._lock:
+            if self._is_there(path):
+                if flags & os.O_EXCL:
+                    raise ExistsError(f"{show_path(path)} exists")
+                return self.open(path, flags & ~os.O_CREAT, pid)
+            self._check_new_name(path)
+            file = WritableFile(path, inode=next(self._inodes))
+            file.begin(empty=True)
+            self._staged[path] = file
+            return self._add_handle(_Handle(pid, file))
+
+    def bypasses_cache(self, handle: int) -> bool:
+        """Whether reads of a handle must not be mixed with what others wrote to the same path."""
+        with self._lock:
+            return self._handle(handle).bypasses_cache
+
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        with self._lock:
+            opened = self._handle(handle)
+            content = opened.content
+            if content is None:
+                assert opened.file is not None
+                if opened.file.draft is not None:
+                    return opened.file.draft.read_into(buffer, offset)
+                content = opened.file.content
+        return content.read_into(buffer, offset) if content is not None else 0
+
+    def _handle(self, handle: int) -> _Handle:
+        try:
+            return self._open_handles[handle]
+        except KeyError:
+            raise BadHandleError(f"file handle {handle} is not open") from None
+
+    def _add_handle(self, opened: _Handle) -> int:
+        number = next(self._numbers)
+        self._open_handles[number] = opened
+        if opened.file is not None:
+            opened.file.opened += 1
+        return number
+
+    def _open_to_read(self, node: Node, pid: int) -> int:
+        edited = self._editing.get((node.kind, node.info.ref))
+        content = self._content_of(node)
+        _ = content.size_bytes  # what stat refuses is refused here too
+        is_replaced = edited is not None and edited.draft is not None
+        held = self._hold(node)
+        return self._add_handle(_Handle(pid, None, node, content, held, is_replaced))
+
+    def _open_to_write(self, path: bytes, node: Node, flags: int, pid: int) -> int:
+        if node.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        if node.kind not in _FILE_KINDS:
+            raise ReadOnlyError(f"{show_path(path)}: an object that cannot be read")
+        key = (node.kind, node.info.ref)
+        file = self._editing.get(key)
+        if file is None:
+            file = WritableFile(path, node, self._content_to_edit(node, flags), inode=node.inode)
+            self._editing[key] = file
+        if flags & os.O_TRUNC:
+            self._empty(file)
+        held = self._hold(node)
+        return self._add_handle(_Handle(pid, file, held=held))
+
+    def _content_to_edit(self, node: Node, flags: int) -> Content | None:
+        try:
+            content = self._content_of(node)
+            _ = content.size_bytes
+        except H5fsError:
+            if flags & os.O_TRUNC:
+                return None  # what cannot be read can still be replaced
+            raise
+        return content
+
+    def _hold(self, node: Node) -> ObjectRef | None:
+        if node.kind is NodeKind.ATTRIBUTES or node.info.ref.file:
+            return None
+        self._writer.hold(node.info.ref)
+        return node.info.ref
+
+    def _empty(self, file: WritableFile) -> None:
+        file.begin(empty=True)
+        file.mtime_ns = time.time_ns()
+
+    def _is_there(self, path: bytes) -> bool:
+        if path in self._staged:
+            return True
+        if path in self._hidden:
+            return False
+        try:
+            self._find(path)
+        except NotFoundError:
+            return False
+        return True
+
+    def _staged_in(self, prefix: bytes) -> list[WritableFile]:
+        """Return the files without a node in a folder, ``prefix`` ending in a slash."""
+        return [
+            file
+            for path, file in self._staged.items()
+            if path.startswith(prefix) and b"/" not in path[len(prefix) :]
+        ]
+
+    def _check_new_name(self, path: bytes) -> None:
+        """Raise unless a file may be created under that name."""
+        folder_path, _, name = path.rpartition(b"/")
+        folder = self._find_folder(folder_path or b"/")
+        if folder.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        if name == GROUP_ATTRIBUTES:
+            return
+        meaning = decode_name(name)
+        if meaning is None or meaning.link_name is None or (
+            meaning.projection is Projection.FOLDER
+        ):
+            if is_scratch_name(name):
+                return
+            raise InvalidNameError(
+                f"{show_path(path)}: the HDF5 file can hold NAME.npy, NAME.attrs.json, "
+                "NAME.dtype.json and folders; files of other names must be temporary (.NAME, "
+                "NAME~, NAME.tmp, ...)"
+            )
+        if meaning.projection is not Projection.ATTRIBUTES:
+            self._check_free_for(folder, meaning.link_name, path)
+
+    def _check_free_for(self, folder: Node, link_name: bytes, path: bytes) -> None:
+        try:
+            self._get_link(folder.info.ref, link_name)
+        except NotFoundError:
+            return
+        if not any(path == hidden for hidden in self._hidden):
+            raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
+
+    def _staged_status(self, file: WritableFile) -> Status:
+        of_file = self._status_of_file(0)
+        draft = file.draft
+        size = draft.size_bytes if draft is not None else file.size_bytes
+        return Status(
+            inode=file.inode, mode=stat.S_IFREG | of_file.st_mode & 0o666,
+            hard_link_count=0 if file.is_gone else 1, uid=of_file.st_uid, gid=of_file.st_gid,
+            size_bytes=size, blocks=-(-size // 512), atime_ns=file.atime_ns,
+            mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns,
+        )  # fmt: skip
+
+    def _node_status(self, path: bytes, node: Node) -> Status:
+        status = self._status_of_node(path, node)
+        edited = self._editing.get((node.kind, node.info.ref))
+        return status if edited is None else self._with_draft(status, edited)
+
+    def _status_of_node(self, path: bytes, node: Node) -> Status:
+        status = self._describe(path, node)
+        if node.is_symbolic_link:
+            return status
+        of_file = self._status_of_file(node.info.ref.file)
+        mode = status.mode
+        if node.info.ref.file == 0 and (mode & 0o777 or node.kind in _FILE_KINDS):
+            mode |= of_file.st_mode & 0o222
+        times = self._times.get((node.kind, node.info.ref))
+        atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
+        return msgspec.structs.replace(
+            status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns
+        )
+
+    def _with_draft(self, status: Status, file: WritableFile) -> Status:
+        if file.draft is None:
+            return status
+        return msgspec.structs.replace(
+            status, size_bytes=file.draft.size_bytes, mtime_ns=file.mtime_ns,
+            ctime_ns=file.mtime_ns,
+        )  # fmt: skip

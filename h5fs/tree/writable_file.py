@@ -1,0 +1,69 @@
+"""One file of a mount that writes: what the HDF5 file has of it, and what is not there yet."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from h5fs.objects import ObjectInfo, ObjectRef
+from h5fs.tree.content import Content
+from h5fs.tree.drafts import Draft
+from h5fs.tree.nodes import Node
+
+
+@dataclass(eq=False)
+class WritableFile:
+    """A file that is open to write, or that waits to become part of the HDF5 file.
+
+    ``path`` is its name in the mount. ``node`` and ``content`` are what the HDF5 file has under
+    it; both None for a file that it does not have. ``draft``: what was written and is not in the
+    HDF5 file; None when there is nothing such. ``opened``: how many handles there are.
+    ``is_gone``: it was unlinked, and lives as long as it is open. ``inode`` and the times are
+    those of a file without a node. ``held``: a dataset that has got a scratch name, kept by the
+    store though no link leads to it. ``origin``: the name that attributes had before a scratch one.
+    """
+
+    path: bytes
+    node: Node | None = None
+    content: Content | None = None
+    draft: Draft | None = None
+    opened: int = 0
+    is_gone: bool = False
+    held: ObjectRef | None = None
+    held_info: ObjectInfo | None = None
+    origin: bytes | None = None
+    inode: int = 0
+    atime_ns: int = field(default_factory=time.time_ns)
+    mtime_ns: int = field(default_factory=time.time_ns)
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is for whoever writes it."""
+        if self.draft is not None:
+            return self.draft.size_bytes
+        return self.content.size_bytes if self.content is not None else 0
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` as a read of the file, drafts included; return how much."""
+        if self.draft is not None:
+            return self.draft.read_into(buffer, offset)
+        return self.content.read_into(buffer, offset) if self.content is not None else 0
+
+    def begin(self, *, empty: bool) -> Draft:
+        """Return the draft, begun if there is none: on what is there, or ``empty``."""
+        if self.draft is None:
+            self.draft = Draft(None if empty else self.content)
+        elif empty:
+            self.draft.truncate(0)
+        return self.draft
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something was written that is not in the HDF5 file."""
+        return self.draft is not None
+
+    def discard(self) -> None:
+        """Forget what was written and is not in the HDF5 file."""
+        if self.draft is not None:
+            self.draft.close()
+            self.draft = None
