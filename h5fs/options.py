@@ -88,8 +88,8 @@ class StoreOptions:
     ``workers``: how many processes read through the HDF5 library; 0 is none, this process does it
     (for debugging); None is as many as there are cores, and at least two. A mode that writes has
     one. ``cache_bytes``: decoded chunks kept in memory. ``boot_id`` tells this run of the kernel
-    from others, where the file is read or written through the redo log. ``commit_seconds``: how long what was closed may stay
-    uncommitted; 0 is not at all, None is until somebody asks (no durability).
+    from others, where the file is read or written through the redo log. ``commit_seconds``: how
+    long what was closed may stay uncommitted; 0 is not at all, None is until somebody asks.
     """
 
     file: Path

@@ -210,7 +210,7 @@ class LoggedFile(ChangingFile):
                 size = min(MAX_RUN_BYTES, stop * page_bytes - page * page_bytes)
                 data = memoryview(bytearray(size))
                 self._log.read_into(data, offset + (page - start) * page_bytes)
-                data = data[: length - page * page_bytes]
+                # Whole pages, also past the length: a page is never part old and part new.
                 write_all(self._main, data, page * page_bytes)
         if self._log.is_begun and self._main.size() != length:
             self._main_bytes = min(self._main_bytes, length)  # also when the rest fails
