@@ -50,6 +50,15 @@ class ArrayFile:
     is_read: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where the data of a reserved dataset lie in the file; ``size_bytes`` is of whole pages."""
+
+    number: int
+    file_offset: int
+    size_bytes: int
+
+
 class ChunkTask(Struct, frozen=True, array_like=True):
     """A chunk to decode: its number in the grid, and how many bytes it takes in the file."""
 
@@ -188,6 +197,24 @@ class WritingLibraryStore(LibraryStore, Protocol):
         ``UnsupportedTypeError``.
         """
 
+    def reserve_array(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[int, int, int] | None:
+        """Make a dataset without a name, whose data somebody else will write to the file.
+
+        Returns its number, where its data begin in the file, and up to where whole pages go, all in
+        bytes. None where such datasets are not stored as ``.npy`` files have them.
+        """
+
+    def finish_array(self, group: ObjectRef, name: bytes, number: int, tail: bytes) -> ObjectInfo:
+        """Give a reserved dataset its name; ``tail`` are the data beyond the whole pages.
+
+        Raises ``ExistsError``.
+        """
+
+    def drop_array(self, number: int) -> None:
+        """Give up a reserved dataset."""
+
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
         """Write bytes of a dataset's array, the ``.npy`` header excluded, in place.
 
@@ -286,6 +313,20 @@ class WritingStore(Store, Protocol):
     ) -> None: ...
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo: ...
+
+    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None: ...
+
+    def finish_array(
+        self, group: ObjectRef, name: bytes, region: Region, tail: bytes
+    ) -> ObjectInfo: ...
+
+    def drop_array(self, region: Region) -> None: ...
+
+    def write_region(self, region: Region, data: memoryview, offset: int) -> None:
+        """Write to a reserved dataset. Raises ``NoSpaceError``, ``LostChangesError``."""
+
+    def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
+        """Read what was written there."""
 
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile

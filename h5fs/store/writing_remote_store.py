@@ -5,17 +5,21 @@ Lives in the daemon. Safe to call from any thread.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
 import threading
 import time
 from typing import Any
 
+import numpy as np
+
 from h5fs.datatypes import Datatype
-from h5fs.errors import H5fsError
+from h5fs.errors import H5fsError, LostChangesError, NoSpaceError
 from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
 from h5fs.options import StoreOptions
-from h5fs.store.interface import ArrayFile, NewArray
+from h5fs.store.interface import ArrayFile, NewArray, Region
 from h5fs.store.log_file import LoggedFiles
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Suspect
@@ -24,6 +28,7 @@ from h5fs.store.remote_store import RemoteStore
 
 _log = logging.getLogger(__name__)
 
+_ROOT = ObjectRef(0, 0, b"/")
 _FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
 
 
@@ -82,6 +87,40 @@ class WritingRemoteStore(RemoteStore):
             self._pool.forget_segment(segment)
         return info
 
+    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None:
+        found = self._change("reserve_array", shape, dtype, about=(_ROOT, b"reserve"))
+        return None if found is None else Region(*found)
+
+    def finish_array(
+        self, group: ObjectRef, name: bytes, region: Region, tail: bytes
+    ) -> ObjectInfo:
+        info: ObjectInfo = self._change(
+            "finish_array", group, name, region.number, tail, about=(group, name),
+            size=region.size_bytes,
+        )  # fmt: skip
+        return info
+
+    def drop_array(self, region: Region) -> None:
+        self._change("drop_array", region.number, about=(_ROOT, b"drop"))
+
+    def write_region(self, region: Region, data: memoryview, offset: int) -> None:
+        # Its space is committed as taken, so that no worker, this one or the next, gives it away.
+        assert self._logged is not None
+        at = region.file_offset + offset
+        try:
+            while data:
+                count = os.pwrite(self._logged.main, data, at)
+                data, at = data[count:], at + count
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"no room for an array: {error.strerror}") from None
+            raise LostChangesError(f"writing an array: {error.strerror}") from None
+
+    def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
+        assert self._logged is not None
+        count = os.preadv(self._logged.main, [buffer], region.file_offset + offset)
+        buffer[count:] = bytes(len(buffer) - count)  # past the end of the file nothing was written
+
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
@@ -127,10 +166,9 @@ class WritingRemoteStore(RemoteStore):
         with self._clock:
             size, self._unsynced_bytes = self._unsynced_bytes, 0
             self._changed_at = None
-        root = ObjectRef(0, 0, b"/")
         try:
             self._pool.call(
-                "commit", is_checkpoint, suspect=Suspect(root, b"commit"), asked_bytes=size,
+                "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"), asked_bytes=size,
                 is_repeatable=False,
             )  # fmt: skip
         except H5fsError:

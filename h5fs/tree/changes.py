@@ -45,12 +45,14 @@ from h5fs.tree.leftovers import keep_leftovers
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
 from h5fs.tree.soft_targets import link_from_text
+from h5fs.tree.streams import try_to_stream
 from h5fs.tree.writable import WritableBase
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
 _RENAME_NOREPLACE = 1
+_HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
 
 _PROJECTIONS = {
     NodeKind.ARRAY: Projection.ARRAY,
@@ -79,7 +81,10 @@ class WritableTree(WritableBase):
                 if self._write_in_place(file, file.content, data, offset):
                     return
             if data:
-                file.begin(empty=False).write(data, offset)
+                draft = file.begin(empty=False)
+                draft.write(data, offset)
+                if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
+                    self._offer_stream(file)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
@@ -279,6 +284,17 @@ class WritableTree(WritableBase):
         if file is None:
             raise BadHandleError(f"file handle {handle} is open to read only")
         return file
+
+    def _offer_stream(self, file: WritableFile) -> None:
+        """Let the data of a large new array go to the HDF5 file as they come."""
+        file.was_offered = True
+        meaning = decode_name(file.path.rpartition(b"/")[2])
+        is_array = meaning is not None and meaning.projection is Projection.ARRAY
+        if file.node is not None or file.is_gone or not is_array or file.draft is None:
+            return
+        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES))
+        if stream is not None:
+            file.draft.send_to(stream)
 
     def _skip_header(
         self, content: ArrayContent, data: memoryview, offset: int

@@ -83,6 +83,12 @@ def commit_array(
     """
     assert file.draft is not None
     header = read_header(file.draft)
+    stream = file.draft.stream
+    if stream is not None and stream.header == header and file.node is None:
+        tail = file.draft.tail()
+        file.draft.end_stream()
+        store.finish_array(group, name, stream.region, tail)
+        return
     if file.draft.has_base and not is_read and _grow(store, file, header):
         return
     store.write_array(group, name, array_file(file.draft, header, is_read=is_read))

@@ -13,6 +13,7 @@ from bisect import bisect_left
 
 from h5fs.errors import NoSpaceError, UnreadableError
 from h5fs.tree.content import Content
+from h5fs.tree.streams import Stream
 
 _COPY_BYTES = 2**20
 
@@ -26,6 +27,20 @@ class Draft:
         self.size_bytes = self._base_stop
         self._descriptor = -1
         self._written: list[tuple[int, int]] = []
+        self._stream: Stream | None = None
+
+    @property
+    def stream(self) -> Stream | None:
+        """Where some of the data went instead of to the file on disk."""
+        return self._stream
+
+    def send_to(self, stream: Stream) -> None:
+        """Let a stream have its data, those that are here already first."""
+        start, stop = stream.start, min(stream.stop, self.size_bytes)
+        data = memoryview(self.read(start, max(stop - start, 0)))
+        if data:
+            stream.write(data, start)
+        self._stream = stream
 
     @property
     def descriptor(self) -> int:
@@ -52,17 +67,25 @@ class Draft:
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """Write bytes. Raises ``NoSpaceError``."""
-        with _telling("no room for what is written"):
-            view, at = memoryview(data), offset
-            while view:
-                count = os.pwrite(self.descriptor, view, at)
-                view, at = view[count:], at + count
+        view, at = memoryview(data), offset
+        stream = self._stream
+        if stream is not None and offset < stream.stop and offset + len(view) > stream.start:
+            before = view[: max(stream.start - offset, 0)]
+            after = view[max(stream.stop - offset, 0) :]
+            inside = view[len(before) : len(view) - len(after)]
+            stream.write(inside, offset + len(before))
+            self._write_here(before, offset)
+            self._write_here(after, stream.stop)
+        else:
+            self._write_here(view, offset)
+        at = offset + len(view)
         self._note(offset, at)
         self.size_bytes = max(self.size_bytes, at)
 
     def truncate(self, size: int) -> None:
         """Cut the file, or let it grow by zeros."""
         if size < self.size_bytes:
+            self._leave_stream()
             if self._descriptor >= 0:
                 os.ftruncate(self._descriptor, size)
             self._base_stop = min(self._base_stop, size)
@@ -96,8 +119,26 @@ class Draft:
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
+    def tail(self) -> bytes:
+        """Return what follows the stream's data, and write zeros where none were written."""
+        stream = self._stream
+        assert stream is not None
+        at = stream.start
+        zeros = memoryview(bytes(_COPY_BYTES))
+        while at < stream.stop:
+            stop, is_written = self._part_at(at, min(at + _COPY_BYTES, stream.stop))
+            if not is_written:
+                stream.write(zeros[: stop - at], at)
+            at = stop
+        return self.read(stream.stop, self.size_bytes - stream.stop)
+
+    def end_stream(self) -> None:
+        """Forget the stream: its data have become a dataset's."""
+        self._stream = None
+
     def complete(self) -> None:
         """Put all of the draft into the file on disk."""
+        self._leave_stream()
         buffer = memoryview(bytearray(_COPY_BYTES))
         at = 0
         with _telling("no room for what is written"):
@@ -113,11 +154,46 @@ class Draft:
 
     def close(self) -> None:
         """Give the disk space back."""
+        if self._stream is not None:
+            self._stream.drop()
+            self._stream = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _write_here(self, view: memoryview, at: int) -> None:
+        with _telling("no room for what is written"):
+            while view:
+                count = os.pwrite(self.descriptor, view, at)
+                view, at = view[count:], at + count
+
+    def _leave_stream(self) -> None:
+        """Take the stream's data back: they are not what its header said."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        buffer = memoryview(bytearray(_COPY_BYTES))
+        for start, stop in self._written:
+            for at in range(max(start, stream.start), min(stop, stream.stop), _COPY_BYTES):
+                part = buffer[: min(_COPY_BYTES, stop - at, stream.stop - at)]
+                stream.read_into(part, at)
+                self._write_here(part, at)
+        stream.drop()
+
     def _read_written(self, part: memoryview, at: int) -> None:
+        stream = self._stream
+        if stream is not None and at < stream.stop and at + len(part) > stream.start:
+            before = part[: max(stream.start - at, 0)]
+            after = part[max(stream.stop - at, 0) :]
+            stream.read_into(part[len(before) : len(part) - len(after)], at + len(before))
+            if before:
+                self._read_here(before, at)
+            if after:
+                self._read_here(after, stream.stop)
+            return
+        self._read_here(part, at)
+
+    def _read_here(self, part: memoryview, at: int) -> None:
         count = os.preadv(self._descriptor, [part], at)
         if count != len(part):
             raise UnreadableError("the draft has become shorter")

@@ -21,6 +21,7 @@ class WritableFile:
     ``is_gone``: it was unlinked, and lives as long as it is open. ``inode`` and the times are
     those of a file without a node. ``held``: a dataset that has got a scratch name, kept by the
     store though no link leads to it. ``origin``: the name that attributes had before a scratch one.
+    ``was_offered``: it was decided whether its data stream into the HDF5 file.
     """
 
     path: bytes
@@ -32,6 +33,7 @@ class WritableFile:
     held: ObjectRef | None = None
     held_info: ObjectInfo | None = None
     origin: bytes | None = None
+    was_offered: bool = False
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)

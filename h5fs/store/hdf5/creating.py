@@ -29,10 +29,17 @@ def create_dataset(
     write_type: WriteType,
     options: NewDatasets,
     old_id: h5d.DatasetID | None,
+    *,
+    takes_space: bool = False,
 ) -> h5d.DatasetID:
-    """Return a new dataset that has no link yet, stored as ``old_id`` is where it takes a place."""
+    """Return a new dataset that has no link yet, stored as ``old_id`` is where it takes a place.
+
+    ``takes_space``: its space in the file is taken at once, and nothing written to it.
+    """
     creation = h5p.create(h5p.DATASET_CREATE)
-    creation.set_fill_time(h5d.FILL_TIME_IFSET)
+    creation.set_fill_time(h5d.FILL_TIME_NEVER if takes_space else h5d.FILL_TIME_IFSET)
+    if takes_space:
+        creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     max_shape: tuple[int, ...] | None = None
     if old_id is not None:
         max_shape = _kept_max_shape(old_id, shape)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,7 @@ from h5fs.store.hdf5.translation import reading
 from h5fs.store.interface import ArrayPart, NewArray
 
 _ELEMENTS_AT_ONCE = 2**17
+_PAGE_BYTES = 2**12  # the log's
 
 
 class WritingHdf5Store(Hdf5Store):
@@ -65,6 +68,8 @@ class WritingHdf5Store(Hdf5Store):
         self._new_datasets: NewDatasets = options.new_datasets
         self._held: Counter[ObjectRef] = Counter()
         self._held_ids: dict[ObjectRef, Any] = {}
+        self._reserved: dict[int, h5d.DatasetID] = {}
+        self._reserved_numbers = itertools.count()
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -150,6 +155,55 @@ class WritingHdf5Store(Hdf5Store):
                 write_rows(new_id, self._source(values), where, self._on_progress)
                 self._take_place(group, name, old_id, new_id)
         return self._info(group, name)
+
+    def reserve_array(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> tuple[int, int, int] | None:
+        with self._changing(b"a new array"):
+            write_type = natural_type(dtype)
+            item_bytes = write_type.file_type.get_size()
+            is_plain = write_type.is_raw and item_bytes == dtype.itemsize
+            if not is_plain or self._new_datasets != NewDatasets():
+                return None
+            with self._step():
+                file_id = self._files.file_id(0)
+                new_id = create_dataset(
+                    file_id, shape, item_bytes, write_type, self._new_datasets, None,
+                    takes_space=True,
+                )  # fmt: skip
+                h5f.flush(file_id)
+                start, size = new_id.get_offset(), prod(shape) * item_bytes
+                whole = size // _PAGE_BYTES * _PAGE_BYTES
+                if start is None or start % _PAGE_BYTES or not (
+                    self._file.allows_direct_write(start, start + whole)
+                ):
+                    return None
+            # From here on the file has it, without a name; should nobody finish it, its space in
+            # the file is lost, and no more.
+            number = next(self._reserved_numbers)
+            self._reserved[number] = new_id
+            return number, start, whole
+
+    def finish_array(self, group: ObjectRef, name: bytes, number: int, tail: bytes) -> ObjectInfo:
+        with self._changing(join_path(group.path, name)):
+            if number not in self._reserved:
+                raise LostChangesError(f"the array for {show_path(name)} is lost")
+            parent = self._free_place(group, name)
+            with self._step():
+                new_id = self._reserved.pop(number)
+                self._file.note_direct_write()
+                if tail:
+                    dtype = np.dtype((np.void, new_id.get_type().get_size()))
+                    elements = np.frombuffer(tail, dtype)
+                    write_type = WriteType(new_id.get_type(), dtype, new_id.get_type(), True)
+                    count = new_id.get_space().get_simple_extent_npoints()
+                    write_range(new_id, elements, count - len(elements), write_type)
+                h5o.link(new_id, parent, name, link_properties())
+        return self._info(group, name)
+
+    def drop_array(self, number: int) -> None:
+        with self._changing(b"an array"), self._step():
+            self._reserved.pop(number, None)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
         with self._changing(ref.path):

@@ -43,10 +43,11 @@ class LoggedFile(ChangingFile):
             self._log.adopt(contents)
             self._layers.committed = contents.index_pages()
             self.length = contents.length
-            # A killed process may not have waited for the disk: all its commits can still be lost.
+            # A killed process may not have waited for the disk: what it did can still be lost.
             lengths = [commit.head.length for commit in contents.commits[: contents.counted]]
             self._floor = max([contents.header.base_length, *lengths])
-            self._is_main_on_disk = self._is_commit_on_disk = contents.last is None
+            self._is_main_on_disk = False
+            self._is_commit_on_disk = contents.last is None
             self._is_commit_durable = contents.last is None or contents.last.head.is_durable
         self._committed_length = self.length
 

@@ -1,0 +1,56 @@
+"""Large new arrays that stream into the HDF5 file as they are written.
+
+The data of an array that is stored as a ``.npy`` file holds it need no draft: as soon as the header
+is there, a dataset without a name is made for it, and what programs write goes to its place in the
+file. Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from h5fs.errors import H5fsError, InvalidArrayError
+from h5fs.projection.npy import NpyHeader, parse_header
+from h5fs.store.interface import Region, WritingStore
+
+_FEWEST_BYTES = 2**20
+
+
+class Stream:
+    """The data of one draft that go to the HDF5 file, from byte ``start`` to ``stop`` of it."""
+
+    def __init__(self, store: WritingStore, region: Region, header: NpyHeader) -> None:
+        self._store = store
+        self.region = region
+        self.header = header
+        self.start = header.size_bytes
+        self.stop = header.size_bytes + region.size_bytes
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write bytes at ``offset`` of the draft, all of them between ``start`` and ``stop``."""
+        self._store.write_region(self.region, data, offset - self.start)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Read bytes that were written."""
+        self._store.read_region(self.region, buffer, offset - self.start)
+
+    def drop(self) -> None:
+        """Give the space up."""
+        self._store.drop_array(self.region)
+
+
+def try_to_stream(store: WritingStore, head: bytes) -> Stream | None:
+    """Return where the data of a file that begins so can go; None when they need a draft.
+
+    The store's own refusals mean that, too: they are told when the array is committed.
+    """
+    try:
+        header = parse_header(head)
+        if header is None or header.is_fortran_order or header.dtype.shape:
+            return None
+        if header.file_bytes - header.size_bytes < _FEWEST_BYTES:
+            return None
+        region = store.reserve_array(header.shape, header.dtype)
+    except InvalidArrayError:
+        return None
+    except H5fsError:
+        return None
+    return None if region is None else Stream(store, region, header)
