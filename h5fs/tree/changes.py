@@ -1,15 +1,10 @@
-"""What programs do to a mount that writes, from `write` to `rename`: each call one step."""
+"""What programs do to the names of a mount that writes: each call one step."""
 
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from h5fs.errors import (
-    BadHandleError,
     CrossFileError,
     ExistsError,
     H5fsError,
@@ -22,31 +17,20 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
+from h5fs.objects import Link, LinkKind
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
     Projection,
-    decode_name,
     encode_name,
 )
 from h5fs.tree.committing import (
-    IncompleteError,
-    check_json,
-    commit_array,
-    commit_attributes,
-    commit_datatype,
-    commit_sequences,
     delete_attributes,
-    read_header,
 )
-from h5fs.tree.content import ArrayContent
-from h5fs.tree.leftovers import keep_leftovers
+from h5fs.tree.drafting import DraftingTree
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
 from h5fs.tree.soft_targets import link_from_text
-from h5fs.tree.streams import try_to_stream
-from h5fs.tree.writable import WritableBase
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -68,83 +52,8 @@ _LINK_KINDS = frozenset(
 _PARTNERS = {Projection.VALUES: Projection.OFFSETS, Projection.OFFSETS: Projection.VALUES}
 
 
-class WritableTree(WritableBase):
+class WritableTree(DraftingTree):
     """An HDF5 file as a file system that can be written to."""
-
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """Answer ``write``: in place, or into the file's draft."""
-        with self._lock:
-            file = self._file_of(handle)
-            file.mtime_ns = time.time_ns()
-            if file.draft is None and isinstance(file.content, ArrayContent):
-                data, offset = self._skip_header(file.content, data, offset)
-                if self._write_in_place(file, file.content, data, offset):
-                    return
-            if data:
-                draft = file.begin(empty=False)
-                draft.write(data, offset)
-                if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
-                    self._offer_stream(file)
-
-    def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
-        """Answer ``truncate`` and ``ftruncate``."""
-        with self._lock:
-            if handle is not None:
-                file = self._file_of(handle)
-                if size != file.size_bytes:
-                    file.begin(empty=size == 0).truncate(size)
-                    file.mtime_ns = time.time_ns()
-                return
-            assert path is not None
-            handle = self.open(path, os.O_WRONLY)
-            try:
-                self.truncate(None, size, handle)
-                self.flush(handle, 0)
-            finally:
-                self.release(handle)
-
-    def flush(self, handle: int, pid: int) -> None:
-        """Answer ``close`` of one of a handle's descriptors: what was written is committed.
-
-        A file that is not complete is an error for the process that opened it; another one (a
-        command that a shell started) has a successor that goes on.
-        """
-        with self._lock:
-            opened = self._handle(handle)
-            file = opened.file
-            if file is None or file.draft is None or file.is_gone:
-                return
-            try:
-                self._commit_file(file)
-            except IncompleteError as error:
-                is_new = file.node is None
-                if pid not in (0, opened.pid) or (is_new and not file.size_bytes):
-                    return
-                if not error.has_data and file.size_bytes:
-                    return  # a header, whose data somebody will map
-                raise
-            if self._commits_at_close:
-                self._writer.commit(False)
-
-    def release(self, handle: int) -> None:
-        with self._lock:
-            opened = self._handle(handle)
-            del self._open_handles[handle]
-            file = opened.file
-            try:
-                if file is not None:
-                    self._release_file(file)
-            finally:
-                if opened.held is not None:
-                    self._writer.let_go(opened.held)
-
-    def fsync(self, handle: int) -> None:
-        """Answer ``fsync``: what was written survives a power cut."""
-        with self._lock:
-            opened = self._handle(handle)
-            if opened.file is not None and not self._is_scratch(opened.file):
-                self._commit_file(opened.file)
-        self._writer.commit(False)
 
     def sync_folder(self, _path: bytes) -> None:
         """Answer ``fsync`` of a folder."""
@@ -264,267 +173,6 @@ class WritableTree(WritableBase):
             node = self._find(path)
             if not node.is_symbolic_link:
                 self._times[node.kind, node.info.ref] = (atime_ns, mtime_ns)
-
-    def close(self) -> None:
-        with self._lock:
-            for file in list(self._editing.values()):
-                if file.draft is not None:
-                    self._try_to_commit(file)
-            for file in list(self._staged.values()):
-                self._try_to_commit(file)
-            for path in list(self._hidden):
-                self._end_hiding(path)
-            keep_leftovers(self._leftovers, list(self._staged.values()))
-        super().close()
-
-    # Files and their drafts.
-
-    def _file_of(self, handle: int) -> WritableFile:
-        file = self._handle(handle).file
-        if file is None:
-            raise BadHandleError(f"file handle {handle} is open to read only")
-        return file
-
-    def _offer_stream(self, file: WritableFile) -> None:
-        """Let the data of a large new array go to the HDF5 file as they come."""
-        file.was_offered = True
-        meaning = decode_name(file.path.rpartition(b"/")[2])
-        is_array = meaning is not None and meaning.projection is Projection.ARRAY
-        if file.node is not None or file.is_gone or not is_array or file.draft is None:
-            return
-        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES))
-        if stream is not None:
-            file.draft.send_to(stream)
-
-    def _skip_header(
-        self, content: ArrayContent, data: memoryview, offset: int
-    ) -> tuple[memoryview, int]:
-        """Leave out what writes the header as it is: a page that was mapped comes back whole."""
-        header = content.npy.header
-        part = header[offset : offset + len(data)]
-        if part and data[: len(part)] == part:
-            return data[len(part) :], offset + len(part)
-        return data, offset
-
-    def _write_in_place(
-        self, file: WritableFile, content: ArrayContent, data: memoryview, offset: int
-    ) -> bool:
-        start = len(content.npy.header)
-        is_inside = start <= offset and offset + len(data) <= content.size_bytes
-        # How wide text is follows from all elements: it takes a new array.
-        if not is_inside or content.dataset.is_scanned or file.is_gone:
-            return False
-        if data:
-            self._writer.write_elements(content.ref, offset - start, bytes(data))
-            assert file.node is not None
-            self._times[file.node.kind, content.ref] = (file.mtime_ns, file.mtime_ns)
-        return True
-
-    def _is_scratch(self, file: WritableFile) -> bool:
-        name = file.path.rpartition(b"/")[2]
-        meaning = decode_name(name)
-        return name != GROUP_ATTRIBUTES and (
-            meaning is None or meaning.projection is Projection.FOLDER
-        )
-
-    def _commit_file(self, file: WritableFile) -> None:
-        """Make a draft part of the HDF5 file, unless it has to wait for something.
-
-        Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
-        draft stays then, and so does what the HDF5 file has.
-        """
-        if file.draft is None or file.is_gone or self._is_scratch(file):
-            return
-        folder, meaning = self._place(file.path)
-        assert meaning is not None
-        with self._changing():
-            is_done = self._commit_as(meaning, folder, file)
-        if is_done:
-            self._settle(file)
-            if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
-                self._apply_waiting(file.path.rpartition(b"/")[0], meaning.link_name)
-
-    def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
-        group, name, draft = folder.info.ref, meaning.link_name, file.draft
-        assert draft is not None
-        if meaning.projection is Projection.ATTRIBUTES:
-            owner = folder.info if name is None else self._owner_of(folder, name)
-            if owner is None:
-                check_json(draft)
-                return False
-            commit_attributes(self._writer, owner.ref, draft)
-            self._hidden.discard(file.path)
-            return True
-        if name is None:
-            raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
-        if meaning.projection is Projection.ARRAY:
-            commit_array(self._writer, group, name, file, is_read=self._is_read(file, folder))
-        elif meaning.projection is Projection.DATATYPE:
-            commit_datatype(self._writer, group, name, draft, lambda: self._text_of(file.path))
-        else:
-            return self._commit_pair(meaning.projection, folder, name, file)
-        return True
-
-    def _commit_pair(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
-    ) -> bool:
-        """Make a dataset of sequences, once both of its files are here."""
-        other_name = encode_name(name, _PARTNERS[projection])
-        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
-        other = self._staged.get(other_path) or next(
-            (each for each in self._editing.values() if each.path == other_path), None
-        )
-        assert file.draft is not None
-        read_header(file.draft)
-        if other is None or other.draft is None:
-            return False
-        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-        assert values.draft is not None and offsets.draft is not None
-        try:
-            read_header(other.draft)
-        except IncompleteError:
-            return False
-        commit_sequences(self._writer, folder.info.ref, name, values.draft, offsets.draft)
-        self.forget()
-        self._settle(other)
-        return True
-
-    def _settle(self, file: WritableFile) -> None:
-        """A draft has become part of the HDF5 file: let the file be what is there."""
-        file.discard()
-        self._staged.pop(file.path, None)
-        self._editing = {key: each for key, each in self._editing.items() if each is not file}
-        try:
-            node = self._find(file.path)
-        except NotFoundError:  # attributes that are none leave no file
-            file.node = file.content = None
-            return
-        file.node, file.inode = node, node.inode
-        file.content = self._content_of(node)
-        self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
-        if file.opened:
-            self._editing[node.kind, node.info.ref] = file
-
-    def _apply_waiting(self, folder_path: bytes, link_name: bytes) -> None:
-        path = folder_path + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
-        waiting = self._staged.get(path)
-        if waiting is not None:
-            self._try_to_commit(waiting)
-
-    def _try_to_commit(self, file: WritableFile) -> None:
-        try:
-            self._commit_file(file)
-        except H5fsError as error:
-            _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
-
-    def _release_file(self, file: WritableFile) -> None:
-        file.opened -= 1
-        if file.opened:
-            return
-        if file.is_gone:
-            self._drop(file)
-            return
-        if file.draft is not None:
-            try:
-                self._commit_file(file)
-            except IncompleteError as error:
-                if file.node is None or (not error.has_data and file.size_bytes):
-                    return  # it waits for the rest
-                _log.warning("%s stays as it was: %s", show_path(file.path), error)
-            except H5fsError as error:
-                if file.node is None:
-                    return
-                _log.warning("%s stays as it was: %s", show_path(file.path), error)
-        if file.node is not None:
-            if file.draft is not None and file.path in self._waiting_pairs():
-                return
-            file.discard()
-            self._editing = {key: each for key, each in self._editing.items() if each is not file}
-
-    def _waiting_pairs(self) -> set[bytes]:
-        """Return the paths of files of sequences that wait for the other one."""
-        return {
-            each.path
-            for each in self._editing.values()
-            if each.node is not None and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
-        }
-
-    def _let_disappear(self, file: WritableFile) -> None:
-        file.is_gone = True
-        if file.origin is not None:
-            self._end_hiding(file.origin)
-        if not file.opened:
-            self._drop(file)
-
-    def _drop(self, file: WritableFile) -> None:
-        file.discard()
-        if file.held is not None:
-            held, file.held = file.held, None
-            self._writer.let_go(held)
-
-    def _end_hiding(self, path: bytes) -> None:
-        """Delete what was renamed away and has not come back."""
-        if path not in self._hidden:
-            return
-        self._hidden.discard(path)
-        try:
-            node = self._find(path)
-            if node.kind is NodeKind.ATTRIBUTES:
-                with self._changing():
-                    delete_attributes(self._writer, node.info.ref)
-        except H5fsError as error:
-            _log.warning("%s: %s", show_path(path), error)
-
-    def _is_read(self, file: WritableFile, folder: Node) -> bool:
-        """Whether a handle other than the file's own reads the dataset that it is to become."""
-        try:
-            node = self._find(file.path)
-        except NotFoundError:
-            return False
-        return any(
-            opened.held == node.info.ref and opened.file is not file
-            for opened in self._open_handles.values()
-        )
-
-    def _text_of(self, path: bytes) -> bytes:
-        try:
-            content = self._content_of(self._find(path))
-        except NotFoundError:
-            return b""
-        buffer = bytearray(content.size_bytes)
-        content.read_into(memoryview(buffer), 0)
-        return bytes(buffer)
-
-    def _owner_of(self, folder: Node, name: bytes) -> ObjectInfo | None:
-        """Return the dataset or datatype whose attributes ``NAME.attrs.json`` are."""
-        try:
-            link = self._get_link(folder.info.ref, name)
-        except NotFoundError:
-            return None
-        if link.kind is not LinkKind.HARD or link.target is None:
-            return None
-        return link.target if link.target.kind is not ObjectKind.GROUP else None
-
-    # Names.
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Forget what was known of the HDF5 file, whatever becomes of the change."""
-        try:
-            yield
-        finally:
-            self.forget()
-
-    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
-        """Return the folder of a path, which may be written to, and what its name means."""
-        folder_path, _, name = path.rpartition(b"/")
-        folder = self._find_folder(folder_path or b"/")
-        if folder.info.ref.file:
-            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
-        self._check_depth(folder)
-        if name == GROUP_ATTRIBUTES:
-            return folder, DentryName(Projection.ATTRIBUTES, None)
-        return folder, decode_name(name)
 
     def _link_name(self, path: bytes, meaning: DentryName | None, projection: Projection) -> bytes:
         if meaning is None or meaning.link_name is None or meaning.projection is not projection:

@@ -134,10 +134,9 @@ def can_take(
     """Whether a dataset can hold an array where it is: its type shows alike, and its shape fits."""
     if write_type is None:
         return False
-    creation = dataset_id.get_create_plist()
-    layout = creation.get_layout()
-    if layout == h5d.VIRTUAL or creation.get_external_count():
+    if not lies_in_file(dataset_id):
         return False
+    layout = dataset_id.get_create_plist().get_layout()
     space = dataset_id.get_space()
     if space.get_simple_extent_type() == h5s.NULL:
         return False
@@ -145,6 +144,12 @@ def can_take(
     if old_shape == shape:
         return True
     return layout == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
+
+
+def lies_in_file(dataset_id: h5d.DatasetID) -> bool:
+    """Whether a dataset's data are its own, in its own file."""
+    creation = dataset_id.get_create_plist()
+    return creation.get_layout() != h5d.VIRTUAL and not creation.get_external_count()
 
 
 def copy_attributes(old_id: Any, new_id: Any) -> None:

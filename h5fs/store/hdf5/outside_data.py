@@ -14,7 +14,7 @@ from typing import Any
 
 from h5py import h5d
 
-from h5fs.errors import ForbiddenError, H5fsError, show_path
+from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
 from h5fs.link_table import Links
 from h5fs.objects import ObjectKind, ObjectRef
 from h5fs.store.hdf5.files import OpenFiles
@@ -103,3 +103,19 @@ class OutsidePolicy:
 def _virtual_sources(creation: Any) -> Iterator[tuple[str, str]]:
     for index in range(creation.get_virtual_count()):
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
+
+
+def check_readable_through_log(dataset_id: Any) -> None:
+    """Raise ``UnsupportedTypeError`` for a virtual dataset with sources in other files.
+
+    The library looks for them through the driver of this file, which knows no other, and would
+    read zeros.
+    """
+    creation = dataset_id.get_create_plist()
+    if creation.get_layout() != h5d.VIRTUAL:
+        return
+    if any(file != "." for file, _ in _virtual_sources(creation)):
+        raise UnsupportedTypeError(
+            "a virtual dataset of other files cannot be read while the file is written; "
+            "mount it with --mode r"
+        )

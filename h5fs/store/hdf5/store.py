@@ -38,7 +38,7 @@ from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.links import LinkReader
 from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.outside_data import OutsidePolicy
+from h5fs.store.hdf5.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.projected import (
     FixedDataset,
     ProjectedDataset,
@@ -298,6 +298,8 @@ class Hdf5Store:
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
             self._outside.check(ref)
+            if self._files.is_logged(ref.file):
+                check_readable_through_log(opened.identifier)
             opened.is_permitted = True
         return opened.identifier
 

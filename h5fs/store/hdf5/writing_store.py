@@ -28,6 +28,7 @@ from h5fs.errors import (
     LostChangesError,
     NoSpaceError,
     NotFoundError,
+    ReadOnlyError,
     UnsupportedTypeError,
     show_path,
 )
@@ -40,6 +41,7 @@ from h5fs.store.hdf5.creating import (
     can_take,
     copy_attributes,
     create_dataset,
+    lies_in_file,
     link_instead,
     link_properties,
 )
@@ -210,6 +212,8 @@ class WritingHdf5Store(Hdf5Store):
             dataset_id = self._dataset_id(ref)
             dtype = self._projected(ref).dtype
             write_type = kept_type(dataset_id.get_type(), dtype)
+            if not lies_in_file(dataset_id):
+                raise ReadOnlyError(f"{show_path(ref.path)}: its data are in other places")
             if write_type is None:
                 raise UnsupportedTypeError("elements of this type cannot be changed in place")
             item = dtype.itemsize

@@ -101,7 +101,7 @@ class ChangingFile:
     def _write_at(self, offset: int, view: memoryview) -> None:
         """Write; what a file refuses is kept in memory, and the refusal is latched."""
         stop, page_bytes = offset + len(view), self._page_bytes
-        if stop > self.length:
+        if stop > self.length and (offset > self.length or self._main_bytes > self.length):
             self._grow(max(offset, self.length))
         first, last = -(-offset // page_bytes), stop // page_bytes
         if len(view) < LARGE_WRITE_BYTES or first >= last:

@@ -182,10 +182,7 @@ class LoggedFile(ChangingFile):
         """
         if self.failure:
             raise OSError(self.failure.errno, self.failure.strerror) from self.failure
-        layers = self._layers
-        length = min(self.length, self._committed_length)
-        for page in [page for page in layers.changed if layers.is_as_committed(page, length)]:
-            del layers.changed[page]
+        self._drop_equal_pages()
         if self._log is None:
             if self.has_changes:
                 raise OSError(errno.EROFS, "a file without a log cannot be changed")
@@ -223,6 +220,17 @@ class LoggedFile(ChangingFile):
         self._layers.committed.clear()
 
     # How committing goes.
+
+    def _drop_equal_pages(self) -> None:
+        """Forget changed pages that hold what was committed, up to the first that does not.
+
+        So nothing is committed when nothing really changed, and a real change costs one look.
+        """
+        length = min(self.length, self._committed_length)
+        for page in list(self._layers.changed):
+            if not self._layers.is_as_committed(page, length):
+                return
+            del self._layers.changed[page]
 
     def _commit(self, log: LogWriter, *, durable: bool) -> None:
         if durable and not self._is_main_on_disk:
