@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,9 @@ import h5fs
 from h5fs.errors import MountError, UsageError
 from h5fs.mounting import mount, unmount
 from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
+
+# Words that a file to mount cannot be named by; ./check can.
+_COMMANDS = ("check", "recover", "tree", "cat", "cp")
 
 _MOUNT_HELP = """\
 Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
@@ -44,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["umount"]:
             unmount(_parse_unmount(words[1:]))
+        elif words and words[0] in _COMMANDS:
+            return _run_command(words[0], words[1:])
         else:
             mount(_parse_mount(words[1:] if words[:1] == ["mount"] else words))
     except UsageError as error:
@@ -64,7 +71,8 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser = argparse.ArgumentParser(
         prog="h5fs",
         usage="h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]\n"
-        "       h5fs umount MOUNTPOINT",
+        "       h5fs umount MOUNTPOINT\n"
+        "       h5fs tree | cat | cp | check | recover ...  (h5fs WORD --help)",
         description=_MOUNT_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,6 +121,15 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
         has_xattrs=parsed.has_xattrs,
         fuse=parsed.fuse,
     )
+
+
+def _run_command(word: str, words: Sequence[str]) -> int:
+    module = importlib.import_module(f"h5fs.commands.{word}")
+    parser = argparse.ArgumentParser(prog=f"h5fs {word}", description=module.HELP)
+    module.add_arguments(parser)
+    logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
+    status: int = module.run(parser.parse_args(words))
+    return status
 
 
 class _ShowVersion(argparse.Action):

@@ -46,11 +46,13 @@ class LoggedFiles:
         os.close(self.main)
 
 
-def open_logged(file: Path, mode: Mode, locking: Locking, boot_id: bytes) -> LoggedFiles:
+def open_logged(
+    file: Path, mode: Mode, locking: Locking, boot_id: bytes, *, checks: bool = True
+) -> LoggedFiles:
     """Open an HDF5 file and its log as a mode asks for; recover what the log has, in one that
     writes.
 
-    Raises ``CannotOpenError``.
+    ``checks``: whether HDF5 would open the file is looked at. Raises ``CannotOpenError``.
     """
     main = _open_main(file, mode)
     try:
@@ -65,7 +67,7 @@ def open_logged(file: Path, mode: Mode, locking: Locking, boot_id: bytes) -> Log
     try:
         if mode.writes:
             recover(RealFile(main), RealFile(log), boot_id)
-            if os.fstat(main).st_size:
+            if checks and os.fstat(main).st_size:
                 check_openable(file, Locking.FALSE)  # the lock is ours
     except BaseException:
         os.close(log)

@@ -6,13 +6,22 @@ for the consistency flags.
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import dataclass
 from typing import BinaryIO
+
+import numpy as np
+
+from h5fs.store.lookup3 import checksum_blocks
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _FIRST_USER_BLOCK = 512
+_ADDRESS_SIZE_AT = 9
+_FLAGS_AT = 11
 _OPEN_FOR_WRITE = 0x01
+_SWMR_WRITE = 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +48,24 @@ def read_superblock(file: BinaryIO) -> Superblock | None:
             return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE))
         offset = offset * 2 if offset else _FIRST_USER_BLOCK
     return None
+
+
+def clear_write_mark(descriptor: int) -> bool:
+    """Clear the mark of a file that is open for write; return False when there is none.
+
+    The superblock is written at once, within one sector of the disk. Raises ``OSError``.
+    """
+    with io.FileIO(os.dup(descriptor)) as raw, io.BufferedReader(raw) as file:
+        superblock = read_superblock(file)
+    if superblock is None or not superblock.is_open_for_write:
+        return False
+    head = os.pread(descriptor, _FLAGS_AT + 1, superblock.offset_bytes)
+    size = _FLAGS_AT + 1 + 4 * head[_ADDRESS_SIZE_AT]
+    content = bytearray(os.pread(descriptor, size + 4, superblock.offset_bytes))
+    content[_FLAGS_AT] &= ~(_OPEN_FOR_WRITE | _SWMR_WRITE) & 0xFF
+    padded = np.frombuffer(bytes(content[:size]) + bytes(16), np.uint8)
+    checksum = checksum_blocks(padded, np.array([0]), np.array([size]))
+    content[size:] = int(checksum[0]).to_bytes(4, "little")
+    os.pwrite(descriptor, content, superblock.offset_bytes)
+    os.fsync(descriptor)
+    return True

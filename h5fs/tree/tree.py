@@ -34,7 +34,8 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.content import Content, TextContent, open_content
+from h5fs.tree.content import ArrayContent, Content, TextContent, open_content
+from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.listing import FolderListing
@@ -120,6 +121,22 @@ class Tree:
         except H5fsError as error:
             _log.debug("%s is listed without content: %s", show_path(path), error)
             return make_status(node, file, size_bytes=0, storage_bytes=0, is_readable=False)
+
+    def describe(self, path: bytes) -> Description:
+        """Return what is known of an object, without reading it where that can be."""
+        node = self._find(path)
+        count = node.info.attribute_count
+        if node.is_symbolic_link:
+            return Description("link", target=read_link_text(self._store, node))
+        if node.kind is NodeKind.FOLDER:
+            return Description("group", count)
+        content = self._content_of(node)
+        if not isinstance(content, ArrayContent):
+            return Description("datatype", count, size_bytes=content.size_bytes)
+        return Description(
+            "dataset", count, shape=content.npy.shape, dtype=content.dataset.dtype,
+            storage=self._store.describe_storage(node.info.ref), size_bytes=content.size_bytes,
+        )  # fmt: skip
 
     def list_folder(self, path: bytes) -> Iterator[Dentry]:
         """Answer ``readdir``, without ``.`` and ``..``. Opens no dataset."""

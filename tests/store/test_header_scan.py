@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from h5fs.store.hdf5 import header_arena
 from h5fs.store.hdf5.header_arrays import measure_datatype
-from h5fs.store.hdf5.header_checksum import checksum_blocks
+from h5fs.store.lookup3 import checksum_blocks
 from h5fs.store.hdf5.header_scan import (
     CHUNKED,
     COMPACT,

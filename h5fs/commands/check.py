@@ -1,0 +1,98 @@
+"""``h5fs check FILE``: what state a file and its log are in, and whether all of it can be read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from pathlib import Path
+
+from h5fs.commands.offline import opened_tree, read_pieces, walk
+from h5fs.commands.progress import progress_bar
+from h5fs.errors import H5fsError, MountError, show_path
+from h5fs.options import StoreOptions
+from h5fs.store.log import RealFile, describe_log
+from h5fs.store.log_path import has_log, log_path
+from h5fs.store.superblock import read_superblock
+from h5fs.tree import Tree
+from h5fs.tree.status import Status
+
+HELP = "tell whether a file has a log, is marked open for write, opens, and can be read whole"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check a file; return 0 when nothing is wrong, 1 when something is."""
+    file = Path(os.path.abspath(arguments.file))
+    _tell_superblock(file)
+    _tell_log(file)
+    with opened_tree(StoreOptions(file)) as tree:
+        print("opens: yes")
+        return _read_all(tree, file)
+
+
+def _tell_superblock(file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            superblock = read_superblock(opened)
+    except OSError as error:
+        raise MountError(f"{file}: {error.strerror}") from None
+    if superblock is None:
+        if has_log(file):
+            print("no HDF5 signature: all of the file is in its log")
+            return
+        raise MountError(f"{file} is not an HDF5 file (it has no HDF5 signature)")
+    print(f"superblock: version {superblock.version} at byte {superblock.offset_bytes}")
+    if superblock.is_open_for_write:
+        print(
+            "marked open for write: yes. A program writes it, or died while it did; if none does: "
+            f"h5fs recover --clear-flag {file}"
+        )
+    else:
+        print("marked open for write: no")
+
+
+def _tell_log(file: Path) -> None:
+    path = log_path(file)
+    if not has_log(file):
+        print("log: none")
+        return
+    with file.open("rb") as main, path.open("rb") as log:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        found = describe_log(RealFile(main.fileno()), RealFile(log.fileno()), boot_id)
+    if found.is_mismatch:
+        print(f"log: {path}, of another file: {found.mismatch}")
+        return
+    print(
+        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk), "
+        f"{found.pages * found.page_bytes} bytes to be brought into the file; a mount that writes, "
+        f"or h5fs recover {file}, does it"
+    )
+
+
+def _read_all(tree: Tree, file: Path) -> int:
+    files: list[tuple[bytes, Status]] = []
+    errors: list[tuple[bytes, H5fsError]] = []
+    seen: set[int] = set()
+    for path, status in walk(tree):
+        if isinstance(status, H5fsError):
+            errors.append((path, status))
+        elif stat.S_ISREG(status.mode) and status.inode not in seen:
+            seen.add(status.inode)
+            files.append((path, status))
+    total = sum(status.size_bytes for _, status in files)
+    with progress_bar(f"reading {file.name}", total) as bar:
+        for path, _ in files:
+            try:
+                for piece in read_pieces(tree, path):
+                    bar.update(len(piece))
+            except H5fsError as error:
+                errors.append((path, error))
+    for path, reason in errors:
+        print(f"{show_path(path)}: {reason}")
+    print(f"read: {len(files)} files of the tree, {total} bytes, {len(errors)} errors")
+    return 1 if errors else 0

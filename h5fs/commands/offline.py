@@ -1,0 +1,110 @@
+"""A tree without a mount: the same that a mount shows, for the commands that read and write files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.options import Mode, StoreOptions
+from h5fs.store import open_store
+from h5fs.store.process.nursery import Nursery
+from h5fs.tree import Tree, WritableTree
+from h5fs.tree.status import Status
+
+COPY_BYTES = 4 * 2**20
+
+
+@contextmanager
+def opened_tree(options: StoreOptions) -> Iterator[Tree]:
+    """Open an HDF5 file as a tree. Raises ``MountError`` with what the user can do."""
+    check_file(options)
+    nursery = Nursery()
+    nursery.start()
+    try:
+        try:
+            store = open_store(options, nursery)
+        except CannotOpenError as error:
+            raise MountError(str(error)) from None
+        except H5fsError as error:
+            raise MountError(f"HDF5 cannot open {options.file}: {error}") from None
+        tree: Tree
+        depth = options.limits.max_depth
+        tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]
+        try:
+            yield tree
+            tree.close()
+        finally:
+            store.close()
+    finally:
+        nursery.close()
+
+
+def check_file(options: StoreOptions) -> None:
+    """Raise ``MountError`` for what can be seen to prevent opening the file."""
+    file = options.file
+    if not file.exists() and options.mode is not Mode.READ:
+        return
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise MountError(f"{file} is not a regular file; name an HDF5 file")
+    except OSError as error:
+        raise MountError(f"{file}: {error.strerror}") from None
+
+
+def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
+    """Return file and path in the mount of ``FILE:/path`` or ``FILE``; None for a mere path.
+
+    A colon in the name of a file that is there belongs to the name. Raises ``MountError`` when
+    ``needs_file`` and no such file is there.
+    """
+    at = len(text)
+    while at > 0:
+        is_end = at == len(text) or text[at : at + 2] == ":/"
+        if is_end and Path(text[:at]).is_file():
+            return Path(text[:at]), os.fsencode(text[at + 1 :].rstrip("/")) or b"/"
+        at = text.rfind(":", 0, at)
+    head, colon, inside = text.partition(":/")
+    if not needs_file:
+        return (Path(head), os.fsencode("/" + inside.rstrip("/"))) if colon else None
+    raise MountError(f"{head}: no such file")
+
+
+def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:
+    """Yield the paths below a folder with their status, folders before what is in them.
+
+    What cannot be listed or described comes with its error.
+    """
+    try:
+        names = sorted(dentry.name for dentry in tree.list_folder(path))
+    except H5fsError as error:
+        yield path, error
+        return
+    for name in names:
+        inside = path.rstrip(b"/") + b"/" + name
+        try:
+            status = tree.get_status(inside)
+        except H5fsError as error:
+            yield inside, error
+            continue
+        yield inside, status
+        if stat.S_ISDIR(status.mode):
+            yield from walk(tree, inside)
+
+
+def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
+    """Yield the content of a file in pieces, each valid until the next. Raises ``H5fsError``."""
+    handle = tree.open(path, os.O_RDONLY)
+    try:
+        buffer = memoryview(bytearray(COPY_BYTES))
+        at = 0
+        while count := tree.read_into(handle, buffer, at):
+            yield buffer[:count]
+            at += count
+    finally:
+        tree.release(handle)
+

@@ -1,0 +1,51 @@
+"""``h5fs recover FILE``: bring a file to the last commit in its log, or clear a dead writer's mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from h5fs.errors import CannotOpenError, MountError
+from h5fs.options import Locking, Mode
+from h5fs.store.log_file import open_logged, read_boot_id
+from h5fs.store.log_path import has_log
+from h5fs.store.superblock import clear_write_mark
+
+HELP = "bring a file to the last commit in its log, without a mount"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument(
+        "--clear-flag",
+        action="store_true",
+        help="also clear the mark of a file that is open for write, which a program has left that "
+        "died (make sure that none writes it)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Recover; return the exit status."""
+    file = Path(os.path.abspath(arguments.file))
+    if not file.is_file():
+        raise MountError(f"{file}: no such file")
+    had_log = has_log(file)
+    try:
+        files = open_logged(
+            file, Mode.UPDATE, Locking.DEFAULT, read_boot_id(), checks=not arguments.clear_flag
+        )
+        try:
+            is_cleared = arguments.clear_flag and clear_write_mark(files.main)
+        finally:
+            files.close(removes_log=True)
+    except CannotOpenError as error:
+        raise MountError(str(error)) from None
+    except OSError as error:
+        raise MountError(f"{file} could not be recovered: {error.strerror}") from None
+    print("log: brought into the file" if had_log else "log: none")
+    if arguments.clear_flag:
+        print("mark: cleared" if is_cleared else "mark: none")
+    return 0

@@ -1,0 +1,27 @@
+"""What is known of a dentry's object, for people who look without mounting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from h5fs.objects import StorageInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """``kind``: group, dataset, datatype, link or unreadable. ``target``: a link's text.
+
+    For datasets ``shape`` and ``dtype`` are those of the ``.npy`` file and ``storage`` is what the
+    HDF5 file says. ``size_bytes``: of the file in the mount, None for a group.
+    """
+
+    kind: str
+    attribute_count: int = 0
+    target: bytes | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
+    storage: StorageInfo | None = None
+    size_bytes: int | None = None
