@@ -12,6 +12,7 @@ from h5fs.errors import (
     BadHandleError,
     H5fsError,
     InvalidNameError,
+    NoSpaceError,
     NotFoundError,
     ReadOnlyError,
     show_path,
@@ -72,11 +73,16 @@ class DraftingTree(WritableBase):
                 data, offset = self._skip_header(file.content, data, offset)
                 if self._write_in_place(file, file.content, data, offset):
                     return
-            if data:
-                draft = file.begin(empty=False)
+            if not data:
+                return
+            draft = file.begin(empty=False)
+            try:
                 draft.write(data, offset)
-                if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
-                    self._offer_stream(file)
+            except NoSpaceError as error:
+                file.failure = error
+                raise
+            if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
+                self._offer_stream(file)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
@@ -110,6 +116,8 @@ class DraftingTree(WritableBase):
                 self._commit_file(file)
             except IncompleteError as error:
                 is_new = file.node is None
+                if file.failure is not None:
+                    raise file.failure from None
                 if pid not in (0, opened.pid) or (is_new and not file.size_bytes):
                     return
                 if not error.has_data and file.size_bytes:

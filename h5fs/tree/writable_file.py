@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from h5fs.errors import NoSpaceError
 from h5fs.objects import ObjectInfo, ObjectRef
 from h5fs.tree.content import Content
 from h5fs.tree.drafts import Draft
@@ -21,7 +22,8 @@ class WritableFile:
     ``is_gone``: it was unlinked, and lives as long as it is open. ``inode`` and the times are
     those of a file without a node. ``held``: a dataset that has got a scratch name, kept by the
     store though no link leads to it. ``origin``: the name that attributes had before a scratch one.
-    ``was_offered``: it was decided whether its data stream into the HDF5 file.
+    ``failure``: why something that was written is missing. ``was_offered``: it was decided whether
+    its data stream into the HDF5 file.
     """
 
     path: bytes
@@ -34,6 +36,7 @@ class WritableFile:
     held_info: ObjectInfo | None = None
     origin: bytes | None = None
     was_offered: bool = False
+    failure: NoSpaceError | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)
@@ -57,6 +60,8 @@ class WritableFile:
             self.draft = Draft(None if empty else self.content)
         elif empty:
             self.draft.truncate(0)
+        if empty:
+            self.failure = None
         return self.draft
 
     @property

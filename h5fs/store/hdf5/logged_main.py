@@ -6,6 +6,7 @@ file that is open for write: whoever opens the file has seen to both. Under the 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from h5py import h5f, h5fd, h5p
 from h5fs.options import Mode
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log import LoggedFile
+
+_log = logging.getLogger(__name__)
 
 # So that large data begin on a page of the log: they need not share one with what is committed.
 _LARGE_BYTES = 2**16
@@ -38,6 +41,8 @@ class LoggedMain:
         access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
         access.set_alignment(_LARGE_BYTES, _PAGE_BYTES)
         self.file.open()
+        if mode.writes and self.file.log_bytes:
+            self._make_room()
         with reading(f"open {path}"):
             if self.file.length or not mode.writes:
                 flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
@@ -47,6 +52,13 @@ class LoggedMain:
                 h5f.flush(self._file_id)
                 self.file.commit(durable=True)
         return self._file_id
+
+    def _make_room(self) -> None:
+        """Empty the log that a worker before this one has left: the disk may be full of it."""
+        try:
+            self.file.checkpoint()
+        except OSError as error:
+            _log.info("the log stays: %s", error)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return bytes of the file as the library last left them."""
