@@ -60,8 +60,13 @@ class Contender(Protocol):
     def is_h5fs(self) -> bool:
         """Whether it has h5fs's options."""
 
-    def mount(self, file: Path, options: str = "") -> contextlib.AbstractContextManager[Served]:
-        """Mount a file, whose content is in the page cache, with ``-o`` options of h5fs."""
+    def mount(
+        self, file: Path, options: str = "", words: tuple[str, ...] = ()
+    ) -> contextlib.AbstractContextManager[Served]:
+        """Mount a file, whose content is in the page cache, with ``-o`` options of h5fs.
+
+        ``words``: further arguments of its command line.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,12 @@ class H5fs:
         return f"h5fs (libfuse {self.fuse})" if self.fuse else "h5fs"
 
     @contextlib.contextmanager
-    def mount(self, file: Path, options: str = "") -> Iterator[Served]:
+    def mount(
+        self, file: Path, options: str = "", words: tuple[str, ...] = ()
+    ) -> Iterator[Served]:
         """Raises ``SkippedError`` when this h5fs lacks an option or the library."""
         read_through(file)
-        arguments = [*self.arguments, *(["-o", options] if options else [])]
+        arguments = [*self.arguments, *words, *(["-o", options] if options else [])]
         with contextlib.ExitStack() as stack:
             try:
                 with _environment("H5FS_FUSE", self.fuse):
@@ -108,7 +115,9 @@ class Peer:
     is_h5fs: bool = field(default=False, init=False)
 
     @contextlib.contextmanager
-    def mount(self, file: Path, options: str = "") -> Iterator[Served]:
+    def mount(
+        self, file: Path, options: str = "", words: tuple[str, ...] = ()
+    ) -> Iterator[Served]:
         """Options of h5fs mean nothing here."""
         read_through(file)
         with tempfile.TemporaryDirectory(prefix="peer-") as folder:

@@ -24,6 +24,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.write_probes import WRITE_PROBES
+
 Array = npt.NDArray[Any]
 Work = Callable[[], Any]
 
@@ -198,6 +203,7 @@ PROBES: dict[str, Callable[..., Work]] = {
     "blocks": blocks,
     "stats": stats,
     "command": command,
+    **WRITE_PROBES,
 }
 
 
