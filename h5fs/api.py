@@ -1,0 +1,78 @@
+"""h5fs for Python programs: a mount for as long as a ``with`` block runs.
+
+    import h5fs, numpy as np
+    with h5fs.mount("run42.h5", mode="r+") as path:
+        np.save(path / "result.npy", np.arange(3))
+
+The daemon is a process of its own, as with the command: a program that used a mount of its own
+process would wait for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from h5fs.errors import MountError
+
+_START_SECONDS = 600  # the log of the last mount may have to be brought into the file
+
+
+@contextmanager
+def mount(
+    file: str | os.PathLike[str],
+    mountpoint: str | os.PathLike[str] | None = None,
+    *,
+    mode: str = "r",
+    options: Mapping[str, str | int | float | bool] | None = None,
+) -> Iterator[Path]:
+    """Mount an HDF5 file within a ``with`` block; the path is where.
+
+    ``mountpoint``: an empty folder; without it a temporary one. ``mode``: ``r``, ``r+``, ``a``,
+    ``w`` or ``x``, as in h5py. ``options``: those of ``-o``, such as ``{"cache": "1G", "xattr":
+    True}``; a False one is left out.
+
+    At the end of the block, also after an exception, the file is unmounted, and everything written
+    is in it and on the disk. Raises ``MountError`` with one line that says what to do, also when
+    something within still uses the mount at the end; it stays mounted then.
+    """
+    arguments = ["--mode", mode]
+    for name, value in (options or {}).items():
+        if value is not False:
+            text = str(value).replace("\\", "\\\\").replace(",", "\\,")
+            arguments += ["-o", name if value is True else f"{name}={text}"]
+    is_own = mountpoint is None
+    path = Path(tempfile.mkdtemp(prefix="h5fs-") if mountpoint is None else mountpoint)
+    try:
+        _run(os.fspath(file), os.fspath(path), *arguments)
+        try:
+            yield path
+        finally:
+            _run("umount", os.fspath(path))
+    finally:
+        if is_own:
+            # rmdir, and nothing that removes what is inside: it may still be the HDF5 file's.
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _run(*words: str) -> None:
+    """Run the command. Raises ``MountError`` with what it said."""
+    command = [sys.executable, "-m", "h5fs", *words]
+    paths = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*paths, inherited]))}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_START_SECONDS, check=False,
+            env=environment, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise MountError(f"{' '.join(words[:2])}: no answer within {_START_SECONDS} s") from None
+    if done.returncode:
+        raise MountError(done.stderr.strip().removeprefix("h5fs: ") or f"status {done.returncode}")
