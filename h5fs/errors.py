@@ -14,6 +14,8 @@ class H5fsError(Exception):
     """Base of all refusals; ``errno`` is what the system call returns."""
 
     errno: ClassVar[int] = _errno.EIO
+    is_news: ClassVar[bool] = True
+    """Whether the log has a line for it; else only one that logs everything has."""
 
 
 class UnreadableError(H5fsError):
@@ -80,10 +82,25 @@ class InvalidArrayError(H5fsError):
     errno = _errno.EINVAL
 
 
+class EmptiedError(InvalidArrayError):
+    """A file that was emptied, and nothing written to it yet.
+
+    A shell closes one such descriptor before each command whose output it redirects.
+    """
+
+    is_news = False
+
+
 class InvalidNameError(H5fsError):
     """A name, or the text of a symbolic link, that has no projection."""
 
     errno = _errno.EINVAL
+
+
+class NameTooLongError(H5fsError):
+    """A name of more than 255 bytes."""
+
+    errno = _errno.ENAMETOOLONG
 
 
 class ExistsError(H5fsError):

@@ -31,11 +31,15 @@ def test_the_word_mount_may_be_left_out(passed_on: list[MountOptions]) -> None:
 
 
 @pytest.mark.semantics("M7")
-def test_mode_r_is_the_default_and_the_only_one(passed_on: list[MountOptions]) -> None:
+def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptions]) -> None:
     assert cli.main(["f.h5", "mnt"]) == 0
-    assert cli.main(["f.h5", "mnt", "--mode", "r"]) == 0
-    assert {options.mode for options in passed_on} == {Mode.READ}
-    for mode in ("r+", "a", "w", "x", "w-", "", "R"):
+    for mode in ("r", "r+", "a", "w", "x", "w-"):
+        assert cli.main(["f.h5", "mnt", "--mode", mode]) == 0
+    assert [options.mode for options in passed_on] == [
+        Mode.READ, Mode.READ, Mode.UPDATE, Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE, Mode.EXCLUSIVE
+    ]  # fmt: skip
+    assert all(options.store.mode is options.mode for options in passed_on)
+    for mode in ("", "R", "rw"):
         assert cli.main(["f.h5", "mnt", "--mode", mode]) == 2
 
 
@@ -74,7 +78,7 @@ def test_the_log_file_is_absolute_since_the_daemon_goes_to_the_root(
     "words",
     [
         [], ["f.h5"], ["f.h5", "mnt", "more"], ["f.h5", "mnt", "--unknown"], ["f.h5", "mnt", "-o"],
-        ["f.h5", "mnt", "-z"], ["f.h5", "mnt", "--mode"], ["f.h5", "mnt", "--mode", "r+"],
+        ["f.h5", "mnt", "-z"], ["f.h5", "mnt", "--mode"], ["f.h5", "mnt", "--mode", "rw"],
         ["f.h5", "mnt", "-o", "nonsense"], ["f.h5", "mnt", "-o", "external=some"],
         ["f.h5", "mnt", "-o", "locking="], ["f.h5", "mnt", "-o", "uid"], ["umount"],
         ["umount", "a", "b"], ["umount", "-x", "a"], ["mount"], ["mount", "f.h5"],
@@ -92,7 +96,7 @@ def test_wrong_usage_is_exit_status_2_and_says_what_is_wrong(words: list[str]) -
 @pytest.mark.parametrize(
     "words",
     [
-        ["f.h5", "mnt", "--mode", "r+"], ["f.h5", "mnt", "-o", "nonsense"],
+        ["f.h5", "mnt", "--mode", "rw"], ["f.h5", "mnt", "-o", "nonsense"],
         ["f.h5", "mnt", "-o", "external=some"], ["f.h5", "mnt", "-o", "uid"],
     ],
 )  # fmt: skip

@@ -115,7 +115,7 @@ class WritableTree(DraftingTree):
             self._check_own(node, old)
             if node.kind is NodeKind.ATTRIBUTES:
                 self._rename_attributes(old, new, node)
-            elif is_scratch_name(new.rpartition(b"/")[2]) and node.kind is NodeKind.ARRAY:
+            elif node.kind is NodeKind.ARRAY and self._is_scratch_place(new, self._place(new)[1]):
                 self._rename_to_scratch(old, new, node)
             else:
                 self._rename_link(old, new, node)
@@ -132,9 +132,16 @@ class WritableTree(DraftingTree):
             if node.info.ref.file:
                 raise CrossFileError(f"{show_path(existing)} is in another HDF5 file")
             folder, meaning = self._place(new)
-            name = self._link_name(new, meaning, _PROJECTIONS[node.kind])
             if self._is_there(new):
                 raise ExistsError(f"{show_path(new)} exists")
+            if self._is_scratch_place(new, meaning) and node.kind is NodeKind.ARRAY:
+                self._writer.hold(node.info.ref)  # `ln -f` renames it then
+                self._staged[new] = WritableFile(
+                    new, content=self._content_of(node), inode=node.inode, held=node.info.ref,
+                    held_info=node.info,
+                )  # fmt: skip
+                return
+            name = self._link_name(new, meaning, _PROJECTIONS[node.kind])
             with self._changing():
                 link = Link(name, LinkKind.HARD, target=node.info)
                 self._writer.create_link(folder.info.ref, link)
@@ -218,12 +225,15 @@ class WritableTree(DraftingTree):
         for kind in NodeKind:
             self._times.pop((kind, node.info.ref), None)
 
+    def _is_scratch_place(self, path: bytes, meaning: DentryName | None) -> bool:
+        is_real = meaning is not None and meaning.projection is not Projection.FOLDER
+        return not is_real and is_scratch_name(path.rpartition(b"/")[2])
+
     def _rename_staged(self, old: bytes, new: bytes) -> None:
         file = self._staged[old]
         folder, meaning = self._place(new)
-        name = new.rpartition(b"/")[2]
         is_real = meaning is not None and meaning.projection is not Projection.FOLDER
-        if not is_real and not is_scratch_name(name):
+        if not is_real and not self._is_scratch_place(new, meaning):
             raise InvalidNameError(f"{show_path(new)}: no file can have this name")
         if file.held is not None and meaning is not None and meaning.link_name is not None and (
             meaning.projection is Projection.ARRAY and not file.is_changed
@@ -274,9 +284,7 @@ class WritableTree(DraftingTree):
 
     def _rename_attributes(self, old: bytes, new: bytes, node: Node) -> None:
         _, meaning = self._place(new)
-        is_scratch = is_scratch_name(new.rpartition(b"/")[2]) and (
-            meaning is None or meaning.projection is Projection.FOLDER
-        )
+        is_scratch = self._is_scratch_place(new, meaning)
         if not is_scratch and (meaning is None or meaning.projection is not Projection.ATTRIBUTES):
             raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
         file = WritableFile(new, inode=next(self._inodes))

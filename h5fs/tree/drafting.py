@@ -6,10 +6,11 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from h5fs.errors import (
     BadHandleError,
+    EmptiedError,
     H5fsError,
     InvalidNameError,
     NoSpaceError,
@@ -35,11 +36,12 @@ from h5fs.tree.committing import (
     delete_attributes,
     read_header,
 )
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.drafts import Draft
 from h5fs.tree.leftovers import keep_leftovers
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.streams import try_to_stream
-from h5fs.tree.writable import WritableBase
+from h5fs.tree.writable import WritableBase, check_length
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -110,15 +112,18 @@ class DraftingTree(WritableBase):
         with self._lock:
             opened = self._handle(handle)
             file = opened.file
-            if file is None or file.draft is None or file.is_gone:
+            if file is None or not opened.writes or not file.is_changed or file.is_gone:
                 return
+            if file.node is None and not file.size_bytes and file.failure is None:
+                return  # a new file with nothing in it yet
+            if not file.size_bytes and file.failure is None:
+                raise EmptiedError(f"{show_path(file.path)} is empty; what there was stays")
             try:
                 self._commit_file(file)
             except IncompleteError as error:
-                is_new = file.node is None
                 if file.failure is not None:
                     raise file.failure from None
-                if pid not in (0, opened.pid) or (is_new and not file.size_bytes):
+                if pid not in (0, opened.pid):
                     return
                 if not error.has_data and file.size_bytes:
                     return  # a header, whose data somebody will map
@@ -139,11 +144,15 @@ class DraftingTree(WritableBase):
                     self._writer.let_go(opened.held)
 
     def fsync(self, handle: int) -> None:
-        """Answer ``fsync``: what was written survives a power cut."""
+        """Answer ``fsync``: what was written survives a power cut, if it is a whole file.
+
+        What is not (``dd oflag=sync`` asks after each block) is for ``close`` to judge.
+        """
         with self._lock:
             opened = self._handle(handle)
-            if opened.file is not None and not self._is_scratch(opened.file):
-                self._commit_file(opened.file)
+            if opened.file is not None:
+                with suppress(IncompleteError):
+                    self._commit_file(opened.file)
         self._writer.commit(False)
 
     def _file_of(self, handle: int) -> WritableFile:
@@ -159,7 +168,9 @@ class DraftingTree(WritableBase):
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
-        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES))
+        status = self._store.file_system_status()
+        room = status.f_bavail * status.f_frsize
+        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES), room)
         if stream is not None:
             file.draft.send_to(stream)
 
@@ -179,7 +190,8 @@ class DraftingTree(WritableBase):
         start = len(content.npy.header)
         is_inside = start <= offset and offset + len(data) <= content.size_bytes
         # How wide text is follows from all elements: it takes a new array.
-        if not is_inside or content.dataset.is_scanned or file.is_gone:
+        is_lost = file.is_gone and not file.has_other_names
+        if not is_inside or content.dataset.is_scanned or is_lost:
             return False
         if data:
             self._writer.write_elements(content.ref, offset - start, bytes(data))
@@ -200,7 +212,7 @@ class DraftingTree(WritableBase):
         Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
         draft stays then, and so does what the HDF5 file has.
         """
-        if file.draft is None or file.is_gone or self._is_scratch(file):
+        if not file.is_changed or file.is_gone or self._is_scratch(file):
             return
         folder, meaning = self._place(file.path)
         assert meaning is not None
@@ -244,7 +256,7 @@ class DraftingTree(WritableBase):
         assert file.draft is not None
         read_header(file.draft)
         if other is None or other.draft is None:
-            return False
+            return False  # it waits
         values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
         assert values.draft is not None and offsets.draft is not None
         try:
@@ -257,17 +269,23 @@ class DraftingTree(WritableBase):
         return True
 
     def _settle(self, file: WritableFile) -> None:
-        """A draft has become part of the HDF5 file: let the file be what is there."""
-        file.discard()
+        """A draft has become part of the HDF5 file: let the file be what is there.
+
+        Whoever has it open goes on seeing what was written, where that is not what is shown now.
+        """
         self._staged.pop(file.path, None)
         self._editing = {key: each for key, each in self._editing.items() if each is not file}
         try:
             node = self._find(file.path)
         except NotFoundError:  # attributes that are none leave no file
+            file.discard()
             file.node = file.content = None
             return
         file.node, file.inode = node, node.inode
         file.content = self._content_of(node)
+        file.is_dirty = False
+        if not file.opened or _reads_alike(file.draft, file.content):
+            file.discard()
         self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
         if file.opened:
             self._editing[node.kind, node.info.ref] = file
@@ -291,7 +309,7 @@ class DraftingTree(WritableBase):
         if file.is_gone:
             self._drop(file)
             return
-        if file.draft is not None:
+        if file.is_changed:
             try:
                 self._commit_file(file)
             except IncompleteError as error:
@@ -303,7 +321,7 @@ class DraftingTree(WritableBase):
                     return
                 _log.warning("%s stays as it was: %s", show_path(file.path), error)
         if file.node is not None:
-            if file.draft is not None and file.path in self._waiting_pairs():
+            if file.is_changed and file.path in self._waiting_pairs():
                 return
             file.discard()
             self._editing = {key: each for key, each in self._editing.items() if each is not file}
@@ -318,6 +336,7 @@ class DraftingTree(WritableBase):
 
     def _let_disappear(self, file: WritableFile) -> None:
         file.is_gone = True
+        file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
         if file.origin is not None:
             self._end_hiding(file.origin)
         if not file.opened:
@@ -384,6 +403,7 @@ class DraftingTree(WritableBase):
         """Return the folder of a path, which may be written to, and what its name means."""
         folder_path, _, name = path.rpartition(b"/")
         folder = self._find_folder(folder_path or b"/")
+        check_length(name)
         if folder.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
         self._check_depth(folder)
@@ -394,7 +414,7 @@ class DraftingTree(WritableBase):
     def close(self) -> None:
         with self._lock:
             for file in list(self._editing.values()):
-                if file.draft is not None:
+                if file.is_changed:
                     self._try_to_commit(file)
             for file in list(self._staged.values()):
                 self._try_to_commit(file)
@@ -402,3 +422,20 @@ class DraftingTree(WritableBase):
                 self._end_hiding(path)
             keep_leftovers(self._leftovers, list(self._staged.values()))
         super().close()
+
+
+def _reads_alike(draft: Draft | None, content: Content) -> bool:
+    """Whether a draft, byte by byte, is what the HDF5 file shows, so that it need not be kept."""
+    if draft is None:
+        return True
+    if not isinstance(content, ArrayContent):
+        size = content.size_bytes
+        text = bytearray(size)
+        content.read_into(memoryview(text), 0)
+        return draft.size_bytes == size and draft.read(0, size) == text
+    header = content.npy.header
+    return (
+        draft.size_bytes == content.size_bytes
+        and draft.read(0, len(header)) == header
+        and not content.dataset.is_scanned
+    )

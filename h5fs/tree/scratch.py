@@ -20,11 +20,13 @@ _SCRATCH = re.compile(
     | \#.*\#
     | sed[0-9A-Za-z]{6}
     | \d+                                           # vim probes with 4913 and on
-    | (tmp|temp|TMP|XXX).*
+    | (tmp|temp|TMP).*
+    | XX[0-9A-Za-z_]{6,}                              # perl -i
     | .*\.(tmp|temp|swp|swx|swo|bak|orig|part|partial|filepart|crdownload|download|new|old|lock
            |rej|save)
     | .*[.](tmp|temp|bak|part)[.\-_]?[0-9A-Za-z]+
     | .*[.\-_][0-9A-Za-z]{6}                        # mkstemp with a prefix
+    | Cu[0-9A-Za-z]{6}                              # ln -f
     """,
     re.VERBOSE | re.DOTALL,
 )

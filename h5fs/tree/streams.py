@@ -7,8 +7,8 @@ file. Under the tree's lock.
 
 from __future__ import annotations
 
-from h5fs.errors import H5fsError, InvalidArrayError
-from h5fs.projection.npy import NpyHeader, parse_header
+from h5fs.errors import H5fsError
+from h5fs.projection.npy import NpyHeader, format_header, parse_header
 from h5fs.store.interface import Region, WritingStore
 
 _FEWEST_BYTES = 2**20
@@ -37,20 +37,23 @@ class Stream:
         self._store.drop_array(self.region)
 
 
-def try_to_stream(store: WritingStore, head: bytes) -> Stream | None:
+def try_to_stream(store: WritingStore, head: bytes, room_bytes: int) -> Stream | None:
     """Return where the data of a file that begins so can go; None when they need a draft.
 
-    The store's own refusals mean that, too: they are told when the array is committed.
+    ``room_bytes``: how much the disk still takes. The store's own refusals mean that, too: they
+    are told when the array is committed.
     """
     try:
         header = parse_header(head)
         if header is None or header.is_fortran_order or header.dtype.shape:
             return None
-        if header.file_bytes - header.size_bytes < _FEWEST_BYTES:
+        size = header.file_bytes - header.size_bytes
+        if not _FEWEST_BYTES <= size <= room_bytes:
+            return None
+        # Read back while it is open, the file must be what was written.
+        if format_header(header.dtype, header.shape) != head[: header.size_bytes]:
             return None
         region = store.reserve_array(header.shape, header.dtype)
-    except InvalidArrayError:
-        return None
     except H5fsError:
         return None
     return None if region is None else Stream(store, region, header)

@@ -27,13 +27,14 @@ from h5fs.errors import (
     H5fsError,
     InvalidNameError,
     IsAGroupError,
+    NameTooLongError,
     NotFoundError,
     ReadOnlyError,
     show_path,
 )
 from h5fs.objects import ObjectRef
 from h5fs.options import Limits
-from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, decode_name
+from h5fs.projection.names import GROUP_ATTRIBUTES, NAME_MAX, Projection, decode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node, NodeKind
@@ -57,7 +58,8 @@ class _Handle:
     """An open file: ``file``, or for one that only reads what the HDF5 file has, a node and its
     content.
 
-    ``held``: the object that is kept for it. ``pid``: of the process that opened it.
+    ``held``: the object that is kept for it. ``pid``: of the process that opened it. ``writes``: it
+    may write.
     """
 
     pid: int
@@ -66,6 +68,7 @@ class _Handle:
     content: Content | None = None
     held: ObjectRef | None = None
     bypasses_cache: bool = False
+    writes: bool = False
 
 
 class WritableBase(Tree):
@@ -139,7 +142,7 @@ class WritableBase(Tree):
             if file is not None:
                 if flags & os.O_TRUNC:
                     self._empty(file)
-                return self._add_handle(_Handle(pid, file))
+                return self._add_handle(_Handle(pid, file, writes=writes))
             if path in self._hidden:
                 raise NotFoundError(f"{show_path(path)} was removed")
             node = self._find(path)
@@ -163,7 +166,7 @@ class WritableBase(Tree):
             file = WritableFile(path, inode=next(self._inodes))
             file.begin(empty=True)
             self._staged[path] = file
-            return self._add_handle(_Handle(pid, file))
+            return self._add_handle(_Handle(pid, file, writes=True))
 
     def bypasses_cache(self, handle: int) -> bool:
         """Whether reads of a handle must not be mixed with what others wrote to the same path."""
@@ -215,7 +218,7 @@ class WritableBase(Tree):
         if flags & os.O_TRUNC:
             self._empty(file)
         held = self._hold(node)
-        return self._add_handle(_Handle(pid, file, held=held))
+        return self._add_handle(_Handle(pid, file, held=held, writes=True))
 
     def _content_to_edit(self, node: Node, flags: int) -> Content | None:
         try:
@@ -260,6 +263,7 @@ class WritableBase(Tree):
         """Raise unless a file may be created under that name."""
         folder_path, _, name = path.rpartition(b"/")
         folder = self._find_folder(folder_path or b"/")
+        check_length(name)
         if folder.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
         if name == GROUP_ATTRIBUTES:
@@ -283,7 +287,7 @@ class WritableBase(Tree):
             self._get_link(folder.info.ref, link_name)
         except NotFoundError:
             return
-        if not any(path == hidden for hidden in self._hidden):
+        if path not in self._hidden:
             raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
 
     def _staged_status(self, file: WritableFile) -> Status:
@@ -323,3 +327,9 @@ class WritableBase(Tree):
             status, size_bytes=file.draft.size_bytes, mtime_ns=file.mtime_ns,
             ctime_ns=file.mtime_ns,
         )  # fmt: skip
+
+
+def check_length(name: bytes) -> None:
+    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
+    if len(name) > NAME_MAX:
+        raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")

@@ -17,21 +17,24 @@ class WritableFile:
     """A file that is open to write, or that waits to become part of the HDF5 file.
 
     ``path`` is its name in the mount. ``node`` and ``content`` are what the HDF5 file has under
-    it; both None for a file that it does not have. ``draft``: what was written and is not in the
-    HDF5 file; None when there is nothing such. ``opened``: how many handles there are.
-    ``is_gone``: it was unlinked, and lives as long as it is open. ``inode`` and the times are
-    those of a file without a node. ``held``: a dataset that has got a scratch name, kept by the
-    store though no link leads to it. ``origin``: the name that attributes had before a scratch one.
-    ``failure``: why something that was written is missing. ``was_offered``: it was decided whether
-    its data stream into the HDF5 file.
+    it; both None for a file that it does not have. ``draft``: what was written; None when it reads
+    as the HDF5 file has it. ``is_dirty``: something in it is not in the HDF5 file. ``opened``: how
+    many handles there are. ``is_gone``: it was unlinked, and lives as long as it is open;
+    ``has_other_names``: its dataset has, and what is written in place is theirs, too.
+    ``held``: a dataset with a scratch name, kept by the store though perhaps no link leads to it.
+    ``origin``: the name that attributes had before a scratch one. ``failure``: why something that
+    was written is missing. ``was_offered``: it was decided whether its data stream into the HDF5
+    file. ``inode`` and the times are those of a file without a node.
     """
 
     path: bytes
     node: Node | None = None
     content: Content | None = None
     draft: Draft | None = None
+    is_dirty: bool = False
     opened: int = 0
     is_gone: bool = False
+    has_other_names: bool = False
     held: ObjectRef | None = None
     held_info: ObjectInfo | None = None
     origin: bytes | None = None
@@ -55,7 +58,8 @@ class WritableFile:
         return self.content.read_into(buffer, offset) if self.content is not None else 0
 
     def begin(self, *, empty: bool) -> Draft:
-        """Return the draft, begun if there is none: on what is there, or ``empty``."""
+        """Return the draft to change it, begun if there is none: on what is there, or ``empty``."""
+        self.is_dirty = True
         if self.draft is None:
             self.draft = Draft(None if empty else self.content)
         elif empty:
@@ -67,10 +71,11 @@ class WritableFile:
     @property
     def is_changed(self) -> bool:
         """Whether something was written that is not in the HDF5 file."""
-        return self.draft is not None
+        return self.draft is not None and self.is_dirty
 
     def discard(self) -> None:
         """Forget what was written and is not in the HDF5 file."""
+        self.is_dirty = False
         if self.draft is not None:
             self.draft.close()
             self.draft = None

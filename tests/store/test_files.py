@@ -349,7 +349,7 @@ def test_the_store_takes_the_lock_that_its_option_says(tmp_path: Path, locking: 
     program = (
         "import sys, fcntl; from pathlib import Path;"
         "from h5fs.options import *; from h5fs.store import open_store;"
-        "s = open_store(StoreOptions(Path(sys.argv[1]), Locking(sys.argv[2])));"
+        "s = open_store(StoreOptions(Path(sys.argv[1]), locking=Locking(sys.argv[2])));"
         "f = open(sys.argv[1], 'rb'); fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "HDF5_USE_FILE_LOCKING"}

@@ -76,7 +76,11 @@ class StandInNursery(Nursery):
         self.children: dict[int, subprocess.Popen[bytes]] = {}
 
     def spawn(
-        self, options: StoreOptions, connection: socket.socket, window: int
+        self,
+        options: StoreOptions,
+        connection: socket.socket,
+        window: int,
+        files: tuple[int, ...] = (),
     ) -> tuple[int, int]:
         numbers = [connection.fileno(), window]
         child = subprocess.Popen(

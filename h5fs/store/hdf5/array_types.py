@@ -37,7 +37,12 @@ class WriteType:
 
     def convert(self, array: Array) -> Array:
         """Return elements as h5py takes them. Raises ``InvalidArrayError`` for no text."""
-        return _convert(array, self.dtype) if self.dtype.hasobject else array
+        if not self.dtype.hasobject:
+            return array
+        try:
+            return _convert(array, self.dtype)
+        except (ValueError, SystemError) as error:  # of numbers that are no characters
+            raise InvalidArrayError(f"no Unicode text: {error}") from None
 
 
 def natural_type(dtype: np.dtype[Any]) -> WriteType:
@@ -103,7 +108,8 @@ def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     if memory.kind != "O":
         return npy_dtype(memory) == dtype
     info = h5py.check_string_dtype(memory)
-    return info is not None and info.length is None and dtype.kind in "US"
+    # Bytes would be shown as text.
+    return info is not None and info.length is None and dtype.kind == "U"
 
 
 def _is_utf8(file_type: h5t.TypeID) -> bool:

@@ -22,7 +22,8 @@ _Mark = tuple[bool, int, int, int]
 
 class LogWriter:
     """The end of a log. ``is_begun``: it has a header; ``is_header_on_disk``; ``sequence``: the
-    last commit's number; ``is_unusable``: what was withdrawn could still be read there."""
+    last commit's number; ``is_unusable``: what was withdrawn could still be read there;
+    ``is_emptying``: it is not sure that the disk has an empty log."""
 
     def __init__(self, log: SystemCalls, page_bytes: int) -> None:
         self.page_bytes = page_bytes
@@ -34,7 +35,7 @@ class LogWriter:
         self._end = 0
         self._chain = 0
         self._collected = bytearray()
-        self._is_emptying = False
+        self.is_emptying = False
         self._may_have_rest = True
 
     @property
@@ -61,7 +62,7 @@ class LogWriter:
                 self._log.ftruncate(self._end)
             self._may_have_rest = False
             return
-        if self._is_emptying or self._may_have_rest:
+        if self.is_emptying or self._may_have_rest:
             self.empty()  # also when it looks empty: a killed process may not have waited for it
         self._may_have_rest = False
         salt = os.urandom(log_format.SALT_BYTES)
@@ -129,12 +130,12 @@ class LogWriter:
         When it fails, nothing can be written before it has succeeded: a new header in front of old
         frames, or old frames under a header that a power cut kept from the disk, must not be.
         """
-        self._is_emptying = True
+        self.is_emptying = True
         self._log.ftruncate(0)
         self.is_begun = self.is_header_on_disk = False
         self.sequence = self._end = self._chain = 0
         self._log.fsync()
-        self._is_emptying = False
+        self.is_emptying = False
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         """Write, or collect what is small, so that a small commit is one system call."""

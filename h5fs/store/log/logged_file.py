@@ -199,7 +199,9 @@ class LoggedFile(ChangingFile):
         Raises ``OSError``; a checkpoint that failed harmed nothing and can be tried again.
         """
         self.commit(durable=True)
-        if self._log is None or not self._log_calls or not self._log_calls.size():
+        if self._log is None or self._log_calls is None:
+            return
+        if not self._log_calls.size() and not self._log.is_emptying:
             return
         length, page_bytes = self._committed_length, self._page_bytes
         self._is_main_on_disk = False
@@ -216,8 +218,8 @@ class LoggedFile(ChangingFile):
         self._main_bytes = self._main.size()
         self._main.fsync()
         self._is_main_on_disk = True
+        self._layers.committed.clear()  # the main file has them now, whether the log goes or not
         self._log.empty()
-        self._layers.committed.clear()
 
     # How committing goes.
 

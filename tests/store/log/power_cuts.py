@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from simulated_disk import CommitMark, History, SimulatedFile
 
 from h5fs.store.log import LoggedFile, changing_file, log_reader, recover
 from h5fs.store.log import format as log_format
+from h5fs.store.log.runs import RunIndex
 
 Skipped = tuple[str, set[str], set[str]]
 STATES_PER_SESSION = 40
@@ -255,11 +257,16 @@ def _shrink_without_zeros(shrink: Any) -> Any:
     return shrink_only
 
 
-def _unwaited_tail(read: Any) -> Any:
-    def count_all(commits: Any, boot: bytes) -> int:
-        return len(commits)
+def _count_all(_: Any) -> Any:
+    return lambda commits, boot: len(commits)
 
-    return count_all
+
+def _trust_main(open_file: Any) -> Any:
+    def trust(self: Any) -> None:
+        open_file(self)
+        self._is_main_on_disk = True
+
+    return trust
 
 
 def _soft_checkpoint(commit: Any) -> Any:
@@ -288,13 +295,23 @@ MUTANTS: dict[str, Mutant] = {
         log_format, "checksum", lambda crc: lambda d, start: crc(d, start) if len(d) < 64 else start
     ),
     "soft commits count whatever the boot": replace_attribute(
-        log_reader, "_count_commits", _unwaited_tail
+        log_reader, "_count_commits", _count_all
     ),
     "a checkpoint of what is not durable": replace_attribute(
         LoggedFile, "commit", _soft_checkpoint
     ),
     "a floor that forgets the last durable commit": replace_attribute(
         LoggedFile, "_note_commit", _floor_of_last_length
+    ),
+    "direct writes below pages that the log will replay": replace_attribute(
+        RunIndex,
+        "overlap",
+        lambda overlap: lambda self, start, stop: (
+            [] if sys._getframe(1).f_code.co_name == "_write_pages" else overlap(self, start, stop)
+        ),
+    ),
+    "the main file is not known to be changed after a kill": replace_attribute(
+        LoggedFile, "open", _trust_main
     ),
     "no zeros where the file grows again": replace_attribute(
         changing_file.ChangingFile,

@@ -1,0 +1,334 @@
+"""Files that are open while others change them: POSIX's answers, and one step at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.reference import npy_bytes
+from support.writing import SECONDS, errno_of, make_file, same, written
+
+OLD = np.arange(5000, dtype="<f8")
+NEW = OLD[::-1].copy()
+OTHER = np.array([[1, 2], [3, 4]], "<i2")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = make_file(tmp_path / "f.h5", d=OLD, e=OLD + 1)
+    with h5py.File(file, "a") as opened:
+        opened.create_group("g")
+    return file
+
+
+@pytest.mark.parametrize("new", [NEW, OTHER], ids=["alike", "unlike"])
+@pytest.mark.parametrize("way", ["save", "rename"])
+def test_a_reader_goes_on_with_the_old_array_and_the_next_one_sees_the_new(
+    file: Path, new: np.ndarray, way: str
+) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        with open(path, "rb", buffering=0) as reader:
+            first = reader.read(1000)
+            if way == "save":
+                np.save(path, new)
+            else:
+                (mount.path / ".t").write_bytes(npy_bytes(new))
+                (mount.path / ".t").rename(path)
+            assert path.read_bytes() == npy_bytes(new)
+            assert first + reader.read() == npy_bytes(OLD)
+        assert path.read_bytes() == npy_bytes(new)
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], new)
+
+
+def test_readers_during_replacements_see_one_array_or_the_other(file: Path) -> None:
+    # Two arrays of different shape; a mixture would have a header of one and data of the other.
+    arrays = [np.full(3000, 1.0), np.full((40, 50), 2.0)]
+    valid = {npy_bytes(array) for array in arrays} | {npy_bytes(OLD)}
+    wrong: list[bytes] = []
+    counts = [0]
+    is_done = threading.Event()
+
+    def read() -> None:
+        while not is_done.is_set():
+            content = path.read_bytes()
+            counts[0] += 1
+            if content not in valid:
+                wrong.append(content[:200])
+
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            for index in range(40):
+                (mount.path / ".t").write_bytes(npy_bytes(arrays[index % 2]))
+                (mount.path / ".t").rename(path)
+        finally:
+            is_done.set()
+            reader.join()
+        assert not wrong
+        assert counts[0] > 5
+
+
+def test_another_process_sees_the_new_bytes_right_after_close(file: Path) -> None:
+    script = (
+        "import sys, hashlib\n"
+        "for line in sys.stdin:\n"
+        "    content = open(line.strip(), 'rb').read()\n"
+        "    print(hashlib.sha256(content).hexdigest(), flush=True)\n"
+    )
+    with (
+        written(file) as mount,
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+        path = mount.path / "d.npy"
+
+        def seen() -> str:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(f"{path}\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+
+        try:
+            for index in range(10):
+                array = np.arange(100 + 7 * (index % 3), dtype="<i8") * index
+                np.save(path, array)
+                assert path.stat().st_size == len(npy_bytes(array))
+                assert seen() == hashlib.sha256(npy_bytes(array)).hexdigest(), index
+                with open(path, "r+b") as opened:
+                    opened.seek(128)
+                    opened.write(b"\x05" * 16)
+                array[:2] = 0x0505050505050505
+                assert seen() == hashlib.sha256(npy_bytes(array)).hexdigest(), index
+        finally:
+            process.stdin.close()
+
+
+def test_two_writers_on_one_file_share_it(file: Path) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        content = bytearray(path.read_bytes())
+        first, second = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+        os.pwrite(first, b"\x01" * 8, 200)
+        os.pwrite(second, b"\x02" * 8, 204)
+        os.pwrite(first, b"\x03" * 8, 1000)
+        content[200:212] = b"\x01" * 4 + b"\x02" * 8
+        content[1000:1008] = b"\x03" * 8
+        assert os.pread(second, 10**6, 0) == content
+        os.close(first)
+        assert os.pread(second, 10**6, 0) == content
+        os.close(second)
+        assert path.read_bytes() == content
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == content
+
+
+def test_two_writers_of_a_new_file_share_it(file: Path) -> None:
+    with written(file) as mount:
+        path = mount.path / "new.npy"
+        content = npy_bytes(OLD)
+        first = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.write(first, content[:1000])
+        second = os.open(path, os.O_RDWR)
+        assert os.pread(second, 2000, 0) == content[:1000]
+        os.pwrite(second, content[1000:], 1000)
+        os.close(second)
+        os.close(first)
+        assert path.read_bytes() == content
+    with h5py.File(file) as opened:
+        assert same(opened["new"][()], OLD)
+
+
+def test_rename_over_an_open_file_leaves_the_old_one_to_who_has_it_open(file: Path) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        with open(path, "r+b", buffering=0) as opened:
+            (mount.path / "e.npy").rename(path)
+            assert path.read_bytes() == npy_bytes(OLD + 1)
+            assert opened.read(10**6) == npy_bytes(OLD)
+            opened.seek(128)
+            opened.write(b"\x07" * 80)
+        assert path.read_bytes() == npy_bytes(OLD + 1)
+        assert not (mount.path / "e.npy").exists()
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "g"}
+        assert same(opened["d"][()], OLD + 1)
+
+
+def test_an_unlinked_file_can_be_read_and_written_until_it_is_closed(file: Path) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        with open(path, "r+b", buffering=0) as opened:
+            path.unlink()
+            assert not path.exists()
+            assert sorted(os.listdir(mount.path)) == ["e.npy", "g"]
+            assert opened.read(10**6) == npy_bytes(OLD)
+            opened.seek(128)
+            opened.write(b"\x07" * 80)
+            opened.seek(128)
+            assert opened.read(80) == b"\x07" * 80
+        assert not path.exists()
+        np.save(path, OTHER)
+        assert same(np.load(path), OTHER)
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], OTHER)
+
+
+def test_a_new_file_that_is_unlinked_while_it_is_written_is_nothing(file: Path) -> None:
+    with written(file) as mount:
+        for name in ("new.npy", ".scratch", "new.attrs.json"):
+            path = mount.path / name
+            with open(path, "w+b", buffering=0) as opened:
+                opened.write(b"half of it")
+                path.unlink()
+                opened.write(b", and more")
+                opened.seek(0)
+                assert opened.read() == b"half of it, and more"
+            assert not path.exists()
+        assert sorted(os.listdir(mount.path)) == ["d.npy", "e.npy", "g"]
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "e", "g"}
+    assert not Path(f"{file}.h5fs-left").exists()
+
+
+def test_an_unlinked_file_and_a_new_one_of_its_name_are_two(file: Path) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        with open(path, "rb", buffering=0) as opened:
+            path.unlink()
+            np.save(path, OTHER)
+            assert opened.read() == npy_bytes(OLD)
+            assert same(np.load(path), OTHER)
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], OTHER)
+
+
+def test_a_hard_link_keeps_what_was_unlinked_under_another_name(file: Path) -> None:
+    with written(file) as mount:
+        os.link(mount.path / "d.npy", mount.path / "twin.npy")
+        with open(mount.path / "d.npy", "r+b", buffering=0) as opened:
+            (mount.path / "d.npy").unlink()
+            opened.seek(128)
+            opened.write(NEW.tobytes())
+        assert same(np.load(mount.path / "twin.npy"), NEW)
+    with h5py.File(file) as opened:
+        assert set(opened) == {"twin", "e", "g"}
+        assert same(opened["twin"][()], NEW)
+
+
+def test_a_folder_with_a_staged_file_is_not_empty(file: Path) -> None:
+    with written(file) as mount:
+        for name in (".scratch", "late.attrs.json"):
+            path = mount.path / "g" / name
+            path.write_bytes(b"{}")
+            assert errno_of((mount.path / "g").rmdir) == errno.ENOTEMPTY, name
+            assert os.listdir(mount.path / "g") == [name]
+            path.unlink()
+        with open(mount.path / "g/x.npy", "wb") as opened:
+            opened.write(npy_bytes(OLD)[:100])
+            opened.flush()
+            assert errno_of((mount.path / "g").rmdir) == errno.ENOTEMPTY
+            opened.write(npy_bytes(OLD)[100:])
+        (mount.path / "g/x.npy").unlink()
+        (mount.path / "g").rmdir()
+        assert not (mount.path / "g").exists()
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "e"}
+
+
+def test_a_folder_that_moves_takes_its_open_files_along(file: Path) -> None:
+    with written(file) as mount:
+        (mount.path / "g/.scratch").write_bytes(b"s")
+        with open(mount.path / "g/x.npy", "wb", buffering=0) as opened:
+            opened.write(npy_bytes(OLD)[:1000])
+            (mount.path / "g").rename(mount.path / "moved")
+            assert sorted(os.listdir(mount.path / "moved")) == [".scratch", "x.npy"]
+            opened.write(npy_bytes(OLD)[1000:])
+        assert (mount.path / "moved/.scratch").read_bytes() == b"s"
+        (mount.path / "moved/.scratch").rename(mount.path / ".scratch")
+        (mount.path / ".scratch").unlink()
+        assert same(np.load(mount.path / "moved/x.npy"), OLD)
+    with h5py.File(file) as opened:
+        assert same(opened["moved/x"][()], OLD)
+        assert "g" not in opened
+
+
+def test_a_file_that_is_renamed_while_it_is_written_is_committed_under_its_new_name(
+    file: Path,
+) -> None:
+    with written(file) as mount:
+        with open(mount.path / "new.npy", "wb", buffering=0) as opened:
+            opened.write(npy_bytes(OLD))
+            (mount.path / "new.npy").rename(mount.path / "g/renamed.npy")
+        assert not (mount.path / "new.npy").exists()
+        assert same(np.load(mount.path / "g/renamed.npy"), OLD)
+        with open(mount.path / "d.npy", "r+b", buffering=0) as opened:
+            opened.seek(128)
+            opened.write(NEW.tobytes()[:80])
+            (mount.path / "d.npy").rename(mount.path / "g/d.npy")
+            opened.write(NEW.tobytes()[80:])
+        assert same(np.load(mount.path / "g/d.npy"), NEW)
+    with h5py.File(file) as opened:
+        assert same(opened["g/renamed"][()], OLD)
+        assert same(opened["g/d"][()], NEW)
+
+
+def test_o_append_appends_and_o_excl_insists(file: Path) -> None:
+    content = npy_bytes(OLD)
+    with written(file) as mount:
+        path = mount.path / "new.npy"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(descriptor, content[:3000])
+        excluded = errno_of(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        assert excluded == errno.EEXIST
+        other = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.write(other, content[3000:3500])
+        os.write(other, content[3500:])
+        os.close(other)
+        os.close(descriptor)
+        assert path.read_bytes() == content
+        excluded = errno_of(lambda: os.open(mount.path / "d.npy", os.O_CREAT | os.O_EXCL))
+        assert excluded == errno.EEXIST
+    with h5py.File(file) as opened:
+        assert same(opened["new"][()], OLD)
+
+
+def test_a_program_that_is_killed_while_it_writes_leaves_the_old_array(file: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "fd = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)\n"
+        "os.write(fd, open(sys.argv[2], 'rb').read()[:5000])\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    with written(file) as mount:
+        arguments = [str(mount.path / name) for name in ("d.npy", "e.npy")]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], timeout=SECONDS, check=False
+        )
+        assert done.returncode == -9
+        os.sync()
+        assert same(np.load(mount.path / "d.npy"), OLD)
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], OLD)
+
+
+def test_a_file_may_be_locked_while_it_is_written(file: Path) -> None:
+    with written(file) as mount:
+        with open(mount.path / "new.npy", "wb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            opened.write(npy_bytes(OLD))
+        assert same(np.load(mount.path / "new.npy"), OLD)

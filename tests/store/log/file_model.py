@@ -1,0 +1,176 @@
+"""A logged file beside an array of bytes that says what it ought to hold, on a simulated disk."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from simulated_disk import CommitMark, History, SimulatedFile
+
+from h5fs.store.log import LoggedFile, changing_file, describe_log, recover
+
+PAGE = 512
+END = 40 * PAGE
+
+Skipped = tuple[str, set[str], set[str]]
+Step = tuple[Any, ...]
+
+
+@contextmanager
+def small_limits() -> Iterator[None]:
+    """Have writes be large, and pages be many, soon."""
+    kept = changing_file.LARGE_WRITE_BYTES, changing_file.MAX_CHANGED_BYTES
+    changing_file.LARGE_WRITE_BYTES, changing_file.MAX_CHANGED_BYTES = 4 * PAGE, 5 * PAGE
+    try:
+        yield
+    finally:
+        changing_file.LARGE_WRITE_BYTES, changing_file.MAX_CHANGED_BYTES = kept
+
+
+class Session:
+    """The file under test, what it ought to hold, and the disk below it."""
+
+    def __init__(self, first: bytes, skipped: Skipped | None = None) -> None:
+        self.skipped = skipped
+        self.history = History({"main": first, "log": b""}, first)
+        self.boot = 0
+        self.start([first])
+
+    def start(self, allowed: list[bytes]) -> None:
+        """Open what the disk has; it must be one of ``allowed``."""
+        self.disk = {
+            name: SimulatedFile(self.history, name, skipped=self.skipped)
+            for name in ("main", "log")
+        }
+        before = len(self.history.calls)
+        boot = b"boot %d" % self.boot
+        self.file = LoggedFile(self.disk["main"], self.disk["log"], boot_id=boot, page_bytes=PAGE)
+        self.file.open()
+        assert len(self.history.calls) == before
+        image = self.file.read_at(0, self.file.length)
+        assert image in allowed
+        self.model = bytearray(image)
+        assert describe_log(self.disk["main"], self.disk["log"], boot).length == len(image)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.file.seek(offset)
+        assert self.file.write(data) == len(data)
+        self.model.extend(bytes(max(0, offset + len(data) - len(self.model))))
+        self.model[offset : offset + len(data)] = data
+
+    def write_directly(self, offset: int, data: bytes) -> None:
+        """As another process would, where that is allowed."""
+        if self.file.allows_direct_write(offset, offset + len(data)):
+            self.disk["main"].pwrite(data, offset)
+            self.file.note_direct_write()
+            self.model[offset : offset + len(data)] = data
+
+    def truncate(self, size: int) -> None:
+        self.file.truncate(size)
+        del self.model[size:]
+        self.model.extend(bytes(size - len(self.model)))
+
+    def commit(self, durable: bool) -> None:
+        start, image = len(self.history.calls), bytes(self.model)
+        self.file.commit(durable=durable)
+        self.mark(start, durable, image)
+
+    def checkpoint(self) -> None:
+        start, image = len(self.history.calls), bytes(self.model)
+        self.file.checkpoint()
+        self.mark(start, True, image)
+        assert self.disk["main"].content == image
+        assert not self.disk["log"].content
+
+    def mark(self, start: int, durable: bool, image: bytes) -> None:
+        self.history.commits.append(CommitMark(start, len(self.history.calls), durable, image))
+        assert not self.file.has_changes
+
+    def kill(self, back: int) -> None:
+        """End the process, a few calls ago."""
+        self.history = self.history.until(max(0, len(self.history.calls) - back))
+        self.start(self.history.allowed_after_kill())
+
+    def cut_power(self, back: int, seed: int) -> None:
+        """End everything, a few calls ago, and see that recovery agrees with opening."""
+        self.history = self.history.until(max(0, len(self.history.calls) - back))
+        allowed = self.history.allowed_after_power_cut()
+        rng = random.Random(seed)
+        files = self.history.after_power_cut(rng)
+        self.boot += 1
+        self.history = History(files, b"")
+        self.start(allowed)
+        self.history.image = bytes(self.model)
+        if rng.random() < 0.5:
+            recover(self.disk["main"], self.disk["log"], b"boot %d" % self.boot)
+            assert self.disk["main"].content == self.model
+            self.start([bytes(self.model)])
+
+
+def fill(size: int, value: int) -> bytes:
+    return bytes([value]) * size
+
+
+def play(session: Session, step: Step) -> None:
+    """Do one step, and see that the file is what it ought to be."""
+    match step:
+        case ("write", offset, size, value):
+            session.write(offset, fill(size, value))
+        case ("append", size, value):
+            session.write(len(session.model), fill(size, value))
+        case ("direct", offset, size, value):
+            session.write_directly(offset, fill(size, value))
+        case ("truncate", size):
+            session.truncate(size)
+        case ("commit", durable):
+            session.commit(durable)
+        case ("checkpoint",):
+            session.checkpoint()
+        case ("reopen",):
+            session.kill(0)
+        case ("kill", back):
+            session.kill(back)
+        case ("power cut", back, seed):
+            session.cut_power(back, seed)
+    assert session.file.failure is None
+    assert session.file.length == len(session.model)
+    assert session.file.read_at(0, 10**7) == session.model
+
+
+def random_step(rng: random.Random) -> Step:
+    """Return something to do."""
+    offset = rng.choice([rng.randrange(END), rng.randrange(40) * PAGE])
+    size = rng.choice([rng.randrange(1, 2 * PAGE), rng.randrange(1, 17) * PAGE])
+    kinds = "write write write append direct truncate commit commit commit checkpoint kill power"
+    match rng.choice(kinds.split()):
+        case "write":
+            return "write", offset, size, rng.randrange(250)
+        case "append":
+            return "append", size, rng.randrange(250)
+        case "direct":
+            return "direct", offset, size, rng.randrange(1, 250)
+        case "truncate":
+            return "truncate", offset
+        case "commit":
+            return "commit", rng.random() < 0.5
+        case "checkpoint":
+            return ("checkpoint",)
+        case "kill":
+            return "kill", rng.choice([0, rng.randrange(7)])
+    return "power cut", rng.randrange(13), rng.randrange(10**6)
+
+
+def find_loss(sessions: int, seed: int, skipped: Skipped | None = None) -> str | None:
+    """Run random sessions; say what went wrong in the first one where something did."""
+    with small_limits():
+        for number in range(seed, seed + sessions):
+            rng = random.Random(number)
+            try:
+                session = Session(fill(rng.randrange(3 * PAGE), 9), skipped)
+                for _ in range(rng.randrange(60)):
+                    play(session, random_step(rng))
+            except Exception as error:
+                return f"session {number}: {error!r}"
+    return None
