@@ -260,7 +260,10 @@ class WriteModel(Effects):
                 return None
             return _Refusal((errno.EINVAL,), "no whole .npy file at close")
         if path.endswith(ATTRIBUTES) and parse_attributes(text) is None:
-            return _Refusal((errno.EINVAL,), "no JSON object at close")
+            is_new = not self._exists(path) or path in self._staged
+            return None if not text and is_new else (
+                _Refusal((errno.EINVAL,), "no JSON object at close")
+            )
         return None
 
     def _refusal_of_truncate(self, path: str, size: int) -> _Refusal | None:
@@ -273,6 +276,8 @@ class WriteModel(Effects):
         if refusal is not None or self._is_folder(path):
             return refusal
         data = self._read(path) if self._exists(path) else b""
+        if not data:
+            return None  # nothing in it yet
         if path.endswith(ATTRIBUTES) and parse_attributes(data) is None:
             return _Refusal((errno.EINVAL,), "what waits is no JSON object")
         if path.endswith(ARRAY) and classify(data) in ("partial", "invalid"):
