@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -28,28 +26,13 @@ from h5fs.tree.committing import (
     delete_attributes,
 )
 from h5fs.tree.drafting import DraftingTree
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
 from h5fs.tree.soft_targets import link_from_text
 from h5fs.tree.writable_file import WritableFile
 
-_log = logging.getLogger(__name__)
-
 _RENAME_NOREPLACE = 1
-_HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
 
-_PROJECTIONS = {
-    NodeKind.ARRAY: Projection.ARRAY,
-    NodeKind.VALUES: Projection.VALUES,
-    NodeKind.OFFSETS: Projection.OFFSETS,
-    NodeKind.ATTRIBUTES: Projection.ATTRIBUTES,
-    NodeKind.DATATYPE: Projection.DATATYPE,
-}
-_LINK_KINDS = frozenset(
-    {NodeKind.ARRAY, NodeKind.DATATYPE, NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK,
-     NodeKind.DANGLING_LINK, NodeKind.UNREADABLE}
-)  # fmt: skip
-_PARTNERS = {Projection.VALUES: Projection.OFFSETS, Projection.OFFSETS: Projection.VALUES}
 
 
 class WritableTree(DraftingTree):
@@ -141,7 +124,7 @@ class WritableTree(DraftingTree):
                     held_info=node.info,
                 )  # fmt: skip
                 return
-            name = self._link_name(new, meaning, _PROJECTIONS[node.kind])
+            name = self._link_name(new, meaning, PROJECTIONS[node.kind])
             with self._changing():
                 link = Link(name, LinkKind.HARD, target=node.info)
                 self._writer.create_link(folder.info.ref, link)
@@ -215,7 +198,7 @@ class WritableTree(DraftingTree):
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
-            partner = encode_name(node.link.name, _PARTNERS[_PROJECTIONS[node.kind]])
+            partner = encode_name(node.link.name, PARTNERS[PROJECTIONS[node.kind]])
             partner_path = path.rpartition(b"/")[0] + b"/" + partner
             if partner_path not in self._hidden:
                 self._hidden.add(path)  # the dataset goes with the other one
@@ -327,7 +310,7 @@ class WritableTree(DraftingTree):
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
         if node.link is None or node.parent is None:
             raise NotPermittedError("the root group")
-        projection = _PROJECTIONS.get(node.kind, Projection.FOLDER)
+        projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
         folder, meaning = self._place(new)
         name = self._link_name(new, meaning, projection)
         if new.startswith(old + b"/"):

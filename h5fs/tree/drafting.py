@@ -1,70 +1,41 @@
-"""Files that programs write, from `write` to the commit that makes them part of the HDF5 file."""
+"""Files that programs write, from `write` to the last `close`."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from h5fs.errors import (
     BadHandleError,
     EmptiedError,
     H5fsError,
-    InvalidNameError,
     NoSpaceError,
-    NotFoundError,
-    ReadOnlyError,
     show_path,
 )
-from h5fs.objects import LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import (
-    GROUP_ATTRIBUTES,
-    DentryName,
     Projection,
     decode_name,
-    encode_name,
 )
 from h5fs.tree.committing import (
     IncompleteError,
-    check_json,
-    commit_array,
-    commit_attributes,
-    commit_datatype,
-    commit_sequences,
-    delete_attributes,
-    read_header,
 )
-from h5fs.tree.content import ArrayContent, Content
-from h5fs.tree.drafts import Draft
+from h5fs.tree.content import ArrayContent
 from h5fs.tree.leftovers import keep_leftovers
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.nodes import NodeKind
+from h5fs.tree.settling import SettlingTree
 from h5fs.tree.streams import try_to_stream
-from h5fs.tree.writable import WritableBase, check_length
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
-_RENAME_NOREPLACE = 1
 _HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
 
-_PROJECTIONS = {
-    NodeKind.ARRAY: Projection.ARRAY,
-    NodeKind.VALUES: Projection.VALUES,
-    NodeKind.OFFSETS: Projection.OFFSETS,
-    NodeKind.ATTRIBUTES: Projection.ATTRIBUTES,
-    NodeKind.DATATYPE: Projection.DATATYPE,
-}
-_LINK_KINDS = frozenset(
-    {NodeKind.ARRAY, NodeKind.DATATYPE, NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK,
-     NodeKind.DANGLING_LINK, NodeKind.UNREADABLE}
-)  # fmt: skip
-_PARTNERS = {Projection.VALUES: Projection.OFFSETS, Projection.OFFSETS: Projection.VALUES}
 
 
-class DraftingTree(WritableBase):
-    """Writing to files, and what becomes of their drafts; ``changes`` has what happens to names."""
+class DraftingTree(SettlingTree):
+    """Writing to files; ``changes`` has what happens to names."""
 
     def write(self, handle: int, data: memoryview, offset: int) -> None:
         """Answer ``write``: in place, or into the file's draft."""
@@ -155,6 +126,17 @@ class DraftingTree(WritableBase):
                     self._commit_file(opened.file)
         self._writer.commit(False)
 
+    def close(self) -> None:
+        with self._lock:
+            for file in list(self._editing.values()):
+                if file.is_changed:
+                    self._try_to_commit(file)
+            for file in list(self._staged.values()):
+                self._try_to_commit(file)
+            for path in list(self._hidden):
+                self._end_hiding(path)
+            keep_leftovers(self._leftovers, list(self._staged.values()))
+        super().close()
     def _file_of(self, handle: int) -> WritableFile:
         file = self._handle(handle).file
         if file is None:
@@ -199,109 +181,6 @@ class DraftingTree(WritableBase):
             self._times[file.node.kind, content.ref] = (file.mtime_ns, file.mtime_ns)
         return True
 
-    def _is_scratch(self, file: WritableFile) -> bool:
-        name = file.path.rpartition(b"/")[2]
-        meaning = decode_name(name)
-        return name != GROUP_ATTRIBUTES and (
-            meaning is None or meaning.projection is Projection.FOLDER
-        )
-
-    def _commit_file(self, file: WritableFile) -> None:
-        """Make a draft part of the HDF5 file, unless it has to wait for something.
-
-        Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
-        draft stays then, and so does what the HDF5 file has.
-        """
-        if not file.is_changed or file.is_gone or self._is_scratch(file):
-            return
-        folder, meaning = self._place(file.path)
-        assert meaning is not None
-        with self._changing():
-            is_done = self._commit_as(meaning, folder, file)
-        if is_done:
-            self._settle(file)
-            if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
-                self._apply_waiting(file.path.rpartition(b"/")[0], meaning.link_name)
-
-    def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
-        group, name, draft = folder.info.ref, meaning.link_name, file.draft
-        assert draft is not None
-        if meaning.projection is Projection.ATTRIBUTES:
-            owner = folder.info if name is None else self._owner_of(folder, name)
-            if owner is None:
-                check_json(draft)
-                return False
-            commit_attributes(self._writer, owner.ref, draft)
-            self._hidden.discard(file.path)
-            return True
-        if name is None:
-            raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
-        if meaning.projection is Projection.ARRAY:
-            commit_array(self._writer, group, name, file, is_read=self._is_read(file, folder))
-        elif meaning.projection is Projection.DATATYPE:
-            commit_datatype(self._writer, group, name, draft, lambda: self._text_of(file.path))
-        else:
-            return self._commit_pair(meaning.projection, folder, name, file)
-        return True
-
-    def _commit_pair(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
-    ) -> bool:
-        """Make a dataset of sequences, once both of its files are here."""
-        other_name = encode_name(name, _PARTNERS[projection])
-        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
-        other = self._staged.get(other_path) or next(
-            (each for each in self._editing.values() if each.path == other_path), None
-        )
-        assert file.draft is not None
-        read_header(file.draft)
-        if other is None or other.draft is None:
-            return False  # it waits
-        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-        assert values.draft is not None and offsets.draft is not None
-        try:
-            read_header(other.draft)
-        except IncompleteError:
-            return False
-        commit_sequences(self._writer, folder.info.ref, name, values.draft, offsets.draft)
-        self.forget()
-        self._settle(other)
-        return True
-
-    def _settle(self, file: WritableFile) -> None:
-        """A draft has become part of the HDF5 file: let the file be what is there.
-
-        Whoever has it open goes on seeing what was written, where that is not what is shown now.
-        """
-        self._staged.pop(file.path, None)
-        self._editing = {key: each for key, each in self._editing.items() if each is not file}
-        try:
-            node = self._find(file.path)
-        except NotFoundError:  # attributes that are none leave no file
-            file.discard()
-            file.node = file.content = None
-            return
-        file.node, file.inode = node, node.inode
-        file.content = self._content_of(node)
-        file.is_dirty = False
-        if not file.opened or _reads_alike(file.draft, file.content):
-            file.discard()
-        self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
-        if file.opened:
-            self._editing[node.kind, node.info.ref] = file
-
-    def _apply_waiting(self, folder_path: bytes, link_name: bytes) -> None:
-        path = folder_path + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
-        waiting = self._staged.get(path)
-        if waiting is not None:
-            self._try_to_commit(waiting)
-
-    def _try_to_commit(self, file: WritableFile) -> None:
-        try:
-            self._commit_file(file)
-        except H5fsError as error:
-            _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
-
     def _release_file(self, file: WritableFile) -> None:
         file.opened -= 1
         if file.opened:
@@ -333,109 +212,3 @@ class DraftingTree(WritableBase):
             for each in self._editing.values()
             if each.node is not None and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
         }
-
-    def _let_disappear(self, file: WritableFile) -> None:
-        file.is_gone = True
-        file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
-        if file.origin is not None:
-            self._end_hiding(file.origin)
-        if not file.opened:
-            self._drop(file)
-
-    def _drop(self, file: WritableFile) -> None:
-        file.discard()
-        if file.held is not None:
-            held, file.held = file.held, None
-            self._writer.let_go(held)
-
-    def _end_hiding(self, path: bytes) -> None:
-        """Delete what was renamed away and has not come back."""
-        if path not in self._hidden:
-            return
-        self._hidden.discard(path)
-        try:
-            node = self._find(path)
-            if node.kind is NodeKind.ATTRIBUTES:
-                with self._changing():
-                    delete_attributes(self._writer, node.info.ref)
-        except H5fsError as error:
-            _log.warning("%s: %s", show_path(path), error)
-
-    def _is_read(self, file: WritableFile, folder: Node) -> bool:
-        """Whether a handle other than the file's own reads the dataset that it is to become."""
-        try:
-            node = self._find(file.path)
-        except NotFoundError:
-            return False
-        return any(
-            opened.held == node.info.ref and opened.file is not file
-            for opened in self._open_handles.values()
-        )
-
-    def _text_of(self, path: bytes) -> bytes:
-        try:
-            content = self._content_of(self._find(path))
-        except NotFoundError:
-            return b""
-        buffer = bytearray(content.size_bytes)
-        content.read_into(memoryview(buffer), 0)
-        return bytes(buffer)
-
-    def _owner_of(self, folder: Node, name: bytes) -> ObjectInfo | None:
-        """Return the dataset or datatype whose attributes ``NAME.attrs.json`` are."""
-        try:
-            link = self._get_link(folder.info.ref, name)
-        except NotFoundError:
-            return None
-        if link.kind is not LinkKind.HARD or link.target is None:
-            return None
-        return link.target if link.target.kind is not ObjectKind.GROUP else None
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Forget what was known of the HDF5 file, whatever becomes of the change."""
-        try:
-            yield
-        finally:
-            self.forget()
-
-    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
-        """Return the folder of a path, which may be written to, and what its name means."""
-        folder_path, _, name = path.rpartition(b"/")
-        folder = self._find_folder(folder_path or b"/")
-        check_length(name)
-        if folder.info.ref.file:
-            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
-        self._check_depth(folder)
-        if name == GROUP_ATTRIBUTES:
-            return folder, DentryName(Projection.ATTRIBUTES, None)
-        return folder, decode_name(name)
-
-    def close(self) -> None:
-        with self._lock:
-            for file in list(self._editing.values()):
-                if file.is_changed:
-                    self._try_to_commit(file)
-            for file in list(self._staged.values()):
-                self._try_to_commit(file)
-            for path in list(self._hidden):
-                self._end_hiding(path)
-            keep_leftovers(self._leftovers, list(self._staged.values()))
-        super().close()
-
-
-def _reads_alike(draft: Draft | None, content: Content) -> bool:
-    """Whether a draft, byte by byte, is what the HDF5 file shows, so that it need not be kept."""
-    if draft is None:
-        return True
-    if not isinstance(content, ArrayContent):
-        size = content.size_bytes
-        text = bytearray(size)
-        content.read_into(memoryview(text), 0)
-        return draft.size_bytes == size and draft.read(0, size) == text
-    header = content.npy.header
-    return (
-        draft.size_bytes == content.size_bytes
-        and draft.read(0, len(header)) == header
-        and not content.dataset.is_scanned
-    )

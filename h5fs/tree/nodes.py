@@ -128,6 +128,18 @@ def make_attributes_node(folder: Node, owner: Node) -> Node | None:
     return None
 
 
+PROJECTIONS = {
+    NodeKind.ARRAY: Projection.ARRAY,
+    NodeKind.VALUES: Projection.VALUES,
+    NodeKind.OFFSETS: Projection.OFFSETS,
+    NodeKind.ATTRIBUTES: Projection.ATTRIBUTES,
+    NodeKind.DATATYPE: Projection.DATATYPE,
+}
+"""How the files of each kind are named."""
+
+PARTNERS = {Projection.VALUES: Projection.OFFSETS, Projection.OFFSETS: Projection.VALUES}
+"""The two files of a dataset of variable-length sequences, each with the other."""
+
 _OF_OBJECT = {
     ObjectKind.GROUP: (NodeKind.FOLDER, Projection.FOLDER),
     ObjectKind.DATASET: (NodeKind.ARRAY, Projection.ARRAY),

@@ -85,6 +85,7 @@ def test_every_array_that_is_saved_reads_the_same_at_once_and_in_h5py(tmp_path: 
     check_file_opens(file)
 
 
+@pytest.mark.semantics("R3")
 def test_new_datasets_have_the_types_that_a_careful_user_of_h5py_would_give(
     tmp_path: Path,
 ) -> None:
@@ -112,6 +113,7 @@ def test_new_datasets_have_the_types_that_a_careful_user_of_h5py_would_give(
             assert ours.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS, name
 
 
+@pytest.mark.semantics("R3")
 def test_text_is_variable_length_utf8_and_bool_is_the_boolean_of_h5py(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5")
     with written(file) as mount:
@@ -175,6 +177,7 @@ WAYS = [
 ]  # fmt: skip
 
 
+@pytest.mark.semantics("R2")
 def test_arrays_come_in_by_every_way_over_nothing_and_over_others(tmp_path: Path) -> None:
     old = {"like": NUMBERS + 100, "other": np.array([b"old", b"x"])}
     file = make_file(tmp_path / "f.h5")
@@ -214,6 +217,7 @@ def test_arrays_of_any_order_are_stored_as_the_same_array(
     assert path.read_bytes() == npy_bytes(np.ascontiguousarray(array))
 
 
+@pytest.mark.semantics("R3")
 def test_fortran_order_replaces_and_is_found_by_h5py(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=np.zeros((4, 6)))
     with written(file) as mount:
@@ -269,6 +273,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return np.frombuffer(draw(st.binary(min_size=size, max_size=size)), dtype).reshape(shape)
 
 
+@pytest.mark.semantics("R2")
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     array=arrays(),

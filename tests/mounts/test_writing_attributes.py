@@ -60,6 +60,7 @@ def check_types(thing: Any, expected: dict[str, Any]) -> None:
     assert [name for name in types if not types[name].equal(expected[name])] == []
 
 
+@pytest.mark.semantics("R11")
 def test_an_edit_changes_one_value_and_no_type(file: Path) -> None:
     with h5py.File(file) as opened:
         before = types_of(opened["d"])
@@ -122,6 +123,7 @@ def test_editors_change_one_value_and_leave_all_else(file: Path) -> None:
     assert not Path(f"{file}.h5fs-left").exists()
 
 
+@pytest.mark.semantics("R11")
 def test_attributes_are_made_and_deleted_in_groups_datasets_and_the_root(file: Path) -> None:
     with written(file) as mount:
         (mount.path / "bare.attrs.json").write_text('{"a": 1, "b": "text", "c": [1.5, 2]}')
@@ -181,6 +183,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.semantics("R8")
 def test_what_is_wrong_is_einval_at_close_and_changes_nothing(file: Path) -> None:
     with written(file) as mount:
         path = mount.path / "d.attrs.json"
@@ -222,6 +225,7 @@ def test_a_value_that_its_old_type_cannot_hold_takes_another_type(file: Path) ->
         assert opened["d"].attrs.get_id("gain").dtype == np.dtype("<f4")
 
 
+@pytest.mark.semantics("A6")
 def test_an_attribute_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=np.arange(3))
     with h5py.File(file, "a") as opened:
@@ -241,6 +245,7 @@ def test_an_attribute_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
         assert h5py.h5a.open(opened["d"].id, b"strange").get_type().equal(time_type)
 
 
+@pytest.mark.semantics("R11")
 def test_attributes_may_come_before_their_dataset(file: Path) -> None:
     with written(file) as mount:
         (mount.path / "late.attrs.json").write_text('{"units": "s", "n": 3}')
@@ -262,6 +267,7 @@ def test_attributes_may_come_before_their_dataset(file: Path) -> None:
     assert not Path(f"{file}.h5fs-left").exists()
 
 
+@pytest.mark.semantics("R11")
 def test_attributes_move_with_their_object_and_go_with_it(file: Path) -> None:
     with written(file) as mount:
         shell("mv d.npy g/moved.npy; test ! -e d.attrs.json", mount.path)

@@ -85,6 +85,7 @@ def objects(path: Path) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.semantics("R8")
 def test_a_wrong_file_is_einval_at_close_and_changes_nothing(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     wrong = {
@@ -120,6 +121,7 @@ def test_a_wrong_file_is_einval_at_close_and_changes_nothing(tmp_path: Path) -> 
         assert same(opened["d"][()], VALUES)
 
 
+@pytest.mark.semantics("R8")
 def test_a_file_that_says_more_than_there_is_costs_no_memory_and_no_disk(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5")
     with written(file) as mount:
@@ -133,6 +135,7 @@ def test_a_file_that_says_more_than_there_is_costs_no_memory_and_no_disk(tmp_pat
     assert file.stat().st_size < 2**20
 
 
+@pytest.mark.semantics("R3")
 def test_np_save_of_objects_raises_and_leaves_nothing(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with written(file) as mount:
@@ -155,6 +158,7 @@ def test_fsync_says_that_the_content_is_wrong(tmp_path: Path) -> None:
         assert (mount.path / "d.npy").read_bytes() == GOOD
 
 
+@pytest.mark.semantics("R8")
 def test_damage_to_the_header_in_place_is_einval_and_undone(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with written(file) as mount:

@@ -10,6 +10,7 @@ from support.write_machine import Session, WriteMachine, minimize
 EXAMPLES, STEPS = 20, 30
 
 
+@pytest.mark.semantics("R14")
 @pytest.mark.timeout(300)
 def test_a_mount_answers_as_a_plain_folder_does() -> None:
     session = Session()

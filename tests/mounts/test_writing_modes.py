@@ -20,6 +20,7 @@ from support.writing import errno_of, make_file, same, shell, unmount, written
 VALUES = np.arange(6, dtype="<f8")
 
 
+@pytest.mark.semantics("R1")
 @pytest.mark.parametrize("mode", ["a", "w", "x", "w-"])
 def test_a_file_that_is_missing_is_made_and_holds_what_is_written(
     tmp_path: Path, mode: str
@@ -34,6 +35,7 @@ def test_a_file_that_is_missing_is_made_and_holds_what_is_written(
     assert os.listdir(tmp_path) == ["new.h5"]
 
 
+@pytest.mark.semantics("R1")
 def test_a_file_that_is_made_and_not_written_to_is_an_empty_hdf5_file(tmp_path: Path) -> None:
     file = tmp_path / "new.h5"
     with written(file, mode="a"):
@@ -43,6 +45,7 @@ def test_a_file_that_is_made_and_not_written_to_is_an_empty_hdf5_file(tmp_path: 
     assert os.listdir(tmp_path) == ["new.h5"]
 
 
+@pytest.mark.semantics("R1")
 def test_mode_w_begins_anew(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", old=VALUES)
     with written(file, mode="w") as mount:
@@ -52,6 +55,7 @@ def test_mode_w_begins_anew(tmp_path: Path) -> None:
         assert list(opened) == ["x"]
 
 
+@pytest.mark.semantics("R1")
 @pytest.mark.parametrize("mode", ["r+", "a"])
 def test_a_mount_that_wrote_nothing_leaves_the_bytes_and_the_time_of_the_file(
     tmp_path: Path, mode: str
@@ -74,6 +78,7 @@ def test_a_mount_that_wrote_nothing_leaves_the_bytes_and_the_time_of_the_file(
     assert os.listdir(tmp_path) == ["f.h5"]
 
 
+@pytest.mark.semantics("R1")
 @pytest.mark.parametrize("mode", ["r+", "a", "w"])
 def test_nothing_but_the_file_is_there_when_a_mount_that_wrote_has_ended(
     tmp_path: Path, mode: str
@@ -103,6 +108,7 @@ def test_permissions_of_the_mount_are_those_of_the_file(tmp_path: Path) -> None:
         assert errno_of(lambda: (mount.path / "n.npy").write_bytes(b"x")) == errno.EROFS
 
 
+@pytest.mark.semantics("R1")
 @pytest.mark.parametrize(
     ("mode", "is_there", "status", "words"),
     [
@@ -168,6 +174,7 @@ def open_elsewhere(file: Path, mode: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.semantics("U6")
 def test_no_other_program_opens_the_file_while_it_is_mounted_to_write(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with written(file) as mount:
@@ -184,6 +191,7 @@ def test_no_other_program_opens_the_file_while_it_is_mounted_to_write(tmp_path: 
     assert open_elsewhere(file, "r+").returncode == 0
 
 
+@pytest.mark.semantics("U6")
 @pytest.mark.parametrize("mode", ["r+", "r", "w"])
 def test_a_mount_to_write_is_refused_while_h5py_has_the_file_and_names_the_holder(
     tmp_path: Path, mode: str

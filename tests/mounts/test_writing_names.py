@@ -30,6 +30,7 @@ SCRATCH = [
 ]  # fmt: skip
 
 
+@pytest.mark.semantics("R17")
 def test_a_name_without_projection_is_einval_and_the_log_says_what_names_there_are(
     tmp_path: Path,
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_name_without_projection_is_einval_and_the_log_says_what_names_there_a
         assert list(opened) == ["d"]
 
 
+@pytest.mark.semantics("R17")
 def test_scratch_files_are_files_and_not_in_the_hdf5_file(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with written(file) as mount:
@@ -99,6 +101,7 @@ def test_names_of_every_kind_are_those_of_hdf5(tmp_path: Path) -> None:
             assert info.cset == h5py.h5t.CSET_UTF8
 
 
+@pytest.mark.semantics("R19")
 def test_one_link_is_one_thing(tmp_path: Path) -> None:
     # The HDF5 file has one link "x": a folder x beside a file x.npy cannot be.
     file = make_file(tmp_path / "f.h5", x=VALUES)
@@ -121,6 +124,7 @@ def test_one_link_is_one_thing(tmp_path: Path) -> None:
         assert same(opened["x"][()], VALUES)
 
 
+@pytest.mark.semantics("R18")
 def test_what_is_left_at_the_end_is_saved_beside_the_file_and_named(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with h5py.File(file, "a") as opened:
@@ -146,6 +150,7 @@ def test_what_is_left_at_the_end_is_saved_beside_the_file_and_named(tmp_path: Pa
         assert not list(opened["g"])
 
 
+@pytest.mark.semantics("R17")
 def test_a_backup_of_a_dataset_that_comes_back_is_the_dataset(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
     with h5py.File(file, "w") as opened:
@@ -175,6 +180,7 @@ def test_a_mount_that_wrote_a_backup_and_a_new_file_keeps_what_the_dataset_had(
         assert same(opened["d"][()], VALUES)
 
 
+@pytest.mark.semantics("R15")
 def test_a_symbolic_link_is_a_soft_link_by_absolute_path(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
     with h5py.File(file, "a") as opened:
@@ -204,6 +210,7 @@ def test_a_symbolic_link_is_a_soft_link_by_absolute_path(tmp_path: Path) -> None
         assert (outside.filename, outside.path) == ("other.h5", "/x")
 
 
+@pytest.mark.semantics("R9")
 @pytest.mark.parametrize("name", ["x.npy", "x.attrs.json", ".attrs.json"])
 def test_touch_makes_an_empty_file_that_is_not_in_the_hdf5_file(tmp_path: Path, name: str) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
@@ -215,6 +222,7 @@ def test_touch_makes_an_empty_file_that_is_not_in_the_hdf5_file(tmp_path: Path, 
         assert not opened.attrs
 
 
+@pytest.mark.semantics("R19")
 def test_the_other_file_of_an_external_link_is_only_read(tmp_path: Path) -> None:
     other = make_file(tmp_path / "other.h5", **{"g/x": VALUES})
     file = make_file(tmp_path / "f.h5", d=VALUES)

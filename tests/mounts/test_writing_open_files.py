@@ -30,6 +30,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.semantics("R10")
 @pytest.mark.parametrize("new", [NEW, OTHER], ids=["alike", "unlike"])
 @pytest.mark.parametrize("way", ["save", "rename"])
 def test_a_reader_goes_on_with_the_old_array_and_the_next_one_sees_the_new(
@@ -51,6 +52,7 @@ def test_a_reader_goes_on_with_the_old_array_and_the_next_one_sees_the_new(
         assert same(opened["d"][()], new)
 
 
+@pytest.mark.semantics("R10")
 def test_readers_during_replacements_see_one_array_or_the_other(file: Path) -> None:
     # Two arrays of different shape; a mixture would have a header of one and data of the other.
     arrays = [np.full(3000, 1.0), np.full((40, 50), 2.0)]
@@ -81,6 +83,7 @@ def test_readers_during_replacements_see_one_array_or_the_other(file: Path) -> N
         assert counts[0] > 5
 
 
+@pytest.mark.semantics("R2")
 def test_another_process_sees_the_new_bytes_right_after_close(file: Path) -> None:
     script = (
         "import sys, hashlib\n"
@@ -153,6 +156,7 @@ def test_two_writers_of_a_new_file_share_it(file: Path) -> None:
         assert same(opened["new"][()], OLD)
 
 
+@pytest.mark.semantics("R20")
 def test_rename_over_an_open_file_leaves_the_old_one_to_who_has_it_open(file: Path) -> None:
     with written(file) as mount:
         path = mount.path / "d.npy"
@@ -169,6 +173,7 @@ def test_rename_over_an_open_file_leaves_the_old_one_to_who_has_it_open(file: Pa
         assert same(opened["d"][()], OLD + 1)
 
 
+@pytest.mark.semantics("R20")
 def test_an_unlinked_file_can_be_read_and_written_until_it_is_closed(file: Path) -> None:
     with written(file) as mount:
         path = mount.path / "d.npy"

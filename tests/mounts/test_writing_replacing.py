@@ -67,6 +67,7 @@ def check_kept(dataset: h5py.Dataset) -> None:
     assert h5py.h5o.get_info(dataset.id).rc == 3
 
 
+@pytest.mark.semantics("R4")
 @pytest.mark.parametrize(
     "array", [GRID + 1, GRID[:5], np.tile(GRID, (3, 1)), GRID[:, :3], np.zeros((0, 30), "<i4")]
 )
@@ -83,6 +84,7 @@ def test_an_array_of_the_same_kind_leaves_everything_else_as_it_was(
         assert same(opened["d"][()], np.ascontiguousarray(array))
 
 
+@pytest.mark.semantics("R4")
 @pytest.mark.parametrize("array", [GRID.astype("<f8"), GRID.astype(">u2")[:4]])
 def test_another_dtype_keeps_storage_attributes_and_names(
     stored: Path, array: np.ndarray
@@ -95,6 +97,7 @@ def test_another_dtype_keeps_storage_attributes_and_names(
         assert same(opened["d"][()], array)
 
 
+@pytest.mark.semantics("R4")
 def test_a_shape_beyond_maxshape_keeps_filters_and_chunks(stored: Path) -> None:
     wide = np.zeros((20, 50), "<i4")
     with written(stored) as mount:
@@ -113,6 +116,7 @@ def test_a_shape_beyond_maxshape_keeps_filters_and_chunks(stored: Path) -> None:
         assert same(opened["lzf"][()], GRID[0])
 
 
+@pytest.mark.semantics("R4")
 def test_types_that_show_as_the_same_dtype_are_kept(stored: Path) -> None:
     with written(stored) as mount:
         np.save(mount.path / "color.npy", np.array([7, 0, 0], "u1"))
@@ -133,6 +137,7 @@ def test_types_that_show_as_the_same_dtype_are_kept(stored: Path) -> None:
         assert opened["compact"][()].tolist() == [1] * 4
 
 
+@pytest.mark.semantics("R4")
 def test_replacing_through_one_name_changes_the_other_and_references_still_lead_there(
     stored: Path,
 ) -> None:
@@ -147,6 +152,7 @@ def test_replacing_through_one_name_changes_the_other_and_references_still_lead_
         assert opened[opened["reference"][()]] == opened["plain"]
 
 
+@pytest.mark.semantics("R6")
 def test_slices_of_a_map_are_written_in_place(stored: Path) -> None:
     expected = GRID.copy()
     with written(stored) as mount:
@@ -170,6 +176,7 @@ def test_slices_of_a_map_are_written_in_place(stored: Path) -> None:
         assert opened["color"][()].tolist() == [0, 0, 7]
 
 
+@pytest.mark.semantics("R6")
 def test_bytes_anywhere_within_the_data_are_written_in_place(stored: Path) -> None:
     expected = {name: bytearray(npy_bytes(GRID)) for name in ("d", "plain")}
     generator = np.random.default_rng(5)
@@ -206,6 +213,7 @@ def append(path: Path, rows: np.ndarray) -> None:
         opened.write(content)
 
 
+@pytest.mark.semantics("R7")
 def test_what_is_appended_extends_a_dataset_where_its_maxshape_allows(stored: Path) -> None:
     with written(stored) as mount:
         for name in ("d", "plain", "fixed"):
@@ -221,6 +229,7 @@ def test_what_is_appended_extends_a_dataset_where_its_maxshape_allows(stored: Pa
         assert opened["plain"] == opened["plain twin"]
 
 
+@pytest.mark.semantics("R9")
 def test_a_map_that_is_made_over_a_dataset_replaces_it(stored: Path) -> None:
     with written(stored) as mount:
         mapped = npy_format.open_memmap(mount.path / "d.npy", "w+", "<i4", (6, 30))
@@ -246,6 +255,7 @@ def test_truncate_that_leaves_no_whole_array_changes_nothing(stored: Path) -> No
         assert same(opened["plain"][()], GRID)
 
 
+@pytest.mark.semantics("R5")
 @pytest.mark.parametrize(
     ("options", "chunks", "filters"),
     [

@@ -93,6 +93,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield pair
 
 
+@pytest.mark.semantics("R14", "R16")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_does_what_it_does_in_a_plain_folder(pair: Pair, name: str) -> None:
     pair.run_in_both(SCRIPTS[name], name.replace(" ", "_"))

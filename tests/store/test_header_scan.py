@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from h5fs.store.hdf5 import header_arena
 from h5fs.store.hdf5.header_arrays import measure_datatype
-from h5fs.store.lookup3 import checksum_blocks
 from h5fs.store.hdf5.header_scan import (
     CHUNKED,
     COMPACT,
@@ -36,6 +35,7 @@ from h5fs.store.hdf5.header_scan import (
     read_shape,
     scan_headers,
 )
+from h5fs.store.lookup3 import checksum_blocks
 
 LIBVERS = ("earliest", "v108", "latest")
 KINDS = {h5o.TYPE_GROUP: GROUP, h5o.TYPE_DATASET: DATASET, h5o.TYPE_NAMED_DATATYPE: DATATYPE}

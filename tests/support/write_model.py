@@ -228,6 +228,9 @@ class WriteModel(Effects):
         if name in ("mkdir", "symlink"):
             # A file that is not complete has no link yet, and the folder gets the name.
             return paths[-1] + ARRAY not in self._staged
+        if name == "link":
+            # One to a scratch name is for the rename that follows (`ln -f`), and not a second name.
+            return os.path.basename(paths[1]) not in SCRATCH
         if name == "rename":
             old, new = paths
             return new + ARRAY not in self._staged and not (
