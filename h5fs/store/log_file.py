@@ -12,7 +12,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, Mode
-from h5fs.store.log import RealFile, recover
+from h5fs.store.log import LogFile, RealFile, describe_log, recover
 from h5fs.store.log_path import log_path
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
 
@@ -65,8 +65,12 @@ def open_logged(
         os.close(main)
         raise
     try:
+        found = describe_log(RealFile(main), RealFile(log), boot_id)
+        if found.is_mismatch:
+            raise CannotOpenError(f"{log_path(file)}: {found.mismatch}")
         if mode.writes:
-            recover(RealFile(main), RealFile(log), boot_id)
+            recover(RealFile(main), LogFile(log), boot_id)
+            LogFile(log).reserve()
             if checks and os.fstat(main).st_size:
                 check_openable(file, Locking.FALSE)  # the lock is ours
     except BaseException:

@@ -9,7 +9,7 @@ from h5fs.options import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
-from h5fs.store.log import LoggedFile, RealFile
+from h5fs.store.log import LogFile, LoggedFile, RealFile
 
 
 def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
@@ -20,7 +20,7 @@ def make_library_store(options: StoreOptions, files: Sequence[int], **others: An
     if not files:
         return Hdf5Store(options, **others)
     main, log = files
-    logged = LoggedMain(LoggedFile(RealFile(main), RealFile(log), boot_id=options.boot_id), main)
+    logged = LoggedMain(LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id), main)
     if options.mode.writes:
         return WritingHdf5Store(options, logged, **others)
     return Hdf5Store(options, logged=logged, **others)

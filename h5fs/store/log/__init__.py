@@ -14,10 +14,11 @@ from __future__ import annotations
 from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
-from h5fs.store.log.system_calls import RealFile, SystemCalls
+from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls
 
 __all__ = [
     "LogDescription",
+    "LogFile",
     "LogMismatchError",
     "LoggedFile",
     "RealFile",

@@ -90,7 +90,8 @@ class LogWriter:
     def withdraw(self, mark: _Mark) -> None:
         """Take back all frames since ``mark``."""
         self.is_begun, self._end, self._chain, self.sequence = mark
-        self._collected.clear()
+        # Not cleared: an exception on its way may still have a view of it.
+        self._collected = bytearray()
         self._may_have_rest = True
         try:
             self._log.ftruncate(self._end)

@@ -205,6 +205,10 @@ class LoggedFile(ChangingFile):
             return
         length, page_bytes = self._committed_length, self._page_bytes
         self._is_main_on_disk = False
+        if self._log.is_begun and self._main.size() > -(-length // page_bytes) * page_bytes:
+            # First, since the disk may be full of what is beyond, which belongs to no state.
+            self._main_bytes = min(self._main_bytes, length)
+            self._main.ftruncate(length)
         for start, stop, offset in self._layers.committed:
             for page in range(start, stop, MAX_RUN_BYTES // page_bytes):
                 size = min(MAX_RUN_BYTES, stop * page_bytes - page * page_bytes)

@@ -6,8 +6,10 @@ Nothing else in this package touches a descriptor. Not thread-safe.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -62,6 +64,36 @@ class RealFile:
     def size(self) -> int:
         """Return the file's size in bytes. Raises ``OSError``."""
         return os.fstat(self._descriptor).st_size
+
+
+class LogFile(RealFile):
+    """A log's descriptor, with some room on the disk kept for it.
+
+    Where the disk is full something can still be removed, which takes a commit of its own.
+    """
+
+    def ftruncate(self, size: int) -> None:
+        super().ftruncate(size)
+        if size == 0:
+            self.reserve()
+
+    def reserve(self) -> None:
+        """Keep room beyond the end; where the file system cannot, there is none."""
+        with suppress(OSError, AttributeError):
+            _allocate(self._descriptor, _KEEP_SIZE, RESERVED_BYTES)
+
+
+RESERVED_BYTES = 2**20
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of <linux/falloc.h>
+
+
+def _allocate(descriptor: int, mode: int, size: int) -> None:
+    """fallocate(2) from the beginning on. Python has only the one that changes the size."""
+    library = ctypes.CDLL(None, use_errno=True)
+    function = library.fallocate
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if function(descriptor, mode, 0, size):
+        raise OSError(ctypes.get_errno(), "fallocate")
 
 
 def write_all(file: SystemCalls, data: bytes | bytearray | memoryview, offset: int) -> None:
