@@ -139,6 +139,10 @@ class LostChangesError(H5fsError):
     errno = _errno.EIO
 
 
+class ChangeFailedError(LostChangesError):
+    """The HDF5 library refused a change in the middle; the file is as it was before it."""
+
+
 class LinkLoopError(H5fsError):
     """Soft or external links lead in a circle."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import H5fsError, LostChangesError, NoSpaceError
+from h5fs.errors import ChangeFailedError, H5fsError, LostChangesError, NoSpaceError
 from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
 from h5fs.options import StoreOptions
 from h5fs.store.interface import ArrayFile, NewArray, Region
@@ -212,10 +212,19 @@ class WritingRemoteStore(RemoteStore):
                 self._clock.notify_all()
         # Of another name than those that are read: a change that fails leaves reading as it is.
         suspect = Suspect(about[0], b"change " + about[1])
-        return self._pool.call(
-            method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
-            is_repeatable=False,
-        )  # fmt: skip
+        try:
+            return self._pool.call(
+                method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+                is_repeatable=False,
+            )  # fmt: skip
+        except ChangeFailedError as error:
+            # What the library kept of objects that are gone can be in the way of new ones. The next
+            # worker begins at the last commit, with nothing kept.
+            _log.info("%s of %s once more: %s", method, suspect.path, error)
+            return self._pool.call(
+                method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+                is_repeatable=False,
+            )  # fmt: skip
 
     def _lend(self, array: ArrayFile) -> tuple[Segment, NewArray]:
         """Return an array's file as a segment that the worker may map, and what is in it."""

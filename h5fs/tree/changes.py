@@ -128,6 +128,7 @@ class WritableTree(DraftingTree):
             with self._changing():
                 link = Link(name, LinkKind.HARD, target=node.info)
                 self._writer.create_link(folder.info.ref, link)
+            self._apply_waiting(new.rpartition(b"/")[0], name)
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
         """Answer ``symlink``: create a soft link."""
@@ -252,6 +253,8 @@ class WritableTree(DraftingTree):
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
         assert file.node is None and file.held_info is not None
+        if self._is_node(new) and self._find(new).info.ref == file.held:
+            return  # two names of one file: POSIX leaves both
         with self._changing():
             if self._is_node(new):
                 self._delete(new, self._find(new))

@@ -21,13 +21,14 @@ from h5fs.projection.datatype_json import datatype_from_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.projection.strict_json import parse_json
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.content import ArrayContent, Content
 from h5fs.tree.drafts import Draft
 from h5fs.tree.writable_file import WritableFile
 
 _FIRST_READ_BYTES = 2**16
 _MOST_HEADER_BYTES = 2**20 + 12
 _MOST_JSON_BYTES = 2**28
+_MOST_COMPARED_BYTES = 2**26
 
 
 class IncompleteError(InvalidArrayError):
@@ -94,6 +95,21 @@ def commit_array(
     store.write_array(group, name, array_file(file.draft, header, is_read=is_read))
 
 
+def is_as_shown(draft: Draft, content: Content | None) -> bool:
+    """Whether a draft says just what a dataset shows that is more than that: nothing to change.
+
+    Of references and null dataspaces a file shows a part, which alone would make another dataset.
+    """
+    if not isinstance(content, ArrayContent) or draft.size_bytes != content.size_bytes:
+        return False
+    is_more = content.dataset.is_scanned or content.dataset.shape is None
+    if not is_more or content.size_bytes > _MOST_COMPARED_BYTES:
+        return False
+    shown = bytearray(content.size_bytes)
+    content.read_into(memoryview(shown), 0)
+    return draft.read(0, draft.size_bytes) == shown
+
+
 def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
     """Change a dataset's shape and write what was written; False when it takes a new array."""
     content, draft = file.content, file.draft
@@ -108,11 +124,12 @@ def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
     if not is_like or len(old.shape) != len(shape):
         return False
     start = header.size_bytes
-    ranges = [(max(a, start) - start, b - start) for a, b in draft.written if b > start]
+    changed = draft.complete_changes(start, dtype.itemsize) if dtype.itemsize else ()
+    ranges = tuple((low - start, high - start) for low, high in changed)
     lent = ArrayFile(
         draft.descriptor, draft.size_bytes, shape, dtype, False, start, False
     )  # fmt: skip
-    return store.change_array(content.ref, lent, tuple(ranges))
+    return store.change_array(content.ref, lent, ranges)
 
 
 def commit_sequences(

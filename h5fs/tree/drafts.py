@@ -119,6 +119,31 @@ class Draft:
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
+    def complete_changes(self, start: int, item_bytes: int) -> tuple[tuple[int, int], ...]:
+        """Return where the draft is not what its base shows, in whole elements from ``start`` on.
+
+        There the file on disk has all bytes then, and it is as long as the draft.
+        """
+        self._leave_stream()
+        changed = [(max(a, start), b) for a, b in self._written if b > start]
+        if self._base_stop < self.size_bytes:
+            changed.append((max(self._base_stop, start), self.size_bytes))
+        ranges: list[tuple[int, int]] = []
+        for first, last in sorted(changed):
+            low = start + (first - start) // item_bytes * item_bytes
+            high = min(start + -(-(last - start) // item_bytes) * item_bytes, self.size_bytes)
+            if ranges and low <= ranges[-1][1]:
+                ranges[-1] = (ranges[-1][0], max(high, ranges[-1][1]))
+            else:
+                ranges.append((low, high))
+        with _telling("no room for what is written"):
+            for low, high in ranges:
+                for edge in (low, high - item_bytes):
+                    whole = self.read(edge, min(item_bytes, self.size_bytes - edge))
+                    self._write_here(memoryview(whole), edge)
+            os.ftruncate(self.descriptor, self.size_bytes)
+        return tuple(ranges)
+
     def tail(self) -> bytes:
         """Return what follows the stream's data, and write zeros where none were written."""
         stream = self._stream

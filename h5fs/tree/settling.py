@@ -29,6 +29,7 @@ from h5fs.tree.committing import (
     commit_datatype,
     commit_sequences,
     delete_attributes,
+    is_as_shown,
     read_header,
 )
 from h5fs.tree.content import ArrayContent, Content
@@ -83,6 +84,8 @@ class SettlingTree(WritableBase):
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
         if meaning.projection is Projection.ARRAY:
+            if is_as_shown(draft, self._content_at(file.path)):
+                return True
             commit_array(self._writer, group, name, file, is_read=self._is_read(file, folder))
         elif meaning.projection is Projection.DATATYPE:
             commit_datatype(self._writer, group, name, draft, lambda: self._text_of(file.path))
@@ -185,6 +188,13 @@ class SettlingTree(WritableBase):
             opened.held == node.info.ref and opened.file is not file
             for opened in self._open_handles.values()
         )
+
+    def _content_at(self, path: bytes) -> Content | None:
+        """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""
+        try:
+            return self._content_of(self._find(path))
+        except H5fsError:
+            return None
 
     def _text_of(self, path: bytes) -> bytes:
         try:

@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ def errno_of_writing(path: Path, data: bytes) -> tuple[str, int | None]:
         while view:
             view = view[os.write(descriptor, view) :]
     except OSError as error:
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
         return "write", error.errno
     try:
         os.close(descriptor)

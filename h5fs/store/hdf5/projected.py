@@ -284,7 +284,11 @@ def _describe_reference(reference: Any, file_id: h5f.FileID, path_of: PathOf) ->
     """Return the path that a reference leads to, with its selection; empty for a null one."""
     if not isinstance(reference, h5r.Reference) or not reference:
         return b""
-    path = path_of(h5o.get_info(h5r.dereference(reference, file_id)).addr)
+    try:
+        address = h5o.get_info(h5r.dereference(reference, file_id)).addr
+    except Exception:  # any of h5py's: its target has been deleted
+        return b""
+    path = path_of(address)
     if not path:
         return b""
     if isinstance(reference, h5r.RegionReference):

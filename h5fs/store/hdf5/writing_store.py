@@ -22,6 +22,7 @@ from h5py import h5d, h5f, h5g, h5o
 
 from h5fs.datatypes import Datatype
 from h5fs.errors import (
+    ChangeFailedError,
     ExistsError,
     H5fsError,
     InvalidArrayError,
@@ -327,7 +328,7 @@ class WritingHdf5Store(Hdf5Store):
             is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
             if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
                 raise
-            raise LostChangesError(f"{what}: {' '.join(str(error).split())}") from error
+            raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
 
     def _source(self, array: NewArray) -> Source:
         map_bytes = functools.partial(self._segments.map, array.segment)
@@ -393,9 +394,13 @@ class WritingHdf5Store(Hdf5Store):
         if not parent.links.exists(name):
             return None
         path = show_path(join_path(group.path, name))
-        identifier = h5o.open(parent, name)
+        link = self.get_link(group, name)
+        # Opened as for reading: with its own settings for data in other files.
+        identifier = None if link.target is None else self._open(link.target.ref).identifier
         if not isinstance(identifier, h5d.DatasetID):
             raise ExistsError(f"{path} exists and is not a dataset")
+        if identifier.get_create_plist().get_external_count():
+            raise ReadOnlyError(f"{path}: its data are in other files, which are only read")
         return identifier
 
     def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
