@@ -30,6 +30,7 @@ from h5fs.errors import (
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
+    UnreadableError,
     UnsupportedTypeError,
     show_path,
 )
@@ -296,6 +297,13 @@ class WritingHdf5Store(Hdf5Store):
         if ref.file == 0 and ref in self._held_ids and ref not in self._opened:
             self._adopt(ref, self._held_ids[ref])
         return super()._open(ref)
+
+    def _open_identifier(self, ref: ObjectRef) -> Any:
+        identifier = super()._open_identifier(ref)
+        # Its path may lead to another object by now, after a worker has died that kept this one.
+        if ref.file == 0 and h5o.get_info(identifier).addr != ref.address:
+            raise UnreadableError(f"{show_path(ref.path)}: another object has its name now")
+        return identifier
 
     @contextmanager
     def _changing(self, what: bytes) -> Iterator[None]:
