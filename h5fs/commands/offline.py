@@ -57,14 +57,14 @@ def check_file(options: StoreOptions) -> None:
 
 
 def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
-    """Return file and path in the mount of ``FILE:/path`` or ``FILE``; None for a mere path.
+    """Return file and path in the mount of ``FILE:/path``, and with ``needs_file`` of ``FILE``.
 
-    A colon in the name of a file that is there belongs to the name. Raises ``MountError`` when
+    None for a mere path. A colon in the name of a file that is there belongs to the name. Raises ``MountError`` when
     ``needs_file`` and no such file is there.
     """
     at = len(text)
     while at > 0:
-        is_end = at == len(text) or text[at : at + 2] == ":/"
+        is_end = (needs_file and at == len(text)) or text[at : at + 2] == ":/"
         if is_end and Path(text[:at]).is_file():
             return Path(text[:at]), os.fsencode(text[at + 1 :].rstrip("/")) or b"/"
         at = text.rfind(":", 0, at)

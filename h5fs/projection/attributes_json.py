@@ -27,7 +27,14 @@ from decimal import Decimal
 from typing import Final
 
 from h5fs.datatype_rules import MAX_RANK
-from h5fs.datatypes import ByteOrder, CharacterSet, Datatype, StringPadding, StringType
+from h5fs.datatypes import (
+    ByteOrder,
+    CharacterSet,
+    Datatype,
+    EnumType,
+    StringPadding,
+    StringType,
+)
 from h5fs.errors import InvalidAttributesError
 from h5fs.objects import Attribute, Element, UnreadableAttribute
 from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
@@ -160,8 +167,14 @@ def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | N
     except InvalidAttributesError:
         return Attribute(name, old.type, None, ()) if value is None else None
     shown, form = _show(attribute)
+    if isinstance(old.type, EnumType) and any(type(item) is int for item in _flat(shown)):
+        return None  # its bits could be stored, but they are no member of it
     is_exact = not form.in_base64 and _is_same(_reread(shown), value, one_spelling=False)
     return attribute if is_exact else None
+
+
+def _flat(value: JsonValue) -> list[JsonValue]:
+    return [item for each in value for item in _flat(each)] if isinstance(value, list) else [value]
 
 
 def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:

@@ -24,7 +24,7 @@ def check_openable(path: Path, locking: Locking) -> None:
             if superblock.is_open_for_write:
                 raise CannotOpenError(
                     f"{path} is marked as open for write: a program is writing it, or died while "
-                    "it did; if none is, run: h5clear -s " + str(path)
+                    f"it did; if none is, run: h5fs recover --clear-flag {path}"
                 )
             if locks_apply(locking):
                 _check_lock(path, file.fileno())

@@ -13,6 +13,7 @@ from h5fs.errors import MountError
 from h5fs.mount_table import find_mount
 
 
+@pytest.mark.semantics("C6")
 def test_a_block_mounts_a_file_and_what_it_wrote_is_there_after_it(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
     with h5fs.mount(file, mode="a", options={"compression": "gzip:1", "xattr": False}) as path:
@@ -24,6 +25,7 @@ def test_a_block_mounts_a_file_and_what_it_wrote_is_there_after_it(tmp_path: Pat
         assert (opened["x"][()] == np.arange(1000)).all()
 
 
+@pytest.mark.semantics("C6")
 def test_an_exception_in_the_block_unmounts_and_loses_nothing(tmp_path: Path) -> None:
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
@@ -42,6 +44,7 @@ def test_a_file_that_is_not_there_is_an_error_with_one_line(tmp_path: Path) -> N
         pass
 
 
+@pytest.mark.semantics("C6")
 def test_a_mount_in_use_at_the_end_stays_and_nothing_in_it_is_removed(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened["x"] = np.arange(3)

@@ -305,7 +305,7 @@ def _marked_as_open(tmp_path: Path) -> Path:
         (lambda _: Path("/dev/null"), ["not a regular file"]),
         (_cut_short, ["short.h5"]),
         (_damaged_root, ["root"]),
-        (_marked_as_open, ["killed.h5", "open for write", "h5clear"]),
+        (_marked_as_open, ["killed.h5", "open for write", "recover --clear-flag"]),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_mounted_is_one_line(

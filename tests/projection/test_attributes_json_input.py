@@ -13,7 +13,7 @@ from strategies.attributes import attribute_sets
 
 from h5fs.errors import InvalidAttributesError
 from h5fs.objects import Attribute
-from h5fs.projection.attributes_json import attributes_from_json, attributes_to_json
+from h5fs.projection.attributes_json import INT64, attributes_from_json, attributes_to_json
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,11 @@ def test_any_value_with_any_type_is_taken_or_refused(
             document[key] = value
     with suppress(InvalidAttributesError):
         attributes_from_json(json.dumps(document).encode())
+
+
+def test_a_number_that_is_no_member_of_an_enumeration_takes_a_type_of_its_own() -> None:
+    (old,) = attributes_from_json(b'{"u": true}')
+    (new,) = attributes_from_json(b'{"u": 3}', [old])
+    assert new.type == INT64
+    (kept,) = attributes_from_json(b'{"u": 1}', [old])
+    assert kept == old

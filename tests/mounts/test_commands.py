@@ -1,0 +1,179 @@
+"""The commands that need no mount, beside a mount of the same file."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.kill_writing import kill
+from support.mounts import end_mount, mounted, run_h5fs
+
+from h5fs.store.log_path import log_path
+
+NUMBERS = np.arange(600.0).reshape(20, 30)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as opened:
+        opened.create_dataset("g/zip", data=NUMBERS, chunks=(5, 30), compression="gzip")
+        opened["g/zip"].attrs["units"] = "m"
+        opened["g/h/text"] = np.array(["a", "bcd"], h5py.string_dtype())
+        opened["link"] = h5py.SoftLink("/g/zip")
+        opened["twin"] = opened["g/zip"]
+        opened.attrs["title"] = "x"
+        opened["type"] = np.dtype("<f4")
+    return path
+
+
+def succeed(*words: str | Path) -> str:
+    """Run the command, which must succeed and complain of nothing; return what it printed."""
+    done = run_h5fs(*words)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+@pytest.mark.semantics("C1")
+def test_tree_has_the_names_of_a_mount_and_what_is_known_of_each(file: Path) -> None:
+    listed = succeed("tree", file)
+    assert listed.splitlines()[0] == str(file)
+    for text in ("zip.npy", "20 x 30  float64", "chunked 5x30", "1 attribute", "-> g/zip.npy"):
+        assert text in listed, text
+    found = json.loads(succeed("tree", f"{file}:/g", "--json"))
+    assert [entry["name"] for entry in found] == ["h", "zip.npy"]
+    (zipped,) = (entry for entry in found if entry["name"] == "zip.npy")
+    assert zipped["shape"] == [20, 30] and zipped["chunks"] == [5, 30]
+    assert zipped["stored_bytes"] < zipped["size_bytes"] == NUMBERS.nbytes + 128
+    assert "text.npy" not in succeed("tree", file, "--depth", "2")
+    by_size = json.loads(succeed("tree", file, "--json", "--sort", "size"))
+    sizes = [entry.get("size_bytes", 0) for entry in by_size]
+    assert sizes == sorted(sizes, reverse=True)
+    assert "\033[" in succeed("tree", file, "--color", "always")
+    assert "\033[" not in listed
+
+
+@pytest.mark.semantics("C2", "C3")
+def test_cat_and_cp_give_what_a_mount_gives(file: Path, tmp_path: Path) -> None:
+    with mounted(file) as mount:
+        shutil.copytree(mount.path, tmp_path / "by mount", symlinks=True)
+    succeed("cp", f"{file}:/", tmp_path / "by command")
+    assert same_trees(tmp_path / "by mount", tmp_path / "by command")
+    for path in ("g/zip.npy", ".attrs.json", "g/h/text.npy"):
+        done = subprocess.run(
+            [sys.executable, "-m", "h5fs", "cat", f"{file}:/{path}"],
+            capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout == (tmp_path / "by mount" / path).read_bytes()
+
+
+@pytest.mark.semantics("C3")
+def test_cp_into_a_file_makes_what_a_mount_would_make(file: Path, tmp_path: Path) -> None:
+    succeed("cp", f"{file}:/", tmp_path / "out")
+    succeed("cp", tmp_path / "out", f"{tmp_path}/new.h5:/")
+    assert not log_path(tmp_path / "new.h5").exists()
+    with mounted(tmp_path / "new.h5") as mount:
+        assert filecmp.cmp(mount.path / "out/g/zip.npy", tmp_path / "out/g/zip.npy", shallow=False)
+        assert (mount.path / "out/g/zip.attrs.json").is_file()
+        assert (np.load(mount.path / "out/link") == NUMBERS).all()
+    np.save(tmp_path / "x.npy", NUMBERS)
+    succeed("cp", tmp_path / "x.npy", f"{tmp_path}/new.h5:/y.npy")
+    with h5py.File(tmp_path / "new.h5") as opened:
+        assert (opened["y"][()] == NUMBERS).all()
+    (tmp_path / "notes.txt").write_text("no")
+    done = run_h5fs("cp", tmp_path / "notes.txt", f"{tmp_path}/new.h5:/")
+    assert done.returncode == 1 and "notes.txt" in done.stderr
+
+
+def same_trees(left: Path, right: Path) -> bool:
+    """Compare two folders: names, link texts, bytes."""
+    names = [sorted(p.relative_to(root) for p in root.rglob("*")) for root in (left, right)]
+    if names[0] != names[1]:
+        return False
+    for name in names[0]:
+        one, other = left / name, right / name
+        if one.is_symlink() or other.is_symlink():
+            if os.readlink(one) != os.readlink(other):
+                return False
+        elif one.is_file() and one.read_bytes() != other.read_bytes():
+            return False
+    return True
+
+
+@pytest.mark.semantics("C4")
+def test_check_reads_all_and_says_what_is_wrong(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes()
+    said = succeed("check", file)
+    for text in ("log: none", "marked open for write: no", "opens: yes", "0 errors"):
+        assert text in said
+    with h5py.File(file, "r+") as opened:
+        offset = opened["g/zip"].id.get_chunk_info(1).byte_offset
+    damaged = bytearray(before)
+    damaged[offset : offset + 16] = bytes(16)
+    (tmp_path / "damaged.h5").write_bytes(damaged)
+    done = run_h5fs("check", tmp_path / "damaged.h5")
+    assert done.returncode == 1 and "/g/zip.npy: " in done.stdout and "1 errors" in done.stdout
+    assert (tmp_path / "damaged.h5").read_bytes() == damaged
+    (tmp_path / "text.h5").write_text("no HDF5")
+    done = run_h5fs("check", tmp_path / "text.h5")
+    assert done.returncode == 1 and "not an HDF5 file" in done.stderr
+
+
+@pytest.mark.semantics("C4", "C5")
+def test_recover_brings_the_log_into_the_file(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        np.save(mount.path / "new.npy", NUMBERS)
+        done = run_h5fs("recover", file)
+        assert done.returncode == 1 and "locked" in done.stderr
+        kill(mount.pid, "all", 0)
+        end_mount(mount.path)
+    assert "commits" in succeed("check", file)
+    assert "brought into the file" in succeed("recover", file)
+    assert not log_path(file).exists()
+    with h5py.File(file) as opened:
+        assert (opened["new"][()] == NUMBERS).all()
+    assert "log: none" in succeed("recover", file)
+
+
+@pytest.mark.semantics("C5")
+def test_the_mark_of_a_dead_writer_is_refused_with_the_way_out_which_clears_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    program = (
+        "import h5py, os, sys; f = h5py.File(sys.argv[1], 'w', libver='v114');"
+        "f['d'] = [1, 2, 3]; f.flush(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, file], check=True, timeout=60)
+    (tmp_path / "mnt").mkdir()
+    for words in (["check", file], [file, tmp_path / "mnt"]):
+        done = run_h5fs(*words)
+        assert done.returncode == 1
+        assert "h5fs recover --clear-flag" in done.stdout + done.stderr, done
+    assert "mark: cleared" in succeed("recover", "--clear-flag", file)
+    with h5py.File(file) as opened:
+        assert opened["d"][()].tolist() == [1, 2, 3]
+    assert "mark: none" in succeed("recover", "--clear-flag", file)
+
+
+@pytest.mark.semantics("C2", "C3")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cat", "none.h5:/x.npy"], ["cat", "{file}:/none.npy"], ["cp", "{file}:/none.npy", "x"],
+        ["tree", "{file}:/none"], ["check", "none.h5"], ["recover", "none.h5"],
+        ["cp", "none.npy", "{file}:/"],
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_one_line(file: Path, words: list[str]) -> None:
+    done = run_h5fs(*(word.format(file=file) for word in words))
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done
+    assert "none" in done.stderr
