@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _copy_out(file: Path, path: bytes, target: Path) -> int:
                     _copy_one(tree, inside, each, place, bar)
                 except H5fsError as error:
                     failed += 1
-                    bar.write(f"h5fs: {show_path(inside)}: {error}")
+                    bar.write(f"h5fs: {show_path(inside)}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -91,7 +92,7 @@ def _copy_in(source: Path, file: Path, path: bytes) -> int:
                 _put_one(tree, each, inside, bar)
             except H5fsError as error:
                 failed += 1
-                bar.write(f"h5fs: {each}: {error}")
+                bar.write(f"h5fs: {each}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -59,8 +59,8 @@ def check_file(options: StoreOptions) -> None:
 def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
     """Return file and path in the mount of ``FILE:/path``, and with ``needs_file`` of ``FILE``.
 
-    None for a mere path. A colon in the name of a file that is there belongs to the name. Raises ``MountError`` when
-    ``needs_file`` and no such file is there.
+    None for a mere path. A colon in the name of a file that is there belongs to the name. Raises
+    ``MountError`` when ``needs_file`` and no such file is there.
     """
     at = len(text)
     while at > 0:
