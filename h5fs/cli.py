@@ -36,11 +36,11 @@ below its own folder, all; default folder); locking=true|false|best-effort (HDF5
 default as in h5py); log=FILE|syslog; cache=SIZE (decoded chunks kept in memory, default 256M);
 workers=N (processes that read through the HDF5 library, default the number of cores); what a file
 may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G), max_chunk=SIZE
-(512M), max_depth=N (1000); for modes that write: commit=SECONDS (how long what was closed may wait
-for the disk, 5; 0: not at all), durability=off (until somebody calls fsync, or the end of the
-mount), compression=gzip[:LEVEL], shuffle, chunks=AxB (how new datasets are stored; contiguous by
-default); and those of FUSE and mount(8): allow_other, uid=N, gid=N,
-umask=M, nonempty, ..."""
+(512M), max_depth=N (1000); mode=MODE (as --mode, for fstab); for modes that write: commit=SECONDS
+(how long what was closed may wait for the disk, 5; 0: not at all), durability=off (until somebody
+calls fsync, or the end of the mount), compression=gzip[:LEVEL], shuffle, chunks=AxB (how new
+datasets are stored; contiguous by default); and those of FUSE and mount(8): allow_other, uid=N,
+gid=N, umask=M, nonempty, ..."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +80,6 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder")
     parser.add_argument(
         "--mode",
-        default="r",
         metavar="MODE",
         help="as in h5py: r (read only, the default), r+ (read and write), a (make the file if "
         "there is none), w (begin anew), x or w- (make it, fail if it exists)",
@@ -96,7 +95,8 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     parser.add_argument("--version", action=_ShowVersion, help="show h5fs's version and FUSE's")
     given = parser.parse_args(words)
     parsed = parse_options(given.options)
-    mode = _parse_mode(given.mode)
+    # fstab(5) and mount(8) have nothing but -o.
+    mode = _parse_mode(given.mode if given.mode is not None else parsed.mode or "r")
     try:
         os.getcwd()
     except OSError as error:

@@ -138,7 +138,7 @@ _IGNORED_PREFIXES = ("x-", "comment=")
 
 _OWN = frozenset(
     "external locking log workers cache deadline memory max_chunk max_depth commit durability "
-    "compression chunks".split()
+    "compression chunks mode".split()
 )
 
 _FUSE_FLAGS = frozenset(
@@ -176,6 +176,7 @@ class ParsedOptions:
     limits: Limits = Limits()
     new_datasets: NewDatasets = NewDatasets()
     commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
+    mode: str | None = None
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -216,6 +217,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         limits=_parse_limits(own),
         new_datasets=_parse_new_datasets(own),
         commit_seconds=_parse_commit(own),
+        mode=own.get("mode"),
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),

@@ -39,6 +39,8 @@ def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptio
         Mode.READ, Mode.READ, Mode.UPDATE, Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE, Mode.EXCLUSIVE
     ]  # fmt: skip
     assert all(options.store.mode is options.mode for options in passed_on)
+    assert cli.main(["f.h5", "mnt", "-o", "rw,mode=a"]) == 0
+    assert passed_on[-1].mode is Mode.APPEND
     for mode in ("", "R", "rw"):
         assert cli.main(["f.h5", "mnt", "--mode", mode]) == 2
 

@@ -68,7 +68,7 @@ def test_the_last_of_several_counts(option: str) -> None:
     "option",
     [
         "nonsense", "nonsense=1", "external", "external=", "external=some", "locking=maybe",
-        "log", "log=", "uid", "umask", "allow_other=1", "nonempty=yes", "default", "mode=r",
+        "log", "log=", "uid", "umask", "allow_other=1", "nonempty=yes", "default",
         "ro=1", " uid=1", "UID=1",
     ],
 )  # fmt: skip
