@@ -295,6 +295,8 @@ def test_every_attribute_of_the_corpus_comes_through_equal_to_what_h5py_reads(
     corpus: Path,
 ) -> None:
     files = sorted(path for path in corpus.rglob("*") if is_hdf5(path))
+    if "H5FS_WHOLE_CORPUS" not in os.environ:  # all of them take five minutes
+        files = files[::4]
     counts: Counter[str] = Counter()
     bad = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -312,7 +314,7 @@ def test_every_attribute_of_the_corpus_comes_through_equal_to_what_h5py_reads(
                     bad.append((str(path.relative_to(corpus)), verdict, where, name, why))
     print(dict(counts))
     assert not bad
-    assert counts["equal"] > 6000
+    assert counts["equal"] > 10 * len(files)
 
 
 @pytest.mark.semantics("W5", "A3")
