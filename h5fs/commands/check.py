@@ -12,6 +12,7 @@ from h5fs.commands.progress import progress_bar
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.options import StoreOptions
 from h5fs.store.log import RealFile, describe_log
+from h5fs.store.log_file import read_boot_id
 from h5fs.store.log_path import has_log, log_path
 from h5fs.store.superblock import read_superblock
 from h5fs.tree import Tree
@@ -62,13 +63,13 @@ def _tell_log(file: Path) -> None:
         print("log: none")
         return
     with file.open("rb") as main, path.open("rb") as log:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-        found = describe_log(RealFile(main.fileno()), RealFile(log.fileno()), boot_id)
+        found = describe_log(RealFile(main.fileno()), RealFile(log.fileno()), read_boot_id())
     if found.is_mismatch:
         print(f"log: {path}, of another file: {found.mismatch}")
         return
     print(
-        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk), "
+        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk; "
+        f"{found.lost_commits} more do not count since the system was started anew), "
         f"{found.pages * found.page_bytes} bytes to be brought into the file; a mount that writes, "
         f"or h5fs recover {file}, does it"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
@@ -54,29 +55,25 @@ def open_logged(
 
     ``checks``: whether HDF5 would open the file is looked at. Raises ``CannotOpenError``.
     """
-    main = _open_main(file, mode)
-    try:
+    with ExitStack() as opened:
+        main = _open_main(file, mode)
+        opened.callback(os.close, main)
         _lock(main, file, mode, locking)
-        if mode in (Mode.CREATE, Mode.EXCLUSIVE):
-            log_path(file).unlink(missing_ok=True)
-            os.ftruncate(main, 0)
         log = _open_log(file, main, mode)
-    except BaseException:
-        os.close(main)
-        raise
-    try:
+        opened.callback(os.close, log)
+        if mode in (Mode.CREATE, Mode.EXCLUSIVE):
+            # The log first: alone it would be brought into what is not its file any more.
+            os.ftruncate(log, 0)
+            os.ftruncate(main, 0)
         found = describe_log(RealFile(main), RealFile(log), boot_id)
         if found.is_mismatch:
             raise CannotOpenError(f"{log_path(file)}: {found.mismatch}")
         if mode.writes:
             recover(RealFile(main), LogFile(log), boot_id)
             LogFile(log).reserve()
-            if checks and os.fstat(main).st_size:
+            if checks and (os.fstat(main).st_size or mode is Mode.UPDATE):
                 check_openable(file, Locking.FALSE)  # the lock is ours
-    except BaseException:
-        os.close(log)
-        os.close(main)
-        raise
+        opened.pop_all()  # what was opened is the caller's to close
     return LoggedFiles(main, log, file, writes=mode.writes)
 
 

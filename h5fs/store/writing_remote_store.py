@@ -11,6 +11,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -78,13 +80,10 @@ class WritingRemoteStore(RemoteStore):
         self._change("move_link", group, name, new_group, new_name, about=(group, name))
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
-        segment, new = self._lend(array)
-        try:
+        with self._lent(array) as (segments, (new,)):
             info: ObjectInfo = self._change(
-                "write_array", group, name, new, about=(group, name), segments=(segment,)
+                "write_array", group, name, new, about=(group, name), segments=segments
             )
-        finally:
-            self._pool.forget_segment(segment)
         return info
 
     def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None:
@@ -124,16 +123,10 @@ class WritingRemoteStore(RemoteStore):
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
-        lent, new_values = self._lend(values)
-        lent_offsets, new_offsets = self._lend(offsets)
-        try:
+        with self._lent(values, offsets) as (segments, new):
             info: ObjectInfo = self._change(
-                "write_sequences", group, name, new_values, new_offsets, about=(group, name),
-                segments=(lent, lent_offsets),
-            )  # fmt: skip
-        finally:
-            self._pool.forget_segment(lent)
-            self._pool.forget_segment(lent_offsets)
+                "write_sequences", group, name, *new, about=(group, name), segments=segments
+            )
         return info
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
@@ -142,13 +135,10 @@ class WritingRemoteStore(RemoteStore):
     def change_array(
         self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
     ) -> bool:
-        segment, new = self._lend(array)
-        try:
+        with self._lent(array) as (segments, (new,)):
             is_done: bool = self._change(
-                "change_array", ref, new, ranges, about=(ref, b""), segments=(segment,)
+                "change_array", ref, new, ranges, about=(ref, b""), segments=segments
             )
-        finally:
-            self._pool.forget_segment(segment)
         return is_done
 
     def write_attributes(
@@ -174,6 +164,9 @@ class WritingRemoteStore(RemoteStore):
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
+                if self._changed_at is None:
+                    self._changed_at = time.monotonic()  # the clock tries again
+                    self._clock.notify_all()
             raise
 
     def close(self) -> None:
@@ -212,28 +205,42 @@ class WritingRemoteStore(RemoteStore):
                 self._clock.notify_all()
         # Of another name than those that are read: a change that fails leaves reading as it is.
         suspect = Suspect(about[0], b"change " + about[1])
-        try:
-            return self._pool.call(
-                method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
-                is_repeatable=False,
-            )  # fmt: skip
-        except ChangeFailedError as error:
-            # What the library kept of objects that are gone can be in the way of new ones. The next
-            # worker begins at the last commit, with nothing kept.
-            _log.info("%s of %s once more: %s", method, suspect.path, error)
+
+        def ask() -> Any:
             return self._pool.call(
                 method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
                 is_repeatable=False,
             )  # fmt: skip
 
-    def _lend(self, array: ArrayFile) -> tuple[Segment, NewArray]:
-        """Return an array's file as a segment that the worker may map, and what is in it."""
-        number = next(self._segment_numbers)
-        segment = Segment(number, array.descriptor, array.size_bytes, is_on_disk=True)
-        return segment, NewArray(
-            array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
-            array.is_read,
+        try:
+            return ask()
+        except ChangeFailedError as error:
+            # What the library kept of objects that are gone can be in the way of new ones. The next
+            # worker begins at the last commit, with nothing kept.
+            _log.info("%s of %s once more: %s", method, suspect.path, error)
+            return ask()
+
+    @contextmanager
+    def _lent(
+        self, *arrays: ArrayFile
+    ) -> Iterator[tuple[tuple[Segment, ...], tuple[NewArray, ...]]]:
+        """Yield the files of arrays as segments that the worker may map, and what is in them."""
+        numbers = [next(self._segment_numbers) for _ in arrays]
+        segments = tuple(
+            Segment(number, array.descriptor, array.size_bytes, is_on_disk=True)
+            for number, array in zip(numbers, arrays, strict=True)
         )
+        try:
+            yield segments, tuple(
+                NewArray(
+                    array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
+                    array.is_read,
+                )
+                for number, array in zip(numbers, arrays, strict=True)
+            )  # fmt: skip
+        finally:
+            for segment in segments:
+                self._pool.forget_segment(segment)
 
     def _commit_now_and_then(self) -> None:
         while self._wait_for_time():

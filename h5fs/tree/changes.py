@@ -27,7 +27,6 @@ from h5fs.tree.committing import (
 )
 from h5fs.tree.drafting import DraftingTree
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
-from h5fs.tree.scratch import is_scratch_name
 from h5fs.tree.soft_targets import link_from_text
 from h5fs.tree.writable_file import WritableFile
 
@@ -45,7 +44,7 @@ class WritableTree(DraftingTree):
     def make_folder(self, path: bytes) -> None:
         """Answer ``mkdir``: create a group."""
         with self._lock:
-            folder, meaning = self._place(path)
+            folder, meaning = self._place_of_any(path)
             if meaning is None or meaning.projection is not Projection.FOLDER:
                 raise InvalidNameError(f"{show_path(path)}: no folder can have this name")
             if self._is_there(path):
@@ -98,7 +97,7 @@ class WritableTree(DraftingTree):
             self._check_own(node, old)
             if node.kind is NodeKind.ATTRIBUTES:
                 self._rename_attributes(old, new, node)
-            elif node.kind is NodeKind.ARRAY and self._is_scratch_place(new, self._place(new)[1]):
+            elif node.kind is NodeKind.ARRAY and self._place(new)[1] is None:
                 self._rename_to_scratch(old, new, node)
             else:
                 self._rename_link(old, new, node)
@@ -117,7 +116,8 @@ class WritableTree(DraftingTree):
             folder, meaning = self._place(new)
             if self._is_there(new):
                 raise ExistsError(f"{show_path(new)} exists")
-            if self._is_scratch_place(new, meaning) and node.kind is NodeKind.ARRAY:
+            if meaning is None and node.kind is NodeKind.ARRAY:
+                self._check_scratch(new)
                 self._writer.hold(node.info.ref)  # `ln -f` renames it then
                 self._staged[new] = WritableFile(
                     new, content=self._content_of(node), inode=node.inode, held=node.info.ref,
@@ -133,7 +133,7 @@ class WritableTree(DraftingTree):
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
         """Answer ``symlink``: create a soft link."""
         with self._lock:
-            folder, meaning = self._place(path)
+            folder, meaning = self._place_of_any(path)
             name = self._link_name(path, meaning, Projection.FOLDER)
             if self._is_there(path):
                 raise ExistsError(f"{show_path(path)} exists")
@@ -209,17 +209,12 @@ class WritableTree(DraftingTree):
         for kind in NodeKind:
             self._times.pop((kind, node.info.ref), None)
 
-    def _is_scratch_place(self, path: bytes, meaning: DentryName | None) -> bool:
-        is_real = meaning is not None and meaning.projection is not Projection.FOLDER
-        return not is_real and is_scratch_name(path.rpartition(b"/")[2])
-
     def _rename_staged(self, old: bytes, new: bytes) -> None:
         file = self._staged[old]
         folder, meaning = self._place(new)
-        is_real = meaning is not None and meaning.projection is not Projection.FOLDER
-        if not is_real and not self._is_scratch_place(new, meaning):
-            raise InvalidNameError(f"{show_path(new)}: no file can have this name")
-        if file.held is not None and meaning is not None and meaning.link_name is not None and (
+        if meaning is None:
+            self._check_scratch(new)
+        elif file.held is not None and meaning.link_name is not None and (
             meaning.projection is Projection.ARRAY and not file.is_changed
         ):
             self._bring_back(file, folder, meaning.link_name, new)
@@ -229,7 +224,7 @@ class WritableTree(DraftingTree):
         file.path = new
         self._staged[new] = file
         try:
-            if is_real:
+            if meaning is not None:
                 self._commit_file(file)
             elif self._is_node(new):
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
@@ -242,13 +237,6 @@ class WritableTree(DraftingTree):
             raise
         if replaced is not None:
             self._let_disappear(replaced)
-
-    def _is_node(self, path: bytes) -> bool:
-        try:
-            self._find(path)
-        except NotFoundError:
-            return False
-        return True
 
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
@@ -270,8 +258,9 @@ class WritableTree(DraftingTree):
 
     def _rename_attributes(self, old: bytes, new: bytes, node: Node) -> None:
         _, meaning = self._place(new)
-        is_scratch = self._is_scratch_place(new, meaning)
-        if not is_scratch and (meaning is None or meaning.projection is not Projection.ATTRIBUTES):
+        if meaning is None:
+            self._check_scratch(new)
+        elif meaning.projection is not Projection.ATTRIBUTES:
             raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
         file = WritableFile(new, inode=next(self._inodes))
         draft = file.begin(empty=True)
@@ -288,7 +277,7 @@ class WritableTree(DraftingTree):
         if replaced is not None:
             self._let_disappear(replaced)
         self._hidden.add(old)
-        if is_scratch:
+        if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
             # and what it cannot show shall stay.
             file.origin = old
@@ -297,6 +286,7 @@ class WritableTree(DraftingTree):
 
     def _rename_to_scratch(self, old: bytes, new: bytes, node: Node) -> None:
         assert node.link is not None and node.parent is not None
+        self._check_scratch(new)
         if self._is_node(new):
             raise ExistsError(f"{show_path(new)} is in the HDF5 file")
         content = self._content_of(node)
@@ -314,7 +304,7 @@ class WritableTree(DraftingTree):
         if node.link is None or node.parent is None:
             raise NotPermittedError("the root group")
         projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
-        folder, meaning = self._place(new)
+        folder, meaning = self._place_of_any(new)
         name = self._link_name(new, meaning, projection)
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")

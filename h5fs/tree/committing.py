@@ -10,8 +10,10 @@ from math import prod
 
 from h5fs.errors import (
     ExistsError,
+    H5fsError,
     InvalidArrayError,
     InvalidAttributesError,
+    LostChangesError,
     UnsupportedTypeError,
     show_path,
 )
@@ -86,10 +88,17 @@ def commit_array(
     header = read_header(file.draft)
     stream = file.draft.stream
     if stream is not None and stream.header == header and file.node is None:
-        tail = file.draft.tail()
-        file.draft.end_stream()
-        store.finish_array(group, name, stream.region, tail)
-        return
+        try:
+            store.finish_array(group, name, stream.region, file.draft.tail())
+        except LostChangesError:
+            # The worker that knew the dataset has died; its data are where they were written.
+            file.draft.leave_stream()
+        except H5fsError:
+            file.draft.leave_stream()
+            raise
+        else:
+            file.draft.end_stream()
+            return
     if file.draft.has_base and not is_read and _grow(store, file, header):
         return
     store.write_array(group, name, array_file(file.draft, header, is_read=is_read))

@@ -56,11 +56,6 @@ class Draft:
         return self._descriptor
 
     @property
-    def written(self) -> tuple[tuple[int, int], ...]:
-        """The ranges that were written, in order, none touching the next."""
-        return tuple(self._written)
-
-    @property
     def has_base(self) -> bool:
         """Whether the draft goes on from what was there before."""
         return self._base is not None
@@ -85,7 +80,7 @@ class Draft:
     def truncate(self, size: int) -> None:
         """Cut the file, or let it grow by zeros."""
         if size < self.size_bytes:
-            self._leave_stream()
+            self.leave_stream()
             if self._descriptor >= 0:
                 os.ftruncate(self._descriptor, size)
             self._base_stop = min(self._base_stop, size)
@@ -124,7 +119,7 @@ class Draft:
 
         There the file on disk has all bytes then, and it is as long as the draft.
         """
-        self._leave_stream()
+        self.leave_stream()
         changed = [(max(a, start), b) for a, b in self._written if b > start]
         if self._base_stop < self.size_bytes:
             changed.append((max(self._base_stop, start), self.size_bytes))
@@ -161,9 +156,23 @@ class Draft:
         """Forget the stream: its data have become a dataset's."""
         self._stream = None
 
+    def leave_stream(self) -> None:
+        """Take the stream's data back: they do not become a dataset's where they are."""
+        stream = self._stream
+        if stream is None:
+            return
+        buffer = memoryview(bytearray(_COPY_BYTES))
+        for start, stop in self._written:
+            for at in range(max(start, stream.start), min(stop, stream.stop), _COPY_BYTES):
+                part = buffer[: min(_COPY_BYTES, stop - at, stream.stop - at)]
+                stream.read_into(part, at)
+                self._write_here(part, at)
+        self._stream = None  # only now: what fails on the way leaves the data where they are
+        stream.drop()
+
     def complete(self) -> None:
         """Put all of the draft into the file on disk."""
-        self._leave_stream()
+        self.leave_stream()
         buffer = memoryview(bytearray(_COPY_BYTES))
         at = 0
         with _telling("no room for what is written"):
@@ -191,19 +200,6 @@ class Draft:
             while view:
                 count = os.pwrite(self.descriptor, view, at)
                 view, at = view[count:], at + count
-
-    def _leave_stream(self) -> None:
-        """Take the stream's data back: they are not what its header said."""
-        stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        buffer = memoryview(bytearray(_COPY_BYTES))
-        for start, stop in self._written:
-            for at in range(max(start, stream.start), min(stop, stream.stop), _COPY_BYTES):
-                part = buffer[: min(_COPY_BYTES, stop - at, stream.stop - at)]
-                stream.read_into(part, at)
-                self._write_here(part, at)
-        stream.drop()
 
     def _read_written(self, part: memoryview, at: int) -> None:
         stream = self._stream
@@ -256,7 +252,7 @@ class _telling:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{self._what}: {error.strerror}") from None

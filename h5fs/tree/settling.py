@@ -10,15 +10,12 @@ from h5fs.errors import (
     H5fsError,
     InvalidNameError,
     NotFoundError,
-    ReadOnlyError,
     show_path,
 )
 from h5fs.objects import LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import (
-    GROUP_ATTRIBUTES,
     DentryName,
     Projection,
-    decode_name,
     encode_name,
 )
 from h5fs.tree.committing import (
@@ -35,23 +32,14 @@ from h5fs.tree.committing import (
 from h5fs.tree.content import ArrayContent, Content
 from h5fs.tree.drafts import Draft
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
-from h5fs.tree.writable import WritableBase, check_length
+from h5fs.tree.writable import WritableBase
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
 
-
-
 class SettlingTree(WritableBase):
     """What a draft becomes, by its name; how a file ends that is not to become anything."""
-
-    def _is_scratch(self, file: WritableFile) -> bool:
-        name = file.path.rpartition(b"/")[2]
-        meaning = decode_name(name)
-        return name != GROUP_ATTRIBUTES and (
-            meaning is None or meaning.projection is Projection.FOLDER
-        )
 
     def _commit_file(self, file: WritableFile) -> None:
         """Make a draft part of the HDF5 file, unless it has to wait for something.
@@ -59,10 +47,11 @@ class SettlingTree(WritableBase):
         Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
         draft stays then, and so does what the HDF5 file has.
         """
-        if not file.is_changed or file.is_gone or self._is_scratch(file):
+        if not file.is_changed or file.is_gone:
             return
         folder, meaning = self._place(file.path)
-        assert meaning is not None
+        if meaning is None:
+            return  # a scratch file
         with self._changing():
             is_done = self._commit_as(meaning, folder, file)
         if is_done:
@@ -222,18 +211,6 @@ class SettlingTree(WritableBase):
             yield
         finally:
             self.forget()
-
-    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
-        """Return the folder of a path, which may be written to, and what its name means."""
-        folder_path, _, name = path.rpartition(b"/")
-        folder = self._find_folder(folder_path or b"/")
-        check_length(name)
-        if folder.info.ref.file:
-            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
-        self._check_depth(folder)
-        if name == GROUP_ATTRIBUTES:
-            return folder, DentryName(Projection.ATTRIBUTES, None)
-        return folder, decode_name(name)
 
 
 def _reads_alike(draft: Draft | None, content: Content) -> bool:

@@ -34,7 +34,13 @@ from h5fs.errors import (
 )
 from h5fs.objects import ObjectRef
 from h5fs.options import Limits
-from h5fs.projection.names import GROUP_ATTRIBUTES, NAME_MAX, Projection, decode_name
+from h5fs.projection.names import (
+    GROUP_ATTRIBUTES,
+    NAME_MAX,
+    DentryName,
+    Projection,
+    decode_name,
+)
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node, NodeKind
@@ -243,8 +249,10 @@ class WritableBase(Tree):
     def _is_there(self, path: bytes) -> bool:
         if path in self._staged:
             return True
-        if path in self._hidden:
-            return False
+        return path not in self._hidden and self._is_node(path)
+
+    def _is_node(self, path: bytes) -> bool:
+        """Whether the HDF5 file has something under a path."""
         try:
             self._find(path)
         except NotFoundError:
@@ -259,28 +267,46 @@ class WritableBase(Tree):
             if path.startswith(prefix) and b"/" not in path[len(prefix) :]
         ]
 
-    def _check_new_name(self, path: bytes) -> None:
-        """Raise unless a file may be created under that name."""
+    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
+        """Return the folder of a path, which may be written to, and what a file of that name is.
+
+        None for a name that no file in the HDF5 file has.
+        """
+        folder, meaning = self._place_of_any(path)
+        is_file = meaning is not None and meaning.projection is not Projection.FOLDER
+        return folder, meaning if is_file else None
+
+    def _place_of_any(self, path: bytes) -> tuple[Node, DentryName | None]:
+        """Return the folder of a path, which may be written to, and what its name means."""
         folder_path, _, name = path.rpartition(b"/")
         folder = self._find_folder(folder_path or b"/")
         check_length(name)
         if folder.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        self._check_depth(folder)
         if name == GROUP_ATTRIBUTES:
-            return
-        meaning = decode_name(name)
-        if meaning is None or meaning.link_name is None or (
-            meaning.projection is Projection.FOLDER
-        ):
-            if is_scratch_name(name):
-                return
+            return folder, DentryName(Projection.ATTRIBUTES, None)
+        return folder, decode_name(name)
+
+    def _check_new_name(self, path: bytes) -> None:
+        """Raise unless a file may be created under that name."""
+        folder, meaning = self._place(path)
+        name = path.rpartition(b"/")[2]
+        if meaning is None:
+            self._check_scratch(path)
+        elif meaning.link_name is None and name != GROUP_ATTRIBUTES:
+            raise InvalidNameError(f"{show_path(path)}: a name that only a longer one is cut to")
+        elif meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
+            self._check_free_for(folder, meaning.link_name, path)
+
+    def _check_scratch(self, path: bytes) -> None:
+        """Raise unless a file outside of the HDF5 file may have this name."""
+        if not is_scratch_name(path.rpartition(b"/")[2]):
             raise InvalidNameError(
                 f"{show_path(path)}: the HDF5 file can hold NAME.npy, NAME.attrs.json, "
                 "NAME.dtype.json and folders; files of other names must be temporary (.NAME, "
                 "NAME~, NAME.tmp, ...)"
             )
-        if meaning.projection is not Projection.ATTRIBUTES:
-            self._check_free_for(folder, meaning.link_name, path)
 
     def _check_free_for(self, folder: Node, link_name: bytes, path: bytes) -> None:
         try:
@@ -312,7 +338,7 @@ class WritableBase(Tree):
             return status
         of_file = self._status_of_file(node.info.ref.file)
         mode = status.mode
-        if node.info.ref.file == 0 and (mode & 0o777 or node.kind in _FILE_KINDS):
+        if node.info.ref.file == 0 and mode & 0o777:
             mode |= of_file.st_mode & 0o222
         times = self._times.get((node.kind, node.info.ref))
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from support.kill_writing import Killing, kill
 from support.mounts import MountFailedError, end_mount, mounted
+from support.reference import npy_bytes
 
 from h5fs.store.log_path import log_path
 
@@ -301,3 +303,37 @@ def test_a_datatype_is_committed_and_stays(tmp_path: Path) -> None:
     with h5py.File(file) as opened:
         assert opened["t"].dtype == np.dtype("<f4")
         assert opened["t"].attrs["n"] == 1
+
+
+@pytest.mark.semantics("R24")
+@pytest.mark.parametrize("part", ["before the end", "after the data"])
+def test_a_large_array_whose_worker_dies_on_the_way_is_whole_or_an_error(
+    tmp_path: Path, part: str
+) -> None:
+    array = np.arange(2**20, dtype="<i4") + 7
+    content = npy_bytes(array)
+    file = tmp_path / "f.h5"
+    with mounted(file, options=["--mode", "w"]) as mount:
+        cut = len(content) if part == "after the data" else len(content) // 2
+        with (mount.path / "x.npy").open("wb", buffering=0) as opened:
+            write_all(opened, content[:cut])
+            kill(mount.pid, "workers", 0)
+            write_all(opened, content[cut:])
+        assert (mount.path / "x.npy").read_bytes() == content
+        with (mount.path / "y.npy").open("wb", buffering=0) as opened:
+            write_all(opened, content)
+        with (mount.path / "z.npy").open("wb", buffering=0) as other:
+            write_all(other, content[:cut])
+            kill(mount.pid, "workers", 0)
+            np.save(mount.path / "w.npy", array[::-1])  # a new worker's first large array
+            write_all(other, content[cut:])
+    with h5py.File(file) as opened_file:
+        for name in "xyz":
+            assert (opened_file[name][()] == array).all(), name
+        assert (opened_file["w"][()] == array[::-1]).all()
+
+
+def write_all(opened: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[opened.write(view) :]

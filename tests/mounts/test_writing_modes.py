@@ -272,3 +272,13 @@ def test_statfs_is_that_of_the_file_system_below(tmp_path: Path) -> None:
         assert (ours.f_bsize, ours.f_blocks) == (below.f_bsize, below.f_blocks)
         assert ours.f_bavail > 0
         assert ours.f_namemax == 255
+
+
+def test_r_plus_of_an_empty_file_is_refused_and_it_stays_empty(tmp_path: Path) -> None:
+    file = tmp_path / "empty.h5"
+    file.touch()
+    with pytest.raises(MountFailedError, match="not an HDF5 file"), mounted(
+        file, options=["--mode", "r+"]
+    ):
+        pass
+    assert file.read_bytes() == b"" and os.listdir(tmp_path) == ["empty.h5"]

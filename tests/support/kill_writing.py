@@ -169,10 +169,12 @@ class Killing:
 
 
 def kill(daemon: int, target: str, chance: float) -> None:
-    """Kill a daemon, one of its workers, or all at once."""
+    """Kill a daemon, one of its workers, all of them, or everything at once."""
     others = [pid for pid in family(daemon) if pid != daemon]
     if target == "worker":
         chosen = others[int(chance * len(others)) : int(chance * len(others)) + 1]
+    elif target == "workers":
+        chosen = others
     else:
         chosen = [daemon, *others] if target == "all" else [daemon]
     for pid in chosen:

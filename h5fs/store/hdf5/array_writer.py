@@ -29,6 +29,7 @@ MapBytes = Callable[[int, int], np.ndarray[Any, np.dtype[np.uint8]]]
 """Returns bytes ``[start, stop)`` of what is to be written."""
 
 _BAND_BYTES = 8 * 2**20
+_ELEMENTS_AT_ONCE = 2**17
 _CHUNKS_AHEAD = 3  # for each core: what is compressed while HDF5 writes
 
 
@@ -118,6 +119,35 @@ def write_range(
         else:
             _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(()), write_type)
         done += count
+
+
+def write_part(
+    dataset_id: h5d.DatasetID,
+    source: Source,
+    start: int,
+    stop: int,
+    write_type: WriteType,
+    on_progress: Callable[[], None],
+) -> None:
+    """Write elements ``[start, stop)``, counted row-major, as a source has them."""
+    trailing = source.shape[source.rank :]
+    for first in range(start, stop, _ELEMENTS_AT_ONCE):
+        last = min(first + _ELEMENTS_AT_ONCE, stop)
+        part = source.flat(first, last).reshape(-1, *trailing)
+        write_range(dataset_id, part, first, write_type)
+        on_progress()
+
+
+def write_tail(dataset_id: h5d.DatasetID, tail: bytes) -> None:
+    """Write the last elements of a dataset, from the bytes that the file is to hold."""
+    if not tail:
+        return
+    file_type = dataset_id.get_type()
+    dtype = np.dtype((np.void, file_type.get_size()))
+    elements = np.frombuffer(tail, dtype)
+    count = dataset_id.get_space().get_simple_extent_npoints()
+    raw = WriteType(file_type, dtype, file_type, is_raw=True)
+    write_range(dataset_id, elements, count - len(elements), raw)
 
 
 def _write(

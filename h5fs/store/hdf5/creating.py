@@ -9,13 +9,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
+from h5py import h5d, h5f, h5p, h5s, h5t, h5z
 
-from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import UnreadableAttribute
 from h5fs.options import NewDatasets
 from h5fs.store.hdf5.array_types import WriteType
-from h5fs.store.hdf5.attributes import read_attributes, write_attribute
 
 _CHUNK_BYTES = 2**20
 
@@ -152,50 +149,8 @@ def lies_in_file(dataset_id: h5d.DatasetID) -> bool:
     return creation.get_layout() != h5d.VIRTUAL and not creation.get_external_count()
 
 
-def copy_attributes(old_id: Any, new_id: Any) -> None:
-    """Give an object the attributes of another. Raises ``UnreadableError`` for one that cannot."""
-    for attribute in read_attributes(old_id):
-        if isinstance(attribute, UnreadableAttribute):
-            raise UnreadableError(
-                f"attribute {show_path(attribute.name)} cannot be kept: {attribute.reason}"
-            )
-        write_attribute(new_id, attribute)
-
-
-def find_hard_links(file_id: h5f.FileID, address: int) -> list[bytes]:
-    """Return the paths of all hard links to an object, from a walk through the file's groups."""
-    paths: list[bytes] = []
-    root = h5g.open(file_id, b"/")
-
-    def visit(name: bytes, info: Any) -> None:
-        if info.type == h5l.TYPE_HARD and info.u == address:
-            paths.append(name)
-
-    root.links.visit(visit, info=True)
-    return paths
-
-
 def link_properties() -> h5p.PropLCID:
     """Return how links are made: their names are UTF-8, as h5py's are."""
     properties = h5p.create(h5p.LINK_CREATE)
     properties.set_char_encoding(h5t.CSET_UTF8)
     return properties
-
-
-def link_instead(
-    file_id: h5f.FileID, group_id: h5g.GroupID, name: bytes, new_id: Any, old_id: Any | None
-) -> None:
-    """Give a new object the name, and all other names, of the one that it replaces."""
-    if old_id is None:
-        h5o.link(new_id, group_id, name, link_properties())
-        return
-    info = h5o.get_info(old_id)
-    if info.rc <= 1:
-        group_id.unlink(name)
-        h5o.link(new_id, group_id, name, link_properties())
-        return
-    for path in find_hard_links(file_id, info.addr):
-        folder, _, last = path.rpartition(b"/")
-        parent = h5g.open(file_id, folder or b"/")
-        parent.unlink(last)
-        h5o.link(new_id, parent, last, link_properties())

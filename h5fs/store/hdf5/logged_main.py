@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 
 # So that large data begin on a page of the log: they need not share one with what is committed.
 _LARGE_BYTES = 2**16
-_PAGE_BYTES = 2**12
+PAGE_BYTES = 2**12
+"""The log's page: what is written past the library must not share one with what is committed."""
 
 
 class LoggedMain:
@@ -39,7 +40,7 @@ class LoggedMain:
         """
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
-        access.set_alignment(_LARGE_BYTES, _PAGE_BYTES)
+        access.set_alignment(_LARGE_BYTES, PAGE_BYTES)
         self.file.open()
         if mode.writes and self.file.log_bytes:
             self._make_room()

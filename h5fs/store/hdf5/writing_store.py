@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,26 +39,21 @@ from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import NewDatasets, StoreOptions
 from h5fs.store.hdf5 import attributes as attribute_functions
 from h5fs.store.hdf5.array_types import WriteType, kept_type, natural_type
-from h5fs.store.hdf5.array_writer import Source, write_array, write_range
+from h5fs.store.hdf5.array_writer import Source, write_part, write_range, write_tail
 from h5fs.store.hdf5.creating import (
     can_take,
-    copy_attributes,
     create_dataset,
     lies_in_file,
-    link_instead,
     link_properties,
 )
 from h5fs.store.hdf5.datatypes import create_datatype
-from h5fs.store.hdf5.elements import npy_dtype
 from h5fs.store.hdf5.links import join_path
-from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
+from h5fs.store.hdf5.replacing import Replacement
 from h5fs.store.hdf5.sequences import sequence_type, write_rows
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.interface import ArrayPart, NewArray
-
-_ELEMENTS_AT_ONCE = 2**17
-_PAGE_BYTES = 2**12  # the log's
 
 
 class WritingHdf5Store(Hdf5Store):
@@ -73,7 +69,8 @@ class WritingHdf5Store(Hdf5Store):
         self._held: Counter[ObjectRef] = Counter()
         self._held_ids: dict[ObjectRef, Any] = {}
         self._reserved: dict[int, h5d.DatasetID] = {}
-        self._reserved_numbers = itertools.count()
+        # No other worker's: who asks for one that has died must not get another.
+        self._reserved_numbers = itertools.count(os.getpid() << 32)
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -135,9 +132,7 @@ class WritingHdf5Store(Hdf5Store):
             old_id = self._old_dataset(group, name)
             with self._step():
                 self._forget_all()
-                self._replace(
-                    group, name, old_id, source, array.dtype, is_read=array.is_read
-                )
+                self._replacement(group, name, old_id).write(source, array)
         return self._info(group, name)
 
     def write_sequences(
@@ -157,7 +152,7 @@ class WritingHdf5Store(Hdf5Store):
                     self._files.file_id(0), (count,), 16, write_type, NewDatasets(), None
                 )
                 write_rows(new_id, self._source(values), where, self._on_progress)
-                self._take_place(group, name, old_id, new_id)
+                self._replacement(group, name, old_id).put(new_id)
         return self._info(group, name)
 
     def reserve_array(
@@ -177,8 +172,8 @@ class WritingHdf5Store(Hdf5Store):
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
-                whole = size // _PAGE_BYTES * _PAGE_BYTES
-                if start is None or start % _PAGE_BYTES or not (
+                whole = size // PAGE_BYTES * PAGE_BYTES
+                if start is None or start % PAGE_BYTES or not (
                     self._file.allows_direct_write(start, start + whole)
                 ):
                     return None
@@ -196,12 +191,7 @@ class WritingHdf5Store(Hdf5Store):
             with self._step():
                 new_id = self._reserved.pop(number)
                 self._file.note_direct_write()
-                if tail:
-                    dtype = np.dtype((np.void, new_id.get_type().get_size()))
-                    elements = np.frombuffer(tail, dtype)
-                    write_type = WriteType(new_id.get_type(), dtype, new_id.get_type(), True)
-                    count = new_id.get_space().get_simple_extent_npoints()
-                    write_range(new_id, elements, count - len(elements), write_type)
+                write_tail(new_id, tail)
                 h5o.link(new_id, parent, name, link_properties())
         return self._info(group, name)
 
@@ -239,19 +229,17 @@ class WritingHdf5Store(Hdf5Store):
             write_type = kept_type(dataset_id.get_type(), array.dtype)
             if write_type is None or not can_take(dataset_id, write_type, array.shape):
                 return False
-            item = array.dtype.itemsize
             source = self._source(array)
             with self._step():
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
                 for low, high in ranges:
                     # Whole elements: what was there is in the file that is lent, too.
-                    start, stop = low // item, -(-high // item)
-                    for first in range(start, stop, _ELEMENTS_AT_ONCE):
-                        last = min(first + _ELEMENTS_AT_ONCE, stop)
-                        part = source.flat(first, last).reshape(-1, *array.dtype.shape)
-                        write_range(dataset_id, part, first, write_type)
-                        self._on_progress()
+                    item = array.dtype.itemsize
+                    write_part(
+                        dataset_id, source, low // item, -(-high // item), write_type,
+                        self._on_progress,
+                    )  # fmt: skip
                 self._forget_scans(ref)
             return True
 
@@ -331,7 +319,7 @@ class WritingHdf5Store(Hdf5Store):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{what}: {error.strerror}") from error
             raise LostChangesError(f"{what}: {error}") from error
-        except (H5fsError, Exception) as error:
+        except Exception as error:  # any of h5py's: what it has done so far is undone by the log
             self.is_broken = True
             is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
             if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
@@ -346,50 +334,13 @@ class WritingHdf5Store(Hdf5Store):
             len(array.shape),
         )
 
-    def _replace(
-        self,
-        group: ObjectRef,
-        name: bytes,
-        old_id: h5d.DatasetID | None,
-        source: Source,
-        dtype: np.dtype[Any],
-        *,
-        is_read: bool,
-    ) -> None:
-        """Write an array over an old dataset where that can hold it, else into a new one.
-
-        Over it, whatever refers to it goes on doing so; but not under a reader's hands.
-        """
-        write_type = None
-        if old_id is not None:
-            write_type = kept_type(old_id.get_type(), dtype)
-            trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
-            rank = len(source.shape) - len(trailing)
-            if (
-                not is_read
-                and source.shape[rank:] == trailing
-                and can_take(old_id, write_type, source.shape[:rank])
-            ):
-                assert write_type is not None
-                if old_id.get_space().get_simple_extent_dims() != source.shape[:rank]:
-                    old_id.set_extent(source.shape[:rank])
-                write_array(old_id, source, write_type, self._on_progress)
-                return
-        if write_type is None or write_type.dtype.shape:
-            write_type = natural_type(dtype)
-        item_bytes = write_type.file_type.get_size()
-        new_id = create_dataset(
-            self._files.file_id(0), source.shape, item_bytes, write_type, self._new_datasets, old_id
-        )
-        write_array(new_id, source, write_type, self._on_progress)
-        self._take_place(group, name, old_id, new_id)
-
-    def _take_place(
-        self, group: ObjectRef, name: bytes, old_id: Any | None, new_id: h5d.DatasetID
-    ) -> None:
-        if old_id is not None:
-            copy_attributes(old_id, new_id)
-        link_instead(self._files.file_id(0), self._group_id(group), name, new_id, old_id)
+    def _replacement(
+        self, group: ObjectRef, name: bytes, old_id: h5d.DatasetID | None
+    ) -> Replacement:
+        return Replacement(
+            self._files.file_id(0), self._group_id(group), name, old_id, self._new_datasets,
+            self._on_progress,
+        )  # fmt: skip
 
     def _free_place(self, group: ObjectRef, name: bytes) -> h5g.GroupID:
         parent = self._group_id(group)

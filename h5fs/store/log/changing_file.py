@@ -62,7 +62,6 @@ class ChangingFile:
         self._committed_length = 0
         self._floor = 0
         self._main_bytes = 0
-        self._direct_bytes = 0
         self._has_direct = False
         self._is_main_on_disk = True
         self._is_commit_on_disk = True
@@ -187,7 +186,6 @@ class ChangingFile:
         offset = first * self._page_bytes
         self._main_bytes = max(self._main_bytes, offset + len(view))
         write_all(self._main, view, offset)
-        self._direct_bytes += len(view)
 
     def _is_equal(self, first: int, stop: int, view: memoryview) -> bool:
         """Whether the file has just these bytes in pages ``[first, stop)``."""

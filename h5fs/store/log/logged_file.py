@@ -130,12 +130,6 @@ class LoggedFile(ChangingFile):
         )
 
     @property
-    def uncommitted_bytes(self) -> int:
-        """How much the next commit covers, in whole pages."""
-        pages = len(self._layers.changed) + self._layers.pending.page_count
-        return pages * self._page_bytes + self._direct_bytes
-
-    @property
     def log_bytes(self) -> int:
         """The log's size in bytes."""
         return self._log.size_bytes if self._log else 0
@@ -278,4 +272,3 @@ class LoggedFile(ChangingFile):
         self._floor = self.length if durable else max(self._floor, self.length)
         self._is_commit_on_disk = self._is_commit_durable = durable
         self._has_direct = False
-        self._direct_bytes = 0
