@@ -40,9 +40,11 @@ class LoggedFiles:
 
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file."""
-        if self._writes and (removes_log or not os.fstat(self.log).st_size):
+        if self._writes and removes_log:
             log_path(self._path).unlink(missing_ok=True)
             _sync_folder(self._path)
+        elif self._writes:
+            _remove_if_empty(self._path, self.log)
         os.close(self.log)
         os.close(self.main)
 
@@ -61,6 +63,8 @@ def open_logged(
         _lock(main, file, mode, locking)
         log = _open_log(file, main, mode)
         opened.callback(os.close, log)
+        if mode.writes:
+            opened.callback(_remove_if_empty, file, log)
         if mode in (Mode.CREATE, Mode.EXCLUSIVE):
             # The log first: alone it would be brought into what is not its file any more.
             os.ftruncate(log, 0)
@@ -75,6 +79,11 @@ def open_logged(
                 check_openable(file, Locking.FALSE)  # the lock is ours
         opened.pop_all()  # what was opened is the caller's to close
     return LoggedFiles(main, log, file, writes=mode.writes)
+
+
+def _remove_if_empty(file: Path, log: int) -> None:
+    if not os.fstat(log).st_size:
+        log_path(file).unlink(missing_ok=True)
 
 
 def _open_main(file: Path, mode: Mode) -> int:
