@@ -106,6 +106,25 @@ def run_check(file: Path) -> str:
     return run_h5fs("check", file).stdout
 
 
+@pytest.mark.semantics("U1")
+def test_the_log_does_not_grow_without_bound(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    array = np.zeros(2**22, "<i4")
+    with h5py.File(file, "w") as opened:
+        opened["d"] = array
+    with mounted(file, options=[*WRITES, "-o", "commit=3600"]) as mount:
+        sizes = []
+        for number in range(10):
+            np.save(mount.path / "d.npy", array + number)
+            sizes.append(log_path(file).stat().st_size)
+        assert max(sizes) < 2**26 + 2 * array.nbytes and min(sizes[4:]) < array.nbytes
+        assert (np.load(mount.path / "d.npy") == array + 9).all()
+        kill(mount.pid, "all", 0)
+        end_mount(mount.path)
+    with mounted(file) as mount:
+        assert (np.load(mount.path / "d.npy") == array + 9).all()
+
+
 @pytest.mark.semantics("U2")
 def test_without_fsync_and_time_nothing_is_forced_to_the_disk(file: Path) -> None:
     with mounted(file, options=[*WRITES, "-o", "durability=off"]) as mount:

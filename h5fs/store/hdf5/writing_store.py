@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -54,6 +55,10 @@ from h5fs.store.hdf5.sequences import sequence_type, write_rows
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.interface import ArrayPart, NewArray
+
+_log = logging.getLogger(__name__)
+
+_MOST_LOG_BYTES = 2**26
 
 
 class WritingHdf5Store(Hdf5Store):
@@ -309,6 +314,18 @@ class WritingHdf5Store(Hdf5Store):
             yield
             h5f.flush(self._files.file_id(0))
             self._file.commit(durable=False)
+            self._bound_log()
+
+    def _bound_log(self) -> None:
+        """Bring the log into the file when it has grown large. A failure harms nothing."""
+        if self._file.log_bytes <= _MOST_LOG_BYTES:
+            return
+        try:
+            self._file.checkpoint()
+        except OSError as error:
+            if self._file.failure is not None:
+                raise
+            _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
 
     @contextmanager
     def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
