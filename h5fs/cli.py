@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
@@ -14,45 +15,24 @@ import h5fs
 from h5fs.errors import MountError, UsageError
 from h5fs.mounting import mount, unmount
 from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
+from h5fs.parsers import COMMANDS, build_parser
 
-# Words that a file to mount cannot be named by; ./check can.
-_COMMANDS = ("check", "recover", "tree", "cat", "cp")
-
-_MOUNT_HELP = """\
-Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
-attributes are .attrs.json files.
-
-examples:
-  h5fs data.h5 mnt                 mount, and return to the prompt
-  h5fs umount mnt                  unmount
-  h5fs data.h5 mnt --mode r+       let programs write, too
-  h5fs data.h5 mnt -f -v           stay in the foreground, log to the terminal
-  h5fs data.h5 mnt -o allow_other,external=none
-"""
-
-_OPTIONS_HELP = """\
-opt,opt=value,...: external=none|folder|all (files that links in the HDF5 file lead to: none, those
-below its own folder, all; default folder); locking=true|false|best-effort (HDF5's file locking;
-default as in h5py); log=FILE|syslog; cache=SIZE (decoded chunks kept in memory, default 256M);
-workers=N (processes that read through the HDF5 library, default the number of cores); what a file
-may cost before an object of it is an error: deadline=SECONDS (30), memory=SIZE (4G), max_chunk=SIZE
-(512M), max_depth=N (1000); mode=MODE (as --mode, for fstab); for modes that write: commit=SECONDS
-(how long what was closed may wait for the disk, 5; 0: not at all), durability=off (until somebody
-calls fsync, or the end of the mount), compression=gzip[:LEVEL], shuffle, chunks=AxB (how new
-datasets are stored; contiguous by default); and those of FUSE and mount(8): allow_other, uid=N,
-gid=N, umask=M, nonempty, ..."""
+# Words that people type for a command of another name.
+_SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "repair": "recover"}
+_COMMANDS = tuple(command.name for command in COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words[:1] == ["umount"]:
-            unmount(_parse_unmount(words[1:]))
-        elif words and words[0] in _COMMANDS:
-            return _run_command(words[0], words[1:])
+        given = _parse(words)
+        if given.command == "mount":
+            mount(make_mount_options(given))
+        elif given.command == "umount":
+            unmount(given.mountpoint)
         else:
-            mount(_parse_mount(words[1:] if words[:1] == ["mount"] else words))
+            return _run_command(given)
     except UsageError as error:
         return _complain(error, 2)
     except MountError as error:
@@ -67,33 +47,37 @@ def _complain(error: MountError, status: int) -> int:
     return status
 
 
-def _parse_mount(words: Sequence[str]) -> MountOptions:
-    parser = argparse.ArgumentParser(
-        prog="h5fs",
-        usage="h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]\n"
-        "       h5fs umount MOUNTPOINT\n"
-        "       h5fs tree | cat | cp | check | recover ...  (h5fs WORD --help)",
-        description=_MOUNT_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder")
-    parser.add_argument(
-        "--mode",
-        metavar="MODE",
-        help="as in h5py: r (read only, the default), r+ (read and write), a (make the file if "
-        "there is none), w (begin anew), x or w- (make it, fail if it exists)",
-    )
-    parser.add_argument(
-        "-o", dest="options", metavar="OPTIONS", action="append", default=[], help=_OPTIONS_HELP
-    )
-    parser.add_argument(
-        "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
-    parser.add_argument("--debug", action="store_true", help="log everything")
-    parser.add_argument("--version", action=_ShowVersion, help="show h5fs's version and FUSE's")
-    given = parser.parse_args(words)
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Parse the command line. Raises ``UsageError``; ends the program after --help, --version."""
+    if not words or words[0] not in (*_COMMANDS, "-h", "--help", "--version"):
+        _check_first_word(words)
+        words = ["mount", *words]
+    return build_parser(version=_ShowVersion).parse_args(words)
+
+
+def _check_first_word(words: list[str]) -> None:
+    """Raise ``UsageError`` for what was meant as a command, as far as one can tell."""
+    if not words:
+        raise UsageError("what is to be mounted, and where? h5fs FILE MOUNTPOINT (h5fs --help)")
+    word = words[0]
+    if word.startswith("-") or "/" in word or "." in word or os.path.lexists(word):
+        return
+    close = difflib.get_close_matches(word, _COMMANDS, n=1, cutoff=0.7)
+    meant = _SYNONYMS.get(word) or (close[0] if close else None)
+    if meant is not None:
+        raise UsageError(
+            f"{word} is no command of h5fs, and no file; did you mean h5fs {meant}? (for a new "
+            f"file of that name: ./{word})"
+        )
+    if len(words) == 1:
+        raise UsageError(f"{word} is no command of h5fs, and no file (see h5fs --help)")
+
+
+def make_mount_options(given: argparse.Namespace) -> MountOptions:
+    """Return what a mount is told, from what the parser of ``mount`` gives.
+
+    Raises ``UsageError`` for a wrong option or mode.
+    """
     parsed = parse_options(given.options)
     # fstab(5) and mount(8) have nothing but -o.
     mode = _parse_mode(given.mode if given.mode is not None else parsed.mode or "r")
@@ -123,12 +107,10 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
     )
 
 
-def _run_command(word: str, words: Sequence[str]) -> int:
-    module = importlib.import_module(f"h5fs.commands.{word}")
-    parser = argparse.ArgumentParser(prog=f"h5fs {word}", description=module.HELP)
-    module.add_arguments(parser)
+def _run_command(given: argparse.Namespace) -> int:
+    module = importlib.import_module(f"h5fs.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
-    status: int = module.run(parser.parse_args(words))
+    status: int = module.run(given)
     return status
 
 
@@ -165,11 +147,3 @@ def _log_level(given: argparse.Namespace) -> str:
     if given.debug:
         return "DEBUG"
     return "INFO" if given.verbose else "WARNING"
-
-
-def _parse_unmount(words: Sequence[str]) -> Path:
-    parser = argparse.ArgumentParser(
-        prog="h5fs umount", description="Unmount, and wait until the daemon is gone."
-    )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path)
-    return Path(parser.parse_args(words).mountpoint)

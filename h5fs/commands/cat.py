@@ -10,13 +10,6 @@ from h5fs.commands.offline import opened_tree, read_pieces, split_place
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.options import StoreOptions
 
-HELP = "write a file of the tree to stdout: FILE:/a/d.npy, FILE:/.attrs.json"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("places", metavar="FILE:/PATH", nargs="+", help="as in the mount")
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Write them one after another; return the exit status."""

@@ -18,13 +18,6 @@ from h5fs.store.superblock import read_superblock
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
-HELP = "tell whether a file has a log, is marked open for write, opens, and can be read whole"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a file; return 0 when nothing is wrong, 1 when something is."""

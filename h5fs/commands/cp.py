@@ -16,14 +16,6 @@ from h5fs.options import Mode, StoreOptions
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
 
-HELP = "copy out of a file (FILE:/a/d.npy DEST) or into one (x.npy FILE:/a/), folders whole"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("source", metavar="SOURCE", help="FILE:/PATH, or a file or folder")
-    parser.add_argument("target", metavar="TARGET", help="a file or folder, or FILE:/PATH")
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy; return the exit status."""

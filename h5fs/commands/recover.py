@@ -13,19 +13,6 @@ from h5fs.store.log_file import open_logged, read_boot_id
 from h5fs.store.log_path import has_log
 from h5fs.store.superblock import clear_write_mark
 
-HELP = "bring a file to the last commit in its log, without a mount"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
-    parser.add_argument(
-        "--clear-flag",
-        action="store_true",
-        help="also clear the mark of a file that is open for write, which a program has left that "
-        "died (make sure that none writes it)",
-    )
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Recover; return the exit status."""

@@ -14,8 +14,6 @@ from h5fs.options import StoreOptions
 from h5fs.tree import Tree
 from h5fs.tree.description import Description
 
-HELP = "list what is in a file: names as in a mount, shape, dtype, layout, sizes, attributes"
-
 _BLUE, _CYAN, _RED, _DIM, _PLAIN = "\033[1;34m", "\033[36m", "\033[31m", "\033[2m", "\033[0m"
 _UNITS = ("B", "K", "M", "G", "T", "P")
 
@@ -38,19 +36,6 @@ class _Entry:
     target: str | None = None
     error: str | None = None
     entries: list[_Entry] | None = None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("place", metavar="FILE[:/GROUP]", help="a file, or a group in it")
-    parser.add_argument("--depth", type=int, metavar="N", help="no more than N levels")
-    parser.add_argument(
-        "--sort", choices=("name", "size"), default="name", help="by name, or the largest first"
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
-    parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="on a terminal: auto"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:

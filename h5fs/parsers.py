@@ -1,0 +1,259 @@
+"""What the command line takes: one source for the parser, ``--help``, man page and completion.
+
+Imports nothing that reads a file or mounts, so that ``--help`` is quick and the man page can be
+made where h5fs's dependencies are not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from h5fs.errors import UsageError
+from h5fs.option_table import OPTION_ROWS, OTHER_OPTIONS
+
+SHELLS = ("bash", "zsh", "fish")
+
+DESCRIPTION = """\
+Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
+attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOINT."""
+
+_WIDTH = 100
+_USAGE = """\
+h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
+       h5fs umount MOUNTPOINT
+       h5fs tree | cat | cp | check | recover | completion ...  (h5fs COMMAND --help)
+       h5fs --version"""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A command that works where ``data.h5`` and an empty folder ``mnt`` are, and what it does."""
+
+    command: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A word of the command line. ``declare`` adds its arguments to a parser."""
+
+    name: str
+    summary: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    examples: tuple[Example, ...]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line: it raises ``UsageError``, and ends no program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``UsageError`` with where to read on."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser(*, version: type[argparse.Action] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; ``command`` is the word that was given.
+
+    ``version`` is what ``--version`` does; without it the option is only described.
+    """
+    parser = Parser(
+        prog="h5fs", usage=_USAGE, description=DESCRIPTION, formatter_class=_Formatter,
+        epilog=_show_examples(
+            [each for name in ("mount", "umount", "tree") for each in _find(name).examples[:3]]
+        ),
+    )  # fmt: skip
+    what: dict[str, Any] = {"help": "show the version of h5fs and of FUSE"}
+    parser.add_argument("--version", **what, action=version or "store_true")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, prog="h5fs",
+        parser_class=Parser,
+    )  # fmt: skip
+    for command in COMMANDS:
+        words = commands.add_parser(
+            command.name, help=command.summary, formatter_class=_Formatter,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=_show_examples(list(command.examples)),
+        )  # fmt: skip
+        command.declare(words)
+    return parser
+
+
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of the commands by their words, in order."""
+    (action,) = (
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(action.choices)
+
+
+def takes_value(action: argparse.Action) -> bool:
+    """Whether an option is followed by a value."""
+    return bool(action.option_strings) and action.nargs != 0
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the help of options, and leaves lines as they are where they are given as lines."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        if "\n" not in text:
+            return super()._split_lines(text, width)
+        return [
+            line
+            for paragraph in text.splitlines()
+            for line in textwrap.wrap(paragraph, width, subsequent_indent="    ")
+        ]
+
+
+def _show_examples(examples: list[Example]) -> str:
+    width = max(len(example.command) for example in examples)
+    lines = [f"  {example.command.ljust(width)}  {example.explanation}" for example in examples]
+    return "\n".join(["examples:", *lines])
+
+
+def _declare_mount(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder to mount it on"
+    )
+    parser.add_argument(
+        "--mode",
+        metavar="MODE",
+        help="as in h5py: r (read only, the default), r+ (read and write), a (make the file if "
+        "there is none), w (begin anew), x or w- (make it, fail if it exists)",
+    )
+    rows = "\n".join(f"{row.spelling}: {row.help}" for row in OPTION_ROWS)
+    parser.add_argument(
+        "-o", dest="options", metavar="OPTIONS", action="append", default=[],
+        help=f"options, with commas between them:\n{rows}\n{OTHER_OPTIONS}",
+    )  # fmt: skip
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("--debug", action="store_true", help="log everything")
+
+
+def _declare_umount(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="where it is mounted")
+
+
+def _declare_tree(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="FILE[:/GROUP]", help="a file, or a group in it")
+    parser.add_argument("--depth", type=_count, metavar="N", help="no more than N levels")
+    parser.add_argument(
+        "--sort", choices=("name", "size"), default="name", help="by name, or the largest first"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="on a terminal: auto"
+    )
+
+
+def _declare_cat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "places", metavar="FILE:/PATH", nargs="+", help="a file of the tree, named as in the mount"
+    )
+
+
+def _declare_cp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="FILE:/PATH, or a file or folder")
+    parser.add_argument("target", metavar="TARGET", help="a file or folder, or FILE:/PATH")
+
+
+def _declare_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+
+
+def _declare_recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument(
+        "--clear-flag",
+        action="store_true",
+        help="also clear the mark of a file that is open for write, which a program has left that "
+        "died (make sure that none writes it)",
+    )
+
+
+def _declare_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1")
+    return int(text)
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "mount", "mount an HDF5 file on a folder", _declare_mount,
+        (
+            Example("h5fs data.h5 mnt", "mount, and return to the prompt"),
+            Example("h5fs data.h5 mnt --mode r+", "let programs write, too"),
+            Example("h5fs data.h5 mnt -f -v", "stay in the foreground, log to the terminal"),
+            Example("h5fs data.h5 mnt -o allow_other,external=none", "options of h5fs and FUSE"),
+            Example(
+                "h5fs new.h5 mnt --mode a -o compression=gzip,shuffle",
+                "make a file, compress what is saved in it",
+            ),
+        ),
+    ),
+    Command(
+        "umount", "unmount, and wait until the daemon is gone and the file is closed",
+        _declare_umount, (Example("h5fs umount mnt", "unmount"),),
+    ),
+    Command(
+        "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",
+        _declare_tree,
+        (
+            Example("h5fs tree data.h5", "list the whole file, without a mount"),
+            Example("h5fs tree data.h5:/images --depth 1 --sort size", "one group of it"),
+            Example("h5fs tree data.h5 --json", "for programs"),
+        ),
+    ),
+    Command(
+        "cat", "write a file of the tree to stdout", _declare_cat,
+        (
+            Example("h5fs cat data.h5:/.attrs.json", "the attributes of the root group"),
+            Example("h5fs cat data.h5:/images/first.npy > first.npy", "an array"),
+        ),
+    ),
+    Command(
+        "cp", "copy files and folders out of an HDF5 file, or into one, without a mount",
+        _declare_cp,
+        (
+            Example("h5fs cp data.h5:/images copied", "out of the file"),
+            Example("h5fs cp result.npy data.h5:/", "into it"),
+        ),
+    ),
+    Command(
+        "check", "tell whether a file has a log, is marked open for write, opens, can be read",
+        _declare_check, (Example("h5fs check data.h5", "read all of it; change nothing"),),
+    ),
+    Command(
+        "recover", "bring a file to the last commit in its log, without a mount",
+        _declare_recover,
+        (
+            Example("h5fs recover data.h5", "after a kill or a power cut, for other programs"),
+            Example("h5fs recover --clear-flag data.h5", "after a program died that had it open"),
+        ),
+    ),
+    Command(
+        "completion", "print a script with which a shell completes the words of h5fs",
+        _declare_completion,
+        (
+            Example("h5fs completion bash > h5fs.bash && . ./h5fs.bash", "for this bash"),
+            Example("h5fs completion zsh > _h5fs", "for a folder of zsh's $fpath"),
+            Example("h5fs completion fish > h5fs.fish", "for ~/.config/fish/completions"),
+        ),
+    ),
+)  # fmt: skip
+
+
+def _find(name: str) -> Command:
+    return next(command for command in COMMANDS if command.name == name)

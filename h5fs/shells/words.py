@@ -1,0 +1,98 @@
+"""What a shell can complete: the commands, their options and arguments, as plain values."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from enum import Enum
+
+from h5fs.option_table import OPTION_ROWS, OptionRow
+from h5fs.parsers import command_parsers, takes_value
+
+
+class Kind(Enum):
+    """What an argument names."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    MOUNTED = "mounted"
+    CHOICE = "choice"
+    MOUNT_OPTIONS = "mount options"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option with all its spellings; ``kind`` None is one without a value."""
+
+    spellings: tuple[str, ...]
+    help: str
+    kind: Kind | None
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A positional argument; ``repeats`` when there may be more of it."""
+
+    label: str
+    kind: Kind
+    choices: tuple[str, ...]
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommandWords:
+    """One command."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    arguments: tuple[Argument, ...]
+
+
+_MODES = next(row.choices for row in OPTION_ROWS if row.name == "mode")
+
+
+def collect_words(parser: argparse.ArgumentParser) -> tuple[CommandWords, ...]:
+    """Return what each command takes, in the order of help."""
+    return tuple(
+        CommandWords(
+            name,
+            str(command.description).rstrip("."),
+            tuple(_describe_option(each) for each in command._actions if each.option_strings),
+            tuple(
+                _describe_argument(name, each)
+                for each in command._actions
+                if not each.option_strings
+            ),
+        )
+        for name, command in command_parsers(parser).items()
+    )
+
+
+def mount_options() -> tuple[OptionRow, ...]:
+    """Return what ``-o`` takes."""
+    return OPTION_ROWS
+
+
+def _describe_option(action: argparse.Action) -> Option:
+    choices = _MODES if action.dest == "mode" else tuple(map(str, action.choices or ()))
+    kind = None
+    if action.dest == "options":
+        kind = Kind.MOUNT_OPTIONS
+    elif takes_value(action):
+        kind = Kind.CHOICE if choices else Kind.OTHER
+    text = str(action.help).splitlines()[0]
+    return Option(tuple(action.option_strings), text, kind, choices)
+
+
+def _describe_argument(command: str, action: argparse.Action) -> Argument:
+    choices = tuple(map(str, action.choices or ()))
+    if choices:
+        kind = Kind.CHOICE
+    elif action.dest == "mountpoint":
+        kind = Kind.MOUNTED if command == "umount" else Kind.FOLDER
+    else:
+        kind = Kind.FILE
+    return Argument(str(action.metavar), kind, choices, action.nargs == "+")
