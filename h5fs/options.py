@@ -188,10 +188,12 @@ def parse_options(texts: list[str]) -> ParsedOptions:
     own: dict[str, str] = {}
     fuse: dict[str, str | None] = {}
     has_xattrs = False
-    for option in (option for text in texts for option in _split(text)):
+    for option in (option for text in texts for option in split_options(text)):
         name, equals, value = option.partition("=")
         if option in _IGNORED or option.startswith(_IGNORED_PREFIXES):
             continue
+        if option == "remount":
+            raise UsageError("-o remount: h5fs cannot do that; unmount, and mount anew")
         if option in ("xattr", "noxattr"):
             has_xattrs = option == "xattr"
         elif option == "shuffle":
@@ -302,7 +304,20 @@ def _choose(kind: type[_Choice], name: str, value: str) -> _Choice:
         raise UsageError(f"-o {name}={value}: must be one of {choices}") from None
 
 
-def _split(text: str) -> list[str]:
+def is_known(option: str) -> bool:
+    """Whether there is an option of that name, whatever its value."""
+    name = option.partition("=")[0]
+    return (
+        name in _OWN
+        or name in ("xattr", "noxattr", "shuffle", "remount")
+        or name in _FUSE_FLAGS
+        or name in _FUSE_VALUES
+        or option in _IGNORED
+        or option.startswith(_IGNORED_PREFIXES)
+    )
+
+
+def split_options(text: str) -> list[str]:
     """Split at commas that no backslash precedes."""
     options = text.replace("\\,", "\0").split(",")
     return [option.replace("\0", ",") for option in options if option]
