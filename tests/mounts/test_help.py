@@ -1,0 +1,146 @@
+"""Help, man page and completion: made from one parser, and their examples work."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.mounts import end_mount, run_h5fs
+
+from h5fs import options
+from h5fs.manual import write_manual
+from h5fs.option_table import OPTION_ROWS
+from h5fs.parsers import COMMANDS, SHELLS, build_parser
+from h5fs.shells import write_completion
+
+EXAMPLES = [example.command for command in COMMANDS for example in command.examples]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """What the examples need: data.h5, an empty folder mnt, result.npy."""
+    with h5py.File(tmp_path / "data.h5", "w") as opened:
+        opened["images/first"] = np.arange(6)
+        opened.attrs["title"] = "x"
+    np.save(tmp_path / "result.npy", np.arange(3))
+    (tmp_path / "mnt").mkdir()
+    return tmp_path
+
+
+@pytest.mark.semantics("M22")
+def test_the_table_of_mount_options_has_every_option_of_h5fs_and_none_that_is_not_there() -> None:
+    names = {row.name for row in OPTION_ROWS}
+    assert names >= options._OWN | {"xattr", "noxattr", "shuffle"}
+    assert all(options.is_known(name) for name in names)
+    for row in OPTION_ROWS:
+        for choice in row.choices:
+            options.parse_options([f"{row.name}={choice}"])
+
+
+@pytest.mark.semantics("M22")
+def test_every_command_has_help_with_its_examples() -> None:
+    for command in COMMANDS:
+        done = run_h5fs(command.name, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        for example in command.examples:
+            assert f"  {example.command}  " in done.stdout
+
+
+@pytest.mark.semantics("M22")
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_the_examples_of_help_and_man_page_work(place: Path, command: str) -> None:
+    (place / "bin").mkdir()
+    (place / "bin/h5fs").write_text(f'#!/bin/sh\nexec {sys.executable} -m h5fs "$@"\n')
+    (place / "bin/h5fs").chmod(0o755)
+    env = os.environ | {"PATH": f"{place}/bin:{os.environ['PATH']}", "XDG_STATE_HOME": str(place)}
+    stays = " -f " in f"{command} "
+    if command == "h5fs umount mnt":
+        command = f"h5fs data.h5 mnt && {command}"
+    elif stays:  # in the foreground: until it is unmounted
+        command = f"{command} & until mountpoint -q mnt; do sleep 0.1; done; umount mnt && wait"
+    try:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=place, env=env, capture_output=True, text=True,
+            timeout=60, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        end_mount((place / "mnt").resolve())
+
+
+@pytest.mark.semantics("M22")
+def test_the_man_page_renders_without_a_warning(tmp_path: Path) -> None:
+    page = tmp_path / "h5fs.1"
+    page.write_text(write_manual("1.2.3"), encoding="utf-8")
+    if shutil.which("groff") is None:
+        pytest.skip("groff is missing")
+    done = subprocess.run(
+        ["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, check=True, timeout=60
+    )
+    assert done.stderr == b""
+    for text in ("NAME", "h5fs 1.2.3", "max_chunk=SIZE", "EXIT STATUS", "umount"):
+        # Bold is a letter, a backspace, and the letter again.
+        assert text in re.sub(".\b", "", done.stdout.decode()), text
+
+
+@pytest.mark.semantics("M22")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_shell_that_is_here_takes_its_completion_script(tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is missing")
+    script = tmp_path / "script"
+    script.write_text(write_completion(shell, build_parser()))
+    done = subprocess.run([shell, "-n", script], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+COMPLETIONS = [
+    (["h5fs", "umo"], "umount"),
+    (["h5fs", "da"], "data.h5"),
+    (["h5fs", "data.h5", "mnt", "--mo"], "--mode"),
+    (["h5fs", "data.h5", "mnt", "--mode", "r"], "r r+"),
+    (["h5fs", "data.h5", "mnt", "-o", "shuffle,ext"], "shuffle,external="),
+    (["h5fs", "data.h5", "mnt", "-o", "external", "=", "fo"], "folder"),
+    (["h5fs", "tree", "--sort", ""], "name size"),
+    (["h5fs", "completion", "z"], "zsh"),
+]
+
+
+@pytest.mark.semantics("M22")
+@pytest.mark.parametrize(("words", "expected"), COMPLETIONS)
+def test_bash_completes(place: Path, words: list[str], expected: str) -> None:
+    (place / "script").write_text(write_completion("bash", build_parser()))
+    line = " ".join(words).replace(" = ", "=")
+    program = """
+        . ./script; compopt() { :; }; COMP_LINE=$1; COMP_POINT=${#1}; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _h5fs; echo "${COMPREPLY[*]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", program, "bash", line, *words], cwd=place, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+@pytest.mark.semantics("M7", "M22")
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["unmount", "mnt"], "h5fs umount"), (["tre", "data.h5"], "h5fs tree"),
+        (["chekc", "data.h5"], "h5fs check"), (["nothing"], "no command"),
+        ([], "FILE MOUNTPOINT"), (["tree"], "h5fs tree --help"),
+        (["completion", "tcsh"], "'bash', 'zsh', 'fish'"), (["tree", "x", "--depth", "0"], "from 1"),
+    ],
+)  # fmt: skip
+def test_a_word_that_was_meant_as_a_command_is_wrong_usage(words: list[str], meant: str) -> None:
+    done = run_h5fs(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert meant in line
