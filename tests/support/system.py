@@ -19,7 +19,7 @@ MOST_SECONDS = 100
 _PREPARE = """
 set -u
 trap 'umount -l mnt 2>/dev/null' EXIT
-mkdir -p real farm
+rm -rf farm; mkdir -p real farm
 mount --bind /usr/sbin real && cp -rs "$PWD/real/." farm/ && cp bin/* farm/ || exit 99
 mount --bind farm /usr/sbin || exit 99
 """
