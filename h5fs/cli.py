@@ -60,6 +60,8 @@ def _check_first_word(words: list[str]) -> None:
     if not words:
         raise UsageError("what is to be mounted, and where? h5fs FILE MOUNTPOINT (h5fs --help)")
     word = words[0]
+    if len(words) == 1 and os.path.exists(word):
+        raise UsageError(f"where is {word} to be mounted? h5fs {word} MOUNTPOINT")
     if word.startswith("-") or "/" in word or "." in word or os.path.lexists(word):
         return
     close = difflib.get_close_matches(word, _COMMANDS, n=1, cutoff=0.7)
@@ -81,6 +83,8 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
     parsed = parse_options(given.options)
     # fstab(5) and mount(8) have nothing but -o.
     mode = _parse_mode(given.mode if given.mode is not None else parsed.mode or "r")
+    if parsed.is_read_only and mode.writes:
+        raise UsageError(f"-o ro and mode {mode.value} contradict each other; leave one out")
     try:
         os.getcwd()
     except OSError as error:

@@ -25,6 +25,7 @@ from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
 from h5fs.options import ExternalPolicy, Mode, MountOptions
+from h5fs.store.opening import explain_unopenable
 from h5fs.store.process.nursery import Nursery
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ _log = logging.getLogger(__name__)
 
 _READY = b"ready"
 _PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
+# What to do about what fusermount3 says.
+_ADVICE = (
+    ("user_allow_other", "; ask the administrator for that line, or mount without it"),
+    (
+        "Operation not permitted",
+        "; a container must be started with --device /dev/fuse --cap-add SYS_ADMIN",
+    ),
+)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 _LEFTOVERS_SUFFIX = ".h5fs-left"
 
@@ -73,7 +82,9 @@ def unmount(mountpoint: Path) -> None:
     place = Path(os.path.realpath(mountpoint))
     found = find_mount(place)
     if found is None:
-        raise MountError(f"nothing is mounted at {mountpoint}")
+        raise MountError(
+            f"nothing is mounted at {mountpoint}; findmnt -t fuse.h5fs lists what is mounted where"
+        )
     if not found.is_h5fs:
         raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
     pid = find_daemon(place)
@@ -94,6 +105,11 @@ def unmount(mountpoint: Path) -> None:
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
+    if options.store.file.is_dir() and options.mountpoint.is_file():
+        raise MountError(
+            f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
+            f"{options.store.file}"
+        )
     _check_file(options.store.file, options.mode)
     _check_mountpoint(options)
     if not os.path.exists("/dev/fuse"):
@@ -112,11 +128,15 @@ def _check_file(file: Path, file_mode: Mode) -> None:
         mode = file.stat().st_mode
     except FileNotFoundError:
         if file_mode in (Mode.READ, Mode.UPDATE):
-            raise MountError(
-                f"{file}: no such file (--mode a, w or x would make it)"
-            ) from None
+            whole = Path(str(file).partition(":")[0])
+            hint = "--mode a, w or x would make it"
+            if whole.is_file():
+                hint = f"a mount shows all of a file: name {whole}"
+            raise MountError(f"{file}: no such file ({hint})") from None
         if not file.parent.is_dir():
-            raise MountError(f"{file.parent}: no such folder") from None
+            raise MountError(
+                f"{file.parent}: no such folder; make it: mkdir -p {file.parent}"
+            ) from None
         if not os.access(file.parent, os.W_OK):
             raise MountError(f"{file.parent}: no permission to make a file there") from None
         return
@@ -156,6 +176,10 @@ def _check_mountpoint(options: MountOptions) -> None:
             f"{mountpoint} is not empty, and a mount would hide what is in it; name an empty "
             "folder, or use -o nonempty"
         )
+    # The daemon would wait for itself when it makes the log beside the file, or writes its own.
+    for path in (os.path.realpath(options.store.file), options.log.target):
+        if path is not None and Path(path).is_relative_to(mountpoint):
+            raise MountError(f"{mountpoint} holds {path}, which a mount there would hide")
     if not os.access(mountpoint, os.W_OK) and os.getuid() != 0:
         raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
 
@@ -207,7 +231,8 @@ def _explain(error: BaseException, complaints: BinaryIO) -> bytes:
     if not isinstance(error, MountError):
         said = " ".join(traceback.format_exception_only(error)).strip()
         return f"unexpected: {said} (please report this)".encode()
-    return f"{error}: {said}".encode() if said else str(error).encode()
+    advice = next((then for word, then in _ADVICE if word in said), "")
+    return f"{error}: {said}{advice}".encode() if said else str(error).encode()
 
 
 def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
@@ -244,7 +269,7 @@ def _serve_with(
     except CannotOpenError as error:
         raise MountError(str(error)) from None
     except H5fsError as error:
-        raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
+        raise MountError(explain_unopenable(options.store.file, error)) from None
     tree = _make_tree(store, options)
     try:
         with registered(options.mountpoint, options.store.file):

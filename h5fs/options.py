@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -177,6 +178,7 @@ class ParsedOptions:
     new_datasets: NewDatasets = NewDatasets()
     commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
     mode: str | None = None
+    is_read_only: bool = False
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -187,9 +189,11 @@ def parse_options(texts: list[str]) -> ParsedOptions:
     """
     own: dict[str, str] = {}
     fuse: dict[str, str | None] = {}
-    has_xattrs = False
+    has_xattrs = is_read_only = False
     for option in (option for text in texts for option in split_options(text)):
         name, equals, value = option.partition("=")
+        if option in ("ro", "rw"):
+            is_read_only = option == "ro"
         if option in _IGNORED or option.startswith(_IGNORED_PREFIXES):
             continue
         if option == "remount":
@@ -206,10 +210,10 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             fuse[name] = None
         elif name in _FUSE_VALUES:
             if not re.fullmatch(_FUSE_VALUES[name], value):
-                raise UsageError(f"-o {option}: {name}= needs a value like {_FUSE_VALUES[name]}")
+                raise UsageError(f"-o {option}: {name}= must be {_say_values(_FUSE_VALUES[name])}")
             fuse[name] = value
         else:
-            raise UsageError(f"unknown option -o {option} (see h5fs --help)")
+            raise UsageError(_explain_unknown(option))
     workers = own.get("workers")
     return ParsedOptions(
         external=_choose(ExternalPolicy, "external", own.get("external", "folder")),
@@ -220,6 +224,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         new_datasets=_parse_new_datasets(own),
         commit_seconds=_parse_commit(own),
         mode=own.get("mode"),
+        is_read_only=is_read_only,
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),
@@ -302,6 +307,23 @@ def _choose(kind: type[_Choice], name: str, value: str) -> _Choice:
     except ValueError:
         choices = ", ".join(str(member.value) for member in kind)
         raise UsageError(f"-o {name}={value}: must be one of {choices}") from None
+
+
+def _say_values(pattern: str) -> str:
+    if pattern == ".+":
+        return "followed by a value"
+    return "octal digits, like 022" if pattern == "[0-7]+" else "a number"
+
+
+def _explain_unknown(option: str) -> str:
+    name = option.partition("=")[0]
+    if is_known(name):
+        return f"-o {option}: {name} takes no value"
+    known = [*_OWN, "xattr", "shuffle", *_FUSE_FLAGS, *_FUSE_VALUES]
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    comma = " (a comma ends an option: chunks=10x20)" if name.isdecimal() else ""
+    return f"unknown option -o {option}{meant}{comma} (see h5fs mount --help)"
 
 
 def is_known(option: str) -> bool:

@@ -116,9 +116,9 @@ def _show_examples(examples: list[Example]) -> str:
 
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_path, help="the HDF5 file")
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty folder to mount it on"
+        "mountpoint", metavar="MOUNTPOINT", type=_path, help="an empty folder to mount it on"
     )
     parser.add_argument(
         "--mode",
@@ -181,6 +181,12 @@ def _declare_recover(parser: argparse.ArgumentParser) -> None:
 
 def _declare_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is an empty name")
+    return Path(text)
 
 
 def _count(text: str) -> int:

@@ -133,7 +133,7 @@ def test_help_and_version_go_to_stdout() -> None:
 def test_umount_of_what_is_not_mounted_says_so(tmp_path: Path) -> None:
     done = run_h5fs("umount", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"h5fs: nothing is mounted at {tmp_path}\n"
+    assert done.stderr.startswith(f"h5fs: nothing is mounted at {tmp_path}; ")
 
 
 @pytest.mark.semantics("M6")

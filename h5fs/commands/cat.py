@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from h5fs.commands.offline import opened_tree, read_pieces, split_place
-from h5fs.errors import H5fsError, MountError, show_path
+from h5fs.errors import H5fsError, IsAGroupError, MountError, NotFoundError, show_path
 from h5fs.options import StoreOptions
+from h5fs.tree import Tree
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,10 +27,22 @@ def run(arguments: argparse.Namespace) -> int:
                 for piece in read_pieces(tree, path):
                     _write(piece)
             except H5fsError as error:
-                raise MountError(
-                    f"{file}:{show_path(path)}: {os.strerror(error.errno)}: {error}"
-                ) from None
+                raise MountError(_explain(tree, file, path, error)) from None
     return 0
+
+
+def _explain(tree: Tree, file: Path, path: bytes, error: H5fsError) -> str:
+    """Return what failed, and which name was probably meant."""
+    place = f"{file}:{show_path(path)}"
+    if isinstance(error, IsAGroupError):
+        return f"{place} is a group, not a file; h5fs tree lists it, h5fs cp copies it"
+    if isinstance(error, NotFoundError):
+        hint = f"h5fs tree {file} lists the files"
+        with suppress(H5fsError):
+            tree.get_status(path + b".npy")
+            hint = f"the dataset is the file {place}.npy"
+        return f"{place}: no such file; {hint}"
+    return f"{place}: {os.strerror(error.errno)}: {error}"
 
 
 def _write(piece: memoryview) -> None:

@@ -22,7 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     source = split_place(arguments.source, needs_file=False)
     target = split_place(arguments.target, needs_file=False)
     if (source is None) == (target is None):
-        raise UsageError("one of SOURCE and TARGET must be FILE:/PATH, and only one")
+        raise UsageError(
+            "one of SOURCE and TARGET must be FILE:/PATH, and only one: h5fs cp FILE:/ FOLDER, or "
+            "h5fs cp x.npy FILE:/"
+        )
     try:
         if source is not None:
             return _copy_out(*source, Path(arguments.target))

@@ -12,6 +12,7 @@ from pathlib import Path
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.options import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.opening import explain_unopenable
 from h5fs.store.process.nursery import Nursery
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
@@ -31,7 +32,7 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
         except CannotOpenError as error:
             raise MountError(str(error)) from None
         except H5fsError as error:
-            raise MountError(f"HDF5 cannot open {options.file}: {error}") from None
+            raise MountError(explain_unopenable(options.file, error)) from None
         tree: Tree
         depth = options.limits.max_depth
         tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]
@@ -49,6 +50,8 @@ def check_file(options: StoreOptions) -> None:
     file = options.file
     if not file.exists() and options.mode is not Mode.READ:
         return
+    if file.is_dir():
+        raise MountError(f"{file} is a folder; name an HDF5 file")
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise MountError(f"{file} is not a regular file; name an HDF5 file")
@@ -71,6 +74,12 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | N
     head, colon, inside = text.partition(":/")
     if not needs_file:
         return (Path(head), os.fsencode("/" + inside.rstrip("/"))) if colon else None
+    if Path(head).is_dir():
+        raise MountError(f"{head} is a folder; name an HDF5 file")
+    for mark in (":", "/"):
+        whole, _, rest = head.rpartition(mark)
+        if Path(whole).is_file():
+            raise MountError(f"{head}: no such file; did you mean {whole}:/{rest}?")
     raise MountError(f"{head}: no such file")
 
 

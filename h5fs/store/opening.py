@@ -9,7 +9,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking
-from h5fs.store.superblock import read_superblock
+from h5fs.store.superblock import read_missing_end, read_superblock
 
 
 def check_openable(path: Path, locking: Locking) -> None:
@@ -19,6 +19,10 @@ def check_openable(path: Path, locking: Locking) -> None:
             raise CannotOpenError(f"{path} is not a regular file")
         with path.open("rb") as file:
             superblock = read_superblock(file)
+            if superblock is None and file.seek(0, 2) == 0:
+                raise CannotOpenError(
+                    f"{path} is empty, so it is not an HDF5 file; --mode a or w makes it one"
+                )
             if superblock is None:
                 raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
             if superblock.is_open_for_write:
@@ -30,6 +34,21 @@ def check_openable(path: Path, locking: Locking) -> None:
                 _check_lock(path, file.fileno())
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}") from None
+
+
+def explain_unopenable(path: Path, error: Exception) -> str:
+    """Return what a person is told of a file that looked openable and that HDF5 could not open."""
+    try:
+        with path.open("rb") as file:
+            missing = read_missing_end(file)
+    except OSError:
+        missing = None
+    if missing is not None:
+        return (
+            f"{path} is cut short: it has {missing[0]} of {missing[1]} bytes; copy it again from "
+            "where it came"
+        )
+    return f"HDF5 cannot open {path}: {error}"
 
 
 def locks_apply(locking: Locking) -> bool:

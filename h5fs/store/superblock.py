@@ -50,6 +50,25 @@ def read_superblock(file: BinaryIO) -> Superblock | None:
     return None
 
 
+def read_missing_end(file: BinaryIO) -> tuple[int, int] | None:
+    """Return (bytes there, bytes that the superblock says) of a file that is cut short, else None.
+    """
+    found = read_superblock(file)
+    if found is None:
+        return None
+    file.seek(found.offset_bytes)
+    head = file.read(96)
+    # The base address, one other address, then where the file ends.
+    first = {0: 24, 1: 28}.get(found.version, 12)
+    width = head[13 if found.version < 2 else _ADDRESS_SIZE_AT] if len(head) > 13 else 8
+    at = first + 2 * width
+    size = file.seek(0, 2)
+    if len(head) < at + width:
+        return size, found.offset_bytes + at + width
+    end = int.from_bytes(head[at : at + width], "little")
+    return (size, end) if size < end < 2**63 else None
+
+
 def clear_write_mark(descriptor: int) -> bool:
     """Clear the mark of a file that is open for write; return False when there is none.
 

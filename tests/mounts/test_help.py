@@ -136,7 +136,8 @@ def test_bash_completes(place: Path, words: list[str], expected: str) -> None:
         (["unmount", "mnt"], "h5fs umount"), (["tre", "data.h5"], "h5fs tree"),
         (["chekc", "data.h5"], "h5fs check"), (["nothing"], "no command"),
         ([], "FILE MOUNTPOINT"), (["tree"], "h5fs tree --help"),
-        (["completion", "tcsh"], "'bash', 'zsh', 'fish'"), (["tree", "x", "--depth", "0"], "from 1"),
+        (["completion", "tcsh"], "'bash', 'zsh', 'fish'"),
+        (["tree", "x", "--depth", "0"], "from 1"),
     ],
 )  # fmt: skip
 def test_a_word_that_was_meant_as_a_command_is_wrong_usage(words: list[str], meant: str) -> None:
