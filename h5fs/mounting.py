@@ -105,7 +105,7 @@ def unmount(mountpoint: Path) -> None:
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
-    if options.store.file.is_dir() and options.mountpoint.is_file():
+    if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
         raise MountError(
             f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
             f"{options.store.file}"
@@ -130,7 +130,7 @@ def _check_file(file: Path, file_mode: Mode) -> None:
         if file_mode in (Mode.READ, Mode.UPDATE):
             whole = Path(str(file).partition(":")[0])
             hint = "--mode a, w or x would make it"
-            if whole.is_file():
+            if os.path.isfile(whole):
                 hint = f"a mount shows all of a file: name {whole}"
             raise MountError(f"{file}: no such file ({hint})") from None
         if not file.parent.is_dir():

@@ -22,7 +22,7 @@ from h5fs.tree.status import Status
 def run(arguments: argparse.Namespace) -> int:
     """Check a file; return 0 when nothing is wrong, 1 when something is."""
     file = Path(os.path.abspath(arguments.file))
-    if file.is_dir():
+    if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     _tell_superblock(file)
     _tell_log(file)

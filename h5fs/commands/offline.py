@@ -50,7 +50,7 @@ def check_file(options: StoreOptions) -> None:
     file = options.file
     if not file.exists() and options.mode is not Mode.READ:
         return
-    if file.is_dir():
+    if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     try:
         if not stat.S_ISREG(file.stat().st_mode):
@@ -68,17 +68,17 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | N
     at = len(text)
     while at > 0:
         is_end = (needs_file and at == len(text)) or text[at : at + 2] == ":/"
-        if is_end and Path(text[:at]).is_file():
+        if is_end and os.path.isfile(text[:at]):
             return Path(text[:at]), os.fsencode(text[at + 1 :].rstrip("/")) or b"/"
         at = text.rfind(":", 0, at)
     head, colon, inside = text.partition(":/")
     if not needs_file:
         return (Path(head), os.fsencode("/" + inside.rstrip("/"))) if colon else None
-    if Path(head).is_dir():
+    if os.path.isdir(head):
         raise MountError(f"{head} is a folder; name an HDF5 file")
     for mark in (":", "/"):
         whole, _, rest = head.rpartition(mark)
-        if Path(whole).is_file():
+        if os.path.isfile(whole):
             raise MountError(f"{head}: no such file; did you mean {whole}:/{rest}?")
     raise MountError(f"{head}: no such file")
 

@@ -17,7 +17,7 @@ from h5fs.store.superblock import clear_write_mark
 def run(arguments: argparse.Namespace) -> int:
     """Recover; return the exit status."""
     file = Path(os.path.abspath(arguments.file))
-    if file.is_dir():
+    if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     if not file.is_file():
         raise MountError(f"{file}: no such file")
