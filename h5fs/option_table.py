@@ -64,6 +64,9 @@ OPTION_ROWS: tuple[OptionRow, ...] = (
     OptionRow("max_chunk", "SIZE", "the largest chunk that is decoded (512M)"),
     OptionRow("max_depth", "N", "how many groups deep a path may be (1000)"),
     OptionRow("xattr", None, "show attributes, shape, dtype and more as extended attributes too"),
+    OptionRow(
+        "swmr", None, "read a file that a program writes by HDF5's rules for one writer (SWMR)"
+    ),
     OptionRow("noxattr", None, "show none (the default)"),
     OptionRow(
         "commit", "SECONDS",

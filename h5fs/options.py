@@ -91,6 +91,8 @@ class StoreOptions:
     one. ``cache_bytes``: decoded chunks kept in memory. ``boot_id`` tells this run of the kernel
     from others, where the file is read or written through the redo log. ``commit_seconds``: how
     long what was closed may stay uncommitted; 0 is not at all, None is until somebody asks.
+    ``is_swmr``: another program may be writing it by HDF5's SWMR rules. ``identity``: device and
+    inode number that the file must have; another one at its path is another file.
     """
 
     file: Path
@@ -103,6 +105,8 @@ class StoreOptions:
     workers: int | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     limits: Limits = Limits()
+    is_swmr: bool = False
+    identity: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class MountOptions:
     """Everything that a mount is told; paths are absolute.
 
     ``fuse`` holds FUSE's own options, name and value (None for a flag), in the order given.
+    ``is_folder``: what is mounted is a folder of HDF5 files, and ``store.file`` its path.
     """
 
     mountpoint: Path
@@ -127,6 +132,7 @@ class MountOptions:
     foreground: bool = False
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
+    is_folder: bool = False
 
 
 # Options of mount(8) and fstab(5) that are not for the file system, and those that say what a
@@ -179,6 +185,7 @@ class ParsedOptions:
     commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
     mode: str | None = None
     is_read_only: bool = False
+    is_swmr: bool = False
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -200,7 +207,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             raise UsageError("-o remount: h5fs cannot do that; unmount, and mount anew")
         if option in ("xattr", "noxattr"):
             has_xattrs = option == "xattr"
-        elif option == "shuffle":
+        elif option in ("shuffle", "swmr"):
             own[name] = "yes"
         elif name in _OWN:
             if not value:
@@ -225,6 +232,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         commit_seconds=_parse_commit(own),
         mode=own.get("mode"),
         is_read_only=is_read_only,
+        is_swmr="swmr" in own,
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),
@@ -319,7 +327,7 @@ def _explain_unknown(option: str) -> str:
     name = option.partition("=")[0]
     if is_known(name):
         return f"-o {option}: {name} takes no value"
-    known = [*_OWN, "xattr", "shuffle", *_FUSE_FLAGS, *_FUSE_VALUES]
+    known = [*_OWN, "xattr", "shuffle", "swmr", *_FUSE_FLAGS, *_FUSE_VALUES]
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
     comma = " (a comma ends an option: chunks=10x20)" if name.isdecimal() else ""
@@ -331,7 +339,7 @@ def is_known(option: str) -> bool:
     name = option.partition("=")[0]
     return (
         name in _OWN
-        or name in ("xattr", "noxattr", "shuffle", "remount")
+        or name in ("xattr", "noxattr", "shuffle", "swmr", "remount")
         or name in _FUSE_FLAGS
         or name in _FUSE_VALUES
         or option in _IGNORED

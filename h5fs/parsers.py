@@ -116,7 +116,10 @@ def _show_examples(examples: list[Example]) -> str:
 
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=_path, help="the HDF5 file")
+    parser.add_argument(
+        "file", metavar="FILE", type=_path,
+        help="the HDF5 file, or a folder of HDF5 files"
+    )  # fmt: skip
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=_path, help="an empty folder to mount it on"
     )
