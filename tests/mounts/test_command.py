@@ -299,7 +299,7 @@ def _marked_as_open(tmp_path: Path) -> Path:
     ("make", "words"),
     [
         (lambda place: place / "nothing.h5", ["nothing.h5", "no such file"]),
-        (_folder, ["is a folder"]),
+        (_folder, ["itself", "outside of it"]),
         (_text, ["text.h5", "is not an HDF5 file"]),
         (_dangling, ["link.h5", "no such file"]),
         (lambda _: Path("/dev/null"), ["not a regular file"]),
