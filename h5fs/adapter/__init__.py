@@ -16,6 +16,7 @@ from typing import cast
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import load_binding
+from h5fs.adapter.latencies import CallMeter
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.writable_tree import WritableTree
@@ -24,7 +25,7 @@ from h5fs.errors import MountError
 from h5fs.options import MountOptions
 from h5fs.tree import Tree
 
-__all__ = ["describe_binding", "fuse_arguments", "serve"]
+__all__ = ["CallMeter", "describe_binding", "fuse_arguments", "serve"]
 
 _binding = load_binding()
 
@@ -34,12 +35,18 @@ def describe_binding() -> str:
     return _binding.describe()
 
 
-def serve(tree: Tree | WritableTree, options: MountOptions, on_ready: Callable[[], None]) -> None:
+def serve(
+    tree: Tree | WritableTree,
+    options: MountOptions,
+    on_ready: Callable[[], None],
+    meter: CallMeter | None = None,
+) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
     A write mode needs a ``WritableTree``, which is the caller's to close afterwards.
-    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount. Raises
-    ``MountError`` when libfuse cannot mount; what it wrote to stderr says why.
+    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount. ``meter``
+    counts the calls. Raises ``MountError`` when libfuse cannot mount; what it wrote to stderr says
+    why.
     """
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
@@ -51,10 +58,13 @@ def serve(tree: Tree | WritableTree, options: MountOptions, on_ready: Callable[[
     operations: Operations
     if options.mode.writes:
         operations = WritingOperations(
-            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs
-        )
+            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs,
+            meter=meter,
+        )  # fmt: skip
     else:
-        operations = Operations(tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs)
+        operations = Operations(
+            tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs, meter=meter
+        )
     try:
         session.serve(operations.make_table(session.counted))
     except MountRefusedError:
