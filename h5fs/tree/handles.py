@@ -35,6 +35,10 @@ class Handles:
             except KeyError:
                 raise BadHandleError(f"file handle {handle} is not open") from None
 
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self._open)
+
     def remove(self, handle: int) -> None:
         """Forget a handle. Raises ``BadHandleError``."""
         with self._lock:

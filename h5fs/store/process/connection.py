@@ -1,6 +1,6 @@
 """One worker as the daemon sees it: a request goes out, an answer comes back, or it is dead.
 
-Used by one thread at a time, but for ``interrupt``.
+Used by one thread at a time, but for ``interrupt`` and ``runs``.
 """
 
 from __future__ import annotations
@@ -144,6 +144,15 @@ class WorkerConnection:
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return not select.select([self._process], [], [], 0)[0]
+
+    def runs(self) -> bool:
+        """Whether the process runs and is not being ended; from any thread, waits for none."""
+        if not self._ending.acquire(blocking=False):
+            return False
+        try:
+            return not self._is_ended and self.is_alive()
+        finally:
+            self._ending.release()
 
     def interrupt(self) -> None:
         """End the worker at once, from any thread; who waits for its answer sees it die."""
