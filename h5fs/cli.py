@@ -16,7 +16,7 @@ from h5fs.mounting import mount, unmount
 from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
 
 # Words that a file to mount cannot be named by; ./check can.
-_COMMANDS = ("check", "recover", "tree", "cat", "cp")
+_COMMANDS = ("check", "recover", "tree", "cat", "cp", "status")
 
 _MOUNT_HELP = """\
 Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
@@ -72,7 +72,7 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
         prog="h5fs",
         usage="h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]\n"
         "       h5fs umount MOUNTPOINT\n"
-        "       h5fs tree | cat | cp | check | recover ...  (h5fs WORD --help)",
+        "       h5fs tree | cat | cp | check | recover | status ...  (h5fs WORD --help)",
         description=_MOUNT_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

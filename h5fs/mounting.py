@@ -25,6 +25,8 @@ from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
 from h5fs.options import ExternalPolicy, Mode, MountOptions
+from h5fs.status_document import make_document, now_seconds
+from h5fs.status_socket import answering
 from h5fs.store.process.nursery import Nursery
 
 if TYPE_CHECKING:
@@ -246,9 +248,15 @@ def _serve_with(
     except H5fsError as error:
         raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
     tree = _make_tree(store, options)
+    meter, started = adapter.CallMeter(), now_seconds()
+
+    def describe() -> bytes:
+        return make_document(options, started, tree.statistics(), meter.statistics())
+
     try:
-        with registered(options.mountpoint, options.store.file):
-            adapter.serve(tree, options, on_ready)
+        with registered(options.mountpoint, options.store.file) as socket:
+            with answering(socket, describe):
+                adapter.serve(tree, options, on_ready, meter)
             tree.close()
     finally:
         store.close()

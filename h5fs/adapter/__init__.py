@@ -16,7 +16,7 @@ from typing import cast
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import load_binding
-from h5fs.adapter.latencies import CallMeter
+from h5fs.adapter.latencies import CallMeter, OperationStatistics
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.writable_tree import WritableTree
@@ -25,7 +25,7 @@ from h5fs.errors import MountError
 from h5fs.options import MountOptions
 from h5fs.tree import Tree
 
-__all__ = ["CallMeter", "describe_binding", "fuse_arguments", "serve"]
+__all__ = ["CallMeter", "OperationStatistics", "describe_binding", "fuse_arguments", "serve"]
 
 _binding = load_binding()
 
