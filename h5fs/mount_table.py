@@ -91,7 +91,12 @@ def find_daemon(mountpoint: Path) -> int | None:
 
 def find_daemons() -> list[Daemon]:
     """Return this user's daemons, all users' for root, by mountpoint."""
-    records = {record for folder in _all_folders() for record in folder.resolve().glob("*.json")}
+    folders = {folder.resolve() for folder in _all_folders()}
+    for socket in (socket for folder in folders for socket in folder.glob("*.sock*")):
+        record = socket.with_name(socket.name.partition(".")[0] + ".json")
+        if not record.exists():  # it is there before the socket, and after it
+            socket.unlink(missing_ok=True)
+    records = [record for folder in folders for record in folder.glob("*.json")]
     found = [daemon for record in records if (daemon := _read_record(record)) is not None]
     return sorted(found, key=lambda each: (each.mountpoint, each.started_ns))
 
