@@ -114,12 +114,14 @@ def _parse_mount(words: Sequence[str]) -> MountOptions:
             workers=parsed.workers,
             cache_bytes=parsed.cache_bytes,
             limits=parsed.limits,
+            is_swmr=parsed.is_swmr,
         ),
         log=LogOptions(_log_target(parsed.log), _log_level(given)),
         mode=mode,
         foreground=given.foreground,
         has_xattrs=parsed.has_xattrs,
         fuse=parsed.fuse,
+        is_folder=given.file.is_dir(),
     )
 
 

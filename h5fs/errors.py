@@ -13,7 +13,7 @@ from typing import ClassVar
 class H5fsError(Exception):
     """Base of all refusals; ``errno`` is what the system call returns."""
 
-    errno: ClassVar[int] = _errno.EIO
+    errno: int = _errno.EIO
     is_news: ClassVar[bool] = True
     """Whether the log has a line for it; else only one that logs everything has."""
 
@@ -165,6 +165,22 @@ class BadHandleError(H5fsError):
     """A file handle that is not open."""
 
     errno = _errno.EBADF
+
+
+class StaleError(H5fsError):
+    """The HDF5 file was replaced or rewritten while a file of it was open."""
+
+    errno = _errno.ESTALE
+
+
+class PassedThroughError(H5fsError):
+    """What the file system below answers for a file that is passed through as it is."""
+
+    is_news = False
+
+    def __init__(self, error: OSError, path: bytes) -> None:
+        super().__init__(f"{show_path(path)}: {error.strerror}")
+        self.errno = error.errno or _errno.EIO
 
 
 class NoAttributeError(H5fsError):

@@ -19,25 +19,23 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
-from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.errors import MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
 from h5fs.options import ExternalPolicy, Mode, MountOptions
 from h5fs.status_document import make_document, now_seconds
 from h5fs.status_socket import answering
 from h5fs.store.process.nursery import Nursery
-
-if TYPE_CHECKING:
-    from h5fs.tree import Tree
+from h5fs.trees import opened_tree
+from h5fs.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 
 _READY = b"ready"
 _PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
-_LEFTOVERS_SUFFIX = ".h5fs-left"
 
 
 def mount(options: MountOptions) -> None:
@@ -125,7 +123,8 @@ def _check_file(file: Path, file_mode: Mode) -> None:
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
     if stat.S_ISDIR(mode):
-        raise MountError(f"{file} is a folder; name an HDF5 file")
+        _check_folder(file, file_mode)
+        return
     if not stat.S_ISREG(mode):
         raise MountError(f"{file} is not a regular file; name an HDF5 file")
     if file_mode is Mode.EXCLUSIVE:
@@ -136,8 +135,30 @@ def _check_file(file: Path, file_mode: Mode) -> None:
         raise MountError(f"{file}: no permission to write to it; --mode r only reads")
 
 
+def _check_folder(folder: Path, mode: Mode) -> None:
+    if mode.writes:
+        raise MountError(
+            f"{folder} is a folder, which can be mounted with --mode r only; to write, mount one "
+            "HDF5 file of it"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise MountError(f"{folder}: no permission to list it")
+
+
+def _check_apart(options: MountOptions) -> None:
+    """Refuse a folder that would be mounted within itself: the daemon would wait for itself."""
+    folder = Path(os.path.realpath(options.store.file))
+    mountpoint = options.mountpoint
+    if folder == mountpoint or folder in mountpoint.parents:
+        raise MountError(f"{mountpoint} is in {folder} itself; name a mountpoint outside of it")
+    if mountpoint in folder.parents:
+        raise MountError(f"{folder} is in {mountpoint}, and the mount would hide it")
+
+
 def _check_mountpoint(options: MountOptions) -> None:
     mountpoint = options.mountpoint
+    if options.is_folder:
+        _check_apart(options)
     found = find_mount(mountpoint)
     if found is not None and found.is_h5fs:
         raise MountError(
@@ -218,7 +239,8 @@ def _serve(options: MountOptions, on_ready: Callable[[], None]) -> None:
         start_logging(options)
     # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
     # one place where it looks anyway. The open file keeps its file system busy as it is.
-    os.chdir(os.path.dirname(os.path.realpath(options.store.file)))
+    real = os.path.realpath(options.store.file)
+    os.chdir(real if options.is_folder else os.path.dirname(real))
     if options.store.external is not ExternalPolicy.ALL:
         for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
             os.environ.pop(variable, None)
@@ -239,41 +261,33 @@ def _serve_with(
         from h5fs import adapter  # libfuse is looked for at the import
     except OSError as error:
         raise MountError(str(error)) from None
-    from h5fs.store import open_store
+    from h5fs.tree import FolderTree, RenewedTree
 
-    try:
-        store = open_store(options.store, nursery)
-    except CannotOpenError as error:
-        raise MountError(str(error)) from None
-    except H5fsError as error:
-        raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
-    tree = _make_tree(store, options)
-    meter, started = adapter.CallMeter(), now_seconds()
+    with opened_tree(options, nursery) as tree:
+        watcher = Watcher(tree) if isinstance(tree, (RenewedTree, FolderTree)) else None
 
-    def describe() -> bytes:
-        return make_document(options, started, tree.statistics(), meter.statistics())
+        def start(notifier: adapter.Notifier) -> None:
+            if watcher is not None:
+                watcher.start(notifier)
+            on_ready()
 
-    try:
-        with registered(options.mountpoint, options.store.file) as socket:
-            with answering(socket, describe):
-                adapter.serve(tree, options, on_ready, meter)
-            tree.close()
-    finally:
-        store.close()
+        meter, started = adapter.CallMeter(), now_seconds()
 
+        def describe() -> bytes:
+            return make_document(options, started, tree.statistics(), meter.statistics())
 
-def _make_tree(store: Any, options: MountOptions) -> Tree:
-    from h5fs.tree import Tree, WritableTree
-
-    depth = options.store.limits.max_depth
-    if not options.mode.writes:
-        return Tree(store, depth)
-    file = Path(os.path.realpath(options.store.file))
-    return WritableTree(
-        store, depth, mountpoint=os.fsencode(options.mountpoint),
-        leftovers=file.with_name(file.name + _LEFTOVERS_SUFFIX),
-        commits_at_close=options.store.commit_seconds == 0,
-    )  # fmt: skip
+        # In the foreground SIGHUP says that the terminal is gone.
+        renews = watcher is not None and not options.foreground
+        try:
+            with registered(options.mountpoint, options.store.file) as socket:
+                with answering(socket, describe):
+                    adapter.serve(
+                        tree, options, start, watcher.renew if watcher and renews else None, meter
+                    )
+                tree.close()
+        finally:
+            if watcher is not None:
+                watcher.stop()
 
 
 def _allow_descriptors() -> None:

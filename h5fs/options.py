@@ -90,6 +90,8 @@ class StoreOptions:
     one. ``cache_bytes``: decoded chunks kept in memory. ``boot_id`` tells this run of the kernel
     from others, where the file is read or written through the redo log. ``commit_seconds``: how
     long what was closed may stay uncommitted; 0 is not at all, None is until somebody asks.
+    ``is_swmr``: another program may be writing it by HDF5's SWMR rules. ``identity``: device and
+    inode number that the file must have; another one at its path is another file.
     """
 
     file: Path
@@ -102,6 +104,8 @@ class StoreOptions:
     workers: int | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     limits: Limits = Limits()
+    is_swmr: bool = False
+    identity: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class MountOptions:
     """Everything that a mount is told; paths are absolute.
 
     ``fuse`` holds FUSE's own options, name and value (None for a flag), in the order given.
+    ``is_folder``: what is mounted is a folder of HDF5 files, and ``store.file`` its path.
     """
 
     mountpoint: Path
@@ -126,6 +131,7 @@ class MountOptions:
     foreground: bool = False
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
+    is_folder: bool = False
 
 
 # Options of mount(8) and fstab(5) that are not for the file system, and those that say what a
@@ -177,6 +183,7 @@ class ParsedOptions:
     new_datasets: NewDatasets = NewDatasets()
     commit_seconds: float | None = DEFAULT_COMMIT_SECONDS
     mode: str | None = None
+    is_swmr: bool = False
 
 
 def parse_options(texts: list[str]) -> ParsedOptions:
@@ -194,7 +201,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
             continue
         if option in ("xattr", "noxattr"):
             has_xattrs = option == "xattr"
-        elif option == "shuffle":
+        elif option in ("shuffle", "swmr"):
             own[name] = "yes"
         elif name in _OWN:
             if not value:
@@ -218,6 +225,7 @@ def parse_options(texts: list[str]) -> ParsedOptions:
         new_datasets=_parse_new_datasets(own),
         commit_seconds=_parse_commit(own),
         mode=own.get("mode"),
+        is_swmr="swmr" in own,
         log=own.get("log"),
         has_xattrs=has_xattrs,
         fuse=tuple(fuse.items()),

@@ -17,15 +17,23 @@ from typing import cast
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import load_binding
 from h5fs.adapter.latencies import CallMeter, OperationStatistics
+from h5fs.adapter.notifications import Notifier
 from h5fs.adapter.operations import Operations
+from h5fs.adapter.readable_tree import ReadableTree
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.writable_tree import WritableTree
 from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
 from h5fs.options import MountOptions
-from h5fs.tree import Tree
 
-__all__ = ["CallMeter", "OperationStatistics", "describe_binding", "fuse_arguments", "serve"]
+__all__ = [
+    "CallMeter",
+    "Notifier",
+    "OperationStatistics",
+    "describe_binding",
+    "fuse_arguments",
+    "serve",
+]
 
 _binding = load_binding()
 
@@ -36,24 +44,26 @@ def describe_binding() -> str:
 
 
 def serve(
-    tree: Tree | WritableTree,
+    tree: ReadableTree | WritableTree,
     options: MountOptions,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Notifier], None],
+    on_hangup: Callable[[], None] | None = None,
     meter: CallMeter | None = None,
 ) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
-    A write mode needs a ``WritableTree``, which is the caller's to close afterwards.
-    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount. ``meter``
-    counts the calls. Raises ``MountError`` when libfuse cannot mount; what it wrote to stderr says
-    why.
+    A write mode needs a ``WritableTree``. The tree is the caller's to close afterwards.
+    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount, with what
+    can make the kernel forget. ``on_hangup``: what SIGHUP does, if not end the mount.
+    ``meter`` counts the calls. Raises ``MountError`` when libfuse cannot mount; what it wrote to
+    stderr says why.
     """
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
 
     def on_init(connection: int, config: int | None) -> None:
         session.init(connection, config)
-        on_ready()
+        on_ready(session.notifier())
 
     operations: Operations
     if options.mode.writes:
@@ -66,6 +76,6 @@ def serve(
             tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs, meter=meter
         )
     try:
-        session.serve(operations.make_table(session.counted))
+        session.serve(operations.make_table(session.counted), on_hangup)
     except MountRefusedError:
         raise MountError(f"libfuse could not mount at {options.mountpoint}") from None

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 
 from h5fs.options import MountOptions
 
-# Nothing changes in mode r, so that the kernel may keep what it was told for a day.
+# Nothing changes in mode r, so that the kernel may keep what it was told for a day; if the file is
+# replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.
 _READING: dict[str, str | None] = {
     "ro": None,
     "use_ino": None,
-    "kernel_cache": None,
     "entry_timeout": "86400",
     "attr_timeout": "86400",
     "negative_timeout": "86400",
+}
+# A folder of files, or a file that is being written: half of the second in which a change is to be
+# seen, the tree takes the other half.
+_READING_WHAT_CHANGES: dict[str, str | None] = {
+    **_READING,
+    "entry_timeout": "0.5",
+    "attr_timeout": "0.5",
+    "negative_timeout": "0.5",
 }
 # In a write mode a name may be gone and a size be another with each call, also by another hard link
 # or when a new dataset takes its place at close.
@@ -60,7 +68,7 @@ class Arguments:
 def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
     """Return the options of the mode, then what the user gave, for libfuse 2 or 3."""
     arguments: dict[str, str | bytes | None] = {
-        **(_WRITING if options.mode.writes else _READING),
+        **_of_mode(options),
         "fsname": os.fsencode(options.store.file),
         "subtype": "h5fs",
         **dict(options.fuse),
@@ -80,6 +88,12 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
         config=tuple(name for name in arguments if name in _CONFIG_IN_3),
         max_read_bytes=None if limit is None else int(limit),
     )
+
+
+def _of_mode(options: MountOptions) -> dict[str, str | None]:
+    if options.mode.writes:
+        return _WRITING
+    return _READING_WHAT_CHANGES if options.is_folder or options.store.is_swmr else _READING
 
 
 def _spell(name: str, value: str | bytes | None) -> bytes:

@@ -16,9 +16,8 @@ from typing import Any
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.guard import guarded
 from h5fs.adapter.latencies import CallMeter
+from h5fs.adapter.readable_tree import ReadableTree
 from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
-from h5fs.adapter.writable_tree import WritableTree
-from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
 # Every pointer but a path is a plain number here, which is what memmove and from_address take. All
@@ -63,7 +62,7 @@ class Operations:
 
     def __init__(
         self,
-        tree: Tree | WritableTree,
+        tree: ReadableTree,
         binding: Binding,
         *,
         on_init: Callable[[int, int | None], None],
@@ -71,13 +70,14 @@ class Operations:
         meter: CallMeter | None = None,
     ) -> None:
         self._meter = meter or CallMeter()
-        self._tree: Tree | WritableTree = tree
+        self._tree: ReadableTree = tree
         self._binding = binding
         self._on_init = on_init
         module = binding.module
         self._pack_status = status_packer(module.c_stat).pack
         self._status_bytes = ctypes.sizeof(module.c_stat)
         self._pack_statvfs = statvfs_packer(module.c_statvfs).pack
+        self._file_info = module.fuse_file_info
         self._handle_offset = module.fuse_file_info.fh.offset
         self._flags_offset = module.fuse_file_info.flags.offset
         self._filler = _FILLERS[binding.major]
@@ -168,6 +168,8 @@ class Operations:
         flags = c_int.from_address(file_info + self._flags_offset).value
         handle = self._tree.open(path, flags)
         c_uint64.from_address(file_info + self._handle_offset).value = handle
+        if self._tree.keeps_cache(handle):
+            self._file_info.from_address(file_info).keep_cache = 1
 
     def read(self, _path: bytes, buffer: int, size: int, offset: int, file_info: int) -> int:
         """Let the tree write into libfuse's buffer."""

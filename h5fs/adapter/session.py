@@ -16,7 +16,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 from enum import Enum
@@ -24,6 +24,7 @@ from typing import Any
 
 from h5fs.adapter.arguments import Arguments
 from h5fs.adapter.binding import Binding
+from h5fs.adapter.notifications import Notifier
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
 # `find` over 100,000 files: 2.0 s with 1, 2.3 s with 2, 2.9 s with 4, 3.0 s with 10, 4.5 s with
@@ -36,7 +37,7 @@ _USUAL_MOST_WORKERS = 4
 _PATIENCE_SECONDS = 0.02
 _MOST_WORKERS = 64
 
-_ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AGAIN_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 0.5
 
@@ -74,13 +75,14 @@ class Session:
         self._finished_calls = 0  # to see that it changes: a lost increment does no harm
         self._is_watched = False  # so that a busy mount wakes the main thread seldom
 
-    def serve(self, table: Any) -> None:
+    def serve(self, table: Any, on_hangup: Callable[[], None] | None = None) -> None:
         """Mount, with the functions of a ``fuse_operations``; answer until the mount ends.
 
-        It ends by a signal or an unmount from outside. Main thread only. Raises
-        ``MountRefusedError``.
+        It ends by a signal or an unmount from outside. SIGHUP calls ``on_hangup``; without one it
+        ends the mount, too. Main thread only. Raises ``MountRefusedError``.
         """
-        with _signals_to(lambda: self._events.put(_Event.END)):
+        end = lambda: self._events.put(_Event.END)  # noqa: E731
+        with _signals_to({**dict.fromkeys(_ENDING_SIGNALS, end), signal.SIGHUP: on_hangup or end}):
             self._mount(table)
             self._start_workers(min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
             while self._next_event() is not _Event.END:
@@ -96,6 +98,14 @@ class Session:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
                 continue
+
+    def notifier(self) -> Notifier:
+        """Return what tells the kernel to forget; for as long as the mount lasts."""
+        session = self._library.fuse_get_session(self._fuse)
+        if self._binding.major == 2:
+            channel = self._library.fuse_session_next_chan(session, None)
+            return Notifier(self._library.fuse_chan_fd(channel))
+        return Notifier(self._library.fuse_session_fd(session))
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -225,13 +235,13 @@ class Session:
 
 
 @contextmanager
-def _signals_to(end: Callable[[], None]) -> Iterator[None]:
-    """Let the signals that end a daemon call ``end``."""
+def _signals_to(calls: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Let signals call functions."""
     before = {}
-    for number in _ENDING_SIGNALS:
+    for number, call in calls.items():
         if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
             continue  # nohup
-        before[number] = signal.signal(number, lambda *_: end())
+        before[number] = signal.signal(number, lambda *_, call=call: call())
     try:
         yield
     finally:
@@ -248,9 +258,12 @@ def _declare(library: Any, major: int) -> Any:
     functions: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "fuse_loop": (c_int, (c_void_p,)),
         "fuse_exit": (None, (c_void_p,)),
+        "fuse_get_session": (c_void_p, (c_void_p,)),
     }
     if major == 2:
         functions |= {
+            "fuse_session_next_chan": (c_void_p, (c_void_p, c_void_p)),
+            "fuse_chan_fd": (c_int, (c_void_p,)),
             "fuse_setup": (
                 c_void_p,
                 (c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
@@ -259,6 +272,7 @@ def _declare(library: Any, major: int) -> Any:
         }
     else:
         functions |= {
+            "fuse_session_fd": (c_int, (c_void_p,)),
             "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),
             "fuse_apply_conn_info_opts": (None, (c_void_p, c_void_p)),
             "fuse_new": (c_void_p, (c_void_p, c_void_p, c_size_t, c_void_p)),

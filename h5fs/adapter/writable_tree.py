@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Protocol
 
-from h5fs.tree.status import Dentry, Status
+from h5fs.adapter.readable_tree import ReadableTree
+from h5fs.tree.status import Status
 
 
-class WritableTree(Protocol):
+class WritableTree(ReadableTree, Protocol):
     """What ``WritingOperations`` calls, each from any thread.
 
     Paths are absolute bytes. ``handle`` is what ``open`` or ``create`` returned. ``pid`` is the
     calling process, 0 when it is not known. Raises ``H5fsError``s.
     """
-
-    # As a `Tree` has them.
-    def get_status(self, path: bytes) -> Status: ...
-    def list_folder(self, path: bytes) -> Iterator[Dentry]: ...
-    def read_link(self, path: bytes) -> bytes: ...
-    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int: ...
-    def release(self, handle: int) -> None: ...
-    def get_file_system_status(self) -> os.statvfs_result: ...
-    def list_xattrs(self, path: bytes) -> list[bytes]: ...
-    def get_xattr(self, path: bytes, name: bytes) -> bytes: ...
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """``flags`` may have ``O_TRUNC``; ``O_CREAT`` and ``O_EXCL`` are the kernel's."""

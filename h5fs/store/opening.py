@@ -8,12 +8,16 @@ import stat
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
-from h5fs.options import Locking
-from h5fs.store.superblock import read_superblock
+from h5fs.options import Locking, StoreOptions
+from h5fs.store.superblock import Superblock, read_superblock
 
 
-def check_openable(path: Path, locking: Locking) -> None:
-    """Raise ``CannotOpenError`` for what keeps HDF5 from opening ``path`` to read it."""
+def check_openable(path: Path, locking: Locking, *, is_swmr: bool = False) -> Superblock:
+    """Return the superblock of a file that can be opened, as far as is seen from outside.
+
+    ``is_swmr``: along with a program that writes it by the SWMR rules. Raises ``CannotOpenError``
+    for what keeps HDF5 from opening it to read.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
             raise CannotOpenError(f"{path} is not a regular file")
@@ -21,15 +25,24 @@ def check_openable(path: Path, locking: Locking) -> None:
             superblock = read_superblock(file)
             if superblock is None:
                 raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
-            if superblock.is_open_for_write:
+            if superblock.is_open_for_write and not (is_swmr and superblock.is_swmr):
+                follow = " (-o swmr follows it)" if superblock.is_swmr else ""
                 raise CannotOpenError(
-                    f"{path} is marked as open for write: a program is writing it, or died while "
-                    f"it did; if none is, run: h5fs recover --clear-flag {path}"
+                    f"{path} is marked as open for write: a program is writing it{follow}, or died "
+                    f"while it did; if none is, run: h5fs recover --clear-flag {path}"
                 )
             if locks_apply(locking):
                 _check_lock(path, file.fileno())
+            return superblock
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}") from None
+
+
+def check_identity(options: StoreOptions, descriptor: int) -> None:
+    """Raise ``CannotOpenError`` when another file stands at the path than is meant."""
+    found = os.fstat(descriptor)
+    if options.identity not in (None, (found.st_dev, found.st_ino)):
+        raise CannotOpenError(f"{options.file} has been replaced")
 
 
 def locks_apply(locking: Locking) -> bool:

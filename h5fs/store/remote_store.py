@@ -30,7 +30,7 @@ from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
-from h5fs.store.opening import check_openable
+from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import check_policy
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
@@ -80,8 +80,11 @@ class RemoteStore:
                 self._descriptors[0] = os.dup(self._logged.main)
                 self._pool.open()
                 return
-            check_openable(self._options.file, self._options.locking)
+            check_openable(
+                self._options.file, self._options.locking, is_swmr=self._options.is_swmr
+            )
             self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
+            check_identity(self._options, self._descriptors[0])
         except OSError as error:
             raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
         self._pool.open()

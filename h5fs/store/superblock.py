@@ -18,6 +18,11 @@ from h5fs.store.lookup3 import checksum_blocks
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _FIRST_USER_BLOCK = 512
+_MOST_POWERS = 4  # user blocks of up to 4096 bytes
+_SUFFIXES = (
+    b".h5", b".hdf5", b".hdf", b".he5", b".nc", b".nc4", b".cdf", b".nxs", b".nx5", b".h5ad",
+    b".h5mu", b".loom", b".mat", b".nwb", b".cxi", b".keras", b".jld2", b".mnc", b".ims",
+)  # fmt: skip
 _ADDRESS_SIZE_AT = 9
 _FLAGS_AT = 11
 _OPEN_FOR_WRITE = 0x01
@@ -27,11 +32,13 @@ _SWMR_WRITE = 0x04
 @dataclass(frozen=True, slots=True)
 class Superblock:
     """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
-    a writer sets in versions 2 and 3 and clears when it closes the file."""
+    a writer sets in versions 2 and 3 and clears when it closes the file; ``is_swmr``: it lets
+    others read meanwhile (single writer, multiple readers)."""
 
     offset_bytes: int
     version: int
     is_open_for_write: bool
+    is_swmr: bool = False
 
 
 def read_superblock(file: BinaryIO) -> Superblock | None:
@@ -45,9 +52,28 @@ def read_superblock(file: BinaryIO) -> Superblock | None:
             version = head[8]
             # Versions 0 and 1 have sizes of other fields there; only 3 honours the flag.
             flags = head[11] if version >= 3 else 0
-            return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE))
+            is_swmr = bool(flags & _SWMR_WRITE)
+            return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE), is_swmr)
         offset = offset * 2 if offset else _FIRST_USER_BLOCK
     return None
+
+
+def is_hdf5_file(path: bytes) -> bool:
+    """Whether a file begins as an HDF5 file does; False too for one that may not be read.
+
+    HDF5 looks for the signature at 0, 512, 1024, 2048, ... to the end. Beyond the first few this
+    asks only where the name speaks for HDF5, since each costs a disk a seek.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with io.FileIO(descriptor) as file:
+        if path.lower().endswith(_SUFFIXES):
+            with io.BufferedReader(file) as buffered:
+                return read_superblock(buffered) is not None
+        offsets = (0, *(_FIRST_USER_BLOCK << power for power in range(_MOST_POWERS)))
+        return any(os.pread(descriptor, 8, offset) == SIGNATURE for offset in offsets)
 
 
 def clear_write_mark(descriptor: int) -> bool:

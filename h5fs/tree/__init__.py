@@ -6,6 +6,8 @@ system without mounting it.
 """
 
 from h5fs.tree.changes import WritableTree
+from h5fs.tree.folder_tree import FolderTree
+from h5fs.tree.renewed_tree import RenewedTree
 from h5fs.tree.tree import Tree
 
-__all__ = ["Tree", "WritableTree"]
+__all__ = ["FolderTree", "RenewedTree", "Tree", "WritableTree"]

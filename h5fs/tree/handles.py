@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import Generic, TypeVar
 
 from h5fs.errors import BadHandleError
-from h5fs.tree.content import Content
+
+File = TypeVar("File")
 
 
-class Handles:
+class Handles(Generic[File]):
     """The open files. Safe to use from any thread.
 
     ``_lock`` protects ``_open``; nothing else is taken while it is held.
@@ -17,18 +19,18 @@ class Handles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[int, Content] = {}
+        self._open: dict[int, File] = {}
         self._numbers = itertools.count(1)
 
-    def add(self, content: Content) -> int:
+    def add(self, file: File) -> int:
         """Return a new handle."""
         with self._lock:
             handle = next(self._numbers)
-            self._open[handle] = content
+            self._open[handle] = file
             return handle
 
-    def get(self, handle: int) -> Content:
-        """Return an open file's content. Raises ``BadHandleError``."""
+    def get(self, handle: int) -> File:
+        """Return an open file. Raises ``BadHandleError``."""
         with self._lock:
             try:
                 return self._open[handle]
@@ -39,8 +41,10 @@ class Handles:
         """Return how many there are."""
         return len(self._open)
 
-    def remove(self, handle: int) -> None:
-        """Forget a handle. Raises ``BadHandleError``."""
+    def remove(self, handle: int) -> File:
+        """Forget a handle; return what it stood for. Raises ``BadHandleError``."""
         with self._lock:
-            if self._open.pop(handle, None) is None:
-                raise BadHandleError(f"file handle {handle} is not open")
+            try:
+                return self._open.pop(handle)
+            except KeyError:
+                raise BadHandleError(f"file handle {handle} is not open") from None

@@ -90,7 +90,10 @@ def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | Non
     if link.kind is LinkKind.USER_DEFINED:
         return None
     if target is None:
-        kind = NodeKind.SOFT_LINK if link.kind is LinkKind.SOFT else NodeKind.DANGLING_LINK
+        # In another file a soft link was followed, and leads nowhere: as a path it might name what
+        # stands there in the mounted file.
+        is_soft = link.kind is LinkKind.SOFT and folder.info.ref.file == 0
+        kind = NodeKind.SOFT_LINK if is_soft else NodeKind.DANGLING_LINK
         return Node(kind, encode_name(link.name, Projection.FOLDER), folder.info, folder, link)
     kind, projection = _OF_OBJECT[target.kind]
     if target.holds_sequences:

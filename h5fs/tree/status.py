@@ -103,6 +103,11 @@ def make_file_status(
     )  # fmt: skip
 
 
+def as_folder(file_mode: int) -> int:
+    """Return the mode of the folder that an HDF5 file is: who may read it may enter."""
+    return stat.S_IFDIR | _permissions(stat.S_IFDIR, file_mode)
+
+
 def _permissions(kind: int, file_mode: int) -> int:
     """Return the HDF5 file's read bits; who may read may also enter a folder."""
     if kind == stat.S_IFLNK:

@@ -89,7 +89,7 @@ class Tree:
         self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
-        self._handles = Handles()
+        self._handles: Handles[Content] = Handles()
         # By file number; few, since the store bounds how many files are open.
         self._file_status: dict[int, os.stat_result] = {}
 
@@ -194,6 +194,10 @@ class Tree:
         # So that a file that stat refuses is refused here too.
         _ = content.size_bytes
         return self._handles.add(content)
+
+    def keeps_cache(self, _handle: int) -> bool:
+        """Whether what the kernel has of an open file is its content: nothing changes here."""
+        return True
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file; return how much."""

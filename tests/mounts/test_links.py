@@ -135,6 +135,7 @@ def test_an_external_link_is_what_it_leads_to(tmp_path: Path) -> None:
         opened["g/soft"] = h5py.SoftLink("/g/d")
         opened["g/soft group"] = h5py.SoftLink("/elsewhere")
         opened["g/dangling"] = h5py.SoftLink("/nothing")
+        opened["g/only in the mounted file"] = h5py.SoftLink("/to soft group")
         opened["elsewhere/x"] = NUMBERS
         opened["t"] = np.dtype("<f4")
     with h5py.File(tmp_path / "f.h5", "w") as opened:
@@ -145,13 +146,15 @@ def test_an_external_link_is_what_it_leads_to(tmp_path: Path) -> None:
         opened["soft here"] = h5py.SoftLink("/dataset")
         opened["itself"] = h5py.ExternalLink("f.h5", "/")
         opened["own"] = NUMBERS
+        opened.create_group("to soft group")
         opened["through itself"] = h5py.ExternalLink("f.h5", "/own")
         expected = {name: opened[name][()] for name in ("dataset", "to soft", "soft here")}
     with mounted(tmp_path / "f.h5") as mount:
         assert find(mount) == {
             "group", "group/.attrs.json", "group/d.npy", "group/d.attrs.json", "group/soft.npy",
             "group/soft.attrs.json", "group/soft group", "group/soft group/x.npy",
-            "group/dangling", "dataset.npy", "dataset.attrs.json", "type.dtype.json",
+            "group/dangling", "group/only in the mounted file", "to soft group", "dataset.npy",
+            "dataset.attrs.json", "type.dtype.json",
             "to soft.npy", "to soft.attrs.json", "soft here", "itself", "own.npy",
             "through itself.npy",
         }  # fmt: skip
@@ -163,7 +166,11 @@ def test_an_external_link_is_what_it_leads_to(tmp_path: Path) -> None:
         assert (mount.path / "itself").samefile(mount.path)
         assert (mount.path / "through itself.npy").samefile(mount.path / "own.npy")
         assert (mount.path / "group/soft.npy").samefile(mount.path / "group/d.npy")
-        assert not (mount.path / "group/dangling").exists()
+        for name, target in (
+            ("dangling", "/nothing"), ("only in the mounted file", "/to soft group")
+        ):  # fmt: skip
+            assert os.readlink(mount.path / "group" / name) == f"external::{target}"
+            assert not (mount.path / "group" / name).exists()
 
 
 @pytest.mark.semantics("L3", "L4", "E4")

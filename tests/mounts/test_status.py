@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -273,3 +274,39 @@ def test_nothing_is_left_after_the_mount_however_it_ended(file: Path, runtime: P
         assert done.returncode == 1 and "or gone" in done.stderr
         assert list(runtime.iterdir()) == []
         end_mount(mount.path)
+
+
+@pytest.mark.semantics("C20")
+def test_the_files_of_a_folder_are_told_of_together(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(file, folder / "one.h5")
+    write_looping_heap(folder / "two.h5", HEAP_LOOPS[0])
+    with mounted(folder, options=["-o", "deadline=1,cache=8M"]) as mount:
+        found = status_of(mount.path)
+        assert (found["file"], found["workers"]["pids"]) == (str(folder), [])
+        (mount.path / "one.h5/zip.npy").read_bytes()
+        with pytest.raises(OSError, match="Input/output"):
+            (mount.path / "two.h5/loop.npy").read_bytes()
+        assert np.load(mount.path / "two.h5/z/text.npy").size  # by the worker that has replaced it
+        found = status_of(mount.path)
+        assert len(found["workers"]["pids"]) == 2 == found["workers"]["usual_count"]
+        assert found["cache"]["misses"] > 0
+        (suspect,) = found["quarantined"]
+        assert (suspect["file"], suspect["path"]) == (str(folder / "two.h5"), "/loop")
+
+
+@pytest.mark.semantics("C20")
+def test_counts_go_on_when_the_file_was_replaced(file: Path, tmp_path: Path) -> None:
+    with mounted(file) as mount:
+        (mount.path / "zip.npy").read_bytes()
+        before = status_of(mount.path)
+        shutil.copy(file, tmp_path / "next")
+        os.replace(tmp_path / "next", file)
+        time.sleep(1.5)
+        assert (mount.path / "text.npy").exists()
+        wait_for(lambda: status_of(mount.path)["cache"]["used_bytes"] == 0)
+        after = status_of(mount.path)
+        assert after["cache"]["misses"] == before["cache"]["misses"] > 0
+        assert set(after["workers"]["pids"]).isdisjoint(before["workers"]["pids"])
+        assert after["cache"]["limit_bytes"] == before["cache"]["limit_bytes"]

@@ -23,7 +23,7 @@ from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.opening import check_openable
+from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import check_policy
 from h5fs.store.superblock import read_superblock
 
@@ -72,7 +72,10 @@ class OpenFiles:
         if number == 0 and self._logged is not None:
             file_id = self._logged.open_library(self._paths[0], self._options.mode)
         else:
-            file_id = _open_read_only(self._paths[number], self._options.locking)
+            is_swmr = self._options.is_swmr and number == 0
+            file_id = _open_read_only(self._paths[number], self._options.locking, is_swmr=is_swmr)
+            if number == 0:
+                check_identity(self._options, file_id.get_vfd_handle())
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
@@ -82,6 +85,8 @@ class OpenFiles:
         """Return what the superblock of a numbered file says of its format."""
         if self.is_logged(number):
             return None  # what the library has not handed over yet is nowhere to be read
+        if self._options.is_swmr and number == 0:
+            return None  # a header may be written at this moment: the library knows how to wait
         if number not in self._layouts:
             self._layouts[number] = read_file_layout(self.descriptor(number))
         return self._layouts[number]
@@ -207,10 +212,14 @@ class OpenFiles:
         self._open.pop(number).close()
 
 
-def _open_read_only(path: Path, locking: Locking) -> Any:
-    check_openable(path, locking)
+def _open_read_only(path: Path, locking: Locking, *, is_swmr: bool) -> Any:
+    superblock = check_openable(path, locking, is_swmr=is_swmr)
     with reading(f"open {path}"):
         access = h5p.create(h5p.FILE_ACCESS)
         if locking is not Locking.DEFAULT:
             access.set_file_locking(locking is not Locking.FALSE, locking is Locking.BEST_EFFORT)
-        return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
+        flags = h5f.ACC_RDONLY
+        if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
+            flags |= h5f.ACC_SWMR_READ
+            access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
+        return h5f.open(os.fsencode(path), flags, access)

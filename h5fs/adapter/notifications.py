@@ -1,0 +1,57 @@
+"""What the kernel is told without having asked: to forget what it knows.
+
+libfuse has functions for this, but for each version others, and for the newest message none; so
+the messages are written to /dev/fuse as libfuse would write them. Formats: <linux/fuse.h>,
+``fuse_out_header`` with ``enum fuse_notify_code`` for its error, and ``unique`` 0.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterable
+
+_HEADER = struct.Struct("=IiQ")  # length, code, unique
+_INODE = struct.Struct("=Qqq")  # node, offset (below 0: attributes alone), length
+_ENTRY = struct.Struct("=QII")  # parent's node, length of the name, flags
+_NOTIFY_INVALIDATE_INODE = 2
+_NOTIFY_INVALIDATE_ENTRY = 3
+_NOTIFY_INCREMENT_EPOCH = 8  # since Linux 6.16
+_ROOT = 1
+
+
+class Notifier:
+    """Writes notifications to a mount's /dev/fuse."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def expire(self) -> bool:
+        """Let the kernel ask for every name and status anew; return False if it knows no way.
+
+        Waits for nothing, so that it may be called while the kernel waits for an answer.
+        """
+        self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(_ROOT, -1, 0))
+        return self._tell(_NOTIFY_INCREMENT_EPOCH, b"")
+
+    def forget(self, root_names: Iterable[bytes]) -> None:
+        """Do the same whatever the kernel; not from a thread that answers it.
+
+        ``root_names`` are the dentries of the root that it may know, also those that it knows not
+        to be there; what is below goes with them. A newer kernel needs no list.
+        """
+        if self.expire():
+            return
+        for name in root_names:
+            entry = _ENTRY.pack(_ROOT, len(name), 0) + name + b"\0"
+            self._tell(_NOTIFY_INVALIDATE_ENTRY, entry)
+
+    def _tell(self, code: int, body: bytes) -> bool:
+        """Return whether the kernel knows the message."""
+        try:
+            os.write(self._descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
+        except OSError as error:
+            # ENOENT: it does not know the name; ENODEV, ENOTCONN: the mount has ended.
+            return error.errno != errno.EINVAL
+        return True

@@ -1,0 +1,381 @@
+"""An HDF5 file as a file system, also when another program replaces or rewrites it.
+
+A tree shows one version of the file (``Edition``). When the file has changed, the next question is
+answered by a new tree; what the old one answered in the meantime is thrown away, so that no answer
+mixes two versions. Read-only. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from h5fs.errors import CannotOpenError, H5fsError, StaleError, UnreadableError, show_path
+from h5fs.tree.edition import Edition, Version
+from h5fs.tree.handles import Handles
+from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.status import Dentry, Status
+from h5fs.tree.tree import Tree
+
+_log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+LOOK_SECONDS = 0.4
+"""How long the file is taken to be what it was."""
+
+# An attempt to open a file that is being rewritten costs some milliseconds.
+_AGAIN_SECONDS = 0.2
+_MOST_ATTEMPTS = 5
+# The kernel is told to forget these; more would be all.
+_MOST_NAMES_KEPT = 100_000
+
+
+@dataclass(eq=False, slots=True)
+class _OpenFile:
+    """An open file: its path, and the edition whose tree knows it by ``handle``."""
+
+    path: bytes
+    edition: Edition
+    handle: int
+
+
+class RenewedTree:
+    """Answers what ``Tree`` answers, for what stands at a path at the moment.
+
+    ``open_tree(identity)`` opens the file there, which must have that device and inode number.
+    ``may_grow``: it is written by HDF5's SWMR rules; an open file then shows what comes after it
+    was opened. Else an open file goes on showing its old version where that is still there (the
+    file was replaced), until somebody opens the same path anew; then, or when the file was
+    rewritten in place, it is stale.
+
+    ``on_change`` is called when a change has been found, before anything is answered from the new
+    content; it must not wait for an answer.
+
+    ``_lock`` protects the editions and what is open; a new edition is opened under it, since nobody
+    can be answered before. The tree's and the store's locks come after it.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        open_tree: Callable[[tuple[int, int]], Tree],
+        *,
+        may_grow: bool = False,
+    ) -> None:
+        self._file = file
+        self._open_tree = open_tree
+        self._may_grow = may_grow
+        self.on_change: Callable[[], None] = lambda: None
+        self._lock = threading.RLock()
+        self._current: Edition | None = None
+        self._version: Version | None = None  # that was opened last
+        self._noticed: Version | None = None
+        self._retired: list[Edition] = []
+        self._files: Handles[_OpenFile] = Handles()
+        # Paths that were opened since the file changed for the first time: the kernel may keep
+        # what it has of them. Empty while it has never changed: it may keep everything.
+        self._opened: set[bytes] | None = None
+        self._names: set[bytes] = set()
+        self._ended = TreeStatistics()  # what editions that are closed have counted
+        self._changes = 0
+        self._looks_at = 0.0
+        self._used_at = 0.0
+        self._fails_until = 0.0
+        self._failure = ""
+
+    def open_file(self) -> None:
+        """Open the HDF5 file now. Raises ``CannotOpenError``, ``UnreadableError``."""
+        with self._lock:
+            self._current = self._open_edition()
+
+    def check(self) -> int:
+        """Look whether the file has changed; return how often it has been seen to change."""
+        try:
+            found = Version.of(os.stat(self._file))
+        except OSError:  # it is gone, and what is open stays
+            return self._changes
+        with self._lock:
+            if found not in (self._version, self._noticed):
+                self._noticed = found
+                self._looks_at = 0.0
+                self._changes += 1
+            return self._changes
+
+    def forget(self) -> None:
+        """Open the file anew for the next question, whether or not it seems to have changed."""
+        with self._lock:
+            if self._current is not None:
+                self._retire(self._current)
+
+    def take_names(self) -> set[bytes]:
+        """Return which names in the root the kernel has asked for, and begin a new list."""
+        names, self._names = self._names, set()
+        return names
+
+    def close_if_idle(self, seconds: float) -> bool:
+        """Close the HDF5 file if nothing of it is open or was asked for that long."""
+        with self._lock:
+            edition = self._current
+            if (
+                edition is None
+                or edition.file_count
+                or time.monotonic() - self._used_at < seconds
+            ):
+                return False
+            self._current = None
+            edition.is_retired = True
+            self._end(edition)
+            return True
+
+    def statistics(self) -> TreeStatistics:
+        """Return what all editions hold now, and what they and those before have counted.
+
+        Takes no lock, since one is held while the file is opened anew.
+        """
+        total, current = self._ended, self._current
+        for edition in [*self._retired, *([current] if current is not None else [])]:
+            total += edition.tree.statistics()
+        return total
+
+    @property
+    def used_at(self) -> float:
+        """When it was asked last, by the monotonic clock."""
+        return self._used_at
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the HDF5 file is open."""
+        return self._current is not None or bool(self._retired)
+
+    # What the adapter asks.
+
+    def get_status(self, path: bytes) -> Status:
+        """Answer ``stat``."""
+        if path.count(b"/") == 1 and len(self._names) < _MOST_NAMES_KEPT:
+            self._names.add(path[1:])
+        return self._ask(lambda tree: tree.get_status(path))
+
+    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+        """Answer ``readdir``: all of one version."""
+        return iter(self._ask(lambda tree: list(tree.list_folder(path))))
+
+    def read_link(self, path: bytes) -> bytes:
+        """Answer ``readlink``."""
+        return self._ask(lambda tree: tree.read_link(path))
+
+    def list_xattrs(self, path: bytes) -> list[bytes]:
+        """Answer ``listxattr``."""
+        return self._ask(lambda tree: tree.list_xattrs(path))
+
+    def get_xattr(self, path: bytes, name: bytes) -> bytes:
+        """Answer ``getxattr``."""
+        return self._ask(lambda tree: tree.get_xattr(path, name))
+
+    def get_file_system_status(self) -> os.statvfs_result:
+        """Answer ``statfs``."""
+        return self._ask(lambda tree: tree.get_file_system_status())
+
+    def open(self, path: bytes, flags: int) -> int:
+        """Open a file and return its handle."""
+        while True:
+            edition, handle = self._open_in_current(path, flags)
+            with self._lock:
+                if edition.is_closed:
+                    continue
+                edition.file_count += 1
+                return self._files.add(_OpenFile(path, edition, handle))
+
+    def keeps_cache(self, handle: int) -> bool:
+        """Whether what the kernel has of the file is what it would read. Asked once, at open."""
+        if self._opened is None:
+            return True
+        path = self._files.get(handle).path
+        with self._lock:
+            if path in self._opened:
+                return True
+            self._opened.add(path)
+            return False
+
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` of an open file; return how much."""
+        file = self._files.get(handle)
+        if self._may_grow:
+            self._follow(file)
+        edition = file.edition
+        if edition.is_retired and (self._opened is None or file.path in self._opened):
+            raise self._stale(file)
+        try:
+            count = edition.tree.read_into(file.handle, buffer, offset)
+        except H5fsError:
+            if edition.holds():
+                raise
+            raise self._stale(file) from None
+        if not edition.holds():
+            raise self._stale(file)
+        return count
+
+    def release(self, handle: int) -> None:
+        """Forget a file handle."""
+        file = self._files.remove(handle)
+        with self._lock:
+            if not file.edition.is_closed:
+                file.edition.tree.release(file.handle)
+            self._let_go(file.edition)
+
+    def close(self) -> None:
+        """Close everything."""
+        with self._lock:
+            editions = [*self._retired, *([self._current] if self._current is not None else [])]
+            self._current, self._retired = None, []
+            for edition in editions:
+                edition.is_retired = True
+                self._end(edition)
+
+    # Editions.
+
+    def _ask(self, question: Callable[[Tree], _Answer]) -> _Answer:
+        """Return what the tree answers, of one version of the file."""
+        return self._ask_edition(question)[1]
+
+    def _ask_edition(self, question: Callable[[Tree], _Answer]) -> tuple[Edition, _Answer]:
+        for _ in range(_MOST_ATTEMPTS):
+            edition = self._take()
+            try:
+                answer = question(edition.tree)
+            except Exception:
+                # What a tree says of a file that changes below it means nothing.
+                if edition.holds() and not edition.is_retired:
+                    raise
+            else:
+                if edition.holds() and not edition.is_retired:
+                    return edition, answer
+            with self._lock:
+                self._retire(edition)
+        raise StaleError(f"{self._file} is being changed all the time")
+
+    def _open_in_current(self, path: bytes, flags: int) -> tuple[Edition, int]:
+        return self._ask_edition(lambda tree: tree.open(path, flags))
+
+    def _take(self) -> Edition:
+        """Return the edition of what stands at the path now."""
+        now = time.monotonic()
+        self._used_at = now
+        edition = self._current
+        if edition is not None and now < self._looks_at:
+            return edition
+        with self._lock:
+            edition = self._current
+            if edition is not None and edition.is_at(self._file):
+                self._looks_at = now + LOOK_SECONDS
+                return edition
+            return self._renew()
+
+    def _renew(self) -> Edition:
+        """Open what stands at the path; go on with the old version when that is whole and the
+        new one does not open yet."""
+        old = self._current
+        now = time.monotonic()
+        if now < self._fails_until:
+            if old is not None and old.holds():
+                return old
+            raise CannotOpenError(self._failure)
+        try:
+            new = self._open_edition()
+        except H5fsError as error:
+            self._fails_until = now + _AGAIN_SECONDS
+            if str(error) != self._failure:
+                _log.warning("%s has changed and cannot be opened: %s", self._file, error)
+            self._failure = str(error)
+            if old is not None and old.holds():
+                return old
+            if old is not None:
+                self._retire(old)
+            raise CannotOpenError(self._failure) from None
+        if old is not None:
+            self._retire(old)
+        self._current = new
+        return new
+
+    def _open_edition(self) -> Edition:
+        for _ in range(_MOST_ATTEMPTS):
+            try:
+                descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError as error:
+                raise CannotOpenError(f"{self._file}: {error.strerror}") from None
+            try:
+                status = os.fstat(descriptor)
+                tree = self._open_tree((status.st_dev, status.st_ino))
+            except BaseException:
+                os.close(descriptor)
+                raise
+            # Opening brings a log into the file, and so changes it once.
+            version = Version.of(os.fstat(descriptor))
+            edition = Edition(tree, version, descriptor, self._may_grow)
+            if version == Version.of(status) or self._may_grow:
+                return self._begin(edition)
+            edition.close()
+        raise UnreadableError(f"{self._file} is being changed all the time")
+
+    def _begin(self, edition: Edition) -> Edition:
+        self._looks_at = time.monotonic() + LOOK_SECONDS
+        self._failure = ""
+        if self._version is not None and self._version != edition.version:
+            self._opened = set()
+            self._tell_change()
+            _log.info("%s has changed; its new content is shown", self._file)
+        self._version = edition.version
+        return edition
+
+    def _retire(self, edition: Edition) -> None:
+        """Ask this edition nothing new; it is closed when no file of it is open any more."""
+        if edition.is_retired:
+            return
+        edition.is_retired = True
+        self._opened = set()
+        self._tell_change()
+        if self._current is edition:
+            self._current = None
+        self._retired.append(edition)
+        self._close_unused()
+
+    def _tell_change(self) -> None:
+        self._changes += 1
+        self.on_change()
+
+    def _let_go(self, edition: Edition) -> None:
+        edition.file_count -= 1
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        for edition in [each for each in self._retired if not each.file_count]:
+            self._retired.remove(edition)
+            self._end(edition)
+
+    def _end(self, edition: Edition) -> None:
+        self._ended += edition.tree.statistics().counts_only()
+        edition.close()
+
+    def _follow(self, file: _OpenFile) -> None:
+        """Let an open file show what its dataset has become."""
+        edition = self._take()
+        if file.edition is edition:
+            return
+        edition, handle = self._open_in_current(file.path, os.O_RDONLY)
+        with self._lock:
+            if edition.is_closed or file.edition is edition:
+                return
+            before, file.edition, file.handle = file.edition, edition, handle
+            edition.file_count += 1
+            self._let_go(before)
+
+    def _stale(self, file: _OpenFile) -> StaleError:
+        return StaleError(
+            f"{show_path(file.path)}: {self._file} has changed since it was opened; open it again"
+        )

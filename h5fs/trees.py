@@ -1,0 +1,96 @@
+"""Which tree a mount shows: of an HDF5 file or of a folder of them, to read or to write."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.options import MountOptions
+from h5fs.store.process.nursery import Nursery
+
+if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
+    from h5fs.tree import FolderTree, RenewedTree, Tree, WritableTree
+
+_LEFTOVERS_SUFFIX = ".h5fs-left"
+
+
+@contextmanager
+def opened_tree(
+    options: MountOptions, nursery: Nursery
+) -> Iterator[Tree | WritableTree | RenewedTree | FolderTree]:
+    """Open what is to be mounted; close it after the block, without what is unfinished in it.
+
+    Raises ``MountError``.
+    """
+    try:
+        if options.is_folder:
+            tree: Tree | WritableTree | RenewedTree | FolderTree = _folder_tree(options, nursery)
+        elif options.mode.writes or options.store.workers == 0:
+            with _opened_store_tree(options, nursery) as tree:
+                yield tree
+            return
+        else:
+            renewed = _renewed_tree(options, options.store.file, nursery)
+            renewed.open_file()
+            tree = renewed
+    except CannotOpenError as error:
+        raise MountError(str(error)) from None
+    except H5fsError as error:
+        raise MountError(f"HDF5 cannot open {options.store.file}: {error}") from None
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+@contextmanager
+def _opened_store_tree(
+    options: MountOptions, nursery: Nursery
+) -> Iterator[Tree | WritableTree]:
+    from h5fs.store import open_store
+    from h5fs.tree import Tree, WritableTree
+
+    store: Any = open_store(options.store, nursery)  # in a write mode it is one that writes
+    depth = options.store.limits.max_depth
+    try:
+        if not options.mode.writes:
+            yield Tree(store, depth)
+            return
+        file = Path(os.path.realpath(options.store.file))
+        yield WritableTree(
+            store, depth, mountpoint=os.fsencode(options.mountpoint),
+            leftovers=file.with_name(file.name + _LEFTOVERS_SUFFIX),
+            commits_at_close=options.store.commit_seconds == 0,
+        )  # fmt: skip
+    finally:
+        store.close()
+
+
+def _renewed_tree(options: MountOptions, file: Path, nursery: Nursery) -> RenewedTree:
+    from h5fs.store import open_store
+    from h5fs.tree import RenewedTree, Tree
+
+    def open_tree(identity: tuple[int, int]) -> Tree:
+        store = dataclasses.replace(options.store, file=file, identity=identity)
+        return Tree(open_store(store, nursery), options.store.limits.max_depth)
+
+    return RenewedTree(file, open_tree, may_grow=options.store.is_swmr)
+
+
+def _folder_tree(options: MountOptions, nursery: Nursery) -> FolderTree:
+    from h5fs.tree import FolderTree
+    from h5fs.tree.folder_tree import MOST_FILES_OPEN
+
+    # Memory and processes for all files together, as far as the number of open ones is bounded.
+    store = dataclasses.replace(
+        options.store,
+        workers=options.store.workers or 1,
+        cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
+    )
+    each = dataclasses.replace(options, store=store)
+    return FolderTree(options.store.file, lambda file: _renewed_tree(each, file, nursery))

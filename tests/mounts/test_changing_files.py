@@ -1,0 +1,402 @@
+"""What a mount in mode r shows when another program changes the file."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.mounts import Mounted, mounted, run_h5fs
+
+SECONDS = 1.5  # one that is promised, and what a busy machine takes beside
+LENGTH = 600_000  # elements: more than the kernel reads ahead
+
+
+def write(file: Path, number: int) -> None:
+    """Write a file all of whose data are ``number``, and one name that no other version has."""
+    with h5py.File(file, "w") as opened:
+        opened["g/data"] = np.full(LENGTH, number, "<i4")
+        opened["g/chunked"] = np.full((100, 100), number, "<i4")
+        opened.create_dataset("g/packed", data=np.full(LENGTH + number, number), compression=1)
+        opened[f"only {number}"] = number
+        opened["g"].attrs["number"] = number
+        opened["g"].attrs["length"] = "x" * number
+
+
+def replace(file: Path, number: int) -> None:
+    new = file.with_suffix(".new")
+    write(new, number)
+    new.rename(file)
+
+
+def rewrite(file: Path, number: int) -> None:
+    new = file.with_suffix(".new")
+    write(new, number)
+    with file.open("r+b") as opened:  # as cp does
+        opened.truncate()
+        opened.write(new.read_bytes())
+    new.unlink()
+
+
+def until(holds: Callable[[], bool], seconds: float = SECONDS) -> bool:
+    """Return whether it became so in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return holds()
+
+
+def wait_for(mount: Mounted, number: int) -> None:
+    """Wait until a version is shown; older kernels learn of it a moment after the first answer."""
+    assert until((mount.path / f"only {number}.npy").exists)
+    if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < (6, 16):
+        time.sleep(1)
+
+
+def shown(mount: Mounted) -> int:
+    """Return which version the mount shows; check that it shows nothing of another."""
+    names = {path.name for path in mount.path.iterdir()} - {"g"}
+    (name,) = names
+    number = int(name.removeprefix("only ").removesuffix(".npy"))
+    assert (np.load(mount.path / "g/data.npy", mmap_mode="r") == number).all()
+    assert (np.load(mount.path / "g/chunked.npy") == number).all()
+    packed = np.load(mount.path / "g/packed.npy")
+    assert packed.shape == (LENGTH + number,)
+    assert (packed == number).all()
+    assert f'"number": {number}' in (mount.path / "g/.attrs.json").read_text()
+    return number
+
+
+@pytest.mark.semantics("F1")
+@pytest.mark.parametrize("change", [replace, rewrite])
+def test_new_content_is_there_within_a_second(
+    tmp_path: Path, change: Callable[[Path, int], None]
+) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        for number in (1, 2, 3):
+            if number > 1:
+                assert not (mount.path / f"only {number}.npy").exists()
+                change(file, number)
+                wait_for(mount, number)
+            assert shown(mount) == number
+            assert not (mount.path / f"only {number - 1}.npy").exists()
+
+
+@pytest.mark.semantics("F1")
+def test_a_hangup_shows_new_content_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        assert shown(mount) == 1
+        status = file.stat()
+        write(tmp_path / "new.h5", 2)
+        # By size and time nothing has changed.
+        content = (tmp_path / "new.h5").read_bytes()
+        with file.open("r+b") as opened:
+            opened.write(content)
+            opened.truncate()
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.kill(mount.pid, signal.SIGHUP)
+        wait_for(mount, 2)
+        assert shown(mount) == 2
+        os.kill(mount.pid, 0)
+
+
+@pytest.mark.semantics("F1")
+def test_a_program_in_a_folder_of_the_mount_stays_there(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        replace_it = f"cp {file} x; true; mv {tmp_path / 'new.h5'} {file}; sleep 1.5; /bin/pwd; ls"
+        write(tmp_path / "new.h5", 2)
+        done = subprocess.run(
+            ["sh", "-c", replace_it], cwd=mount.path / "g", capture_output=True, text=True,
+            timeout=30, check=False,
+        )  # fmt: skip
+        assert done.stdout.split("\n")[0] == str(mount.path / "g")
+        assert done.stdout.split("\n")[1:] == ["chunked.npy", "data.npy", "packed.npy", ""]
+
+
+@pytest.mark.semantics("F2")
+def test_an_open_file_goes_on_with_the_replaced_version(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        with (mount.path / "g/data.npy").open("rb") as opened:
+            begin = opened.read(200)
+            replace(file, 2)
+            wait_for(mount, 2)
+            rest = opened.read()
+        assert len(begin + rest) == 128 + 4 * LENGTH
+        assert set(np.frombuffer((begin + rest)[128:], "<i4").tolist()) == {1}
+        assert shown(mount) == 2
+
+
+@pytest.mark.semantics("F2")
+@pytest.mark.parametrize("name", ["data", "packed"])
+@pytest.mark.parametrize("is_opened_anew", [False, True])
+def test_an_open_file_of_a_rewritten_version_is_stale(
+    tmp_path: Path, name: str, is_opened_anew: bool
+) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        descriptor = os.open(mount.path / f"g/{name}.npy", os.O_RDONLY)
+        try:
+            assert os.pread(descriptor, 6, 0) == b"\x93NUMPY"
+            if is_opened_anew:
+                replace(file, 2)
+            else:
+                rewrite(file, 2)
+            wait_for(mount, 2)
+            if is_opened_anew:
+                with (mount.path / f"g/{name}.npy").open("rb") as anew:
+                    anew.read(10)
+            with pytest.raises(OSError) as caught:
+                os.pread(descriptor, 100, 4 * LENGTH - 100)
+            assert caught.value.errno == errno.ESTALE
+        finally:
+            os.close(descriptor)
+        assert shown(mount) == 2
+
+
+@pytest.mark.semantics("F2")
+def test_an_array_that_is_mapped_again_is_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        path = mount.path / "g/data.npy"
+        array = np.load(path, mmap_mode="r")
+        assert array[0] == array[LENGTH - 1] == 1
+        replace(file, 2)
+        wait_for(mount, 2)
+        array = np.load(path, mmap_mode="r")  # the old mapping goes after the new one is made
+        assert (array == 2).all()
+
+
+_READER = """
+import sys
+import numpy as np
+path, seconds = sys.argv[1], float(sys.argv[2])
+import time, errno
+end = time.monotonic() + seconds
+seen, refused = set(), 0
+while time.monotonic() < end:
+    try:
+        with open(path, "rb") as opened:
+            data = opened.read()
+    except OSError as error:
+        assert error.errno in (errno.ESTALE, errno.EIO, errno.ENOENT), error
+        refused += 1
+        continue
+    values = set(np.frombuffer(data[128:], "<i4").tolist())
+    assert len(values) == 1, values
+    seen |= values
+print(len(seen), refused)
+"""
+
+
+@pytest.mark.semantics("F2")
+@pytest.mark.parametrize("change", [replace, rewrite])
+def test_no_reader_gets_a_mixture(tmp_path: Path, change: Callable[[Path, int], None]) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        reader = subprocess.Popen(
+            [sys.executable, "-c", _READER, str(mount.path / "g/data.npy"), "6"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            for number in range(2, 9):
+                time.sleep(0.6)
+                change(file, number)
+            out, complaint = reader.communicate(timeout=30)
+        finally:
+            reader.kill()
+            reader.wait()
+        assert reader.returncode == 0, complaint
+        assert int(out.split()[0]) >= 4
+
+
+@pytest.mark.semantics("F3")
+def test_a_file_that_does_not_open_yet_leaves_the_old_version(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file) as mount:
+        assert shown(mount) == 1
+        (tmp_path / "bad").write_bytes(file.read_bytes()[:1000])
+        (tmp_path / "bad").rename(file)
+        time.sleep(1.2)
+        assert shown(mount) == 1
+        assert "cannot be opened" in mount.log.read_text()
+        replace(file, 2)
+        wait_for(mount, 2)
+        assert shown(mount) == 2
+        file.unlink()
+        time.sleep(1.2)
+        assert shown(mount) == 2
+        write(file, 3)
+        wait_for(mount, 3)
+
+
+@pytest.mark.semantics("F3")
+def test_a_half_rewritten_file_is_an_error_until_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    write(tmp_path / "new.h5", 2)
+    content = (tmp_path / "new.h5").read_bytes()
+    with mounted(file) as mount:
+        assert shown(mount) == 1
+        with file.open("r+b") as opened:
+            opened.truncate()
+            opened.write(content[:5000])
+            opened.flush()
+            time.sleep(1.2)
+            with pytest.raises(OSError) as caught:
+                os.listdir(mount.path)
+            assert caught.value.errno == errno.EIO
+            opened.write(content[5000:])
+        assert until(lambda: _lists(mount.path, "only 2.npy"), 3)
+        assert shown(mount) == 2
+
+
+def _lists(folder: Path, name: str) -> bool:
+    try:
+        return name in os.listdir(folder)
+    except OSError:
+        return False
+
+
+@pytest.mark.semantics("F1")
+def test_a_worker_that_dies_after_a_replacement_reads_no_other_version(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened.create_dataset("text", data=["one"] * 100_000, dtype=h5py.string_dtype())
+    with mounted(file) as mount, (mount.path / "text.npy").open("rb") as opened:
+        opened.read(200)
+        new = tmp_path / "new.h5"
+        with h5py.File(new, "w") as other:
+            other.create_dataset("text", data=["two"] * 100_000, dtype=h5py.string_dtype())
+        new.rename(file)
+        children = subprocess.run(
+            ["pgrep", "-P", str(mount.pid)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        workers = subprocess.run(
+            ["pgrep", "-P", ",".join(children)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        assert workers
+        for pid in workers:
+            os.kill(int(pid), signal.SIGKILL)
+        try:
+            rest = opened.read()
+        except OSError as error:
+            assert error.errno in (errno.EIO, errno.ESTALE)
+        else:
+            assert b"t\0\0\0w" not in rest
+        assert until(lambda: np.load(mount.path / "text.npy")[0] == "two")
+
+
+_WRITER = """
+import sys, time
+import h5py
+import numpy as np
+with h5py.File(sys.argv[1], "w", libver="latest") as opened:
+    data = opened.create_dataset("data", (0,), "<i8", maxshape=(None,), chunks=(1000,))
+    packed = opened.create_dataset(
+        "packed", (0, 3), "<i8", maxshape=(None, 3), chunks=(100, 3), compression=1)
+    opened.swmr_mode = True
+    print("ready", flush=True)
+    for line in sys.stdin:
+        count = int(line)
+        for dataset, shape in ((data, (count,)), (packed, (count, 3))):
+            before = len(dataset)
+            dataset.resize(shape)
+            new = np.arange(before, count)
+            dataset[before:] = new if dataset.ndim == 1 else np.stack([new] * 3, 1)
+            dataset.flush()
+        print(count, flush=True)
+"""
+
+
+@pytest.mark.semantics("F4")
+def test_a_dataset_that_grows_is_followed(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(file)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def grow(count: int) -> None:
+        writer.stdin.write(f"{count}\n")
+        writer.stdin.flush()
+        assert writer.stdout.readline().strip() == str(count)
+
+    try:
+        assert writer.stdout.readline().strip() == "ready"
+        (tmp_path / "mnt").mkdir()
+        refused = run_h5fs(file, tmp_path / "mnt")
+        assert refused.returncode == 1
+        assert "-o swmr" in refused.stderr
+        grow(1500)
+        with mounted(file, options=["-o", "swmr"]) as mount:
+            path = mount.path / "data.npy"
+            assert np.array_equal(np.load(path), np.arange(1500))
+            with path.open("rb") as opened:
+                opened.read()
+                for count in (1600, 5000, 60_000):
+                    grow(count)
+                    assert until(lambda count=count: path.stat().st_size == 128 + 8 * count)
+                    assert np.array_equal(np.load(path), np.arange(count))
+                    assert np.array_equal(np.load(path, mmap_mode="r"), np.arange(count))
+                    packed = np.load(mount.path / "packed.npy")
+                    assert np.array_equal(packed[:, 2], np.arange(count))
+                    last = subprocess.run(
+                        ["tail", "-c", "16", str(path)], capture_output=True, check=True
+                    ).stdout
+                    assert np.frombuffer(last, "<i8").tolist() == [count - 2, count - 1]
+                    more = opened.read()
+                    assert np.frombuffer(more, "<i8")[-1] == count - 1
+            with path.open("rb") as opened:
+                mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+                grow(70_000)
+                assert len(mapped) == 128 + 8 * 60_000
+                assert np.frombuffer(mapped, "<i8", offset=128)[-1] == 59_999
+    finally:
+        writer.stdin.close()
+        writer.wait(10)
+
+
+@pytest.mark.semantics("F4")
+def test_swmr_reads_a_file_that_nobody_writes(tmp_path: Path) -> None:
+    for libver in ("earliest", "latest"):
+        with h5py.File(tmp_path / "f.h5", "w", libver=libver) as opened:
+            opened["d"] = np.arange(10)
+        with mounted(tmp_path / "f.h5", options=["-o", "swmr"]) as mount:
+            assert np.array_equal(np.load(mount.path / "d.npy"), np.arange(10))
+
+
+@pytest.mark.semantics("M11")
+def test_copying_the_mounted_file_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    write(file, 1)
+    with mounted(file, options=["-v"]) as mount:
+        assert shown(mount) == 1
+        shutil.copy2(file, tmp_path / "copy.h5")
+        os.chmod(file, 0o600)
+        time.sleep(1)
+        assert shown(mount) == 1
+        assert "changed" not in mount.log.read_text()
