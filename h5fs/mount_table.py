@@ -1,7 +1,8 @@
 """What the system knows about mounts: the kernel's table, and the daemons behind ours.
 
 Each daemon leaves a small file in a folder of its user's while it lives, since the kernel does not
-tell which process answers for a FUSE mount.
+tell which process answers for a FUSE mount; beside it is the socket at which it tells its status.
+What a daemon that was killed has left there is removed by the next look.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +48,90 @@ def find_mount(mountpoint: Path) -> Mount | None:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that lives, as its record says; ``uid``: whose record it is, ``started_ns``: when it
+    was made, in nanoseconds since 1970."""
+
+    pid: int
+    uid: int
+    mountpoint: str
+    file: str
+    started_ns: int
+    record: Path
+
+    @property
+    def socket(self) -> Path:
+        """Where it tells its status, if it does."""
+        return _socket_beside(self.record)
+
+
 @contextmanager
-def registered(mountpoint: Path, file: Path) -> Iterator[None]:
-    """Let others find this process as the daemon of a mount, as long as the block runs."""
+def registered(mountpoint: Path, file: Path) -> Iterator[Path]:
+    """Let others find this process as the daemon of a mount, as long as the block runs.
+
+    Yields the path for its socket.
+    """
     folder = _own_folder()
     record = folder / f"{os.getpid()}.json"
     names = {"mountpoint": os.fsdecode(mountpoint), "file": os.fsdecode(file)}
+    forget(record)  # what a daemon of the same id has left
     record.write_text(json.dumps(names))
     try:
-        yield
+        yield _socket_beside(record)
     finally:
-        record.unlink(missing_ok=True)
+        forget(record)
 
 
 def find_daemon(mountpoint: Path) -> int | None:
     """Return the process id of the daemon that serves a mount; None when it is not known."""
-    found: list[tuple[int, int]] = []
-    for record in (record for folder in _all_folders() for record in folder.glob("*.json")):
-        try:
-            status = record.lstat()
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            names = json.loads(record.read_text())
-            pid, age = int(record.stem), status.st_mtime_ns
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            record.unlink(missing_ok=True)
-        except (OSError, ValueError):  # it has just ended, or the record is none of ours
-            continue
-        else:
-            if isinstance(names, dict) and names.get("mountpoint") == os.fsdecode(mountpoint):
-                found.append((age, pid))
-    return max(found)[1] if found else None
+    found = [each for each in find_daemons() if each.mountpoint == os.fsdecode(mountpoint)]
+    return max(found, key=lambda each: each.started_ns).pid if found else None
+
+
+def find_daemons() -> list[Daemon]:
+    """Return this user's daemons, all users' for root, by mountpoint."""
+    folders = {folder.resolve() for folder in _all_folders()}
+    for socket in (socket for folder in folders for socket in folder.glob("*.sock*")):
+        record = socket.with_name(socket.name.partition(".")[0] + ".json")
+        if not record.exists():  # it is there before the socket, and after it
+            socket.unlink(missing_ok=True)
+    records = [record for folder in folders for record in folder.glob("*.json")]
+    found = [daemon for record in records if (daemon := _read_record(record)) is not None]
+    return sorted(found, key=lambda each: (each.mountpoint, each.started_ns))
+
+
+def forget(record: Path) -> None:
+    """Remove what a daemon that is gone has left: the record last, so that the rest is found."""
+    socket = _socket_beside(record)
+    for path in (socket.with_suffix(".sock.new"), socket, record):
+        path.unlink(missing_ok=True)
+
+
+def _read_record(record: Path) -> Daemon | None:
+    """Return the daemon of a record, None where there is none; then its record goes."""
+    try:
+        status = record.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_RECORD_BYTES:
+            return None
+        names = json.loads(record.read_text())
+        pid = int(record.stem)
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        forget(record)
+        return None
+    except (OSError, ValueError):  # it has just ended, or the record is none of ours
+        return None
+    if not isinstance(names, dict):
+        return None
+    mountpoint, file = names.get("mountpoint"), names.get("file", "")
+    if not isinstance(mountpoint, str) or not isinstance(file, str):
+        return None
+    return Daemon(pid, status.st_uid, mountpoint, file, status.st_mtime_ns, record)
+
+
+def _socket_beside(record: Path) -> Path:
+    return record.with_suffix(".sock")
 
 
 def _own_folder() -> Path:

@@ -25,6 +25,8 @@ from h5fs.errors import MountError
 from h5fs.logs import start_logging
 from h5fs.mount_table import find_daemon, find_mount, registered
 from h5fs.options import ExternalPolicy, Mode, MountOptions
+from h5fs.status_document import make_document, now_seconds
+from h5fs.status_socket import answering
 from h5fs.store.process.nursery import Nursery
 from h5fs.trees import opened_tree
 from h5fs.watcher import Watcher
@@ -293,13 +295,19 @@ def _serve_with(
                 watcher.start(notifier)
             on_ready()
 
+        meter, started = adapter.CallMeter(), now_seconds()
+
+        def describe() -> bytes:
+            return make_document(options, started, tree.statistics(), meter.statistics())
+
         # In the foreground SIGHUP says that the terminal is gone.
         renews = watcher is not None and not options.foreground
         try:
-            with registered(options.mountpoint, options.store.file):
-                adapter.serve(
-                    tree, options, start, watcher.renew if watcher and renews else None
-                )
+            with registered(options.mountpoint, options.store.file) as socket:
+                with answering(socket, describe):
+                    adapter.serve(
+                        tree, options, start, watcher.renew if watcher and renews else None, meter
+                    )
                 tree.close()
         finally:
             if watcher is not None:

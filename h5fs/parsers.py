@@ -26,6 +26,7 @@ _WIDTH = 100
 _USAGE = """\
 h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT
+       h5fs status [MOUNTPOINT]
        h5fs tree | cat | cp | check | recover | completion ...  (h5fs COMMAND --help)
        h5fs --version"""
 
@@ -145,6 +146,14 @@ def _declare_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="where it is mounted")
 
 
+def _declare_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="only this mount"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _declare_color(parser)
+
+
 def _declare_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="FILE[:/GROUP]", help="a file, or a group in it")
     parser.add_argument("--depth", type=_count, metavar="N", help="no more than N levels")
@@ -152,6 +161,10 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
         "--sort", choices=("name", "size"), default="name", help="by name, or the largest first"
     )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    _declare_color(parser)
+
+
+def _declare_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="on a terminal: auto"
     )
@@ -215,6 +228,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "umount", "unmount, and wait until the daemon is gone and the file is closed",
         _declare_umount, (Example("h5fs umount mnt", "unmount"),),
+    ),
+    Command(
+        "status", "tell what h5fs mounts there are and what they do", _declare_status,
+        (
+            Example("h5fs status", "all mounts of this user"),
+            Example("h5fs status mnt --json", "one, for programs"),
+        ),
     ),
     Command(
         "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",

@@ -16,6 +16,7 @@ from typing import cast
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import load_binding
+from h5fs.adapter.latencies import CallMeter, OperationStatistics
 from h5fs.adapter.notifications import Notifier
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.readable_tree import ReadableTree
@@ -25,7 +26,14 @@ from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
 from h5fs.options import MountOptions
 
-__all__ = ["Notifier", "describe_binding", "fuse_arguments", "serve"]
+__all__ = [
+    "CallMeter",
+    "Notifier",
+    "OperationStatistics",
+    "describe_binding",
+    "fuse_arguments",
+    "serve",
+]
 
 _binding = load_binding()
 
@@ -40,13 +48,15 @@ def serve(
     options: MountOptions,
     on_ready: Callable[[Notifier], None],
     on_hangup: Callable[[], None] | None = None,
+    meter: CallMeter | None = None,
 ) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
     A write mode needs a ``WritableTree``. The tree is the caller's to close afterwards.
     ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount, with what
-    can make the kernel forget. ``on_hangup``: what SIGHUP does, if not end the mount. Raises
-    ``MountError`` when libfuse cannot mount; what it wrote to stderr says why.
+    can make the kernel forget. ``on_hangup``: what SIGHUP does, if not end the mount.
+    ``meter`` counts the calls. Raises ``MountError`` when libfuse cannot mount; what it wrote to
+    stderr says why.
     """
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
@@ -58,10 +68,13 @@ def serve(
     operations: Operations
     if options.mode.writes:
         operations = WritingOperations(
-            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs
-        )
+            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs,
+            meter=meter,
+        )  # fmt: skip
     else:
-        operations = Operations(tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs)
+        operations = Operations(
+            tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs, meter=meter
+        )
     try:
         session.serve(operations.make_table(session.counted), on_hangup)
     except MountRefusedError:

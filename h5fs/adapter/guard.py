@@ -1,6 +1,6 @@
 """Where exceptions become errnos: nothing passes into ctypes, which would read it as success.
 
-Runs on libfuse's threads, many at a time; keeps nothing.
+Runs on libfuse's threads, many at a time; keeps nothing but how long each call took.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
+from h5fs.adapter.latencies import Latencies
 from h5fs.errors import H5fsError, show_path
 
 _log = logging.getLogger("h5fs.adapter")
@@ -29,14 +31,27 @@ _INVALID_IS_NEWS = frozenset(
 _TWO_PATHS = frozenset({"rename", "link", "symlink"})
 
 
-def guarded(function: Callable[..., int | None]) -> Callable[..., int]:
-    """Return a function that always returns an int: what ``function`` did, or a negative errno."""
+def guarded(
+    function: Callable[..., int | None], latencies: Latencies | None = None
+) -> Callable[..., int]:
+    """Return a function that always returns an int: what ``function`` did, or a negative errno.
+
+    Each call is noted in ``latencies``.
+    """
+    note = (latencies or Latencies()).note
 
     def call(*arguments: Any) -> int:
+        start_ns = perf_counter_ns()
         try:
-            return function(*arguments) or 0
+            answer = function(*arguments) or 0
         except BaseException as error:
-            return _answer_to(error, function.__name__, arguments)
+            answer = _answer_to(error, function.__name__, arguments)
+        # A count that fails must not turn the answer into something else.
+        try:  # noqa: SIM105  (in each call; suppress() takes longer than the count)
+            note(perf_counter_ns() - start_ns, answer)
+        except BaseException:
+            pass
+        return answer
 
     return call
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.guard import guarded
+from h5fs.adapter.latencies import CallMeter
 from h5fs.adapter.readable_tree import ReadableTree
 from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
 from h5fs.tree.status import Status
@@ -66,7 +67,9 @@ class Operations:
         *,
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
+        meter: CallMeter | None = None,
     ) -> None:
+        self._meter = meter or CallMeter()
         self._tree: ReadableTree = tree
         self._binding = binding
         self._on_init = on_init
@@ -97,7 +100,9 @@ class Operations:
             if "xattr" in name and not self._has_xattrs:
                 continue  # the kernel is told once that there are none, and asks no more
             result = c_void_p if name == "init" else c_int
-            function = around(guarded(getattr(self, name)))
+            method = getattr(self, name)
+            # By the method's name: libfuse 2 has an fgetattr beside getattr.
+            function = around(guarded(method, self._meter.of(method.__name__)))
             callback = ctypes.CFUNCTYPE(result, *arguments)(function)
             # A cast keeps its source alive, and the table what is assigned to it.
             setattr(table, name, ctypes.cast(callback, fields[name]))

@@ -14,6 +14,7 @@ from typing import Any
 
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.callers import caller_finder
+from h5fs.adapter.latencies import CallMeter
 from h5fs.adapter.operations import Operations, view_memory
 from h5fs.adapter.structures import NANOSECONDS
 from h5fs.adapter.writable_tree import WritableTree
@@ -69,8 +70,9 @@ class WritingOperations(Operations):
         *,
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
+        meter: CallMeter | None = None,
     ) -> None:
-        super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs)
+        super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs, meter=meter)
         self._find_caller = caller_finder(binding)
         self._file_info = binding.module.fuse_file_info
         self._two_times = binding.module.c_timespec * 2

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from h5fs.commands.offline import opened_tree, split_place
+from h5fs.commands.sizes import show_size
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.options import StoreOptions
 from h5fs.tree import Tree
 from h5fs.tree.description import Description
 
 _BLUE, _CYAN, _RED, _DIM, _PLAIN = "\033[1;34m", "\033[36m", "\033[31m", "\033[2m", "\033[0m"
-_UNITS = ("B", "K", "M", "G", "T", "P")
 
 
 @dataclass
@@ -134,20 +134,11 @@ def _details(entry: _Entry, has_colors: bool) -> str:
         chunks = "x".join(map(str, entry.chunks)) if entry.chunks else ""
         parts.append(" ".join([entry.layout, chunks, *(entry.filters or [])]).replace("  ", " "))
     if entry.size_bytes is not None and entry.kind != "group":
-        size = _human(entry.size_bytes)
+        size = show_size(entry.size_bytes)
         is_smaller = entry.filters and (entry.stored_bytes or 0) < entry.size_bytes
-        stored = f" ({_human(entry.stored_bytes or 0)} stored)" if is_smaller else ""
+        stored = f" ({show_size(entry.stored_bytes or 0)} stored)" if is_smaller else ""
         parts.append(size + stored)
     if entry.attributes:
         parts.append(f"{entry.attributes} attribute{'s' if entry.attributes > 1 else ''}")
     text = "  ".join(parts)
     return f"  {_DIM}{text}{_PLAIN}" if has_colors and text else f"  {text}"
-
-
-def _human(size: int) -> str:
-    value = float(size)
-    for unit in _UNITS:
-        if value < 1000 or unit == _UNITS[-1]:
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError

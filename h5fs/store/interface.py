@@ -27,6 +27,7 @@ from h5fs.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
+from h5fs.store.statistics import StoreStatistics
 
 
 class ArrayPart(Enum):
@@ -292,6 +293,9 @@ class Store(Protocol):
 
     def file_system_status(self) -> os.statvfs_result:
         """Return the ``statvfs`` of the file system that holds the mounted file."""
+
+    def statistics(self) -> StoreStatistics:
+        """Return what the store does and holds now. Waits for no worker; raises nothing."""
 
     def close(self) -> None:
         """Close the file and all that links led to; end what was started to read it."""

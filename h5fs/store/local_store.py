@@ -9,10 +9,15 @@ from h5fs.objects import DatasetInfo, ObjectRef
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
+from h5fs.store.statistics import StoreStatistics
 
 
 class LocalStore(Hdf5Store):
     """Answers the questions of ``h5fs.store.interface.Store``."""
+
+    def statistics(self) -> StoreStatistics:
+        """There is no cache, no worker and no quarantine to tell of."""
+        return StoreStatistics()
 
     def read_into(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import CannotOpenError, UnreadableError
+from h5fs.errors import CannotOpenError, UnreadableError, show_path
 from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
@@ -35,6 +35,7 @@ from h5fs.store.policy import check_policy
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect, identify
+from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 
 _MOST_UNSAFE_NAMES = 8
 
@@ -186,6 +187,24 @@ class RemoteStore:
 
     def file_system_status(self) -> os.statvfs_result:
         return os.fstatvfs(self._descriptor(0))
+
+    def statistics(self) -> StoreStatistics:
+        quarantined = tuple(
+            QuarantinedObject(self._name_of(suspect.ref.file), suspect.path, reason)
+            for suspect, reason in self._quarantine.reasons().items()
+        )
+        return StoreStatistics(
+            self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined
+        )
+
+    def _name_of(self, file: int) -> str:
+        """Return the path of a file that an ``ObjectRef`` names, for messages."""
+        if file == 0:
+            return show_path(os.fsencode(self._options.file))
+        try:
+            return show_path(self._pool.path_of(file))
+        except UnreadableError:
+            return f"file {file}"
 
     def close(self) -> None:
         self._chunks.close()

@@ -5,6 +5,7 @@ Lives in the daemon. Safe to call from any thread.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import logging
@@ -27,18 +28,22 @@ from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Suspect
 from h5fs.store.process.segments import Segment
 from h5fs.store.remote_store import RemoteStore
+from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
+from h5fs.store.uncommitted import Uncommitted
 
 _log = logging.getLogger(__name__)
 
 _ROOT = ObjectRef(0, 0, b"/")
+# What makes room and gives it back; nothing that a program wrote is lost with it.
+_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "let_go"})
 _FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
 
 
 class WritingRemoteStore(RemoteStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes`` and ``_is_ending``; no
-    call to a worker is made while it is held.
+    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted`` and
+    ``_is_ending``; no call to a worker is made while it is held.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class WritingRemoteStore(RemoteStore):
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
+        self._uncommitted = Uncommitted()
         self._is_ending = False
         self._timer = threading.Thread(target=self._commit_now_and_then, name="commit", daemon=True)
 
@@ -156,6 +162,7 @@ class WritingRemoteStore(RemoteStore):
         with self._clock:
             size, self._unsynced_bytes = self._unsynced_bytes, 0
             self._changed_at = None
+            changes = self._uncommitted.begin()
         try:
             self._pool.call(
                 "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"), asked_bytes=size,
@@ -164,10 +171,20 @@ class WritingRemoteStore(RemoteStore):
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
-                if self._changed_at is None:
-                    self._changed_at = time.monotonic()  # the clock tries again
-                    self._clock.notify_all()
+                self._uncommitted.fail(changes)
+                self._start_clock()  # which tries again
             raise
+        with self._clock:
+            self._uncommitted.end(changes)
+
+    def statistics(self) -> StoreStatistics:
+        with self._clock:
+            changes = self._uncommitted.total()
+        age = None if changes.since is None else time.monotonic() - changes.since
+        logged = self._logged
+        log_bytes = os.fstat(logged.log).st_size if logged is not None else 0
+        uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
+        return dataclasses.replace(super().statistics(), uncommitted=uncommitted)
 
     def close(self) -> None:
         """Commit everything to the file itself, and end. What cannot be committed stays in the
@@ -200,9 +217,7 @@ class WritingRemoteStore(RemoteStore):
         size += sum(segment.size_bytes for segment in segments)
         with self._clock:
             self._unsynced_bytes += size
-            if self._changed_at is None:
-                self._changed_at = time.monotonic()
-                self._clock.notify_all()
+            self._start_clock()
         # Of another name than those that are read: a change that fails leaves reading as it is.
         suspect = Suspect(about[0], b"change " + about[1])
 
@@ -213,12 +228,23 @@ class WritingRemoteStore(RemoteStore):
             )  # fmt: skip
 
         try:
-            return ask()
+            result = ask()
         except ChangeFailedError as error:
             # What the library kept of objects that are gone can be in the way of new ones. The next
             # worker begins at the last commit, with nothing kept.
             _log.info("%s of %s once more: %s", method, suspect.path, error)
-            return ask()
+            result = ask()
+        with self._clock:
+            if method not in _HOUSEKEEPING:
+                self._uncommitted.note(size)
+            self._start_clock()  # once more: the commit that stopped it may have been before this
+        return result
+
+    def _start_clock(self) -> None:
+        """Let there be a commit in time. Under ``_clock``."""
+        if self._changed_at is None:
+            self._changed_at = time.monotonic()
+            self._clock.notify_all()
 
     @contextmanager
     def _lent(

@@ -56,6 +56,11 @@ class Draft:
         return self._descriptor
 
     @property
+    def written_bytes(self) -> int:
+        """How many bytes were written, wherever they went; from any thread, without a lock."""
+        return sum(stop - start for start, stop in self._written)
+
+    @property
     def has_base(self) -> bool:
         """Whether the draft goes on from what was there before."""
         return self._base is not None

@@ -6,6 +6,7 @@ when nobody has for a while. Read-only. Safe to call from any thread.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -29,6 +30,7 @@ from h5fs.store.superblock import is_hdf5_file
 from h5fs.tree.cache import LruCache
 from h5fs.tree.handles import Handles
 from h5fs.tree.renewed_tree import LOOK_SECONDS, RenewedTree
+from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, as_folder
 
 MOST_FILES_OPEN = 8
@@ -84,6 +86,7 @@ class FolderTree:
             _SIGNATURES_KEPT
         )
         self._handles: Handles[_Passed | _Inside] = Handles()
+        self._ended = TreeStatistics()  # what trees that are forgotten have counted
 
     def forget(self) -> None:
         """Open every HDF5 file anew that somebody looks into."""
@@ -191,6 +194,13 @@ class FolderTree:
         else:
             os.close(opened.descriptor)
 
+    def statistics(self) -> TreeStatistics:
+        """Return what all HDF5 files together hold now and have counted. Takes no lock."""
+        total = self._ended
+        for file in list(self._files.values()):
+            total += file.tree.statistics()
+        return dataclasses.replace(total, open_file_count=self._handles.count())
+
     def close(self) -> None:
         """Close all HDF5 files."""
         with self._lock:
@@ -241,8 +251,11 @@ class FolderTree:
 
     def _make_room(self) -> None:
         """Forget HDF5 files that are closed, when there are many."""
-        if len(self._files) >= _TREES_KEPT:
-            self._files = {path: file for path, file in self._files.items() if file.tree.is_open}
+        if len(self._files) < _TREES_KEPT:
+            return
+        closed = [path for path, file in self._files.items() if not file.tree.is_open]
+        for path in closed:
+            self._ended += self._files.pop(path).tree.statistics()
 
     def _close_one_too_many(self, newest: _Hdf5File) -> None:
         if newest.tree.is_open:

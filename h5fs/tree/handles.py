@@ -37,6 +37,10 @@ class Handles(Generic[File]):
             except KeyError:
                 raise BadHandleError(f"file handle {handle} is not open") from None
 
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self._open)
+
     def remove(self, handle: int) -> File:
         """Forget a handle; return what it stood for. Raises ``BadHandleError``."""
         with self._lock:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from h5fs.errors import CannotOpenError, H5fsError, StaleError, UnreadableError, show_path
 from h5fs.tree.edition import Edition, Version
 from h5fs.tree.handles import Handles
+from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
 from h5fs.tree.tree import Tree
 
@@ -82,6 +83,7 @@ class RenewedTree:
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
         self._names: set[bytes] = set()
+        self._ended = TreeStatistics()  # what editions that are closed have counted
         self._changes = 0
         self._looks_at = 0.0
         self._used_at = 0.0
@@ -129,8 +131,18 @@ class RenewedTree:
                 return False
             self._current = None
             edition.is_retired = True
-            edition.close()
+            self._end(edition)
             return True
+
+    def statistics(self) -> TreeStatistics:
+        """Return what all editions hold now, and what they and those before have counted.
+
+        Takes no lock, since one is held while the file is opened anew.
+        """
+        total, current = self._ended, self._current
+        for edition in [*self._retired, *([current] if current is not None else [])]:
+            total += edition.tree.statistics()
+        return total
 
     @property
     def used_at(self) -> float:
@@ -224,7 +236,7 @@ class RenewedTree:
             self._current, self._retired = None, []
             for edition in editions:
                 edition.is_retired = True
-                edition.close()
+                self._end(edition)
 
     # Editions.
 
@@ -344,7 +356,11 @@ class RenewedTree:
     def _close_unused(self) -> None:
         for edition in [each for each in self._retired if not each.file_count]:
             self._retired.remove(edition)
-            edition.close()
+            self._end(edition)
+
+    def _end(self, edition: Edition) -> None:
+        self._ended += edition.tree.statistics().counts_only()
+        edition.close()
 
     def _follow(self, file: _OpenFile) -> None:
         """Let an open file show what its dataset has become."""

@@ -47,6 +47,7 @@ from h5fs.tree.nodes import (
     make_offsets_node,
     make_root,
 )
+from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, file_type, make_status
 from h5fs.tree.xattrs import USER_PREFIX, get_xattr, list_xattrs
 
@@ -221,6 +222,10 @@ class Tree:
     def get_file_system_status(self) -> os.statvfs_result:
         """Answer ``statfs``: that of the file system the HDF5 file is on."""
         return self._store.file_system_status()
+
+    def statistics(self) -> TreeStatistics:
+        """Return what the tree and its store hold now, and did. Waits for nothing."""
+        return TreeStatistics(self._store.statistics(), self._handles.count())
 
     def close(self) -> None:
         """Close the store."""

@@ -45,6 +45,7 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
+from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
 from h5fs.tree.tree import Tree
 from h5fs.tree.writable_file import WritableFile
@@ -189,6 +190,16 @@ class WritableBase(Tree):
                     return opened.file.draft.read_into(buffer, offset)
                 content = opened.file.content
         return content.read_into(buffer, offset) if content is not None else 0
+
+    def statistics(self) -> TreeStatistics:
+        # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
+        # is one step for the interpreter; what changes meanwhile is counted as before or after.
+        files = {id(each): each for each in [*self._staged.values(), *self._editing.values()]}
+        drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
+        return TreeStatistics(
+            self._store.statistics(), len(self._open_handles), len(drafts),
+            sum(draft.written_bytes for draft in drafts),
+        )  # fmt: skip
 
     def _handle(self, handle: int) -> _Handle:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -265,3 +266,21 @@ def test_a_pool_that_closes_ends_those_that_are_asked(tmp_path: Path, what: int)
             thread.join(DEADLINE)
         assert len(ends) == 3
         assert time.monotonic() - start < DEADLINE
+
+
+@pytest.mark.semantics("W2")
+def test_workers_are_replaced_while_a_thousand_files_are_open(tmp_path: Path) -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+    files = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
+    try:
+        with pool_of(tmp_path) as (pool, nursery):
+            assert ask(pool, 0) == EXPECTED
+            (pid,) = pool.worker_pids()
+            os.kill(pid, signal.SIGKILL)
+            nursery.children[pid].wait()
+            assert ask(pool, 0) == EXPECTED
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))

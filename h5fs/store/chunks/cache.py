@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from h5fs.store.process.segments import Segment, make_segment
+from h5fs.store.statistics import CacheStatistics
 
 _BLOCKS_ON_DISK = 4
 _PAGE_BYTES = 4096
@@ -42,7 +43,8 @@ class BlockCache:
     """Blocks by key, the one used longest ago forgotten first. Safe to use from any thread.
 
     ``changed`` is a condition whose lock protects everything here and in the blocks; nothing else
-    is taken while it is held. ``on_gone`` is told of segments that are no more.
+    is taken while it is held, but not ``hits`` and ``misses``, which whoever reads counts: an
+    increment that gets lost does no harm. ``on_gone`` is told of segments that are no more.
     """
 
     def __init__(self, capacity_bytes: int, on_gone: Callable[[Segment], None]) -> None:
@@ -54,6 +56,8 @@ class BlockCache:
         self._used_up: deque[Hashable] = deque()
         self._bytes_in_memory = 0
         self._numbers = itertools.count(1)
+        self.hits = 0
+        self.misses = 0
 
     @property
     def capacity_bytes(self) -> int:
@@ -102,6 +106,18 @@ class BlockCache:
         """Whether a block is there, whatever of it."""
         with self.changed:
             return key in self._blocks
+
+    def statistics(self) -> CacheStatistics:
+        """Return what is kept now, and what was read so far."""
+        with self.changed:
+            on_disk = sum(
+                block.segment.size_bytes
+                for block in self._blocks.values()
+                if block.segment.is_on_disk
+            )
+            return CacheStatistics(
+                self._bytes_in_memory, self._capacity_bytes, on_disk, self.hits, self.misses
+            )
 
     def close(self) -> None:
         """Give all memory back; blocks that are in use go with their users."""

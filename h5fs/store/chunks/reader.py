@@ -24,6 +24,7 @@ from h5fs.store.chunks.geometry import Grid
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Suspect
+from h5fs.store.statistics import CacheStatistics
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +94,10 @@ class ChunkReader:
                 array.ahead_block = number
                 self._read_ahead(array, stop)
 
+    def statistics(self) -> CacheStatistics:
+        """Return what the cache holds now, and how often it had what was read."""
+        return self._cache.statistics()
+
     def close(self) -> None:
         """Stop, and give the memory back."""
         self._helpers.shutdown(wait=False, cancel_futures=True)
@@ -155,7 +160,9 @@ class ChunkReader:
         """Fill ``buffer`` from byte ``offset`` of a block on."""
         block = self._pin(array, number)
         try:
-            if not block.is_whole:
+            if block.is_whole:
+                self._cache.hits += 1
+            else:
                 self._make_under(array, block, number, offset, len(buffer), is_sequential)
             if os.preadv(block.segment.descriptor, [buffer], offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
@@ -174,7 +181,12 @@ class ChunkReader:
         first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
         under = [chunk for part in grid.chunks_under(first, last) for chunk in part]
         is_for_all = is_sequential and self._cache.fits(grid.block_bytes)
-        self._make(array, block, chunks[0], chunks if is_for_all else under)
+        wanted = chunks if is_for_all else under
+        if any(block.states[chunk - chunks[0]] in (ABSENT, PENDING) for chunk in wanted):
+            self._cache.misses += 1
+            self._make(array, block, chunks[0], wanted)
+        else:
+            self._cache.hits += 1
         for chunk in under if block.failures else ():
             if chunk in block.failures:
                 raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")

@@ -1,6 +1,6 @@
 """One worker as the daemon sees it: a request goes out, an answer comes back, or it is dead.
 
-Used by one thread at a time, but for ``interrupt``.
+Used by one thread at a time, but for ``interrupt`` and ``runs``.
 """
 
 from __future__ import annotations
@@ -143,7 +143,16 @@ class WorkerConnection:
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return not select.select([self._process], [], [], 0)[0]
+        return not self._has_ended_within(0)
+
+    def runs(self) -> bool:
+        """Whether the process runs and is not being ended; from any thread, waits for none."""
+        if not self._ending.acquire(blocking=False):
+            return False
+        try:
+            return not self._is_ended and self.is_alive()
+        finally:
+            self._ending.release()
 
     def interrupt(self) -> None:
         """End the worker at once, from any thread; who waits for its answer sees it die."""
@@ -158,11 +167,17 @@ class WorkerConnection:
                 return
             self._is_ended = True
             self._send_kill()
-            if select.select([self._process], [], [], _END_SECONDS)[0]:
+            if self._has_ended_within(_END_SECONDS):
                 self._nursery.end_of(self.pid)  # or it would stay as a zombie
             self._socket.close()
             os.close(self._process)
             os.close(self._window)
+
+    def _has_ended_within(self, seconds: float) -> bool:
+        # select() knows no descriptor beyond 1023, and blocks of the cache have one each.
+        process = select.poll()
+        process.register(self._process, select.POLLIN)
+        return bool(process.poll(seconds * 1000))
 
     def _send_kill(self) -> None:
         try:

@@ -22,6 +22,7 @@ from h5fs.store.process.connection import WorkerConnection, WorkerDiedError, Wor
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Quarantine, Suspect
 from h5fs.store.process.segments import Segment
+from h5fs.store.statistics import WorkerStatistics
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class WorkerPool:
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
         self._is_closed = False
+        self._replaced_count = 0  # a lost increment does no harm
 
     @property
     def count(self) -> int:
@@ -184,6 +186,13 @@ class WorkerPool:
         with self._changed:
             return [p.connection.pid for p in self._places if p.connection is not None]
 
+    def statistics(self) -> WorkerStatistics:
+        """Return which workers run; one that has died and was not missed yet is not among them."""
+        with self._changed:
+            connections = [p.connection for p in self._places if p.connection is not None]
+        pids = tuple(each.pid for each in connections if each.runs())
+        return WorkerStatistics(self._count, pids, self._replaced_count)
+
     def close(self) -> None:
         """End all workers, also those that are asked something; return when they are gone."""
         with self._changed:
@@ -280,6 +289,7 @@ class WorkerPool:
                 raise UnreadableError(f"two files have the number {number}")
 
     def _bury(self, place: _Place) -> None:
+        self._replaced_count += 1
         _log.info("worker %s is replaced", place.connection.pid if place.connection else "?")
 
     def _judge(

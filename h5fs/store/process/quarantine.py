@@ -77,10 +77,10 @@ class Quarantine:
         with self._lock:
             return frozenset(s.name for s in self._reasons if s.ref == group and s.name is not None)
 
-    def reasons(self) -> dict[str, str]:
-        """Return every suspect's path and why it is here."""
+    def reasons(self) -> dict[Suspect, str]:
+        """Return every suspect and why it is here."""
         with self._lock:
-            return {suspect.path: reason for suspect, reason in self._reasons.items()}
+            return dict(self._reasons)
 
 
 def identify(descriptor: int) -> tuple[int, int, int]:

@@ -1,0 +1,125 @@
+"""``h5fs status [MOUNTPOINT]``: what the mounts of this user do now; of all users, for root."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from h5fs.commands.status_text import show_mount, show_text
+from h5fs.errors import MountError
+from h5fs.mount_table import Daemon, find_daemons, find_mount, forget
+from h5fs.status_socket import ask
+
+_PATIENCE_SECONDS = 5.0
+_MOST_ASKED_AT_ONCE = 32
+_MOST_LINKS = 40
+
+_SILENT = "tells no more: it has just begun, is ending, or is of an older version of h5fs"
+# The document's keys; what a daemon does not tell is null.
+_KEYS = (
+    "mountpoint file mode pid version uptime_seconds open_files drafts uncommitted cache workers "
+    "quarantined_count quarantined operations problem"
+).split()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the mounts; return 0, or 1 when a daemon does not answer. Raises ``MountError``."""
+    only: Path | None = arguments.mountpoint
+    daemons = find_daemons() if only is None else [_find(only)]
+    with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as askers:
+        answers = list(askers.map(_ask, daemons))
+    found = [answer for answer in answers if answer is not None]
+    if only is not None and not found:
+        raise MountError(_explain_no_daemon(only, Path(daemons[0].mountpoint)))
+    if arguments.json:
+        print(json.dumps([answer for answer, _ in found], indent=2))
+    elif not found:
+        print("no h5fs mounts")
+    else:
+        has_colors = arguments.color == "always" or (
+            arguments.color == "auto" and sys.stdout.isatty()
+        )
+        print("\n\n".join(show_mount(answer, has_colors=has_colors) for answer, _ in found))
+    for answer, is_stuck in found:
+        if is_stuck:
+            where = show_text(answer["mountpoint"])
+            print(f"h5fs: {where}: {answer['problem']}", file=sys.stderr)
+    return 1 if any(is_stuck for _, is_stuck in found) else 0
+
+
+def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
+    """Return what a daemon tells, and whether it is stuck; None when it is gone."""
+    try:
+        told = json.loads(ask(daemon, _PATIENCE_SECONDS))
+        if not isinstance(told, dict) or not isinstance(told.get("mountpoint"), str):
+            raise ValueError
+        return {**dict.fromkeys(_KEYS), **told}, False
+    except FileNotFoundError:
+        return _from_record(daemon, f"the daemon {_SILENT}"), False
+    except ConnectionRefusedError:  # nobody listens: the id is another process's by now
+        forget(daemon.record)
+        return None
+    except TimeoutError:
+        problem = (
+            f"the daemon (pid {daemon.pid}) is stuck: no answer within {_PATIENCE_SECONDS:.0f} s"
+        )
+    except ValueError:
+        problem = f"the daemon (pid {daemon.pid}) gives an answer that is none"
+    except OSError as error:
+        reason = error.strerror or error
+        problem = f"the daemon (pid {daemon.pid}) cannot be asked: {reason}"
+    return _from_record(daemon, problem), True
+
+
+def _from_record(daemon: Daemon, problem: str) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_KEYS),
+        "mountpoint": daemon.mountpoint,
+        "file": daemon.file,
+        "pid": daemon.pid,
+        "uptime_seconds": round(max(time.time() - daemon.started_ns / 1e9, 0.0), 3),
+        "problem": problem,
+    }
+
+
+def _find(mountpoint: Path) -> Daemon:
+    """Return the daemon of a mount. Raises ``MountError``."""
+    place = _resolve(mountpoint)
+    found = [each for each in find_daemons() if each.mountpoint == os.fspath(place)]
+    if not found:
+        raise MountError(_explain_no_daemon(mountpoint, place))
+    return max(found, key=lambda each: each.started_ns)
+
+
+def _explain_no_daemon(mountpoint: Path, place: Path) -> str:
+    mount = find_mount(place)
+    if mount is None:
+        return f"{mountpoint} is no h5fs mount"
+    if not mount.is_h5fs:
+        return f"{mountpoint} is no h5fs mount but {mount.type}"
+    return (
+        f"{mountpoint} is an h5fs mount whose daemon is another user's, or gone; if it is gone: "
+        f"h5fs umount {mountpoint}"
+    )
+
+
+def _resolve(mountpoint: Path) -> Path:
+    """Return the real path of a mountpoint without a look into it: its daemon may be stuck.
+
+    Raises ``MountError`` for symbolic links in a circle.
+    """
+    path = os.path.abspath(mountpoint)
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(folder), name)
+        if find_mount(Path(path)) is not None or not os.path.islink(path):
+            return Path(path)
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    raise MountError(f"{mountpoint}: {os.strerror(errno.ELOOP)}")

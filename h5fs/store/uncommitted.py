@@ -1,0 +1,56 @@
+"""Changes that no durable commit covers yet, counted. Not thread-safe: under the caller's lock."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Changes:
+    """Some changes: how many, of how many bytes of data, and when the first came (monotonic)."""
+
+    count: int = 0
+    size_bytes: int = 0
+    since: float | None = None
+
+    def add(self, other: Changes) -> None:
+        """Take others in."""
+        self.count += other.count
+        self.size_bytes += other.size_bytes
+        times = [since for since in (self.since, other.since) if since is not None]
+        self.since = min(times, default=None)
+
+
+class Uncommitted:
+    """Changes that wait for a commit, and those whose commit is on its way."""
+
+    def __init__(self) -> None:
+        self._waiting = Changes()
+        self._on_their_way: list[Changes] = []
+
+    def note(self, size_bytes: int) -> None:
+        """A change is made now."""
+        self._waiting.add(Changes(1, size_bytes, time.monotonic()))
+
+    def begin(self) -> Changes:
+        """A commit begins, of all that wait; ``end`` or ``fail`` with what is returned."""
+        taken, self._waiting = self._waiting, Changes()
+        self._on_their_way.append(taken)
+        return taken
+
+    def end(self, taken: Changes) -> None:
+        """They are committed."""
+        self._on_their_way = [each for each in self._on_their_way if each is not taken]
+
+    def fail(self, taken: Changes) -> None:
+        """They are not, and wait again."""
+        self.end(taken)
+        self._waiting.add(taken)
+
+    def total(self) -> Changes:
+        """Return all together."""
+        total = Changes()
+        for each in (self._waiting, *self._on_their_way):
+            total.add(each)
+        return total

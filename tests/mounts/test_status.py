@@ -1,0 +1,312 @@
+"""``h5fs status`` of real mounts: the values are right, and nobody is disturbed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from support.hostile import HEAP_LOOPS, write_looping_heap
+from support.mounts import end_mount, mounted, run_h5fs
+from support.reference import npy_bytes
+from support.users import (
+    public_folder,
+    python_of_nobody,
+    run_as_nobody,
+    run_h5fs_as_nobody,
+    why_not_another_user,
+)
+from support.watching import find_workers
+
+CHUNK_BYTES = 64 * 2**10
+PAGE_BYTES = 4096
+SECONDS = 30
+
+CONNECT = """
+import socket, sys
+client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+client.settimeout(20)
+try:
+    client.connect(sys.argv[1])
+    print(client.recv(100))
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the records and sockets of this test's daemons."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path / "h5fs"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as opened:
+        numbers = np.arange(2**20)
+        opened["plain"] = numbers
+        opened.create_dataset("zip", data=numbers, chunks=(CHUNK_BYTES // 8,), compression="gzip")
+        opened["text"] = ["a", "b"]
+    return path
+
+
+def status_of(mountpoint: Path) -> dict[str, Any]:
+    done = run_h5fs("status", mountpoint, "--json")
+    assert (done.returncode, done.stderr) == (0, ""), done
+    (found,) = json.loads(done.stdout)
+    return found
+
+
+def wait_for(claim: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def opened_at_random(path: Path) -> Iterator[int]:
+    """Open a file of which the kernel reads what it is asked for and no more."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.semantics("C20")
+def test_what_a_mount_is_and_what_it_was_asked(file: Path) -> None:
+    with mounted(file) as mount:
+        before = status_of(mount.path)
+        assert (before["mountpoint"], before["file"]) == (str(mount.path), str(file))
+        assert (before["mode"], before["pid"], before["problem"]) == ("r", mount.pid, None)
+        assert before["drafts"] is before["uncommitted"] is None
+        assert 0 < before["uptime_seconds"] < 120
+        with opened_at_random(mount.path / "plain.npy") as descriptor:
+            for page in range(20):
+                os.pread(descriptor, PAGE_BYTES, 50 * page * PAGE_BYTES)
+            assert status_of(mount.path)["open_files"] == 1
+        with pytest.raises(FileNotFoundError):
+            (mount.path / "none.npy").stat()
+        wait_for(lambda: status_of(mount.path)["open_files"] == 0)  # the kernel lets go later
+        after = status_of(mount.path)
+        read = after["operations"]["read"]
+        assert (read["count"], read["errors"]) == (20, 0)
+        assert after["operations"]["open"]["count"] == 1
+        assert after["operations"]["getattr"]["errors"] >= 1
+        for found in after["operations"].values():
+            times = [found[f"{name}_us"] for name in ("p50", "p90", "p99", "max")]
+            assert times == sorted(times) and times[0] > 0
+        assert after["uptime_seconds"] > before["uptime_seconds"]
+
+
+@pytest.mark.semantics("C20")
+def test_the_cache_has_what_was_read_before(file: Path) -> None:
+    with mounted(file, options=["-o", "cache=4M"]) as mount:
+        with opened_at_random(mount.path / "zip.npy") as descriptor:
+            for chunk in (100, 20, 100, 20, 60):
+                # A page in the middle of a chunk; afterwards the kernel has it no more.
+                os.pread(descriptor, PAGE_BYTES, chunk * CHUNK_BYTES + CHUNK_BYTES // 2)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        cache = status_of(mount.path)["cache"]
+        assert (cache["hits"], cache["misses"], cache["hit_rate"]) == (2, 3, 0.4)
+        assert 3 * CHUNK_BYTES <= cache["used_bytes"] <= cache["limit_bytes"] == 4 * 2**20
+
+
+@pytest.mark.semantics("C20")
+def test_a_worker_that_was_killed_has_been_replaced(file: Path) -> None:
+    with mounted(file, options=["-o", "workers=1"]) as mount:
+        (killed,) = status_of(mount.path)["workers"]["pids"]
+        assert [killed] == find_workers(mount.pid)
+        os.kill(killed, signal.SIGKILL)
+        assert np.load(mount.path / "text.npy").tolist() == ["a", "b"]
+        workers = status_of(mount.path)["workers"]
+        assert workers["pids"] == find_workers(mount.pid) != [killed]
+        assert (workers["usual_count"], workers["replaced_count"]) == (1, 1)
+
+
+@pytest.mark.semantics("C20")
+def test_an_object_in_quarantine_is_named_with_the_reason(tmp_path: Path) -> None:
+    write_looping_heap(tmp_path / "f.h5", HEAP_LOOPS[0])
+    with mounted(tmp_path / "f.h5", options=["-o", "deadline=1"]) as mount:
+        with pytest.raises(OSError, match="Input/output"):
+            (mount.path / "loop.npy").read_bytes()
+        found = status_of(mount.path)
+        assert found["quarantined_count"] == 1
+        (suspect,) = found["quarantined"]
+        assert (suspect["file"], suspect["path"]) == (found["file"], "/loop")
+        assert "no answer within 1 s" in suspect["reason"]
+        assert "/loop: no answer within 1 s" in run_h5fs("status", mount.path).stdout
+
+
+@pytest.mark.semantics("C23")
+def test_what_is_written_is_a_draft_then_uncommitted_then_neither(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+", "-o", "durability=off"]) as mount:
+        found = status_of(mount.path)
+        assert found["mode"] == "r+"
+        assert (found["uncommitted"]["changes"], found["uncommitted"]["bytes"]) == (0, 0)
+        data = npy_bytes(np.arange(1000))
+        with (mount.path / "new.npy").open("wb", buffering=0) as draft:
+            draft.write(data[:5000])
+            assert status_of(mount.path)["drafts"] == {"count": 1, "bytes": 5000}
+            draft.write(data[5000:])
+        found = status_of(mount.path)
+        assert found["drafts"] == {"count": 0, "bytes": 0}
+        # An array is handed over with its header.
+        assert found["uncommitted"]["bytes"] == len(data)
+        assert found["uncommitted"]["changes"] >= 1
+        assert found["uncommitted"]["oldest_seconds"] > 0 < found["uncommitted"]["log_bytes"]
+        folder = os.open(mount.path, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        found = status_of(mount.path)["uncommitted"]
+        assert (found["changes"], found["bytes"], found["oldest_seconds"]) == (0, 0, None)
+
+
+@pytest.mark.semantics("C20")
+def test_people_get_text_with_colours_where_they_ask_for_them(file: Path) -> None:
+    with mounted(file) as mount:
+        (mount.path / "zip.npy").read_bytes()
+        done = run_h5fs("status")
+        assert done.returncode == 0 and "\033" not in done.stdout
+        for text in (str(mount.path), f"pid {mount.pid}", "mode r", "hits (", "getattr", "p99"):
+            assert text in done.stdout, text
+        link = mount.path.parent / "link"
+        link.symlink_to("mnt")
+        for name in (link, f"{mount.path}/", mount.path.parent / "." / "mnt"):
+            assert f"pid {mount.pid}" in run_h5fs("status", name).stdout
+        assert "\033[" in run_h5fs("status", mount.path, "--color", "always").stdout
+
+
+@pytest.mark.semantics("C21")
+def test_what_is_no_h5fs_mount_is_an_error_of_one_line(tmp_path: Path) -> None:
+    for name in (tmp_path, tmp_path / "none", "/proc"):
+        done = run_h5fs("status", name)
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert f"{name} is no h5fs mount" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.semantics("C21")
+def test_a_stuck_daemon_is_named_after_five_seconds(file: Path) -> None:
+    with mounted(file) as mount, mounted(file) as other:
+        os.kill(mount.pid, signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            done = run_h5fs("status", mount.path)
+            assert 5 <= time.monotonic() - start < 9
+            assert done.returncode == 1
+            assert f"pid {mount.pid}) is stuck" in done.stderr
+            everything = run_h5fs("status", "--json")
+            assert everything.returncode == 1
+            found = {each["mountpoint"]: each for each in json.loads(everything.stdout)}
+            assert "stuck" in found[str(mount.path)]["problem"]
+            assert found[str(other.path)]["problem"] is None
+        finally:
+            os.kill(mount.pid, signal.SIGCONT)
+        assert status_of(mount.path)["problem"] is None
+
+
+@pytest.mark.semantics("C22")
+def test_garbage_disturbs_nobody(file: Path, runtime: Path, monkeypatch: Any) -> None:
+    with mounted(file) as mount, contextlib.ExitStack() as clients:
+        monkeypatch.chdir(runtime)  # the address of a socket is short
+        for number in range(24):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            with contextlib.suppress(OSError):
+                client.connect(f"{mount.pid}.sock")
+                if number % 3:
+                    client.sendall(os.urandom(100_000))
+                if number % 3 == 1:
+                    client.close()
+        assert np.load(mount.path / "zip.npy")[-1] == 2**20 - 1
+        assert status_of(mount.path)["problem"] is None
+        assert mount.log_lines() == []
+
+
+@pytest.mark.skipif(
+    why_not_another_user() is not None or python_of_nobody() is None,
+    reason="needs root and a Python that another user may run",
+)
+@pytest.mark.semantics("C22")
+def test_another_user_is_told_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with public_folder() as public:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(public))
+        with mounted(file, options=["-o", "allow_other"]) as mount:
+            python, path = python_of_nobody(), public / "h5fs" / f"{mount.pid}.sock"
+            assert python is not None
+            done = run_h5fs_as_nobody(
+                "status", mount.path, env={"XDG_RUNTIME_DIR": str(public)}
+            )
+            assert (done.returncode, done.stdout) == (1, ""), done
+            assert "PermissionError" in run_as_nobody(python, "-c", CONNECT, path).stdout
+            # Also where the way is open, the socket tells only whom it may.
+            path.parent.chmod(0o755)
+            path.chmod(0o666)
+            assert run_as_nobody(python, "-c", CONNECT, path).stdout == "b''\n"
+            assert status_of(mount.path)["pid"] == mount.pid
+
+
+@pytest.mark.semantics("C22")
+def test_nothing_is_left_after_the_mount_however_it_ended(file: Path, runtime: Path) -> None:
+    with mounted(file) as mount:
+        names = {f"{mount.pid}.json", f"{mount.pid}.sock"}
+        assert {each.name for each in runtime.iterdir()} == names
+        assert run_h5fs("umount", mount.path).returncode == 0
+        assert list(runtime.iterdir()) == []
+    with mounted(file) as mount:
+        os.kill(mount.pid, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{mount.pid}/exe").exists())
+        assert len(list(runtime.iterdir())) == 2
+        done = run_h5fs("status", mount.path)
+        assert done.returncode == 1 and "or gone" in done.stderr
+        assert list(runtime.iterdir()) == []
+        end_mount(mount.path)
+
+
+@pytest.mark.semantics("C20")
+def test_the_files_of_a_folder_are_told_of_together(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(file, folder / "one.h5")
+    write_looping_heap(folder / "two.h5", HEAP_LOOPS[0])
+    with mounted(folder, options=["-o", "deadline=1,cache=8M"]) as mount:
+        found = status_of(mount.path)
+        assert (found["file"], found["workers"]["pids"]) == (str(folder), [])
+        (mount.path / "one.h5/zip.npy").read_bytes()
+        with pytest.raises(OSError, match="Input/output"):
+            (mount.path / "two.h5/loop.npy").read_bytes()
+        assert np.load(mount.path / "two.h5/z/text.npy").size  # by the worker that has replaced it
+        found = status_of(mount.path)
+        assert len(found["workers"]["pids"]) == 2 == found["workers"]["usual_count"]
+        assert found["cache"]["misses"] > 0
+        (suspect,) = found["quarantined"]
+        assert (suspect["file"], suspect["path"]) == (str(folder / "two.h5"), "/loop")
+
+
+@pytest.mark.semantics("C20")
+def test_counts_go_on_when_the_file_was_replaced(file: Path, tmp_path: Path) -> None:
+    with mounted(file) as mount:
+        (mount.path / "zip.npy").read_bytes()
+        before = status_of(mount.path)
+        shutil.copy(file, tmp_path / "next")
+        os.replace(tmp_path / "next", file)
+        time.sleep(1.5)
+        assert (mount.path / "text.npy").exists()
+        wait_for(lambda: status_of(mount.path)["cache"]["used_bytes"] == 0)
+        after = status_of(mount.path)
+        assert after["cache"]["misses"] == before["cache"]["misses"] > 0
+        assert set(after["workers"]["pids"]).isdisjoint(before["workers"]["pids"])
+        assert after["cache"]["limit_bytes"] == before["cache"]["limit_bytes"]
