@@ -178,9 +178,12 @@ class PassedThroughError(H5fsError):
 
     is_news = False
 
-    def __init__(self, error: OSError, path: bytes) -> None:
-        super().__init__(f"{show_path(path)}: {error.strerror}")
-        self.errno = error.errno or _errno.EIO
+    @classmethod
+    def of(cls, error: OSError, path: bytes) -> PassedThroughError:
+        """Return what stands for an error of the system's, with its errno."""
+        refusal = cls(f"{show_path(path)}: {error.strerror}")
+        refusal.errno = error.errno or _errno.EIO
+        return refusal
 
 
 class NoAttributeError(H5fsError):

@@ -216,6 +216,9 @@ class FakeTree:
         assert (path, flags) == (self.NAME, os.O_RDONLY)
         return 2**40
 
+    def keeps_cache(self, handle: int) -> bool:
+        return handle == 2**40
+
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         assert handle == 2**40
         if self.keeps_buffer:
@@ -390,7 +393,7 @@ def make_options(*fuse: tuple[str, str | None], mode: Mode = Mode.READ) -> Mount
 
 
 COMMON = [
-    b"ro", b"kernel_cache", b"entry_timeout=86400", b"attr_timeout=86400",
+    b"ro", b"entry_timeout=86400", b"attr_timeout=86400",
     b"negative_timeout=86400", b"fsname=/a\\,b\\\\c.h5", b"subtype=h5fs",
 ]  # fmt: skip
 
@@ -455,7 +458,9 @@ class FakeLibrary:
         self.is_unmounted = False
         self.mounts = mounts
         # ctypes lets the types of a function be set on it; plain functions do too.
-        for name in ("setup", "loop", "exit", "teardown"):
+        for name in (
+            "setup", "loop", "exit", "teardown", "get_session", "session_next_chan", "chan_fd"
+        ):  # fmt: skip
             method = getattr(self, f"_{name}")
             setattr(self, f"fuse_{name}", lambda *arguments, method=method: method(*arguments))
 
@@ -470,6 +475,10 @@ class FakeLibrary:
                 continue
             request()
         return 0
+
+    def _get_session(self, _fuse: object) -> None: ...
+
+    _session_next_chan = _chan_fd = _get_session
 
     def _exit(self, _fuse: object) -> None:
         self.is_exited = True

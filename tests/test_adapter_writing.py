@@ -301,7 +301,7 @@ def serve_a_tree(mountpoint: str, notes: str) -> None:
     options = MountOptions(
         Path(mountpoint), StoreOptions(Path("/memory.h5")), LogOptions(), mode=MountMode.UPDATE
     )
-    adapter.serve(tree, options, lambda: print("ready", flush=True))
+    adapter.serve(tree, options, lambda _notifier: print("ready", flush=True))
 
 
 # --- the mount

@@ -125,7 +125,7 @@ class FolderTree:
             with os.scandir(self._real(path)) as entries:
                 yield from map(self._dentry, entries)
         except OSError as error:
-            raise PassedThroughError(error, path) from None
+            raise PassedThroughError.of(error, path) from None
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
@@ -137,7 +137,7 @@ class FolderTree:
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise NotALinkError(f"{show_path(path)} is not a symbolic link") from None
-            raise PassedThroughError(error, path) from None
+            raise PassedThroughError.of(error, path) from None
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``; what is passed through shows none."""
@@ -156,7 +156,7 @@ class FolderTree:
         try:
             return os.statvfs(self._root)
         except OSError as error:
-            raise PassedThroughError(error, b"/") from None
+            raise PassedThroughError.of(error, b"/") from None
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle."""
@@ -169,7 +169,7 @@ class FolderTree:
             how = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             return self._handles.add(_Passed(os.open(self._real(path), how)))
         except OSError as error:
-            raise PassedThroughError(error, path) from None
+            raise PassedThroughError.of(error, path) from None
 
     def keeps_cache(self, handle: int) -> bool:
         """Whether what the kernel has of the file is what it would read. Asked once, at open."""
@@ -184,7 +184,7 @@ class FolderTree:
         try:
             return os.preadv(opened.descriptor, [buffer], offset)
         except OSError as error:
-            raise PassedThroughError(error, b"") from None
+            raise PassedThroughError.of(error, b"") from None
 
     def release(self, handle: int) -> None:
         """Forget a file handle."""
@@ -226,7 +226,7 @@ class FolderTree:
         """Return the HDF5 file that stands at a path; None when something else does."""
         now = time.monotonic()
         file = self._files.get(path)
-        if file is not None and now - file.seen_at < LOOK_SECONDS:
+        if file is not None and file.tree.is_open and now - file.seen_at < LOOK_SECONDS:
             return file
         try:
             status = os.lstat(self._real(path))
@@ -261,9 +261,10 @@ class FolderTree:
         if newest.tree.is_open:
             return
         others = [file for file in self._files.values() if file.tree.is_open]
+        excess = len(others) + 1 - MOST_FILES_OPEN
         for file in sorted(others, key=lambda other: other.tree.used_at):
-            if len(others) < MOST_FILES_OPEN or file.tree.close_if_idle(0):
-                return
+            if excess > 0 and file.tree.close_if_idle(0):
+                excess -= 1
 
     def _is_hdf5(self, path: bytes, status: os.stat_result) -> bool:
         if not stat.S_ISREG(status.st_mode):
@@ -284,7 +285,7 @@ class FolderTree:
         try:
             return os.lstat(self._real(path))
         except OSError as error:
-            raise PassedThroughError(error, path) from None
+            raise PassedThroughError.of(error, path) from None
 
     def _dentry(self, entry: os.DirEntry[bytes]) -> Dentry:
         """Return what ``stat`` will say of an entry, as far as ``readdir`` says it."""
