@@ -149,7 +149,8 @@ class WritableBase(Tree):
             if file is not None:
                 if flags & os.O_TRUNC:
                     self._empty(file)
-                return self._add_handle(_Handle(pid, file, writes=writes))
+                opened = _Handle(pid, file, bypasses_cache=_writes_anew(flags), writes=writes)
+                return self._add_handle(opened)
             if path in self._hidden:
                 raise NotFoundError(f"{show_path(path)} was removed")
             node = self._find(path)
@@ -173,10 +174,15 @@ class WritableBase(Tree):
             file = WritableFile(path, inode=next(self._inodes))
             file.begin(empty=True)
             self._staged[path] = file
-            return self._add_handle(_Handle(pid, file, writes=True))
+            bypasses_cache = _writes_anew(flags | os.O_TRUNC)
+            return self._add_handle(_Handle(pid, file, bypasses_cache=bypasses_cache, writes=True))
 
     def bypasses_cache(self, handle: int) -> bool:
-        """Whether reads of a handle must not be mixed with what others wrote to the same path."""
+        """Whether reads and writes of a handle shall go past the kernel's cache.
+
+        Reads, where they must not be mixed with what others wrote to the same path; writes, where
+        the kernel would keep a copy for nobody.
+        """
         with self._lock:
             return self._handle(handle).bypasses_cache
 
@@ -235,7 +241,10 @@ class WritableBase(Tree):
         if flags & os.O_TRUNC:
             self._empty(file)
         held = self._hold(node)
-        return self._add_handle(_Handle(pid, file, held=held, writes=True))
+        bypasses_cache = _writes_anew(flags)
+        return self._add_handle(
+            _Handle(pid, file, held=held, bypasses_cache=bypasses_cache, writes=True)
+        )
 
     def _content_to_edit(self, node: Node, flags: int) -> Content | None:
         try:
@@ -370,3 +379,8 @@ def check_length(name: bytes) -> None:
     """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
     if len(name) > NAME_MAX:
         raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")
+
+
+def _writes_anew(flags: int) -> bool:
+    """Whether a file is opened to write new content, and nothing else: no mapping, no reading."""
+    return flags & os.O_ACCMODE == os.O_WRONLY and bool(flags & os.O_TRUNC)

@@ -15,14 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from h5fs.errors import CannotOpenError, NotFoundError, UnreadableError
 from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.options import Limits, StoreOptions
+from h5fs.store.process.connection import WorkerConnection
 from h5fs.store.process.nursery import Nursery, describe_end
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect
+from h5fs.store.remote_store import RemoteStore
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
@@ -284,3 +287,29 @@ def test_workers_are_replaced_while_a_thousand_files_are_open(tmp_path: Path) ->
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+
+
+def test_a_closed_store_has_let_go_of_the_file_though_a_worker_was_just_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f.h5"
+    kill = WorkerConnection.kill
+
+    def kill_late(connection: WorkerConnection) -> None:
+        time.sleep(0.5)
+        kill(connection)
+
+    monkeypatch.setattr(WorkerConnection, "kill", kill_late)
+    nursery = Nursery()
+    nursery.start()
+    try:
+        for _ in range(2):
+            with h5py.File(file, "w"):
+                pass
+            store = RemoteStore(StoreOptions(file, workers=2), nursery)
+            store.open()
+            store.close()
+            with h5py.File(file, "r+"):  # is refused while a worker has it open
+                pass
+    finally:
+        nursery.close()

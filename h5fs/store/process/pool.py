@@ -249,17 +249,19 @@ class WorkerPool:
         return next((place for place in self._places if not place.is_busy), None)
 
     def _give_back(self, place: _Place) -> None:
-        connection = None
-        with self._changed:
-            if self._is_closed or place in self._places[self._count :]:
-                # One that was started for a rush goes too: the next one starts in milliseconds.
+        while True:
+            with self._changed:
+                # One that was started for a rush goes, too: the next one starts in milliseconds.
+                goes = self._is_closed or place in self._places[self._count :]
+                if not goes or place.connection is None:
+                    if goes:
+                        self._places = [other for other in self._places if other is not place]
+                    place.is_busy = False
+                    self._changed.notify_all()
+                    return
                 connection, place.connection = place.connection, None
-                self._places = [other for other in self._places if other is not place]
-        if connection is not None:
+            # It is busy until it is gone: `close` waits for that, since it has the file locked.
             connection.kill()
-        with self._changed:
-            place.is_busy = False
-            self._changed.notify_all()
 
     def _connect(self, place: _Place) -> WorkerConnection:
         """Return the place's connection, with a worker that has opened the file."""
