@@ -186,6 +186,7 @@ def test_an_array_that_is_mapped_again_is_the_new_one(tmp_path: Path) -> None:
         wait_for(mount, 2)
         array = np.load(path, mmap_mode="r")  # the old mapping goes after the new one is made
         assert (array == 2).all()
+        del array  # or the mount is in use
 
 
 _READER = """
@@ -384,6 +385,7 @@ def test_a_dataset_that_grows_is_followed(tmp_path: Path) -> None:
                 grow(70_000)
                 assert len(mapped) == 128 + 8 * 60_000
                 assert np.frombuffer(mapped, "<i8", offset=128)[-1] == 59_999
+                mapped.close()
     finally:
         writer.stdin.close()
         writer.wait(10)
