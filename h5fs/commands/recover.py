@@ -7,6 +7,7 @@ import argparse
 import os
 from pathlib import Path
 
+from h5fs.commands.progress import progress_bar
 from h5fs.errors import CannotOpenError, MountError
 from h5fs.options import Locking, Mode
 from h5fs.store.log_file import open_logged, read_boot_id
@@ -23,9 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise MountError(f"{file}: no such file")
     had_log = has_log(file)
     try:
-        files = open_logged(
-            file, Mode.UPDATE, Locking.DEFAULT, read_boot_id(), checks=not arguments.clear_flag
-        )
+        with progress_bar(f"recovering {file.name}", None) as bar:
+            files = open_logged(
+                file, Mode.UPDATE, Locking.DEFAULT, read_boot_id(),
+                checks=not arguments.clear_flag, on_write=bar.update,
+            )  # fmt: skip
         try:
             is_cleared = arguments.clear_flag and clear_write_mark(files.main)
         finally:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, Mode
-from h5fs.store.log import LogFile, RealFile, describe_log, recover
+from h5fs.store.log import LogFile, RealFile, WatchedFile, describe_log, recover
 from h5fs.store.log_path import log_path
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
 
@@ -50,12 +51,19 @@ class LoggedFiles:
 
 
 def open_logged(
-    file: Path, mode: Mode, locking: Locking, boot_id: bytes, *, checks: bool = True
+    file: Path,
+    mode: Mode,
+    locking: Locking,
+    boot_id: bytes,
+    *,
+    checks: bool = True,
+    on_write: Callable[[int], object] = lambda _count: None,
 ) -> LoggedFiles:
     """Open an HDF5 file and its log as a mode asks for; recover what the log has, in one that
     writes.
 
-    ``checks``: whether HDF5 would open the file is looked at. Raises ``CannotOpenError``.
+    ``checks``: whether HDF5 would open the file is looked at. ``on_write`` is told of the bytes
+    that recovery writes. Raises ``CannotOpenError``.
     """
     with ExitStack() as opened:
         main = _open_main(file, mode)
@@ -73,7 +81,7 @@ def open_logged(
         if found.is_mismatch:
             raise CannotOpenError(f"{log_path(file)}: {found.mismatch}")
         if mode.writes:
-            recover(RealFile(main), LogFile(log), boot_id)
+            recover(WatchedFile(main, on_write), LogFile(log), boot_id)
             LogFile(log).reserve()
             if checks and (os.fstat(main).st_size or mode is Mode.UPDATE):
                 check_openable(file, Locking.FALSE)  # the lock is ours

@@ -181,6 +181,9 @@ class _RoundTrip:
             elif stat.S_ISREG(status.st_mode) and not status.st_size and not status.st_mode & 0o777:
                 reason = _why_unreadable(os.path.join(os.fsencode(mountpoint), path))
                 os.unlink(copy)
+            elif _holds_nothing_readable(copy):
+                reason = "no attribute of it can be read"
+                os.unlink(copy)
             if reason:
                 yield self._outcome(_kind_of(path), "skipped", f"first mount: {reason}", path)
 
@@ -350,6 +353,14 @@ def _why_unreadable(dentry: bytes) -> str:
     except OSError as error:
         return _name_of(error)
     return "cp gave up"
+
+
+def _holds_nothing_readable(copy: bytes) -> bool:
+    """Whether a copied attribute file names attributes that cannot be read, and no others."""
+    if not copy.endswith(b".attrs.json") or not os.path.isfile(copy):
+        return False
+    with open(copy, "rb") as opened:
+        return set(json.load(opened)) == {"$unreadable"}
 
 
 def _is_without_owner(path: bytes, tree: Any) -> bool:

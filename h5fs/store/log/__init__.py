@@ -14,7 +14,7 @@ from __future__ import annotations
 from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
-from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls
+from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedFile
 
 __all__ = [
     "LogDescription",
@@ -23,6 +23,7 @@ __all__ = [
     "LoggedFile",
     "RealFile",
     "SystemCalls",
+    "WatchedFile",
     "describe_log",
     "recover",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -64,6 +65,19 @@ class RealFile:
     def size(self) -> int:
         """Return the file's size in bytes. Raises ``OSError``."""
         return os.fstat(self._descriptor).st_size
+
+
+class WatchedFile(RealFile):
+    """One that tells how many bytes are written, for a person who waits."""
+
+    def __init__(self, descriptor: int, on_write: Callable[[int], object]) -> None:
+        super().__init__(descriptor)
+        self._on_write = on_write
+
+    def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> int:
+        count = super().pwrite(data, offset)
+        self._on_write(count)
+        return count
 
 
 class LogFile(RealFile):
