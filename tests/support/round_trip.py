@@ -356,11 +356,11 @@ def _why_unreadable(dentry: bytes) -> str:
 
 
 def _holds_nothing_readable(copy: bytes) -> bool:
-    """Whether a copied attribute file names attributes that cannot be read, and no others."""
+    """Whether a copied attribute file has no attribute but such as cannot be read or found."""
     if not copy.endswith(b".attrs.json") or not os.path.isfile(copy):
         return False
     with open(copy, "rb") as opened:
-        return set(json.load(opened)) == {"$unreadable"}
+        return set(json.load(opened)) <= {"$unreadable"}
 
 
 def _is_without_owner(path: bytes, tree: Any) -> bool:
