@@ -28,7 +28,7 @@ from h5fs.options import ExternalPolicy, Mode, MountOptions
 from h5fs.status_document import make_document, now_seconds
 from h5fs.status_socket import answering
 from h5fs.store.process.nursery import Nursery
-from h5fs.trees import opened_tree
+from h5fs.trees import opened_to_mount
 from h5fs.watcher import Watcher
 
 _log = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _serve_with(
         raise MountError(str(error)) from None
     from h5fs.tree import FolderTree, RenewedTree
 
-    with opened_tree(options, nursery) as tree:
+    with opened_to_mount(options, nursery) as tree:
         watcher = Watcher(tree) if isinstance(tree, (RenewedTree, FolderTree)) else None
 
         def start(notifier: adapter.Notifier) -> None:

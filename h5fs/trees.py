@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.options import MountOptions
-from h5fs.store.opening import explain_unopenable
 from h5fs.store.process.nursery import Nursery
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
@@ -21,32 +20,38 @@ _LEFTOVERS_SUFFIX = ".h5fs-left"
 
 
 @contextmanager
-def opened_tree(
+def opened_to_mount(
     options: MountOptions, nursery: Nursery
 ) -> Iterator[Tree | WritableTree | RenewedTree | FolderTree]:
     """Open what is to be mounted; close it after the block, without what is unfinished in it.
 
     Raises ``MountError``.
     """
+    with ExitStack() as opened:
+        tree: Tree | WritableTree | RenewedTree | FolderTree
+        with explaining(options.store.file):
+            if options.is_folder:
+                tree = opened.enter_context(closing(_folder_tree(options, nursery)))
+            elif options.mode.writes or options.store.workers == 0:
+                tree = opened.enter_context(_opened_store_tree(options, nursery))
+            else:
+                renewed = _renewed_tree(options, options.store.file, nursery)
+                tree = opened.enter_context(closing(renewed))
+                renewed.open_file()
+        yield tree
+
+
+@contextmanager
+def explaining(file: Path) -> Iterator[None]:
+    """Let what keeps ``file`` from being opened be a ``MountError`` that says what to do."""
     try:
-        if options.is_folder:
-            tree: Tree | WritableTree | RenewedTree | FolderTree = _folder_tree(options, nursery)
-        elif options.mode.writes or options.store.workers == 0:
-            with _opened_store_tree(options, nursery) as tree:
-                yield tree
-            return
-        else:
-            renewed = _renewed_tree(options, options.store.file, nursery)
-            renewed.open_file()
-            tree = renewed
+        yield
     except CannotOpenError as error:
         raise MountError(str(error)) from None
     except H5fsError as error:
-        raise MountError(explain_unopenable(options.store.file, error)) from None
-    try:
-        yield tree
-    finally:
-        tree.close()
+        from h5fs.store.opening import explain_unopenable
+
+        raise MountError(explain_unopenable(file, error)) from None
 
 
 @contextmanager

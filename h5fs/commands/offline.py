@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.errors import H5fsError, MountError
 from h5fs.options import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.opening import explain_unopenable
 from h5fs.store.process.nursery import Nursery
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
+from h5fs.trees import explaining
 
 COPY_BYTES = 4 * 2**20
 
@@ -27,12 +27,8 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
     nursery = Nursery()
     nursery.start()
     try:
-        try:
+        with explaining(options.file):
             store = open_store(options, nursery)
-        except CannotOpenError as error:
-            raise MountError(str(error)) from None
-        except H5fsError as error:
-            raise MountError(explain_unopenable(options.file, error)) from None
         tree: Tree
         depth = options.limits.max_depth
         tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]

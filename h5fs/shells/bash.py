@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from h5fs.shells.words import CommandWords, Kind, mount_options
+from h5fs.shells.words import CommandWords, Kind, fill, mount_options
 
 _HEAD = """\
 # bash completion for h5fs, made from its parser by: h5fs completion bash
@@ -85,10 +85,7 @@ def write_bash(commands: tuple[CommandWords, ...]) -> str:
         "@CASES@": " | ".join(command.name for command in commands),
         "@COMMAND_CASES@": "\n".join(_write_command(command) for command in commands),
     }
-    text = _HEAD
-    for mark, value in filled.items():
-        text = text.replace(mark, value)
-    return text
+    return fill(_HEAD, filled)
 
 
 def _write_command(command: CommandWords) -> str:

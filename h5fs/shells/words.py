@@ -96,3 +96,10 @@ def _describe_argument(command: str, action: argparse.Action) -> Argument:
     else:
         kind = Kind.FILE
     return Argument(str(action.metavar), kind, choices, action.nargs == "+")
+
+
+def fill(text: str, marks: dict[str, str]) -> str:
+    """Return a script's text with its ``@MARKS@`` replaced, one after another."""
+    for mark, value in marks.items():
+        text = text.replace(mark, value)
+    return text

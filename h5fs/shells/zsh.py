@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from h5fs.shells.words import Argument, CommandWords, Kind, Option, mount_options
+from h5fs.shells.words import Argument, CommandWords, Kind, Option, fill, mount_options
 
 _HEAD = """\
 #compdef h5fs
@@ -71,10 +71,7 @@ def write_zsh(commands: tuple[CommandWords, ...]) -> str:
         "@CASES@": "|".join(command.name for command in commands),
         "@COMMAND_CASES@": "\n".join(_write_command(command) for command in commands),
     }
-    text = _HEAD
-    for mark, value in filled.items():
-        text = text.replace(mark, value)
-    return text
+    return fill(_HEAD, filled)
 
 
 def _write_command(command: CommandWords) -> str:

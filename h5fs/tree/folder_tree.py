@@ -76,7 +76,6 @@ class FolderTree:
     """
 
     def __init__(self, folder: Path, open_tree: Callable[[Path], RenewedTree]) -> None:
-        self._folder = folder
         self._root = os.fsencode(folder)
         self._open_tree = open_tree
         self.on_change: Callable[[], None] = lambda: None  # the kernel asks by itself

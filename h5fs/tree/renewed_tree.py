@@ -291,7 +291,7 @@ class RenewedTree:
         except H5fsError as error:
             self._fails_until = now + _AGAIN_SECONDS
             if str(error) != self._failure:
-                _log.warning("%s has changed and cannot be opened: %s", self._file, error)
+                _log.warning("%s cannot be opened now: %s", self._file, error)
             self._failure = str(error)
             if old is not None and old.holds():
                 return old
