@@ -23,9 +23,10 @@ _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the kernel's mount table (proc(5), mountinfo)."""
+    """One line of the kernel's mount table (proc(5), mountinfo); ``device``: "MAJOR:MINOR"."""
 
     mountpoint: Path
+    device: str
     type: str
     source: str
 
@@ -41,10 +42,11 @@ def find_mount(mountpoint: Path) -> Mount | None:
     # Of line ends and spaces the kernel escapes only its own.
     for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n")[:-1]:
         before, _, after = line.partition(" - ")
-        place = Path(_unescape(before.split(" ")[4]))
+        _id, _parent, device, _root, place_text, *_ = before.split(" ")
+        place = Path(_unescape(place_text))
         if place == mountpoint:
             kind, source, *_ = after.split(" ")
-            found = Mount(place, kind, _unescape(source))
+            found = Mount(place, device, kind, _unescape(source))
     return found
 
 

@@ -19,6 +19,7 @@ from h5fs.adapter.binding import load_binding
 from h5fs.adapter.latencies import CallMeter, OperationStatistics
 from h5fs.adapter.notifications import Notifier
 from h5fs.adapter.operations import Operations
+from h5fs.adapter.read_ahead import widen_read_ahead
 from h5fs.adapter.readable_tree import ReadableTree
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.writable_tree import WritableTree
@@ -63,6 +64,7 @@ def serve(
 
     def on_init(connection: int, config: int | None) -> None:
         session.init(connection, config)
+        widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes)
         on_ready(session.notifier())
 
     operations: Operations

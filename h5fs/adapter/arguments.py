@@ -52,13 +52,14 @@ _CONFIG_IN_3 = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
 class Arguments:
     """What libfuse reads as ``-o`` options, and what libfuse 3 wants to be set in ``init``.
 
-    That is members of ``fuse_config`` (to 1), and the largest read if there is a limit, which it
-    must be told twice.
+    That is members of ``fuse_config`` (to 1), the largest read if there is a limit, which it must be
+    told twice, and how far to read ahead if the user says so.
     """
 
     options: tuple[bytes, ...]
     config: tuple[str, ...] = ()
     max_read_bytes: int | None = None
+    read_ahead_bytes: int | None = None
 
     def option_list(self) -> bytes:
         """Return one ``-o`` text."""
@@ -76,9 +77,11 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
     if "allow_other" in arguments or "allow_root" in arguments:
         # Else other users could read what the HDF5 file's mode denies them.
         arguments["default_permissions"] = None
+    limit, given = arguments.get("max_read"), arguments.get("max_readahead")
+    read_ahead = None if given is None else int(given)
     if major == 2:
-        return Arguments(tuple(_spell(name, value) for name, value in arguments.items()))
-    limit = arguments.get("max_read")
+        spelt = tuple(_spell(name, value) for name, value in arguments.items())
+        return Arguments(spelt, read_ahead_bytes=read_ahead)
     return Arguments(
         tuple(
             _spell(name, value)
@@ -87,6 +90,7 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
         ),
         config=tuple(name for name in arguments if name in _CONFIG_IN_3),
         max_read_bytes=None if limit is None else int(limit),
+        read_ahead_bytes=read_ahead,
     )
 
 

@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-MIN_BLOCK_BYTES = 2**20
+MIN_BLOCK_BYTES = 2**22
 """Bands are gathered into a block until it has this size: small chunks share one."""
 
 

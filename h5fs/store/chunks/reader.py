@@ -31,14 +31,16 @@ _log = logging.getLogger(__name__)
 _ARRAYS_KEPT = 256
 _INDEX_BYTES_KEPT = 64 * 2**20
 
-# One request to a worker costs about 50 us; a batch of this size takes it 0.5 ms or more.
+# One request costs the worker and the daemon 0.3 ms each. Somebody waits for what is read now: it
+# is shared among the workers. What is read ahead goes in larger pieces.
 _BATCH_BYTES = 512 * 2**10
+_AHEAD_BATCH_BYTES = 2 * 2**20
 
 # Reading counts as sequential after so much in a row; requests of one reader come in any order
 # within the kernel's read-ahead.
 _SEQUENTIAL_BYTES = 256 * 2**10
 _DISORDER_BYTES = 2**20
-_AHEAD_BYTES = 8 * 2**20
+_AHEAD_BYTES = 16 * 2**20
 
 
 @dataclass(eq=False, slots=True)
@@ -205,7 +207,7 @@ class ChunkReader:
         """Return when the chunks of a block are there. Raises what making them raised."""
         missing = self._claim(block, first, wanted)
         if missing:
-            batches = _split(missing, array, self._pool.count)
+            batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
             others = [self._helpers.submit(self._decode, array, block, first, b)
                       for b in batches[1:]]  # fmt: skip
             try:
@@ -270,7 +272,7 @@ class ChunkReader:
             return  # no room to read ahead; the read itself will say so
         missing = self._claim(block, chunks.start, chunks)
         futures = [self._helpers.submit(self._decode, array, block, chunks.start, batch)
-                   for batch in (_split(missing, array, 1) if missing else [])]  # fmt: skip
+                   for batch in _split(missing, array, _AHEAD_BATCH_BYTES, 1)]  # fmt: skip
         remaining = [len(futures)]
         if not futures:
             self._cache.unpin(block)
@@ -290,10 +292,13 @@ class ChunkReader:
             self._cache.unpin(block)
 
 
-def _split(chunks: list[int], array: _Array, workers: int) -> list[list[int]]:
+def _split(
+    chunks: list[int], array: _Array, batch_bytes: int, workers: int
+) -> list[list[int]]:
     """Split chunks into batches, as many as there are workers if they are worth it."""
-    per_batch = max(1, _BATCH_BYTES // array.grid.chunk_bytes, -(-len(chunks) // (4 * workers)))
-    per_batch = min(per_batch, 1024, max(1, 8 * _BATCH_BYTES // array.grid.chunk_bytes))
+    chunk_bytes = array.grid.chunk_bytes
+    per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
+    per_batch = min(per_batch, 1024, max(1, 8 * _BATCH_BYTES // chunk_bytes))
     return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
 
 
