@@ -27,8 +27,8 @@ class Block:
     """One block: its segment, the state of each of its chunks, and whether all are PRESENT.
 
     ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
-    forgotten; when ``is_used_up``, nobody is expected to read it again. The cache's condition
-    protects what changes.
+    forgotten; when ``is_used_up``, nobody is expected to read it again; while it
+    ``is_being_laid_out``, nobody may begin to make a chunk. The cache's condition protects what changes.
     """
 
     segment: Segment
@@ -36,6 +36,7 @@ class Block:
     is_whole: bool = False
     failures: dict[int, str] = field(default_factory=dict)
     is_used_up: bool = False
+    is_being_laid_out: bool = False
     users: int = 0
 
 

@@ -200,12 +200,13 @@ class ChunkReader:
                 (array.ref, number), grid.block_bytes, len(grid.block_chunks(number))
             )
         except OSError as error:
-            where = show_path(array.ref.path)
-            raise UnreadableError(f"{where}: no room for decoded chunks: {error}") from None
+            raise _no_room(array, error) from None
 
     def _make(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
         missing = self._claim(block, first, wanted)
+        if missing and block.is_being_laid_out:
+            self._lay_out(array, block, first, missing)
         if missing:
             batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
             others = [self._helpers.submit(self._decode, array, block, first, b)
@@ -223,10 +224,32 @@ class ChunkReader:
         """Return those of the chunks that nobody makes yet: the caller does now."""
         states = block.states
         with self._cache.changed:
+            while block.is_being_laid_out:
+                self._cache.changed.wait()
+            is_fresh = not any(states)
             missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
             for chunk in missing:
                 states[chunk - first] = PENDING
+            # Most of it is to be made: worth a look at all of it first.
+            block.is_being_laid_out = (
+                block.segment.is_on_disk and is_fresh and 2 * len(missing) > len(states)
+            )
         return missing
+
+    def _lay_out(self, array: _Array, block: Block, first: int, claimed: list[int]) -> None:
+        """Prepare the segment of a block in which only the caller has claimed chunks."""
+        state = ABSENT
+        try:
+            block.segment.lay_out()
+            state = PENDING
+        except OSError as error:
+            raise _no_room(array, error) from None
+        finally:
+            with self._cache.changed:
+                for chunk in claimed:
+                    block.states[chunk - first] = state
+                block.is_being_laid_out = False
+                self._cache.changed.notify_all()
 
     def _await(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
         with self._cache.changed:
@@ -290,6 +313,10 @@ class ChunkReader:
             is_last = not remaining[0]
         if is_last:
             self._cache.unpin(block)
+
+
+def _no_room(array: _Array, error: OSError) -> UnreadableError:
+    return UnreadableError(f"{show_path(array.ref.path)}: no room for decoded chunks: {error}")
 
 
 def _split(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
+_LAYING_OUT_BYTES = 4 * 2**20
 
 LARGE_VIEWS_BYTES = 2**30
 """How much of large segments a worker has mapped at once."""
@@ -32,6 +33,17 @@ class Segment:
     descriptor: int
     size_bytes: int
     is_on_disk: bool
+
+    def lay_out(self) -> None:
+        """Write zeros all over it. Raises ``OSError`` when there is no room.
+
+        Then the file system has found places for all of it, and page cache in large pieces: chunks
+        in tall columns touch each page of a band again and again, and where a fault has to do that
+        page by page, 256 MB take 0.4 s instead of 0.1 s (ext4).
+        """
+        zeros = bytes(_LAYING_OUT_BYTES)
+        for offset in range(0, self.size_bytes, _LAYING_OUT_BYTES):
+            _write_all(self.descriptor, zeros[: self.size_bytes - offset], offset)
 
     def close(self) -> None:
         """Give the memory back; workers let go of theirs when they are told."""
@@ -57,6 +69,13 @@ def make_memory_file(name: str, size_bytes: int) -> int:
     os.ftruncate(descriptor, size_bytes)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return descriptor
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 class SegmentViews:
