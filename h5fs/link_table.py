@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from h5fs.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
@@ -36,9 +38,6 @@ ROW = np.dtype(
 """One hard link's object. ``dataset``: which of the table's datasets it looks like, -1 when only
 ``describe_dataset`` tells; ``file_offset``: where its data lie when they are contiguous, else -1.
 """
-
-
-_ROWS_AT_ONCE = 4096
 
 
 class LinkTable(Struct, frozen=True):
@@ -118,12 +117,10 @@ class Links:
         row: tuple[int, ...] = self._rows[index].item()
         return row
 
-    def kinds(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield kind, address, attribute count and ``holds_sequences`` of all rows."""
-        columns = ("kind", "address", "attribute_count", "holds_sequences")
-        for start in range(0, len(self), _ROWS_AT_ONCE):
-            rows = self._rows[start : start + _ROWS_AT_ONCE]
-            yield from zip(*(rows[column].tolist() for column in columns), strict=True)
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """The ``ROW`` of each link, not to be changed; all zero for a link that is not hard."""
+        return self._rows
 
     def _object(self, index: int, name: bytes) -> ObjectInfo:
         group = self._table.group

@@ -93,12 +93,12 @@ def find_daemon(mountpoint: Path) -> int | None:
 
 def find_daemons() -> list[Daemon]:
     """Return this user's daemons, all users' for root, by mountpoint."""
-    folders = {folder.resolve() for folder in _all_folders()}
-    for socket in (socket for folder in folders for socket in folder.glob("*.sock*")):
+    files = [file for folder in {f.resolve() for f in _all_folders()} for file in _files_in(folder)]
+    for socket in (file for file in files if ".sock" in file.name):
         record = socket.with_name(socket.name.partition(".")[0] + ".json")
         if not record.exists():  # it is there before the socket, and after it
             socket.unlink(missing_ok=True)
-    records = [record for folder in folders for record in folder.glob("*.json")]
+    records = [file for file in files if file.suffix == ".json"]
     found = [daemon for record in records if (daemon := _read_record(record)) is not None]
     return sorted(found, key=lambda each: (each.mountpoint, each.started_ns))
 
@@ -160,8 +160,15 @@ def _all_folders() -> list[Path]:
     """Return the folders in which daemons that this user may end can be registered."""
     folders = _candidates(os.getuid())
     if os.getuid() == 0:
-        folders += [*Path("/run/user").glob("*/h5fs"), *Path("/tmp").glob("h5fs-*")]
+        folders += [*Path("/run/user").glob("*/h5fs"), *Path("/tmp").glob("h5fs-[0-9]*")]
     return [folder for folder in folders if folder.is_dir()]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # it has just gone, or is not for this user
+        return []
 
 
 def _unescape(text: str) -> str:

@@ -10,7 +10,7 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.structures import status_packer
 from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
 from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
 MODULES = {2: "fuse", 3: "mfusepy"}
@@ -199,15 +200,20 @@ class FakeTree:
         self.keeps_buffer = False
         self.count: int | None = None
         self.released: list[int] = []
+        self.more = 0
 
     def get_status(self, path: bytes) -> Status:
         if path != self.NAME:
             raise NotFoundError("no such file")
         return STATUS
 
-    def list_folder(self, _path: bytes) -> Iterator[Dentry]:
-        yield Dentry(self.NAME[1:], 7, stat.S_IFREG)
-        yield Dentry(b"link", 8, stat.S_IFLNK)
+    def list_folder(self, _path: bytes) -> Dentries:
+        first = [Dentry(self.NAME[1:], 7, stat.S_IFREG, STATUS), Dentry(b"link", 8, stat.S_IFLNK)]
+        more = (Dentry(b"%d" % number, number, stat.S_IFDIR) for number in range(self.more))
+        return Dentries.of([*first, *more])
+
+    def keeps_folder(self, path: bytes) -> bool:
+        return path == b"/kept"
 
     def read_link(self, _path: bytes) -> bytes:
         return b"t" * 100
@@ -243,12 +249,15 @@ class FakeTree:
 class Calls:
     """The functions of a binding's table, called as libfuse calls them."""
 
-    def __init__(self, binding: Binding, *, has_xattrs: bool = True) -> None:
+    def __init__(
+        self, binding: Binding, *, has_xattrs: bool = True, caches_folders: bool = False
+    ) -> None:
         self.tree = FakeTree()
         tree: Any = self.tree
         self.module = binding.module
         self.operations = Operations(
-            tree, binding, on_init=lambda *_: None, has_xattrs=has_xattrs
+            tree, binding, on_init=lambda *_: None, has_xattrs=has_xattrs,
+            caches_folders=caches_folders,
         )  # fmt: skip
         self.table = self.operations.make_table(lambda function: function)
         self.three = binding.major == 3
@@ -310,23 +319,85 @@ def test_a_buffer_that_is_kept_cannot_be_used_once_it_is_libfuse_s_again(calls: 
         bytes(calls.tree.kept)
 
 
-def test_folders_are_listed_with_inode_and_type(calls: Calls) -> None:
-    seen: list[tuple[bytes, int, int]] = []
+def list_all(calls: Calls, *, room: int, flags: int = 0) -> list[tuple[bytes, Any, int]]:
+    """Return name, ``struct stat`` and flags of all dentries, taken ``room`` at a time."""
+    seen: list[tuple[bytes, Any, int]] = []
+    offset = left = 0
 
-    def fill(_collector: int, name: bytes, status: Any, *_rest: int) -> int:
-        values = (status.contents.st_ino, status.contents.st_mode) if status else (0, 0)
-        seen.append((name, *values))
+    def fill(_collector: int, name: bytes, status: Any, place: int, filled: int = 0) -> int:
+        nonlocal offset, left
+        if not left:
+            return 1
+        offset, left = place, left - 1
+        copy = calls.module.c_stat.from_buffer_copy(status.contents) if status else None
+        seen.append((name, copy, filled))
         return 0
 
     fields = dict(field[:2] for field in calls.module.fuse_operations._fields_)
     filler = fields["readdir"]._argtypes_[2](fill)
-    last = (0,) if calls.three else ()
+    last = (flags,) if calls.three else ()
     info = ctypes.byref(calls.file_info)
+    assert calls.table.opendir(b"/", info) == 0
+    while not left:
+        left = room
+        assert calls.table.readdir(b"/", None, filler, offset, info, *last) == 0
+    assert calls.table.releasedir(b"/", info) == 0
+    return seen
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 700, 10_000])
+def test_folders_are_listed_with_inode_and_type(calls: Calls, room: int) -> None:
+    calls.tree.more = 2000 if room > 3 else 5
+    seen = list_all(calls, room=room)
+    dentries = list(calls.tree.list_folder(b"/"))
+    assert [name for name, _, _ in seen] == [b".", b"..", *(d.name for d in dentries)]
+    types = [(d.inode, d.mode) for d in dentries]
+    assert [(s.st_ino, stat.S_IFMT(s.st_mode)) for _, s, _ in seen[2:]] == types
+    assert not any(filled for _, _, filled in seen)
+
+
+def test_a_listing_has_the_statuses_that_are_known_when_they_are_wanted(calls: Calls) -> None:
+    calls.tree.more = 3
+    seen = list_all(calls, room=3, flags=1)
+    assert [filled for _, _, filled in seen] == ([0, 0, 2] if calls.three else [0] * 3) + [0] * 4
+    asked = calls.module.c_stat()
+    assert calls.getattr(FakeTree.NAME, asked) == 0
+    assert bytes(seen[2][1]) == bytes(asked)
+
+
+def test_a_listing_goes_on_with_the_same_dentries_and_begins_with_new_ones(calls: Calls) -> None:
+    calls.tree.more = 5
+    names: list[bytes] = []
+
+    def fill(_collector: int, name: bytes, *_: Any) -> int:
+        names.append(name)
+        return len(names) % 4 == 0
+
+    fields = dict(field[:2] for field in calls.module.fuse_operations._fields_)
+    filler = fields["readdir"]._argtypes_[2](fill)
+    info, last = ctypes.byref(calls.file_info), (0,) if calls.three else ()
+    assert calls.table.opendir(b"/", info) == 0
     assert calls.table.readdir(b"/", None, filler, 0, info, *last) == 0
-    assert seen == [
-        (b".", 0, 0), (b"..", 0, 0),
-        (FakeTree.NAME[1:], 7, stat.S_IFREG), (b"link", 8, stat.S_IFLNK),
-    ]  # fmt: skip
+    calls.tree.more = 0
+    assert calls.table.readdir(b"/", None, filler, 3, info, *last) == 0
+    assert names[4:] == [b"link", b"0", b"1", b"2"]
+    names.clear()
+    assert calls.table.readdir(b"/", None, filler, 0, info, *last) == 0
+    assert calls.table.readdir(b"/", None, filler, 3, info, *last) == 0
+    assert names == [b".", b"..", FakeTree.NAME[1:], b"link", b"link"]
+    assert calls.table.readdir(None, None, filler, 0, info, *last) == 0  # it was removed
+    assert names[5:] == [b".", b".."]
+    assert calls.table.releasedir(None, info) == 0
+
+
+@pytest.mark.parametrize("caches", [True, False])
+def test_the_kernel_keeps_listings_where_the_tree_says_so(binding: Binding, caches: bool) -> None:
+    calls = Calls(binding, caches_folders=caches)
+    for path in (b"/", b"/kept"):
+        info = calls.module.fuse_file_info()
+        assert calls.table.opendir(path, ctypes.byref(info)) == 0
+        assert info.keep_cache == (caches and calls.three and path == b"/kept")
+        assert getattr(info, "cache_readdir", 0) == (caches and calls.three)
 
 
 def test_a_link_text_is_cut_to_its_buffer(calls: Calls) -> None:
@@ -435,6 +506,7 @@ def test_options_that_libfuse_3_has_no_more_are_left_out() -> None:
     three = fuse_arguments(given, 3)
     assert three.config == ("use_ino", "hard_remove", "direct_io")
     assert (three.max_read_bytes, fuse_arguments(make_options(), 3).max_read_bytes) == (4096, None)
+    assert three.lists_statuses
     wanted = {*COMMON, b"max_read=4096", b"attr_timeout=0"} - {b"attr_timeout=86400"}
     assert set(three.options) == wanted
 

@@ -30,6 +30,7 @@ from h5fs import errors
 from h5fs.errors import BadHandleError, ExistsError, NotAGroupError, NotEmptyError, NotFoundError
 from h5fs.options import LogOptions, MountOptions, StoreOptions
 from h5fs.options import Mode as MountMode
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
 MIB = 2**20
@@ -172,9 +173,12 @@ class MemoryTree:
             *inode.owner, len(inode.data), len(inode.data) // 512, *inode.times,
         )  # fmt: skip
 
-    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+    def list_folder(self, path: bytes) -> Dentries:
         children = self._find(path).children.items()
-        return iter([Dentry(name, inode.number, inode.mode) for name, inode in children])
+        return Dentries.of(Dentry(name, inode.number, inode.mode) for name, inode in children)
+
+    def keeps_folder(self, _path: bytes) -> bool:
+        return False
 
     def read_link(self, path: bytes) -> bytes:
         return bytes(self._find(path).data)

@@ -75,8 +75,10 @@ def serve(
         )  # fmt: skip
     else:
         operations = Operations(
-            tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs, meter=meter
-        )
+            tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs,
+            # Who opens a folder is asked whether it is still the same.
+            caches_folders=not (options.is_folder or options.store.is_swmr), meter=meter,
+        )  # fmt: skip
     try:
         session.serve(operations.make_table(session.counted), on_hangup)
     except MountRefusedError:

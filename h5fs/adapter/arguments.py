@@ -52,14 +52,16 @@ _CONFIG_IN_3 = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
 class Arguments:
     """What libfuse reads as ``-o`` options, and what libfuse 3 wants to be set in ``init``.
 
-    That is members of ``fuse_config`` (to 1), the largest read if there is a limit, which it must be
-    told twice, and how far to read ahead if the user says so.
+    That is members of ``fuse_config`` (to 1), the largest read if there is a limit, which it must
+    be told twice, how far to read ahead if the user says so, and whether a listing comes with what
+    is known of the files' statuses.
     """
 
     options: tuple[bytes, ...]
     config: tuple[str, ...] = ()
     max_read_bytes: int | None = None
     read_ahead_bytes: int | None = None
+    lists_statuses: bool = False
 
     def option_list(self) -> bytes:
         """Return one ``-o`` text."""
@@ -91,6 +93,9 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
         config=tuple(name for name in arguments if name in _CONFIG_IN_3),
         max_read_bytes=None if limit is None else int(limit),
         read_ahead_bytes=read_ahead,
+        # Always, not when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of a folder
+        # before it looks at the first file. In a write mode the kernel may keep no status.
+        lists_statuses=not options.mode.writes,
     )
 
 

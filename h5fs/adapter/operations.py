@@ -2,7 +2,7 @@
 
 Converts arguments, calls the tree once, converts the result; decides nothing. Paths are the bytes
 that the kernel sent. A buffer of libfuse's is an address, valid until the call returns. Runs on the
-session's threads, many at a time; keeps nothing of its own.
+session's threads, many at a time; keeps nothing of its own but the folders that are open.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 from h5fs.adapter.binding import Binding
+from h5fs.adapter.folders import OpenFolders
 from h5fs.adapter.guard import guarded
 from h5fs.adapter.latencies import CallMeter
 from h5fs.adapter.readable_tree import ReadableTree
 from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Status
 
 # Every pointer but a path is a plain number here, which is what memmove and from_address take. All
@@ -39,17 +41,22 @@ _PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
 _PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
     "readlink": (*_PATH, c_void_p, c_size_t),
     "open": (*_PATH, c_void_p),
+    "opendir": (*_PATH, c_void_p),
+    "releasedir": (*_PATH, c_void_p),
     "read": (*_PATH, c_void_p, c_size_t, c_int64, c_void_p),
     "release": (*_PATH, c_void_p),
     "statfs": (*_PATH, c_void_p),
     "getxattr": (*_PATH, c_char_p, c_void_p, c_size_t),
     "listxattr": (*_PATH, c_void_p, c_size_t),
 }
-# libfuse's function that takes one dentry.
+# libfuse's function that takes one dentry. It is called without giving up the GIL, which takes as
+# long again; it waits for no lock of libfuse's that is held while Python runs.
 _FILLERS = {
-    2: ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64),
-    3: ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64, c_int),
+    2: ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64),
+    3: ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64, c_int),
 }
+_READDIR_PLUS = 1  # FUSE_READDIR_PLUS: statuses are wanted
+_FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS: here is one
 
 _PyBUF_WRITE = 0x200
 view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_int)(
@@ -67,6 +74,7 @@ class Operations:
         *,
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
+        caches_folders: bool = False,
         meter: CallMeter | None = None,
     ) -> None:
         self._meter = meter or CallMeter()
@@ -81,7 +89,8 @@ class Operations:
         self._handle_offset = module.fuse_file_info.fh.offset
         self._flags_offset = module.fuse_file_info.flags.offset
         self._filler = _FILLERS[binding.major]
-        self._filler_rest = (0,) if binding.major == 2 else (0, 0)
+        self._folders = OpenFolders(module.c_stat)
+        self._caches_folders = caches_folders and binding.major == 3
         self._has_xattrs = has_xattrs
 
     @staticmethod
@@ -136,27 +145,44 @@ class Operations:
         )
         ctypes.memmove(buffer, data, self._status_bytes)
 
+    def opendir(self, path: bytes, file_info: int) -> None:
+        """``opendir(3)``. Nothing is listed yet."""
+        if self._caches_folders:
+            info = self._file_info.from_address(file_info)
+            info.cache_readdir = 1
+            info.keep_cache = self._tree.keeps_folder(path)
+        handle = self._folders.open(path)
+        c_uint64.from_address(file_info + self._handle_offset).value = handle
+
     def readdir(
         self,
-        path: bytes,
+        path: bytes | None,
         collector: int,
         filler: int,
-        _offset: int,
-        _file_info: int,
-        _flags: int = 0,
+        offset: int,
+        file_info: int,
+        flags: int = 0,
     ) -> None:
-        """All dentries at once. libfuse takes inode and type from the status, and nothing else."""
+        """As many dentries as libfuse has room for, with their statuses when it asks for them."""
+        handle = c_uint64.from_address(file_info + self._handle_offset).value
+        folder = self._folders.get(handle)
+        if not offset or not folder.is_listed:
+            # Without a path it was removed while it is open, and has no dentries.
+            folder.list(Dentries.of(()) if path is None else self._tree.list_folder(path))
         fill = self._filler(filler)
-        status = self._binding.module.c_stat()
-        address = ctypes.addressof(status)
-        rest = self._filler_rest
-        fill(collector, b".", None, *rest)
-        fill(collector, b"..", None, *rest)
-        for dentry in self._tree.list_folder(path):
-            status.st_ino = dentry.inode
-            status.st_mode = dentry.mode
-            if fill(collector, dentry.name, address, *rest):
-                raise MemoryError("libfuse takes no more dentries")
+        if self._binding.major == 2:
+            for name, status, place, _ in folder.entries(offset):
+                if fill(collector, name, status, place):
+                    return
+            return
+        plus = _FILL_DIR_PLUS if flags & _READDIR_PLUS else 0
+        for name, status, place, has_status in folder.entries(offset):
+            if fill(collector, name, status, place, plus if has_status else 0):
+                return
+
+    def releasedir(self, _path: bytes | None, file_info: int) -> None:
+        """``closedir(3)``."""
+        self._folders.release(c_uint64.from_address(file_info + self._handle_offset).value)
 
     def readlink(self, path: bytes, buffer: int, size: int) -> None:
         """A symbolic link's text, cut to what the kernel has room for."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Protocol
 
-from h5fs.tree.status import Dentry, Status
+from h5fs.tree.dentries import Dentries
+from h5fs.tree.status import Status
 
 
 class ReadableTree(Protocol):
@@ -16,7 +16,7 @@ class ReadableTree(Protocol):
     """
 
     def get_status(self, path: bytes) -> Status: ...
-    def list_folder(self, path: bytes) -> Iterator[Dentry]: ...
+    def list_folder(self, path: bytes) -> Dentries: ...
     def read_link(self, path: bytes) -> bytes: ...
     def open(self, path: bytes, flags: int) -> int: ...
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int: ...
@@ -28,4 +28,9 @@ class ReadableTree(Protocol):
     def keeps_cache(self, handle: int) -> bool:
         """Whether the pages that the kernel has of the file are its content. Asked once, at open.
         """
+        ...
+
+    def keeps_folder(self, path: bytes) -> bool:
+        """Whether the listing that the kernel has of a folder is what it would get. Asked once, at
+        ``opendir``."""
         ...

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 NANOSECONDS = 10**9
 
 # What `pack_status` takes, in this order; those beyond the first ten are (seconds, nanoseconds).
@@ -55,6 +57,20 @@ class Packer:
 def status_packer(structure: type[ctypes.Structure]) -> Packer:
     """Return the packer of a binding's ``c_stat``."""
     return Packer(structure, _STATUS_FIELDS)
+
+
+def status_dtype(structure: type[ctypes.Structure]) -> np.dtype[Any]:
+    """Return numpy's dtype of a binding's ``c_stat``, so that many are packed at once."""
+    names = [name for name in _STATUS_FIELDS if has_field(structure, name)]
+    places = [place_of(structure, name) for name in names]
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [f"={code}" for _, code in places],
+            "offsets": [offset for offset, _ in places],
+            "itemsize": ctypes.sizeof(structure),
+        }
+    )
 
 
 def statvfs_packer(structure: type[ctypes.Structure]) -> Packer:

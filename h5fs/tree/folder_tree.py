@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from h5fs.errors import (
 )
 from h5fs.store.superblock import is_hdf5_file
 from h5fs.tree.cache import LruCache
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.renewed_tree import LOOK_SECONDS, RenewedTree
 from h5fs.tree.statistics import TreeStatistics
@@ -113,18 +114,20 @@ class FolderTree:
         status = file.tree.get_status(inner)
         return msgspec.structs.replace(status, inode=_mix(file, status.inode))
 
-    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+    def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``."""
         file, inner = self._find(path)
         if file is not None:
-            for dentry in file.tree.list_folder(inner):
-                yield Dentry(dentry.name, _mix(file, dentry.inode), dentry.mode)
-            return
+            return file.tree.list_folder(inner).with_inodes(lambda inode: _mix(file, inode))
         try:
             with os.scandir(self._real(path)) as entries:
-                yield from map(self._dentry, entries)
+                return Dentries.of(map(self._dentry, entries))
         except OSError as error:
             raise PassedThroughError.of(error, path) from None
+
+    def keeps_folder(self, _path: bytes) -> bool:
+        """Return False: files come and go."""
+        return False
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""

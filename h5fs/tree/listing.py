@@ -11,6 +11,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from h5fs.errors import H5fsError
 from h5fs.link_table import OBJECT_KINDS, Links
@@ -18,8 +22,18 @@ from h5fs.objects import DatasetInfo, Link, ObjectKind
 from h5fs.projection.names import Projection
 from h5fs.projection.npy import project_array
 from h5fs.tree.content import npy_shape
-from h5fs.tree.nodes import Node, NodeKind, object_inode
-from h5fs.tree.status import Dentry, Status, make_file_status
+from h5fs.tree.dentries import ROW as DENTRY_ROW
+from h5fs.tree.dentries import Dentries, row_of
+from h5fs.tree.nodes import Node, NodeKind, object_inode, object_inodes
+from h5fs.tree.status import (
+    NANOSECONDS,
+    PREFERRED_READ_BYTES,
+    Dentry,
+    Status,
+    blocks_of,
+    file_mode,
+    make_file_status,
+)
 
 # Names that are the same in the mount, whatever they name.
 _PLAIN_NAME = re.compile(rb"[0-9A-Za-z_ -]{1,200}\Z")
@@ -61,17 +75,66 @@ class FolderListing:
             hard_link_count, mtime, ctime, atime,
         )  # fmt: skip
 
-    def dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Iterator[Dentry]:
-        """Yield the dentries of all links; ``make_others`` those of one that is not plain."""
-        for index, (kind, address, attribute_count, is_pair) in enumerate(self.links.kinds()):
-            name = self.links.name(index)
-            if kind != _DATASET or is_pair or not _PLAIN_NAME.match(name):
-                yield from make_others(self.links[index])
+    def dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Dentries:
+        """Return the dentries of all links; ``make_others`` those of one that is not plain."""
+        names: list[bytes] = []
+        # Places in `names`, and which link each shows.
+        arrays: tuple[list[int], list[int]] = ([], [])
+        attributes: tuple[list[int], list[int]] = ([], [])
+        others: list[tuple[int, Dentry]] = []
+        table = self.links.rows
+        is_plain = (table["kind"] == _DATASET) & (table["holds_sequences"] == 0)
+        each = zip(
+            self.links.names(), is_plain.tolist(), table["attribute_count"].tolist(), strict=True
+        )
+        for index, (name, is_array, attribute_count) in enumerate(each):
+            if not is_array or not _PLAIN_NAME.match(name):
+                for dentry in make_others(self.links[index]):
+                    others.append((len(names), dentry))
+                    names.append(dentry.name)
                 continue
             if attribute_count:
-                inode = object_inode(address, NodeKind.ATTRIBUTES)
-                yield Dentry(name + _ATTRIBUTES, inode, stat.S_IFREG)
-            yield Dentry(name + _SUFFIX, object_inode(address, NodeKind.ARRAY), stat.S_IFREG)
+                attributes[0].append(len(names))
+                attributes[1].append(index)
+                names.append(name + _ATTRIBUTES)
+            arrays[0].append(len(names))
+            arrays[1].append(index)
+            names.append(name + _SUFFIX)
+        rows = np.zeros(len(names), DENTRY_ROW)
+        for place, dentry in others:
+            rows[place] = row_of(dentry)
+        files, owners = rows[attributes[0]], table[attributes[1]]
+        files["inode"] = object_inodes(owners["address"], NodeKind.ATTRIBUTES)
+        files["mode"] = stat.S_IFREG
+        rows[attributes[0]] = files
+        rows[arrays[0]] = self._array_rows(table[arrays[1]])
+        return Dentries(names, rows)
+
+    def _array_rows(self, links: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what ``status_of`` says of the files of datasets, the inode number always."""
+        known = [-1 if size is None else size for size in self._sizes]
+        sizes = np.array([*known, -1], np.int64)[links["dataset"]]
+        has_status = sizes >= 0
+        file = self._file
+        rows = np.zeros(len(links), DENTRY_ROW)
+        rows["inode"] = object_inodes(links["address"], NodeKind.ARRAY)
+        rows["mode"] = np.where(has_status, file_mode(file), stat.S_IFREG)
+        rows["hard_link_count"] = links["hard_link_count"]
+        rows["uid"], rows["gid"] = file.st_uid, file.st_gid
+        rows["size_bytes"] = np.where(has_status, sizes, 0)
+        rows["blocks"] = blocks_of(links["storage_size_bytes"])
+        rows["preferred_read_bytes"] = PREFERRED_READ_BYTES
+        mtime_ns = _nanoseconds(links["mtime"], file.st_mtime_ns)
+        rows["mtime_ns"] = mtime_ns
+        rows["ctime_ns"] = _nanoseconds(links["ctime"], mtime_ns)
+        rows["atime_ns"] = _nanoseconds(links["atime"], file.st_atime_ns)
+        rows["has_status"] = has_status
+        return rows
+
+
+def _nanoseconds(seconds: npt.NDArray[Any], otherwise: Any) -> npt.NDArray[np.int64]:
+    """Return times in nanoseconds, and something else where there is none."""
+    return np.where(seconds == 0, otherwise, seconds.astype(np.int64) * NANOSECONDS)
 
 
 def _size_of(dataset: DatasetInfo) -> int | None:

@@ -9,6 +9,9 @@ import hashlib
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
+
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
 
@@ -74,6 +77,11 @@ def object_inode(address: int, kind: NodeKind) -> int:
     """Return the inode number of what shows an object of the mounted file."""
     # An object header takes at least 16 bytes, so these few numbers after its address are its.
     return address + _POSITIONS.get(kind, 2) & (1 << 63) - 1
+
+
+def object_inodes(addresses: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
+    """Return the same of many objects."""
+    return addresses + np.uint64(_POSITIONS.get(kind, 2)) & np.uint64((1 << 63) - 1)
 
 
 def make_root(info: ObjectInfo) -> Node:

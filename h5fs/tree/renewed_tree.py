@@ -11,16 +11,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, H5fsError, StaleError, UnreadableError, show_path
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.edition import Edition, Version
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
-from h5fs.tree.status import Dentry, Status
+from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -162,9 +163,15 @@ class RenewedTree:
             self._names.add(path[1:])
         return self._ask(lambda tree: tree.get_status(path))
 
-    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+    def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``: all of one version."""
-        return iter(self._ask(lambda tree: list(tree.list_folder(path))))
+        return self._ask(lambda tree: tree.list_folder(path))
+
+    def keeps_folder(self, path: bytes) -> bool:
+        """Whether what the kernel has of a folder is its listing. Asked once, at ``opendir``."""
+        self._ask(lambda _: None)  # so that a change is noticed
+        with self._lock:
+            return self._keeps(path)
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
@@ -194,14 +201,14 @@ class RenewedTree:
 
     def keeps_cache(self, handle: int) -> bool:
         """Whether what the kernel has of the file is what it would read. Asked once, at open."""
-        if self._opened is None:
-            return True
-        path = self._files.get(handle).path
         with self._lock:
-            if path in self._opened:
-                return True
-            self._opened.add(path)
-            return False
+            return self._keeps(self._files.get(handle).path)
+
+    def _keeps(self, path: bytes) -> bool:
+        if self._opened is None or path in self._opened:
+            return True
+        self._opened.add(path)
+        return False
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file; return how much."""

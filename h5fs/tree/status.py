@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 from msgspec import Struct
 
@@ -38,11 +39,15 @@ class Status(Struct, frozen=True):
 
 
 class Dentry(Struct, frozen=True):
-    """One entry of a folder: enough for ``readdir`` (``mode`` has the file type only)."""
+    """One entry of a folder: enough for ``readdir`` (``mode`` has the file type only).
+
+    ``status``: what ``stat`` would say, where that is known at once.
+    """
 
     name: bytes
     inode: int
     mode: int
+    status: Status | None = None
 
 
 def file_type(kind: NodeKind) -> int:
@@ -77,7 +82,7 @@ def make_status(
         uid=file.st_uid,
         gid=file.st_gid,
         size_bytes=size_bytes,
-        blocks=-(-storage_bytes // _BLOCK_BYTES),
+        blocks=blocks_of(storage_bytes),
         atime_ns=info.atime * NANOSECONDS or file.st_atime_ns,
         mtime_ns=mtime_ns,
         ctime_ns=info.ctime * NANOSECONDS or mtime_ns,
@@ -97,10 +102,20 @@ def make_file_status(
     """Return the status of a dataset's file, as ``make_status`` does, without a node."""
     mtime_ns = mtime * NANOSECONDS or file.st_mtime_ns
     return Status(
-        inode, stat.S_IFREG | file.st_mode & 0o444, hard_link_count, file.st_uid, file.st_gid,
-        size_bytes, -(-storage_bytes // _BLOCK_BYTES), atime * NANOSECONDS or file.st_atime_ns,
-        mtime_ns, ctime * NANOSECONDS or mtime_ns,
+        inode, file_mode(file), hard_link_count, file.st_uid, file.st_gid, size_bytes,
+        blocks_of(storage_bytes), atime * NANOSECONDS or file.st_atime_ns, mtime_ns,
+        ctime * NANOSECONDS or mtime_ns,
     )  # fmt: skip
+
+
+def file_mode(file: os.stat_result) -> int:
+    """Return the mode of a file that can be read."""
+    return stat.S_IFREG | file.st_mode & 0o444
+
+
+def blocks_of(storage_bytes: Any) -> Any:
+    """Return ``st_blocks`` for what the HDF5 file spends, a number or an array of them."""
+    return -(-storage_bytes // _BLOCK_BYTES)
 
 
 def as_folder(file_mode: int) -> int:

@@ -35,6 +35,7 @@ from h5fs.projection.names import (
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content, TextContent, open_content
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import read_link_text
@@ -139,14 +140,12 @@ class Tree:
             storage=self._store.describe_storage(node.info.ref), size_bytes=content.size_bytes,
         )  # fmt: skip
 
-    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+    def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``, without ``.`` and ``..``. Opens no dataset."""
         folder = self._find_folder(path)
         self._check_depth(folder)
-        own_attributes = make_attributes_node(folder, folder)
-        if own_attributes is not None:
-            yield _dentry(own_attributes)
         links = self._list_links(folder.info.ref)
+        file = self._status_of_file(folder.info.ref.file)
 
         def list_link(link: Link) -> Iterator[Dentry]:
             node = self._make_child(folder, link)
@@ -156,15 +155,16 @@ class Tree:
                 make_attributes_node(folder, node), make_offsets_node(folder, node), node
             ):  # fmt: skip
                 if shown is not None:
-                    yield _dentry(shown)
+                    yield _dentry(shown, file)
 
         if folder.info.ref.file:
-            for link in links:
-                yield from list_link(link)
-            return
-        listed = FolderListing(folder, links, self._status_of_file(0))
-        self._listed.put(path.rstrip(b"/"), listed)
-        yield from listed.dentries(list_link)
+            dentries = Dentries.of(dentry for link in links for dentry in list_link(link))
+        else:
+            listed = FolderListing(folder, links, file)
+            self._listed.put(path.rstrip(b"/"), listed)
+            dentries = listed.dentries(list_link)
+        own_attributes = make_attributes_node(folder, folder)
+        return dentries if own_attributes is None else dentries.after(_dentry(own_attributes, file))
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
@@ -197,6 +197,10 @@ class Tree:
 
     def keeps_cache(self, _handle: int) -> bool:
         """Whether what the kernel has of an open file is its content: nothing changes here."""
+        return True
+
+    def keeps_folder(self, _path: bytes) -> bool:
+        """Whether what the kernel has of a folder is its listing."""
         return True
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
@@ -360,6 +364,10 @@ class Tree:
             _log.warning("%s", message)
 
 
-def _dentry(node: Node) -> Dentry:
-    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)))
-
+def _dentry(node: Node, file: os.stat_result) -> Dentry:
+    """Return a node's dentry; ``file`` is the ``stat`` of the file that lists it."""
+    status = None
+    # Of an object in another file, that file's would count.
+    if node.kind is NodeKind.FOLDER and node.parent and node.info.ref.file == 0:
+        status = make_status(node, file, size_bytes=0, storage_bytes=0)
+    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)), status)

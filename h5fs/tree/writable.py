@@ -15,7 +15,6 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +42,7 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
 from h5fs.tree.statistics import TreeStatistics
@@ -127,7 +127,7 @@ class WritableBase(Tree):
                 return self._staged_status(file)
             return self._node_status(file.path, file.node)
 
-    def list_folder(self, path: bytes) -> Iterator[Dentry]:
+    def list_folder(self, path: bytes) -> Dentries:
         with self._lock:
             prefix = path.rstrip(b"/") + b"/"
             dentries = [
@@ -140,7 +140,10 @@ class WritableBase(Tree):
                 Dentry(file.path[len(prefix) :], file.inode, stat.S_IFREG)
                 for file in self._staged_in(prefix)
             ]
-        return iter(dentries)
+        return Dentries.of(dentries)
+
+    def keeps_folder(self, _path: bytes) -> bool:
+        return False
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         with self._lock:

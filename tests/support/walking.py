@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from h5fs.errors import H5fsError, LinkLoopError
 from h5fs.tree import Tree
+from h5fs.tree.dentries import row_of
+from h5fs.tree.status import Dentry
 
 LINKS_FOLLOWED = 40  # MAXSYMLINKS of Linux
 
@@ -51,3 +53,22 @@ def walk(tree: Tree, *, at_most: int) -> Iterator[bytes]:
             yield path
             if stat.S_ISDIR(dentry.mode):
                 pending.append(path)
+
+
+def check_listing(tree: Tree, folder: bytes) -> int:
+    """Compare what a listing says of its dentries with their statuses; return how many it knows."""
+    dentries = tree.list_folder(folder)
+    known = 0
+    for dentry, row in zip(dentries, dentries.rows, strict=True):
+        path = folder.rstrip(b"/") + b"/" + dentry.name
+        has_status = bool(row["has_status"])
+        known += has_status
+        try:
+            status = tree.get_status(path)
+        except H5fsError:
+            assert not has_status, path
+            continue
+        assert (dentry.inode, dentry.mode) == (status.inode, stat.S_IFMT(status.mode)), path
+        if has_status:
+            assert row.item() == row_of(Dentry(dentry.name, 0, 0, status)), path
+    return known

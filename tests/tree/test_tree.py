@@ -16,7 +16,7 @@ from h5py import h5o
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reference import npy_bytes
-from support.walking import resolve, walk
+from support.walking import check_listing, resolve, walk
 
 from h5fs.errors import (
     BadHandleError,
@@ -101,10 +101,41 @@ def test_every_walk_ends_and_every_dentry_answers(
     file = tmp_path_factory.mktemp("walk") / "f.h5"
     build(file, links)
     with opened_tree(file) as tree:
+        check_listing(tree, b"/")
         for path in walk(tree, at_most=20_000):
             status = tree.get_status(path)
             if stat.S_ISLNK(status.mode):
                 assert len(tree.read_link(path)) == status.size_bytes
+            if stat.S_ISDIR(status.mode):
+                check_listing(tree, path)
+
+
+@pytest.mark.semantics("S1", "S3")
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_listing_knows_what_stat_says(tmp_path: Path, libver: str) -> None:
+    with h5py.File(tmp_path / "f.h5", "w", libver=libver) as file:
+        for number, dtype in enumerate(["i1", ">f8", "S5", "?", "c8", "(2,3)i2", "V7", "f2"]):
+            file[f"plain {number}"] = np.zeros((number, 3), dtype)
+        file.create_dataset("timed", data=np.arange(5), track_times=True)
+        file["twice"] = file["timed"]
+        file["scalar"], file["null"] = 5, h5py.Empty("f4")
+        file.create_dataset("chunked", (10, 10), "i4", chunks=(3, 3), compression="gzip")
+        file.create_dataset("empty", (0,), "i4")
+        file.create_dataset("outside", (4,), "i4", external=[("raw", 0, 16)])
+        file["strings"] = np.array(["a", "b"], object)
+        file.create_dataset("sequences", (2,), h5py.vlen_dtype("i4"))[0] = [1, 2]
+        file["named"], file["soft"] = np.dtype("i4"), h5py.SoftLink("/timed")
+        for name in ("timed", "chunked", "named", "plain 1", "."):
+            file[name].attrs["a"] = 1
+        for number in range(20):
+            file[f"more {number}"] = np.arange(number)
+        for name in ("..", "a.npy", "%41", "é", "x" * 230, "x" * 300):
+            file[name] = np.arange(7)
+        for number in range(40):  # so that headers are scanned
+            file[f"group/{number}"] = number
+    with opened_tree(tmp_path / "f.h5") as tree:
+        assert check_listing(tree, b"/") >= 30
+        assert check_listing(tree, b"/group") == 40
 
 
 @pytest.mark.semantics("L1")

@@ -28,7 +28,8 @@ class Block:
 
     ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
     forgotten; when ``is_used_up``, nobody is expected to read it again; while it
-    ``is_being_laid_out``, nobody may begin to make a chunk. The cache's condition protects what changes.
+    ``is_being_laid_out``, nobody may begin to make a chunk. The cache's condition protects what
+    changes.
     """
 
     segment: Segment

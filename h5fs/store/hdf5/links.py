@@ -33,7 +33,7 @@ _OBJECT_KINDS = {
     h5o.TYPE_NAMED_DATATYPE: ObjectKind.DATATYPE,
 }
 
-_WORTH_A_SCAN = 32  # a scan costs 1 ms, whatever it looks at
+_WORTH_A_SCAN = 8  # a scan costs 1 ms, whatever it looks at
 
 
 class LinkReader:

@@ -1,0 +1,114 @@
+"""Folders that are open: what each lists, packed as libfuse wants it, a piece at a time.
+
+A listing is taken when it is read from its beginning, so that whoever reads on gets the rest of
+the same one, and libfuse need not keep it: it would go through all that it has given out before
+with each request. Safe to use from any thread; of one open folder the kernel lets one at a time
+read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from h5fs.adapter.structures import NANOSECONDS, status_dtype
+from h5fs.tree.dentries import Dentries
+
+_DENTRIES_AT_ONCE = 512
+_DOTS = (b".", b"..")
+
+# Which field of `ROW` goes where; times are apart.
+_FIELDS = {
+    "st_ino": "inode",
+    "st_mode": "mode",
+    "st_nlink": "hard_link_count",
+    "st_uid": "uid",
+    "st_gid": "gid",
+    "st_size": "size_bytes",
+    "st_blocks": "blocks",
+    "st_blksize": "preferred_read_bytes",
+}
+_TIMES = {"st_atimespec": "atime_ns", "st_mtimespec": "mtime_ns", "st_ctimespec": "ctime_ns"}
+
+
+class OpenFolder:
+    """One ``opendir``."""
+
+    def __init__(self, path: bytes, layout: np.dtype[Any]) -> None:
+        self.path = path
+        self._layout = layout
+        self._names: list[bytes] = []
+        self._rows: npt.NDArray[Any] = np.zeros(0)
+        self._packed: npt.NDArray[Any] = np.zeros(0, layout)
+        self._start = 0
+        self.is_listed = False
+
+    def list(self, dentries: Dentries) -> None:
+        """Take a new listing."""
+        self._names, self._rows = dentries.names, dentries.rows
+        self._packed = np.zeros(0, self._layout)
+        self.is_listed = True
+
+    def entries(self, offset: int) -> Iterator[tuple[bytes, int | None, int, bool]]:
+        """Yield ``.``, ``..`` and the dentries, those that follow on ``offset``.
+
+        Each is its name, the address of a ``struct stat`` that is valid until the next is asked
+        for, the offset behind it, and whether all of the structure is known.
+        """
+        for place, name in enumerate(_DOTS[offset:], offset + 1):
+            yield name, None, place, False
+        start = max(offset - len(_DOTS), 0)
+        size = self._layout.itemsize
+        while start < len(self._names):
+            if not self._start <= start < self._start + len(self._packed):
+                self._pack(start)
+            stop = self._start + len(self._packed)
+            address, end = self._packed.ctypes.data, self._packed.nbytes
+            yield from zip(
+                self._names[start:stop],
+                range(address + (start - self._start) * size, address + end, size),
+                range(start + 1 + len(_DOTS), stop + 1 + len(_DOTS)),
+                self._rows["has_status"][start:stop].tolist(),
+                strict=True,
+            )
+            start = stop
+
+    def _pack(self, start: int) -> None:
+        rows = self._rows[start : start + _DENTRIES_AT_ONCE]
+        packed = np.zeros(len(rows), self._layout)
+        for field, of_row in _FIELDS.items():
+            if field in packed.dtype.fields:
+                packed[field] = rows[of_row]
+        for field, of_row in _TIMES.items():
+            packed[f"{field}.tv_sec"], packed[f"{field}.tv_nsec"] = np.divmod(
+                rows[of_row], NANOSECONDS
+            )
+        self._packed, self._start = packed, start
+
+
+class OpenFolders:
+    """All that are open, by handle."""
+
+    def __init__(self, status_structure: type[ctypes.Structure]) -> None:
+        self._layout = status_dtype(status_structure)
+        self._numbers = itertools.count(1)
+        self._folders: dict[int, OpenFolder] = {}
+
+    def open(self, path: bytes) -> int:
+        """Return the handle of one more."""
+        number = next(self._numbers)
+        self._folders[number] = OpenFolder(path, self._layout)
+        return number
+
+    def get(self, handle: int) -> OpenFolder:
+        """Return an open folder."""
+        return self._folders[handle]
+
+    def release(self, handle: int) -> None:
+        """Forget one."""
+        del self._folders[handle]

@@ -1,0 +1,84 @@
+"""The dentries of a folder, as columns: 100,000 of them cost no object each but a name.
+
+A plain value. What ``readdir`` tells of a dentry stands in its row, and what ``stat`` would tell,
+where that is known without a look at the object.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from h5fs.tree.status import Dentry
+
+ROW = np.dtype(
+    [
+        ("inode", "<u8"),
+        ("mode", "<u4"),
+        ("hard_link_count", "<u8"),
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("size_bytes", "<i8"),
+        ("blocks", "<i8"),
+        ("preferred_read_bytes", "<u4"),
+        ("atime_ns", "<i8"),
+        ("mtime_ns", "<i8"),
+        ("ctime_ns", "<i8"),
+        ("has_status", "?"),
+    ]
+)
+"""The fields of ``Status``. Without ``has_status``, there is the inode number (0 when it is not
+known) and of the mode the file type, as in a ``Dentry``."""
+
+_STATUS_FIELDS = tuple(name for name in ROW.fields or () if name != "has_status")
+
+
+class Dentries:
+    """A folder's dentries, without ``.`` and ``..``: ``names``, and ``rows`` with a ``ROW`` each.
+
+    Iterates over them as ``Dentry`` values.
+    """
+
+    __slots__ = ("names", "rows")
+
+    def __init__(self, names: list[bytes], rows: npt.NDArray[Any]) -> None:
+        self.names = names
+        self.rows = rows
+
+    @classmethod
+    def of(cls, dentries: Iterable[Dentry]) -> Dentries:
+        """Return a folder of these."""
+        every = list(dentries)
+        names = [dentry.name for dentry in every]
+        return cls(names, np.array([row_of(dentry) for dentry in every], ROW))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Dentry]:
+        inodes, modes = self.rows["inode"].tolist(), self.rows["mode"].tolist()
+        for name, inode, mode in zip(self.names, inodes, modes, strict=True):
+            yield Dentry(name, inode, stat.S_IFMT(mode))
+
+    def after(self, first: Dentry) -> Dentries:
+        """Return the same with one more before them."""
+        rows = np.concatenate([np.array([row_of(first)], ROW), self.rows])
+        return Dentries([first.name, *self.names], rows)
+
+    def with_inodes(self, change: Callable[[int], int]) -> Dentries:
+        """Return the same with other inode numbers."""
+        rows = self.rows.copy()
+        rows["inode"] = [change(inode) for inode in rows["inode"].tolist()]
+        return Dentries(self.names, rows)
+
+
+def row_of(dentry: Dentry) -> tuple[Any, ...]:
+    """Return the row of a dentry."""
+    status = dentry.status
+    if status is None:
+        return (dentry.inode, dentry.mode, *(0 for _ in _STATUS_FIELDS[2:]), False)
+    return (*(getattr(status, name) for name in _STATUS_FIELDS), True)
