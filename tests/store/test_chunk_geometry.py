@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.store.chunks import geometry
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.scatter import fill, places_of, scatter, scatter_inside
 
@@ -49,10 +49,10 @@ def segment_mapper(segment: Array) -> Any:
 
 @given(grids(), st.sampled_from([1, 20, 200]), st.booleans(), st.sampled_from([1, 2**20]))
 def test_the_chunks_of_blocks_put_together_are_the_array(
-    grid: Grid, min_block: int, by_boxes: bool, window: int
+    grid: Grid, block_bytes: int, by_boxes: bool, window: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geometry, "MIN_BLOCK_BYTES", min_block)
+        grid = replace(grid, wanted_block_bytes=block_bytes)
         patch.setattr("h5fs.store.chunks.scatter._WINDOW_BYTES", window)
         array = array_of(grid)
         expected = array.tobytes()

@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-MIN_BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**22
 """Bands are gathered into a block until it has this size: small chunks share one."""
 
 
@@ -35,11 +35,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Grid:
-    """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element."""
+    """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element.
+
+    A block has ``wanted_block_bytes`` or more, but for the last.
+    """
 
     shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
     item_bytes: int
+    wanted_block_bytes: int = BLOCK_BYTES
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -82,7 +86,7 @@ class Grid:
     @cached_property
     def bands_per_block(self) -> int:
         """Number of bands in a block."""
-        return max(1, -(-MIN_BLOCK_BYTES // self.band_bytes))
+        return max(1, -(-self.wanted_block_bytes // self.band_bytes))
 
     @cached_property
     def data_bytes(self) -> int:

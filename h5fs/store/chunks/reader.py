@@ -20,7 +20,7 @@ import numpy as np
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
-from h5fs.store.chunks.geometry import Grid
+from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Suspect
@@ -110,7 +110,10 @@ class ChunkReader:
             array = self._arrays.get(ref)
             if array is None:
                 assert dataset.shape is not None
-                grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize)
+                # Some blocks must fit into the cache, however small it is.
+                block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
+                item_bytes = dataset.dtype.itemsize
+                grid = Grid(dataset.shape, data.chunk_shape, item_bytes, block_bytes)
                 array = self._arrays[ref] = _Array(ref, data, grid)
                 if len(self._arrays) > _ARRAYS_KEPT:
                     self._arrays.popitem(last=False)
