@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
@@ -14,6 +15,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
+from support.disks import small_disk
 from support.mounts import Mounted, mounted
 from support.processes import bytes_read
 from support.reference import npy_bytes
@@ -170,3 +172,23 @@ def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> N
         assert np.array_equal(np.load(mount.path / "d.npy"), values)
         # What is decoded is read once more, from where it is kept.
         assert bytes_read(mount.pid) - before < 1.5 * stored + values.nbytes + 2**20
+
+
+@pytest.mark.semantics("D2")
+def test_no_room_for_a_band_is_an_error_and_the_mount_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(1).integers(0, 1000, (700, 4000)).astype("<i4")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("d", data=values, chunks=(700, 200), compression="gzip")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+    with small_disk(tmp_path / "disk", 8):
+        options = ["-o", "cache=4M", "-o", f"log={tmp_path / 'log'}"]
+        with mounted(tmp_path / "f.h5", options=options) as mount:
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                (mount.path / "d.npy").read_bytes()
+            assert "/d: no room for decoded chunks" in (tmp_path / "log").read_text()
+            # One page has five chunks of twenty under it.
+            with open(mount.path / "d.npy", "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                assert os.pread(file.fileno(), 40, 128) == values.tobytes()[:40]

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.disks import small_disk
 from support.kill_writing import Killing, kill
 from support.mounts import MountFailedError, end_mount, mounted
 from support.reference import npy_bytes
@@ -183,22 +184,13 @@ def test_kills_under_a_load_lose_nothing(tmp_path: Path) -> None:
     assert killing.counts["calls that returned"] > 20
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 @pytest.mark.semantics("R21")
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_a_full_disk_is_enospc_and_what_is_there_stays_and_room_can_be_made(
-    tmp_path: Path,
+    tmp_path: Path, kind: str
 ) -> None:
     disk = tmp_path / "disk"
-    with small_disk(disk, "12m"):
+    with small_disk(disk, 12, kind):
         with mounted(disk / "f.h5", options=["--mode", "w"]) as mount:
             written = fill(mount.path)
             assert 3 < len(written) < 12

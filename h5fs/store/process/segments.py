@@ -42,8 +42,13 @@ class Segment:
         page by page, 256 MB take 0.4 s instead of 0.1 s (ext4).
         """
         zeros = bytes(_LAYING_OUT_BYTES)
-        for offset in range(0, self.size_bytes, _LAYING_OUT_BYTES):
-            _write_all(self.descriptor, zeros[: self.size_bytes - offset], offset)
+        try:
+            for offset in range(0, self.size_bytes, _LAYING_OUT_BYTES):
+                _write_all(self.descriptor, zeros[: self.size_bytes - offset], offset)
+        except OSError:
+            os.ftruncate(self.descriptor, 0)  # what it took belongs to others
+            os.ftruncate(self.descriptor, self.size_bytes)
+            raise
 
     def close(self) -> None:
         """Give the memory back; workers let go of theirs when they are told."""
