@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -382,3 +384,43 @@ def test_a_large_array_is_whole(tmp_path: Path) -> None:
     with h5py.File(file) as opened:
         assert same(opened["plain"][()], array.T)
         assert same(opened["fortran"][()], array)
+
+
+@pytest.mark.semantics("R12")
+@given(
+    st.data(),
+    npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4),
+    st.lists(st.integers(0, 3), max_size=6),
+)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sequences_of_anything_go_round(
+    shared: Path, data: st.DataObject, shape: tuple[int, ...], lengths: list[int]
+) -> None:
+    dtype = data.draw(SCALARS.filter(lambda dtype: dtype.kind in "biufcS" and dtype.itemsize > 0))
+    offsets = np.cumsum([0, *lengths]).astype("<i8")
+    values = data.draw(npst.arrays(dtype, (int(offsets[-1]), *shape[1:])))
+    if data.draw(st.booleans()):
+        values = np.asfortranarray(values)
+    np.save(shared / "seq.values.npy", values)
+    np.save(shared / "seq.offsets.npy", offsets)
+    try:
+        assert (shared / "seq.values.npy").read_bytes() == npy_bytes(np.ascontiguousarray(values))
+        assert (shared / "seq.offsets.npy").read_bytes() == npy_bytes(offsets)
+    finally:
+        (shared / "seq.values.npy").unlink()
+        (shared / "seq.offsets.npy").unlink()
+
+
+def test_sequences_of_arrays_are_what_h5dump_reads(tmp_path: Path) -> None:
+    values = np.arange(70_000 * 6, dtype="<u4").reshape(-1, 2, 3)
+    offsets = np.array([0, 1, 1, 4, 69_998, 70_000])
+    file = make_file(tmp_path / "f.h5")
+    with written(file) as mount:
+        np.save(mount.path / "s.values.npy", values)
+        np.save(mount.path / "s.offsets.npy", offsets)
+    command = ["h5dump", "-w", "0", "-y", "-d", "/s", str(file)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "H5T_VLEN { H5T_ARRAY { [2][3] H5T_STD_U32LE }}" in text
+    elements = text.partition("DATA {")[2]
+    assert [int(number) for number in re.findall(r"\d+", elements)] == values.ravel().tolist()
+    assert elements.count("()") <= 1

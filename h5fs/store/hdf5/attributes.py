@@ -25,7 +25,7 @@ from h5fs.errors import (
 from h5fs.objects import Attribute, Element, UnreadableAttribute
 from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
 from h5fs.store.hdf5.memory import pack_elements, unpack_elements
-from h5fs.store.hdf5.raw_attributes import read_memory, write_memory
+from h5fs.store.hdf5.raw_memory import read_memory, write_memory
 from h5fs.store.hdf5.references import (
     PathFinder,
     PathOf,

@@ -6,21 +6,25 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5d, h5s, h5t
+from h5py import h5d, h5t
 
 from h5fs.errors import InvalidArrayError
 from h5fs.store.hdf5.array_types import WriteType
 from h5fs.store.hdf5.array_writer import Source
+from h5fs.store.hdf5.raw_memory import write_elements
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 2**16
+_BYTES_AT_ONCE = 16 * 2**20
+
+_HVL = np.dtype([("length", np.uintp), ("pointer", np.uintp)])  # `hvl_t` of H5Tpublic.h
 
 
 def sequence_type(base: WriteType) -> h5t.TypeID:
-    """Return the type of sequences of such elements."""
+    """Return the type of sequences of such elements, in the file and in memory."""
     return h5t.vlen_create(base.file_type)
 
 
@@ -34,21 +38,30 @@ def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
 
 def write_rows(
     dataset_id: h5d.DatasetID,
+    base: WriteType,
     values: Source,
     offsets: np.ndarray[Any, Any],
     on_progress: Callable[[], None],
 ) -> None:
     """Write sequence i, ``values[offsets[i]:offsets[i + 1]]``, as element i."""
     check_offsets(offsets, values.shape[0])
-    dtype = h5py.vlen_dtype(values.dtype)
+    # An array in Fortran order has its rows everywhere.
+    whole = np.ascontiguousarray(values.whole()) if values.is_fortran_order else None
+    item_bytes = prod(values.shape[1:]) * values.dtype.itemsize
+    memory_type = sequence_type(base)
     space = dataset_id.get_space()
-    count = len(offsets) - 1
-    for first in range(0, count, _ROWS_AT_ONCE):
+    count, first = len(offsets) - 1, 0
+    while first < count:
         on_progress()
-        stop = min(first + _ROWS_AT_ONCE, count)
-        rows = np.empty(stop - first, dtype)
-        for index in range(first, stop):
-            start, end = int(offsets[index]), int(offsets[index + 1])
-            rows[index - first] = np.array(values.rows(start, end))
+        start = int(offsets[first])
+        most = start + _BYTES_AT_ONCE // max(item_bytes, 1)
+        stop = int(np.searchsorted(offsets, most, "right")) - 1
+        stop = min(max(stop, first + 1), first + _ROWS_AT_ONCE, count)
+        end = int(offsets[stop])
+        part = values.rows(start, end) if whole is None else whole[start:end]
+        rows = np.zeros(stop - first, _HVL)
+        rows["length"] = np.diff(offsets[first : stop + 1])
+        rows["pointer"] = part.ctypes.data + (offsets[first:stop] - start) * item_bytes
         space.select_hyperslab((first,), (stop - first,))
-        dataset_id.write(h5s.create_simple((stop - first,)), space, rows)
+        write_elements(dataset_id, memory_type, space, rows.ctypes.data)
+        first = stop

@@ -145,9 +145,15 @@ class WritingHdf5Store(Hdf5Store):
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             old_id = self._old_dataset(group, name)
-            base = natural_type(values.dtype)
-            if base.dtype.hasobject or len(values.shape) != 1:
-                raise UnsupportedTypeError("sequences of text, or of more than one dimension")
+            if not values.shape:
+                raise InvalidArrayError("the values of sequences have no dimension")
+            # Values of more dimensions are sequences of arrays.
+            item = np.dtype((values.dtype, values.shape[1:]))
+            base = natural_type(item)
+            if not base.is_raw:
+                raise UnsupportedTypeError("sequences of text")
+            if base.file_type.get_size() != item.itemsize:
+                raise UnsupportedTypeError("sequences of elements that have parts of no bytes")
             with self._step():
                 self._forget_all()
                 where = self._source(offsets).whole().astype("<i8")
@@ -156,7 +162,7 @@ class WritingHdf5Store(Hdf5Store):
                 new_id = create_dataset(
                     self._files.file_id(0), (count,), 16, write_type, NewDatasets(), None
                 )
-                write_rows(new_id, self._source(values), where, self._on_progress)
+                write_rows(new_id, base, self._source(values), where, self._on_progress)
                 self._replacement(group, name, old_id).put(new_id)
         return self._info(group, name)
 

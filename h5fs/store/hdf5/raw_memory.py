@@ -1,10 +1,11 @@
-"""The bytes of an attribute in memory form, read and written without h5py's conversions.
+"""Elements in the library's memory form, read and written without h5py's conversions.
 
 h5py reads and writes variable-length parts only as Python objects, which cannot tell a null string
 from an empty one and convert (or refuse) what numpy has no type for; when its read is given the
 file's own type instead, it leaks every string and sequence of the attribute (measured, h5py 3.16).
-So ``H5Aread``, ``H5Awrite`` and ``H5Dvlen_reclaim`` of the very library that h5py has loaded are
-called here, and only here, through ctypes. Each call holds h5py's global lock.
+It writes no sequences of arrays. So ``H5Aread``, ``H5Awrite``, ``H5Dwrite`` and
+``H5Dvlen_reclaim`` of the very library that h5py has loaded are called here, and only here,
+through ctypes. Each call holds h5py's global lock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar
 
-from h5py import h5a, h5t
+from h5py import h5a, h5d, h5s, h5t
 from h5py._objects import phil
 
 from h5fs.errors import UnreadableError
@@ -28,6 +29,7 @@ _DEFAULT_PROPERTIES = 0  # H5P_DEFAULT
 _ARGUMENTS = {
     "H5Aread": (_hid_t, _hid_t, ctypes.c_void_p),
     "H5Awrite": (_hid_t, _hid_t, ctypes.c_void_p),
+    "H5Dwrite": (_hid_t, _hid_t, _hid_t, _hid_t, _hid_t, ctypes.c_void_p),
     "H5Dvlen_reclaim": (_hid_t, _hid_t, _hid_t, ctypes.c_void_p),
 }
 
@@ -60,6 +62,22 @@ def write_memory(attribute_id: h5a.AttrID, type_id: h5t.TypeID, memory: bytes) -
     with phil:
         if _function("H5Awrite")(attribute_id.id, type_id.id, buffer) < 0:
             raise UnreadableError("the library cannot write its values (H5Awrite)")
+
+
+def write_elements(
+    dataset_id: h5d.DatasetID, type_id: h5t.TypeID, space_id: h5s.SpaceID, address: int
+) -> None:
+    """Write the elements that are selected in a dataspace of the file's, from memory.
+
+    ``address``: where they lie one after another, in the memory form of the type. Raises
+    ``UnreadableError`` when the library cannot write them.
+    """
+    in_memory = h5s.create_simple((space_id.get_select_npoints(),))
+    with phil:
+        if _function("H5Dwrite")(
+            dataset_id.id, type_id.id, in_memory.id, space_id.id, _DEFAULT_PROPERTIES, address
+        ) < 0:  # fmt: skip
+            raise UnreadableError("the library cannot write its elements (H5Dwrite)")
 
 
 @functools.cache
