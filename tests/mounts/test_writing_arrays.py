@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -424,3 +425,14 @@ def test_sequences_of_arrays_are_what_h5dump_reads(tmp_path: Path) -> None:
     elements = text.partition("DATA {")[2]
     assert [int(number) for number in re.findall(r"\d+", elements)] == values.ravel().tolist()
     assert elements.count("()") <= 1
+
+
+@pytest.mark.semantics("R12")
+def test_sequences_of_text_are_refused_by_name(tmp_path: Path) -> None:
+    with written(make_file(tmp_path / "f.h5")) as mount:
+        np.save(mount.path / "s.values.npy", TEXTS)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
+            np.save(mount.path / "s.offsets.npy", np.array([0, 3]))
+        assert any("s.offsets.npy" in line and "text" in line for line in mount.log_lines())
+        for part in ("values", "offsets"):
+            (mount.path / f"s.{part}.npy").unlink()
