@@ -120,9 +120,13 @@ class Session:
         info = module.fuse_conn_info.from_address(connection)
         if self._arguments.max_read_bytes is not None:
             info.max_read = self._arguments.max_read_bytes
-        info.want &= ~(_READDIRPLUS | _READDIRPLUS_AUTO)
+        # libfuse 3.17 has 64 bits of these, and wants nobody to set both.
+        suffix = "_ext" if hasattr(info, "want_ext") else ""
+        capable, want = getattr(info, f"capable{suffix}"), getattr(info, f"want{suffix}")
+        want &= ~(_READDIRPLUS | _READDIRPLUS_AUTO)
         if self._arguments.lists_statuses:
-            info.want |= info.capable & _READDIRPLUS
+            want |= capable & _READDIRPLUS
+        setattr(info, f"want{suffix}", want)
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also tells whether a worker is left while it runs."""
@@ -217,7 +221,7 @@ class Session:
         arguments = _FuseArgs(len(words), argv, 0)
         self._connection_options.value = self._library.fuse_parse_conn_info_opts(byref(arguments))
         if self._connection_options.value is not None:
-            self._fuse.value = self._library.fuse_new(
+            self._fuse.value = _fuse_new(self._library)(
                 byref(arguments), byref(table), ctypes.sizeof(table), None
             )
         if self._fuse.value is None:
@@ -249,6 +253,14 @@ def _signals_to(calls: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[
             signal.signal(number, handler)
 
 
+def _fuse_new(library: Any) -> Any:
+    """Return ``fuse_new``; in libfuse 3.17 that is a macro, and the function has another name."""
+    function = getattr(library, "fuse_new", None) or library.fuse_new_31
+    function.restype = c_void_p
+    function.argtypes = (c_void_p, c_void_p, c_size_t, c_void_p)
+    return function
+
+
 class _FuseArgs(ctypes.Structure):
     _fields_ = (("argc", c_int), ("argv", POINTER(c_char_p)), ("allocated", c_int))
 
@@ -275,7 +287,6 @@ def _declare(library: Any, major: int) -> Any:
             "fuse_session_fd": (c_int, (c_void_p,)),
             "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),
             "fuse_apply_conn_info_opts": (None, (c_void_p, c_void_p)),
-            "fuse_new": (c_void_p, (c_void_p, c_void_p, c_size_t, c_void_p)),
             "fuse_mount": (c_int, (c_void_p, c_char_p)),
             "fuse_unmount": (None, (c_void_p,)),
             "fuse_destroy": (None, (c_void_p,)),
