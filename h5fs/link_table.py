@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,14 @@ class Links:
         """Return the name of the link at a place."""
         return self._names[self._stops[index] : self._stops[index + 1]]
 
-    def names(self) -> Iterator[bytes]:
-        """Yield all names in order."""
-        return map(self.name, range(len(self)))
+    def names(self) -> list[bytes]:
+        """Return all names in order."""
+        names = self._names
+        return [names[start:stop] for start, stop in pairwise(self._stops)]
+
+    def joined_names(self) -> bytes:
+        """Return all names, one after another."""
+        return self._names
 
     def find(self, name: bytes) -> int | None:
         """Return the place of a name, None when no link has it."""

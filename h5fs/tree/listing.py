@@ -36,7 +36,9 @@ from h5fs.tree.status import (
 )
 
 # Names that are the same in the mount, whatever they name.
-_PLAIN_NAME = re.compile(rb"[0-9A-Za-z_ -]{1,200}\Z")
+_LONGEST_PLAIN_NAME = 200
+_PLAIN_NAME = re.compile(rb"[0-9A-Za-z_ -]{1,%d}\Z" % _LONGEST_PLAIN_NAME)
+_PLAIN_NAMES = re.compile(rb"[0-9A-Za-z_ -]+\Z")
 
 _DATASET = OBJECT_KINDS.index(ObjectKind.DATASET)
 _SUFFIX = Projection.ARRAY.value
@@ -84,11 +86,15 @@ class FolderListing:
         others: list[tuple[int, Dentry]] = []
         table = self.links.rows
         is_plain = (table["kind"] == _DATASET) & (table["holds_sequences"] == 0)
-        each = zip(
-            self.links.names(), is_plain.tolist(), table["attribute_count"].tolist(), strict=True
+        link_names = self.links.names()
+        are_plain = bool(_PLAIN_NAMES.match(self.links.joined_names())) and (
+            max(map(len, link_names), default=0) <= _LONGEST_PLAIN_NAME
         )
+        if are_plain and is_plain.all() and not table["attribute_count"].any():
+            return Dentries([name + _SUFFIX for name in link_names], self._array_rows(table))
+        each = zip(link_names, is_plain.tolist(), table["attribute_count"].tolist(), strict=True)
         for index, (name, is_array, attribute_count) in enumerate(each):
-            if not is_array or not _PLAIN_NAME.match(name):
+            if not is_array or not (are_plain or _PLAIN_NAME.match(name)):
                 for dentry in make_others(self.links[index]):
                     others.append((len(names), dentry))
                     names.append(dentry.name)

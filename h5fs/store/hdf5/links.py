@@ -62,9 +62,8 @@ class LinkReader:
                 found = [link for i, link in enumerate(found) if not i or names[i - 1] != link[0]]
             listing = ListingBuilder(group, [name for name, _, _ in found])
             self._look_at_headers(listing, found, group)
-            for index, (name, kind, _) in enumerate(found):
-                if kind == h5l.TYPE_HARD and listing.is_known(index):
-                    continue
+            for index in listing.unknown():
+                name, kind, _ = found[index]
                 if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
                     continue  # it stays UNREADABLE
                 self._on_look(name)

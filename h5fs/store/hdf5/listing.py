@@ -68,9 +68,10 @@ class ListingBuilder:
         self._datasets: list[DatasetInfo] = []
         self._others: dict[int, Link] = {}
 
-    def is_known(self, index: int) -> bool:
-        """Whether a scan has told what the object of a hard link is."""
-        return bool(self._rows["kind"][index])
+    def unknown(self) -> list[int]:
+        """Return the places of all links of which no scan has told what they lead to."""
+        places: list[int] = np.flatnonzero(self._rows["kind"] == 0).tolist()
+        return places
 
     def set_scanned(
         self,
