@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5g, h5l, h5o
+from h5py import h5, h5d, h5g, h5l, h5o
 
 from h5fs.errors import NotFoundError, show_path
 from h5fs.link_table import LinkTable
@@ -53,8 +53,11 @@ class LinkReader:
         """
         found: list[tuple[bytes, int, int]] = []
         with reading(group.path):
+            # In the order in which they lie there: the library would have to sort them first.
             group_id.links.iterate(
-                lambda name, info: found.append((name, info.type, info.u)), info=True
+                lambda name, info: found.append((name, info.type, info.u)),
+                info=True,
+                order=h5.ITER_NATIVE,
             )
             found.sort(key=itemgetter(0))
             names = [name for name, _, _ in found]
