@@ -7,7 +7,7 @@ way, so that the one is decoded while the other is copied. Page faults at random
 become faster too, as neighbours come along until the kernel has seen that they are not wanted.
 
 What may be read ahead at most stands in the mount's folder in /sys/class/bdi, where root alone can
-write; another user's mount has what the system gives it (a rule of udev can: README).
+write; another user's mount has what the system gives it, or what root says later (README).
 """
 
 from __future__ import annotations

@@ -808,3 +808,16 @@ def test_the_tests_own_temporary_folder_is_where_mounts_are(file: Path) -> None:
         assert os.fsencode(mount.path.resolve()) in mounts_below(
             Path(tempfile.gettempdir()).resolve()
         )
+
+
+@pytest.mark.semantics("M23")
+@pytest.mark.parametrize(
+    ("options", "kibibytes"),
+    [([], 2048), (["-o", "max_readahead=65536"], 64), (["-o", "max_readahead=4194304"], 4096)],
+)
+def test_how_far_the_kernel_reads_ahead(file: Path, options: list[str], kibibytes: int) -> None:
+    with mounted(file, options=options) as mount:
+        device = mount.path.stat().st_dev
+        limit = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+        may_raise = os.access(limit, os.W_OK)
+        assert int(limit.read_text()) == (kibibytes if may_raise else min(kibibytes, 128))
