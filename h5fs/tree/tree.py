@@ -57,6 +57,7 @@ _log = logging.getLogger(__name__)
 # In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
 # some tens of MB.
 _NODES_KEPT = 8192
+_MISSING_KEPT = 1024
 _LISTING_BYTES_KEPT = 128 * 2**20
 _CONTENTS_KEPT = 4096
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
@@ -85,6 +86,7 @@ class Tree:
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
         self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
+        self._missing: LruCache[tuple[ObjectRef, bytes], bool] = LruCache(_MISSING_KEPT)
         self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
         # One that was asked the size of is read next.
         self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
@@ -218,7 +220,7 @@ class Tree:
 
     def forget(self) -> None:
         """Forget what was found: the HDF5 file has changed."""
-        for cache in (self._listings, self._listed, self._nodes, self._contents,
+        for cache in (self._listings, self._listed, self._nodes, self._missing, self._contents,
                       self._large_contents, self._cut_names):  # fmt: skip
             cache.clear()
         self._root = None
@@ -297,11 +299,20 @@ class Tree:
     def _get_link(self, group: ObjectRef, name: bytes) -> Link:
         links = self._listings.get(group)
         if links is None:
-            return self._store.get_link(group, name)
+            return self._ask_for_link(group, name)
         index = links.find(name)
         if index is None:
             raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
         return links[index]
+
+    def _ask_for_link(self, group: ObjectRef, name: bytes) -> Link:
+        """Ask the store, but not again for what is not there: who makes a file asks five times."""
+        if self._missing.get((group, name)) is None:
+            try:
+                return self._store.get_link(group, name)
+            except NotFoundError:
+                self._missing.put((group, name), True)
+        raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
 
     def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
