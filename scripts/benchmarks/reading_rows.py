@@ -51,6 +51,13 @@ def read_pieces(
         return bench.probe(probe, path=mount.find("data"), count=count).each_of(count)
 
 
+def read_pieces_of_npy(bench: Bench, _: Contender) -> Sample:
+    """The same pieces of the same array in a real ``.npy`` file, through ``mmap``."""
+    read_through(bench.files.npy())
+    took = bench.probe("mmap_rows", path=str(bench.files.npy()), count=bench.reads)
+    return took.each_of(bench.reads)
+
+
 def read_pieces_with_h5py(
     bench: Bench, _: Contender, *, file: ChooseFile, share: int = 1
 ) -> Sample:
@@ -148,6 +155,16 @@ READING_ROWS = (
         bar=1.1,
         method="each process loads twice; the second is timed",
     ),
+    Row(
+        key="2-third",
+        title="the same, third time",
+        against="np.load of a real .npy",
+        measure=functools.partial(load_through_mount, file=Files.plain, times=3),
+        compare=functools.partial(load_npy, times=3),
+        bar=None,
+        method="at the second time the kernel moves each page of the mount to another list; no "
+        "bar: for information",
+    ),
     _whole("3", "shuffle+gzip", _filtered("gzip"), 0.35),
     _whole("4-tiles", "shuffle+gzip, 500x500 tiles", Files.tiles, 0.7, options="cache=64M"),
     _whole("4-columns", "shuffle+gzip, columns of 50", Files.columns, 0.7, options="cache=64M"),
@@ -156,6 +173,15 @@ READING_ROWS = (
     _whole("5-zstd", "shuffle+zstd", _filtered("zstd"), 0.7),
     _whole("5-lz4", "shuffle+lz4", _filtered("lz4"), 0.7),
     _PIECES,
+    dataclasses.replace(
+        _PIECES,
+        key="6-npy",
+        title="the same against a real .npy",
+        against="a real .npy, mmap",
+        compare=read_pieces_of_npy,
+        bar=None,
+        method="as row 6, both through np.load(mmap_mode='r'); no bar: for information",
+    ),
     dataclasses.replace(
         _PIECES,
         key="7",
