@@ -116,7 +116,13 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
 def _run_command(given: argparse.Namespace) -> int:
     module = importlib.import_module(f"h5fs.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
-    status: int = module.run(given)
+    try:
+        status: int = module.run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it (head, less) has had enough. Python would complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     return status
 
 

@@ -46,10 +46,5 @@ def _explain(tree: Tree, file: Path, path: bytes, error: H5fsError) -> str:
 
 
 def _write(piece: memoryview) -> None:
-    try:
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # Who read it has had enough. Python would complain when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(0) from None
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()

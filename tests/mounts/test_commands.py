@@ -177,3 +177,21 @@ def test_what_is_not_there_is_one_line(file: Path, words: list[str]) -> None:
     done = run_h5fs(*(word.format(file=file) for word in words))
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done
     assert "none" in done.stderr
+
+
+@pytest.mark.semantics("C25")
+@pytest.mark.parametrize(
+    "words", [["tree", "{file}"], ["cat", "{file}:/g/zip.npy"], ["check", "{file}"], ["status"]]
+)
+def test_a_reader_that_has_had_enough_is_no_error(file: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "h5fs", *(word.format(file=file) for word in words)]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        with mounted(file):
+            done = subprocess.run(
+                command, check=False, stdout=write, stderr=subprocess.PIPE, timeout=60
+            )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
