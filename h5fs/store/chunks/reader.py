@@ -34,7 +34,7 @@ _INDEX_BYTES_KEPT = 64 * 2**20
 # One request costs the worker and the daemon 0.3 ms each. Somebody waits for what is read now: it
 # is shared among the workers. What is read ahead goes in larger pieces.
 _BATCH_BYTES = 512 * 2**10
-_AHEAD_BATCH_BYTES = 2 * 2**20
+_AHEAD_BATCH_BYTES = 4 * 2**20
 
 # Reading counts as sequential after so much in a row; requests of one reader come in any order
 # within the kernel's read-ahead.
@@ -328,7 +328,7 @@ def _split(
     """Split chunks into batches, as many as there are workers if they are worth it."""
     chunk_bytes = array.grid.chunk_bytes
     per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
-    per_batch = min(per_batch, 1024, max(1, 8 * _BATCH_BYTES // chunk_bytes))
+    per_batch = min(per_batch, 1024, max(1, _AHEAD_BATCH_BYTES // chunk_bytes))
     return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
 
 
