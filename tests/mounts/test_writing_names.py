@@ -254,3 +254,23 @@ def test_the_other_file_of_an_external_link_is_only_read(tmp_path: Path) -> None
     assert other.read_bytes() == before
     with h5py.File(file) as opened:
         assert same(opened["here"][()], VALUES)
+
+
+@pytest.mark.semantics("S10")
+def test_a_folder_that_is_being_read_is_listed_as_it_was(tmp_path: Path) -> None:
+    """Of more dentries than one request has room for, some go and some come meanwhile."""
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        for number in range(3000):
+            opened[f"d{number:04}"] = number
+    before = {f"d{number:04}.npy" for number in range(3000)}
+    with written(file) as mount:
+        with os.scandir(mount.path) as entries:
+            names = [next(entries).name]
+            (mount.path / "d2999.npy").unlink()
+            (mount.path / "d0000.npy").unlink()
+            np.save(mount.path / "d1500a.npy", VALUES)
+            names += [entry.name for entry in entries]
+        assert len(names) == len(set(names))
+        assert set(names) == before
+        assert set(os.listdir(mount.path)) == before - {"d2999.npy", "d0000.npy"} | {"d1500a.npy"}
