@@ -7,7 +7,7 @@ where that is known without a look at the object.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,13 @@ class Dentries:
         """Return the same with one more before them."""
         rows = np.concatenate([np.array([row_of(first)], ROW), self.rows])
         return Dentries([first.name, *self.names], rows)
+
+    def changed(self, gone: Set[bytes], new: Iterable[Dentry]) -> Dentries:
+        """Return those whose names are not among ``gone``, then the new ones."""
+        kept = [place for place, name in enumerate(self.names) if name not in gone]
+        more = Dentries.of(new)
+        names = [*(self.names[place] for place in kept), *more.names]
+        return Dentries(names, np.concatenate([self.rows[kept], more.rows]))
 
     def with_inodes(self, change: Callable[[int], int]) -> Dentries:
         """Return the same with other inode numbers."""

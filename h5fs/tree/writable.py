@@ -130,17 +130,15 @@ class WritableBase(Tree):
     def list_folder(self, path: bytes) -> Dentries:
         with self._lock:
             prefix = path.rstrip(b"/") + b"/"
-            dentries = [
-                dentry
-                for dentry in super().list_folder(path)
-                if prefix + dentry.name not in self._hidden
-                and prefix + dentry.name not in self._staged
-            ]
-            dentries += [
-                Dentry(file.path[len(prefix) :], file.inode, stat.S_IFREG)
-                for file in self._staged_in(prefix)
-            ]
-        return Dentries.of(dentries)
+            staged = list(self._staged_in(prefix))
+            gone = {
+                hidden[len(prefix) :]
+                for hidden in (*self._hidden, *(file.path for file in staged))
+                if hidden.startswith(prefix)
+            }
+            new = [Dentry(file.path[len(prefix) :], file.inode, stat.S_IFREG) for file in staged]
+            dentries = super().list_folder(path)
+            return dentries.changed(gone, new) if gone else dentries
 
     def keeps_folder(self, _path: bytes) -> bool:
         return False
