@@ -26,6 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        try:
+            status = _run(words)
+        finally:
+            if sys.stdout is not None:  # else it was closed from the beginning
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it (head, less) has had enough. Python would complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return status
+
+
+def _run(words: list[str]) -> int:
+    try:
         given = _parse(words)
         if given.command == "mount":
             mount(make_mount_options(given))
@@ -116,13 +130,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
 def _run_command(given: argparse.Namespace) -> int:
     module = importlib.import_module(f"h5fs.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
-    try:
-        status: int = module.run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read it (head, less) has had enough. Python would complain when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    status: int = module.run(given)
     return status
 
 

@@ -201,6 +201,7 @@ class FakeTree:
         self.count: int | None = None
         self.released: list[int] = []
         self.more = 0
+        self.current = object()
 
     def get_status(self, path: bytes) -> Status:
         if path != self.NAME:
@@ -214,6 +215,9 @@ class FakeTree:
 
     def keeps_folder(self, path: bytes) -> bool:
         return path == b"/kept"
+
+    def version(self) -> object:
+        return self.current
 
     def read_link(self, _path: bytes) -> bytes:
         return b"t" * 100
@@ -388,6 +392,43 @@ def test_a_listing_goes_on_with_the_same_dentries_and_begins_with_new_ones(calls
     assert calls.table.readdir(None, None, filler, 0, info, *last) == 0  # it was removed
     assert names[5:] == [b".", b".."]
     assert calls.table.releasedir(None, info) == 0
+
+
+def test_statuses_of_a_version_that_is_gone_are_not_given(calls: Calls) -> None:
+    calls.tree.more = 3
+    listed: list[tuple[bytes, int]] = []
+
+    def fill(_collector: int, name: bytes, _status: Any, _place: int, filled: int = 0) -> int:
+        listed.append((name, filled))
+        return name == b".."
+
+    fields = dict(field[:2] for field in calls.module.fuse_operations._fields_)
+    filler = fields["readdir"]._argtypes_[2](fill)
+    info, last = ctypes.byref(calls.file_info), (1,) if calls.three else ()
+    assert calls.table.opendir(b"/", info) == 0
+    assert calls.table.readdir(b"/", None, filler, 0, info, *last) == 0
+    calls.tree.current = object()
+    assert calls.table.readdir(b"/", None, filler, 2, info, *last) == 0
+    assert listed[2:] and not any(filled for _, filled in listed)
+    listed.clear()
+    assert calls.table.readdir(b"/", None, filler, 0, info, *last) == 0
+    assert calls.table.readdir(b"/", None, filler, 2, info, *last) == 0
+    assert any(filled for _, filled in listed) == calls.three
+
+
+def test_who_goes_on_behind_the_kernel_s_copy_of_an_old_listing_is_told(binding: Binding) -> None:
+    calls = Calls(binding, caches_folders=True)
+    filler = dict(f[:2] for f in calls.module.fuse_operations._fields_)["readdir"]._argtypes_[2](
+        lambda *_: 0
+    )
+    info, last = ctypes.byref(calls.file_info), (0,) if calls.three else ()
+    for changes in (False, True):
+        assert calls.table.opendir(b"/", info) == 0
+        if changes:
+            calls.tree.current = object()
+        found = calls.table.readdir(b"/", None, filler, 3, info, *last)
+        assert found == (-errno.ESTALE if changes and calls.three else 0)
+        assert calls.table.releasedir(b"/", info) == 0
 
 
 @pytest.mark.parametrize("caches", [True, False])

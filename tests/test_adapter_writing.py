@@ -114,7 +114,7 @@ class MemoryTree:
         os.write(self._notes, json.dumps([name, *shown]).encode() + b"\n")
 
     def _fail(self, call: str, arguments: tuple[Any, ...]) -> None:
-        if isinstance(arguments[0], int):
+        if arguments and isinstance(arguments[0], int):
             wanted = self._handles[arguments[0]].failure
         else:
             # Of what is made or renamed the name that it shall have, the last path.
@@ -179,6 +179,9 @@ class MemoryTree:
 
     def keeps_folder(self, _path: bytes) -> bool:
         return False
+
+    def version(self) -> object:
+        return self
 
     def read_link(self, path: bytes) -> bytes:
         return bytes(self._find(path).data)

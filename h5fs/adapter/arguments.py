@@ -94,8 +94,8 @@ def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
         max_read_bytes=None if limit is None else int(limit),
         read_ahead_bytes=read_ahead,
         # Always, not when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of a folder
-        # before it looks at the first file. In a write mode the kernel may keep no status.
-        lists_statuses=not options.mode.writes,
+        # before it looks at the first file. Not where statuses are good for a moment alone.
+        lists_statuses=_of_mode(options) is _READING,
     )
 
 

@@ -2,21 +2,18 @@
 
 A listing is taken when it is read from its beginning, so that whoever reads on gets the rest of
 the same one, and libfuse need not keep it: it would go through all that it has given out before
-with each request. Safe to use from any thread; of one open folder the kernel lets one at a time
-read.
+with each request. Of one open folder the kernel lets one thread at a time read.
 """
 
 from __future__ import annotations
 
-import ctypes
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.adapter.structures import NANOSECONDS, status_dtype
+from h5fs.adapter.structures import NANOSECONDS
 from h5fs.tree.dentries import Dentries
 
 _DENTRIES_AT_ONCE = 512
@@ -37,10 +34,10 @@ _TIMES = {"st_atimespec": "atime_ns", "st_mtimespec": "mtime_ns", "st_ctimespec"
 
 
 class OpenFolder:
-    """One ``opendir``."""
+    """One ``opendir``. ``version``: what the tree answered from when it was listed."""
 
-    def __init__(self, path: bytes, layout: np.dtype[Any]) -> None:
-        self.path = path
+    def __init__(self, layout: np.dtype[Any]) -> None:
+        self.version: object = None
         self._layout = layout
         self._names: list[bytes] = []
         self._rows: npt.NDArray[Any] = np.zeros(0)
@@ -89,26 +86,3 @@ class OpenFolder:
                 rows[of_row], NANOSECONDS
             )
         self._packed, self._start = packed, start
-
-
-class OpenFolders:
-    """All that are open, by handle."""
-
-    def __init__(self, status_structure: type[ctypes.Structure]) -> None:
-        self._layout = status_dtype(status_structure)
-        self._numbers = itertools.count(1)
-        self._folders: dict[int, OpenFolder] = {}
-
-    def open(self, path: bytes) -> int:
-        """Return the handle of one more."""
-        number = next(self._numbers)
-        self._folders[number] = OpenFolder(path, self._layout)
-        return number
-
-    def get(self, handle: int) -> OpenFolder:
-        """Return an open folder."""
-        return self._folders[handle]
-
-    def release(self, handle: int) -> None:
-        """Forget one."""
-        del self._folders[handle]

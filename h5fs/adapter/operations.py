@@ -14,12 +14,20 @@ from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 from h5fs.adapter.binding import Binding
-from h5fs.adapter.folders import OpenFolders
+from h5fs.adapter.folders import OpenFolder
 from h5fs.adapter.guard import guarded
 from h5fs.adapter.latencies import CallMeter
 from h5fs.adapter.readable_tree import ReadableTree
-from h5fs.adapter.structures import NANOSECONDS, STATVFS_FIELDS, status_packer, statvfs_packer
+from h5fs.adapter.structures import (
+    NANOSECONDS,
+    STATVFS_FIELDS,
+    status_dtype,
+    status_packer,
+    statvfs_packer,
+)
+from h5fs.errors import StaleError
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.handles import Handles
 from h5fs.tree.status import Status
 
 # Every pointer but a path is a plain number here, which is what memmove and from_address take. All
@@ -89,7 +97,8 @@ class Operations:
         self._handle_offset = module.fuse_file_info.fh.offset
         self._flags_offset = module.fuse_file_info.flags.offset
         self._filler = _FILLERS[binding.major]
-        self._folders = OpenFolders(module.c_stat)
+        self._folders: Handles[OpenFolder] = Handles()
+        self._status_layout = status_dtype(module.c_stat)
         self._caches_folders = caches_folders and binding.major == 3
         self._has_xattrs = has_xattrs
 
@@ -147,11 +156,13 @@ class Operations:
 
     def opendir(self, path: bytes, file_info: int) -> None:
         """``opendir(3)``. Nothing is listed yet."""
+        folder = OpenFolder(self._status_layout)
         if self._caches_folders:
             info = self._file_info.from_address(file_info)
             info.cache_readdir = 1
             info.keep_cache = self._tree.keeps_folder(path)
-        handle = self._folders.open(path)
+            folder.version = self._tree.version()
+        handle = self._folders.add(folder)
         c_uint64.from_address(file_info + self._handle_offset).value = handle
 
     def readdir(
@@ -167,22 +178,32 @@ class Operations:
         handle = c_uint64.from_address(file_info + self._handle_offset).value
         folder = self._folders.get(handle)
         if not offset or not folder.is_listed:
-            # Without a path it was removed while it is open, and has no dentries.
-            folder.list(Dentries.of(()) if path is None else self._tree.list_folder(path))
+            self._list(folder, path, offset)
         fill = self._filler(filler)
         if self._binding.major == 2:
             for name, status, place, _ in folder.entries(offset):
                 if fill(collector, name, status, place):
                     return
             return
-        plus = _FILL_DIR_PLUS if flags & _READDIR_PLUS else 0
+        # What the listing knows of the files may be an old version's by now.
+        gives_statuses = flags & _READDIR_PLUS and self._tree.version() is folder.version
+        plus = _FILL_DIR_PLUS if gives_statuses else 0
         for name, status, place, has_status in folder.entries(offset):
             if fill(collector, name, status, place, plus if has_status else 0):
                 return
 
+    def _list(self, folder: OpenFolder, path: bytes | None, offset: int) -> None:
+        version = self._tree.version()
+        if offset and folder.version not in (None, version):
+            # What comes before came from the kernel's cache, and was another version's.
+            raise StaleError("the HDF5 file has changed while the folder is being read")
+        folder.version = version
+        # Without a path it was removed while it is open, and has no dentries.
+        folder.list(Dentries.of(()) if path is None else self._tree.list_folder(path))
+
     def releasedir(self, _path: bytes | None, file_info: int) -> None:
         """``closedir(3)``."""
-        self._folders.release(c_uint64.from_address(file_info + self._handle_offset).value)
+        self._folders.remove(c_uint64.from_address(file_info + self._handle_offset).value)
 
     def readlink(self, path: bytes, buffer: int, size: int) -> None:
         """A symbolic link's text, cut to what the kernel has room for."""

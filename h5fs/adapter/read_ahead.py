@@ -32,7 +32,7 @@ def widen_read_ahead(connection: int, mountpoint: Path, wanted_bytes: int | None
     In ``init`` and no later: the kernel takes the smaller of the answer and what the mount's folder
     says then. Without ``wanted_bytes``, what the user has asked for, the mount's default.
     """
-    wanted = READ_AHEAD_BYTES if wanted_bytes is None else wanted_bytes
+    wanted = READ_AHEAD_BYTES if wanted_bytes is None else min(wanted_bytes, 2**32 - 1)
     c_uint32.from_address(connection + _MAX_READAHEAD_OFFSET).value = wanted
     mount = find_mount(mountpoint)
     if mount is None:

@@ -30,6 +30,10 @@ class ReadableTree(Protocol):
         """
         ...
 
+    def version(self) -> object:
+        """What answers come from: the same object as long as those that were given stay true."""
+        ...
+
     def keeps_folder(self, path: bytes) -> bool:
         """Whether the listing that the kernel has of a folder is what it would get. Asked once, at
         ``opendir``."""

@@ -69,6 +69,16 @@ class Dentries:
         rows = np.concatenate([np.array([row_of(first)], ROW), self.rows])
         return Dentries([first.name, *self.names], rows)
 
+    def with_statuses(self, most: int) -> tuple[Dentries, list[bytes]]:
+        """Return the same with no more than ``most`` statuses, and the names that have one."""
+        places = np.flatnonzero(self.rows["has_status"])
+        names = [self.names[place] for place in places[:most].tolist()]
+        if len(places) <= most:
+            return self, names
+        rows = self.rows.copy()
+        rows["has_status"][places[most:]] = False
+        return Dentries(self.names, rows), names
+
     def changed(self, gone: Set[bytes], new: Iterable[Dentry]) -> Dentries:
         """Return those whose names are not among ``gone``, then the new ones."""
         kept = [place for place, name in enumerate(self.names) if name not in gone]

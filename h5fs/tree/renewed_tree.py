@@ -165,11 +165,22 @@ class RenewedTree:
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``: all of one version."""
-        return self._ask(lambda tree: tree.list_folder(path))
+        dentries = self._ask(lambda tree: tree.list_folder(path))
+        if path != b"/":
+            return dentries
+        # The kernel will know those whose status it is given, without having asked.
+        room = max(_MOST_NAMES_KEPT - len(self._names), 0)
+        dentries, known = dentries.with_statuses(room)
+        self._names.update(known)
+        return dentries
+
+    def version(self) -> object:
+        """Return what answers come from now: the edition."""
+        return self._ask_edition(lambda _: None)[0]
 
     def keeps_folder(self, path: bytes) -> bool:
         """Whether what the kernel has of a folder is its listing. Asked once, at ``opendir``."""
-        self._ask(lambda _: None)  # so that a change is noticed
+        self.version()  # so that a change is noticed
         with self._lock:
             return self._keeps(path)
 

@@ -205,6 +205,10 @@ class Tree:
         """Whether what the kernel has of a folder is its listing."""
         return True
 
+    def version(self) -> object:
+        """Return what answers come from: always this."""
+        return self
+
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file; return how much."""
         return self._handles.get(handle).read_into(buffer, offset)
@@ -378,7 +382,11 @@ class Tree:
 def _dentry(node: Node, file: os.stat_result) -> Dentry:
     """Return a node's dentry; ``file`` is the ``stat`` of the file that lists it."""
     status = None
-    # Of an object in another file, that file's would count.
-    if node.kind is NodeKind.FOLDER and node.parent and node.info.ref.file == 0:
+    # Of an object in another file than the folder, that file's would count.
+    if (
+        node.kind is NodeKind.FOLDER
+        and node.parent is not None
+        and node.info.ref.file == node.parent.info.ref.file
+    ):
         status = make_status(node, file, size_bytes=0, storage_bytes=0)
     return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)), status)

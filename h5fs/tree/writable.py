@@ -143,6 +143,18 @@ class WritableBase(Tree):
     def keeps_folder(self, _path: bytes) -> bool:
         return False
 
+    def read_link(self, path: bytes) -> bytes:
+        with self._lock:
+            return super().read_link(path)
+
+    def list_xattrs(self, path: bytes) -> list[bytes]:
+        with self._lock:
+            return super().list_xattrs(path)
+
+    def get_xattr(self, path: bytes, name: bytes) -> bytes:
+        with self._lock:
+            return super().get_xattr(path, name)
+
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         with self._lock:
             writes = flags & os.O_ACCMODE != os.O_RDONLY

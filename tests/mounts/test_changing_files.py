@@ -96,6 +96,31 @@ def test_new_content_is_there_within_a_second(
             assert not (mount.path / f"only {number - 1}.npy").exists()
 
 
+@pytest.mark.semantics("F1", "F2")
+@pytest.mark.parametrize("folder", ["", "g"])
+def test_a_folder_that_is_being_read_tells_nothing_old_of_its_files(
+    tmp_path: Path, folder: str
+) -> None:
+    """Of more datasets than one request tells of; with a listing come sizes (libfuse 3)."""
+    file, new = tmp_path / "f.h5", tmp_path / "new.h5"
+    names = [f"d{number:04}" for number in range(3000)]
+    for path, length in ((file, 3), (new, 1000)):
+        with h5py.File(path, "w") as opened:
+            for name in names:
+                opened[f"{folder}/{name}"] = np.zeros(length)
+    with mounted(file) as mount:
+        with os.scandir(mount.path / folder) as entries:
+            next(entries)
+            new.rename(file)
+            assert until(lambda: (mount.path / folder / "d2999.npy").stat().st_size == 8128)
+            assert len(list(entries)) == len(names) - 1
+        wait = time.monotonic() + SECONDS
+        while time.monotonic() < wait:
+            sizes = {(mount.path / folder / f"{name}.npy").stat().st_size for name in names}
+            assert sizes == {8128} or time.monotonic() < wait - SECONDS + 1
+        assert sizes == {8128}
+
+
 @pytest.mark.semantics("F1")
 def test_a_hangup_shows_new_content_at_once(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"

@@ -181,8 +181,12 @@ def test_what_is_not_there_is_one_line(file: Path, words: list[str]) -> None:
 
 @pytest.mark.semantics("C25")
 @pytest.mark.parametrize(
-    "words", [["tree", "{file}"], ["cat", "{file}:/g/zip.npy"], ["check", "{file}"], ["status"]]
-)
+    "words",
+    [
+        ["tree", "{file}"], ["cat", "{file}:/g/zip.npy"], ["check", "{file}"], ["status"],
+        ["--version"], ["--help"],
+    ],
+)  # fmt: skip
 def test_a_reader_that_has_had_enough_is_no_error(file: Path, words: list[str]) -> None:
     command = [sys.executable, "-m", "h5fs", *(word.format(file=file) for word in words)]
     read, write = os.pipe()
@@ -194,4 +198,12 @@ def test_a_reader_that_has_had_enough_is_no_error(file: Path, words: list[str]) 
             )
     finally:
         os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_closed_stdout_is_no_error(file: Path) -> None:
+    command = [sys.executable, "-m", "h5fs", "check", str(file)]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command], check=False, stderr=subprocess.PIPE, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, b"")

@@ -316,3 +316,20 @@ def test_a_virtual_source_is_not_looked_for_below_the_root(tmp_path: Path) -> No
         virtual(opened, "d", str(tmp_path / "outside/secret.h5").lstrip("/"))
     with mounted(inside / "f.h5") as mount:
         assert np.load(mount.path / "d.npy").tolist() == [-1] * 6
+
+
+@pytest.mark.semantics("S6")
+def test_a_group_that_another_file_leads_back_to_has_its_own_file_s_mode(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["other"] = h5py.ExternalLink("other.h5", "/g")
+        file.create_group("h")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["g/back"] = h5py.ExternalLink("f.h5", "/h")
+        other.create_group("g/own")
+    (tmp_path / "other.h5").chmod(0o600)
+    for lists_first in (False, True):
+        with mounted(tmp_path / "f.h5") as mount:
+            if lists_first:
+                os.listdir(mount.path / "other")
+            modes = {n: (mount.path / "other" / n).stat().st_mode & 0o777 for n in ("back", "own")}
+            assert modes == {"back": 0o555, "own": 0o500}
