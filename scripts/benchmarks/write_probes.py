@@ -15,10 +15,18 @@ COMMIT_EVERY = 100
 SLICE_BYTES = 2**20
 
 
-def save(source: str, target: str) -> Work:
-    """``np.save`` of an array that is in memory."""
+def save(source: str, target: str, *, syncs: bool = False) -> Work:
+    """``np.save`` of an array that is in memory; with ``syncs`` and ``fsync``."""
     array = np.load(source)
-    return lambda: np.save(target, array)
+
+    def work() -> None:
+        with open(target, "wb") as file:
+            np.save(file, array)
+            if syncs:
+                file.flush()
+                os.fsync(file.fileno())
+
+    return work
 
 
 def h5py_create(source: str, file: str, *, gzip: bool) -> Work:

@@ -13,20 +13,23 @@ _MOST_RATIO_OF_BULK = 2.0  # no less than half the speed
 _GZIP = "compression=gzip:4,shuffle"  # h5py's level
 
 
-def save_through_mount(bench: Bench, contender: Contender, *, options: str = "") -> Sample:
+def save_through_mount(
+    bench: Bench, contender: Contender, *, options: str = "", syncs: bool = False
+) -> Sample:
     """``np.save`` through a fresh mount in mode w."""
     source = str(bench.files.npy())
     with tempfile.TemporaryDirectory(prefix="written-", dir=bench.files.folder) as folder:
         file = Path(folder, "new.h5")
         file.touch()
         with contender.mount(file, options, ("--mode", "w")) as mount:
-            return bench.probe("save", source=source, target=mount.find("data"))
+            return bench.probe("save", source=source, target=mount.find("data"), syncs=syncs)
 
 
-def save_to_disk(bench: Bench, _: Contender) -> Sample:
+def save_to_disk(bench: Bench, _: Contender, *, syncs: bool = False) -> Sample:
     """``np.save`` to the same disk."""
     with tempfile.TemporaryDirectory(prefix="written-", dir=bench.files.folder) as folder:
-        return bench.probe("save", source=str(bench.files.npy()), target=f"{folder}/data.npy")
+        target = f"{folder}/data.npy"
+        return bench.probe("save", source=str(bench.files.npy()), target=target, syncs=syncs)
 
 
 def create_with_h5py(bench: Bench, _: Contender) -> Sample:
@@ -66,13 +69,23 @@ def _durable(key: str, title: str, kind: str, speed: float, *, checkpoints: bool
 WRITING_ROWS = (
     Row(
         key="17",
-        title="np.save of a contiguous dataset, fresh mount, mode w",
-        against="np.save to the same disk",
-        measure=save_through_mount,
-        compare=save_to_disk,
+        title="np.save of a contiguous dataset and fsync, fresh mount, mode w",
+        against="np.save and fsync to the same disk",
+        measure=functools.partial(save_through_mount, syncs=True),
+        compare=functools.partial(save_to_disk, syncs=True),
         bar=_MOST_RATIO_OF_BULK,
         h5fs_only=True,
-        method="until np.save returns; neither is on the disk then",
+        method="until fsync returns: both are on the disk then",
+    ),
+    Row(
+        key="17-cache",
+        title="the same without fsync",
+        against="np.save into the page cache",
+        measure=save_through_mount,
+        compare=save_to_disk,
+        bar=None,
+        h5fs_only=True,
+        method="until np.save returns; neither is on the disk then; no bar: for information",
     ),
     Row(
         key="18",
