@@ -416,6 +416,7 @@ def test_statuses_of_a_version_that_is_gone_are_not_given(calls: Calls) -> None:
     assert any(filled for _, filled in listed) == calls.three
 
 
+@pytest.mark.semantics("S10")
 def test_who_goes_on_behind_the_kernel_s_copy_of_an_old_listing_is_told(binding: Binding) -> None:
     calls = Calls(binding, caches_folders=True)
     filler = dict(f[:2] for f in calls.module.fuse_operations._fields_)["readdir"]._argtypes_[2](

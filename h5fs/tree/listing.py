@@ -87,8 +87,8 @@ class FolderListing:
         table = self.links.rows
         is_plain = (table["kind"] == _DATASET) & (table["holds_sequences"] == 0)
         link_names = self.links.names()
-        are_plain = bool(_PLAIN_NAMES.match(self.links.joined_names())) and (
-            max(map(len, link_names), default=0) <= _LONGEST_PLAIN_NAME
+        are_plain = bool(_PLAIN_NAMES.match(self.links.joined_names())) and all(
+            0 < len(name) <= _LONGEST_PLAIN_NAME for name in link_names
         )
         if are_plain and is_plain.all() and not table["attribute_count"].any():
             return Dentries([name + _SUFFIX for name in link_names], self._array_rows(table))

@@ -233,7 +233,7 @@ class ChunkReader:
             missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
             for chunk in missing:
                 states[chunk - first] = PENDING
-            # Most of it is to be made: worth a look at all of it first.
+            # With most of its chunks to be made, laying all of it out pays.
             block.is_being_laid_out = (
                 block.segment.is_on_disk and is_fresh and 2 * len(missing) > len(states)
             )

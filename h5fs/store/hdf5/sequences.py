@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5t
 
-from h5fs.errors import InvalidArrayError
-from h5fs.store.hdf5.array_types import WriteType
+from h5fs.errors import InvalidArrayError, UnsupportedTypeError
+from h5fs.store.hdf5.array_types import WriteType, natural_type
 from h5fs.store.hdf5.array_writer import Source
 from h5fs.store.hdf5.raw_memory import write_elements
 
@@ -21,6 +21,23 @@ _ROWS_AT_ONCE = 2**16
 _BYTES_AT_ONCE = 16 * 2**20
 
 _HVL = np.dtype([("length", np.uintp), ("pointer", np.uintp)])  # `hvl_t` of H5Tpublic.h
+
+
+def element_type(dtype: np.dtype[Any], shape: tuple[int, ...]) -> WriteType:
+    """Return the type of the elements of sequences whose values are such an array.
+
+    Values of more than one dimension are sequences of arrays. Raises ``InvalidArrayError``,
+    ``UnsupportedTypeError``.
+    """
+    if not shape:
+        raise InvalidArrayError("the values of sequences have no dimension")
+    item = np.dtype((dtype, shape[1:]))
+    base = natural_type(item)
+    if not base.is_raw:
+        raise UnsupportedTypeError("sequences of text")
+    if base.file_type.get_size() != item.itemsize:
+        raise UnsupportedTypeError("sequences of elements that have parts of no bytes")
+    return base
 
 
 def sequence_type(base: WriteType) -> h5t.TypeID:

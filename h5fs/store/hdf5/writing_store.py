@@ -51,7 +51,7 @@ from h5fs.store.hdf5.datatypes import create_datatype
 from h5fs.store.hdf5.links import join_path
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.replacing import Replacement
-from h5fs.store.hdf5.sequences import sequence_type, write_rows
+from h5fs.store.hdf5.sequences import element_type, sequence_type, write_rows
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.interface import ArrayPart, NewArray
@@ -145,15 +145,7 @@ class WritingHdf5Store(Hdf5Store):
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             old_id = self._old_dataset(group, name)
-            if not values.shape:
-                raise InvalidArrayError("the values of sequences have no dimension")
-            # Values of more dimensions are sequences of arrays.
-            item = np.dtype((values.dtype, values.shape[1:]))
-            base = natural_type(item)
-            if not base.is_raw:
-                raise UnsupportedTypeError("sequences of text")
-            if base.file_type.get_size() != item.itemsize:
-                raise UnsupportedTypeError("sequences of elements that have parts of no bytes")
+            base = element_type(values.dtype, values.shape)
             with self._step():
                 self._forget_all()
                 where = self._source(offsets).whole().astype("<i8")
