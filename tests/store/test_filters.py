@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 
 from h5fs.errors import UnreadableError
 from h5fs.objects import Filter
+from h5fs.store import chunks
 from h5fs.store.chunks import filters as module
+from h5fs.store.chunks import packages, shuffle
 from h5fs.store.chunks.filters import (
     BLOSC,
     DEFLATE,
@@ -38,7 +40,7 @@ from h5fs.store.chunks.filters import (
 )
 
 SZIP, NBIT, SCALEOFFSET, BITSHUFFLE, BLOSC2 = 4, 5, 6, 32008, 32026
-HAS_IMAGECODECS = module.imagecodecs is not None
+HAS_IMAGECODECS = packages.imagecodecs is not None
 needs_imagecodecs = pytest.mark.skipif(not HAS_IMAGECODECS, reason="imagecodecs is not installed")
 
 OPTIONS: dict[int, list[tuple[int, ...]]] = {
@@ -210,7 +212,9 @@ def test_a_filter_that_was_left_out_is_not_undone(
         assert np.array_equal(inside(dataset, (0,), found), expected)
 
 
-@pytest.mark.parametrize("item_bytes", [1, 2, 3, 4, 7, 8, 12, 16, 32, 33, 40, 1000, 70000])
+@pytest.mark.parametrize(
+    "item_bytes", [1, 2, 3, 4, 7, 8, 12, 15, 16, 17, 31, 32, 33, 40, 255, 256, 1000, 70000]
+)
 @pytest.mark.parametrize("size_bytes", [1, 4, 70001, 2**20 + 6])
 def test_any_item_size_unshuffles(file: h5py.File, item_bytes: int, size_bytes: int) -> None:
     count = max(1, size_bytes // item_bytes)
@@ -222,6 +226,18 @@ def test_any_item_size_unshuffles(file: h5py.File, item_bytes: int, size_bytes: 
     mask, raw = dataset.id.read_direct_chunk((0,))
     decoded = Pipeline(filters_of(dataset), item_bytes, len(content)).decode(raw, mask)
     assert np.array_equal(decoded, content)
+
+
+@given(item_bytes=st.integers(2, 300), size_bytes=st.integers(1, 5000), seed=st.integers(0, 99))
+def test_unshuffling_undoes_shuffling(item_bytes: int, size_bytes: int, seed: int) -> None:
+    content = np.random.default_rng(seed).integers(0, 256, size_bytes, np.uint8)
+    whole = size_bytes // item_bytes * item_bytes
+    planes = content[:whole].reshape(-1, item_bytes).T.reshape(-1)
+    shuffled = np.concatenate([planes, content[whole:]])
+    for spare in (0, shuffle.spare_bytes(size_bytes, item_bytes)):  # without Blosc, and with it
+        out = np.zeros(size_bytes, np.uint8)
+        shuffle.unshuffle(shuffled, item_bytes, out, np.zeros(spare, np.uint8))
+        assert np.array_equal(out, content)
 
 
 def test_a_result_stays_until_the_next_call_only_and_chunks_do_not_mix(file: h5py.File) -> None:
@@ -428,6 +444,9 @@ def test_without_the_optional_packages_fewer_filters_are_handled() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "deflate", None)
         patch.setitem(sys.modules, "imagecodecs", None)
+        for name in ("packages", "shuffle"):
+            patch.delitem(sys.modules, f"{chunks.__name__}.{name}")
+            patch.setattr(chunks, name, None)
         spec.loader.exec_module(bare)
     assert not any(bare.can_decode((Filter(code, ()),), 4) for code in (LZF, LZ4, ZSTD, BLOSC))
     steps = (Filter(SHUFFLE, (4,)), Filter(DEFLATE, (1,)), Filter(FLETCHER32, ()))

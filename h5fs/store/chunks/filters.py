@@ -16,7 +16,6 @@ them has no size that is known.
 
 from __future__ import annotations
 
-import importlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -26,17 +25,8 @@ import numpy as np
 
 from h5fs.errors import UnreadableError
 from h5fs.objects import Filter
-
-
-def _import_or_none(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-deflate: Final = _import_or_none("deflate")  # without it, zlib takes twice the time or more
-imagecodecs: Final = _import_or_none("imagecodecs")  # without it, the library has more to do
+from h5fs.store.chunks.packages import deflate, imagecodecs
+from h5fs.store.chunks.shuffle import spare_bytes, unshuffle
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 _Decompress = Callable[[Array, Array], Array]
@@ -52,11 +42,6 @@ ZSTD: Final = 32015
 _CHECKSUM_BYTES = 4
 _CHECKSUM_ROW_WORDS = 1024  # the fastest of 256 to 4096; row sums fit 32 bits
 _MODULUS = 0xFFFF
-
-# What unshuffling writes at a time: it comes back to each line of the cache once per byte plane,
-# and a second-level cache holds this much.
-_UNSHUFFLE_BYTES = 2**19
-_MAX_PLANES = 32  # of larger items, numpy's transposing copy is faster than plane by plane
 
 _MAX_LIBDEFLATE_BYTES = 2**31 - 1  # deflate 0.9 takes a size of 32 bits, and drops what is above
 
@@ -89,7 +74,7 @@ def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
 class Pipeline:
     """Decodes the chunks of one dataset.
 
-    It keeps up to two buffers of a chunk's size for what lies between two filters: memory that is
+    It keeps up to three buffers of a chunk's size for what lies between two filters: memory that is
     new costs as much to touch as to decode into.
     """
 
@@ -142,7 +127,8 @@ class Pipeline:
                 return data  # HDF5 does not shuffle these
             if out is None or len(out) != len(data):
                 out = self._buffer(len(data), data)
-            _unshuffle(data, self._item_bytes, out)
+            spare = self._buffer(spare_bytes(len(data), self._item_bytes), data, out)
+            unshuffle(data, self._item_bytes, out, spare)
             return out
         size_bytes = self._chunk_bytes + _CHECKSUM_BYTES * pending.count(FLETCHER32)
         if code == DEFLATE:
@@ -153,14 +139,14 @@ class Pipeline:
         _check_size(len(data), size_bytes)
         return data
 
-    def _buffer(self, size_bytes: int, source: Array) -> Array:
-        """Return a buffer that ``source`` does not lie in."""
-        free = [b for b in self._buffers if not np.may_share_memory(b, source)]
-        for buffer in free:
-            if len(buffer) >= size_bytes:
+    def _buffer(self, size_bytes: int, *in_use: Array) -> Array:
+        """Return a buffer in which nothing lies that is in use."""
+        taken = [b for b in self._buffers if any(np.may_share_memory(b, used) for used in in_use)]
+        for buffer in self._buffers:
+            if len(buffer) >= size_bytes and not any(buffer is other for other in taken):
                 return buffer[:size_bytes]
-        # At most two: what is too small makes room.
-        self._buffers = [b for b in self._buffers if np.may_share_memory(b, source)]
+        # At most three: what is too small makes room.
+        self._buffers = taken
         self._buffers.append(np.empty(size_bytes, np.uint8))
         return self._buffers[-1]
 
@@ -191,32 +177,6 @@ def _inflate(data: Array, size_bytes: int) -> bytes | bytearray:
     if not stream.eof:
         raise UnreadableError("deflate: the stream is cut off")
     return found
-
-
-def _unshuffle(data: Array, item_bytes: int, out: Array) -> None:
-    """Undo shuffle: byte i of all items, one plane after another; bytes left over come last."""
-    count = len(data) // item_bytes
-    whole = count * item_bytes
-    planes = data[:whole].reshape(item_bytes, count)
-    items = out[:whole].reshape(count, item_bytes)
-    if item_bytes > _MAX_PLANES:
-        items[...] = planes.T
-    else:
-        step = _UNSHUFFLE_BYTES // item_bytes
-        for start in range(0, count, step):
-            _interleave(planes[:, start : start + step], items[start : start + step])
-    out[whole:] = data[whole:]
-
-
-def _interleave(planes: Array, items: Array) -> None:
-    if len(planes) == 2:  # arithmetic is vectorised, a copy with strides is not: 1.7 times as fast
-        words = items.view("<u2")[:, 0]
-        words[...] = planes[1]
-        np.left_shift(words, 8, out=words)
-        np.bitwise_or(words, planes[0], out=words)
-        return
-    for index, plane in enumerate(planes):
-        items[:, index] = plane
 
 
 def _verify_fletcher32(data: Array) -> Array:
