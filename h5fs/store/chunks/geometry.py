@@ -18,8 +18,8 @@ from math import prod
 
 import numpy as np
 
-BLOCK_BYTES = 2**22
-"""Bands are gathered into a block until it has this size: small chunks share one."""
+BLOCK_BYTES = 2**21
+"""Bands are gathered into a block until it has about this size: small chunks share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Box:
 class Grid:
     """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element.
 
-    A block has ``wanted_block_bytes`` or more, but for the last.
+    A block has about ``wanted_block_bytes``, but for the last, or is one band.
     """
 
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class Grid:
     @cached_property
     def bands_per_block(self) -> int:
         """Number of bands in a block."""
-        return max(1, -(-self.wanted_block_bytes // self.band_bytes))
+        return max(1, round(self.wanted_block_bytes / self.band_bytes))
 
     @cached_property
     def data_bytes(self) -> int:

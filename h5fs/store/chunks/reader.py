@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -40,14 +41,22 @@ _AHEAD_BATCH_BYTES = 4 * 2**20
 # within the kernel's read-ahead.
 _SEQUENTIAL_BYTES = 256 * 2**10
 _DISORDER_BYTES = 2**20
-_AHEAD_BYTES = 16 * 2**20
+
+# What is read ahead, of all arrays together: for each worker a block that it decodes and one that
+# waits to be read. With more, readers get no faster, and memory that is touched for the first time
+# costs five times as much as to decode into what is there (four readers at once, each 16 MiB ahead:
+# 120 MB of it, and a fourth of the workers' time).
+_AHEAD_BYTES_PER_WORKER = 2 * BLOCK_BYTES
+# Who has not gone on for so long needs no room.
+_STREAM_SECONDS = 1
 
 
 @dataclass(eq=False, slots=True)
 class _Array:
     """An array that is read.
 
-    ``ahead_block``: the block that was read when blocks were last made ahead of it.
+    ``ahead_block``: the block that was read when blocks were last made ahead of it, at
+    ``ahead_time``; ``ahead_stop``: where those end.
     ``lock`` protects what the last reads were; ``index_lock`` keeps others from asking for the
     index while one does, and nothing else is taken while either is held, but in the worker pool.
     """
@@ -58,6 +67,8 @@ class _Array:
     index: ChunkIndex | None = None
     last_stop: int = 0
     ahead_block: int = -1
+    ahead_stop: int = 0
+    ahead_time: float = 0
     streak_bytes: int = _SEQUENTIAL_BYTES  # who begins at the beginning goes on, most likely
     lock: threading.Lock = field(default_factory=threading.Lock)
     index_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -74,6 +85,7 @@ class ChunkReader:
         self._cache = BlockCache(cache_bytes, on_gone=pool.forget_segment)
         self._lock = threading.Lock()
         self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
+        self._ahead_bytes = min(_AHEAD_BYTES_PER_WORKER * pool.count, cache_bytes // 4)
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
 
     def read_into(
@@ -280,15 +292,27 @@ class ChunkReader:
                 self._cache.changed.notify_all()
 
     def _read_ahead(self, array: _Array, offset: int) -> None:
-        """Have the next blocks made, as far ahead as a fraction of the cache allows."""
+        """Have the next blocks made, one at least: as many as the other readers leave room for."""
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
-        ahead = min(max(_AHEAD_BYTES, 2 * grid.block_bytes), self._cache.capacity_bytes // 4)
+        ahead = max(self._ahead_bytes - self._ahead_of_others(array), 1)
         last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
+        array.ahead_stop = grid.block_bounds(last)[1]
         for number in range(grid.block_of(offset), last + 1):
             if not self._cache.holds((array.ref, number)):
                 self._start_block(array, number)
+
+    def _ahead_of_others(self, array: _Array) -> int:
+        """Return how much is made, or being made, that other readers have yet to come to."""
+        now = array.ahead_time = time.monotonic()
+        with self._lock:
+            arrays = list(self._arrays.values())
+        return sum(
+            min(max(other.ahead_stop - other.last_stop, 0), self._ahead_bytes)
+            for other in arrays
+            if other is not array and now - other.ahead_time < _STREAM_SECONDS
+        )
 
     def _start_block(self, array: _Array, number: int) -> None:
         chunks = array.grid.block_chunks(number)
