@@ -7,7 +7,6 @@ and on finds the next blocks there already.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -181,7 +180,7 @@ class ChunkReader:
                 self._cache.hits += 1
             else:
                 self._make_under(array, block, number, offset, len(buffer), is_sequential)
-            if os.preadv(block.segment.descriptor, [buffer], offset) != len(buffer):
+            if block.segment.read_into(buffer, offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
             if is_sequential and offset + len(buffer) == array.grid.block_size(number):
                 self._cache.use_up((array.ref, number), block)

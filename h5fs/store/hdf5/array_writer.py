@@ -20,8 +20,8 @@ import numpy as np
 from h5py import h5d, h5s, h5z
 
 from h5fs.projection.slicing import split_into_hyperslabs
-from h5fs.store.chunks.filters import deflate
 from h5fs.store.chunks.geometry import Box, Grid
+from h5fs.store.chunks.packages import deflate
 from h5fs.store.hdf5.array_types import WriteType
 
 Array = np.ndarray[Any, Any]

@@ -1,8 +1,8 @@
 """Segments: memory (or an unlinked file) that decoded chunks are put in, shared with the workers.
 
-The daemon makes them and reads them with ``pread``; a worker maps them and writes. Nothing that a
-worker does to its mapping can hurt the daemon: a memory file is sealed against shrinking, and a
-read past the end of an unlinked file is short, not a signal.
+The daemon makes them and reads them; a worker maps them and writes. Nothing that a worker does to
+them can hurt the daemon: a memory file is sealed against shrinking, so that the daemon may map it,
+and an unlinked file it reads with ``pread``, where what is missing is a short read, not a signal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import mmap
 import os
 import tempfile
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,22 @@ class Segment:
     descriptor: int
     size_bytes: int
     is_on_disk: bool
+    _view: npt.NDArray[np.uint8] | None = field(default=None, init=False)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` on; return how much, less only where nothing is.
+
+        Of memory that is a copy from a mapping: 256 MB by ``pread``, which looks up each page, cost
+        the daemon a fifth more.
+        """
+        if self.is_on_disk:
+            return os.preadv(self.descriptor, [buffer], offset)
+        if self._view is None:
+            mapping = mmap.mmap(self.descriptor, self.size_bytes, prot=mmap.PROT_READ)
+            self._view = np.frombuffer(mapping, np.uint8)
+        found = self._view[offset : offset + len(buffer)]
+        np.copyto(np.frombuffer(buffer, np.uint8)[: len(found)], found)  # lets other threads run
+        return len(found)
 
     def lay_out(self) -> None:
         """Write zeros all over it. Raises ``OSError`` when there is no room.
