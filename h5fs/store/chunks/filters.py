@@ -26,7 +26,7 @@ import numpy as np
 from h5fs.errors import UnreadableError
 from h5fs.objects import Filter
 from h5fs.store.chunks.packages import deflate, imagecodecs
-from h5fs.store.chunks.shuffle import spare_bytes, unshuffle
+from h5fs.store.chunks.shuffle import ROOM_BYTES, unshuffle
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 _Decompress = Callable[[Array, Array], Array]
@@ -44,6 +44,11 @@ _CHECKSUM_ROW_WORDS = 1024  # the fastest of 256 to 4096; row sums fit 32 bits
 _MODULUS = 0xFFFF
 
 _MAX_LIBDEFLATE_BYTES = 2**31 - 1  # deflate 0.9 takes a size of 32 bits, and drops what is above
+_LIBDEFLATE_ERRORS = tuple(
+    error
+    for package in (deflate, imagecodecs)
+    if (error := getattr(package, "DeflateError", None)) is not None
+)
 
 
 class LongChunkError(UnreadableError):
@@ -74,7 +79,7 @@ def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
 class Pipeline:
     """Decodes the chunks of one dataset.
 
-    It keeps up to three buffers of a chunk's size for what lies between two filters: memory that is
+    It keeps up to two buffers of a chunk's size for what lies between two filters: memory that is
     new costs as much to touch as to decode into.
     """
 
@@ -127,28 +132,33 @@ class Pipeline:
                 return data  # HDF5 does not shuffle these
             if out is None or len(out) != len(data):
                 out = self._buffer(len(data), data)
-            spare = self._buffer(spare_bytes(len(data), self._item_bytes), data, out)
-            unshuffle(data, self._item_bytes, out, spare)
+            unshuffle(data, self._item_bytes, out, self._frame)
             return out
         size_bytes = self._chunk_bytes + _CHECKSUM_BYTES * pending.count(FLETCHER32)
-        if code == DEFLATE:
-            data = np.frombuffer(_inflate(data, size_bytes), np.uint8)
-        else:
-            out = self._buffer(size_bytes, data) if out is None else out
-            data = _DECOMPRESSORS[code](data, out)
+        out = self._buffer(size_bytes, data) if out is None else out
+        data = _DECOMPRESSORS[code](data, out)
         _check_size(len(data), size_bytes)
         return data
 
-    def _buffer(self, size_bytes: int, *in_use: Array) -> Array:
-        """Return a buffer in which nothing lies that is in use."""
-        taken = [b for b in self._buffers if any(np.may_share_memory(b, used) for used in in_use)]
+    def _buffer(self, size_bytes: int, source: Array) -> Array:
+        """Return memory that ``source`` does not lie in, with room in front of it."""
+        free = [b for b in self._buffers if not np.may_share_memory(b, source)]
+        for buffer in free:
+            if len(buffer) >= ROOM_BYTES + size_bytes:
+                return buffer[ROOM_BYTES : ROOM_BYTES + size_bytes]
+        # At most two: what is too small makes room.
+        self._buffers = [b for b in self._buffers if np.may_share_memory(b, source)]
+        self._buffers.append(np.empty(ROOM_BYTES + size_bytes, np.uint8))
+        return self._buffers[-1][ROOM_BYTES:]
+
+    def _frame(self, data: Array) -> Array:
+        """Return room and what follows it: ``data``, a copy unless they are in a buffer already."""
         for buffer in self._buffers:
-            if len(buffer) >= size_bytes and not any(buffer is other for other in taken):
-                return buffer[:size_bytes]
-        # At most three: what is too small makes room.
-        self._buffers = taken
-        self._buffers.append(np.empty(size_bytes, np.uint8))
-        return self._buffers[-1]
+            if data.base is buffer:  # whatever lies in a buffer begins behind the room
+                return buffer[: ROOM_BYTES + len(data)]
+        framed = np.empty(ROOM_BYTES + len(data), np.uint8)
+        framed[ROOM_BYTES:] = data
+        return framed
 
 
 def _check_size(size_bytes: int, expected_bytes: int) -> None:
@@ -158,14 +168,21 @@ def _check_size(size_bytes: int, expected_bytes: int) -> None:
         raise LongChunkError(f"the chunk is longer than {expected_bytes} bytes")
 
 
-def _inflate(data: Array, size_bytes: int) -> bytes | bytearray:
+def _decode_deflate(data: Array, out: Array) -> Array:
     """Undo deflate: a zlib stream (RFC 1950), checksum verified; what follows it is ignored."""
-    if deflate is not None and size_bytes <= _MAX_LIBDEFLATE_BYTES:
+    if len(out) <= _MAX_LIBDEFLATE_BYTES:
         try:
-            inflated: bytearray = deflate.zlib_decompress(data, size_bytes)
-            return inflated
-        except deflate.DeflateError:
+            if imagecodecs is not None and imagecodecs.DEFLATE.available:
+                found: Array = imagecodecs.deflate_decode(data, out=out)
+                return found
+            if deflate is not None:  # the same library, but it makes its own memory
+                return np.frombuffer(deflate.zlib_decompress(data, len(out)), np.uint8)
+        except _LIBDEFLATE_ERRORS:
             pass  # does not say whether it is damaged or too long: zlib does
+    return np.frombuffer(_inflate_with_zlib(data, len(out)), np.uint8)
+
+
+def _inflate_with_zlib(data: Array, size_bytes: int) -> bytes:
     stream = zlib.decompressobj()
     try:
         # Room for one byte more: with none left, zlib would stop before the checksum.
@@ -267,7 +284,7 @@ def _decode_blosc(data: Array, out: Array) -> Array:
 
 
 def _find_decompressors() -> dict[int, _Decompress]:
-    """Return the decompressors, but for deflate, whose libraries are installed.
+    """Return the decompressors whose libraries are installed; Python has one for deflate.
 
     ``imagecodecs`` loads a library when it is first asked for it: here, because a worker that has
     given up its rights cannot.
@@ -278,7 +295,7 @@ def _find_decompressors() -> dict[int, _Decompress]:
         ZSTD: ("ZSTD", _decode_zstd),
         BLOSC: ("BLOSC", _decode_blosc),
     }
-    return {
+    return {DEFLATE: _decode_deflate} | {
         code: _catching(name, decode)
         for code, (name, decode) in every.items()
         if imagecodecs is not None and getattr(imagecodecs, name).available

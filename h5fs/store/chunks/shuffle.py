@@ -3,7 +3,7 @@
 Two ways. numpy's copies with strides move a byte at a time. Blosc has the same filter, vectorised,
 and imagecodecs has Blosc, but shows no function for the filter alone: so what is shuffled is made
 a Blosc buffer of one block that is stored as it is, by a header in front of it. 256 MB take 24 ms
-so, the copy behind the header and all, and 88 ms with numpy (4-byte items, chunks of 1 MiB).
+so, with a copy to behind the header, and 88 ms with numpy (4-byte items, chunks of 1 MiB).
 
 Sources: H5Zshuffle.c of the HDF5 library; README_CHUNK_FORMAT.rst of c-blosc.
 """
@@ -11,6 +11,7 @@ Sources: H5Zshuffle.c of the HDF5 library; README_CHUNK_FORMAT.rst of c-blosc.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -39,36 +40,33 @@ _HEADER: Final = struct.Struct("<BBBBIIIII")
 _FORMAT, _COMPRESSOR_FORMAT, _FLAGS = 2, 1, 0x01 | 0x10
 _FIRST_BLOCK = 20
 
-
-def spare_bytes(size_bytes: int, item_bytes: int) -> int:
-    """Return how much memory ``unshuffle`` needs to work in: none when that is numpy's."""
-    if _HAS_BLOSC and item_bytes in _VECTORISED_BYTES and size_bytes <= _MAX_BLOSC_BYTES:
-        return _HEADER.size + size_bytes
-    return 0
+ROOM_BYTES: Final = _HEADER.size
+"""What is wanted in front of shuffled bytes; who leaves it there saves a copy."""
 
 
-def unshuffle(data: Array, item_bytes: int, out: Array, spare: Array) -> None:
+def unshuffle(data: Array, item_bytes: int, out: Array, frame: Callable[[Array], Array]) -> None:
     """Fill ``out`` with the items whose bytes are in ``data``; what is left over comes last.
 
-    All are contiguous and apart; ``out`` is as long as ``data``, ``spare`` has ``spare_bytes``.
+    ``frame`` returns ``data``, themselves or copied, behind ``ROOM_BYTES`` that may be written to.
+    All are contiguous; ``out`` is as long as ``data``, and apart.
     """
-    if len(spare):
-        _unshuffle_with_blosc(data, item_bytes, out, spare)
+    if _HAS_BLOSC and item_bytes in _VECTORISED_BYTES and len(data) <= _MAX_BLOSC_BYTES:
+        _unshuffle_with_blosc(frame(data), item_bytes, out)
     else:
-        _unshuffle_with_numpy(data, item_bytes, out)
+        unshuffle_with_numpy(data, item_bytes, out)
 
 
-def _unshuffle_with_blosc(data: Array, item_bytes: int, out: Array, spare: Array) -> None:
-    size = len(data)
+def _unshuffle_with_blosc(framed: Array, item_bytes: int, out: Array) -> None:
+    size = len(out)
     _HEADER.pack_into(
-        spare.data, 0, _FORMAT, _COMPRESSOR_FORMAT, _FLAGS, item_bytes,
-        size, size, len(spare), _FIRST_BLOCK, size,
+        framed.data, 0, _FORMAT, _COMPRESSOR_FORMAT, _FLAGS, item_bytes,
+        size, size, len(framed), _FIRST_BLOCK, size,
     )  # fmt: skip
-    spare[_HEADER.size :] = data
-    imagecodecs.blosc_decode(spare, out=out, numthreads=1)
+    imagecodecs.blosc_decode(framed, out=out, numthreads=1)
 
 
-def _unshuffle_with_numpy(data: Array, item_bytes: int, out: Array) -> None:
+def unshuffle_with_numpy(data: Array, item_bytes: int, out: Array) -> None:
+    """Do the same without Blosc."""
     count = len(data) // item_bytes
     whole = count * item_bytes
     planes = data[:whole].reshape(item_bytes, count)
