@@ -315,7 +315,7 @@ def _serve_with(
 
 
 def _allow_descriptors() -> None:
-    """Allow as many open files as may be: each MB of decoded chunks may take one."""
+    """Allow as many open files as may be: the cache of decoded chunks has one for each block."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -58,11 +58,12 @@ def test_the_chunks_of_blocks_put_together_are_the_array(
         expected = array.tobytes()
         got, seen = b"", []
         for number in range(grid.block_count):
-            start, stop = grid.block_bounds(number)
+            block = grid.block(number)
+            start, stop = block.start, block.stop
             assert start == len(got)
             assert stop - start <= grid.block_bytes
             segment = np.zeros(stop - start, "u1")
-            chunks = grid.block_chunks(number)
+            chunks = block.chunks
             for chunk in chunks:
                 places = places_of(grid, grid.box(chunk), chunks[0], segment_mapper(segment))
                 whole = chunk_of(grid, array, chunk)
@@ -111,12 +112,13 @@ def test_an_element_is_in_the_band_that_says_so(grid: Grid) -> None:
 @given(grids(), st.binary(min_size=8, max_size=8))
 def test_a_chunk_that_was_never_written_is_fill_values(grid: Grid, value: bytes) -> None:
     value = value[: grid.item_bytes]
-    start, stop = grid.block_bounds(0)
+    block = grid.block(0)
+    start, stop = block.start, block.stop
     segment = np.zeros(stop - start, "u1")
 
     def places(chunk: int) -> Iterator[tuple[slice, Any]]:
         return places_of(grid, grid.box(chunk), 0, segment_mapper(segment))
 
-    for chunk in grid.block_chunks(0):
+    for chunk in block.chunks:
         fill(grid, value, places(chunk))
     assert segment.tobytes() == value * ((stop - start) // grid.item_bytes)

@@ -8,16 +8,19 @@ those are kept.
 from __future__ import annotations
 
 import itertools
+import resource
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.process.segments import Segment, make_segment
 from h5fs.store.statistics import CacheStatistics
 
 _BLOCKS_ON_DISK = 4
 _PAGE_BYTES = 4096
+_LEAST_CHARGE_BYTES = 2**17
 
 ABSENT, PENDING, PRESENT, FAILED = 0, 1, 2, 3
 
@@ -27,18 +30,30 @@ class Block:
     """One block: its segment, the state of each of its chunks, and whether all are PRESENT.
 
     ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
-    forgotten; when ``is_used_up``, nobody is expected to read it again; while it
+    forgotten; ``passed_bytes`` of it were read by somebody who reads on and on; while it
     ``is_being_laid_out``, nobody may begin to make a chunk. The cache's condition protects what
     changes.
     """
 
+    key: Hashable
+    bounds: BlockBounds
     segment: Segment
     states: bytearray
     is_whole: bool = False
     failures: dict[int, str] = field(default_factory=dict)
-    is_used_up: bool = False
+    passed_bytes: int = 0
     is_being_laid_out: bool = False
     users: int = 0
+
+    @property
+    def first_chunk(self) -> int:
+        """The number of the chunk whose state comes first."""
+        return self.bounds.chunks.start
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nobody is expected to read it again: what it holds, the kernel has by now."""
+        return self.passed_bytes >= self.bounds.size_bytes
 
 
 class BlockCache:
@@ -55,8 +70,12 @@ class BlockCache:
         self._on_gone = on_gone
         self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
         self._spare: list[Segment] = []
-        self._used_up: deque[Hashable] = deque()
-        self._bytes_in_memory = 0
+        self._used_up: deque[Block] = deque()
+        # What segments count towards the bound. A small one counts for more than it has, because
+        # it takes a descriptor as well: no more than a fourth of all may go to segments.
+        most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 1)
+        self._least_charge = max(_LEAST_CHARGE_BYTES, capacity_bytes // most)
+        self._charged_bytes = 0
         self._numbers = itertools.count(1)
         self.hits = 0
         self.misses = 0
@@ -70,55 +89,57 @@ class BlockCache:
         """Whether a block of this size is kept in memory."""
         return block_bytes <= self._capacity_bytes // 2
 
-    def pin(self, key: Hashable, block_bytes: int, chunk_count: int) -> Block:
-        """Return a block, made when it is not there; it stays until it is unpinned.
+    def pin(self, array: Hashable, grid: Grid, number: int) -> Block:
+        """Return a block of an array, made when it is not there; it stays until it is unpinned.
 
         Raises ``OSError`` when there is no room for it.
         """
         gone: list[Segment] = []
+        key = (array, number)
         try:
             with self.changed:
                 block = self._blocks.get(key)
                 if block is None:
-                    segment = self._find_room(block_bytes, gone)
-                    block = self._blocks[key] = Block(segment, bytearray(chunk_count))
+                    segment = self._find_room(grid.block_bytes, gone)
+                    bounds = grid.block(number)
+                    block = Block(key, bounds, segment, bytearray(len(bounds.chunks)))
+                    self._blocks[key] = block
                 self._blocks.move_to_end(key)
                 block.users += 1
                 return block
         finally:
             self._let_go(gone)
 
-    def unpin(self, block: Block) -> None:
-        """Let a block be forgotten again."""
-        with self.changed:
-            block.users -= 1
+    def unpin(self, block: Block, passed_bytes: int = 0) -> None:
+        """Let a block be forgotten again, of which so much was read on the way past it.
 
-    def use_up(self, key: Hashable, block: Block) -> None:
-        """Let a block go before all others: what was read of it, the kernel has by now.
-
-        Who reads on and on uses the same few segments so, whose pages are there already (a fresh
-        one costs as much again as copying to it).
+        One that was passed as a whole goes before all others. Who reads on and on uses the same few
+        segments so, whose pages are there already (a fresh one costs as much again as copying to
+        it). Bytes are counted, since the kernel asks for the last ones before those that precede
+        them, at times.
         """
         with self.changed:
-            if not block.is_used_up and not block.segment.is_on_disk:
-                block.is_used_up = True
-                self._used_up.append(key)
+            block.users -= 1
+            was_used_up = block.is_used_up
+            block.passed_bytes += passed_bytes
+            if block.is_used_up and not was_used_up and not block.segment.is_on_disk:
+                self._used_up.append(block)
 
-    def holds(self, key: Hashable) -> bool:
+    def holds(self, array: Hashable, number: int) -> bool:
         """Whether a block is there, whatever of it."""
         with self.changed:
-            return key in self._blocks
+            return (array, number) in self._blocks
 
     def statistics(self) -> CacheStatistics:
         """Return what is kept now, and what was read so far."""
         with self.changed:
-            on_disk = sum(
-                block.segment.size_bytes
-                for block in self._blocks.values()
-                if block.segment.is_on_disk
+            segments = [*(block.segment for block in self._blocks.values()), *self._spare]
+            in_memory, on_disk = (
+                sum(each.size_bytes for each in segments if each.is_on_disk is is_on_disk)
+                for is_on_disk in (False, True)
             )
             return CacheStatistics(
-                self._bytes_in_memory, self._capacity_bytes, on_disk, self.hits, self.misses
+                in_memory, self._capacity_bytes, on_disk, self.hits, self.misses
             )
 
     def close(self) -> None:
@@ -141,13 +162,16 @@ class BlockCache:
             spare = self._take_spare(block_bytes) or self._take_used_up(block_bytes)
             if spare is not None:
                 return spare
-            if self._bytes_in_memory + block_bytes <= self._capacity_bytes:
+            if self._charged_bytes + self._charge(block_bytes) <= self._capacity_bytes:
                 break
             if not self._forget_one(gone):
                 break  # all are in use: better a little too much than to wait for each other
         segment = make_segment(next(self._numbers), block_bytes, on_disk=False)
-        self._bytes_in_memory += segment.size_bytes
+        self._charged_bytes += self._charge(segment.size_bytes)
         return segment
+
+    def _charge(self, size_bytes: int) -> int:
+        return max(size_bytes, self._least_charge)
 
     def _take_spare(self, block_bytes: int) -> Segment | None:
         """Return a spare segment of about that size: its pages are there already."""
@@ -159,16 +183,15 @@ class BlockCache:
     def _take_used_up(self, block_bytes: int) -> Segment | None:
         """Forget a block that is used up, and return its segment if the size is right."""
         for _ in range(len(self._used_up)):
-            key = self._used_up.popleft()
-            block = self._blocks.get(key)
-            if block is None or not block.is_used_up:
+            block = self._used_up.popleft()
+            if self._blocks.get(block.key) is not block:
                 continue
             if block.users or not (
                 block_bytes <= block.segment.size_bytes <= 2 * block_bytes + _PAGE_BYTES
             ):
-                self._used_up.append(key)
+                self._used_up.append(block)
                 continue
-            del self._blocks[key]
+            del self._blocks[block.key]
             return block.segment
         return None
 
@@ -185,7 +208,7 @@ class BlockCache:
         return False
 
     def _drop(self, segment: Segment, gone: list[Segment]) -> None:
-        self._bytes_in_memory -= segment.size_bytes
+        self._charged_bytes -= self._charge(segment.size_bytes)
         gone.append(segment)
 
     def _let_go(self, gone: list[Segment]) -> None:

@@ -44,6 +44,8 @@ _CHECKSUM_ROW_WORDS = 1024  # the fastest of 256 to 4096; row sums fit 32 bits
 _MODULUS = 0xFFFF
 
 _MAX_LIBDEFLATE_BYTES = 2**31 - 1  # deflate 0.9 takes a size of 32 bits, and drops what is above
+# Asked for here, which loads the library: a worker that has given up its rights cannot.
+_HAS_DEFLATE_INTO: Final = imagecodecs is not None and imagecodecs.DEFLATE.available
 _LIBDEFLATE_ERRORS = tuple(
     error
     for package in (deflate, imagecodecs)
@@ -172,7 +174,7 @@ def _decode_deflate(data: Array, out: Array) -> Array:
     """Undo deflate: a zlib stream (RFC 1950), checksum verified; what follows it is ignored."""
     if len(out) <= _MAX_LIBDEFLATE_BYTES:
         try:
-            if imagecodecs is not None and imagecodecs.DEFLATE.available:
+            if _HAS_DEFLATE_INTO:
                 found: Array = imagecodecs.deflate_decode(data, out=out)
                 return found
             if deflate is not None:  # the same library, but it makes its own memory

@@ -33,6 +33,21 @@ class Box:
     count: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BlockBounds:
+    """What a block spans: bytes ``[start, stop)`` of the array, and the numbers of its chunks."""
+
+    number: int
+    start: int
+    stop: int
+    chunks: range
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the block."""
+        return self.stop - self.start
+
+
 @dataclass(frozen=True)
 class Grid:
     """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element.
@@ -107,22 +122,16 @@ class Grid:
         """Return the number of the block that a byte of the array is in."""
         return self.band_of(offset // self.item_bytes) // self.bands_per_block
 
-    def block_bounds(self, number: int) -> tuple[int, int]:
-        """Return the first byte of a block, and the first behind it."""
+    def block(self, number: int) -> BlockBounds:
+        """Return what a block spans."""
         first = number * self.bands_per_block
         stop = min(first + self.bands_per_block, self.band_count)
-        return self.band_start(first) * self.item_bytes, self.band_start(stop) * self.item_bytes
-
-    def block_size(self, number: int) -> int:
-        """Return the size of a block in bytes."""
-        start, stop = self.block_bounds(number)
-        return stop - start
-
-    def block_chunks(self, number: int) -> range:
-        """Return the numbers of the chunks of a block."""
-        first = number * self.bands_per_block
-        stop = min(first + self.bands_per_block, self.band_count)
-        return range(first * self.chunks_per_band, stop * self.chunks_per_band)
+        return BlockBounds(
+            number,
+            self.band_start(first) * self.item_bytes,
+            self.band_start(stop) * self.item_bytes,
+            range(first * self.chunks_per_band, stop * self.chunks_per_band),
+        )
 
     @cached_property
     def band_count(self) -> int:

@@ -24,6 +24,7 @@ from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Suspect
+from h5fs.store.process.segments import Segment, SegmentReader
 from h5fs.store.statistics import CacheStatistics
 
 _log = logging.getLogger(__name__)
@@ -36,16 +37,16 @@ _INDEX_BYTES_KEPT = 64 * 2**20
 _BATCH_BYTES = 512 * 2**10
 _AHEAD_BATCH_BYTES = 4 * 2**20
 
-# Reading counts as sequential after so much in a row; requests of one reader come in any order
-# within the kernel's read-ahead.
+# Reading counts as sequential after so much in a row. Requests of one reader come in any order: the
+# kernel has two read-aheads (`adapter/read_ahead`: 2 MiB) under way at once.
 _SEQUENTIAL_BYTES = 256 * 2**10
-_DISORDER_BYTES = 2**20
+_DISORDER_BYTES = 4 * 2**20
 
-# What is read ahead, of all arrays together: for each worker a block that it decodes and one that
-# waits to be read. With more, readers get no faster, and memory that is touched for the first time
-# costs five times as much as to decode into what is there (four readers at once, each 16 MiB ahead:
-# 120 MB of it, and a fourth of the workers' time).
-_AHEAD_BYTES_PER_WORKER = 2 * BLOCK_BYTES
+# What is read ahead: for each worker a block that it decodes, and beside those as many that wait to
+# be read, which all readers together share. With more, readers get no faster, and memory that is
+# touched for the first time costs five times as much as to decode into what is there (four readers
+# at once, each 16 MiB ahead: 120 MB of it, and a fourth of the workers' time).
+_WAITING_BYTES_PER_WORKER = BLOCK_BYTES
 # Who has not gone on for so long needs no room.
 _STREAM_SECONDS = 1
 
@@ -81,10 +82,11 @@ class ChunkReader:
 
     def __init__(self, pool: WorkerPool, cache_bytes: int) -> None:
         self._pool = pool
-        self._cache = BlockCache(cache_bytes, on_gone=pool.forget_segment)
+        self._segments = SegmentReader()
+        self._cache = BlockCache(cache_bytes, on_gone=self._forget_segment)
         self._lock = threading.Lock()
         self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
-        self._ahead_bytes = min(_AHEAD_BYTES_PER_WORKER * pool.count, cache_bytes // 4)
+        self._waiting_bytes = _WAITING_BYTES_PER_WORKER * pool.count
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
 
     def read_into(
@@ -96,16 +98,14 @@ class ChunkReader:
         is_sequential = self._note_read(array, offset, offset + len(buffer))
         done = 0
         while done < len(buffer):
-            number = grid.block_of(offset + done)
-            start, stop = grid.block_bounds(number)
-            size = min(len(buffer) - done, stop - offset - done)
-            self._read_block(
-                array, number, offset + done - start, buffer[done : done + size], is_sequential
-            )
-            done += size
-            if is_sequential and number != array.ahead_block:
-                array.ahead_block = number
-                self._read_ahead(array, stop)
+            block = self._pin(array, grid.block_of(offset + done))
+            bounds = block.bounds
+            part = buffer[done : min(len(buffer), bounds.stop - offset)]
+            self._read_block(array, block, offset + done - bounds.start, part, is_sequential)
+            done += len(part)
+            if is_sequential and bounds.number != array.ahead_block:
+                array.ahead_block = bounds.number
+                self._read_ahead(array, bounds.stop)
 
     def statistics(self) -> CacheStatistics:
         """Return what the cache holds now, and how often it had what was read."""
@@ -115,6 +115,11 @@ class ChunkReader:
         """Stop, and give the memory back."""
         self._helpers.shutdown(wait=False, cancel_futures=True)
         self._cache.close()
+        self._segments.close()
+
+    def _forget_segment(self, segment: Segment) -> None:
+        self._segments.forget(segment)
+        self._pool.forget_segment(segment)
 
     def _array(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked) -> _Array:
         with self._lock:
@@ -171,36 +176,34 @@ class ChunkReader:
             return array.streak_bytes >= _SEQUENTIAL_BYTES
 
     def _read_block(
-        self, array: _Array, number: int, offset: int, buffer: memoryview, is_sequential: bool
+        self, array: _Array, block: Block, offset: int, buffer: memoryview, is_sequential: bool
     ) -> None:
-        """Fill ``buffer`` from byte ``offset`` of a block on."""
-        block = self._pin(array, number)
+        """Fill ``buffer`` from byte ``offset`` of a pinned block on, and unpin it."""
+        passed_bytes = 0
         try:
             if block.is_whole:
                 self._cache.hits += 1
             else:
-                self._make_under(array, block, number, offset, len(buffer), is_sequential)
-            if block.segment.read_into(buffer, offset) != len(buffer):
+                self._make_under(array, block, offset, len(buffer), is_sequential)
+            if self._segments.read_into(block.segment, buffer, offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
-            if is_sequential and offset + len(buffer) == array.grid.block_size(number):
-                self._cache.use_up((array.ref, number), block)
+            passed_bytes = len(buffer) if is_sequential else 0
         finally:
-            self._cache.unpin(block)
+            self._cache.unpin(block, passed_bytes)
 
     def _make_under(
-        self, array: _Array, block: Block, number: int, offset: int, size: int, is_sequential: bool
+        self, array: _Array, block: Block, offset: int, size: int, is_sequential: bool
     ) -> None:
         """Return when the chunks under some bytes of a block are there."""
         grid = array.grid
-        chunks = grid.block_chunks(number)
-        start = grid.block_bounds(number)[0] + offset
+        start = block.bounds.start + offset
         first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
         under = [chunk for part in grid.chunks_under(first, last) for chunk in part]
         is_for_all = is_sequential and self._cache.fits(grid.block_bytes)
-        wanted = chunks if is_for_all else under
-        if any(block.states[chunk - chunks[0]] in (ABSENT, PENDING) for chunk in wanted):
+        wanted = block.bounds.chunks if is_for_all else under
+        if any(block.states[chunk - block.first_chunk] in (ABSENT, PENDING) for chunk in wanted):
             self._cache.misses += 1
-            self._make(array, block, chunks[0], wanted)
+            self._make(array, block, wanted)
         else:
             self._cache.hits += 1
         for chunk in under if block.failures else ():
@@ -208,35 +211,31 @@ class ChunkReader:
                 raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")
 
     def _pin(self, array: _Array, number: int) -> Block:
-        grid = array.grid
         try:
-            return self._cache.pin(
-                (array.ref, number), grid.block_bytes, len(grid.block_chunks(number))
-            )
+            return self._cache.pin(array.ref, array.grid, number)
         except OSError as error:
             raise _no_room(array, error) from None
 
-    def _make(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
+    def _make(self, array: _Array, block: Block, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
-        missing = self._claim(block, first, wanted)
+        missing = self._claim(block, wanted)
         if missing and block.is_being_laid_out:
-            self._lay_out(array, block, first, missing)
+            self._lay_out(array, block, missing)
         if missing:
             batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
-            others = [self._helpers.submit(self._decode, array, block, first, b)
-                      for b in batches[1:]]  # fmt: skip
+            others = [self._helpers.submit(self._decode, array, block, b) for b in batches[1:]]
             try:
-                self._decode(array, block, first, batches[0])
+                self._decode(array, block, batches[0])
             finally:
                 wait(others)  # the block must not go while somebody writes into it
             for other in others:
                 other.result()
         if len(missing) < len(wanted):
-            self._await(array, block, first, wanted)
+            self._await(array, block, wanted)
 
-    def _claim(self, block: Block, first: int, wanted: Sequence[int]) -> list[int]:
+    def _claim(self, block: Block, wanted: Sequence[int]) -> list[int]:
         """Return those of the chunks that nobody makes yet: the caller does now."""
-        states = block.states
+        states, first = block.states, block.first_chunk
         with self._cache.changed:
             while block.is_being_laid_out:
                 self._cache.changed.wait()
@@ -250,7 +249,7 @@ class ChunkReader:
             )
         return missing
 
-    def _lay_out(self, array: _Array, block: Block, first: int, claimed: list[int]) -> None:
+    def _lay_out(self, array: _Array, block: Block, claimed: list[int]) -> None:
         """Prepare the segment of a block in which only the caller has claimed chunks."""
         state = ABSENT
         try:
@@ -261,22 +260,23 @@ class ChunkReader:
         finally:
             with self._cache.changed:
                 for chunk in claimed:
-                    block.states[chunk - first] = state
+                    block.states[chunk - block.first_chunk] = state
                 block.is_being_laid_out = False
                 self._cache.changed.notify_all()
 
-    def _await(self, array: _Array, block: Block, first: int, wanted: Sequence[int]) -> None:
+    def _await(self, array: _Array, block: Block, wanted: Sequence[int]) -> None:
+        first = block.first_chunk
         with self._cache.changed:
             while any(block.states[chunk - first] == PENDING for chunk in wanted):
                 self._cache.changed.wait()
             absent = [chunk for chunk in wanted if block.states[chunk - first] == ABSENT]
         if absent:  # whoever made them failed: find out why
-            self._make(array, block, first, absent)
+            self._make(array, block, absent)
 
-    def _decode(self, array: _Array, block: Block, first: int, chunks: list[int]) -> None:
+    def _decode(self, array: _Array, block: Block, chunks: list[int]) -> None:
         state, failures = ABSENT, {}
         try:
-            batch = _make_batch(array, self._index_of(array), block, first, chunks)
+            batch = _make_batch(array, self._index_of(array), block, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
                 "decode_chunks", batch, suspect=Suspect(array.ref), segments=(block.segment,),
                 asked_bytes=len(chunks) * array.grid.chunk_bytes,
@@ -285,42 +285,44 @@ class ChunkReader:
         finally:
             with self._cache.changed:
                 for chunk in chunks:
-                    block.states[chunk - first] = FAILED if chunk in failures else state
+                    number = chunk - block.first_chunk
+                    block.states[number] = FAILED if chunk in failures else state
                 block.failures |= failures
                 block.is_whole = block.states.count(PRESENT) == len(block.states)
                 self._cache.changed.notify_all()
 
     def _read_ahead(self, array: _Array, offset: int) -> None:
-        """Have the next blocks made, one at least: as many as the other readers leave room for."""
+        """Have the next blocks made: what keeps the workers busy, and what others have room for."""
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
-        ahead = max(self._ahead_bytes - self._ahead_of_others(array), 1)
+        busy_bytes = self._pool.count * grid.block_bytes
+        ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(array), 0)
+        ahead = max(min(ahead, self._cache.capacity_bytes // 4), 1)
         last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
-        array.ahead_stop = grid.block_bounds(last)[1]
+        array.ahead_stop = grid.block(last).stop
         for number in range(grid.block_of(offset), last + 1):
-            if not self._cache.holds((array.ref, number)):
+            if not self._cache.holds(array.ref, number):
                 self._start_block(array, number)
 
-    def _ahead_of_others(self, array: _Array) -> int:
-        """Return how much is made, or being made, that other readers have yet to come to."""
+    def _waiting_for_others(self, array: _Array) -> int:
+        """Return how much waits, or soon will, for readers of other arrays to come to it."""
         now = array.ahead_time = time.monotonic()
         with self._lock:
             arrays = list(self._arrays.values())
         return sum(
-            min(max(other.ahead_stop - other.last_stop, 0), self._ahead_bytes)
+            max(other.ahead_stop - other.last_stop - self._pool.count * other.grid.block_bytes, 0)
             for other in arrays
             if other is not array and now - other.ahead_time < _STREAM_SECONDS
         )
 
     def _start_block(self, array: _Array, number: int) -> None:
-        chunks = array.grid.block_chunks(number)
         try:
             block = self._pin(array, number)
         except UnreadableError:
             return  # no room to read ahead; the read itself will say so
-        missing = self._claim(block, chunks.start, chunks)
-        futures = [self._helpers.submit(self._decode, array, block, chunks.start, batch)
+        missing = self._claim(block, block.bounds.chunks)
+        futures = [self._helpers.submit(self._decode, array, block, batch)
                    for batch in _split(missing, array, _AHEAD_BATCH_BYTES, 1)]  # fmt: skip
         remaining = [len(futures)]
         if not futures:
@@ -356,7 +358,7 @@ def _split(
 
 
 def _make_batch(
-    array: _Array, index: ChunkIndex | None, block: Block, first: int, chunks: list[int]
+    array: _Array, index: ChunkIndex | None, block: Block, chunks: list[int]
 ) -> ChunkBatch:
     grid = array.grid
     if index is None:
@@ -365,5 +367,6 @@ def _make_batch(
         sizes = np.frombuffer(index.sizes, "<u8")[chunks].tolist()
         tasks = tuple(map(ChunkTask, chunks, sizes))
     return ChunkBatch(
-        array.ref, grid.shape, grid.item_bytes, array.data, first, tasks, block.segment.number
-    )
+        array.ref, grid.shape, grid.item_bytes, array.data,
+        block.first_chunk, tasks, block.segment.number,
+    )  # fmt: skip

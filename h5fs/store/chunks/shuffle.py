@@ -30,8 +30,9 @@ _MAX_PLANES = 32  # of larger items, numpy's transposing copy is faster than pla
 
 # Blosc has vectors for these; of other sizes it is slower than numpy.
 _VECTORISED_BYTES = frozenset({2, 4, 8, *range(16, 256)})
-# Blosc takes twice a block for itself, beside the copy: not for the largest.
-_MAX_BLOSC_BYTES = 2**26
+# Blosc takes memory for itself, twice a block. From 32 MiB on malloc makes that of fresh pages each
+# time, and numpy is three times as fast.
+_MAX_BLOSC_BYTES = 15 * 2**20
 
 # Version of the format and of the compressor's; flags: shuffled, a block is not split by planes;
 # bytes of an item, of everything, of a block, of the buffer; where the first block begins, and how

@@ -11,8 +11,9 @@ import fcntl
 import mmap
 import os
 import tempfile
+import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ import numpy.typing as npt
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
 _LAYING_OUT_BYTES = 4 * 2**20
+_LEAST_MAPPED_BYTES = 2**18
+_MOST_MAPPINGS = 32
 
 LARGE_VIEWS_BYTES = 2**30
 """How much of large segments a worker has mapped at once."""
@@ -33,22 +36,6 @@ class Segment:
     descriptor: int
     size_bytes: int
     is_on_disk: bool
-    _view: npt.NDArray[np.uint8] | None = field(default=None, init=False)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill ``buffer`` from ``offset`` on; return how much, less only where nothing is.
-
-        Of memory that is a copy from a mapping: 256 MB by ``pread``, which looks up each page, cost
-        the daemon a fifth more.
-        """
-        if self.is_on_disk:
-            return os.preadv(self.descriptor, [buffer], offset)
-        if self._view is None:
-            mapping = mmap.mmap(self.descriptor, self.size_bytes, prot=mmap.PROT_READ)
-            self._view = np.frombuffer(mapping, np.uint8)
-        found = self._view[offset : offset + len(buffer)]
-        np.copyto(np.frombuffer(buffer, np.uint8)[: len(found)], found)  # lets other threads run
-        return len(found)
 
     def lay_out(self) -> None:
         """Write zeros all over it. Raises ``OSError`` when there is no room.
@@ -97,6 +84,56 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
+
+
+class SegmentReader:
+    """The daemon's way to read segments. Safe to use from any thread.
+
+    Large ones in memory are mapped, those read last: ``pread`` looks up each page, which for 256 MB
+    cost the daemon a fifth more. A mapping takes a descriptor of its own (`mmap` keeps a copy), so
+    there are only a few. ``_lock`` protects which, and is held for moments only.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._mappings: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
+
+    def read_into(self, segment: Segment, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` on; return how much, less only where nothing is."""
+        mapping = self._mapping_of(segment)
+        if mapping is None:
+            return os.preadv(segment.descriptor, [buffer], offset)
+        found = mapping[offset : offset + len(buffer)]
+        np.copyto(np.frombuffer(buffer, np.uint8)[: len(found)], found)  # lets other threads run
+        return len(found)
+
+    def forget(self, segment: Segment) -> None:
+        """Let go of a segment that is gone; who copies from it just now keeps it so long."""
+        with self._lock:
+            self._mappings.pop(segment.number, None)
+
+    def close(self) -> None:
+        """Let go of all."""
+        with self._lock:
+            self._mappings.clear()
+
+    def _mapping_of(self, segment: Segment) -> npt.NDArray[np.uint8] | None:
+        if segment.is_on_disk or segment.size_bytes < _LEAST_MAPPED_BYTES:
+            return None
+        with self._lock:
+            mapping = self._mappings.get(segment.number)
+            if mapping is None:
+                try:
+                    memory = mmap.mmap(
+                        segment.descriptor, segment.size_bytes, prot=mmap.PROT_READ
+                    )
+                except OSError:  # no descriptor, or no mapping more: it can be read without
+                    return None
+                mapping = self._mappings[segment.number] = np.frombuffer(memory, np.uint8)
+                if len(self._mappings) > _MOST_MAPPINGS:
+                    self._mappings.popitem(last=False)
+            self._mappings.move_to_end(segment.number)
+        return mapping
 
 
 class SegmentViews:
