@@ -1,0 +1,139 @@
+"""What reading an array in chunks asks of the workers: each chunk once, ahead, in few segments."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.store.chunks.geometry import Grid
+from h5fs.store.chunks.reader import ChunkReader
+
+MB = 2**20
+REQUEST = MB
+
+
+class Workers:
+    """Decodes as the workers do, chunks of whole rows, and counts."""
+
+    def __init__(self, count: int, array: np.ndarray[Any, Any], rows: int) -> None:
+        self.count = count
+        self.decoded: Counter[int] = Counter()
+        self.most_at_once = 0
+        self._array = array
+        self._rows = rows
+        self._places = threading.Semaphore(count)
+        self._lock = threading.Lock()
+        self._at_once = 0
+
+    def call(self, method: str, batch: Any, *, segments: Any = (), **_: Any) -> Any:
+        if method == "index_chunks":
+            return ChunkIndex(np.ones(-(-len(self._array) // self._rows), "<u8").tobytes())
+        with self._places:
+            with self._lock:
+                self._at_once += 1
+                self.most_at_once = max(self.most_at_once, self._at_once)
+            time.sleep(0.002 * len(batch.tasks))
+            for task in batch.tasks:
+                rows = self._array[task.number * self._rows : (task.number + 1) * self._rows]
+                place = (task.number - batch.first_chunk) * self._rows * self._array[0].nbytes
+                os.pwrite(segments[0].descriptor, rows.tobytes(), place)
+            with self._lock:
+                self._at_once -= 1
+                self.decoded.update(task.number for task in batch.tasks)
+        return ()
+
+    def forget_segment(self, segment: Any) -> None:
+        """Have nothing mapped."""
+
+
+class Stream:
+    """An array, and who reads it. ``order``: in which order the requests come, eight at a time."""
+
+    def __init__(self, number: int, array: np.ndarray[Any, Any], rows: int) -> None:
+        self.array = array
+        self.ref = ObjectRef(0, number, b"/%d" % number)
+        self.data = Chunked((rows, array.shape[1]), (), b"\0")
+        self.dataset = DatasetInfo(array.shape, array.dtype, array.nbytes, data=self.data)
+
+    def read(self, reader: ChunkReader, order: tuple[int, ...] = (0,)) -> None:
+        starts = range(0, self.array.nbytes, REQUEST)
+        expected = self.array.tobytes()
+        for group in range(0, len(starts), len(order)):
+            for index in order:
+                if group + index < len(starts):
+                    start = starts[group + index]
+                    buffer = bytearray(min(REQUEST, self.array.nbytes - start))
+                    reader.read_into(self.ref, self.dataset, self.data, start, memoryview(buffer))
+                    assert buffer == expected[start : start + len(buffer)]
+
+
+def make_array(size_bytes: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (size_bytes // 1000, 1000), np.uint8)
+
+
+@contextmanager
+def reading(workers: Workers, cache_bytes: int = 256 * MB) -> Iterator[ChunkReader]:
+    reader = ChunkReader(workers, cache_bytes)  # type: ignore[arg-type]
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("order", [(0,), (1, 0), (3, 1, 0, 2), (3, 2, 1, 0)])
+@pytest.mark.parametrize("rows", [100, 1000, 5000])
+def test_each_chunk_is_decoded_once_in_whatever_order_the_kernel_asks(
+    rows: int, order: tuple[int, ...]
+) -> None:
+    array = make_array(40 * MB)
+    workers = Workers(2, array, rows)
+    with reading(workers) as reader:
+        Stream(1, array, rows).read(reader, order)
+        used_bytes = reader.statistics().used_bytes
+    assert set(workers.decoded.values()) == {1}
+    assert len(workers.decoded) == -(-len(array) // rows)
+    block_bytes = Grid(array.shape, (rows, 1000), 1).block_bytes
+    assert used_bytes <= 10 * block_bytes  # each again and again, not one for each block
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("rows", [1000, 8000, 16000])
+def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
+    array = make_array(96 * MB)
+    workers = Workers(count, array, rows)
+    with reading(workers) as reader:
+        Stream(1, array, rows).read(reader)
+    assert workers.most_at_once == count
+
+
+def test_many_readers_share_few_segments() -> None:
+    array = make_array(24 * MB)
+    workers = Workers(2, array, 1000)
+    streams = [Stream(number, array, 1000) for number in range(6)]
+    with reading(workers) as reader:
+        threads = [threading.Thread(target=each.read, args=(reader,)) for each in streams]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        used_bytes = reader.statistics().used_bytes
+    assert set(workers.decoded.values()) == {6}
+    assert used_bytes <= 6 * 8 * 2 * MB
+
+
+@pytest.mark.parametrize("cache_bytes", [2**16, MB, 8 * MB])
+def test_a_small_cache_is_enough(cache_bytes: int) -> None:
+    array = make_array(24 * MB)
+    workers = Workers(2, array, 300)
+    with reading(workers, cache_bytes) as reader:
+        Stream(1, array, 300).read(reader, (1, 0))
+        assert reader.statistics().used_bytes <= max(cache_bytes, 2 * MB)
