@@ -821,3 +821,17 @@ def test_how_far_the_kernel_reads_ahead(file: Path, options: list[str], kibibyte
         limit = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
         may_raise = os.access(limit, os.W_OK)
         assert int(limit.read_text()) == (kibibytes if may_raise else min(kibibytes, 128))
+
+
+@needs_another_user
+@pytest.mark.semantics("M23")
+def test_of_another_user_s_mount_the_kernel_reads_ahead_as_far_as_the_system_says(
+    public: Path,
+) -> None:
+    script = (
+        "h5fs f.h5 mnt && cat /sys/class/bdi/$(mountpoint -d mnt)/read_ahead_kb && "
+        "cat mnt/d.npy >/dev/null; h5fs umount mnt"
+    )
+    done = run_script_as_nobody(script, public)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) <= 128
