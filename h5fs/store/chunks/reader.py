@@ -21,6 +21,7 @@ from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
+from h5fs.store.chunks.streams import Stream, Streams
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Suspect
@@ -37,11 +38,6 @@ _INDEX_BYTES_KEPT = 64 * 2**20
 _BATCH_BYTES = 512 * 2**10
 _AHEAD_BATCH_BYTES = 4 * 2**20
 
-# Reading counts as sequential after so much in a row. Requests of one reader come in any order: the
-# kernel has two read-aheads (`adapter/read_ahead`: 2 MiB) under way at once.
-_SEQUENTIAL_BYTES = 256 * 2**10
-_DISORDER_BYTES = 4 * 2**20
-
 # What is read ahead: for each worker a block that it decodes, and beside those as many that wait to
 # be read, which all readers together share. With more, readers get no faster, and memory that is
 # touched for the first time costs five times as much as to decode into what is there (four readers
@@ -55,22 +51,15 @@ _STREAM_SECONDS = 1
 class _Array:
     """An array that is read.
 
-    ``ahead_block``: the block that was read when blocks were last made ahead of it, at
-    ``ahead_time``; ``ahead_stop``: where those end.
-    ``lock`` protects what the last reads were; ``index_lock`` keeps others from asking for the
-    index while one does, and nothing else is taken while either is held, but in the worker pool.
+    ``index_lock`` keeps others from asking for the index while one does, and nothing else is taken
+    while it is held, but in the worker pool.
     """
 
     ref: ObjectRef
     data: Chunked
     grid: Grid
     index: ChunkIndex | None = None
-    last_stop: int = 0
-    ahead_block: int = -1
-    ahead_stop: int = 0
-    ahead_time: float = 0
-    streak_bytes: int = _SEQUENTIAL_BYTES  # who begins at the beginning goes on, most likely
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    streams: Streams = field(default_factory=Streams)
     index_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -95,17 +84,18 @@ class ChunkReader:
         """Fill ``buffer`` with an array's data from byte ``offset`` on. Raises ``H5fsError``."""
         array = self._array(ref, dataset, data)
         grid = array.grid
-        is_sequential = self._note_read(array, offset, offset + len(buffer))
+        stream = array.streams.note(offset, offset + len(buffer))
         done = 0
         while done < len(buffer):
             block = self._pin(array, grid.block_of(offset + done))
             bounds = block.bounds
             part = buffer[done : min(len(buffer), bounds.stop - offset)]
-            self._read_block(array, block, offset + done - bounds.start, part, is_sequential)
+            is_passing = stream is not None
+            self._read_block(array, block, offset + done - bounds.start, part, is_passing)
             done += len(part)
-            if is_sequential and bounds.number != array.ahead_block:
-                array.ahead_block = bounds.number
-                self._read_ahead(array, bounds.stop)
+            if stream is not None and bounds.number != stream.ahead_block:
+                stream.ahead_block = bounds.number
+                self._read_ahead(array, stream, bounds.stop)
 
     def statistics(self) -> CacheStatistics:
         """Return what the cache holds now, and how often it had what was read."""
@@ -165,18 +155,8 @@ class ChunkReader:
                 if size_bytes > _INDEX_BYTES_KEPT:
                     array.index = None
 
-    def _note_read(self, array: _Array, start: int, stop: int) -> bool:
-        """Return whether reads of an array follow one another."""
-        with array.lock:
-            if abs(start - array.last_stop) <= _DISORDER_BYTES:
-                array.streak_bytes += stop - start
-            else:
-                array.streak_bytes = 0
-            array.last_stop = stop if not array.streak_bytes else max(stop, array.last_stop)
-            return array.streak_bytes >= _SEQUENTIAL_BYTES
-
     def _read_block(
-        self, array: _Array, block: Block, offset: int, buffer: memoryview, is_sequential: bool
+        self, array: _Array, block: Block, offset: int, buffer: memoryview, is_passing: bool
     ) -> None:
         """Fill ``buffer`` from byte ``offset`` of a pinned block on, and unpin it."""
         passed_bytes = 0
@@ -184,22 +164,22 @@ class ChunkReader:
             if block.is_whole:
                 self._cache.hits += 1
             else:
-                self._make_under(array, block, offset, len(buffer), is_sequential)
+                self._make_under(array, block, offset, len(buffer), is_passing)
             if self._segments.read_into(block.segment, buffer, offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
-            passed_bytes = len(buffer) if is_sequential else 0
+            passed_bytes = len(buffer) if is_passing else 0
         finally:
             self._cache.unpin(block, passed_bytes)
 
     def _make_under(
-        self, array: _Array, block: Block, offset: int, size: int, is_sequential: bool
+        self, array: _Array, block: Block, offset: int, size: int, is_passing: bool
     ) -> None:
         """Return when the chunks under some bytes of a block are there."""
         grid = array.grid
         start = block.bounds.start + offset
         first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
         under = [chunk for part in grid.chunks_under(first, last) for chunk in part]
-        is_for_all = is_sequential and self._cache.fits(grid.block_bytes)
+        is_for_all = is_passing and self._cache.fits(grid.block_bytes)
         wanted = block.bounds.chunks if is_for_all else under
         if any(block.states[chunk - block.first_chunk] in (ABSENT, PENDING) for chunk in wanted):
             self._cache.misses += 1
@@ -291,30 +271,32 @@ class ChunkReader:
                 block.is_whole = block.states.count(PRESENT) == len(block.states)
                 self._cache.changed.notify_all()
 
-    def _read_ahead(self, array: _Array, offset: int) -> None:
+    def _read_ahead(self, array: _Array, stream: Stream, offset: int) -> None:
         """Have the next blocks made: what keeps the workers busy, and what others have room for."""
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
         busy_bytes = self._pool.count * grid.block_bytes
-        ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(array), 0)
+        ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(stream), 0)
         ahead = max(min(ahead, self._cache.capacity_bytes // 4), 1)
         last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
-        array.ahead_stop = grid.block(last).stop
+        stream.ahead_stop = grid.block(last).stop
         for number in range(grid.block_of(offset), last + 1):
             if not self._cache.holds(array.ref, number):
                 self._start_block(array, number)
 
-    def _waiting_for_others(self, array: _Array) -> int:
-        """Return how much waits, or soon will, for readers of other arrays to come to it."""
-        now = array.ahead_time = time.monotonic()
+    def _waiting_for_others(self, stream: Stream) -> int:
+        """Return how much waits, or soon will, for other readers to come to it."""
+        now = stream.ahead_time = time.monotonic()
         with self._lock:
             arrays = list(self._arrays.values())
-        return sum(
-            max(other.ahead_stop - other.last_stop - self._pool.count * other.grid.block_bytes, 0)
-            for other in arrays
-            if other is not array and now - other.ahead_time < _STREAM_SECONDS
-        )
+        waiting = 0
+        for array in arrays:
+            busy_bytes = self._pool.count * array.grid.block_bytes
+            for other in array.streams.all():
+                if other is not stream and now - other.ahead_time < _STREAM_SECONDS:
+                    waiting += max(other.ahead_stop - other.stop - busy_bytes, 0)
+        return waiting
 
     def _start_block(self, array: _Array, number: int) -> None:
         try:
