@@ -93,7 +93,7 @@ class ChunkReader:
             is_passing = stream is not None
             self._read_block(array, block, offset + done - bounds.start, part, is_passing)
             done += len(part)
-            if stream is not None and bounds.number != stream.ahead_block:
+            if stream is not None and bounds.number > stream.ahead_block:
                 stream.ahead_block = bounds.number
                 self._read_ahead(array, stream, bounds.stop)
 
