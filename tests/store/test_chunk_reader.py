@@ -64,14 +64,16 @@ class Stream:
         self.data = Chunked((rows, array.shape[1]), (), b"\0")
         self.dataset = DatasetInfo(array.shape, array.dtype, array.nbytes, data=self.data)
 
-    def read(self, reader: ChunkReader, order: tuple[int, ...] = (0,)) -> None:
-        starts = range(0, self.array.nbytes, REQUEST)
+    def read(
+        self, reader: ChunkReader, order: tuple[int, ...] = (0,), request: int = REQUEST
+    ) -> None:
+        starts = range(0, self.array.nbytes, request)
         expected = self.array.tobytes()
         for group in range(0, len(starts), len(order)):
             for index in order:
                 if group + index < len(starts):
                     start = starts[group + index]
-                    buffer = bytearray(min(REQUEST, self.array.nbytes - start))
+                    buffer = bytearray(min(request, self.array.nbytes - start))
                     reader.read_into(self.ref, self.dataset, self.data, start, memoryview(buffer))
                     assert buffer == expected[start : start + len(buffer)]
 
@@ -137,3 +139,11 @@ def test_a_small_cache_is_enough(cache_bytes: int) -> None:
     with reading(workers, cache_bytes) as reader:
         Stream(1, array, 300).read(reader, (1, 0))
         assert reader.statistics().used_bytes <= max(cache_bytes, 2 * MB)
+
+
+def test_small_chunks_are_kept_in_a_small_cache_until_they_are_read() -> None:
+    array = make_array(MB)
+    workers = Workers(2, array, 4)
+    with reading(workers, 2**16) as reader:
+        Stream(1, array, 4).read(reader, request=4096)
+    assert set(workers.decoded.values()) == {1}

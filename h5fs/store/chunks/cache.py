@@ -21,6 +21,7 @@ from h5fs.store.statistics import CacheStatistics
 _BLOCKS_ON_DISK = 4
 _PAGE_BYTES = 4096
 _LEAST_CHARGE_BYTES = 2**17
+_FEWEST_SEGMENTS = 64  # fit into every cache, if they are small enough
 
 ABSENT, PENDING, PRESENT, FAILED = 0, 1, 2, 3
 
@@ -74,7 +75,8 @@ class BlockCache:
         # What segments count towards the bound. A small one counts for more than it has, because
         # it takes a descriptor as well: no more than a fourth of all may go to segments.
         most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 1)
-        self._least_charge = max(_LEAST_CHARGE_BYTES, capacity_bytes // most)
+        least = min(_LEAST_CHARGE_BYTES, capacity_bytes // _FEWEST_SEGMENTS)
+        self._least_charge = max(least, capacity_bytes // most)
         self._charged_bytes = 0
         self._numbers = itertools.count(1)
         self.hits = 0
