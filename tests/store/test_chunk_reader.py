@@ -22,31 +22,41 @@ REQUEST = MB
 
 
 class Workers:
-    """Decodes as the workers do, chunks of whole rows, and counts."""
+    """Decodes as the workers do, chunks of whole rows, and counts.
 
-    def __init__(self, count: int, array: np.ndarray[Any, Any], rows: int) -> None:
+    ``meeting_seconds``: how long one waits for all to be at work, until they once were.
+    """
+
+    def __init__(
+        self, count: int, array: np.ndarray[Any, Any], rows: int, meeting_seconds: float = 0
+    ) -> None:
         self.count = count
+        self._meeting_seconds = meeting_seconds
         self.decoded: Counter[int] = Counter()
         self.most_at_once = 0
         self._array = array
         self._rows = rows
         self._places = threading.Semaphore(count)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._at_once = 0
 
     def call(self, method: str, batch: Any, *, segments: Any = (), **_: Any) -> Any:
         if method == "index_chunks":
             return ChunkIndex(np.ones(-(-len(self._array) // self._rows), "<u8").tobytes())
         with self._places:
-            with self._lock:
+            with self._changed:
                 self._at_once += 1
                 self.most_at_once = max(self.most_at_once, self._at_once)
+                self._changed.notify_all()
+                self._changed.wait_for(
+                    lambda: self.most_at_once == self.count, self._meeting_seconds
+                )
             time.sleep(0.002 * len(batch.tasks))
             for task in batch.tasks:
                 rows = self._array[task.number * self._rows : (task.number + 1) * self._rows]
                 place = (task.number - batch.first_chunk) * self._rows * self._array[0].nbytes
                 os.pwrite(segments[0].descriptor, rows.tobytes(), place)
-            with self._lock:
+            with self._changed:
                 self._at_once -= 1
                 self.decoded.update(task.number for task in batch.tasks)
         return ()
@@ -111,7 +121,7 @@ def test_each_chunk_is_decoded_once_in_whatever_order_the_kernel_asks(
 @pytest.mark.parametrize("rows", [1000, 8000, 16000])
 def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
     array = make_array(96 * MB)
-    workers = Workers(count, array, rows)
+    workers = Workers(count, array, rows, meeting_seconds=1)
     with reading(workers) as reader:
         Stream(1, array, rows).read(reader)
     assert workers.most_at_once == count
@@ -130,6 +140,22 @@ def test_many_readers_share_few_segments() -> None:
         used_bytes = reader.statistics().used_bytes
     assert set(workers.decoded.values()) == {6}
     assert used_bytes <= 6 * 8 * 2 * MB
+
+
+def test_a_slow_reader_leaves_another_enough_to_keep_the_workers_busy() -> None:
+    array = make_array(60 * MB)
+    workers = Workers(2, array, 2000)  # a block each
+    slow, fast = Stream(1, array, 2000), Stream(2, array, 2000)
+    buffer = memoryview(bytearray(REQUEST))
+    with reading(workers) as reader:
+        for stream in (slow, fast):
+            before = workers.decoded.total()
+            reader.read_into(stream.ref, stream.dataset, stream.data, 0, buffer)
+            deadline = time.monotonic() + 10
+            while workers.decoded.total() < before + 1 + workers.count:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("cache_bytes", [2**16, MB, 8 * MB])

@@ -109,11 +109,6 @@ class Grid:
         return prod(self.shape) * self.item_bytes
 
     @cached_property
-    def block_count(self) -> int:
-        """Number of blocks in all."""
-        return -(-self.band_count // self.bands_per_block)
-
-    @cached_property
     def block_bytes(self) -> int:
         """Size of the largest block."""
         return min(self.bands_per_block * self.band_bytes, self.data_bytes)

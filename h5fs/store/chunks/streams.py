@@ -1,4 +1,4 @@
-"""Who reads on and on in an array, told from who reads here and there. Pure.
+"""Who reads on and on in an array, told from who reads here and there. Does no I/O.
 
 A reader's requests come in any order, since the kernel has two read-aheads of a few MiB under way
 at once (``adapter/read_ahead``), and several readers may be at different places. So a read belongs
@@ -11,16 +11,16 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-MB = 2**20
+_MB = 2**20
 
 # A request may overtake others, or be late.
-_AHEAD_BYTES = 4 * MB
-_LATE_BYTES = 8 * MB
+_EARLY_BYTES = 4 * _MB
+_LATE_BYTES = 8 * _MB
 # After so much it is a stream, unless it has passed more than twice as much as it has read, or read
 # it half as often again; give or take what may be under way.
-_LEAST_BYTES = MB
+_LEAST_BYTES = _MB
 # What was read long ago counts less.
-_REMEMBERED_BYTES = 64 * MB
+_REMEMBERED_BYTES = 64 * _MB
 _MOST_STREAMS = 8
 
 
@@ -45,8 +45,8 @@ class Stream:
         passed_bytes = self.stop - self.start
         return (
             self.read_bytes >= _LEAST_BYTES
-            and passed_bytes <= 2 * self.read_bytes + _AHEAD_BYTES
-            and 2 * self.read_bytes <= 3 * passed_bytes + 2 * MB
+            and passed_bytes <= 2 * self.read_bytes + _EARLY_BYTES
+            and 2 * self.read_bytes <= 3 * passed_bytes + 2 * _MB
         )
 
     def note(self, start: int, stop: int) -> None:
@@ -95,4 +95,4 @@ class Streams:
 
 
 def _is_near(stream: Stream, start: int) -> bool:
-    return -_LATE_BYTES <= start - stream.stop <= _AHEAD_BYTES
+    return -_LATE_BYTES <= start - stream.stop <= _EARLY_BYTES
