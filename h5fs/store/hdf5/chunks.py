@@ -24,11 +24,10 @@ from h5fs.store.chunks.scatter import (
     scatter,
     scatter_inside,
 )
+from h5fs.store.hdf5.chunk_index import list_written_chunks
 from h5fs.store.hdf5.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.elements import MemoryType
 from h5fs.store.interface import ChunkBatch, ChunkTask
-
-_PROGRESS_CHUNKS = 2**16
 
 
 def describe_chunks(
@@ -70,31 +69,14 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
 
 
 def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return which of a dataset's chunks there are, from one walk through its index.
-
-    A chunk outside of the grid is left out.
-    """
+    """Return which of a dataset's chunks there are, from one walk through its index."""
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
+    written = list_written_chunks(dataset_id, grid, on_progress)
+    if written is None:
+        return ChunkIndex(None)
     sizes = np.zeros(grid.chunk_count, "<u8")
-    strides = [prod(grid.counts[axis + 1 :]) for axis in range(len(shape))]
-    seen = 0
-
-    def note(chunk: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if not seen % _PROGRESS_CHUNKS:
-            on_progress()
-        if all(start < size for start, size in zip(chunk.chunk_offset, shape, strict=True)):
-            number = sum(
-                start // size * stride
-                for start, size, stride in zip(
-                    chunk.chunk_offset, grid.chunk_shape, strides, strict=True
-                )
-            )
-            sizes[number] = chunk.size
-
-    dataset_id.chunk_iter(note)
+    sizes[written.numbers] = written.sizes
     return ChunkIndex(sizes.tobytes())
 
 
