@@ -9,18 +9,21 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from h5py import h5d, h5i, h5p, h5s, h5t
 from support.in_process import InProcessStore
 from support.reference import npy_bytes
 
+from h5fs.errors import UnreadableError
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.chunk_index import list_written_chunks
@@ -226,3 +229,48 @@ def read_file(tree: Tree, name: str) -> bytes:
     size = tree.read_into(handle, memoryview(buffer), 0)
     tree.release(handle)
     return bytes(buffer[:size])
+
+
+CODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], bytes]]] = {
+    "deflate": ({"compression": "gzip"}, zlib.compress),
+    "shuffle, deflate": ({"compression": "gzip", "shuffle": True}, lambda b: zlib.compress(
+        np.frombuffer(b, "u1").reshape(-1, 2).T.tobytes())),
+    "lz4": (dict(hdf5plugin.LZ4()), lambda b: struct.pack(">QII", len(b), len(b), len(b)) + b),
+}  # fmt: skip
+
+
+@pytest.mark.semantics("D1", "D13")
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize(
+    ("shape", "chunks", "place", "stored", "is_whole"),
+    [
+        ((1598,), (1024,), (1024,), 574, True),
+        ((1598,), (1024,), (1024,), 573, False),
+        ((1598,), (1024,), (0,), 1023, False),
+        ((5, 7), (4, 4), (4, 0), 4, True),
+        ((5, 7), (4, 4), (4, 4), 3, True),
+        ((6, 7), (4, 4), (4, 4), 6, False),
+        ((6, 7), (4, 4), (4, 4), 7, True),
+        ((6, 7), (4, 4), (0, 4), 15, True),
+    ],
+)
+def test_an_edge_chunk_may_be_stored_without_what_is_outside_of_the_array(
+    tmp_path: Path, opened: Callable[[], Tree], coder: str, shape: tuple[int, ...],
+    chunks: tuple[int, ...], place: tuple[int, ...], stored: int, is_whole: bool,
+) -> None:  # fmt: skip
+    settings, encode = CODERS[coder]
+    values = np.arange(1, 1 + np.prod(shape), dtype="<u2").reshape(shape)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset = file.create_dataset("d", data=values, chunks=chunks, **settings)
+        chunk = np.zeros(chunks, "<u2")
+        ends = zip(place, shape, chunks, strict=True)
+        box = tuple(slice(0, min(size - start, n)) for start, size, n in ends)
+        within = (slice(start, start + n) for start, n in zip(place, chunks, strict=True))
+        chunk[box] = values[tuple(within)]
+        dataset.id.write_direct_chunk(place, encode(chunk.tobytes()[: 2 * stored]))
+    tree = opened()
+    if is_whole:
+        assert read_file(tree, "d") == npy_bytes(values)
+        return
+    with pytest.raises(UnreadableError, match=f"ends after {2 * stored} of"):
+        read_file(tree, "d")

@@ -14,11 +14,12 @@ from h5py import h5d, h5s
 
 from h5fs.errors import UnreadableError
 from h5fs.objects import Chunked, ChunkIndex, Filter
-from h5fs.store.chunks.filters import LongChunkError, Pipeline, can_decode
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError, can_decode
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
     Array,
     MapSegment,
+    bytes_needed,
     fill,
     places_of,
     scatter,
@@ -129,8 +130,14 @@ class ChunkDecoder:
         try:
             decoded = self._pipeline.decode(raw, mask, out=place)
         except LongChunkError:
-            # The library drops what is too much. It is asked for nothing else that fails here:
-            # of a chunk that is too short it makes up the rest.
+            # The library drops what is too much.
+            self._read_by_library(box, self._places(task))
+            return
+        except ShortChunkError as error:
+            # Programs leave out what of an edge chunk is outside of the array. The library is not
+            # asked for more than there is: it would make up the rest.
+            if error.size_bytes < bytes_needed(self._grid, box):
+                raise
             self._read_by_library(box, self._places(task))
             return
         if decoded is not place:
