@@ -19,6 +19,7 @@ from h5fs.errors import UnreadableError
 from h5fs.objects import RegionTarget
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.hdf5.chunk_index import WrittenChunks, list_written_chunks
+from h5fs.store.hdf5.datasets import creation_of
 from h5fs.store.hdf5.elements import (
     MemoryType,
     memory_type,
@@ -230,7 +231,7 @@ def _measure_elements(
 
     A dataset may claim a trillion elements of which a few were written.
     """
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     space = dataset_id.get_space()
     element_count = space.get_simple_extent_npoints()
     if creation.get_layout() == h5d.CHUNKED and element_count:
