@@ -182,8 +182,11 @@ def _iteration_index(object_id: Any) -> int:
     # A file's identifier has no creation properties for attributes: its root group does.
     if isinstance(object_id, h5f.FileID):
         object_id = h5g.open(object_id, b"/")
-    tracked = object_id.get_create_plist().get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
-    return int(h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
+    try:
+        order = object_id.get_create_plist().get_attr_creation_order()
+    except Exception:  # any of h5py's: a fill value that cannot be read keeps all properties back
+        return int(h5.INDEX_NAME)
+    return int(h5.INDEX_CRT_ORDER if order & h5p.CRT_ORDER_TRACKED else h5.INDEX_NAME)
 
 
 def _shape_of(space_id: h5s.SpaceID) -> tuple[int, ...] | None:

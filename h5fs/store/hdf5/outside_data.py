@@ -17,6 +17,7 @@ from h5py import h5d
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
 from h5fs.link_table import Links
 from h5fs.objects import ObjectKind, ObjectRef
+from h5fs.store.hdf5.datasets import creation_of
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.resolving import LinkSource, Resolver
 from h5fs.store.hdf5.translation import reading
@@ -53,7 +54,7 @@ class OutsidePolicy:
             raise ForbiddenError(f"{where}: virtual datasets nested more than {_MAX_DEPTH} deep")
         with reading(ref.path):
             dataset_id = self._open_dataset(ref)
-            creation = dataset_id.get_create_plist()
+            creation = creation_of(dataset_id)
             layout = creation.get_layout()
         if layout == h5d.CONTIGUOUS:
             for index in range(creation.get_external_count()):
@@ -111,7 +112,7 @@ def check_readable_through_log(dataset_id: Any) -> None:
     The library looks for them through the driver of this file, which knows no other, and would
     read zeros.
     """
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.VIRTUAL:
         return
     if any(file != "." for file, _ in _virtual_sources(creation)):
