@@ -70,6 +70,12 @@ class AttributeTooLargeError(H5fsError):
     errno = _errno.EFBIG
 
 
+class DatatypeTooLargeError(H5fsError):
+    """A datatype whose description is longer than HDF5 stores: thousands of fields."""
+
+    errno = _errno.EFBIG
+
+
 class InvalidAttributesError(H5fsError):
     """Text that is not the JSON of attributes or of a datatype."""
 

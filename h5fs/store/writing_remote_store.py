@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,15 +36,17 @@ _log = logging.getLogger(__name__)
 
 _ROOT = ObjectRef(0, 0, b"/")
 # What makes room and gives it back; nothing that a program wrote is lost with it.
-_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "let_go"})
+_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
 _FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
 
 
 class WritingRemoteStore(RemoteStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted`` and
-    ``_is_ending``; no call to a worker is made while it is held.
+    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
+    ``_is_ending``, ``_held`` (objects that programs have open, and how often) and
+    ``_perhaps_nameless`` (those of them that a link may have been taken from); no call to a worker
+    is made while it is held.
     """
 
     def __init__(
@@ -57,12 +60,20 @@ class WritingRemoteStore(RemoteStore):
         self._unsynced_bytes = 0
         self._uncommitted = Uncommitted()
         self._is_ending = False
+        self._held: Counter[ObjectRef] = Counter()
+        self._perhaps_nameless: set[ObjectRef] = set()
+        self._hidden: ObjectRef | None = None
         self._timer = threading.Thread(target=self._commit_now_and_then, name="commit", daemon=True)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         super().open()
         self._timer.start()
+        # Not as a change: where there is nothing to take up, the file stays as it was.
+        hidden: ObjectInfo | None = self._pool.call(
+            "open_hidden", False, suspect=Suspect(_ROOT, b"hidden"), is_repeatable=False
+        )
+        self._hidden = None if hidden is None else hidden.ref
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         info: ObjectInfo = self._change("create_group", group, name, about=(group, name))
@@ -78,14 +89,18 @@ class WritingRemoteStore(RemoteStore):
         self._change("create_link", group, link, about=(group, link.name))
 
     def delete_link(self, group: ObjectRef, name: bytes) -> None:
-        self._change("delete_link", group, name, about=(group, name))
+        opened = self._opened_objects()
+        self._change("delete_link", group, name, opened, about=(group, name))
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
     ) -> None:
-        self._change("move_link", group, name, new_group, new_name, about=(group, name))
+        opened = self._opened_objects()
+        self._change("move_link", group, name, new_group, new_name, opened, about=(group, name))
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
+        if array.is_read:
+            self._opened_objects()
         with self._lent(array) as (segments, (new,)):
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=(group, name), segments=segments
@@ -129,10 +144,12 @@ class WritingRemoteStore(RemoteStore):
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
+        opened = self._opened_objects()
         with self._lent(values, offsets) as (segments, new):
             info: ObjectInfo = self._change(
-                "write_sequences", group, name, *new, about=(group, name), segments=segments
-            )
+                "write_sequences", group, name, *new, opened, about=(group, name),
+                segments=segments,
+            )  # fmt: skip
         return info
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
@@ -152,11 +169,42 @@ class WritingRemoteStore(RemoteStore):
     ) -> None:
         self._change("write_attributes", ref, attributes, gone, about=(ref, b""))
 
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        missing: tuple[bytes, ...] = self._pool.call(
+            "find_missing", paths, suspect=Suspect(_ROOT, b"targets")
+        )
+        return missing
+
     def hold(self, ref: ObjectRef) -> None:
-        self._pool.call("hold", ref, suspect=Suspect(ref))
+        with self._clock:
+            self._held[ref] += 1
 
     def let_go(self, ref: ObjectRef) -> None:
-        self._change("let_go", ref, about=(ref, b""))
+        with self._clock:
+            self._held[ref] -= 1
+            if self._held[ref] > 0:
+                return
+            del self._held[ref]
+            if ref not in self._perhaps_nameless:
+                return
+            self._perhaps_nameless.discard(ref)
+        self._change("drop_nameless", ref.address, about=(ref, b""))
+
+    def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
+        if self._hidden is None and makes:
+            info: ObjectInfo = self._change("open_hidden", True, about=(_ROOT, b"hidden"))
+            self._hidden = info.ref
+        return self._hidden
+
+    def remove_hidden(self) -> None:
+        self._change("remove_hidden", about=(_ROOT, b"hidden"))
+        self._hidden = None
+
+    def _opened_objects(self) -> tuple[int, ...]:
+        """Return the addresses of the objects that programs have open, before a link goes."""
+        with self._clock:
+            self._perhaps_nameless.update(self._held)
+            return tuple(ref.address for ref in self._held)
 
     def commit(self, is_checkpoint: bool = False) -> None:
         with self._clock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -15,17 +17,21 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.objects import Link, LinkKind
+from h5fs.objects import Link, LinkKind, ObjectRef
+from h5fs.options import Limits
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
     Projection,
     encode_name,
 )
+from h5fs.store.hidden_names import kept_name
+from h5fs.store.interface import WritingStore
 from h5fs.tree.committing import (
     delete_attributes,
 )
 from h5fs.tree.drafting import DraftingTree
+from h5fs.tree.keeping import attributes_path
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
 from h5fs.tree.soft_targets import link_from_text
 from h5fs.tree.writable_file import WritableFile
@@ -33,9 +39,24 @@ from h5fs.tree.writable_file import WritableFile
 _RENAME_NOREPLACE = 1
 
 
-
 class WritableTree(DraftingTree):
     """An HDF5 file as a file system that can be written to."""
+
+    def __init__(
+        self,
+        store: WritingStore,
+        max_depth: int = Limits().max_depth,
+        *,
+        mountpoint: bytes = b"",
+        leftovers: Path | None = None,
+        commits_at_close: bool = False,
+    ) -> None:
+        super().__init__(
+            store, max_depth, mountpoint=mountpoint, leftovers=leftovers,
+            commits_at_close=commits_at_close,
+        )  # fmt: skip
+        for file in self._take_up():
+            self._try_to_commit(file)
 
     def sync_folder(self, _path: bytes) -> None:
         """Answer ``fsync`` of a folder."""
@@ -52,6 +73,7 @@ class WritableTree(DraftingTree):
             assert meaning.link_name is not None
             with self._changing():
                 self._writer.create_group(folder.info.ref, meaning.link_name)
+            self._apply_waiting(path.rpartition(b"/")[0], meaning.link_name)
 
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``: delete the link to an empty group."""
@@ -118,11 +140,7 @@ class WritableTree(DraftingTree):
                 raise ExistsError(f"{show_path(new)} exists")
             if meaning is None and node.kind is NodeKind.ARRAY:
                 self._check_scratch(new)
-                self._writer.hold(node.info.ref)  # `ln -f` renames it then
-                self._staged[new] = WritableFile(
-                    new, content=self._content_of(node), inode=node.inode, held=node.info.ref,
-                    held_info=node.info,
-                )  # fmt: skip
+                self._link_scratch(new, node)  # `ln -f` renames it then
                 return
             name = self._link_name(new, meaning, PROJECTIONS[node.kind])
             with self._changing():
@@ -140,6 +158,7 @@ class WritableTree(DraftingTree):
             link = link_from_text(name, text, path.rpartition(b"/")[0], self._mountpoint)
             with self._changing():
                 self._writer.create_link(folder.info.ref, link)
+            self._apply_waiting(path.rpartition(b"/")[0], name)
 
     def set_mode(self, path: bytes | None, _mode: int) -> None:
         """Answer ``chmod``: accepted, and not stored."""
@@ -228,6 +247,7 @@ class WritableTree(DraftingTree):
                 self._commit_file(file)
             elif self._is_node(new):
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+            self._rename_kept(file)
         except H5fsError:
             file.path = old
             self._staged.pop(new, None)
@@ -241,14 +261,15 @@ class WritableTree(DraftingTree):
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
         assert file.node is None and file.held_info is not None
-        if self._is_node(new) and self._find(new).info.ref == file.held:
+        hidden = self._writer.hidden_group()
+        assert hidden is not None and file.kept_as is not None
+        if not self._is_node(new):
+            self._check_free_for(folder, name, new)
+        elif self._find(new).info.ref == file.held:
             return  # two names of one file: POSIX leaves both
         with self._changing():
-            if self._is_node(new):
-                self._delete(new, self._find(new))
-                self.forget()
-            link = Link(name, LinkKind.HARD, target=file.held_info)
-            self._writer.create_link(folder.info.ref, link)
+            self._writer.move_link(hidden, file.kept_as, folder.info.ref, name)
+        file.kept_as = None
         self._staged.pop(file.path, None)
         file.path = new
         file.is_gone = not file.opened
@@ -289,16 +310,34 @@ class WritableTree(DraftingTree):
         self._check_scratch(new)
         if self._is_node(new):
             raise ExistsError(f"{show_path(new)} is in the HDF5 file")
-        content = self._content_of(node)
-        ref = node.info.ref
-        self._writer.hold(ref)
-        file = WritableFile(new, content=content, inode=node.inode, held=ref, held_info=node.info)
-        with self._changing():
-            self._writer.delete_link(node.parent.info.ref, node.link.name)
+        self._content_of(node)  # what cannot be read keeps its name
+        hidden = self._writer.hidden_group()
+        assert hidden is not None
         replaced = self._staged.pop(new, None)
         if replaced is not None:
             self._let_disappear(replaced)
-        self._staged[new] = file
+        name = kept_name(new, is_dataset=True)
+        with self._changing():
+            self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
+        self._stage_kept(new, hidden, name)
+
+    def _link_scratch(self, new: bytes, node: Node) -> None:
+        """Give a dataset a temporary name beside its own."""
+        self._content_of(node)
+        hidden = self._writer.hidden_group()
+        assert hidden is not None
+        name = kept_name(new, is_dataset=True)
+        with self._changing():
+            self._writer.create_link(hidden, Link(name, LinkKind.HARD, target=node.info))
+        self._stage_kept(new, hidden, name)
+
+    def _stage_kept(self, path: bytes, hidden: ObjectRef, name: bytes) -> None:
+        """Let a dataset be seen by a temporary name that it has got."""
+        info = self._get_link(hidden, name).target
+        assert info is not None
+        self._writer.hold(info.ref)
+        self._staged[path] = file = self._scratch_file(path, info)
+        file.kept_as = name
 
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
         if node.link is None or node.parent is None:
@@ -321,7 +360,10 @@ class WritableTree(DraftingTree):
             self._let_disappear(replaced)
         self._move_paths(old, new)
         if node.kind is not NodeKind.FOLDER:
-            self._apply_waiting(new.rpartition(b"/")[0], name)
+            self._move_awaiting(
+                attributes_path(old, node.link.name), attributes_path(new, name)
+            )
+        self._apply_waiting(new.rpartition(b"/")[0], name)
 
     def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
         """Return False when both are one object, so that there is nothing to do; else check."""
@@ -338,17 +380,3 @@ class WritableTree(DraftingTree):
         if edited is not None:
             self._let_disappear(edited)
         return True
-
-    def _move_paths(self, old: bytes, new: bytes) -> None:
-        """Let files that are open or wait below a path be below the new one."""
-        below = old + b"/"
-
-        def moved(path: bytes) -> bytes:
-            if path == old:
-                return new
-            return new + path[len(old) :] if path.startswith(below) else path
-
-        for file in [*self._staged.values(), *self._editing.values()]:
-            file.path = moved(file.path)
-        self._staged = {file.path: file for file in self._staged.values()}
-        self._hidden = {moved(path) for path in self._hidden}

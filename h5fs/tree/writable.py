@@ -45,8 +45,7 @@ from h5fs.tree.content import Content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
-from h5fs.tree.statistics import TreeStatistics
-from h5fs.tree.status import Dentry, Status
+from h5fs.tree.status import Dentry, Status, make_status
 from h5fs.tree.tree import Tree
 from h5fs.tree.writable_file import WritableFile
 
@@ -103,6 +102,8 @@ class WritableBase(Tree):
         self._inodes = itertools.count(_STAGED_INODES)
         # Dentries that were unlinked while the object they show stays for another one's sake.
         self._hidden: set[bytes] = set()
+        # Attributes that refer to an object that is not there yet, by its HDF5 path.
+        self._awaited: dict[bytes, list[WritableFile]] = {}
         # HDF5 keeps no times, or just its own; those that programs set last as long as the mount.
         self._times: dict[NodeKey, tuple[int, int]] = {}
 
@@ -121,8 +122,14 @@ class WritableBase(Tree):
             opened = self._handle(handle)
             file = opened.file
             if file is None:
-                assert opened.node is not None
-                return self._status_of_node(opened.node.info.ref.path, opened.node)
+                # By what it reads: an error must not look like a size.
+                node, content = opened.node, opened.content
+                assert node is not None and content is not None
+                status = make_status(
+                    node, self._status_of_file(node.info.ref.file),
+                    size_bytes=content.size_bytes, storage_bytes=content.storage_bytes,
+                )  # fmt: skip
+                return self._with_times(node, status)
             if file.node is None or file.is_gone:
                 return self._staged_status(file)
             return self._node_status(file.path, file.node)
@@ -209,16 +216,6 @@ class WritableBase(Tree):
                     return opened.file.draft.read_into(buffer, offset)
                 content = opened.file.content
         return content.read_into(buffer, offset) if content is not None else 0
-
-    def statistics(self) -> TreeStatistics:
-        # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
-        # is one step for the interpreter; what changes meanwhile is counted as before or after.
-        files = {id(each): each for each in [*self._staged.values(), *self._editing.values()]}
-        drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
-        return TreeStatistics(
-            self._store.statistics(), len(self._open_handles), len(drafts),
-            sum(draft.written_bytes for draft in drafts),
-        )  # fmt: skip
 
     def _handle(self, handle: int) -> _Handle:
         try:
@@ -366,7 +363,9 @@ class WritableBase(Tree):
         return status if edited is None else self._with_draft(status, edited)
 
     def _status_of_node(self, path: bytes, node: Node) -> Status:
-        status = self._describe(path, node)
+        return self._with_times(node, self._describe(path, node))
+
+    def _with_times(self, node: Node, status: Status) -> Status:
         if node.is_symbolic_link:
             return status
         of_file = self._status_of_file(node.info.ref.file)

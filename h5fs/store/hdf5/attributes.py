@@ -9,6 +9,7 @@ import functools
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.objects import Attribute, Element, UnreadableAttribute
+from h5fs.store.hdf5.array_types import check_size
 from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
 from h5fs.store.hdf5.memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.raw_memory import read_memory, write_memory
@@ -158,18 +160,43 @@ def write_attribute(
     leaves the old one. ``resolve_reference`` makes object references to HDF5 paths.
     Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``, ``UnreadableError``.
     """
-    name = attribute.name
-    with reading(f"write attribute {show_path(name)}"):
+    prepare_attribute(object_id, attribute, resolve_reference=resolve_reference).write()
+
+
+@dataclass(frozen=True)
+class PreparedAttribute:
+    """An attribute that an object can have; ``owners`` keep alive what ``memory`` points to."""
+
+    object_id: Any
+    attribute: Attribute
+    type_id: h5t.TypeID
+    memory: bytes
+    owners: list[Any]
+
+    def write(self) -> None:
+        """Write it, as ``write_attribute`` says."""
+        object_id, attribute, name = self.object_id, self.attribute, self.attribute.name
+        with reading(f"write attribute {show_path(name)}"):
+            if _has_like(object_id, attribute):
+                _write_elements(h5a.open(object_id, name), attribute, self.memory)
+            elif h5a.exists(object_id, name):
+                _replace(object_id, attribute, self.type_id, self.memory)
+            else:
+                _create(object_id, name, attribute, self.type_id, self.memory)
+
+
+def prepare_attribute(
+    object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
+) -> PreparedAttribute:
+    """Return an attribute ready to be written, and change nothing. Raises as ``write_attribute``.
+    """
+    with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)
         type_id = create_datatype(attribute.type)
+        check_size(type_id)
         _check_room(object_id, attribute, type_id, len(memory))
-        if _has_like(object_id, attribute):
-            _write_elements(h5a.open(object_id, name), attribute, memory)
-        elif h5a.exists(object_id, name):
-            _replace(object_id, attribute, type_id, memory)
-        else:
-            _create(object_id, name, attribute, type_id, memory)
+        return PreparedAttribute(object_id, attribute, type_id, memory, owners)
 
 
 def delete_attribute(object_id: Any, name: bytes) -> None:
