@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import MountError
+from h5fs.interpreter import isolated_command
 
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 
@@ -63,14 +63,11 @@ def mount(
 
 def _run(*words: str) -> None:
     """Run the command. Raises ``MountError`` with what it said."""
-    command = [sys.executable, "-m", "h5fs", *words]
-    paths = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    inherited = os.environ.get("PYTHONPATH")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*paths, inherited]))}
+    command = isolated_command("h5fs.cli", *words)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_START_SECONDS, check=False,
-            env=environment, stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise MountError(f"{' '.join(words[:2])}: no answer within {_START_SECONDS} s") from None
