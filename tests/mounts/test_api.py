@@ -71,6 +71,26 @@ def test_a_mount_in_use_at_the_end_stays_and_nothing_in_it_is_removed(tmp_path: 
         assert "x" in opened
 
 
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("name", ["a\\b", "a,b", "a\\,b", "a\\\\,,b", "end\\", "a b=c", "é"])
+def test_an_options_value_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    log = tmp_path / name
+    with h5fs.mount(tmp_path / "f.h5", mode="a", options={"log": str(log)}):
+        assert log.exists()
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("name", ["status", "-o", "--help"])
+def test_a_file_may_have_the_name_of_a_command_or_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with h5fs.mount(name, mode="x"):
+        pass
+    with h5fs.mount(os.fsencode(name)):
+        pass
+
+
 # Modules that h5fs imports: of Python's own library, packages that it needs, and one that it uses
 # where it is installed.
 SHADOWED = "typing select socket json pathlib dataclasses numpy h5py fuse msgspec tqdm".split()
