@@ -18,6 +18,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -303,8 +304,15 @@ def _serve_with(
         # In the foreground SIGHUP says that the terminal is gone.
         renews = watcher is not None and not options.foreground
         try:
-            with registered(options.mountpoint, options.store.file) as socket:
-                with answering(socket, describe):
+            with registered(options.mountpoint, options.store.file) as sockets:
+                if not sockets:
+                    _log.warning(
+                        "no folder for a record in $XDG_RUNTIME_DIR, /run/user or /tmp: "
+                        "h5fs umount will not wait for this daemon, nor h5fs status know it"
+                    )
+                with ExitStack() as answered:
+                    for socket in sockets:
+                        answered.enter_context(answering(socket, describe))
                     adapter.serve(
                         tree, options, start, watcher.renew if watcher and renews else None, meter
                     )

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-import h5fs
+from h5fs.interpreter import isolated_command
 from h5fs.options import ExternalPolicy, StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
 
@@ -29,10 +29,6 @@ _log = logging.getLogger(__name__)
 _SPAWN, _STATUS = b"S", b"?"
 _MAX_PACKET_BYTES = 65536  # options with a path; a path has 4096 bytes at most
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from h5fs.store.process.nursery import main; main(int(sys.argv[1]))"
-)
 
 
 class Nursery:
@@ -54,11 +50,8 @@ class Nursery:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # Isolated: neither the working directory nor the environment may slip in a module.
-            home = str(Path(h5fs.__file__).resolve().parent.parent)
-            paths = [home, *(path for path in sys.path if path and os.path.isabs(path))]
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, str(theirs.fileno()), *dict.fromkeys(paths)],
+                isolated_command("h5fs.store.process.nursery", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -134,9 +127,9 @@ def describe_end(status: int) -> str:
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
 
 
-def main(control_descriptor: int) -> None:
-    """Be a nursery."""
-    control = socket.socket(fileno=control_descriptor)
+def main() -> None:
+    """Be a nursery; its only argument is the number of the socket's descriptor."""
+    control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import h5fs.store.process.worker  # noqa: F401  (what every worker would import)
