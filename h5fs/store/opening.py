@@ -88,20 +88,22 @@ def explain_lock(path: Path, descriptor: int, *, is_read: bool) -> CannotOpenErr
     ``is_read``: it is refused to a reader, so that who has it writes.
     """
     who = "a writer" if is_read else "a program that reads or writes it"
+    who += find_lock_holder(os.fstat(descriptor))
     return CannotOpenError(
-        f"{path} is locked by {who}{_find_lock_holder(descriptor)}: wait until it has closed the "
+        f"{path} is locked by {who}: wait until it has closed the "
         "file, or use -o locking=false if no program is writing it"
     )
 
 
-def _find_lock_holder(descriptor: int) -> str:
+def find_lock_holder(status: os.stat_result) -> str:
     """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
-    status = os.fstat(descriptor)
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         lines = Path("/proc/locks").read_text().splitlines()
         pids = [line.split()[4] for line in lines if "->" not in line and place in line.split()]
-        name = Path(f"/proc/{pids[0]}/comm").read_text().strip()
-    except (OSError, IndexError):
+        # A lock of an open file description belongs to no process.
+        pid = next(pid for pid in pids if int(pid) > 0)
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, StopIteration, ValueError):
         return ""
-    return f" ({name}, pid {pids[0]})"
+    return f" ({name}, pid {pid})"

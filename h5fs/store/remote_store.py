@@ -30,7 +30,9 @@ from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
+from h5fs.store.own_lock import take_own_lock
 from h5fs.store.policy import check_policy
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
@@ -85,6 +87,9 @@ class RemoteStore:
             )
             self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
             check_identity(self._options, self._descriptors[0])
+            take_own_lock(self._descriptors[0], self._options.file, writes=False)
+            if has_log(self._options.file):
+                raise CannotOpenError(f"{self._options.file} was just written: open it once more")
         except OSError as error:
             raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
         self._pool.open()

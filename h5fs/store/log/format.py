@@ -66,8 +66,13 @@ _PAGE = struct.Struct("<4sIQ")
 _COMMIT = struct.Struct("<4sIQQ16sQ")
 _CHECKSUM = struct.Struct("<I")
 _PAGE_TAG = b"PAGE"
-_COMMIT_TAG = b"DONE"
+COMMIT_TAG = b"DONE"
 _DURABLE, _SOFT = 1, 2
+
+TAGS = (_PAGE_TAG, COMMIT_TAG)
+TAG_BYTES = 4
+MAX_FILE_BYTES = 2**63 - 1
+"""The most that any file has; a frame that says more was not written by h5fs."""
 
 PAGE_FRAME_BYTES = _PAGE.size + _CHECKSUM.size
 COMMIT_FRAME_BYTES = _COMMIT.size + _CHECKSUM.size
@@ -172,7 +177,7 @@ def pack_commit(commit: CommitHead, chain: int) -> tuple[bytes, int]:
     """Return a commit frame and its checksum (that of ``commit`` is not looked at)."""
     kind = _DURABLE if commit.is_durable else _SOFT
     fields = _COMMIT.pack(
-        _COMMIT_TAG, kind, commit.sequence, commit.length, commit.boot, commit.main_bytes
+        COMMIT_TAG, kind, commit.sequence, commit.length, commit.boot, commit.main_bytes
     )
     chain = checksum(fields, chain)
     return fields + _CHECKSUM.pack(chain), chain
@@ -188,7 +193,7 @@ def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
         _, page_count, first_page = _PAGE.unpack_from(data)
         (value,) = _CHECKSUM.unpack_from(data, _PAGE.size)
         return PageHead(first_page, page_count, value)
-    if data.startswith(_COMMIT_TAG) and len(data) >= COMMIT_FRAME_BYTES:
+    if data.startswith(COMMIT_TAG) and len(data) >= COMMIT_FRAME_BYTES:
         _, kind, sequence, length, boot, main_bytes = _COMMIT.unpack_from(data)
         (value,) = _CHECKSUM.unpack_from(data, _COMMIT.size)
         if kind in {_DURABLE, _SOFT} and value == checksum(data[: _COMMIT.size], chain):
@@ -199,3 +204,48 @@ def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
 def continue_page_checksum(head: bytes, pages: bytes, chain: int) -> int:
     """Return the checksum that a page frame with these bytes ought to have."""
     return checksum(pages, checksum(head[: _PAGE.size], chain))
+
+
+def frame_bytes(head: bytes, page_bytes: int) -> int | None:
+    """Return how long the frame is that begins so, or None where not even its head is there.
+
+    0 for what begins no frame.
+    """
+    if head.startswith(COMMIT_TAG):
+        return COMMIT_FRAME_BYTES if len(head) >= COMMIT_FRAME_BYTES else None
+    if head.startswith(_PAGE_TAG) and len(head) >= PAGE_FRAME_BYTES:
+        size = _PAGE.unpack_from(head)[1] * page_bytes
+        return PAGE_FRAME_BYTES + size if size <= MAX_RUN_BYTES else 0
+    is_begun = any(tag.startswith(head[:TAG_BYTES]) for tag in TAGS)
+    return None if is_begun and len(head) < PAGE_FRAME_BYTES else 0
+
+
+def is_likely_frame(head: bytes, page_bytes: int) -> bool:
+    """Whether what begins with a tag may be a frame, before its checksum is looked at."""
+    if head.startswith(COMMIT_TAG) and len(head) >= COMMIT_FRAME_BYTES:
+        _, kind, _, length, _, _ = _COMMIT.unpack_from(head)
+        return kind in (_DURABLE, _SOFT) and bool(length <= MAX_FILE_BYTES)
+    if head.startswith(_PAGE_TAG) and len(head) >= PAGE_FRAME_BYTES:
+        _, page_count, _ = _PAGE.unpack_from(head)
+        return bool(0 < page_count * page_bytes <= MAX_RUN_BYTES)
+    return False
+
+
+def chains_before(before: bytes, page_bytes: int, *, is_commit: bool) -> list[int]:
+    """Return the checksums that a frame may continue which begins where ``before`` ends.
+
+    Those of a commit frame, and of page frames and a header of each size that fits. Before a commit
+    frame, whose own checksum is cheap, also of page frames whose heads are damaged.
+    """
+    found = []
+    if is_commit or before[-COMMIT_FRAME_BYTES:].startswith(COMMIT_TAG):
+        found.append(len(before) - _CHECKSUM.size)
+    for count in range(1, MAX_RUN_BYTES // page_bytes + 1):
+        start = len(before) - count * page_bytes - PAGE_FRAME_BYTES
+        if start < 0:
+            break
+        if is_commit or before.startswith(_PAGE_TAG, start):
+            found.append(start + _PAGE.size)
+    if len(before) == header_bytes(page_bytes):
+        found.append(_HEADER.size)
+    return [_CHECKSUM.unpack_from(before, at)[0] for at in found if at >= 0]
