@@ -1,4 +1,4 @@
-"""Frozen settings of a mount, of its store and of its log; ``option_table`` says what sets them."""
+"""Frozen settings of a mount, of its store and of its log."""
 
 from __future__ import annotations
 
