@@ -16,9 +16,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h5fs.errors import MountError
 from h5fs.interpreter import isolated_command
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from h5fs.option_table import MountKeywords
 
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 
@@ -30,19 +36,21 @@ def mount(
     *,
     mode: str = "r",
     options: Mapping[str, str | int | float | bool] | None = None,
+    **keywords: Unpack[MountKeywords],
 ) -> Iterator[Path]:
     """Mount an HDF5 file within a ``with`` block; the path is where.
 
     ``mountpoint``: an empty folder; without it a temporary one. ``mode``: ``r``, ``r+``, ``a``,
-    ``w`` or ``x``, as in h5py. ``options``: those of ``-o``, such as ``{"cache": "1G", "xattr":
-    True}``; a False one is left out.
+    ``w`` or ``x``, as in h5py. ``keywords``: the options of ``-o`` (``h5fs mount --help``), such as
+    ``cache="1G", xattr=True``; a False one is left out. ``options``: the same as a mapping, and
+    FUSE's own that are no keywords.
 
     At the end of the block, also after an exception, the file is unmounted, and everything written
     is in it and on the disk. Raises ``MountError`` with one line that says what to do, also when
     something within still uses the mount at the end; it stays mounted then.
     """
     arguments = ["--mode", mode]
-    for name, value in (options or {}).items():
+    for name, value in {**(options or {}), **keywords}.items():
         if value is not False:
             text = str(value).replace(",", "\\,")
             arguments += ["-o", name if value is True else f"{name}={text}"]

@@ -14,7 +14,9 @@ from pathlib import Path
 import h5fs
 from h5fs.errors import MountError, UsageError
 from h5fs.mounting import mount, unmount
-from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
+from h5fs.option_table import parse_options
+from h5fs.option_values import parse_mode
+from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.parsers import COMMANDS, build_parser
 
 # Words that people type for a command of another name.
@@ -94,37 +96,27 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
 
     Raises ``UsageError`` for a wrong option or mode.
     """
-    parsed = parse_options(given.options)
-    # fstab(5) and mount(8) have nothing but -o.
-    mode = _parse_mode(given.mode if given.mode is not None else parsed.mode or "r")
-    if parsed.is_read_only and mode.writes:
-        raise UsageError(f"-o ro and mode {mode.value} contradict each other; leave one out")
     try:
         os.getcwd()
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
-    return MountOptions(
-        # realpath of the mountpoint, since the kernel's table has no other.
-        mountpoint=Path(os.path.realpath(given.mountpoint)),
-        store=StoreOptions(
-            file=Path(os.path.abspath(given.file)),
-            mode=mode,
-            new_datasets=parsed.new_datasets,
-            commit_seconds=parsed.commit_seconds,
-            locking=parsed.locking,
-            external=parsed.external,
-            workers=parsed.workers,
-            cache_bytes=parsed.cache_bytes,
-            limits=parsed.limits,
-            is_swmr=parsed.is_swmr,
-        ),
-        log=LogOptions(_log_target(parsed.log), _log_level(given)),
-        mode=mode,
-        foreground=given.foreground,
-        has_xattrs=parsed.has_xattrs,
-        fuse=parsed.fuse,
-        is_folder=os.path.isdir(given.file),
+    parsed = parse_options(given.options)
+    if given.mode is not None:  # fstab(5) and mount(8) have nothing but -o
+        parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
+    options = parsed.apply(
+        MountOptions(
+            # realpath of the mountpoint, since the kernel's table has no other.
+            mountpoint=Path(os.path.realpath(given.mountpoint)),
+            store=StoreOptions(file=Path(os.path.abspath(given.file))),
+            log=LogOptions(level=_log_level(given)),
+            foreground=given.foreground,
+            is_folder=os.path.isdir(given.file),
+        )
     )
+    if parsed.is_read_only and options.mode.writes:
+        mode = options.mode.value
+        raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
+    return options
 
 
 def _run_command(given: argparse.Namespace) -> int:
@@ -153,14 +145,9 @@ class _ShowVersion(argparse.Action):
 
 def _parse_mode(text: str) -> Mode:
     try:
-        return Mode("x" if text == "w-" else text)
-    except ValueError:
-        raise UsageError(f"--mode {text}: must be one of r, r+, a, w, x (or w-)") from None
-
-
-def _log_target(text: str | None) -> str | None:
-    # The daemon works elsewhere, where a relative path would mean another file.
-    return text if text in (None, "syslog") else os.path.abspath(text)
+        return parse_mode(text)
+    except ValueError as error:
+        raise UsageError(f"--mode {text}: {error}") from None
 
 
 def _log_level(given: argparse.Namespace) -> str:

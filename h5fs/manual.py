@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from h5fs.option_table import OPTION_ROWS, OTHER_OPTIONS
+from h5fs.option_table import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.parsers import COMMANDS, DESCRIPTION, build_parser, command_parsers, takes_value
 
 _STATUS = (
@@ -103,7 +103,7 @@ def _write_commands(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _write_mount_options() -> list[str]:
-    lines = _write_list(tuple((row.spelling, row.help) for row in OPTION_ROWS))
+    lines = _write_list(tuple((each.spelling, each.description) for each in SHOWN_OPTIONS))
     return [*lines, ".PP", _escape(OTHER_OPTIONS)]
 
 

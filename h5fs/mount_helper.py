@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from h5fs.cli import make_mount_options
 from h5fs.errors import MountError, UsageError
 from h5fs.mounting import check_mount, mount
-from h5fs.options import is_known, split_options
+from h5fs.option_table import is_known, split_options
 from h5fs.parsers import Parser, build_parser
 
 # mount(8), EXIT STATUS.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import importlib
 import logging
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h5fs.adapter import binding as binding_module
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import Binding, load_binding
 from h5fs.adapter.callers import find_process
@@ -54,10 +56,26 @@ def test_binding_is_described_with_both_versions(binding: Binding) -> None:
 
 def test_without_libfuse_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nonexistent")
-    for choice, package in [("", "libfuse2"), ("2", "libfuse2"), ("3", r"h5fs\[fuse3\]")]:
+    for choice, package in [("", "fuse3 "), ("2", "libfuse2"), ("3", "fuse3 ")]:
         monkeypatch.setenv("H5FS_FUSE", choice)
         with pytest.raises(OSError, match=package):
             load_binding()
+
+
+@pytest.mark.semantics("M21")
+def test_libfuse_3_is_taken_where_it_is_and_libfuse_2_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in MODULES.values():
+        pytest.importorskip(module, exc_type=(ImportError, OSError))
+    monkeypatch.delenv("H5FS_FUSE", raising=False)
+    assert load_binding().major == 3
+    kinds = (
+        dataclasses.replace(kind, sonames=("libnone.so.3",), linker_name="none")
+        if kind.major == 3 else kind for kind in binding_module._KINDS
+    )  # fmt: skip
+    monkeypatch.setattr(binding_module, "_KINDS", tuple(kinds))
+    assert load_binding().major == 2
 
 
 def test_an_unknown_choice_of_binding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
