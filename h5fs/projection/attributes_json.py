@@ -41,6 +41,7 @@ from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
 from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
+from h5fs.projection.rounded_numbers import RoundedNumbers
 from h5fs.projection.scalar_json import NotTextError, bytes_from_base64
 from h5fs.projection.strict_json import (
     JsonValue,
@@ -96,7 +97,8 @@ def attributes_from_json(
 
     The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
     ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
-    says what an existing attribute says is that attribute, bits outside of the data included.
+    says what an existing attribute says is that attribute, bits outside of the data included; so
+    is one whose numbers are what a program with no number but float64 makes of those that are there.
     Raises ``InvalidAttributesError``, naming the attribute.
     """
     document = parse_json(data)
@@ -107,11 +109,12 @@ def attributes_from_json(
     if not isinstance(types, dict) or not isinstance(unreadable, dict):
         raise InvalidAttributesError(f"{TYPES} or {UNREADABLE} is not a JSON object")
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
+    rounded = RoundedNumbers(document)
     attributes = []
     for key, value in document.items():
         name = _name(key)
         try:
-            attributes.append(_read(name, value, types.get(key), known.get(name)))
+            attributes.append(_read(name, value, types.get(key), known.get(name), rounded))
         except InvalidAttributesError as error:
             raise InvalidAttributesError(f"attribute {key!r}: {error}") from error
     return tuple(attributes)
@@ -142,12 +145,23 @@ def _cut_at_end(element: Element, datatype: Datatype) -> Element:
 
 
 def _read(
-    name: bytes, value: JsonValue, entry: JsonValue | None, old: Attribute | None
+    name: bytes,
+    value: JsonValue,
+    entry: JsonValue | None,
+    old: Attribute | None,
+    rounded: RoundedNumbers,
 ) -> Attribute:
-    form = _form_from_json(entry, value) if entry is not None else None
-    if old is not None:
-        shown, old_form = _show(old)
-        if form in (None, old_form) and _is_same(_reread(shown), value):
+    if old is None:
+        form = _form_from_json(entry, value) if entry is not None else None
+    else:
+        plain, old_form = _show(old)
+        shown = _reread(plain)
+        if entry is not None:
+            entry = rounded.undo(entry, _reread(_form_to_json(old_form, plain)))
+        form = _form_from_json(entry, value) if entry is not None else None
+        if form is None or form.type == old.type:
+            value = rounded.undo(value, shown)
+        if form in (None, old_form) and _is_same(shown, value):
             return old
         if form is None:
             attribute = _try_type_of(old, name, value)
