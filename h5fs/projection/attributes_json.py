@@ -98,7 +98,7 @@ def attributes_from_json(
     The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
     ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
     says what an existing attribute says is that attribute, bits outside of the data included; so
-    is one whose numbers are what a program with no number but float64 makes of those that are there.
+    is one whose numbers are what float64 makes of those that are there (`rounded_numbers`).
     Raises ``InvalidAttributesError``, naming the attribute.
     """
     document = parse_json(data)
