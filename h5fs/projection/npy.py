@@ -169,6 +169,7 @@ def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
             raise ValueError("not a dictionary of descr, fortran_order and shape")
         _check_spellings(fields["descr"])
         dtype = np.lib.format.descr_to_dtype(fields["descr"])
+        _check_names(dtype)
     except Exception as error:  # what numpy raises for what is no dtype has no bound
         raise InvalidArrayError(f"no header of a .npy file: {error!s:.200}") from None
     shape, order = fields["shape"], fields["fortran_order"]
@@ -192,3 +193,14 @@ def _check_spellings(descr: Any) -> None:
     elif isinstance(descr, list):
         for field in descr:
             _check_spellings(field[1] if isinstance(field, tuple) and len(field) > 1 else None)
+
+
+def _check_names(dtype: np.dtype[Any]) -> None:
+    """Refuse names of fields that HDF5 cannot have. Raises ``ValueError``."""
+    if dtype.subdtype is not None:
+        _check_names(dtype.base)
+    for name, field in (dtype.fields or {}).items():
+        if "\0" in name:  # HDF5 would cut the name there
+            raise ValueError(f"a field's name with a null character: {name!r:.40}")
+        name.encode("utf-8", "surrogateescape")
+        _check_names(field[0])
