@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -47,6 +47,7 @@ def test_every_header_that_numpy_writes_is_read(
         expected = np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype))
     except Exception:  # numpy's: empty parts make some ambiguous
         return
+    assume(r"\x00" not in repr(dtype))  # HDF5 has no such names
     found = parse_header(data)
     assert found is not None
     assert (found.dtype, found.shape, found.is_fortran_order) == (expected, dimensions, False)
