@@ -11,8 +11,8 @@ Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json
   type (`datatype_json`), or an object with that as its ``"type"`` and beside it ``"shape"``, where
   the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
   ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8, or
-  ``"stored"``, the base64 of all elements, when null-terminated strings have more than zeros after
-  their end: each string that still says what is stored for it keeps what is stored.
+  ``"stored"``, the base64 of all fixed-length strings in it, when they hold more than their text
+  and padding (`string_json`): each that still says what is stored for it keeps what is stored.
 
 A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
 list of one of these; an empty list a float64 array, and null a null dataspace of float64.
@@ -36,12 +36,12 @@ from h5fs.datatypes import (
     StringType,
 )
 from h5fs.errors import InvalidAttributesError
-from h5fs.objects import Attribute, Element, UnreadableAttribute
+from h5fs.objects import Attribute, UnreadableAttribute
 from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
 from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
-from h5fs.projection.scalar_json import NotTextError, bytes_from_base64
+from h5fs.projection.rounded_numbers import RoundedNumbers
 from h5fs.projection.strict_json import (
     JsonValue,
     name_to_text,
@@ -49,6 +49,7 @@ from h5fs.projection.strict_json import (
     text_to_name,
     write_json,
 )
+from h5fs.projection.string_json import NotTextError, StringSpelling, bytes_from_base64
 
 TYPES: Final = "$types"
 UNREADABLE: Final = "$unreadable"
@@ -96,7 +97,8 @@ def attributes_from_json(
 
     The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
     ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
-    says what an existing attribute says is that attribute, bits outside of the data included.
+    says what an existing attribute says is that attribute, bits outside of the data included; so
+    is one whose numbers are what float64 makes of those that are there (`rounded_numbers`).
     Raises ``InvalidAttributesError``, naming the attribute.
     """
     document = parse_json(data)
@@ -107,11 +109,12 @@ def attributes_from_json(
     if not isinstance(types, dict) or not isinstance(unreadable, dict):
         raise InvalidAttributesError(f"{TYPES} or {UNREADABLE} is not a JSON object")
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
+    rounded = RoundedNumbers(document)
     attributes = []
     for key, value in document.items():
         name = _name(key)
         try:
-            attributes.append(_read(name, value, types.get(key), known.get(name)))
+            attributes.append(_read(name, value, types.get(key), known.get(name), rounded))
         except InvalidAttributesError as error:
             raise InvalidAttributesError(f"attribute {key!r}: {error}") from error
     return tuple(attributes)
@@ -120,34 +123,34 @@ def attributes_from_json(
 def _show(attribute: Attribute) -> tuple[JsonValue, _Form]:
     if attribute.shape is None:
         return None, _Form(attribute.type, None)
-    elements = [_cut_at_end(element, attribute.type) for element in attribute.elements]
-    stored = b"" if tuple(elements) == attribute.elements else b"".join(attribute.elements)
-    in_base64 = False
+    strings = StringSpelling()
     try:
-        values = elements_to_json(elements, attribute.type, in_base64=False)
+        values = elements_to_json(attribute.elements, attribute.type, strings)
     except NotTextError:
-        in_base64 = True
-        values = elements_to_json(elements, attribute.type, in_base64=True)
-    form = _Form(attribute.type, attribute.shape, in_base64, stored)
+        strings = StringSpelling(in_base64=True)
+        values = elements_to_json(attribute.elements, attribute.type, strings)
+    form = _Form(attribute.type, attribute.shape, strings.in_base64, strings.stored)
     return nest(values, attribute.shape), form
 
 
-def _cut_at_end(element: Element, datatype: Datatype) -> Element:
-    """Return an element with nothing but zeros after the end of a null-terminated string."""
-    if not isinstance(datatype, StringType) or datatype.size_bytes is None:
-        return element
-    if datatype.padding is not StringPadding.NULL_TERMINATED:
-        return element
-    return element.partition(b"\0")[0].ljust(datatype.size_bytes, b"\0")
-
-
 def _read(
-    name: bytes, value: JsonValue, entry: JsonValue | None, old: Attribute | None
+    name: bytes,
+    value: JsonValue,
+    entry: JsonValue | None,
+    old: Attribute | None,
+    rounded: RoundedNumbers,
 ) -> Attribute:
-    form = _form_from_json(entry, value) if entry is not None else None
-    if old is not None:
-        shown, old_form = _show(old)
-        if form in (None, old_form) and _is_same(_reread(shown), value):
+    if old is None:
+        form = _form_from_json(entry, value) if entry is not None else None
+    else:
+        plain, old_form = _show(old)
+        shown = _reread(plain)
+        if entry is not None:
+            entry = rounded.undo(entry, _reread(_form_to_json(old_form, plain)))
+        form = _form_from_json(entry, value) if entry is not None else None
+        if form is None or form.type == old.type:
+            value = rounded.undo(value, shown)
+        if form in (None, old_form) and _is_same(shown, value):
             return old
         if form is None:
             attribute = _try_type_of(old, name, value)
@@ -183,13 +186,8 @@ def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
             raise InvalidAttributesError(f"a value in a null dataspace: {value!r:.80}")
         return Attribute(name, form.type, None, ())
     flat = flatten(value, form.shape)
-    elements = elements_from_json(flat, form.type, in_base64=form.in_base64)
-    if form.stored and isinstance(form.type, StringType) and form.type.size_bytes:
-        size = form.type.size_bytes
-        stored = [form.stored[i : i + size] for i in range(0, len(form.stored), size)]
-        for index, (element, old) in enumerate(zip(elements, stored, strict=False)):
-            if len(old) == size and _cut_at_end(old, form.type) == element:
-                elements[index] = old
+    strings = StringSpelling(in_base64=form.in_base64, stored=form.stored)
+    elements = elements_from_json(flat, form.type, strings)
     return Attribute(name, form.type, form.shape, tuple(elements))
 
 

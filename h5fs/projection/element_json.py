@@ -1,9 +1,9 @@
 """Elements of any HDF5 type as JSON values, and back. Pure: no I/O, no h5py.
 
-`scalar_json` spells the simple types. Here: complex numbers (HDF5's, and h5py's compound of "r" and
-"i") are ``[re, im]``; compounds are objects (lists, if two members have the same name); arrays and
-variable-length sequences are lists. An object reference is its target's path (``{"address": ...}``
-where no path leads), a region reference
+`scalar_json` spells the simple types, `string_json` strings. Here: complex numbers (HDF5's, and
+h5py's compound of "r" and "i") are ``[re, im]``; compounds are objects (lists, if two members have
+the same name); arrays and variable-length sequences are lists. An object reference is its target's
+path (``{"address": ...}`` where no path leads), a region reference
 ``{"path": ..., "blocks": [[start, stop], ...]}`` with half-open corners, or ``"points"``, or
 ``"everything": true``; null references and null strings are null.
 
@@ -45,18 +45,17 @@ from h5fs.projection.scalar_json import (
     integers_to_json,
     opaque_from_json,
     opaque_to_json,
-    string_from_json,
-    string_to_json,
 )
 from h5fs.projection.strict_json import JsonValue, name_to_text, text_to_name
+from h5fs.projection.string_json import StringSpelling
 
 
 def elements_to_json(
-    elements: Sequence[Element], datatype: Datatype, *, in_base64: bool
+    elements: Sequence[Element], datatype: Datatype, strings: StringSpelling
 ) -> list[JsonValue]:
     """Return one JSON value per element.
 
-    Raises ``NotTextError`` when strings are not UTF-8 and not wanted ``in_base64``.
+    Raises ``NotTextError`` when strings are not UTF-8 and not wanted in base64.
     """
     if isinstance(datatype, IntegerType):
         return integers_to_json(elements, datatype)
@@ -67,34 +66,34 @@ def elements_to_json(
     if isinstance(datatype, EnumType):
         return enums_to_json(elements, datatype)
     if isinstance(datatype, StringType):
-        return [string_to_json(text, datatype, in_base64=in_base64) for text in elements]
+        return [strings.show(text, datatype) for text in elements]
     if isinstance(datatype, OpaqueType):
         return [opaque_to_json(element, datatype) for element in elements]
     if isinstance(datatype, ReferenceType):
         return [_target_to_json(target) for target in elements]
     if isinstance(datatype, SequenceType):
         items = [item for element in elements for item in element]
-        shown = iter(elements_to_json(items, datatype.base, in_base64=in_base64))
+        shown = iter(elements_to_json(items, datatype.base, strings))
         return [[next(shown) for _ in element] for element in elements]
     if isinstance(datatype, ArrayType):
         items = [item for element in elements for item in element]
-        shown_items = elements_to_json(items, datatype.base, in_base64=in_base64)
+        shown_items = elements_to_json(items, datatype.base, strings)
         length = math.prod(datatype.shape)
         starts = range(0, len(elements) * length, length)
         return [nest(shown_items[i : i + length], datatype.shape) for i in starts]
     if isinstance(datatype, ComplexType):
         half = datatype.size_bytes // 2
         halves = [part for element in elements for part in (element[:half], element[half:])]
-        parts = elements_to_json(halves, datatype.base, in_base64=in_base64)
+        parts = elements_to_json(halves, datatype.base, strings)
         return [parts[i : i + 2] for i in range(0, len(parts), 2)]
-    return _compounds_to_json(elements, datatype, in_base64)
+    return _compounds_to_json(elements, datatype, strings)
 
 
 def _compounds_to_json(
-    elements: Sequence[Element], datatype: CompoundType, in_base64: bool
+    elements: Sequence[Element], datatype: CompoundType, strings: StringSpelling
 ) -> list[JsonValue]:
     columns = [
-        elements_to_json([element[index] for element in elements], member.type, in_base64=in_base64)
+        elements_to_json([element[index] for element in elements], member.type, strings)
         for index, member in enumerate(datatype.members)
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
@@ -105,7 +104,7 @@ def _compounds_to_json(
 
 
 def elements_from_json(
-    values: Sequence[JsonValue], datatype: Datatype, *, in_base64: bool
+    values: Sequence[JsonValue], datatype: Datatype, strings: StringSpelling
 ) -> list[Element]:
     """Return the elements that JSON values say. Raises ``InvalidAttributesError``."""
     if isinstance(datatype, IntegerType):
@@ -117,7 +116,7 @@ def elements_from_json(
     if isinstance(datatype, EnumType):
         return enums_from_json(values, datatype)
     if isinstance(datatype, StringType):
-        return [string_from_json(value, datatype, in_base64=in_base64) for value in values]
+        return [strings.read(value, datatype) for value in values]
     if isinstance(datatype, OpaqueType):
         return [opaque_from_json(value, datatype) for value in values]
     if isinstance(datatype, ReferenceType):
@@ -129,15 +128,15 @@ def elements_from_json(
     elif isinstance(datatype, ComplexType):
         rows = [_list(value, 2) for value in values]
     else:
-        return _compounds_from_json(values, datatype, in_base64)
+        return _compounds_from_json(values, datatype, strings)
     items = [item for row in rows for item in row]
-    elements = iter(elements_from_json(items, datatype.base, in_base64=in_base64))
+    elements = iter(elements_from_json(items, datatype.base, strings))
     tuples = [tuple(next(elements) for _ in row) for row in rows]
     return [b"".join(parts) for parts in tuples] if isinstance(datatype, ComplexType) else tuples
 
 
 def _compounds_from_json(
-    values: Sequence[JsonValue], datatype: CompoundType, in_base64: bool
+    values: Sequence[JsonValue], datatype: CompoundType, strings: StringSpelling
 ) -> list[Element]:
     members = datatype.members
     if is_shown_as_list(datatype):
@@ -149,7 +148,7 @@ def _compounds_from_json(
                 raise InvalidAttributesError(f"not an object with the members {names}")
         rows = [[value[name] for name in names] for value in values]
     columns = [
-        elements_from_json([row[index] for row in rows], member.type, in_base64=in_base64)
+        elements_from_json([row[index] for row in rows], member.type, strings)
         for index, member in enumerate(members)
     ]
     return list(zip(*columns, strict=True))

@@ -7,9 +7,8 @@
   more than 4096 bits) is its bits, "0x" and two hex digits a byte, the most significant one first.
   Any number may be written so.
 - Enumerations: the member's name, or the integer where no name says it; h5py's boolean is true or
-  false. Strings: text without its padding; or base64 of the same bytes. Opaque: base64; with
-  numpy's tag for dates, ISO 8601 (or the count of units since 1970), with that for durations the
-  count of units.
+  false. Opaque: base64; with numpy's tag for dates, ISO 8601 (or the count of units since 1970),
+  with that for durations the count of units.
 
 Bits outside of a number's precision are padding, not data: they are written as the type says.
 """
@@ -17,7 +16,6 @@ Bits outside of a number's precision are padding, not data: they are written as 
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 import struct
@@ -34,14 +32,13 @@ from h5fs.datatypes import (
     FloatType,
     IntegerType,
     OpaqueType,
-    StringPadding,
-    StringType,
     TimeType,
 )
 from h5fs.errors import InvalidAttributesError
 from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
 from h5fs.projection.numpy_spelling import is_boolean, numpy_spelling
-from h5fs.projection.strict_json import JsonValue, encode_text, name_to_text
+from h5fs.projection.strict_json import JsonValue, name_to_text
+from h5fs.projection.string_json import bytes_from_base64
 
 SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
 
@@ -50,15 +47,6 @@ _BITS: Final = re.compile(r"0x([0-9a-f]+)|NaN\(0x([0-9a-f]+)\)")
 # As h5py.opaque_dtype() writes it.
 _TIME_TAG: Final = re.compile(rb"NUMPY:([<>][Mm]8(?:\[[0-9]{0,9}[a-zA-Z]{1,2}\])?)")
 _DATE: Final = re.compile(r"NaT|-?\d{4,}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,18})?)?)?)?)?)?")
-_FILL: Final = {
-    StringPadding.NULL_TERMINATED: b"\0",
-    StringPadding.NULL_PADDED: b"\0",
-    StringPadding.SPACE_PADDED: b" ",
-}
-
-
-class NotTextError(Exception):
-    """Strings that are not UTF-8: only base64 can show them."""
 
 
 def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[JsonValue]:
@@ -152,36 +140,6 @@ def _values_by_text(datatype: EnumType) -> dict[str, int]:
     return {name_to_text(name): value for name, value in reversed(datatype.members)}
 
 
-def string_to_json(element: bytes | None, datatype: StringType, *, in_base64: bool) -> JsonValue:
-    """Return text, or base64, or None for a null pointer. Raises ``NotTextError``."""
-    if element is None:
-        return None
-    if datatype.size_bytes is not None:
-        element = element.rstrip(_FILL[datatype.padding])
-    if in_base64:
-        return base64.b64encode(element).decode("ascii")
-    try:
-        return element.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotTextError from error
-
-
-def string_from_json(value: JsonValue, datatype: StringType, *, in_base64: bool) -> bytes | None:
-    """Return a string as stored."""
-    if value is None and datatype.size_bytes is None:
-        return None
-    if not isinstance(value, str):
-        raise InvalidAttributesError(f"not a string: {value!r:.80}")
-    text = bytes_from_base64(value) if in_base64 else encode_text(value)
-    if datatype.size_bytes is None:
-        if b"\0" in text:
-            raise InvalidAttributesError("null character in a variable-length string")
-        return text
-    if len(text) > datatype.size_bytes:
-        raise InvalidAttributesError(f"{len(text)} bytes in a string of {datatype.size_bytes}")
-    return text.ljust(datatype.size_bytes, _FILL[datatype.padding])
-
-
 def opaque_to_json(element: bytes, datatype: OpaqueType) -> JsonValue:
     """Return base64, or what numpy's tag for dates and durations makes of it."""
     dtype = _numpy_time(datatype)
@@ -263,14 +221,6 @@ def _bits_from_text(text: str, bits: BitLayout) -> bytes:
     if len(digits) != 2 * bits.size_bytes:
         raise InvalidAttributesError(f"neither a number nor {bits.size_bytes} bytes: {text!r:.80}")
     return bits.swapped(bytes.fromhex(digits)[::-1])
-
-
-def bytes_from_base64(text: str) -> bytes:
-    """Return the bytes that base64 stands for. Raises ``InvalidAttributesError``."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidAttributesError(f"not base64: {text!r:.80}") from error
 
 
 def _numpy_time(datatype: OpaqueType) -> np.dtype[Any] | None:

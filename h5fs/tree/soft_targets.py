@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from h5fs.errors import InvalidNameError, show_path
 from h5fs.objects import Link, LinkKind
-from h5fs.projection.names import decode_name
-
-_EXTERNAL = b"external:"
+from h5fs.projection.names import OUTSIDE, decode_name, unescape
 
 
 def link_from_text(name: bytes, text: bytes, folder_path: bytes, mountpoint: bytes) -> Link:
     """Return the link that a symbolic link with that text means, in a folder of the mount.
 
-    ``external:FILE:PATH``, as dangling external links read, is an external link. Raises
-    ``InvalidNameError`` for a target outside of the mount.
+    Texts of dangling links (`link_targets`) are read back: ``external:FILE:PATH`` is an external
+    link, ``external::PATH`` a soft link to just that path. Raises ``InvalidNameError`` for a target
+    outside of the mount.
     """
-    if text.startswith(_EXTERNAL):
-        file, colon, path = text[len(_EXTERNAL) :].partition(b":")
+    if text.startswith(OUTSIDE):
+        file, colon, path = text[len(OUTSIDE) :].partition(b":")
         if file and colon:
-            return Link(name, LinkKind.EXTERNAL, external_file=file, external_path=path)
+            return Link(name, LinkKind.EXTERNAL, external_file=unescape(file), external_path=path)
+        if path:
+            return Link(name, LinkKind.SOFT, soft_target=path)
     components = _components(text, folder_path, mountpoint)
     return Link(name, LinkKind.SOFT, soft_target=b"/" + b"/".join(map(_link_name, components)))
 
