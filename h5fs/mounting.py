@@ -286,6 +286,7 @@ def _serve_with(
         from h5fs import adapter  # libfuse is looked for at the import
     except OSError as error:
         raise MountError(str(error)) from None
+    adapter.check_mode(options.mode)  # before a mode that makes or empties the file has done so
     from h5fs.tree import FolderTree, RenewedTree
 
     with opened_to_mount(options, nursery) as tree:

@@ -1,4 +1,4 @@
-"""The write modes' operations through the kernel, over both libfuses: as on a real folder.
+"""The write modes' operations through the kernel: as on a real folder.
 
 The tree is one in memory, served by a process of its own (this file, run as a program). It notes
 each call, so that the tests see what arrives; a file whose name begins ``flush!NoSpaceError``
@@ -318,7 +318,6 @@ def serve_a_tree(mountpoint: str, notes: str) -> None:
 class Mounted:
     """A mount of a memory tree, a real folder to compare it with, and what the tree was asked."""
 
-    major: int
     path: Path
     real: Path
     notes: Path
@@ -330,12 +329,10 @@ class Mounted:
         return [call for call in calls if call[0] in names]
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["libfuse2", "libfuse3"])
-def mounted(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mounted]:
-    """One mount for all tests with each binding that is installed."""
-    pytest.importorskip({2: "fuse", 3: "mfusepy"}[request.param], exc_type=(ImportError, OSError))
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    """One mount for all tests."""
+    pytest.importorskip("mfusepy", exc_type=(ImportError, OSError))
     if not os.path.exists("/dev/fuse"):
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("/dev/fuse is missing")
     folder = tmp_path_factory.mktemp("writing")
@@ -347,13 +344,13 @@ def mounted(
     with open(complaints, "wb") as stderr:
         daemon = subprocess.Popen(
             ["timeout", "300", sys.executable, __file__, mountpoint, notes],
-            env={**os.environ, "H5FS_FUSE": str(request.param)},
+            env={**os.environ, "H5FS_FUSE": "3"},
             stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     try:
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == b"ready\n", complaints.read_text()
-        yield Mounted(request.param, mountpoint, real, notes, complaints)
+        yield Mounted(mountpoint, real, notes, complaints)
     finally:
         subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=30)
         daemon.terminate()
@@ -590,20 +587,17 @@ def folder(mounted: Mounted) -> Path:
     return Path(tempfile.mkdtemp(dir=mounted.path))
 
 
-def test_renameat2_has_its_flags_where_libfuse_passes_them_on(
-    mounted: Mounted, folder: Path
-) -> None:
+def test_renameat2_has_its_flags(folder: Path) -> None:
     (folder / "a").write_text("a")
     (folder / "b").write_text("b")
-    # The kernel sends a libfuse 2 none; `mv -n` and the like look for themselves then.
     taken = outcome(renameat2, folder / "a", folder / "b", RENAME_NOREPLACE)
     assert (taken, (folder / "b").read_text()) == ("EEXIST", "b")
     moved = outcome(renameat2, folder / "a", folder / "c", RENAME_NOREPLACE)
-    assert moved == (None if mounted.major == 3 else "EINVAL")
+    assert moved is None
     (folder / "a").write_text("a")
     exchanged = outcome(renameat2, folder / "a", folder / "b", RENAME_EXCHANGE)
-    assert exchanged == (None if mounted.major == 3 else "EINVAL")
-    assert (folder / "a").read_text() == ("b" if mounted.major == 3 else "a")
+    assert exchanged is None
+    assert (folder / "a").read_text() == "b"
 
 
 def test_an_open_truncates_in_one_call(mounted: Mounted, folder: Path) -> None:
@@ -717,7 +711,7 @@ def test_writes_arrive_in_large_pieces(mounted: Mounted, folder: Path) -> None:
     with open(folder / "a", "wb", buffering=0) as file:
         file.write(data)
     sizes = [size for _, _, size, _ in mounted.calls("write")[before:]]
-    assert (sum(sizes), max(sizes)) == (len(data), MIB if mounted.major == 3 else 128 * 1024)
+    assert (sum(sizes), max(sizes)) == (len(data), MIB)
     assert (folder / "a").read_bytes() == data
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from h5fs.adapter.arguments import fuse_arguments
-from h5fs.adapter.binding import load_binding
+from h5fs.adapter.binding import CHOICE_VARIABLE, load_binding, what_libfuse_3_takes
 from h5fs.adapter.latencies import CallMeter, OperationStatistics
 from h5fs.adapter.notifications import Notifier
 from h5fs.adapter.operations import Operations
@@ -25,18 +25,38 @@ from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.writable_tree import WritableTree
 from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
-from h5fs.options import MountOptions
+from h5fs.options import Mode, MountOptions
 
 __all__ = [
     "CallMeter",
     "Notifier",
     "OperationStatistics",
+    "check_mode",
     "describe_binding",
     "fuse_arguments",
     "serve",
 ]
 
 _binding = load_binding()
+
+
+def check_mode(mode: Mode) -> None:
+    """Raise ``MountError`` for a mode that writes where libfuse 3 is missing.
+
+    Over libfuse 2, ``open`` of a name that was just renamed over is ``ENOENT``: its node has no
+    path any more, for which libfuse 3 answers ``ESTALE``, and the kernel looks again (376 of 2,506
+    ``json.load`` beside a writer). And who has an array open while it is saved anew gets pages of
+    both, once a third program has read it (20 of 20).
+    """
+    if not mode.writes or _binding.major == 3:
+        return
+    insisted = f", and {CHOICE_VARIABLE}=2 insists on libfuse 2" if (
+        os.environ.get(CHOICE_VARIABLE) == "2"
+    ) else ""
+    raise MountError(
+        f"--mode {mode.value} needs libfuse 3, since over libfuse 2 readers get a mixture of old "
+        f"and new data{insisted}; {what_libfuse_3_takes()} (--mode r works with libfuse 2)"
+    )
 
 
 def describe_binding() -> str:

@@ -31,9 +31,7 @@ _WRITING: dict[str, str | None] = {
     # Without it libfuse renames a file that is open when it is unlinked or replaced: a replacement
     # would be two steps, and the first would leave no dataset.
     "hard_remove": None,
-    "big_writes": None,
-    # O_TRUNC comes with `open`, so that an open that fails truncates nothing. libfuse 2 leaves it
-    # off if not told, libfuse 3 has it on.
+    # O_TRUNC comes with `open`, so that an open that fails truncates nothing.
     "atomic_o_trunc": None,
     # The kernel checks the mode bits: the tree knows no users.
     "default_permissions": None,

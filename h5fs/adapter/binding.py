@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-_CHOICE_VARIABLE = "H5FS_FUSE"
+CHOICE_VARIABLE = "H5FS_FUSE"
 _PATH_VARIABLE = "FUSE_LIBRARY_PATH"
 
 
@@ -65,9 +65,9 @@ _KINDS = (
 
 def load_binding() -> Binding:
     """Import the binding that fits. Raises ``OSError`` that names what to install."""
-    choice = os.environ.get(_CHOICE_VARIABLE, "")
+    choice = os.environ.get(CHOICE_VARIABLE, "")
     if choice not in ("", "2", "3"):
-        raise OSError(f"{_CHOICE_VARIABLE}={choice}: must be 2 or 3")
+        raise OSError(f"{CHOICE_VARIABLE}={choice}: must be 2 or 3")
     path = os.environ.get(_PATH_VARIABLE)
     for kind in _KINDS:
         if choice not in ("", str(kind.major)):
@@ -79,6 +79,11 @@ def load_binding() -> Binding:
     needed = _KINDS[-1] if choice == "2" else _KINDS[0]
     where = f" at {_PATH_VARIABLE}={path}" if path else ""
     raise OSError(f"libfuse {needed.major} cannot be loaded{where}; {needed.what_to_install}")
+
+
+def what_libfuse_3_takes() -> str:
+    """Return what to do to have libfuse 3."""
+    return _KINDS[0].what_to_install
 
 
 def _load_library(kind: _Kind, path: str | None) -> Any:

@@ -1,7 +1,8 @@
 """libfuse's calls in a write mode: those of mode r, and those that change something.
 
 As ``operations``: converts arguments, calls the tree once, converts the result; decides nothing. A
-file that has lost its name while it is open arrives with None for its path.
+file that has lost its name while it is open arrives with None for its path. Over libfuse 3 alone
+(``check_mode``).
 """
 
 from __future__ import annotations
@@ -20,24 +21,12 @@ from h5fs.adapter.structures import NANOSECONDS
 from h5fs.adapter.writable_tree import WritableTree
 
 _PATH = (c_char_p,)
-_PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
-    2: {
-        "truncate": (*_PATH, c_int64),
-        "ftruncate": (*_PATH, c_int64, c_void_p),
-        "rename": (*_PATH, *_PATH),
-        "chmod": (*_PATH, c_uint32),
-        "chown": (*_PATH, c_uint32, c_uint32),
-        "utimens": (*_PATH, c_void_p),
-    },
-    3: {
-        "truncate": (*_PATH, c_int64, c_void_p),
-        "rename": (*_PATH, *_PATH, c_uint),
-        "chmod": (*_PATH, c_uint32, c_void_p),
-        "chown": (*_PATH, c_uint32, c_uint32, c_void_p),
-        "utimens": (*_PATH, c_void_p, c_void_p),
-    },
-}
-_PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {
+    "truncate": (*_PATH, c_int64, c_void_p),
+    "rename": (*_PATH, *_PATH, c_uint),
+    "chmod": (*_PATH, c_uint32, c_void_p),
+    "chown": (*_PATH, c_uint32, c_uint32, c_void_p),
+    "utimens": (*_PATH, c_void_p, c_void_p),
     "create": (*_PATH, c_uint32, c_void_p),
     "mknod": (*_PATH, c_uint32, c_uint64),
     "write": (*_PATH, c_void_p, c_size_t, c_int64, c_void_p),
@@ -80,18 +69,7 @@ class WritingOperations(Operations):
     @staticmethod
     def prototypes(major: int) -> dict[str, tuple[Any, ...]]:
         """Return the arguments of each function that libfuse may call."""
-        return {**Operations.prototypes(major), **_PROTOTYPES[major], **_PROTOTYPES_OF_BOTH}
-
-    def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
-        """Return the binding's ``fuse_operations``, whose functions call these methods."""
-        table = super().make_table(around)
-        if self._binding.major == 2:
-            # Without the first what has no path is an error of libfuse 2's own. (libfuse 3 always
-            # passes None; what it calls nullpath_ok keeps the paths of all open files away, also
-            # of folders.) Without the second it drops changes of one of the two times.
-            table.flag_nullpath_ok = 1
-            table.flag_utime_omit_ok = 1
-        return table
+        return {**Operations.prototypes(major), **_PROTOTYPES}
 
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
         """``stat``; of a handle, perhaps without a path, in those cases where the kernel tells."""
@@ -99,8 +77,6 @@ class WritingOperations(Operations):
             self._put_status(self._tree.get_status_of_handle(self._handle(_file_info)), buffer)
         else:
             self._put_status(self._tree.get_status(path), buffer)
-
-    fgetattr = getattr
 
     def open(self, path: bytes, file_info: int) -> None:
         """``open(2)``."""
@@ -144,8 +120,6 @@ class WritingOperations(Operations):
         """``truncate`` and ``ftruncate``."""
         self._tree.truncate(path, size, self._handle(file_info) if file_info else None)
 
-    ftruncate = truncate
-
     def mkdir(self, path: bytes, _mode: int) -> None:
         """``mkdir(2)``."""
         self._tree.make_folder(path)
@@ -159,7 +133,7 @@ class WritingOperations(Operations):
         self._tree.unlink(path)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
-        """``rename(2)`` and ``renameat2``, which libfuse 2 does not pass on when it has flags."""
+        """``rename(2)`` and ``renameat2``."""
         self._tree.rename(old, new, flags)
 
     def link(self, existing: bytes, new: bytes) -> None:

@@ -41,7 +41,7 @@ from h5fs.projection.names import (
     decode_name,
 )
 from h5fs.store.interface import WritingStore
-from h5fs.tree.content import Content
+from h5fs.tree.content import Content, TextContent
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.scratch import is_scratch_name
@@ -122,17 +122,11 @@ class WritableBase(Tree):
             opened = self._handle(handle)
             file = opened.file
             if file is None:
-                # By what it reads: an error must not look like a size.
-                node, content = opened.node, opened.content
-                assert node is not None and content is not None
-                status = make_status(
-                    node, self._status_of_file(node.info.ref.file),
-                    size_bytes=content.size_bytes, storage_bytes=content.storage_bytes,
-                )  # fmt: skip
-                return self._with_times(node, status)
+                assert opened.node is not None
+                return self._status_of_opened(opened.node, opened.content)
             if file.node is None or file.is_gone:
                 return self._staged_status(file)
-            return self._node_status(file.path, file.node)
+            return self._with_draft(self._status_of_opened(file.node, file.content), file)
 
     def list_folder(self, path: bytes) -> Dentries:
         with self._lock:
@@ -234,9 +228,22 @@ class WritableBase(Tree):
         edited = self._editing.get((node.kind, node.info.ref))
         content = self._content_of(node)
         _ = content.size_bytes  # what stat refuses is refused here too
+        # The kernel keeps one copy of the pages for all who have a path open: whoever reads another
+        # content than they do must not share it.
         is_replaced = edited is not None and edited.draft is not None
+        bypasses_cache = is_replaced or self._is_read_otherwise(node, content)
         held = self._hold(node)
-        return self._add_handle(_Handle(pid, None, node, content, held, is_replaced))
+        return self._add_handle(_Handle(pid, None, node, content, held, bypasses_cache))
+
+    def _is_read_otherwise(self, node: Node, content: Content) -> bool:
+        """Whether a handle reads a text that was rewritten in place since it was opened."""
+        return isinstance(content, TextContent) and any(
+            opened.node is not None
+            and opened.node.kind is node.kind
+            and opened.node.info.ref == node.info.ref
+            and opened.content != content
+            for opened in self._open_handles.values()
+        )
 
     def _open_to_write(self, path: bytes, node: Node, flags: int, pid: int) -> int:
         if node.info.ref.file:
@@ -358,16 +365,26 @@ class WritableBase(Tree):
         )  # fmt: skip
 
     def _node_status(self, path: bytes, node: Node) -> Status:
-        status = self._status_of_node(path, node)
+        status = self._describe(path, node)
+        if node.is_symbolic_link:
+            return status
+        status = self._as_in_mount(status, node)
         edited = self._editing.get((node.kind, node.info.ref))
         return status if edited is None else self._with_draft(status, edited)
 
-    def _status_of_node(self, path: bytes, node: Node) -> Status:
-        return self._with_times(node, self._describe(path, node))
+    def _status_of_opened(self, node: Node, content: Content | None) -> Status:
+        """Return the status of a file that is open, whatever its path leads to by now.
 
-    def _with_times(self, node: Node, status: Status) -> Status:
-        if node.is_symbolic_link:
-            return status
+        The kernel gives a reader no more bytes than this says, so that the size must be that of
+        the bytes the reader gets, and never 0 for want of an answer.
+        """
+        size, storage = (0, 0) if content is None else (content.size_bytes, content.storage_bytes)
+        of_file = self._status_of_file(node.info.ref.file)
+        status = make_status(node, of_file, size_bytes=size, storage_bytes=storage)
+        return self._as_in_mount(status, node)
+
+    def _as_in_mount(self, status: Status, node: Node) -> Status:
+        """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._status_of_file(node.info.ref.file)
         mode = status.mode
         if node.info.ref.file == 0 and mode & 0o777:

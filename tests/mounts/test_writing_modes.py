@@ -36,6 +36,26 @@ def test_a_file_that_is_missing_is_made_and_holds_what_is_written(
 
 
 @pytest.mark.semantics("R1")
+@pytest.mark.parametrize("mode", ["r+", "a", "w", "x"])
+def test_over_libfuse_2_a_mode_that_writes_is_refused_before_the_file_is_touched(
+    tmp_path: Path, mode: str
+) -> None:
+    pytest.importorskip("fuse", exc_type=(ImportError, OSError))
+    file, mountpoint = tmp_path / "f.h5", tmp_path / "mnt"
+    mountpoint.mkdir()
+    if mode != "x":
+        make_file(file, d=VALUES)
+    before = file.read_bytes() if mode != "x" else None
+    done = run_h5fs(file, mountpoint, "--mode", mode, env={"H5FS_FUSE": "2"})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "libfuse 3" in line and "h5fs[fuse3]" in line and "apt-get install fuse3" in line
+    assert not is_mounted(mountpoint)
+    assert (file.read_bytes() if file.exists() else None) == before
+    assert sorted(os.listdir(tmp_path)) == sorted({"mnt"} | ({"f.h5"} if before else set()))
+
+
+@pytest.mark.semantics("R1")
 def test_a_file_that_is_made_and_not_written_to_is_an_empty_hdf5_file(tmp_path: Path) -> None:
     file = tmp_path / "new.h5"
     with written(file, mode="a"):

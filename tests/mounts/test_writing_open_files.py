@@ -121,6 +121,120 @@ def test_another_process_sees_the_new_bytes_right_after_close(file: Path) -> Non
             process.stdin.close()
 
 
+RENAMING_WRITER = """
+import json, os, sys
+path, folder = sys.argv[1], os.path.dirname(sys.argv[1])
+for number in range(10**6):
+    with open(folder + "/.t", "w") as file:
+        json.dump({"a": 1, "text": "x" * (number * 37 % 3000)}, file)
+    os.rename(folder + "/.t", path)
+"""
+LOADER = """
+import json, sys
+cut = stale = 0
+for _ in range(int(sys.argv[2])):
+    try:
+        with open(sys.argv[1]) as file:
+            json.load(file)
+    except ValueError:
+        cut += 1
+    except OSError as error:
+        assert error.errno == 116, error
+        stale += 1
+print(cut, stale)
+"""
+
+
+@pytest.mark.semantics("R2")
+@pytest.mark.parametrize("name", ["d.attrs.json", ".attrs.json"])
+def test_attributes_are_whole_for_who_loads_them_beside_a_writer_that_renames(
+    file: Path, name: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.attrs["a"] = opened["d"].attrs["a"] = 1
+    with written(file) as mount:
+        path = str(mount.path / name)
+        writer = subprocess.Popen([sys.executable, "-c", RENAMING_WRITER, path])
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", LOADER, path, "2000"],
+                capture_output=True, text=True, timeout=SECONDS, check=False,
+            )  # fmt: skip
+            assert writer.poll() is None
+        finally:
+            writer.kill()
+            writer.wait()
+        assert done.returncode == 0, done.stderr
+        cut, stale = map(int, done.stdout.split())
+        assert cut == 0
+        # Two renames between the look at the name and the open: the kernel looks twice.
+        assert stale < 20
+
+
+@pytest.mark.semantics("R2", "R20")
+@pytest.mark.parametrize("name", ["d.attrs.json", ".attrs.json", "d.npy", "g.dtype.json"])
+@pytest.mark.parametrize("end", ["unlink", "replace"])
+def test_what_is_open_has_its_own_content_and_size_to_the_end(
+    file: Path, name: str, end: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.attrs["a"] = opened["d"].attrs["a"] = "x" * 3000
+        del opened["g"]
+        opened["g"] = np.dtype("<i4")
+    new = {"d.npy": npy_bytes(OTHER), "g.dtype.json": b'"<i8"'}.get(name, b'{"a": 2}')
+    with written(file) as mount:
+        path = mount.path / name
+        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as reader:
+            if end == "unlink":
+                path.unlink()
+            else:
+                (mount.path / ".t").write_bytes(new)
+                if name == "g.dtype.json":
+                    path.unlink()
+                (mount.path / ".t").rename(path)
+            assert reader.seek(0, os.SEEK_END) == len(content)  # the kernel asks for the size
+            reader.seek(0)
+            assert reader.read(10**6) == content
+            assert reader.read(1) == b""
+        if end == "replace" and name != "g.dtype.json":
+            assert path.read_bytes() != content
+
+
+@pytest.mark.semantics("R2")
+def test_ruby_i_keeps_all_attributes(file: Path) -> None:
+    # ruby -i and perl -i: open, unlink, create anew, read on.
+    attributes = {f"a{number}": "x" * 50 for number in range(100)}
+    with h5py.File(file, "a") as opened:
+        opened["d"].attrs.update(attributes)
+    with written(file) as mount:
+        path = mount.path / "d.attrs.json"
+        with open(path) as old:
+            path.unlink()
+            with open(path, "w") as new:
+                for line in old:
+                    new.write(line.replace('"x', '"y'))
+    with h5py.File(file) as opened:
+        assert dict(opened["d"].attrs) == {
+            name: value.replace("x", "y", 1) for name, value in attributes.items()
+        }
+
+
+@pytest.mark.semantics("R2")
+def test_a_reader_of_attributes_that_are_rewritten_in_place_has_the_old_ones(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["d"].attrs["a"] = "x" * 9000
+    with written(file) as mount:
+        path = mount.path / "d.attrs.json"
+        old = path.read_bytes()
+        with open(path, "rb", buffering=0) as reader:
+            first = reader.read(10)
+            path.write_bytes(b'{"a": 2}\n')
+            with open(path, "rb", buffering=0) as other:
+                assert b'"a": 2' in other.read()
+                assert first + reader.read(10**6) == old
+
+
 def test_two_writers_on_one_file_share_it(file: Path) -> None:
     with written(file) as mount:
         path = mount.path / "d.npy"
