@@ -7,14 +7,13 @@ names the object. ``MountError`` is for the person at the command line instead.
 from __future__ import annotations
 
 import errno as _errno
-from typing import ClassVar
 
 
 class H5fsError(Exception):
     """Base of all refusals; ``errno`` is what the system call returns."""
 
     errno: int = _errno.EIO
-    is_news: ClassVar[bool] = True
+    is_news: bool = True
     """Whether the log has a line for it; else only one that logs everything has."""
 
 

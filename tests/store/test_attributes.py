@@ -22,6 +22,7 @@ from strategies.attributes import (
     OBJECT_PATHS,
     attribute_sets,
 )
+from support.damage import flip_bytes
 
 from h5fs.datatypes import (
     ArrayType,
@@ -327,3 +328,22 @@ def test_more_elements_than_are_worth_a_value_each_are_unreadable(
             file.attrs[name] = range(count)
         read = attributes_module.read_attributes(file.id)
     assert [isinstance(each, Attribute) for each in read] == [True, False, True]
+
+
+@pytest.mark.semantics("A3")
+def test_why_the_library_cannot_read_an_attribute_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["text"] = "some text in a heap"
+        file.attrs["number"] = 1
+    content = path.read_bytes()
+    heap = content.rindex(b"GCOL", 0, content.index(b"some text in a heap"))
+    flip_bytes(path, heap, 4)
+    with h5py.File(path) as file:
+        with pytest.raises(OSError, match="bad global heap collection signature"):
+            _ = file.attrs["text"]
+        found = {each.name: each for each in read_attributes(file.id)}
+    assert isinstance(found[b"number"], Attribute)
+    text = found[b"text"]
+    assert isinstance(text, UnreadableAttribute)
+    assert "bad global heap collection signature" in text.reason
