@@ -28,7 +28,7 @@ from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import NewDatasets, StoreOptions
 from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.array_writer import Source, write_part, write_range, write_tail
-from h5fs.store.hdf5.attributes import delete_attribute, prepare_attribute
+from h5fs.store.hdf5.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.creating import (
     can_take,
@@ -170,7 +170,7 @@ class WritingHdf5Store(ChangingStore):
         return self._info(group, name)
 
     def reserve_array(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[int, int, int] | None:
         with self._changing(b"a new array"):
             write_type = natural_type(dtype)
@@ -178,11 +178,12 @@ class WritingHdf5Store(ChangingStore):
             is_plain = write_type.is_raw and item_bytes == dtype.itemsize
             if not is_plain or self._new_datasets != NewDatasets():
                 return None
+            check_size(write_type.file_type)
             with self._step():
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    takes_space=True,
+                    group_id=self._group_id(group), takes_space=True,
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
@@ -264,9 +265,9 @@ class WritingHdf5Store(ChangingStore):
             identifier = self._open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step(attributes=True):
-                for name in gone:
-                    delete_attribute(identifier, name)
+                delete_attributes(identifier, gone, on_progress=self._on_progress)
                 for each in prepared:
+                    self._on_progress()
                     each.write()
 
     def _source(self, array: NewArray) -> Source:
