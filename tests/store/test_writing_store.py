@@ -14,7 +14,12 @@ from support.reference import npy_bytes
 from support.trees import save, store_of, writable_tree
 from support.writing import make_file
 
-from h5fs.errors import AttributeTooLargeError, DatatypeTooLargeError, H5fsError
+from h5fs.errors import (
+    DatatypeTooLargeError,
+    H5fsError,
+    InvalidAttributesError,
+    UnsupportedTypeError,
+)
 from h5fs.tree import WritableTree
 
 ORDERED = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
@@ -80,23 +85,76 @@ def test_a_replaced_dataset_keeps_attributes_that_only_its_header_can_hold(tmp_p
 
 
 @pytest.mark.semantics("R4")
-def test_attributes_that_cannot_be_kept_refuse_another_array_and_harm_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_replaced_dataset_of_the_new_format_keeps_large_attributes(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
     with h5py.File(file, "w", libver="latest") as opened:
         opened["d"] = [1, 2]
         opened["d"].attrs["large"] = np.arange(20_000.0)
     with writable_tree(file) as tree, unbroken(tree):
-        try:
-            save(tree, b"/d.npy", npy_bytes(np.zeros((2, 2))))
-        except AttributeTooLargeError:
-            shape = (2,)
-        else:
-            shape = (2, 2)
+        save(tree, b"/d.npy", npy_bytes(np.zeros((2, 2))))
     with h5py.File(file) as opened:
-        assert opened["d"].shape == shape
+        assert opened["d"].shape == (2, 2)
         assert len(opened["d"].attrs["large"]) == 20_000
+
+
+def test_an_attribute_that_cannot_be_kept_refuses_another_array_and_harms_nothing(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened["d"] = [1, 2]
+        opened["d"].attrs["odd"] = h5py.Empty("f4")
+        opened["d"].attrs.create("bad", [b"x"], dtype=h5py.string_dtype())
+        text = b"bad\0\0\0\0\0"
+    data = file.read_bytes()
+    at = data.index(text) + len(text)
+    file.write_bytes(data[:at] + b"\x7f" + data[at + 1 :])  # the class of its datatype
+    with writable_tree(file) as tree, unbroken(tree):
+        with pytest.raises(H5fsError):
+            save(tree, b"/d.npy", npy_bytes(np.zeros((2, 2))))
+        tree.make_folder(b"/g")
+    with h5py.File(file) as opened:
+        assert opened["d"][()].tolist() == [1, 2]
+
+
+@pytest.mark.semantics("R3")
+def test_names_with_nulls_are_refused_and_not_cut(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "f.h5", d=[1])
+    array = np.zeros(2, [("a\0b", "<i4"), ("c", "<i4")])
+    with writable_tree(file) as tree, unbroken(tree):
+        with pytest.raises(UnsupportedTypeError):
+            save(tree, b"/new.npy", npy_bytes(array))
+        for text in (
+            b'{"a\\u0000b": 1}',
+            b'{"a": {"x\\u0000": 1}, "$types": {"a": [["x\\u0000", "<i4"]]}}',
+        ):
+            with pytest.raises(InvalidAttributesError):
+                save(tree, b"/d.attrs.json", text)
+        with pytest.raises(InvalidAttributesError):
+            save(tree, b"/t.dtype.json", b'[["x\\u0000y", "<i4"]]')
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d"}
+
+
+@pytest.mark.semantics("R8")
+def test_a_filter_that_is_missing_refuses_and_leaves_the_worker(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((4,))
+        creation.set_filter(40_000, 1)  # optional, or it could not be made
+        space = h5py.h5s.create_simple((8,), (h5py.h5s.UNLIMITED,))
+        h5py.h5d.create(opened.id, b"d", h5py.h5t.STD_I32LE, space, creation)
+    data = bytearray(file.read_bytes())
+    at = data.index((40_000).to_bytes(2, "little"))
+    data[at + 4 : at + 6] = b"\0\0"  # now it must be applied
+    file.write_bytes(data)
+    with writable_tree(file) as tree, unbroken(tree):
+        for array in (np.ones(8, "<i4"), np.ones(12, "<i4"), np.ones((2, 2))):
+            with pytest.raises(UnsupportedTypeError):
+                save(tree, b"/d.npy", npy_bytes(array))
+    with h5py.File(file) as opened:
+        assert opened["d"].shape == (8,)
 
 
 FIELDS = np.dtype([(f"field{number}", "<i4") for number in range(3000)])

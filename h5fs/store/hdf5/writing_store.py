@@ -27,11 +27,18 @@ from h5fs.errors import (
 from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import NewDatasets, StoreOptions
 from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.array_writer import Source, write_part, write_range, write_tail
+from h5fs.store.hdf5.array_writer import (
+    Source,
+    check_part,
+    write_part,
+    write_range,
+    write_tail,
+)
 from h5fs.store.hdf5.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.creating import (
     can_take,
+    check_can_encode,
     create_dataset,
     group_properties,
     lies_in_file,
@@ -87,6 +94,7 @@ class WritingHdf5Store(ChangingStore):
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
             parent = self._free_place(group, link.name)
+            target = self._open(link.target.ref).identifier if link.target is not None else None
             with self._step():
                 if link.kind is LinkKind.SOFT:
                     parent.links.create_soft(link.name, link.soft_target, link_properties())
@@ -95,8 +103,6 @@ class WritingHdf5Store(ChangingStore):
                         link.name, link.external_file, link.external_path, link_properties()
                     )
                 else:
-                    assert link.target is not None
-                    target = self._open(link.target.ref).identifier
                     h5o.link(target, parent, link.name, link_properties())
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...]) -> None:
@@ -119,6 +125,7 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
+            self._group_id(new_group)
             with self._step():
                 self._forget_all()
                 target = self._group_id(new_group)
@@ -231,6 +238,7 @@ class WritingHdf5Store(ChangingStore):
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
+            check_can_encode(dataset_id)
             write_type.convert(elements)  # what it refuses is refused before anything is done
             with self._step():
                 write_range(dataset_id, elements, start, write_type)
@@ -244,17 +252,17 @@ class WritingHdf5Store(ChangingStore):
             write_type = kept_type(dataset_id.get_type(), array.dtype)
             if write_type is None or not can_take(dataset_id, write_type, array.shape):
                 return False
-            source = self._source(array)
+            check_can_encode(dataset_id)
+            source, item = self._source(array), array.dtype.itemsize
+            # Whole elements: what was there is in the file that is lent, too.
+            parts = [(low // item, -(-high // item)) for low, high in ranges]
+            for start, stop in parts:
+                check_part(source, start, stop, write_type)
             with self._step():
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
-                for low, high in ranges:
-                    # Whole elements: what was there is in the file that is lent, too.
-                    item = array.dtype.itemsize
-                    write_part(
-                        dataset_id, source, low // item, -(-high // item), write_type,
-                        self._on_progress,
-                    )  # fmt: skip
+                for start, stop in parts:
+                    write_part(dataset_id, source, start, stop, write_type, self._on_progress)
                 self._forget_scans(ref)
             return True
 
