@@ -211,9 +211,9 @@ class WritingLibraryStore(LibraryStore, Protocol):
         """
 
     def reserve_array(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[int, int, int] | None:
-        """Make a dataset without a name, whose data somebody else will write to the file.
+        """Make a dataset for a group, without a name, whose data somebody else will write.
 
         Returns its number, where its data begin in the file, and up to where whole pages go, all in
         bytes. None where such datasets are not stored as ``.npy`` files have them.
@@ -344,7 +344,9 @@ class WritingStore(Store, Protocol):
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo: ...
 
-    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None: ...
+    def reserve_array(
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Region | None: ...
 
     def finish_array(
         self, group: ObjectRef, name: bytes, region: Region, tail: bytes

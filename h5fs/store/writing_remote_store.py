@@ -107,8 +107,10 @@ class WritingRemoteStore(RemoteStore):
             )
         return info
 
-    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None:
-        found = self._change("reserve_array", shape, dtype, about=(_ROOT, b"reserve"))
+    def reserve_array(
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Region | None:
+        found = self._change("reserve_array", group, shape, dtype, about=(group, b"reserve"))
         return None if found is None else Region(*found)
 
     def finish_array(

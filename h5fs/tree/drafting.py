@@ -178,7 +178,8 @@ class DraftingTree(SettlingTree):
             return
         status = self._store.file_system_status()
         room = status.f_bavail * status.f_frsize
-        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES), room)
+        group = self._find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
+        stream = try_to_stream(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
         if stream is not None:
             file.draft.send_to(stream)
 

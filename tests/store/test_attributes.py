@@ -39,7 +39,7 @@ from h5fs.projection.attributes_json import TEXT, attributes_from_json, attribut
 from h5fs.projection.numpy_spelling import standard_float, standard_integer
 from h5fs.store.hdf5 import attributes as attributes_module
 from h5fs.store.hdf5.attributes import (
-    delete_attribute,
+    delete_attributes,
     list_names,
     read_attribute,
     read_attributes,
@@ -242,7 +242,7 @@ def test_more_than_64_kib_needs_an_object_of_the_newer_format() -> None:
 
 def test_an_attribute_is_deleted(file: h5py.File) -> None:
     file.attrs["a/b"] = 1
-    delete_attribute(file["/"].id, b"a/b")
+    delete_attributes(file["/"].id, [b"a/b"])
     assert read_attributes(file["/"].id) == ()
 
 

@@ -140,6 +140,25 @@ def test_a_refused_array_leaves_the_worker_and_other_readers_alone(
         tree.release(handle)
 
 
+@pytest.mark.semantics("R8")
+def test_refused_text_in_place_leaves_the_worker_alone(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.create_dataset(
+            "text", data=["x", "yz"], dtype=h5py.string_dtype(), maxshape=(None,), chunks=(2,)
+        )
+    with writable_tree(file) as tree:
+        pids = store_of(tree)._pool.worker_pids()
+        handle = tree.open(b"/text.npy", os.O_RDWR, 1)
+        size = tree.get_status_of_handle(handle).size_bytes
+        tree.write(handle, memoryview(b"\0\0\0\0y\0\0\0"), size - 8)
+        with pytest.raises(InvalidArrayError):
+            tree.flush(handle, 1)
+        tree.release(handle)
+        assert store_of(tree)._pool.worker_pids() == pids
+    with h5py.File(file) as opened:
+        assert opened["text"].asstr()[()].tolist() == ["x", "yz"]
+
+
 @pytest.mark.semantics("R12")
 def test_refused_sequences_leave_the_worker_alone(file: Path) -> None:
     with writable_tree(file) as tree:

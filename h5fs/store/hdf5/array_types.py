@@ -161,6 +161,8 @@ def _natural_compound(dtype: np.dtype[Any]) -> np.dtype[Any]:
     assert dtype.names is not None and dtype.fields is not None
     if not dtype.names:
         raise UnsupportedTypeError("a structured dtype without fields")
+    if any("\0" in name for name in dtype.names):
+        raise UnsupportedTypeError("a field name with a null character, which ends a name in HDF5")
     members = [_natural(dtype.fields[name][0]) for name in dtype.names]
     if any(member != dtype.fields[name][0] for name, member in
            zip(dtype.names, members, strict=True)):  # fmt: skip

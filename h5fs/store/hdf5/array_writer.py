@@ -119,6 +119,13 @@ def check_elements(
         check_text(source.any_elements(start, min(start + step, count)))
 
 
+def check_part(source: Source, start: int, stop: int, write_type: WriteType) -> None:
+    """Raise ``InvalidArrayError`` for elements that ``write_part`` could not convert."""
+    if write_type.dtype.hasobject:
+        for first in range(start, stop, _ELEMENTS_AT_ONCE):
+            check_text(source.flat(first, min(first + _ELEMENTS_AT_ONCE, stop)))
+
+
 def write_range(
     dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -199,10 +199,25 @@ def prepare_attribute(
         return PreparedAttribute(object_id, attribute, type_id, memory, owners)
 
 
-def delete_attribute(object_id: Any, name: bytes) -> None:
-    """Delete an attribute. Raises ``UnreadableError``."""
-    with reading(f"delete attribute {show_path(name)}"):
-        h5a.delete(object_id, name)
+def delete_attributes(
+    object_id: Any,
+    names: Collection[bytes],
+    *,
+    on_progress: Callable[[], None] = _ignore_progress,
+) -> None:
+    """Delete attributes, the last one of the header first. Raises ``UnreadableError``.
+
+    The library closes the gap that each one leaves: of 1,000 from the first on it takes 57 s, from
+    the last on 2 s.
+    """
+    found: list[bytes] = []
+    with reading("list of attributes"):
+        h5a.iterate(object_id, found.append, order=h5.ITER_NATIVE)
+    places = {name: place for place, name in enumerate(found)}
+    for name in sorted(names, key=lambda name: places.get(name, -1), reverse=True):
+        on_progress()
+        with reading(f"delete attribute {show_path(name)}"):
+            h5a.delete(object_id, name)
 
 
 def _iteration_index(object_id: Any) -> int:

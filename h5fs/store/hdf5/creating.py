@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 
+from h5fs.errors import UnsupportedTypeError
 from h5fs.options import NewDatasets
 from h5fs.store.hdf5.array_types import WriteType
 
@@ -144,6 +145,21 @@ def can_take(
     if old_shape == shape:
         return True
     return layout == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
+
+
+def check_can_encode(dataset_id: h5d.DatasetID) -> None:
+    """Raise ``UnsupportedTypeError`` when elements go through a filter that cannot be applied."""
+    creation = dataset_id.get_create_plist()
+    for index in range(creation.get_nfilters()):
+        code, flags, _, name = creation.get_filter(index)
+        encodes = h5z.filter_avail(code) and (
+            h5z.get_filter_info(code) & h5z.FILTER_CONFIG_ENCODE_ENABLED
+        )
+        if not encodes and not flags & h5z.FLAG_OPTIONAL:
+            raise UnsupportedTypeError(
+                f"filter {code} ({name.decode('utf-8', 'replace')}) is not installed, or only "
+                "decodes; most are in: pip install hdf5plugin"
+            )
 
 
 def lies_in_file(dataset_id: h5d.DatasetID) -> bool:

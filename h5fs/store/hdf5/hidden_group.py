@@ -12,7 +12,7 @@ from typing import Any
 from h5py import h5f, h5g, h5l, h5o
 
 from h5fs.errors import InvalidNameError, show_path
-from h5fs.store.hdf5.creating import link_properties
+from h5fs.store.hdf5.creating import group_properties, link_properties
 from h5fs.store.hdf5.links import join_path
 from h5fs.store.hidden_names import (
     HIDDEN_GROUP,
@@ -42,7 +42,11 @@ def find_hidden(file_id: h5f.FileID) -> h5g.GroupID | None:
 
 def make_hidden(file_id: h5f.FileID) -> h5g.GroupID:
     """Return the hidden group, made where there is none."""
-    return find_hidden(file_id) or h5g.create(file_id, HIDDEN_PATH, link_properties())
+    hidden = find_hidden(file_id)
+    if hidden is not None:
+        return hidden
+    root = h5g.open(file_id, b"/")
+    return h5g.create(root, HIDDEN_GROUP, link_properties(), group_properties(root))
 
 
 def remove_hidden(file_id: h5f.FileID) -> None:

@@ -18,8 +18,12 @@ from h5fs.options import NewDatasets
 from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.array_writer import Source, check_elements, write_array
 from h5fs.store.hdf5.attributes import read_attributes, write_attribute
-from h5fs.store.hdf5.creating import can_take, create_dataset, link_properties
-from h5fs.store.hdf5.datasets import check_filters
+from h5fs.store.hdf5.creating import (
+    can_take,
+    check_can_encode,
+    create_dataset,
+    link_properties,
+)
 from h5fs.store.hdf5.elements import npy_dtype
 from h5fs.store.hdf5.hidden_group import keep_nameless
 from h5fs.store.hidden_names import HIDDEN_GROUP
@@ -60,7 +64,7 @@ class Replacement:
         old_id, shape = self.old_id, source.shape
         write_type = None
         if old_id is not None:
-            check_filters(old_id)
+            check_can_encode(old_id)
             write_type = kept_type(old_id.get_type(), array.dtype)
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
             own = shape[: len(shape) - len(trailing)]

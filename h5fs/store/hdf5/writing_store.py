@@ -27,11 +27,18 @@ from h5fs.errors import (
 from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import NewDatasets, StoreOptions
 from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.array_writer import Source, write_part, write_range, write_tail
-from h5fs.store.hdf5.attributes import delete_attribute, prepare_attribute
+from h5fs.store.hdf5.array_writer import (
+    Source,
+    check_part,
+    write_part,
+    write_range,
+    write_tail,
+)
+from h5fs.store.hdf5.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.creating import (
     can_take,
+    check_can_encode,
     create_dataset,
     group_properties,
     lies_in_file,
@@ -87,6 +94,7 @@ class WritingHdf5Store(ChangingStore):
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
             parent = self._free_place(group, link.name)
+            target = self._open(link.target.ref).identifier if link.target is not None else None
             with self._step():
                 if link.kind is LinkKind.SOFT:
                     parent.links.create_soft(link.name, link.soft_target, link_properties())
@@ -95,8 +103,6 @@ class WritingHdf5Store(ChangingStore):
                         link.name, link.external_file, link.external_path, link_properties()
                     )
                 else:
-                    assert link.target is not None
-                    target = self._open(link.target.ref).identifier
                     h5o.link(target, parent, link.name, link_properties())
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...]) -> None:
@@ -119,6 +125,7 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
+            self._group_id(new_group)
             with self._step():
                 self._forget_all()
                 target = self._group_id(new_group)
@@ -170,7 +177,7 @@ class WritingHdf5Store(ChangingStore):
         return self._info(group, name)
 
     def reserve_array(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[int, int, int] | None:
         with self._changing(b"a new array"):
             write_type = natural_type(dtype)
@@ -178,11 +185,12 @@ class WritingHdf5Store(ChangingStore):
             is_plain = write_type.is_raw and item_bytes == dtype.itemsize
             if not is_plain or self._new_datasets != NewDatasets():
                 return None
+            check_size(write_type.file_type)
             with self._step():
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    takes_space=True,
+                    group_id=self._group_id(group), takes_space=True,
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
@@ -230,6 +238,7 @@ class WritingHdf5Store(ChangingStore):
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
+            check_can_encode(dataset_id)
             write_type.convert(elements)  # what it refuses is refused before anything is done
             with self._step():
                 write_range(dataset_id, elements, start, write_type)
@@ -243,17 +252,17 @@ class WritingHdf5Store(ChangingStore):
             write_type = kept_type(dataset_id.get_type(), array.dtype)
             if write_type is None or not can_take(dataset_id, write_type, array.shape):
                 return False
-            source = self._source(array)
+            check_can_encode(dataset_id)
+            source, item = self._source(array), array.dtype.itemsize
+            # Whole elements: what was there is in the file that is lent, too.
+            parts = [(low // item, -(-high // item)) for low, high in ranges]
+            for start, stop in parts:
+                check_part(source, start, stop, write_type)
             with self._step():
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
-                for low, high in ranges:
-                    # Whole elements: what was there is in the file that is lent, too.
-                    item = array.dtype.itemsize
-                    write_part(
-                        dataset_id, source, low // item, -(-high // item), write_type,
-                        self._on_progress,
-                    )  # fmt: skip
+                for start, stop in parts:
+                    write_part(dataset_id, source, start, stop, write_type, self._on_progress)
                 self._forget_scans(ref)
             return True
 
@@ -264,9 +273,9 @@ class WritingHdf5Store(ChangingStore):
             identifier = self._open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step(attributes=True):
-                for name in gone:
-                    delete_attribute(identifier, name)
+                delete_attributes(identifier, gone, on_progress=self._on_progress)
                 for each in prepared:
+                    self._on_progress()
                     each.write()
 
     def _source(self, array: NewArray) -> Source:
