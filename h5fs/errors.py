@@ -28,6 +28,10 @@ class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
 
 
+class HeldByH5fsError(CannotOpenError):
+    """Another h5fs has the file, or a worker of one that was killed, which ends in a moment."""
+
+
 class NotFoundError(H5fsError):
     """No such link, attribute file or dentry."""
 
