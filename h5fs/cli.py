@@ -18,6 +18,8 @@ from h5fs.option_table import parse_options
 from h5fs.option_values import parse_mode
 from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.parsers import COMMANDS, build_parser
+from h5fs.standard_streams import open_missing_streams
+from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
 _SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "repair": "recover"}
@@ -27,22 +29,26 @@ _COMMANDS = tuple(command.name for command in COMMANDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    has_no_output = open_missing_streams()
     try:
         try:
-            status = _run(words)
+            status = _run(words, has_no_output=has_no_output)
         finally:
-            if sys.stdout is not None:  # else it was closed from the beginning
-                sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read it (head, less) has had enough. Python would complain when it closes stdout.
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        if isinstance(error, BrokenPipeError):  # who read it (head, less) has had enough
+            return 0
+        return _complain(MountError(explain_system_error(error)), 1)
     return status
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], *, has_no_output: bool) -> int:
     try:
         given = _parse(words)
+        if has_no_output and given.command == "cat":
+            raise MountError("stdout is closed, so the bytes can go nowhere")
         if given.command == "mount":
             mount(make_mount_options(given))
         elif given.command == "umount":

@@ -82,14 +82,21 @@ class Session:
         It ends by a signal or an unmount from outside. SIGHUP calls ``on_hangup``; without one it
         ends the mount, too. Main thread only. Raises ``MountRefusedError``.
         """
-        end = lambda: self._events.put(_Event.END)  # noqa: E731
-        with _signals_to({**dict.fromkeys(_ENDING_SIGNALS, end), signal.SIGHUP: on_hangup or end}):
+        calls = {**dict.fromkeys(_ENDING_SIGNALS, self.end), signal.SIGHUP: on_hangup or self.end}
+        with _signals_to(calls):
             self._mount(table)
-            self._start_workers(min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
-            while self._next_event() is not _Event.END:
-                self._relieve()
-            self._end_workers()
-        self._unmount()
+            try:
+                usual = min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
+                self._start_workers(usual)
+                while self._next_event() is not _Event.END:
+                    self._relieve()
+            finally:
+                self._end_workers()
+                self._unmount()
+
+    def end(self) -> None:
+        """Let the mount end; from any thread, or a signal handler."""
+        self._events.put(_Event.END)
 
     def _next_event(self) -> _Event:
         # A signal that arrives just before the wait begins does not end the wait, and its handler
@@ -170,9 +177,14 @@ class Session:
     def _start_workers(self, count: int) -> None:
         for _ in range(min(count, _MOST_WORKERS - len(self._workers))):
             worker = threading.Thread(target=self._work, name="h5fs-fuse", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError as error:  # the system allows no more
+                if not self._workers:
+                    raise MountRefusedError(f"no thread can be started: {error}") from None
+                return
             self._workers.append(worker)
             self._idle.append(None)
-            worker.start()
 
     def _work(self) -> None:
         self._library.fuse_loop(self._fuse)

@@ -37,7 +37,9 @@ class Nursery:
     ``_lock`` protects the conversation with the process; nothing else is taken while it is held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stderr: int | None = None) -> None:
+        """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
+        self._stderr = stderr
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -55,6 +57,7 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
             )
         self._control = ours
 
