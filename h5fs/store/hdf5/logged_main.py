@@ -13,6 +13,7 @@ from typing import Any
 
 from h5py import h5f, h5fd, h5p
 
+from h5fs.errors import UnreadableError
 from h5fs.options import Mode
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log import LoggedFile
@@ -42,6 +43,12 @@ class LoggedMain:
         access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
         access.set_alignment(_LARGE_BYTES, PAGE_BYTES)
         self.file.open()
+        if mode.writes and self.file.rest.is_damage:
+            # Whoever opened the file has brought in what there was: this came since.
+            raise UnreadableError(
+                f"{path}: its log is damaged at byte {self.file.rest.start}, and what was "
+                "committed after that is lost: unmount, and run: h5fs recover"
+            )
         if mode.writes and self.file.log_bytes:
             self._make_room()
         with reading(f"open {path}"):

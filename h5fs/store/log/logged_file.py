@@ -13,7 +13,8 @@ import os
 
 from h5fs.store.log.changing_file import ChangingFile
 from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
-from h5fs.store.log.log_reader import check_main, read_log
+from h5fs.store.log.log_reader import check_main, read_headless, read_log
+from h5fs.store.log.log_rest import NO_REST
 from h5fs.store.log.log_writer import LogWriter
 from h5fs.store.log.system_calls import write_all
 
@@ -25,8 +26,11 @@ class LoggedFile(ChangingFile):
 
     ``log`` None: nothing can be committed. ``boot_id``: the kernel's, empty when it is not known.
     The methods that HDF5 calls raise nothing: what fails is in ``failure``, what was written stays
-    in memory, and ``commit`` raises. ``length`` is the file's, in bytes.
+    in memory, and ``commit`` raises. ``length`` is the file's, in bytes; ``rest``: what followed
+    the log's last commit when it was opened.
     """
+
+    rest = NO_REST
 
     def open(self) -> None:
         """Read the log; changes nothing. May be called again, to go back to the last commit.
@@ -35,8 +39,11 @@ class LoggedFile(ChangingFile):
         """
         contents = read_log(self._log_calls, self._boot_id) if self._log_calls else None
         if contents is not None and self._log_calls is not None:
+            self.rest = contents.rest
             check_main(self._main, self._log_calls, contents)
             self._page_bytes = contents.header.page_bytes
+        elif self._log_calls is not None and self._log_calls.size():
+            self.rest = read_headless(self._log_calls, self._boot_id)
         self._forget()
         self._main_bytes = self.length = self._floor = self._main.size()
         if contents is not None and self._log is not None:
