@@ -32,6 +32,7 @@ from h5fs.errors import (
     NoSpaceError,
     NotFoundError,
     ReadOnlyError,
+    StaleError,
     UnreadableError,
     UnsupportedTypeError,
     show_path,
@@ -333,6 +334,8 @@ class WritingHdf5Store(Hdf5Store):
             self.is_broken = True
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{what}: {error.strerror}") from error
+            if error.errno == errno.ESTALE:
+                raise StaleError(f"{what}: {error.strerror}") from error
             raise LostChangesError(f"{what}: {error}") from error
         except Exception as error:  # any of h5py's: what it has done so far is undone by the log
             self.is_broken = True
