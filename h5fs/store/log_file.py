@@ -17,7 +17,16 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, Mode
-from h5fs.store.log import LogDescription, LogFile, RealFile, WatchedFile, describe_log, recover
+from h5fs.store.log import (
+    LogDescription,
+    LogFile,
+    LoggedFile,
+    RealFile,
+    WatchedFile,
+    describe_log,
+    make_record,
+    recover,
+)
 from h5fs.store.log_entry import is_at, make_free, open_log, remove_log
 from h5fs.store.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
@@ -29,6 +38,7 @@ _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
 _MOST_TRIES = 100
 _COPY_BYTES = 2**20
 _ASIDE_SUFFIX = "-aside"
+_LEFT_SUFFIX = ".h5fs-left"
 
 
 def read_boot_id() -> bytes:
@@ -40,32 +50,45 @@ def read_boot_id() -> bytes:
 class LoggedFiles:
     """The descriptors of an HDF5 file and of its log, locked while they are open.
 
+    ``record``: that of what is remembered of the HDF5 file.
     ``path``: the HDF5 file's real one; ``problem``: what was found damaged in the log, in a line,
     empty when nothing was.
     """
 
     main: int
     log: int
+    record: int
     path: Path
     log_path: Path
     writes: bool
     problem: str = ""
 
-    def descriptors(self) -> tuple[int, int]:
+    def descriptors(self) -> tuple[int, int, int]:
         """Return what a worker is given."""
-        return self.main, self.log
+        return self.main, self.log, self.record
 
     def keep_log_aside(self) -> Path:
         """Copy the log to a name of its own, and return that. Raises ``OSError``."""
-        return _keep_aside(self.log, self.main, self.log_path)
+        aside = self.log_path.with_name(self.log_path.name + _ASIDE_SUFFIX)
+        return _write_free(aside, self.main, lambda at, size: os.pread(self.log, size, at))
+
+    def save_content(self, boot_id: bytes) -> Path:
+        """Write the file as of its last commit to a name of its own, and return that.
+
+        For a file that no name leads to any more. Raises ``OSError``.
+        """
+        file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
+        file.open()
+        left = self.path.with_name(self.path.name + _LEFT_SUFFIX)
+        return _write_free(left, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""
         if self.writes and (removes_log or not os.fstat(self.log).st_size):
             remove_log(self.log_path, self.log)
             _sync_folder(self.path)
-        os.close(self.log)
-        os.close(self.main)
+        for descriptor in (self.log, self.main, self.record):
+            os.close(descriptor)
 
 
 def open_logged(
@@ -124,7 +147,9 @@ def _open_both(
     if mode.writes:
         opened.callback(_remove_if_empty, path, log)
         _sync_folder(path)
-    return LoggedFiles(main, log, real, path, mode.writes)
+    record = make_record()
+    opened.callback(os.close, record)
+    return LoggedFiles(main, log, record, real, path, mode.writes)
 
 
 def _prepare(
@@ -163,12 +188,15 @@ def explain_damage(path: Path, found: LogDescription) -> str:
     )
 
 
-def _keep_aside(log: int, main: int, path: Path) -> Path:
-    """Copy a log to a free name beside it, and wait until the copy is on the disk."""
-    copy, free = make_free(path.with_name(path.name + _ASIDE_SUFFIX), main)
+def _write_free(path: Path, main: int, read: Callable[[int, int], bytes]) -> Path:
+    """Write all that ``read(offset, size)`` gives to ``path``, or a free name like it; return that.
+
+    Waits until it is on the disk. Raises ``OSError``.
+    """
+    copy, free = make_free(path, main)
     try:
         at = 0
-        while data := os.pread(log, _COPY_BYTES, at):
+        while data := read(at, _COPY_BYTES):
             at += os.pwrite(copy, data, at)
         os.fsync(copy)
     except OSError:

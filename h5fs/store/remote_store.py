@@ -199,8 +199,9 @@ class RemoteStore:
             for suspect, reason in self._quarantine.reasons().items()
         )
         return StoreStatistics(
-            self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined
-        )
+            self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined,
+            log_problem=(self._logged and self._logged.problem) or None,
+        )  # fmt: skip
 
     def _name_of(self, file: int) -> str:
         """Return the path of a file that an ``ObjectRef`` names, for messages."""

@@ -20,11 +20,18 @@ from typing import Any
 import numpy as np
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import ChangeFailedError, H5fsError, LostChangesError, NoSpaceError
+from h5fs.errors import (
+    ChangeFailedError,
+    H5fsError,
+    LostChangesError,
+    NoSpaceError,
+    StaleError,
+)
 from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
 from h5fs.options import StoreOptions
 from h5fs.store.interface import ArrayFile, NewArray, Region
 from h5fs.store.log_file import LoggedFiles
+from h5fs.store.place import Place
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Suspect
 from h5fs.store.process.segments import Segment
@@ -54,6 +61,9 @@ class WritingRemoteStore(RemoteStore):
     ) -> None:
         super().__init__(options, nursery, files)
         self._commit_seconds = options.commit_seconds
+        self._boot_id = options.boot_id
+        self._place = Place(files.main, files.path)
+        self._foreign_change = ""
         self._segment_numbers = itertools.count(_FIRST_SEGMENT)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
@@ -214,7 +224,9 @@ class WritingRemoteStore(RemoteStore):
             self._changed_at = None
             changes = self._uncommitted.begin()
         try:
-            self._pool.call(
+            if os.fstat(self._logged_files().log).st_size:
+                self._check_place()
+            self._ask(
                 "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"), asked_bytes=size,
                 is_repeatable=False,
             )  # fmt: skip
@@ -245,16 +257,56 @@ class WritingRemoteStore(RemoteStore):
                 return
             self._is_ending = True
             self._clock.notify_all()
-        is_clean = False
         if self._timer.ident is not None:
             self._timer.join()
-            try:
-                self.commit(is_checkpoint=True)
-                is_clean = True
-            except H5fsError as error:
-                _log.error("the changes stay in the log beside the file: %s", error)
-        self._removes_log = is_clean
+            self._removes_log = self._bring_in()
         super().close()
+
+    def _bring_in(self) -> bool:
+        """Bring all that is committed to where it belongs; return whether the log may go."""
+        files = self._logged_files()
+        has_content = os.fstat(files.log).st_size > 0
+        try:
+            if self._foreign_change and has_content:
+                aside = files.keep_log_aside()
+                _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
+            elif self._place.is_gone() and has_content:
+                left = files.save_content(self._boot_id)
+                _log.error("%s; its content is kept as %s", self._place.problem(), left)
+            elif not self._foreign_change and not self._place.is_gone():
+                self.commit(is_checkpoint=True)
+                if has_content and (problem := self._place.problem()):
+                    _log.warning("%s; all that was committed is in it", problem)
+        except StaleError:
+            return self._bring_in()  # now that it is known
+        except (H5fsError, OSError) as error:
+            _log.error("the changes stay in the log beside the file: %s", error)
+            return False
+        return True
+
+    def _check_place(self) -> None:
+        """Raise ``StaleError`` when what is written now would be seen by nobody, or be mixed with
+        what somebody else wrote.
+
+        At the end it all goes to the file, wherever that is.
+        """
+        if self._foreign_change:
+            raise StaleError(f"{self._foreign_change}: unmount, and mount anew")
+        problem = "" if self._is_ending else self._place.problem()
+        if problem:
+            raise StaleError(f"{problem}: what is written now would be lost")
+
+    def _ask(self, method: str, *arguments: Any, **how: Any) -> Any:
+        """Ask the worker; write no more once it says that another program has written the file."""
+        try:
+            return self._pool.call(method, *arguments, **how)
+        except StaleError as error:
+            self._foreign_change = self._foreign_change or str(error)
+            raise
+
+    def _logged_files(self) -> LoggedFiles:
+        assert self._logged is not None
+        return self._logged
 
     def _change(
         self,
@@ -272,10 +324,13 @@ class WritingRemoteStore(RemoteStore):
         suspect = Suspect(about[0], b"change " + about[1])
 
         def ask() -> Any:
-            return self._pool.call(
+            return self._ask(
                 method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
                 is_repeatable=False,
             )  # fmt: skip
+
+        if method not in _HOUSEKEEPING:
+            self._check_place()
 
         try:
             result = ask()
@@ -319,11 +374,15 @@ class WritingRemoteStore(RemoteStore):
                 self._pool.forget_segment(segment)
 
     def _commit_now_and_then(self) -> None:
+        said = ""
         while self._wait_for_time():
             try:
                 self.commit()
+                said = ""
             except H5fsError as error:
-                _log.error("%s", error)
+                if str(error) != said:  # it is tried again and again
+                    said = str(error)
+                    _log.error("%s", said)
 
     def _wait_for_time(self) -> bool:
         """Return when what was changed first is old enough; False when the store ends."""

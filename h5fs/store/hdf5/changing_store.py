@@ -22,6 +22,7 @@ from h5fs.errors import (
     LostChangesError,
     NoSpaceError,
     NotFoundError,
+    StaleError,
     UnreadableError,
     UnsupportedTypeError,
     show_path,
@@ -154,6 +155,8 @@ class ChangingStore(Hdf5Store):
             self.is_broken = True
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{what}: {error.strerror}") from error
+            if error.errno == errno.ESTALE:
+                raise StaleError(f"{what}: {error.strerror}") from error
             raise LostChangesError(f"{what}: {error}") from error
         except Exception as error:  # any of h5py's: what it has done so far is undone by the log
             self.is_broken = True

@@ -5,6 +5,7 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 - `logged_file`: the file object for h5py; commits, checkpoints
 - `changing_file`: where a write goes; `page_layers`: what a read sees
 - `log_writer`, `log_reader`, `format`, `runs`: the log itself; `log_rest`: what follows its chain
+- `main_witness`: whether another program has written to the main file
 - `recovery`: what is done with a log that was found
 - `system_calls`: all that touches a descriptor
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.log_rest import LogRest
 from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.main_witness import MainWitness, make_record
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
 from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedFile
 
@@ -23,9 +25,11 @@ __all__ = [
     "LogMismatchError",
     "LogRest",
     "LoggedFile",
+    "MainWitness",
     "RealFile",
     "SystemCalls",
     "WatchedFile",
     "describe_log",
+    "make_record",
     "recover",
 ]

@@ -16,7 +16,6 @@ from h5fs.store.log.format import (
     SECTOR_BYTES,
     CommitHead,
     Header,
-    PageHead,
 )
 from h5fs.store.log.log_rest import NO_REST, LogRest, read_frame, survey_rest
 from h5fs.store.log.runs import RunIndex
@@ -79,6 +78,7 @@ def read_log(log: SystemCalls, boot_id: bytes) -> LogContents | None:
     header = _read_header(log)
     if header is None:
         return None
+    _check_numbers(header.base_length)
     contents = LogContents(header)
     stop = _read_frames(log, contents)
     boot = log_format.digest_boot_id(boot_id)
@@ -123,23 +123,20 @@ def _read_frames(log: SystemCalls, contents: LogContents) -> int:
         head, stop = read_frame(log, offset, chain, page_bytes)
         if head is None:
             return offset
-        _check_numbers(head, page_bytes)
         if isinstance(head, CommitHead):
+            _check_numbers(max(head.length, head.main_bytes))
             if head.sequence != len(contents.commits) + 1:
                 return offset
             contents.commits.append(Commit(head, frames, stop))
             frames = []
         else:
+            _check_numbers((head.first_page + head.page_count) * page_bytes)
             frames.append((head.first_page, head.page_count, offset + PAGE_FRAME_BYTES))
         offset, chain = stop, head.chain
 
 
-def _check_numbers(head: CommitHead | PageHead, page_bytes: int) -> None:
-    """Raise ``LogMismatchError`` for a whole frame that says what no file can have."""
-    if isinstance(head, CommitHead):
-        most = max(head.length, head.main_bytes)
-    else:
-        most = (head.first_page + head.page_count) * page_bytes
+def _check_numbers(most: int) -> None:
+    """Raise ``LogMismatchError`` where a whole frame says what no file can have."""
     if most > MAX_FILE_BYTES:
         raise LogMismatchError(
             "the log says of the file what no file can have: another program has written it. "

@@ -150,7 +150,7 @@ def _to_path(_kind: type, path: bytes) -> Path:
 def _serve(control: socket.socket) -> None:
     is_first, own_pid = True, os.getpid()
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 4)
+        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 5)
         if not packet:
             os._exit(0)
         if packet.startswith(_SPAWN):
