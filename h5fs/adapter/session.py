@@ -12,7 +12,6 @@ The main thread waits, takes the signals, starts workers that are missing, and e
 from __future__ import annotations
 
 import ctypes
-import os
 import queue
 import signal
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 from h5fs.adapter.arguments import Arguments
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.notifications import Notifier
+from h5fs.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
 # `find` over 100,000 files: 2.0 s with 1, 2.3 s with 2, 2.9 s with 4, 3.0 s with 10, 4.5 s with
@@ -85,7 +85,7 @@ class Session:
         end = lambda: self._events.put(_Event.END)  # noqa: E731
         with _signals_to({**dict.fromkeys(_ENDING_SIGNALS, end), signal.SIGHUP: on_hangup or end}):
             self._mount(table)
-            self._start_workers(min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
+            self._start_workers(min(max(count_cores(), _FEWEST_WORKERS), _USUAL_MOST_WORKERS))
             while self._next_event() is not _Event.END:
                 self._relieve()
             self._end_workers()

@@ -6,11 +6,13 @@ it. Safe to call from any thread.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+from h5fs.cores import count_cores
 from h5fs.datatypes import Datatype
 from h5fs.errors import CannotOpenError, UnreadableError, show_path
 from h5fs.link_table import LinkTable
@@ -20,6 +22,7 @@ from h5fs.objects import (
     Contiguous,
     DatasetInfo,
     Link,
+    LinkKind,
     ObjectInfo,
     ObjectRef,
     StorageInfo,
@@ -31,7 +34,8 @@ from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.policy import check_policy
+from h5fs.store.policy import check_policy, find_external
+from h5fs.store.process.grants import Grants
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect, identify
@@ -58,16 +62,20 @@ class RemoteStore:
         self._removes_log = False
         own_nursery = Nursery()
         self._own_nursery = own_nursery if nursery is None else None
-        self._folder = Path(os.path.realpath(options.file)).parent
+        self._path = Path(os.path.realpath(options.file))
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
-        count = options.workers if options.workers is not None else max(os.cpu_count() or 1, 2)
+        self._worker_files: tuple[int, ...] = ()
+        count = options.workers if options.workers is not None else max(count_cores(), 2)
         if options.mode.writes:
             count = 1
+        self._grants = Grants(options.external, self._path.parent)
         self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
         self._pool = WorkerPool(
-            options, count, self._quarantine, nursery or own_nursery,
-            logged.descriptors() if logged is not None else (),
+            # Where links lead is a matter of where the file is now, and not of what a symbolic
+            # link names later.
+            dataclasses.replace(options, file=self._path), count, self._quarantine,
+            nursery or own_nursery, self._grants,
         )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
@@ -75,20 +83,30 @@ class RemoteStore:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         if self._own_nursery is not None:
             self._own_nursery.start()
+        file = self._options.file
         try:
             if self._logged is not None:
                 self._descriptors[0] = os.dup(self._logged.main)
-                self._pool.open()
+                # Openings of their own: locks and flags of these are out of the workers' reach.
+                self._worker_files = tuple(
+                    map(self._open_anew, self._logged.descriptors())
+                )
+                self._pool.open(self._worker_files)
                 return
+            self._descriptors[0] = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             check_openable(
-                self._options.file, self._options.locking, is_swmr=self._options.is_swmr
-            )
-            self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
+                file, self._options.locking, is_swmr=self._options.is_swmr,
+                opened_as=_own_path(self._descriptors[0]),
+            )  # fmt: skip
             check_identity(self._options, self._descriptors[0])
         except OSError as error:
-            raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
-        self._pool.open()
+            raise CannotOpenError(f"{file}: {error.strerror}") from None
+        self._pool.open((self._descriptors[0],))
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
+
+    def _open_anew(self, descriptor: int) -> int:
+        flags = os.O_RDWR if self._options.mode.writes else os.O_RDONLY
+        return os.open(_own_path(descriptor), flags | os.O_CLOEXEC)
 
     def _start_workers(self) -> None:
         try:
@@ -120,7 +138,16 @@ class RemoteStore:
                 reason = "the library crashes or hangs when it looks at it"
                 self._quarantine.add(Suspect(group, error.name), reason)
             else:
+                self._grants.add_early(
+                    path
+                    for link in table.others.values()
+                    if link.kind is LinkKind.EXTERNAL
+                    for path in find_external(link.external_file, self._folder_of(group.file))
+                )
                 return table
+
+    def _folder_of(self, file: int) -> Path:
+        return Path(os.fsdecode(self._pool.path_of(file))).parent if file else self._path.parent
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         link: Link = self._pool.call("get_link", group, name, suspect=Suspect(group, name))
@@ -212,9 +239,10 @@ class RemoteStore:
         if self._own_nursery is not None:
             self._own_nursery.close()
         with self._lock:
-            for descriptor in self._descriptors.values():
+            for descriptor in (*self._descriptors.values(), *self._worker_files):
                 os.close(descriptor)
             self._descriptors.clear()
+            self._worker_files = ()
         if self._logged is not None:
             self._logged.close(removes_log=self._removes_log)
             self._logged = None
@@ -230,7 +258,7 @@ class RemoteStore:
         if descriptor is not None:
             return descriptor
         path = Path(os.fsdecode(self._pool.path_of(file)))
-        check_policy(Path(os.path.realpath(path)), self._options.external, self._folder)
+        check_policy(Path(os.path.realpath(path)), self._options.external, self._path.parent)
         try:
             opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
@@ -247,6 +275,10 @@ class _BehindLinkError(Exception):
     def __init__(self, name: bytes) -> None:
         super().__init__(name)
         self.name = name
+
+
+def _own_path(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def _home(ref: ObjectRef) -> int:

@@ -15,10 +15,10 @@ from h5fs.store.log import LogFile, LoggedFile, RealFile
 def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
     """Return a store that is yet to be opened.
 
-    ``files``: descriptors of the mounted file and of its log; none when there is no log.
+    ``files``: descriptors of the mounted file and, when there is one, of its log.
     """
-    if not files:
-        return Hdf5Store(options, **others)
+    if len(files) < 2:
+        return Hdf5Store(options, main=files[0] if files else None, **others)
     main, log = files
     logged = LoggedMain(LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id), main)
     if options.mode.writes:

@@ -77,6 +77,11 @@ class WritingHdf5Store(Hdf5Store):
         # No other worker's: who asks for one that has died must not get another.
         self._reserved_numbers = itertools.count(os.getpid() << 32)
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """What has no name, and is held or reserved, goes with this process."""
+        return not self._reserved and not self._held
+
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
