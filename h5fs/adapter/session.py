@@ -12,7 +12,6 @@ The main thread waits, takes the signals, starts workers that are missing, and e
 from __future__ import annotations
 
 import ctypes
-import os
 import queue
 import signal
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 from h5fs.adapter.arguments import Arguments
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.notifications import Notifier
+from h5fs.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
 # `find` over 100,000 files: 2.0 s with 1, 2.3 s with 2, 2.9 s with 4, 3.0 s with 10, 4.5 s with
@@ -86,7 +86,7 @@ class Session:
         with _signals_to(calls):
             self._mount(table)
             try:
-                usual = min(max(os.cpu_count() or 1, _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
+                usual = min(max(count_cores(), _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
                 self._start_workers(usual)
                 while self._next_event() is not _Event.END:
                     self._relieve()

@@ -5,6 +5,8 @@ Everything goes through the HDF5 library, one call at a time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from h5fs.objects import DatasetInfo, ObjectRef
 from h5fs.options import StoreOptions
 from h5fs.store.element_ranges import read_through_library
@@ -17,8 +19,8 @@ from h5fs.store.statistics import StoreStatistics
 class LocalStore(Hdf5Store):
     """Answers the questions of ``h5fs.store.interface.Store``."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: StoreOptions, **others: Any) -> None:
+        super().__init__(options, **others)
         self._options = options
 
     def open(self) -> None:

@@ -12,16 +12,20 @@ from h5fs.options import Locking, StoreOptions
 from h5fs.store.superblock import Superblock, read_missing_end, read_superblock
 
 
-def check_openable(path: Path, locking: Locking, *, is_swmr: bool = False) -> Superblock:
+def check_openable(
+    path: Path, locking: Locking, *, is_swmr: bool = False, opened_as: Path | None = None
+) -> Superblock:
     """Return the superblock of a file that can be opened, as far as is seen from outside.
 
-    ``is_swmr``: along with a program that writes it by the SWMR rules. Raises ``CannotOpenError``
-    for what keeps HDF5 from opening it to read.
+    ``is_swmr``: along with a program that writes it by the SWMR rules. ``opened_as``: another path
+    of the same file, by which it is opened. Raises ``CannotOpenError`` for what keeps HDF5 from
+    opening it to read.
     """
+    opened_as = opened_as or path
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+        if not stat.S_ISREG(opened_as.stat().st_mode):  # opening a FIFO would wait for a writer
             raise CannotOpenError(f"{path} is not a regular file")
-        with path.open("rb") as file:
+        with opened_as.open("rb") as file:
             superblock = read_superblock(file)
             if superblock is None and file.seek(0, 2) == 0:
                 raise CannotOpenError(

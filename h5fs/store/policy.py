@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError
@@ -19,3 +21,28 @@ def check_policy(path: Path, policy: ExternalPolicy, folder: Path) -> None:
         raise ForbiddenError(f"{path} is not below {folder} (-o external=all allows it)")
     if path.exists() and not path.is_file():
         raise ForbiddenError(f"{path} is not a regular file")
+
+
+class FilesToAskForError(BaseException):
+    """What a worker does next needs files that it may not read yet.
+
+    Not an ``Exception``: no reader of HDF5 may take it for damage, and go on without.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(os.fsencode(path) for path in paths)
+        super().__init__(self.paths)
+
+
+def find_external(name: bytes, beside: Path) -> list[Path]:
+    """Return the real paths of what is there where HDF5 looks for the file of an external link.
+
+    An absolute path as it is, then its last part beside the linking file, whose folder is
+    ``beside``; a relative one beside the linking file.
+    """
+    if b"\0" in name:
+        return []
+    wanted = Path(os.fsdecode(name))
+    candidates = [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]
+    real = [Path(os.path.realpath(candidate)) for candidate in candidates]
+    return [path for path in real if os.path.lexists(path)]

@@ -7,7 +7,6 @@ store's lock.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5s, h5z
 
+from h5fs.cores import count_cores
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.packages import deflate
@@ -239,7 +239,7 @@ def _write_chunks(
     creation = dataset_id.get_create_plist()
     grid = Grid(source.shape[:rank], creation.get_chunk(), item_bytes)
     fill = _fill_element(creation, source.dtype)
-    cores = os.cpu_count() or 1
+    cores = count_cores()
     waiting: deque[tuple[Box, Future[bytes]]] = deque()
 
     def write_first() -> None:

@@ -65,12 +65,14 @@ def tune_dataset(
     ref: ObjectRef,
     *,
     folder: Path,
+    sources_folder: Path | None,
     is_read_by_chunk: bool,
 ) -> h5d.DatasetID:
     """Return a dataset just opened, or opened again with settings that suit it.
 
-    Raw data outside the file is looked for in ``folder``. ``is_read_by_chunk``: where that can be,
-    chunks are read one by one and kept elsewhere.
+    Raw data outside the file is looked for in ``folder``, and the sources of a virtual dataset in
+    ``sources_folder`` where HDF5 does not know the file's path. ``is_read_by_chunk``: where that
+    can be, chunks are read one by one and kept elsewhere.
     """
     creation = creation_of(dataset_id)
     access = h5p.create(h5p.DATASET_ACCESS)
@@ -84,6 +86,8 @@ def tune_dataset(
     elif creation.get_external_count():
         # A relative name of a raw data file would be taken from the working directory.
         access.set_efile_prefix(os.fsencode(folder))
+    elif creation.get_layout() == h5d.VIRTUAL and sources_folder is not None:
+        access.set_virtual_prefix(os.fsencode(sources_folder))
     else:
         return dataset_id
     dataset_id.close()

@@ -42,9 +42,14 @@ class OutsidePolicy:
         self._files = files
         self._open_dataset = open_dataset
 
-    def check(self, ref: ObjectRef) -> None:
-        """Raise ``ForbiddenError`` when elements lie where they may not be read, or in a circle."""
+    def check(self, ref: ObjectRef) -> tuple[tuple[str, int], ...]:
+        """Return under which names, and used by which files, a dataset has sources elsewhere.
+
+        Raises ``ForbiddenError`` when elements lie where they may not be read, or in a circle.
+        """
+        self._sources: dict[tuple[str, int], None] = {}
         self._check(ref, ())
+        return tuple(self._sources)
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
         where = show_path(ref.path)
@@ -63,6 +68,8 @@ class OutsidePolicy:
             for file, path in dict.fromkeys(_virtual_sources(creation)):
                 same_file: list[int | None] = [ref.file]
                 is_same = file == _SAME_FILE
+                if not is_same:
+                    self._sources[file, ref.file] = None
                 for number in same_file if is_same else self._files.find_sources(file, ref.file):
                     if number is not None:
                         for source in self._find_datasets(number, os.fsencode(path)):

@@ -64,12 +64,13 @@ class _Opened:
     """An open identifier.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
-    read, as far as it has been asked.
+    read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
     """
 
     identifier: Any
     cache_bytes: int = 0
     is_permitted: bool = False
+    sources: tuple[tuple[str, int], ...] = ()
 
 
 def _ignore(*_what: object) -> None:
@@ -82,6 +83,7 @@ class Hdf5Store:
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``segments`` are where chunks are decoded to.
+    ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
 
@@ -98,6 +100,8 @@ class Hdf5Store:
         on_file: Callable[[int, bytes], None] = _ignore,
         segments: SegmentViews | None = None,
         logged: LoggedMain | None = None,
+        main: int | None = None,
+        granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self.is_broken = False
@@ -109,6 +113,8 @@ class Hdf5Store:
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
             logged=logged,
+            main=main,
+            granted=granted,
         )
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         self._cached_bytes = 0
@@ -170,6 +176,7 @@ class Hdf5Store:
         with self._lock, reading(ref.path):
             dataset_id = self._dataset_id(ref)
             projected = self._projected(ref)
+            self._confirm_sources(ref)
             if projected.dtype.itemsize > self._limits.max_chunk_bytes:
                 # The library reads whole elements.
                 raise UnreadableError(
@@ -208,7 +215,9 @@ class Hdf5Store:
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
-            return datasets.describe_storage(self._dataset_id(ref))
+            info = datasets.describe_storage(self._dataset_id(ref))
+            self._confirm_sources(ref)
+            return info
 
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
@@ -220,10 +229,13 @@ class Hdf5Store:
             self._note_read(ref, projected)
             dataset_id = self._dataset_id(ref)
             if not isinstance(projected, SequenceDataset):
-                return projected.read(dataset_id, start, stop)
-            if part is ArrayPart.OFFSETS:
-                return projected.read_offsets(dataset_id, start, stop)
-            return projected.read_values(dataset_id, start, stop)
+                data = projected.read(dataset_id, start, stop)
+            elif part is ArrayPart.OFFSETS:
+                data = projected.read_offsets(dataset_id, start, stop)
+            else:
+                data = projected.read_values(dataset_id, start, stop)
+            self._confirm_sources(ref)
+            return data
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
@@ -281,6 +293,11 @@ class Hdf5Store:
         with self._lock:
             return os.fstatvfs(self._files.descriptor(0))
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether another process can take this one's place without anything being lost."""
+        return True
+
     def close(self) -> None:
         """Close all files."""
         with self._lock:
@@ -298,11 +315,17 @@ class Hdf5Store:
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            self._outside.check(ref)
+            opened.sources = self._outside.check(ref)
             if self._files.is_logged(ref.file):
                 check_readable_through_log(opened.identifier)
             opened.is_permitted = True
         return opened.identifier
+
+    def _confirm_sources(self, ref: ObjectRef) -> None:
+        """See after a read that HDF5 could open all sources that there are."""
+        opened = self._opened.get(ref)
+        if opened is not None and opened.sources:
+            self._files.confirm_sources(opened.sources)
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
@@ -374,6 +397,7 @@ class Hdf5Store:
                 folder = self._files.path_of(ref.file).parent
                 return datasets.tune_dataset(
                     identifier, file_id, ref, folder=folder,
+                    sources_folder=self._files.sources_folder(ref.file),
                     is_read_by_chunk=not self._files.is_logged(ref.file),
                 )  # fmt: skip
             return identifier

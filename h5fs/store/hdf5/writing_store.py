@@ -75,6 +75,11 @@ class WritingHdf5Store(ChangingStore):
         # No other worker's: who asks for one that has died must not get another.
         self._reserved_numbers = itertools.count(os.getpid() << 32)
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether another process can take over: what is reserved goes with this one."""
+        return not self._reserved
+
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)

@@ -20,22 +20,33 @@ from pathlib import Path
 
 import msgspec
 
+from h5fs.cores import count_cores
 from h5fs.interpreter import isolated_command
-from h5fs.options import ExternalPolicy, StoreOptions
+from h5fs.options import StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.process.grants import Grant, open_granted
 
 _log = logging.getLogger(__name__)
 
 _SPAWN, _STATUS = b"S", b"?"
-_MAX_PACKET_BYTES = 65536  # options with a path; a path has 4096 bytes at most
+_RUNNING = b"-"
+_MAX_PACKET_BYTES = 4096
+_MOST_DESCRIPTORS = 6  # a charge, a connection, a window, and of a logged file three
+# It forks in milliseconds, but on a machine that has no time left.
+_ANSWER_SECONDS = 30
+_END_SECONDS = 5
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
 
 
 class Nursery:
     """The daemon's end of a nursery. Safe to use from any thread.
 
-    ``_lock`` protects the conversation with the process; nothing else is taken while it is held.
+    ``_lock`` protects the conversation with the process; nothing else is taken while it is held,
+    and nothing waited for but an answer that comes at once: one that does not come is the process's
+    end.
     """
+
+    _module = "h5fs.store.process.nursery"
 
     def __init__(self, stderr: int | None = None) -> None:
         """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
@@ -51,9 +62,10 @@ class Nursery:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(_ANSWER_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
-                isolated_command("h5fs.store.process.nursery", str(theirs.fileno())),
+                isolated_command(self._module, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -72,32 +84,40 @@ class Nursery:
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
+        grants: tuple[Grant, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
-        ``files`` are descriptors of the mounted file and of its log, where it has one. Raises
-        ``OSError`` when the nursery is gone.
+        ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
+        what it may read beside them. Raises ``OSError`` when the nursery is gone.
         """
-        packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=os.fsencode)
-        with self._lock:
-            try:
-                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
-            except OSError:  # it has been killed: a new one it is
-                self._end()
-                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
+        charge = msgspec.msgpack.encode(_Charge(options, grants), enc_hook=os.fsencode)
+        memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory_file, len(charge))
+            os.pwrite(memory_file, charge, 0)  # the worker reads from where this stands
+            given = [memory_file, connection.fileno(), window, *files]
+            with self._lock:
+                try:
+                    return self._ask_for_worker(given)
+                except OSError:  # it has been killed, or does not answer: a new one it is
+                    self._end()
+                    return self._ask_for_worker(given)
+        finally:
+            os.close(memory_file)
 
-    def _ask_for_worker(self, packet: bytes, given: list[int]) -> tuple[int, int]:
+    def _ask_for_worker(self, given: list[int]) -> tuple[int, int]:
         if self._control is None:
             self._start()
         assert self._control is not None
-        socket.send_fds(self._control, [packet], given)
+        socket.send_fds(self._control, [_SPAWN], given)
         answer, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
         if not answer or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
         return int(answer), descriptors[0]
 
     def end_of(self, pid: int) -> str:
-        """Return how a worker that is gone ended, in words."""
+        """Return how a worker that is gone ended, in words. Waits for no end."""
         with self._lock:
             if self._control is None:
                 return _UNKNOWN_END
@@ -105,7 +125,10 @@ class Nursery:
                 self._control.send(_STATUS + b"%d" % pid)
                 packet = self._control.recv(64)
             except OSError:
+                self._end()  # an answer that came later would be taken for the next one
                 return _UNKNOWN_END
+        if packet == _RUNNING:
+            return "still running"
         return describe_end(int(packet)) if packet else _UNKNOWN_END
 
     def close(self) -> None:
@@ -119,8 +142,18 @@ class Nursery:
             self._control = None
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                _log.warning("process %d, which starts workers, does not end", self._process.pid)
             self._process = None
+
+
+class _Charge(msgspec.Struct, frozen=True):
+    """What a worker is started with."""
+
+    options: StoreOptions
+    grants: tuple[Grant, ...]
 
 
 def describe_end(status: int) -> str:
@@ -140,6 +173,7 @@ def main() -> None:
 
     register_plugins()
     prepare()
+    count_cores()
     _serve(control)
 
 
@@ -150,18 +184,14 @@ def _to_path(_kind: type, path: bytes) -> Path:
 def _serve(control: socket.socket) -> None:
     is_first, own_pid = True, os.getpid()
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 5)
+        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
         if not packet:
             os._exit(0)
         if packet.startswith(_SPAWN):
             pid = os.fork()
             if pid == 0:
                 control.close()
-                options = msgspec.msgpack.decode(packet[1:], type=StoreOptions, dec_hook=_to_path)
-                connection, window, *files = descriptors
-                _run_worker(
-                    options, connection, window, files, own_pid=own_pid, complains=is_first
-                )
+                _run_worker(descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -172,25 +202,19 @@ def _serve(control: socket.socket) -> None:
             )
             os.close(handle)
         else:
-            control.send(b"%d" % _wait_for(int(packet[1:])))
+            control.send(_look_at(int(packet[1:])))
 
 
-def _wait_for(pid: int) -> int:
+def _look_at(pid: int) -> bytes:
+    """Return how a child ended, if it has."""
     try:
-        return os.waitpid(pid, 0)[1]
+        found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:  # a child of a nursery before this one, which took it along
-        return signal.SIGKILL
+        return b"%d" % signal.SIGKILL
+    return b"%d" % status if found else _RUNNING
 
 
-def _run_worker(
-    options: StoreOptions,
-    connection_descriptor: int,
-    window: int,
-    files: list[int],
-    *,
-    own_pid: int,
-    complains: bool,
-) -> None:
+def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
     """Be a worker; ``complains``: say what the system does not protect from."""
     from h5fs.store.process.segments import LARGE_VIEWS_BYTES
     from h5fs.store.process.worker import ConnectionHandler, Worker
@@ -198,25 +222,25 @@ def _run_worker(
     status = 1
     try:
         die_with_parent(own_pid)
+        charge_descriptor, connection_descriptor, window, *files = descriptors
+        with open(charge_descriptor, "rb") as file:
+            charge = msgspec.msgpack.decode(file.read(), type=_Charge, dec_hook=_to_path)
+        options = charge.options
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
         # Shared memory counts towards the address space.
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
-        missing = confine(Confinement(_readable(options), room))
+        granted, known = open_granted(charge.grants)
+        missing = confine(Confinement((), room, descriptors=(*files, *granted)))
+        for descriptor in granted:
+            os.close(descriptor)
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
-        Worker(options, connection, window, files).run()
+        Worker(options, connection, window, files, granted=known).run()
         status = 0
     except BaseException:
         _log.exception("the worker ends")
     finally:
         os._exit(status)
-
-
-def _readable(options: StoreOptions) -> tuple[Path, ...] | None:
-    file = Path(os.path.realpath(options.file))
-    if options.external is ExternalPolicy.ALL:
-        return None
-    return (file,) if options.external is ExternalPolicy.NONE else (file, file.parent)
