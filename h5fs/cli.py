@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     has_no_output = open_missing_streams()
+    _allow_any_text()
     try:
         try:
             status = _run(words, has_no_output=has_no_output)
@@ -42,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return _complain(MountError(explain_system_error(error)), 1)
     return status
+
+
+def _allow_any_text() -> None:
+    """Print what the locale has no characters for, names and examples, with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(words: list[str], *, has_no_output: bool) -> int:

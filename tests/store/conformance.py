@@ -487,7 +487,7 @@ class WritingStoreConformance(StoreConformance):
         self, own: WritingStore, sample: Path
     ) -> None:
         root, array = own.root().ref, np.arange(2**16, dtype="<f8")
-        region = own.reserve_array(array.shape, array.dtype)
+        region = own.reserve_array(root, array.shape, array.dtype)
         if region is None:
             pytest.skip("this store takes no array piece by piece")
         data = memoryview(array.tobytes())
@@ -498,7 +498,7 @@ class WritingStoreConformance(StoreConformance):
         with pytest.raises(NotFoundError):
             own.get_link(root, b"new")
         own.finish_array(root, b"new", region, bytes(data[region.size_bytes :]))
-        dropped = own.reserve_array(array.shape, array.dtype)
+        dropped = own.reserve_array(root, array.shape, array.dtype)
         assert dropped is not None
         own.drop_array(dropped)
         own.close()

@@ -233,7 +233,8 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         # Shared memory counts towards the address space.
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
         granted, known = open_granted(charge.grants)
-        missing = confine(Confinement((), room, descriptors=(*files, *granted)))
+        # The log, and what is remembered of the file, are never opened anew.
+        missing = confine(Confinement((), room, descriptors=(*files[:1], *granted)))
         for descriptor in granted:
             os.close(descriptor)
         if missing and complains:
