@@ -14,10 +14,7 @@ from h5fs.errors import (
     NoSpaceError,
     show_path,
 )
-from h5fs.projection.names import (
-    Projection,
-    decode_name,
-)
+from h5fs.projection.names import Projection
 from h5fs.tree.committing import (
     IncompleteError,
 )
@@ -146,7 +143,7 @@ class DraftingTree(SettlingTree):
     def _offer_stream(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""
         file.was_offered = True
-        meaning = decode_name(file.path.rpartition(b"/")[2])
+        meaning = self._place(file.path)[1]
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
@@ -178,7 +175,7 @@ class DraftingTree(SettlingTree):
         if data:
             self._writer.write_elements(content.ref, offset - start, bytes(data))
             assert file.node is not None
-            self._times[file.node.kind, content.ref] = (file.mtime_ns, file.mtime_ns)
+            self._times.set(file.node.inode, file.mtime_ns, file.mtime_ns)
         return True
 
     def _release_file(self, file: WritableFile) -> None:

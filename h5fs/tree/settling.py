@@ -31,14 +31,14 @@ from h5fs.tree.committing import (
 )
 from h5fs.tree.content import ArrayContent, Content
 from h5fs.tree.drafts import Draft
+from h5fs.tree.naming import NamingTree
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
-from h5fs.tree.writable import WritableBase
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
 
-class SettlingTree(WritableBase):
+class SettlingTree(NamingTree):
     """What a draft becomes, by its name; how a file ends that is not to become anything."""
 
     def _commit_file(self, file: WritableFile) -> None:
@@ -124,7 +124,7 @@ class SettlingTree(WritableBase):
         file.is_dirty = False
         if not file.opened or _reads_alike(file.draft, file.content):
             file.discard()
-        self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
+        self._times.set(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
             self._editing[node.kind, node.info.ref] = file
 
