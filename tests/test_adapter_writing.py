@@ -192,7 +192,7 @@ class MemoryTree:
             inode.data.clear()
         return self._open(inode)
 
-    def create(self, path: bytes, flags: int, pid: int = 0) -> int:
+    def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         return self._open(self._add(path, stat.S_IFREG | 0o644))
 
     def bypasses_cache(self, handle: int) -> bool:
@@ -610,10 +610,28 @@ def test_an_open_truncates_in_one_call(mounted: Mounted, folder: Path) -> None:
     assert call[3] == os.getpid()
 
 
+def test_create_has_the_mode_and_says_whether_it_is_exclusive(
+    mounted: Mounted, folder: Path
+) -> None:
+    for name, flags, mode in (
+        ("a", os.O_RDWR | os.O_EXCL, 0o600), ("b", os.O_WRONLY | os.O_EXCL, 0), ("c", os.O_RDWR, 0)
+    ):  # fmt: skip
+        os.close(os.open(folder / name, flags | os.O_CREAT, mode))
+        call = mounted.calls("create")[-1]
+        assert (call[2] & (os.O_ACCMODE | os.O_EXCL), call[4]) == (flags, mode)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def test_each_close_flushes_with_its_own_process(mounted: Mounted, folder: Path) -> None:
     fd = os.open(folder / "a", os.O_RDWR | os.O_CREAT)
-    (_, path, flags, opener) = mounted.calls("create")[-1]
+    (_, path, flags, opener, mode) = mounted.calls("create")[-1]
     assert (path.rpartition("/")[2], flags & os.O_ACCMODE) == ("a", os.O_RDWR)
+    assert mode == 0o777 & ~_umask()
     before = len(mounted.calls("flush"))
     os.close(os.dup(fd))
     children = []
@@ -641,7 +659,8 @@ def test_threads_are_their_process(mounted: Mounted, folder: Path) -> None:
         thread = threading.Thread(target=step)
         thread.start()
         thread.join()
-    assert [call[-1] for call in mounted.calls("create", "flush")[before:]] == [os.getpid()] * 2
+    (_, _, _, creator, _), (_, _, closer) = mounted.calls("create", "flush")[before:]
+    assert [creator, closer] == [os.getpid()] * 2
 
 
 @pytest.mark.parametrize("error", sorted(FAILURES))

@@ -19,8 +19,11 @@ class WritableTree(ReadableTree, Protocol):
         """``flags`` may have ``O_TRUNC``; ``O_CREAT`` and ``O_EXCL`` are the kernel's."""
         ...
 
-    def create(self, path: bytes, flags: int, pid: int = 0) -> int:
-        """There was no such dentry just before; ``O_EXCL`` in ``flags`` insists on it."""
+    def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
+        """There was no such dentry just before; ``O_EXCL`` in ``flags`` insists on it.
+
+        ``mode`` is the permission bits that the program gave, 0 to 0o7777.
+        """
         ...
 
     def bypasses_cache(self, handle: int) -> bool:

@@ -83,10 +83,11 @@ class WritingOperations(Operations):
         flags = c_int.from_address(file_info + self._flags_offset).value
         self._put_handle(self._tree.open(path, flags, self._find_caller()), file_info)
 
-    def create(self, path: bytes, _mode: int, file_info: int) -> None:
+    def create(self, path: bytes, mode: int, file_info: int) -> None:
         """``open(2)`` of a file that is not there."""
         flags = c_int.from_address(file_info + self._flags_offset).value
-        self._put_handle(self._tree.create(path, flags, self._find_caller()), file_info)
+        handle = self._tree.create(path, flags, self._find_caller(), mode & 0o7777)
+        self._put_handle(handle, file_info)
 
     def mknod(self, _path: bytes, _mode: int, _device: int) -> int:
         """Refuse pipes, sockets and devices; a file would have been created."""

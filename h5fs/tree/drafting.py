@@ -14,10 +14,7 @@ from h5fs.errors import (
     NoSpaceError,
     show_path,
 )
-from h5fs.projection.names import (
-    Projection,
-    decode_name,
-)
+from h5fs.projection.names import Projection
 from h5fs.tree.committing import (
     IncompleteError,
 )
@@ -129,7 +126,7 @@ class DraftingTree(SettlingTree):
     def statistics(self) -> TreeStatistics:
         # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
         # is one step for the interpreter; what changes meanwhile is counted as before or after.
-        files = {id(each): each for each in [*self._staged.values(), *self._editing.values()]}
+        files = {id(each): each for each in [*self._staged.snapshot(), *self._editing.values()]}
         drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
         return TreeStatistics(
             self._store.statistics(), len(self._open_handles), len(drafts),
@@ -172,7 +169,7 @@ class DraftingTree(SettlingTree):
     def _offer_stream(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""
         file.was_offered = True
-        meaning = decode_name(file.path.rpartition(b"/")[2])
+        meaning = self._place(file.path)[1]
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
@@ -205,7 +202,7 @@ class DraftingTree(SettlingTree):
         if data:
             self._writer.write_elements(content.ref, offset - start, bytes(data))
             assert file.node is not None
-            self._times[file.node.kind, content.ref] = (file.mtime_ns, file.mtime_ns)
+            self._times.set(file.node.inode, file.mtime_ns, file.mtime_ns)
         return True
 
     def _release_file(self, file: WritableFile) -> None:

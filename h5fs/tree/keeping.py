@@ -17,8 +17,8 @@ from h5fs.projection.names import Projection, encode_name
 from h5fs.store.hidden_names import kept_name, path_of_kept
 from h5fs.store.interface import ArrayFile
 from h5fs.tree.content import ArrayContent
+from h5fs.tree.naming import NamingTree
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writable import WritableBase
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def attributes_path(path: bytes, link_name: bytes) -> bytes:
     return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
 
 
-class KeepingTree(WritableBase):
+class KeepingTree(NamingTree):
     """What keeps files, and takes up those that a mount before this one has kept."""
 
     def _take_up(self) -> list[WritableFile]:
@@ -130,11 +130,12 @@ class KeepingTree(WritableBase):
                 return new
             return new + path[len(old) :] if path.startswith(below) else path
 
-        for file in [*self._staged.values(), *self._editing.values()]:
-            file.path = moved(file.path)
-        self._staged = {file.path: file for file in self._staged.values()}
-        for file in self._staged.values():
+        for path, file in self._staged.move(old, new):
+            file.path = path
             self._rename_kept(file)
+        for file in self._editing.values():
+            file.path = moved(file.path)
+        self._scratch.move(old, new)
         self._hidden = {moved(path) for path in self._hidden}
 
     def _move_awaiting(self, old: bytes, new: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from h5fs.errors import H5fsError, TooLargeError
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import OUTSIDE, Projection, encode_name, escape
+from h5fs.projection.soft_links import endings_of
 from h5fs.store.interface import Store
 from h5fs.tree.nodes import Node, NodeKind
 
@@ -41,12 +42,15 @@ def _soft_link_text(store: Store, folder: Node, link: Link) -> bytes:
     of the file, which is the mountpoint.
     """
     target = link.soft_target
+    ending = endings_of(target).target
     components = [name for name in target.split(b"/") if name not in (b"", b".")]
     ups = [b".."] * folder.depth if target.startswith(b"/") else []
     if not components:
         return b"/".join(ups) or b"."
     middle = [encode_name(name, Projection.FOLDER) for name in components[:-1]]
-    last = encode_name(components[-1], _projection_of_target(store, folder, target))
+    if ending is None:
+        ending = _projection_of_target(store, folder, target)
+    last = encode_name(components[-1], ending)
     return b"/".join([*ups, *middle, last])
 
 

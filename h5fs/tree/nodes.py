@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
+from h5fs.projection.soft_links import endings_of
 
 
 class NodeKind(Enum):
@@ -65,9 +66,14 @@ class Node:
         ref = self.info.ref
         if self.is_symbolic_link or self.kind is NodeKind.UNREADABLE:
             return _hash_to_inode(ref, self.name) | 1 << 63
+        return self.inode_of(self.kind)
+
+    def inode_of(self, kind: NodeKind) -> int:
+        """Return the inode number of what shows the same object as a file of that kind."""
+        ref = self.info.ref
         if ref.file:
-            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(self.kind, 2)
-        return object_inode(ref.address, self.kind)
+            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2)
+        return object_inode(ref.address, kind)
 
 
 _POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
@@ -102,7 +108,7 @@ def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | Non
         # stands there in the mounted file.
         is_soft = link.kind is LinkKind.SOFT and folder.info.ref.file == 0
         kind = NodeKind.SOFT_LINK if is_soft else NodeKind.DANGLING_LINK
-        return Node(kind, encode_name(link.name, Projection.FOLDER), folder.info, folder, link)
+        return Node(kind, encode_name(link.name, link_projection(link)), folder.info, folder, link)
     kind, projection = _OF_OBJECT[target.kind]
     if target.holds_sequences:
         kind, projection = NodeKind.VALUES, Projection.VALUES
@@ -113,6 +119,13 @@ def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | Non
             kind = NodeKind.ANCESTOR_LINK
             return Node(kind, name, folder.info, folder, link, levels_up)
     return Node(kind, name, target, folder, link, depth=folder.depth + 1)
+
+
+def link_projection(link: Link) -> Projection:
+    """Return how the name of a link that is a symbolic link ends."""
+    if link.kind is not LinkKind.SOFT:
+        return Projection.FOLDER
+    return endings_of(link.soft_target).own
 
 
 def make_offsets_node(folder: Node, values: Node) -> Node | None:

@@ -142,7 +142,7 @@ class SettlingTree(KeepingTree):
         file.is_dirty = False
         if not file.opened or _reads_alike(file.draft, file.content):
             file.discard()
-        self._times[node.kind, node.info.ref] = (file.atime_ns, file.mtime_ns)
+        self._times.set(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
             self._editing[node.kind, node.info.ref] = file
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,
+    NameTooLongError,
     NoAttributeError,
     NotAGroupError,
     NotALinkError,
@@ -27,6 +28,7 @@ from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import Limits
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
+    NAME_MAX,
     Projection,
     decode_name,
     find_cut_names,
@@ -63,7 +65,6 @@ _CONTENTS_KEPT = 4096
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 _WARNINGS_KEPT = 1024
 _CUT_NAMES_KEPT = 16
-
 
 # Files that stand beside an object's own, made from its node.
 _BESIDE = {
@@ -266,6 +267,7 @@ class Tree:
         return node
 
     def _find_child(self, folder: Node, name: bytes) -> Node:
+        check_length(name)
         if folder.kind is not NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
         self._check_depth(folder)
@@ -331,7 +333,7 @@ class Tree:
 
     def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
         node = self._make_child(folder, link)
-        if node is None or projection not in _BESIDE:
+        if node is None or projection not in _BESIDE or node.is_symbolic_link:
             return node
         return _BESIDE[projection](folder, node)
 
@@ -377,6 +379,12 @@ class Tree:
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)
+
+
+def check_length(name: bytes) -> None:
+    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
+    if len(name) > NAME_MAX:
+        raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")
 
 
 def _dentry(node: Node, file: os.stat_result) -> Dentry:

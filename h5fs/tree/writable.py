@@ -15,37 +15,30 @@ import os
 import stat
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from h5fs.errors import (
     BadHandleError,
-    ExistsError,
     H5fsError,
-    InvalidNameError,
     IsAGroupError,
-    NameTooLongError,
+    NoAttributeError,
     NotFoundError,
     ReadOnlyError,
     show_path,
 )
 from h5fs.objects import ObjectRef
 from h5fs.options import Limits
-from h5fs.projection.names import (
-    GROUP_ATTRIBUTES,
-    NAME_MAX,
-    DentryName,
-    Projection,
-    decode_name,
-)
 from h5fs.store.interface import WritingStore
+from h5fs.tree.by_folder import ByFolder
 from h5fs.tree.content import Content, TextContent
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.scratch import is_scratch_name
+from h5fs.tree.opened_file import OpenedFile
+from h5fs.tree.scratch_entries import ScratchEntry
 from h5fs.tree.status import Dentry, Status, make_status
+from h5fs.tree.times import Times
 from h5fs.tree.tree import Tree
 from h5fs.tree.writable_file import WritableFile
 
@@ -57,24 +50,6 @@ _FILE_KINDS = frozenset(
 _STAGED_INODES = 1 << 62
 
 NodeKey = tuple[NodeKind, ObjectRef]
-
-
-@dataclass(eq=False, slots=True)
-class _Handle:
-    """An open file: ``file``, or for one that only reads what the HDF5 file has, a node and its
-    content.
-
-    ``held``: the object that is kept for it. ``pid``: of the process that opened it. ``writes``: it
-    may write.
-    """
-
-    pid: int
-    file: WritableFile | None = None
-    node: Node | None = None
-    content: Content | None = None
-    held: ObjectRef | None = None
-    bypasses_cache: bool = False
-    writes: bool = False
 
 
 class WritableBase(Tree):
@@ -95,9 +70,11 @@ class WritableBase(Tree):
         self._leftovers = leftovers
         self._commits_at_close = commits_at_close
         self._lock = threading.RLock()
-        self._staged: dict[bytes, WritableFile] = {}
+        self._staged: ByFolder[WritableFile] = ByFolder()
+        # Folders outside of the HDF5 file, and symbolic links in them.
+        self._scratch: ByFolder[ScratchEntry] = ByFolder()
         self._editing: dict[NodeKey, WritableFile] = {}
-        self._open_handles: dict[int, _Handle] = {}
+        self._open_handles: dict[int, OpenedFile] = {}
         self._numbers = itertools.count(1)
         self._inodes = itertools.count(_STAGED_INODES)
         # Dentries that were unlinked while the object they show stays for another one's sake.
@@ -105,13 +82,16 @@ class WritableBase(Tree):
         # Attributes that refer to an object that is not there yet, by its HDF5 path.
         self._awaited: dict[bytes, list[WritableFile]] = {}
         # HDF5 keeps no times, or just its own; those that programs set last as long as the mount.
-        self._times: dict[NodeKey, tuple[int, int]] = {}
+        self._times = Times()
 
     def get_status(self, path: bytes) -> Status:
         with self._lock:
             file = self._staged.get(path)
             if file is not None:
                 return self._staged_status(file)
+            entry = self._scratch.get(path)
+            if entry is not None:
+                return entry.status(self._status_of_file(0))
             if path in self._hidden:
                 raise NotFoundError(f"{show_path(path)} was removed")
             return self._node_status(path, self._find(path))
@@ -131,13 +111,17 @@ class WritableBase(Tree):
     def list_folder(self, path: bytes) -> Dentries:
         with self._lock:
             prefix = path.rstrip(b"/") + b"/"
-            staged = list(self._staged_in(prefix))
-            gone = {
-                hidden[len(prefix) :]
-                for hidden in (*self._hidden, *(file.path for file in staged))
-                if hidden.startswith(prefix)
-            }
-            new = [Dentry(file.path[len(prefix) :], file.inode, stat.S_IFREG) for file in staged]
+            new = [
+                *(
+                    Dentry(name, file.inode, stat.S_IFREG)
+                    for name, file in self._staged.in_folder(path)
+                ),
+                *(entry.dentry(name) for name, entry in self._scratch.in_folder(path)),
+            ]
+            if path in self._scratch:
+                return Dentries.of(new)
+            gone = {each[len(prefix) :] for each in self._hidden if each.startswith(prefix)}
+            gone |= {dentry.name for dentry in new}
             dentries = super().list_folder(path)
             return dentries.changed(gone, new) if gone else dentries
 
@@ -146,14 +130,17 @@ class WritableBase(Tree):
 
     def read_link(self, path: bytes) -> bytes:
         with self._lock:
-            return super().read_link(path)
+            entry = self._scratch.get(path)
+            return super().read_link(path) if entry is None else entry.read_link(path)
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         with self._lock:
-            return super().list_xattrs(path)
+            return [] if self._is_outside(path) else super().list_xattrs(path)
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         with self._lock:
+            if self._is_outside(path):
+                raise NoAttributeError(f"{show_path(path)} is not in the HDF5 file")
             return super().get_xattr(path, name)
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
@@ -163,8 +150,10 @@ class WritableBase(Tree):
             if file is not None:
                 if flags & os.O_TRUNC:
                     self._empty(file)
-                opened = _Handle(pid, file, bypasses_cache=_writes_anew(flags), writes=writes)
+                opened = OpenedFile(pid, file, bypasses_cache=writes_anew(flags), writes=writes)
                 return self._add_handle(opened)
+            if path in self._scratch:
+                raise IsAGroupError(f"{show_path(path)} is a folder")
             if path in self._hidden:
                 raise NotFoundError(f"{show_path(path)} was removed")
             node = self._find(path)
@@ -173,23 +162,6 @@ class WritableBase(Tree):
             if not writes and not flags & os.O_TRUNC:
                 return self._open_to_read(node, pid)
             return self._open_to_write(path, node, flags, pid)
-
-    def create(self, path: bytes, flags: int, pid: int = 0) -> int:
-        """Answer ``open`` with ``O_CREAT`` of a file that is not there.
-
-        Raises ``InvalidNameError`` for a name that no file can have.
-        """
-        with self._lock:
-            if self._is_there(path):
-                if flags & os.O_EXCL:
-                    raise ExistsError(f"{show_path(path)} exists")
-                return self.open(path, flags & ~os.O_CREAT, pid)
-            self._check_new_name(path)
-            file = WritableFile(path, inode=next(self._inodes))
-            file.begin(empty=True)
-            self._staged[path] = file
-            bypasses_cache = _writes_anew(flags | os.O_TRUNC)
-            return self._add_handle(_Handle(pid, file, bypasses_cache=bypasses_cache, writes=True))
 
     def bypasses_cache(self, handle: int) -> bool:
         """Whether reads and writes of a handle shall go past the kernel's cache.
@@ -211,13 +183,13 @@ class WritableBase(Tree):
                 content = opened.file.content
         return content.read_into(buffer, offset) if content is not None else 0
 
-    def _handle(self, handle: int) -> _Handle:
+    def _handle(self, handle: int) -> OpenedFile:
         try:
             return self._open_handles[handle]
         except KeyError:
             raise BadHandleError(f"file handle {handle} is not open") from None
 
-    def _add_handle(self, opened: _Handle) -> int:
+    def _add_handle(self, opened: OpenedFile) -> int:
         number = next(self._numbers)
         self._open_handles[number] = opened
         if opened.file is not None:
@@ -233,7 +205,7 @@ class WritableBase(Tree):
         is_replaced = edited is not None and edited.draft is not None
         bypasses_cache = is_replaced or self._is_read_otherwise(node, content)
         held = self._hold(node)
-        return self._add_handle(_Handle(pid, None, node, content, held, bypasses_cache))
+        return self._add_handle(OpenedFile(pid, None, node, content, held, bypasses_cache))
 
     def _is_read_otherwise(self, node: Node, content: Content) -> bool:
         """Whether a handle reads a text that was rewritten in place since it was opened."""
@@ -258,9 +230,9 @@ class WritableBase(Tree):
         if flags & os.O_TRUNC:
             self._empty(file)
         held = self._hold(node)
-        bypasses_cache = _writes_anew(flags)
+        bypasses_cache = writes_anew(flags)
         return self._add_handle(
-            _Handle(pid, file, held=held, bypasses_cache=bypasses_cache, writes=True)
+            OpenedFile(pid, file, held=held, bypasses_cache=bypasses_cache, writes=True)
         )
 
     def _content_to_edit(self, node: Node, flags: int) -> Content | None:
@@ -283,10 +255,12 @@ class WritableBase(Tree):
         file.begin(empty=True)
         file.mtime_ns = time.time_ns()
 
+    def _is_outside(self, path: bytes) -> bool:
+        """Whether a path is one that the HDF5 file does not have."""
+        return path in self._staged or path in self._scratch
+
     def _is_there(self, path: bytes) -> bool:
-        if path in self._staged:
-            return True
-        return path not in self._hidden and self._is_node(path)
+        return self._is_outside(path) or (path not in self._hidden and self._is_node(path))
 
     def _is_node(self, path: bytes) -> bool:
         """Whether the HDF5 file has something under a path."""
@@ -295,63 +269,6 @@ class WritableBase(Tree):
         except NotFoundError:
             return False
         return True
-
-    def _staged_in(self, prefix: bytes) -> list[WritableFile]:
-        """Return the files without a node in a folder, ``prefix`` ending in a slash."""
-        return [
-            file
-            for path, file in self._staged.items()
-            if path.startswith(prefix) and b"/" not in path[len(prefix) :]
-        ]
-
-    def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
-        """Return the folder of a path, which may be written to, and what a file of that name is.
-
-        None for a name that no file in the HDF5 file has.
-        """
-        folder, meaning = self._place_of_any(path)
-        is_file = meaning is not None and meaning.projection is not Projection.FOLDER
-        return folder, meaning if is_file else None
-
-    def _place_of_any(self, path: bytes) -> tuple[Node, DentryName | None]:
-        """Return the folder of a path, which may be written to, and what its name means."""
-        folder_path, _, name = path.rpartition(b"/")
-        folder = self._find_folder(folder_path or b"/")
-        check_length(name)
-        if folder.info.ref.file:
-            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
-        self._check_depth(folder)
-        if name == GROUP_ATTRIBUTES:
-            return folder, DentryName(Projection.ATTRIBUTES, None)
-        return folder, decode_name(name)
-
-    def _check_new_name(self, path: bytes) -> None:
-        """Raise unless a file may be created under that name."""
-        folder, meaning = self._place(path)
-        name = path.rpartition(b"/")[2]
-        if meaning is None:
-            self._check_scratch(path)
-        elif meaning.link_name is None and name != GROUP_ATTRIBUTES:
-            raise InvalidNameError(f"{show_path(path)}: a name that only a longer one is cut to")
-        elif meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
-            self._check_free_for(folder, meaning.link_name, path)
-
-    def _check_scratch(self, path: bytes) -> None:
-        """Raise unless a file outside of the HDF5 file may have this name."""
-        if not is_scratch_name(path.rpartition(b"/")[2]):
-            raise InvalidNameError(
-                f"{show_path(path)}: the HDF5 file can hold NAME.npy, NAME.attrs.json, "
-                "NAME.dtype.json and folders; files of other names must be temporary (.NAME, "
-                "NAME~, NAME.tmp, ...)"
-            )
-
-    def _check_free_for(self, folder: Node, link_name: bytes, path: bytes) -> None:
-        try:
-            self._get_link(folder.info.ref, link_name)
-        except NotFoundError:
-            return
-        if path not in self._hidden:
-            raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
 
     def _staged_status(self, file: WritableFile) -> Status:
         of_file = self._status_of_file(0)
@@ -365,10 +282,7 @@ class WritableBase(Tree):
         )  # fmt: skip
 
     def _node_status(self, path: bytes, node: Node) -> Status:
-        status = self._describe(path, node)
-        if node.is_symbolic_link:
-            return status
-        status = self._as_in_mount(status, node)
+        status = self._as_in_mount(self._describe(path, node), node)
         edited = self._editing.get((node.kind, node.info.ref))
         return status if edited is None else self._with_draft(status, edited)
 
@@ -387,9 +301,9 @@ class WritableBase(Tree):
         """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._status_of_file(node.info.ref.file)
         mode = status.mode
-        if node.info.ref.file == 0 and mode & 0o777:
+        if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
             mode |= of_file.st_mode & 0o222
-        times = self._times.get((node.kind, node.info.ref))
+        times = self._times.get(node.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
         return msgspec.structs.replace(
             status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns
@@ -404,12 +318,6 @@ class WritableBase(Tree):
         )  # fmt: skip
 
 
-def check_length(name: bytes) -> None:
-    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
-    if len(name) > NAME_MAX:
-        raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")
-
-
-def _writes_anew(flags: int) -> bool:
+def writes_anew(flags: int) -> bool:
     """Whether a file is opened to write new content, and nothing else: no mapping, no reading."""
     return flags & os.O_ACCMODE == os.O_WRONLY and bool(flags & os.O_TRUNC)

@@ -1,0 +1,75 @@
+"""Soft links whose names in the mount end as a file's do: ``latest.npy``. Pure.
+
+What a name in the mount ends in says what kind of file it is, and a soft link's must not change
+with what it leads to: so a soft link ``latest`` is ``latest`` in the mount, and one that HDF5 calls
+``latest.npy`` is ``latest%2Enpy``. One that is made in the mount as ``latest.npy`` is a soft link
+``latest`` whose stored path begins with a number of ``./``, which HDF5 skips: the number says the
+ending. Fewer than four say nothing, as other programs may write them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from h5fs.errors import InvalidNameError
+from h5fs.projection.names import Projection
+
+_ENDINGS = (
+    Projection.ARRAY, Projection.VALUES, Projection.OFFSETS, Projection.ATTRIBUTES,
+    Projection.DATATYPE,
+)  # fmt: skip
+_BEFORE_FIRST = 3
+_MARK = re.compile(rb"/?((?:\./)+)")
+_DOT = b"./"
+
+
+class Endings(NamedTuple):
+    """How a soft link's own name ends, and the last one of its text; None: as its target's does."""
+
+    own: Projection
+    target: Projection | None
+
+
+_UNMARKED = Endings(Projection.FOLDER, None)
+
+
+def endings_of(stored: bytes) -> Endings:
+    """Return what a soft link's stored path says of the endings."""
+    mark = _MARK.match(stored)
+    if mark is None:
+        return _UNMARKED
+    number = len(mark[1]) // len(_DOT) - _BEFORE_FIRST - 1
+    if not 0 <= number < 2 * len(_ENDINGS):
+        return _UNMARKED
+    is_same = number < len(_ENDINGS)
+    own = _ENDINGS[number % len(_ENDINGS)]
+    return Endings(own, own if is_same else Projection.FOLDER)
+
+
+def mark(path: bytes, own: Projection, target: Projection) -> bytes:
+    """Return an HDF5 path, absolute or relative, as a link stores it whose name ends in ``own``.
+
+    ``target``: what the last name of the link's text ends in. Raises ``InvalidNameError`` where
+    the two are unlike, and both are a file's.
+    """
+    path = unmarked(path)
+    if own is Projection.FOLDER:
+        return path
+    if target not in (own, Projection.FOLDER):
+        raise InvalidNameError(
+            f"a symbolic link NAME{own.value.decode()} must lead to a name of that ending, or to "
+            f"one of none, not to NAME{target.value.decode()}"
+        )
+    number = _ENDINGS.index(own) + (len(_ENDINGS) if target is Projection.FOLDER else 0)
+    dots = _DOT * (_BEFORE_FIRST + 1 + number)
+    return b"/" + dots + path[1:] if path.startswith(b"/") else dots + path
+
+
+def unmarked(stored: bytes) -> bytes:
+    """Return a stored path without what says the endings."""
+    if endings_of(stored) is _UNMARKED:
+        return stored
+    found = _MARK.match(stored)
+    assert found is not None
+    return stored[: found.start(1)] + stored[found.end(1) :]
