@@ -132,8 +132,19 @@ class DraftingTree(SettlingTree):
                 self._try_to_commit(file)
             for path in list(self._hidden):
                 self._end_hiding(path)
-            keep_leftovers(self._leftovers, list(self._staged.values()))
+            links = [(path, e.text) for path, e in self._scratch.items() if e.text is not None]
+            keep_leftovers(
+                self._leftovers, list(self._staged.values()), links, self._known_status_of_file()
+            )
         super().close()
+
+    def _known_status_of_file(self) -> os.stat_result | None:
+        try:
+            return self._status_of_file(0)
+        except H5fsError as error:
+            _log.warning("the HDF5 file's owner and mode are not known: %s", error)
+            return None
+
     def _file_of(self, handle: int) -> WritableFile:
         file = self._handle(handle).file
         if file is None:
