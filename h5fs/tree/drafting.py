@@ -143,7 +143,10 @@ class DraftingTree(SettlingTree):
             for path in list(self._hidden):
                 self._end_hiding(path)
             self._end_waiting()
-            keep_leftovers(self._leftovers, list(self._staged.values()))
+            links = [(path, e.text) for path, e in self._scratch.items() if e.text is not None]
+            keep_leftovers(
+                self._leftovers, list(self._staged.values()), links, self._known_status_of_file()
+            )
             self._remove_hidden()
         super().close()
 
@@ -159,6 +162,13 @@ class DraftingTree(SettlingTree):
             self._writer.remove_hidden()
         except H5fsError as error:
             _log.error("the next mount that writes removes what was kept: %s", error)
+
+    def _known_status_of_file(self) -> os.stat_result | None:
+        try:
+            return self._status_of_file(0)
+        except H5fsError as error:
+            _log.warning("the HDF5 file's owner and mode are not known: %s", error)
+            return None
 
     def _file_of(self, handle: int) -> WritableFile:
         file = self._handle(handle).file

@@ -1,10 +1,19 @@
-"""What is left at the end of a mount and is not in the HDF5 file: saved beside it."""
+"""What is left at the end of a mount and is not in the HDF5 file: saved beside it.
+
+The folder beside the HDF5 file is perhaps one that others may write to, and the mount perhaps
+root's. So nothing is written over and no link is followed: each mount saves in a folder that it has
+made, and each name in there is made anew, relative to the folder's descriptor. Nobody else gets in
+before all is saved.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from h5fs.errors import H5fsError, show_path
@@ -13,32 +22,153 @@ from h5fs.tree.writable_file import WritableFile
 _log = logging.getLogger(__name__)
 
 _COPY_BYTES = 2**20
+_MOST_FOLDERS = 10_000
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_MAKE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
-def keep_leftovers(folder: Path | None, files: Sequence[WritableFile]) -> None:
-    """Save files under their paths below ``folder``, each with a line in the log.
+def keep_leftovers(
+    folder: Path | None,
+    files: Sequence[WritableFile],
+    links: Sequence[tuple[bytes, bytes]],
+    of_file: os.stat_result | None,
+) -> None:
+    """Save files and symbolic links under their paths, each with a line in the log.
 
-    Those of no bytes are dropped.
+    ``folder`` is where, or that name and a number if it is there already. ``links`` are paths and
+    texts. ``of_file`` is the status of the HDF5 file, whose owner and mode what is saved gets; None
+    if it is not known, and only this user may read then. Files of no bytes are dropped.
     """
-    for file in files:
-        if not file.size_bytes or folder is None:
-            continue
-        target = folder.joinpath(*map(os.fsdecode, file.path.split(b"/")))
+    files = [file for file in files if file.size_bytes]
+    if folder is None or not (files or links):
+        return
+    try:
+        place = _Place(folder, of_file)
+    except OSError as error:
+        for path in [*(file.path for file in files), *(path for path, _ in links)]:
+            _log.error("%s is lost: %s cannot be made: %s", show_path(path), folder, error.strerror)
+        return
+    try:
+        for file in files:
+            with _told(file.path, place.folder):
+                place.save_file(file)
+        for path, text in links:
+            with _told(path, place.folder):
+                place.save_link(path, text)
+    finally:
+        place.close()
+
+
+@contextmanager
+def _told(path: bytes, folder: Path) -> Iterator[None]:
+    target = folder.joinpath(*map(os.fsdecode, path.split(b"/")))
+    try:
+        yield
+    except (OSError, H5fsError) as error:
+        _log.error("%s could not be saved as %s: %s", show_path(path), target, error)
+    else:
+        _log.warning("%s is not in the HDF5 file; saved as %s", show_path(path), target)
+
+
+class _Place:
+    """A new folder, open by its descriptor."""
+
+    def __init__(self, folder: Path, of_file: os.stat_result | None) -> None:
+        self._of_file = of_file
+        self.folder = _make_free(folder)
+        self._descriptor = os.open(self.folder, _OPEN_FOLDER)
+        if os.fstat(self._descriptor).st_uid != os.geteuid() or os.listdir(self._descriptor):
+            os.close(self._descriptor)
+            raise OSError(0, f"{self.folder} was exchanged for another folder")
+
+    def save_file(self, file: WritableFile) -> None:
+        """Save what a program would read. Raises ``OSError``, ``H5fsError``."""
+        with self._opened_folder_of(file.path) as (parent, name):
+            descriptor = os.open(name, _MAKE_FILE, 0o600, dir_fd=parent)
+            try:
+                _copy(file, descriptor)
+                self._give(descriptor, stat.S_IRUSR | stat.S_IWUSR)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def save_link(self, path: bytes, text: bytes) -> None:
+        """Save a symbolic link. Raises ``OSError``."""
+        with self._opened_folder_of(path) as (parent, name):
+            os.symlink(text, name, dir_fd=parent)
+
+    def close(self) -> None:
+        """Let the HDF5 file's owner have the folder."""
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _save(file, target)
-        except (OSError, H5fsError) as error:
-            _log.error("%s could not be saved as %s: %s", show_path(file.path), target, error)
+            self._give(self._descriptor, stat.S_IRWXU)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            _log.error("%s: %s", self.folder, error.strerror)
+        finally:
+            os.close(self._descriptor)
+
+    @contextmanager
+    def _opened_folder_of(self, path: bytes) -> Iterator[tuple[int, bytes]]:
+        """Open the folder that a path is in, making those that are missing; yield the name, too."""
+        *folders, name = path.lstrip(b"/").split(b"/")
+        here = os.dup(self._descriptor)
+        try:
+            for folder in folders:
+                there = self._open_subfolder(here, folder)
+                os.close(here)
+                here = there
+            yield here, name
+        finally:
+            os.close(here)
+
+    def _open_subfolder(self, parent: int, name: bytes) -> int:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return os.open(name, _OPEN_FOLDER, dir_fd=parent)
+        descriptor = os.open(name, _OPEN_FOLDER, dir_fd=parent)
+        try:
+            self._give(descriptor, stat.S_IRWXU)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _give(self, descriptor: int, least_mode: int) -> None:
+        """Give a file or folder the HDF5 file's owner, group and read permissions."""
+        of_file = self._of_file
+        if of_file is None:
+            return
+        mode = of_file.st_mode & (stat.S_IRGRP | stat.S_IROTH)
+        try:
+            os.fchown(descriptor, of_file.st_uid, of_file.st_gid)
+        except PermissionError:  # another user's file, that this one may write to
+            if os.fstat(descriptor).st_gid != of_file.st_gid:
+                mode &= ~stat.S_IRGRP
+        if least_mode & stat.S_IXUSR:
+            mode |= mode >> 2  # who may read may enter
+        os.fchmod(descriptor, least_mode | mode)
+
+
+def _make_free(folder: Path) -> Path:
+    """Make a folder of that name, or of that name and a number; return its path."""
+    for number in itertools.count():
+        place = folder.with_name(f"{folder.name}.{number}") if number else folder
+        try:
+            place.mkdir(mode=0o700)
+        except FileExistsError:
+            if number == _MOST_FOLDERS:
+                raise
         else:
-            _log.warning("%s is not in the HDF5 file; saved as %s", show_path(file.path), target)
+            return place
+    raise AssertionError("unreachable")
 
 
-def _save(file: WritableFile, target: Path) -> None:
+def _copy(file: WritableFile, descriptor: int) -> None:
     buffer = memoryview(bytearray(_COPY_BYTES))
-    with target.open("wb") as copy:
-        at = 0
-        while count := file.read_into(buffer, at):
-            copy.write(buffer[:count])
-            at += count
-        copy.flush()
-        os.fsync(copy.fileno())
+    at = 0
+    while count := file.read_into(buffer, at):
+        part = buffer[:count]
+        while part:
+            part = part[os.write(descriptor, part) :]
+        at += count

@@ -286,6 +286,39 @@ def test_what_is_left_at_the_end_is_saved_beside_the_file_and_named(tmp_path: Pa
         assert not list(opened["g"])
 
 
+@pytest.mark.semantics("R18")
+def test_what_is_left_goes_to_a_new_folder_that_only_readers_of_the_file_may_read(
+    tmp_path: Path,
+) -> None:
+    file = make_file(tmp_path / "f.h5", d=VALUES)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "f.h5.h5fs-left.1").symlink_to(elsewhere)
+    (tmp_path / "f.h5.h5fs-left.2").symlink_to(tmp_path / "nowhere")
+    expected = {0o600: (0o700, 0o600), 0o640: (0o750, 0o640), 0o644: (0o755, 0o644)}
+    lefts = []
+    for number, (mode, (folder_mode, file_mode)) in enumerate(expected.items()):
+        file.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(file, 4321, 4322)
+        with written(file) as mount:
+            (mount.path / ".git").mkdir()
+            (mount.path / ".git/HEAD").write_text(f"ref {number}")
+            os.symlink("/etc/passwd", mount.path / ".git/link")
+        left = tmp_path / ("f.h5.h5fs-left" if number == 0 else f"f.h5.h5fs-left.{number + 2}")
+        lefts.append(left)
+        for path, wanted in ((left, folder_mode), (left / ".git", folder_mode),
+                             (left / ".git/HEAD", file_mode)):  # fmt: skip
+            status = path.lstat()
+            assert status.st_mode & 0o7777 == wanted, path
+            assert (status.st_uid, status.st_gid) == (file.stat().st_uid, file.stat().st_gid)
+        assert os.readlink(left / ".git/link") == "/etc/passwd"
+    # What earlier mounts left is still there, and nothing went through the links.
+    assert [(left / ".git/HEAD").read_text() for left in lefts] == ["ref 0", "ref 1", "ref 2"]
+    assert os.listdir(elsewhere) == []
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.semantics("R17")
 def test_a_backup_of_a_dataset_that_comes_back_is_the_dataset(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
