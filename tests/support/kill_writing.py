@@ -54,6 +54,15 @@ class Model:
         else:
             self.files[path] = value
 
+    def forget_what_is_left(self) -> None:
+        """A mount ends by itself: what no object of the HDF5 file is, is saved beside it."""
+        for path in list(self.files):
+            is_waiting = path.endswith(".json") and path[: -len(".attrs.json")] + ".npy" not in (
+                self.files
+            )
+            if path.endswith("~") or is_waiting:
+                del self.files[path]
+
 
 def is_same(left: object, right: object) -> bool:
     """Compare two values of a model."""
@@ -84,6 +93,8 @@ class Killing:
         self._random = random.Random(seed)
         self._values = np.random.default_rng(seed)
         self._options = options
+        # The attributes that went along with arrays that got a temporary name.
+        self._carried: dict[str, object] = {}
 
     def run_round(self) -> None:
         """Mount, write, kill, and look. Raises ``LossError``."""
@@ -101,17 +112,23 @@ class Killing:
                 killer.join()
             if target == "worker":
                 self._check(mount.path, "in the mount that goes on")
-                if self._random.random() < 0.5:  # else it is killed a moment later, by end_mount
+                if self._random.random() < 0.5:
                     kill(mount.pid, "all", 0)
+                else:
+                    self.model.forget_what_is_left()
             end_mount(mount.path)
         self._check_again()
 
     def _check_again(self) -> None:
-        mode = self._random.choice(("r", "r", "r+"))  # with the log, or after recovery
-        with mounted(self.file, options=["--mode", mode]) as mount:
-            self._check(mount.path, f"in the next mount, mode {mode}")
+        if self._random.random() < 0.7:
+            with mounted(self.file, options=["--mode", "r"]) as mount:
+                self._check(mount.path, "in the next mount, mode r", writes=False)
+        with mounted(self.file, options=["--mode", "r+"]) as mount:
+            self._check(mount.path, "in the next mount, mode r+")
             for path in list(self.model.in_doubt):
                 self.model.put(path, read_value(mount.path / path))
+            kill(mount.pid, "all", 0)  # an end would take what waits out of the file
+            end_mount(mount.path)
         self.model.in_doubt.clear()  # what was in doubt is not any more
 
     def _write_until(self, mountpoint: Path, stop: float) -> None:
@@ -128,7 +145,14 @@ class Killing:
         name = self._random.choice(_NAMES)
         path, choice = f"{name}.npy", self._random.random()
         old = self.model.files.get(path)
-        if choice < 0.15 and old is not None:
+        if path + "~" in self.model.files:
+            self._bring_back(mountpoint, name)
+        elif choice > 0.9 and old is not None:
+            self._send_away(mountpoint, name)
+        elif choice > 0.8 and old is None:
+            self.model.begin(f"{name}.attrs.json", {"waits": name})
+            (mountpoint / f"{name}.attrs.json").write_text(json.dumps({"waits": name}))
+        elif choice < 0.15 and old is not None:
             self.model.begin(path, None)
             if f"{name}.attrs.json" in self.model.files:
                 self.model.begin(f"{name}.attrs.json", None)
@@ -142,15 +166,33 @@ class Killing:
             self.model.begin(path, array)
             np.save(mountpoint / path, array)
 
+    def _send_away(self, mountpoint: Path, name: str) -> None:
+        path, attributes = f"{name}.npy", f"{name}.attrs.json"
+        self._carried[path] = self.model.files.get(attributes)
+        self.model.begin(path + "~", self.model.files[path])
+        self.model.begin(path, None)
+        self.model.begin(attributes, None)
+        os.rename(mountpoint / path, mountpoint / f"{path}~")
+
+    def _bring_back(self, mountpoint: Path, name: str) -> None:
+        path = f"{name}.npy"
+        self.model.begin(path, self.model.files[path + "~"])
+        self.model.begin(f"{name}.attrs.json", self._carried[path])
+        self.model.begin(path + "~", None)
+        os.rename(mountpoint / f"{path}~", mountpoint / path)
+
     def _new_array(self, old: object) -> np.ndarray:
         if isinstance(old, np.ndarray) and self._random.random() < 0.5:
             return self._values.integers(0, 99, old.shape).astype(old.dtype)
         size = self._random.choice((3, 100, 5000, 400_000))
         return self._values.integers(0, 99, size).astype(self._random.choice(("i4", "f8", "u2")))
 
-    def _check(self, mountpoint: Path, where: str) -> None:
+    def _check(self, mountpoint: Path, where: str, *, writes: bool = True) -> None:
         for name in _NAMES:
-            for path in (f"{name}.npy", f"{name}.attrs.json"):
+            paths = [f"{name}.npy", f"{name}.attrs.json", f"{name}.npy~"]
+            if not writes and f"{name}.npy" not in self.model.files:
+                paths = paths[:1]  # attributes that wait, if any
+            for path in paths if writes else paths[:2]:
                 value = read_value(mountpoint / path)
                 allowed = self.model.in_doubt.get(path, [self.model.files.get(path)])
                 if not any(is_same(value, each) for each in allowed):
