@@ -6,7 +6,6 @@ Everything goes through the HDF5 library, one call at a time.
 from __future__ import annotations
 
 from h5fs.objects import DatasetInfo, ObjectRef
-from h5fs.store.element_ranges import read_through_library
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.statistics import StoreStatistics
@@ -27,9 +26,4 @@ class LocalStore(Hdf5Store):
         offset: int,
         buffer: memoryview,
     ) -> None:
-        def read(start: int, stop: int, into: memoryview) -> int:
-            data = self.read_elements(ref, part, start, stop)
-            into[: len(data)] = data
-            return len(data)
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        buffer[:] = self.read_data(ref, part, offset, len(buffer))
