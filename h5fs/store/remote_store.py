@@ -30,7 +30,6 @@ from h5fs.objects import (
 )
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
 from h5fs.store.log_path import has_log
@@ -201,15 +200,13 @@ class RemoteStore:
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
 
-        def read(start: int, stop: int, into: memoryview) -> int:
-            size: int = self._pool.call(
-                "read_elements", ref, part, start, stop,
-                suspect=Suspect(ref), into=into, asked_bytes=len(into), home=_home(ref),
-                at_home_only=dataset.is_scanned,
-            )  # fmt: skip
-            return size
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        size: int = self._pool.call(
+            "read_data", ref, part, offset, len(buffer), suspect=Suspect(ref), into=buffer,
+            asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
+            home=_home(ref), at_home_only=dataset.is_scanned,
+        )  # fmt: skip
+        if size != len(buffer):
+            raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def file_status(self, file: int) -> os.stat_result:
         return os.fstat(self._descriptor(file))
