@@ -53,7 +53,7 @@ def _read_driver(file: BinaryIO) -> bytes | None:
         return None
     # The fourth address of old versions, the second one of new ones.
     base, address = addresses[0], addresses[3 if found.version < 2 else 1]
-    if address in _UNDEFINED or base + address >= 2**63:
+    if address in _UNDEFINED or base + address >= file.seek(0, 2):
         return None
     file.seek(base + address)
     data = file.read(16 if found.version < 2 else _MOST_EXTENSION_BYTES)
