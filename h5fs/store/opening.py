@@ -9,7 +9,13 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, StoreOptions
-from h5fs.store.superblock import Superblock, read_missing_end, read_superblock
+from h5fs.store.parts import explain_part
+from h5fs.store.superblock import (
+    Superblock,
+    explain_version,
+    read_missing_end,
+    read_superblock,
+)
 
 
 def check_openable(
@@ -32,7 +38,11 @@ def check_openable(
                     f"{path} is empty, so it is not an HDF5 file; --mode a or w makes it one"
                 )
             if superblock is None:
-                raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
+                raise CannotOpenError(
+                    explain_part(path) or f"{path} is not an HDF5 file (it has no HDF5 signature)"
+                )
+            if not superblock.is_known:
+                raise CannotOpenError(f"{path} cannot be opened: {explain_version(superblock)}")
             if superblock.is_open_for_write and not (is_swmr and superblock.is_swmr):
                 follow = " (-o swmr follows it)" if superblock.is_swmr else ""
                 raise CannotOpenError(
@@ -49,10 +59,13 @@ def check_openable(
 def explain_unopenable(path: Path, error: Exception) -> str:
     """Return what a person is told of a file that looked openable and that HDF5 could not open."""
     try:
+        part = explain_part(path)
         with path.open("rb") as file:
             missing = read_missing_end(file)
     except OSError:
-        missing = None
+        part, missing = "", None
+    if part:
+        return part
     if missing is not None:
         return (
             f"{path} is cut short: it has {missing[0]} of {missing[1]} bytes; copy it again from "
