@@ -3,7 +3,7 @@
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
 which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
 It ends when the daemon does, since the socket between them then closes, and its workers with it.
-Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
+Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``serve``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,8 @@ class Nursery:
     end.
     """
 
-    _start_code = _START
+    start_code = _START
+    """What the process runs, with the number of the control socket and ``sys.path``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,7 +72,7 @@ class Nursery:
             paths = [home, *(path for path in sys.path if path and os.path.isabs(path))]
             number = str(theirs.fileno())
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", self._start_code, number, *dict.fromkeys(paths)],
+                [sys.executable, "-I", "-c", self.start_code, number, *dict.fromkeys(paths)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -178,14 +180,15 @@ def main(control_descriptor: int) -> None:
     register_plugins()
     prepare()
     count_cores()
-    _serve(control)
+    serve(control, _run_worker)
 
 
 def _to_path(_kind: type, path: bytes) -> Path:
     return Path(os.fsdecode(path))
 
 
-def _serve(control: socket.socket) -> None:
+def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
+    """Fork a worker for each that is asked for, and be it in ``run_worker``, which ends it."""
     is_first, own_pid = True, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 5)
@@ -195,7 +198,7 @@ def _serve(control: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _run_worker(descriptors, own_pid=own_pid, complains=is_first)
+                run_worker(descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
