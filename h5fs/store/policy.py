@@ -34,15 +34,15 @@ class FilesToAskForError(BaseException):
         super().__init__(self.paths)
 
 
-def find_external(name: bytes, beside: Path) -> list[Path]:
+def find_external(name: bytes, beside: Path, main: Path | None = None) -> list[Path]:
     """Return the real paths of what is there where HDF5 looks for the file of an external link.
 
     An absolute path as it is, then its last part beside the linking file, whose folder is
-    ``beside``; a relative one beside the linking file.
+    ``beside``; a relative one beside the linking file. ``main`` counts as there.
     """
     if b"\0" in name:
         return []
     wanted = Path(os.fsdecode(name))
     candidates = [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]
     real = [Path(os.path.realpath(candidate)) for candidate in candidates]
-    return [path for path in real if os.path.lexists(path)]
+    return [path for path in real if path == main or os.path.lexists(path)]

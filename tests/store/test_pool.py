@@ -256,11 +256,15 @@ def test_a_worker_that_asks_for_what_the_policy_forbids_is_refused(tmp_path: Pat
 
 
 @pytest.mark.semantics("W2")
-@pytest.mark.parametrize("what", [11, 12])
-def test_a_worker_that_hangs_up_and_goes_on_is_ended(tmp_path: Path, what: int) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"), [(11, "hung up without ending"), (12, "an empty packet")]
+)
+def test_a_worker_that_hangs_up_and_goes_on_is_ended(
+    tmp_path: Path, what: int, reason: str
+) -> None:
     with pool_of(tmp_path) as (pool, nursery):
         start = time.monotonic()
-        with pytest.raises(UnreadableError, match="hung up without ending"):
+        with pytest.raises(UnreadableError, match=reason):
             ask(pool, what)
         assert time.monotonic() - start < 2 * DEADLINE
         assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2

@@ -303,7 +303,9 @@ class WorkerConnection:
                 continue
             except OSError:
                 size, flags = 0, 0
-            if not size:  # the end, or an empty packet, which nobody sends who means well
+            if not size:
+                if not self._has_hung_up():
+                    raise self._lied("an empty packet")
                 raise WorkerDiedError(self._how_it_ended())
             if flags & socket.MSG_TRUNC:
                 raise self._lied("a packet that is too long")
@@ -327,6 +329,11 @@ class WorkerConnection:
         answer = select.poll()
         answer.register(self._socket, select.POLLIN)
         return bool(answer.poll(seconds * 1000))
+
+    def _has_hung_up(self) -> bool:
+        connection = select.poll()
+        connection.register(self._socket, select.POLLRDHUP)
+        return bool(connection.poll(0))
 
     def _refusal_in(self, kind: int, body: memoryview) -> H5fsError | None:
         """Return the refusal that an answer is; None when it is a result."""

@@ -3,7 +3,7 @@
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
 which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
 It ends when the daemon does, since the socket between them then closes, and its workers with it.
-Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
+Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``serve``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -46,7 +47,8 @@ class Nursery:
     end.
     """
 
-    _module = "h5fs.store.process.nursery"
+    module = "h5fs.store.process.nursery"
+    """What the process runs the ``main`` of."""
 
     def __init__(self, stderr: int | None = None) -> None:
         """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
@@ -65,7 +67,7 @@ class Nursery:
         ours.settimeout(_ANSWER_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
-                isolated_command(self._module, str(theirs.fileno())),
+                isolated_command(self.module, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -174,14 +176,15 @@ def main() -> None:
     register_plugins()
     prepare()
     count_cores()
-    _serve(control)
+    serve(control, _run_worker)
 
 
 def _to_path(_kind: type, path: bytes) -> Path:
     return Path(os.fsdecode(path))
 
 
-def _serve(control: socket.socket) -> None:
+def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
+    """Fork a worker for each that is asked for, and be it in ``run_worker``, which ends it."""
     is_first, own_pid = True, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
@@ -191,7 +194,7 @@ def _serve(control: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _run_worker(descriptors, own_pid=own_pid, complains=is_first)
+                run_worker(descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
