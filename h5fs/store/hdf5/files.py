@@ -23,6 +23,7 @@ from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import check_policy
 from h5fs.store.superblock import read_superblock
@@ -72,6 +73,12 @@ class OpenFiles:
         if number == 0 and self._logged is not None:
             file_id = self._logged.open_library(self._paths[0], self._options.mode)
         else:
+            if number and has_log(self._paths[number]):
+                # Its own bytes are an older state, or a checkpoint that was cut off.
+                raise CannotOpenError(
+                    f"{self._paths[number]} has a log that is not brought in: end what writes it, "
+                    f"or run: h5fs recover {self._paths[number]}"
+                )
             is_swmr = self._options.is_swmr and number == 0
             file_id = _open_read_only(self._paths[number], self._options.locking, is_swmr=is_swmr)
             if number == 0:
