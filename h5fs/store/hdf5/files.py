@@ -22,6 +22,7 @@ from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import FilesToAskForError, check_policy, find_external
 from h5fs.store.superblock import read_superblock
@@ -92,6 +93,12 @@ class OpenFiles:
             file_id = self._open_main()
         else:
             path = self._paths[number]
+            if has_log(path):
+                # Its own bytes are an older state, or a checkpoint that was cut off.
+                raise CannotOpenError(
+                    f"{path} has a log that is not brought in: end what writes it, "
+                    f"or run: h5fs recover {path}"
+                )
             self._ask_for([path])
             file_id = self._open_read_only(path, path)
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
