@@ -153,6 +153,10 @@ class LostChangesError(H5fsError):
     errno = _errno.EIO
 
 
+class KilledChangeError(LostChangesError):
+    """A worker was killed from outside over a change, which is done or is not."""
+
+
 class ChangeFailedError(LostChangesError):
     """The HDF5 library refused a change in the middle; the file is as it was before it."""
 

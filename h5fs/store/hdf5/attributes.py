@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -193,20 +193,20 @@ def prepare_attribute(
 
 def delete_attributes(
     object_id: Any,
-    names: Collection[bytes],
+    names: Iterable[bytes],
     *,
     on_progress: Callable[[], None] = _ignore_progress,
 ) -> None:
-    """Delete attributes, the last one of the header first. Raises ``UnreadableError``.
+    """Delete attributes that are there, the last one of the header first.
 
     The library closes the gap that each one leaves: of 1,000 from the first on it takes 57 s, from
-    the last on 2 s.
+    the last on 2 s. Raises ``UnreadableError``.
     """
     found: list[bytes] = []
     with reading("list of attributes"):
         h5a.iterate(object_id, found.append, order=h5.ITER_NATIVE)
     places = {name: place for place, name in enumerate(found)}
-    for name in sorted(names, key=lambda name: places.get(name, -1), reverse=True):
+    for name in sorted(places.keys() & names, key=places.__getitem__, reverse=True):
         on_progress()
         with reading(f"delete attribute {show_path(name)}"):
             h5a.delete(object_id, name)

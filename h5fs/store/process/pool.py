@@ -17,7 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.errors import CannotOpenError, H5fsError, LostChangesError, UnreadableError
+from h5fs.errors import (
+    CannotOpenError,
+    H5fsError,
+    KilledChangeError,
+    LostChangesError,
+    UnreadableError,
+)
 from h5fs.options import StoreOptions
 from h5fs.store.process.connection import (
     FilesNeededError,
@@ -166,7 +172,9 @@ class WorkerPool:
                 note = place.connection.note() if place.connection is not None else b""
                 has_ended = self._end(place)
                 if not is_repeatable and not _was_unasked(error):
-                    raise LostChangesError(f"{suspect.path}: {error}") from None
+                    was_killed = isinstance(error, WorkerDiedError) and error.was_killed
+                    kind = KilledChangeError if was_killed else LostChangesError
+                    raise kind(f"{suspect.path}: {error}") from None
                 if not has_ended:  # not even by SIGKILL: the kernel has it wait
                     raise UnreadableError(f"{suspect.path}: the disk does not answer") from None
                 self._judge(error, failures, suspect, note, on_failure)
