@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -167,3 +168,24 @@ os.execv(sys.executable, [sys.executable, "-m", "h5fs", {str(file)!r}, sys.argv[
     finally:
         subprocess.run(["fusermount3", "-u", str(mountpoint)], check=True, timeout=SECONDS)
         assert daemon.wait(SECONDS) == 0
+
+
+@pytest.mark.semantics("R17", "R20")
+def test_a_temporary_file_without_a_name_is_written_and_read(file: Path) -> None:
+    with written(file) as mount:
+        with tempfile.TemporaryFile(dir=mount.path) as made:
+            np.save(made, VALUES)
+            made.seek(0)
+            assert made.read() == CONTENT
+            assert made.seek(0, os.SEEK_END) == len(CONTENT)
+            made.truncate(10)
+            made.seek(0)
+            assert made.read() == CONTENT[:10]
+            # The kernel sends fstat without the handle, and libfuse finds no path for it.
+            assert errno_of(lambda: os.fstat(made.fileno())) in (errno.ENOENT, errno.ESTALE)
+        with tempfile.NamedTemporaryFile(dir=mount.path, suffix=".csv") as named:
+            named.write(b"a,b")
+            named.flush()
+            assert Path(named.name).read_bytes() == b"a,b"
+        assert sorted(os.listdir(mount.path)) == ["d.npy", "g"]
+    assert not Path(f"{file}.h5fs-left").exists()
