@@ -290,6 +290,35 @@ def test_a_second_mount_that_writes_is_refused(file: Path) -> None:
         assert time.monotonic() - start < 30
 
 
+@pytest.mark.semantics("M6")
+def test_of_several_mounts_at_one_place_at_once_one_is_made(
+    file: Path, mountpoint: Path
+) -> None:
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as starters:
+            done = list(starters.map(lambda _: run_h5fs(file, mountpoint), range(3)))
+        assert sorted(each.returncode for each in done) == [0, 1, 1], done
+        for each in done:
+            assert each.stderr.count("\n") == each.returncode, each
+            assert not each.stderr or "mounted" in each.stderr, each
+        assert run_h5fs("umount", mountpoint).returncode == 0
+        assert find_mount(mountpoint) is None
+
+
+@pytest.mark.semantics("M5")
+def test_who_unmounts_what_another_unmounts_in_the_same_moment_is_done_too(
+    file: Path, mountpoint: Path
+) -> None:
+    for _ in range(3):
+        assert run_h5fs(file, mountpoint, "--mode", "r+").returncode == 0
+        with ThreadPoolExecutor(3) as enders:
+            done = list(enders.map(lambda _: run_h5fs("umount", mountpoint), range(3)))
+        assert any(each.returncode == 0 for each in done)
+        for each in done:
+            assert each.returncode == 0 or "nothing is mounted" in each.stderr, each
+        assert not file.with_name("f.h5.h5fs-log").exists()
+
+
 # The log
 
 
