@@ -22,7 +22,6 @@ from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, Unreadab
 from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.options import Limits, StoreOptions
 from h5fs.store.process.connection import WorkerConnection
-from h5fs.store.process.grants import Grant
 from h5fs.store.process.nursery import Nursery, describe_end
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect
@@ -120,7 +119,7 @@ class StandInNursery(Nursery):
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         numbers = [connection.fileno(), window]
         child = subprocess.Popen(
