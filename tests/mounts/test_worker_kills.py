@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -233,4 +235,35 @@ def test_a_worker_that_dies_while_nobody_asks_is_replaced_silently(
             text = run_bounded(["cat", f"object{number}.attrs.json"], seconds=60, cwd=mount.path)
             assert json.loads(text)["name"] == f"object{number}"
         assert mount.log_lines() == at_start
+        check_end(mount, daemon)
+
+
+@pytest.mark.semantics("W3")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops the kernel's caches")
+def test_workers_start_while_the_kernel_drops_its_caches(tmp_path: Path) -> None:
+    """What the kernel has dropped of /proc are other inodes when they are there again."""
+    count = 20
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for number in range(count):
+            words = [f"{number} {index}" for index in range(50)]
+            opened.create_dataset(f"d{number}", data=words, dtype=h5py.string_dtype())
+    stop = threading.Event()
+
+    def drop() -> None:
+        while not stop.is_set():
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+
+    dropping = threading.Thread(target=drop)
+    with mounted(tmp_path / "f.h5") as mount:
+        daemon = Process.find(mount.pid)
+        dropping.start()
+        try:
+            for number in range(count):
+                for worker in find_workers(mount.pid):
+                    Process.find(worker).kill()
+                words = np.load(mount.path / f"d{number}.npy")
+                assert words.tolist() == [f"{number} {index}" for index in range(50)]
+        finally:
+            stop.set()
+            dropping.join()
         check_end(mount, daemon)
