@@ -203,6 +203,8 @@ class WritingRemoteStore(RemoteStore):
                 is_clean = True
             except H5fsError as error:
                 _log.error("the changes stay in the log beside the file: %s", error)
+            except Exception:
+                _log.exception("unexpected; the changes stay in the log beside the file")
         self._removes_log = is_clean
         super().close()
 
@@ -274,6 +276,8 @@ class WritingRemoteStore(RemoteStore):
                 self.commit()
             except H5fsError as error:
                 _log.error("%s", error)
+            except Exception:  # whatever it is, the next commit must come
+                _log.exception("unexpected; the commit is tried again")
 
     def _wait_for_time(self) -> bool:
         """Return when what was changed first is old enough; False when the store ends."""

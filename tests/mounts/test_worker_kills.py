@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -266,4 +268,33 @@ def test_workers_start_while_the_kernel_drops_its_caches(tmp_path: Path) -> None
         finally:
             stop.set()
             dropping.join()
+        check_end(mount, daemon)
+
+
+def pause(processes: list[int], seconds: float) -> None:
+    """Stop processes, as a suspended machine or a paused container does, and let them go on."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):  # a worker that was replaced meanwhile
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.semantics("W2", "W3")
+@pytest.mark.parametrize("who", ["the workers", "everything"])
+def test_a_pause_that_is_longer_than_the_deadline_is_no_fault_of_the_file(
+    made: tuple[Path, Path], who: str
+) -> None:
+    file, expected = made
+    deadline = 2
+    with mounted(file, options=["-o", f"deadline={deadline}"]) as mount:
+        daemon = Process.find(mount.pid)
+        load = Load(mount, expected, SECONDS)
+        while not find_workers(mount.pid):
+            time.sleep(0.05)
+        workers = find_workers(mount.pid)
+        others = [mount.pid, *find_children(mount.pid)] if who == "everything" else []
+        pause([*others, *workers], deadline + 2)
+        assert load.finish()
         check_end(mount, daemon)
