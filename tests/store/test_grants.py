@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5fs.errors import CannotOpenError, ForbiddenError, UnreadableError
+from h5fs.errors import ForbiddenError, UnreadableError
 from h5fs.options import ExternalPolicy, StoreOptions
-from h5fs.store.process.grants import Grants
+from h5fs.store.process.grants import Grants, open_granted
 from h5fs.store.remote_store import RemoteStore
 from h5fs.tree import Tree
 
@@ -41,7 +41,7 @@ def read(tree: Tree, path: bytes) -> bytes:
 
 
 def granted(store: RemoteStore) -> list[str]:
-    return sorted(os.path.basename(os.fsdecode(grant.path)) for grant in store._grants.all())
+    return sorted(os.path.basename(os.fsdecode(path)) for path in store._grants.all())
 
 
 def write_sources(folder: Path) -> None:
@@ -120,23 +120,34 @@ def test_sources_with_numbers_in_their_names_are_found(tmp_path: Path, pattern: 
 
 def test_what_the_policy_forbids_is_not_granted(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
-    inside.mkdir()
-    (tmp_path / "secret").write_text("secret")
-    (inside / "link").symlink_to("../secret")
-    (inside / "file").write_text("text")
-    os.mkfifo(inside / "fifo")
     grants = Grants(ExternalPolicy.FOLDER, inside)
-    for name in ("../secret", "link", "fifo", "."):
-        path = os.fsencode(inside / name)
+    for path in (tmp_path / "secret", inside / "../secret", Path("/etc/passwd")):
         with pytest.raises(ForbiddenError):
-            grants.add([path if name == "link" else os.path.normpath(path)])
-    with pytest.raises(CannotOpenError):
-        grants.add([os.fsencode(inside / "missing")])
+            grants.add([os.fsencode(path)])
+    with pytest.raises(ForbiddenError, match="of the kernel"):
+        Grants(ExternalPolicy.ALL, inside).add([b"/proc/%d/environ" % os.getpid()])
     with pytest.raises(ForbiddenError):
         Grants(ExternalPolicy.NONE, inside).add([os.fsencode(inside / "file")])
     assert grants.all() == ()
-    (grant,) = grants.add([os.fsencode(inside / "file")])
-    assert grants.all() == (grant,)
+    grants.add([os.fsencode(inside / "file")])
+    assert grants.all() == (os.fsencode(inside / "file"),)
+
+
+def test_only_regular_files_are_opened_whose_paths_are_real(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("secret")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to("../outside/secret")
+    (inside / "door").symlink_to("../outside")
+    (inside / "file").write_text("text")
+    os.mkfifo(inside / "fifo")
+    names = ("link", "door/secret", "door", "fifo", "missing", ".", "file")
+    descriptors, known = open_granted(os.fsencode(inside / name) for name in names)
+    status = (inside / "file").stat()
+    assert known == {(status.st_dev, status.st_ino)}
+    assert len(descriptors) == 1
+    os.close(descriptors[0])
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_link_alone(tmp_path: Path) -> None:

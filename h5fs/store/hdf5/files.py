@@ -24,7 +24,7 @@ from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.policy import FilesToAskForError, check_policy, find_external
+from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.superblock import read_superblock
 
 _MAX_EXTERNAL_FILES_OPEN = 64
@@ -210,7 +210,10 @@ class OpenFiles:
         if self._options.external is ExternalPolicy.NONE:
             raise ForbiddenError(f"external file {os.fsdecode(name)!r}: -o external=none")
         forbidden = None
-        for path in find_external(name, self._paths[linking_file].parent, self._paths[0]):
+        for place in places_of_external(name, self._paths[linking_file].parent):
+            path = Path(os.path.realpath(place))
+            if path != self._paths[0] and not os.path.lexists(path):
+                continue
             try:
                 self.check_policy(path)
             except ForbiddenError as error:

@@ -22,7 +22,6 @@ import msgspec
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.options import StoreOptions
 from h5fs.store.process import answers, messages
-from h5fs.store.process.grants import Grant
 from h5fs.store.process.messages import METHODS
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.process_handle import ProcessHandle
@@ -94,13 +93,12 @@ class WorkerConnection:
         options: StoreOptions,
         on_file: Callable[[int, bytes], None],
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> None:
         self._nursery = nursery
         self._on_file = on_file
         self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
-        self.grants = frozenset(grants)
         self._window = make_memory_file("window", messages.NOTE_BYTES)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -25,7 +25,7 @@ from h5fs.cores import count_cores
 from h5fs.interpreter import isolated_command
 from h5fs.options import StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
-from h5fs.store.process.grants import Grant, open_granted
+from h5fs.store.process.grants import open_granted
 
 _log = logging.getLogger(__name__)
 
@@ -86,12 +86,12 @@ class Nursery:
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
         ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
-        what it may read beside them. Raises ``OSError`` when the nursery is gone.
+        the real paths of what it may read beside them. Raises ``OSError`` when the nursery is gone.
         """
         charge = msgspec.msgpack.encode(_Charge(options, grants), enc_hook=os.fsencode)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
@@ -155,7 +155,7 @@ class _Charge(msgspec.Struct, frozen=True):
     """What a worker is started with."""
 
     options: StoreOptions
-    grants: tuple[Grant, ...]
+    grants: tuple[bytes, ...]
 
 
 def describe_end(status: int) -> str:
