@@ -139,16 +139,16 @@ class LibraryStore(Protocol):
         """Return how a dataset looks as ``.npy`` files.
 
         Reads every element once when the type has variable-length parts; else no element. Raises
-        ``UnsupportedTypeError``, and ``ForbiddenError`` as ``read_elements`` does.
+        ``UnsupportedTypeError``, and ``ForbiddenError`` as ``read_data`` does.
         """
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         """Return how a dataset is stored. Raises as ``describe_dataset`` does."""
 
-    def read_elements(
-        self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
+    def read_data(
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
     ) -> bytes | bytearray:
-        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
+        """Return ``size`` bytes of a file's data from ``offset`` on, the header excluded.
 
         Raises ``ForbiddenError`` when they lie where policy does not allow to read.
         """

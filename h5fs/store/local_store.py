@@ -9,7 +9,6 @@ from typing import Any
 
 from h5fs.objects import DatasetInfo, ObjectRef
 from h5fs.options import StoreOptions
-from h5fs.store.element_ranges import read_through_library
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.own_lock import take_own_lock
@@ -40,9 +39,4 @@ class LocalStore(Hdf5Store):
         offset: int,
         buffer: memoryview,
     ) -> None:
-        def read(start: int, stop: int, into: memoryview) -> int:
-            data = self.read_elements(ref, part, start, stop)
-            into[: len(data)] = data
-            return len(data)
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        buffer[:] = self.read_data(ref, part, offset, len(buffer))

@@ -30,13 +30,12 @@ from h5fs.objects import (
 )
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
 from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
-from h5fs.store.policy import check_policy, find_external
+from h5fs.store.policy import check_policy, places_of_external
 from h5fs.store.process.grants import Grants
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
@@ -144,7 +143,7 @@ class RemoteStore:
                     path
                     for link in table.others.values()
                     if link.kind is LinkKind.EXTERNAL
-                    for path in find_external(link.external_file, self._folder_of(group.file))
+                    for path in places_of_external(link.external_file, self._folder_of(group.file))
                 )
                 return table
 
@@ -201,15 +200,13 @@ class RemoteStore:
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
 
-        def read(start: int, stop: int, into: memoryview) -> int:
-            size: int = self._pool.call(
-                "read_elements", ref, part, start, stop,
-                suspect=Suspect(ref), into=into, asked_bytes=len(into), home=_home(ref),
-                at_home_only=dataset.is_scanned,
-            )  # fmt: skip
-            return size
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        size: int = self._pool.call(
+            "read_data", ref, part, offset, len(buffer), suspect=Suspect(ref), into=buffer,
+            asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
+            home=_home(ref), at_home_only=dataset.is_scanned,
+        )  # fmt: skip
+        if size != len(buffer):
+            raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def file_status(self, file: int) -> os.stat_result:
         return os.fstat(self._descriptor(file))

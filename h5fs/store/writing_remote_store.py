@@ -286,6 +286,9 @@ class WritingRemoteStore(RemoteStore):
         except (H5fsError, OSError) as error:
             _log.error("the changes stay in the log beside the file: %s", error)
             return False
+        except Exception:
+            _log.exception("unexpected; the changes stay in the log beside the file")
+            return False
         return True
 
     def _check_place(self) -> None:
@@ -384,6 +387,8 @@ class WritingRemoteStore(RemoteStore):
                 if str(error) != said:  # it is tried again and again
                     said = str(error)
                     _log.error("%s", said)
+            except Exception:  # whatever it is, the next commit must come
+                _log.exception("unexpected; the commit is tried again")
 
     def _wait_for_time(self) -> bool:
         """Return when what was changed first is old enough; False when the store ends."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from h5py import h5, h5a, h5f, h5g, h5o, h5p, h5s, h5t
 
+from h5fs.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
 from h5fs.datatypes import Datatype, is_variable, size_in_memory
 from h5fs.errors import (
     AttributeTooLargeError,
@@ -37,15 +38,6 @@ from h5fs.store.hdf5.references import (
     store_reference,
 )
 from h5fs.store.hdf5.translation import explain, reading
-
-MAX_ATTRIBUTE_BYTES: Final = 1 << 28
-"""Largest attribute that is read or written: its elements are held in memory, several times."""
-
-MAX_ATTRIBUTES: Final = 1 << 16
-"""Most attributes of an object that are read: each is looked up by its name, in 50 us or more."""
-
-MAX_ELEMENTS: Final = 1 << 21
-"""Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.

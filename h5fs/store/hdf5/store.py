@@ -33,6 +33,7 @@ from h5fs.objects import (
 )
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
+from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
@@ -219,9 +220,20 @@ class Hdf5Store:
             self._confirm_sources(ref)
             return info
 
+    def read_data(
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
+    ) -> bytes | bytearray:
+        with self._lock, reading(ref.path):
+            projected = self._projected(ref)
+            item_bytes = OFFSET_BYTES if part is ArrayPart.OFFSETS else projected.dtype.itemsize
+            read = functools.partial(self.read_elements, ref, part)
+            # What of an element nobody asks for stays here: a large one takes many requests.
+            return read_through_library(read, item_bytes, offset, size)
+
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
     ) -> bytes | bytearray:
+        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them."""
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             if isinstance(projected, SequenceDataset) != (part is not ArrayPart.ELEMENTS):

@@ -164,6 +164,7 @@ class WorkerPool:
                     self._end(place)
                 raise
             except FilesNeededError as need:
+                failures.note_need()
                 self._grant(place, need)
             except NotOpenedError as failure:
                 raise UnreadableError(f"{suspect.path}: {failure}") from None
@@ -304,9 +305,7 @@ class WorkerPool:
 
     def _grant(self, place: _Place, need: FilesNeededError) -> None:
         """Let the next worker read what this one needs. Raises ``H5fsError``."""
-        assert place.connection is not None
-        if place.connection.grants.issuperset(self._grants.add(need.paths)):
-            raise UnreadableError("a worker asks for files that it may read")
+        self._grants.add(need.paths)
         self._end(place)
 
     def _connect(self, place: _Place) -> WorkerConnection:
@@ -341,6 +340,11 @@ class WorkerPool:
                 was_ready = place.connection is not None and place.connection.is_ready
                 self._bury(place)
                 self._end(place)
+                is_held_up = isinstance(error, WorkerHungError) and not was_ready
+                if is_held_up and self._grants.clear():
+                    raise UnreadableError(
+                        "one of the files that links lead to does not answer; try again"
+                    ) from None
                 failures.note_start(error, was_ready=was_ready)
                 time.sleep(_SECONDS_BETWEEN_STARTS)
 
