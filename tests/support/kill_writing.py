@@ -120,7 +120,7 @@ class Killing:
         self._check_again()
 
     def _check_again(self) -> None:
-        if self._random.random() < 0.7:
+        if self._random.random() < 0.3:
             with mounted(self.file, options=["--mode", "r"]) as mount:
                 self._check(mount.path, "in the next mount, mode r", writes=False)
         with mounted(self.file, options=["--mode", "r+"]) as mount:

@@ -190,7 +190,7 @@ def test_an_error_is_no_size(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         tree.release(handle)
 
 
-@pytest.mark.semantics("R20", "U9")
+@pytest.mark.semantics("R20", "U15")
 def test_what_is_open_without_a_name_is_nowhere_to_be_seen(file: Path) -> None:
     with h5py.File(file, "a") as opened:
         opened["refers"] = 1
