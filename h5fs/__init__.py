@@ -4,10 +4,7 @@ Groups are folders, datasets are virtual ``.npy`` files, attributes are ``.attrs
 ``h5fs.mount`` does so for as long as a ``with`` block runs.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not typing's: nothing is imported here, see `interpreter`
 if TYPE_CHECKING:
     from h5fs.api import mount
 
@@ -16,7 +13,7 @@ __all__ = ["__version__", "mount"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import ``mount`` when it is asked for: the daemon and its workers never do."""
     if name == "mount":
         from h5fs.api import mount

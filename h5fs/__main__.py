@@ -1,7 +1,11 @@
 """``python -m h5fs`` is the ``h5fs`` command."""
 
-import sys
+from h5fs.interpreter import leave_working_directory_out
 
-from h5fs.cli import main
+leave_working_directory_out()
+
+import sys  # noqa: E402
+
+from h5fs.cli import main  # noqa: E402
 
 sys.exit(main())

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h5fs.errors import MountError
+from h5fs.interpreter import isolated_command
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from h5fs.option_table import MountKeywords
 
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 
@@ -30,30 +36,33 @@ def mount(
     *,
     mode: str = "r",
     options: Mapping[str, str | int | float | bool] | None = None,
+    **keywords: Unpack[MountKeywords],
 ) -> Iterator[Path]:
     """Mount an HDF5 file within a ``with`` block; the path is where.
 
     ``mountpoint``: an empty folder; without it a temporary one. ``mode``: ``r``, ``r+``, ``a``,
-    ``w`` or ``x``, as in h5py. ``options``: those of ``-o``, such as ``{"cache": "1G", "xattr":
-    True}``; a False one is left out.
+    ``w`` or ``x``, as in h5py. ``keywords``: the options of ``-o`` (``h5fs mount --help``), such as
+    ``cache="1G", xattr=True``; a False one is left out. ``options``: the same as a mapping, and
+    FUSE's own that are no keywords.
 
     At the end of the block, also after an exception, the file is unmounted, and everything written
     is in it and on the disk. Raises ``MountError`` with one line that says what to do, also when
     something within still uses the mount at the end; it stays mounted then.
     """
     arguments = ["--mode", mode]
-    for name, value in (options or {}).items():
+    for name, value in {**(options or {}), **keywords}.items():
         if value is not False:
-            text = str(value).replace("\\", "\\\\").replace(",", "\\,")
+            text = str(value).replace(",", "\\,")
             arguments += ["-o", name if value is True else f"{name}={text}"]
     is_own = mountpoint is None
     path = Path(tempfile.mkdtemp(prefix="h5fs-") if mountpoint is None else mountpoint)
     try:
-        _run(os.fspath(file), os.fspath(path), *arguments)
+        # A file may be named like a command or an option.
+        _run("mount", *arguments, "--", os.fsdecode(file), os.fspath(path))
         try:
             yield path
         finally:
-            _run("umount", os.fspath(path))
+            _run("umount", "--", os.fspath(path))
     finally:
         if is_own:
             # rmdir, and nothing that removes what is inside: it may still be the HDF5 file's.
@@ -63,16 +72,15 @@ def mount(
 
 def _run(*words: str) -> None:
     """Run the command. Raises ``MountError`` with what it said."""
-    command = [sys.executable, "-m", "h5fs", *words]
-    paths = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    inherited = os.environ.get("PYTHONPATH")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [*paths, inherited]))}
+    command = isolated_command("h5fs.cli", *words)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_START_SECONDS, check=False,
-            env=environment, stdin=subprocess.DEVNULL,
+            command, capture_output=True, text=True, errors="backslashreplace",
+            timeout=_START_SECONDS, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise MountError(f"{' '.join(words[:2])}: no answer within {_START_SECONDS} s") from None
+        raise MountError(
+            f"h5fs {words[0]} {words[-1]}: no answer within {_START_SECONDS} s"
+        ) from None
     if done.returncode:
         raise MountError(done.stderr.strip().removeprefix("h5fs: ") or f"status {done.returncode}")

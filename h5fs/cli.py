@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -14,8 +15,12 @@ from pathlib import Path
 import h5fs
 from h5fs.errors import MountError, UsageError
 from h5fs.mounting import mount, unmount
-from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions, parse_options
+from h5fs.option_table import parse_options
+from h5fs.option_values import parse_mode
+from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.parsers import COMMANDS, build_parser
+from h5fs.standard_streams import open_missing_streams
+from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
 _SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "repair": "recover"}
@@ -25,22 +30,34 @@ _COMMANDS = tuple(command.name for command in COMMANDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    has_no_output = open_missing_streams()
+    _allow_any_text()
     try:
         try:
-            status = _run(words)
+            status = _run(words, has_no_output=has_no_output)
         finally:
-            if sys.stdout is not None:  # else it was closed from the beginning
-                sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read it (head, less) has had enough. Python would complain when it closes stdout.
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        if isinstance(error, BrokenPipeError):  # who read it (head, less) has had enough
+            return 0
+        return _complain(MountError(explain_system_error(error)), 1)
     return status
 
 
-def _run(words: list[str]) -> int:
+def _allow_any_text() -> None:
+    """Print what the locale has no characters for, names and examples, with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(words: list[str], *, has_no_output: bool) -> int:
     try:
         given = _parse(words)
+        if has_no_output and given.command == "cat":
+            raise MountError("stdout is closed, so the bytes can go nowhere")
         if given.command == "mount":
             mount(make_mount_options(given))
         elif given.command == "umount":
@@ -94,37 +111,27 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
 
     Raises ``UsageError`` for a wrong option or mode.
     """
-    parsed = parse_options(given.options)
-    # fstab(5) and mount(8) have nothing but -o.
-    mode = _parse_mode(given.mode if given.mode is not None else parsed.mode or "r")
-    if parsed.is_read_only and mode.writes:
-        raise UsageError(f"-o ro and mode {mode.value} contradict each other; leave one out")
     try:
         os.getcwd()
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
-    return MountOptions(
-        # realpath of the mountpoint, since the kernel's table has no other.
-        mountpoint=Path(os.path.realpath(given.mountpoint)),
-        store=StoreOptions(
-            file=Path(os.path.abspath(given.file)),
-            mode=mode,
-            new_datasets=parsed.new_datasets,
-            commit_seconds=parsed.commit_seconds,
-            locking=parsed.locking,
-            external=parsed.external,
-            workers=parsed.workers,
-            cache_bytes=parsed.cache_bytes,
-            limits=parsed.limits,
-            is_swmr=parsed.is_swmr,
-        ),
-        log=LogOptions(_log_target(parsed.log), _log_level(given)),
-        mode=mode,
-        foreground=given.foreground,
-        has_xattrs=parsed.has_xattrs,
-        fuse=parsed.fuse,
-        is_folder=os.path.isdir(given.file),
+    parsed = parse_options(given.options)
+    if given.mode is not None:  # fstab(5) and mount(8) have nothing but -o
+        parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
+    options = parsed.apply(
+        MountOptions(
+            # realpath of the mountpoint, since the kernel's table has no other.
+            mountpoint=Path(os.path.realpath(given.mountpoint)),
+            store=StoreOptions(file=Path(os.path.abspath(given.file))),
+            log=LogOptions(level=_log_level(given)),
+            foreground=given.foreground,
+            is_folder=os.path.isdir(given.file),
+        )
     )
+    if parsed.is_read_only and options.mode.writes:
+        mode = options.mode.value
+        raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
+    return options
 
 
 def _run_command(given: argparse.Namespace) -> int:
@@ -153,14 +160,9 @@ class _ShowVersion(argparse.Action):
 
 def _parse_mode(text: str) -> Mode:
     try:
-        return Mode("x" if text == "w-" else text)
-    except ValueError:
-        raise UsageError(f"--mode {text}: must be one of r, r+, a, w, x (or w-)") from None
-
-
-def _log_target(text: str | None) -> str | None:
-    # The daemon works elsewhere, where a relative path would mean another file.
-    return text if text in (None, "syslog") else os.path.abspath(text)
+        return parse_mode(text)
+    except ValueError as error:
+        raise UsageError(f"--mode {text}: {error}") from None
 
 
 def _log_level(given: argparse.Namespace) -> str:

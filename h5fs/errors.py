@@ -7,14 +7,15 @@ names the object. ``MountError`` is for the person at the command line instead.
 from __future__ import annotations
 
 import errno as _errno
-from typing import ClassVar
+
+_MOST_SHOWN = 400  # characters of a line in the log about text that somebody wrote
 
 
 class H5fsError(Exception):
     """Base of all refusals; ``errno`` is what the system call returns."""
 
     errno: int = _errno.EIO
-    is_news: ClassVar[bool] = True
+    is_news: bool = True
     """Whether the log has a line for it; else only one that logs everything has."""
 
 
@@ -26,6 +27,10 @@ class UnreadableError(H5fsError):
 
 class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
+
+
+class HeldByH5fsError(CannotOpenError):
+    """Another h5fs has the file, or a worker of one that was killed, which ends in a moment."""
 
 
 class NotFoundError(H5fsError):
@@ -65,7 +70,13 @@ class TooLargeError(H5fsError):
 
 
 class AttributeTooLargeError(H5fsError):
-    """The object cannot hold an attribute of this size."""
+    """The object cannot hold an attribute of this size, or h5fs could not read it again."""
+
+    errno = _errno.EFBIG
+
+
+class DatatypeTooLargeError(H5fsError):
+    """A datatype whose description is longer than HDF5 stores: thousands of fields."""
 
     errno = _errno.EFBIG
 
@@ -74,6 +85,9 @@ class InvalidAttributesError(H5fsError):
     """Text that is not the JSON of attributes or of a datatype."""
 
     errno = _errno.EINVAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _MOST_SHOWN else message[:_MOST_SHOWN] + "...")
 
 
 class InvalidArrayError(H5fsError):
@@ -137,6 +151,10 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+
+
+class KilledChangeError(LostChangesError):
+    """A worker was killed from outside over a change, which is done or is not."""
 
 
 class ChangeFailedError(LostChangesError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import logging.handlers
@@ -9,39 +10,50 @@ import os
 import sys
 from pathlib import Path
 
+from h5fs.cut_file_handler import CutFileHandler
 from h5fs.errors import MountError
 from h5fs.options import MountOptions
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _SYSLOG_FORMAT = "h5fs[%(process)d]: %(message)s"
-_MAX_LOG_BYTES = 10 * 2**20
 _MAX_NAME_BYTES = 200
 _SYSLOG = "/dev/log"
 
 
-def start_logging(options: MountOptions) -> int | None:
-    """Send the log where the options say. Raises ``MountError`` when it cannot be opened.
+class Log:
+    """Where the log goes; ``descriptor`` is of what takes stderr's place, None for stderr itself.
 
-    Returns the descriptor of the log file, for what the system writes to stderr, if it is a file.
+    It stays the same when the log is cut, so that other processes may have it as their stderr.
     """
+
+    def __init__(self, handler: logging.Handler, descriptor: int | None) -> None:
+        self.handler = handler
+        self.descriptor = descriptor
+
+    def take_stderr(self) -> None:
+        """Let what the C libraries write to stderr go there as well."""
+        if self.descriptor is not None:
+            os.dup2(self.descriptor, 2)
+
+
+def start_logging(options: MountOptions) -> Log:
+    """Send the log where the options say. Raises ``MountError`` when it cannot be opened."""
     if options.foreground and options.log.target is None:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        log = Log(logging.StreamHandler(sys.stderr), None)
     elif options.log.target == "syslog":
-        handler = _open_syslog()
+        log = Log(_open_syslog(), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
     else:
-        handler = _open_file(log_path(options), is_default=options.log.target is None)
+        log = _open_file(log_path(options), is_default=options.log.target is None)
     formatter = logging.Formatter(
-        _SYSLOG_FORMAT if isinstance(handler, logging.handlers.SysLogHandler) else _FORMAT
+        _SYSLOG_FORMAT if isinstance(log.handler, logging.handlers.SysLogHandler) else _FORMAT
     )
     # One line for each event, whatever names the HDF5 file holds.
-    handler.setFormatter(formatter)
+    log.handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.addHandler(handler)
+    root.addHandler(log.handler)
     root.setLevel(options.log.level)
     logging.getLogger("h5py").setLevel(logging.WARNING)  # its debug lines are about itself
-    if isinstance(handler, logging.FileHandler) and handler.stream is not None:
-        return handler.stream.fileno()
-    return None
+    return log
 
 
 def log_path(options: MountOptions) -> Path:
@@ -51,8 +63,7 @@ def log_path(options: MountOptions) -> Path:
     if os.getuid() == 0:
         folder = Path("/var/log/h5fs")
     else:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        folder = Path(state, "h5fs")
+        folder = Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state", "h5fs")
     # The escaped mountpoint, as systemd names mount units.
     name = str(options.mountpoint).strip("/").replace("-", "\\x2d").replace("/", "-") or "-"
     encoded = os.fsencode(name)
@@ -62,21 +73,35 @@ def log_path(options: MountOptions) -> Path:
     return folder / f"{name}.log"
 
 
-def _open_file(path: Path, *, is_default: bool) -> logging.Handler:
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no $HOME, and a user without a line in the system's table
+        raise MountError(
+            "there is no home folder for the log; set HOME, or name the log with -o log=FILE"
+        ) from None
+
+
+def _open_file(path: Path, *, is_default: bool) -> Log:
     try:
         if is_default:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(
-            path,
-            maxBytes=_MAX_LOG_BYTES,
-            backupCount=1,
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
+            _make_private_folder(path.parent)
+        handler = CutFileHandler(path)
     except OSError as error:
+        reason = "it is a pipe or a device" if error.errno == errno.ENXIO else error.strerror
         raise MountError(
-            f"cannot write the log {path}: {error.strerror}; choose another with -o log=FILE"
+            f"cannot write the log {path}: {reason}; choose another with -o log=FILE"
         ) from None
+    return Log(handler, handler.stream.fileno())
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Make a folder for logs where there is none: names of objects are for the user alone."""
+    before = os.umask(0o077)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    finally:
+        os.umask(before)
 
 
 def _open_syslog() -> logging.Handler:

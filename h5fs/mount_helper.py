@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from h5fs.cli import make_mount_options
 from h5fs.errors import MountError, UsageError
-from h5fs.mounting import check_mount, mount
-from h5fs.options import is_known, split_options
+from h5fs.mount_checks import check_mount
+from h5fs.mounting import mount
+from h5fs.option_table import is_known, split_options
 from h5fs.parsers import Parser, build_parser
+from h5fs.standard_streams import open_missing_streams
 
 # mount(8), EXIT STATUS.
 _WRONG_INVOCATION = 1
@@ -25,6 +27,7 @@ _MOUNT_FAILED = 32
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Mount as mount(8) asks; return an exit status of mount(8)."""
+    open_missing_streams()  # a boot script may have none
     try:
         _mount(list(sys.argv[1:] if arguments is None else arguments))
     except UsageError as error:

@@ -1,34 +1,46 @@
 """What the system knows about mounts: the kernel's table, and the daemons behind ours.
 
-Each daemon leaves a small file in a folder of its user's while it lives, since the kernel does not
+Each daemon leaves a small file in folders of its user's while it lives, since the kernel does not
 tell which process answers for a FUSE mount; beside it is the socket at which it tells its status.
-What a daemon that was killed has left there is removed by the next look.
+The daemon has that record locked: one without a lock was left by a daemon that was killed, whatever
+process has its number by now, and is removed by the next look. A record is believed of mounts of
+its own user's alone, as the kernel tells whose a mount is.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from h5fs.runtime_folders import RuntimeFolder, folders_to_search, own_folders
+
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
+_RECORD = re.compile(r"([1-9][0-9]{0,9})\.json")
+_LEFT = re.compile(r"([1-9][0-9]{0,9})(\.json\.new|\.sock|\.sock\.new)")
 _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the kernel's mount table (proc(5), mountinfo); ``device``: "MAJOR:MINOR"."""
+    """One line of the kernel's mount table (proc(5), mountinfo).
+
+    ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.
+    """
 
     mountpoint: Path
     device: str
     type: str
     source: str
+    uid: int | None = None
 
     @property
     def is_h5fs(self) -> bool:
@@ -39,15 +51,28 @@ class Mount:
 def find_mount(mountpoint: Path) -> Mount | None:
     """Return the topmost mount at a real path, or None when nothing is mounted there."""
     found = None
-    # Of line ends and spaces the kernel escapes only its own.
-    for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n")[:-1]:
-        before, _, after = line.partition(" - ")
-        _id, _parent, device, _root, place_text, *_ = before.split(" ")
-        place = Path(_unescape(place_text))
-        if place == mountpoint:
-            kind, source, *_ = after.split(" ")
-            found = Mount(place, device, kind, _unescape(source))
+    for mount in _read_mounts():
+        if mount.mountpoint == mountpoint:
+            found = mount
     return found
+
+
+def _read_mounts() -> Iterator[Mount]:
+    """Yield what is mounted, in the kernel's order; a line of another form is passed over."""
+    # Of line ends and spaces the kernel escapes only its own.
+    for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
+        before, _, after = line.partition(" - ")
+        where, what = before.split(" "), after.split(" ")
+        if len(where) < 5 or len(what) < 2:
+            continue
+        user = _USER.search(what[2]) if len(what) > 2 else None
+        yield Mount(
+            mountpoint=Path(_unescape(where[4])),
+            device=where[2],
+            type=what[0],
+            source=_unescape(what[1]),
+            uid=int(user[1]) if user is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +90,44 @@ class Daemon:
     @property
     def socket(self) -> Path:
         """Where it tells its status, if it does."""
-        return _socket_beside(self.record)
+        return self.record.with_suffix(".sock")
 
 
 @contextmanager
-def registered(mountpoint: Path, file: Path) -> Iterator[Path]:
+def registered(mountpoint: Path, file: Path) -> Iterator[list[Path]]:
     """Let others find this process as the daemon of a mount, as long as the block runs.
 
-    Yields the path for its socket.
+    Yields the paths for its sockets; none where the system allows no record.
     """
-    folder = _own_folder()
-    record = folder / f"{os.getpid()}.json"
     names = {"mountpoint": os.fsdecode(mountpoint), "file": os.fsdecode(file)}
-    forget(record)  # what a daemon of the same id has left
-    record.write_text(json.dumps(names))
+    with own_folders() as folders, ExitStack() as records:
+        sockets = []
+        for folder in folders:
+            with suppress(OSError):  # a full disk; one that knows no locks
+                records.enter_context(_recorded(folder, json.dumps(names).encode()))
+                sockets.append(folder.path / f"{os.getpid()}.sock")
+        yield sockets
+
+
+@contextmanager
+def _recorded(folder: RuntimeFolder, content: bytes) -> Iterator[None]:
+    """Keep a record of this process, locked, in a folder. Raises ``OSError``."""
+    record = f"{os.getpid()}.json"
+    fresh = f"{record}.new"
+    _remove_all_of(folder, os.getpid())  # what a daemon of the same number has left
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(fresh, flags, 0o600, dir_fd=folder.descriptor)
     try:
-        yield _socket_beside(record)
+        os.fchmod(descriptor, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(descriptor, content)
+        # Nobody finds it before it is whole and locked.
+        os.rename(fresh, record, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
+        yield
     finally:
-        forget(record)
+        with suppress(OSError):  # the folder may be gone, as after a logout
+            _remove_all_of(folder, os.getpid())
+        os.close(descriptor)
 
 
 def find_daemon(mountpoint: Path) -> int | None:
@@ -93,82 +138,94 @@ def find_daemon(mountpoint: Path) -> int | None:
 
 def find_daemons() -> list[Daemon]:
     """Return this user's daemons, all users' for root, by mountpoint."""
-    files = [file for folder in {f.resolve() for f in _all_folders()} for file in _files_in(folder)]
-    for socket in (file for file in files if ".sock" in file.name):
-        record = socket.with_name(socket.name.partition(".")[0] + ".json")
-        if not record.exists():  # it is there before the socket, and after it
-            socket.unlink(missing_ok=True)
-    records = [file for file in files if file.suffix == ".json"]
-    found = [daemon for record in records if (daemon := _read_record(record)) is not None]
-    return sorted(found, key=lambda each: (each.mountpoint, each.started_ns))
+    found: dict[tuple[int, int], Daemon] = {}
+    with folders_to_search() as folders:
+        for folder in folders:
+            for daemon in _daemons_in(folder):
+                # One has a record in each of several folders.
+                found.setdefault((daemon.uid, daemon.pid), daemon)
+    owners = {os.fspath(each.mountpoint): each.uid for each in _read_mounts() if each.is_h5fs}
+    believed = [d for d in found.values() if owners.get(d.mountpoint, d.uid) == d.uid]
+    return sorted(believed, key=lambda each: (each.mountpoint, each.started_ns))
 
 
-def forget(record: Path) -> None:
-    """Remove what a daemon that is gone has left: the record last, so that the rest is found."""
-    socket = _socket_beside(record)
-    for path in (socket.with_suffix(".sock.new"), socket, record):
-        path.unlink(missing_ok=True)
-
-
-def _read_record(record: Path) -> Daemon | None:
-    """Return the daemon of a record, None where there is none; then its record goes."""
+def _daemons_in(folder: RuntimeFolder) -> Iterator[Daemon]:
+    """Yield the daemons with a record in a folder; remove what those that are gone have left."""
     try:
-        status = record.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_RECORD_BYTES:
+        names = folder.names()
+    except OSError:
+        return
+    for name in names:
+        if (record := _RECORD.fullmatch(name)) is not None:
+            daemon = _read_record(folder, int(record[1]))
+            if daemon is not None:
+                yield daemon
+        elif (left := _LEFT.fullmatch(name)) is not None:
+            _remove_if_left(folder, int(left[1]), name)
+
+
+def _remove_if_left(folder: RuntimeFolder, pid: int, name: str) -> None:
+    """Remove a socket without a record, and the beginning of a record that never became one."""
+    record = f"{pid}.json"
+    try:
+        if name == f"{record}.new":
+            is_left = not _is_alive(pid, folder.uid)
+        else:  # the record is there before the socket, and after it
+            is_left = record not in folder.names()
+        if is_left:
+            folder.remove(name)
+    except OSError:
+        return
+
+
+def _read_record(folder: RuntimeFolder, pid: int) -> Daemon | None:
+    """Return the daemon of a record, None where there is none; then its record goes."""
+    name = f"{pid}.json"
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(name, flags, dir_fd=folder.descriptor), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != folder.uid:
+                return None
+            if _takes_lock(file.fileno()):
+                _remove_all_of(folder, pid)
+                return None
+            names = json.loads(file.read(_MOST_RECORD_BYTES))
+        if not _is_alive(pid, folder.uid):  # who has the lock may have written any number
             return None
-        names = json.loads(record.read_text())
-        pid = int(record.stem)
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        forget(record)
-        return None
     except (OSError, ValueError):  # it has just ended, or the record is none of ours
         return None
     if not isinstance(names, dict):
         return None
-    mountpoint, file = names.get("mountpoint"), names.get("file", "")
-    if not isinstance(mountpoint, str) or not isinstance(file, str):
+    mountpoint, source = names.get("mountpoint"), names.get("file", "")
+    if not isinstance(mountpoint, str) or not isinstance(source, str):
         return None
-    return Daemon(pid, status.st_uid, mountpoint, file, status.st_mtime_ns, record)
+    return Daemon(pid, folder.uid, mountpoint, source, status.st_mtime_ns, folder.path / name)
 
 
-def _socket_beside(record: Path) -> Path:
-    return record.with_suffix(".sock")
-
-
-def _own_folder() -> Path:
-    uid = os.getuid()
-    folder = _candidates(uid)[0]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
-        raise PermissionError(f"{folder} belongs to somebody else")
-    return folder
-
-
-def _candidates(uid: int) -> list[Path]:
-    """Return where a user's daemons may be registered, the place for new ones first.
-
-    More than one, since a login session has a runtime folder and a cron job has none.
-    """
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    places = [Path(f"/run/user/{uid}/h5fs"), Path(f"/tmp/h5fs-{uid}")]
-    return [Path(given, "h5fs"), *places] if given else places[1:] + places[:1]
-
-
-def _all_folders() -> list[Path]:
-    """Return the folders in which daemons that this user may end can be registered."""
-    folders = _candidates(os.getuid())
-    if os.getuid() == 0:
-        folders += [*Path("/run/user").glob("*/h5fs"), *Path("/tmp").glob("h5fs-[0-9]*")]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def _files_in(folder: Path) -> list[Path]:
+def _takes_lock(descriptor: int) -> bool:
+    """Whether nobody has a file locked."""
     try:
-        return list(folder.iterdir())
-    except OSError:  # it has just gone, or is not for this user
-        return []
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_alive(pid: int | str, uid: int) -> bool:
+    """Whether a user has a process of this number."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except OSError:
+        return False
+    # Not the owner of the folder in /proc: some processes' is root's.
+    return any(line.split()[:2] == [b"Uid:", b"%d" % uid] for line in lines)
+
+
+def _remove_all_of(folder: RuntimeFolder, pid: int) -> None:
+    """Remove what a daemon that is gone has left: the record last, so that the rest is found."""
+    for ending in (".json.new", ".sock.new", ".sock", ".json"):
+        folder.remove(f"{pid}{ending}")
 
 
 def _unescape(text: str) -> str:

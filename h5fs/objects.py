@@ -134,10 +134,11 @@ class Chunked(Struct, frozen=True, tag=True, tag_field="class"):
 class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
-    ``sizes`` are ``<u8``, in row-major order of the grid of chunks.
+    ``sizes`` are ``<u8``, in row-major order of the grid of chunks; None when the library does not
+    say them rightly, so that it has to look up each chunk.
     """
 
-    sizes: bytes
+    sizes: bytes | None
 
 
 class DatasetInfo(Struct, frozen=True):

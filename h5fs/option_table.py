@@ -1,111 +1,352 @@
-"""What ``-o`` takes, in words: one table for ``--help``, the man page and the shells' completion.
+"""What ``-o`` takes: one row for each option, from which all the rest comes.
 
-``options.py`` says what each value means to a program; a test holds the two together.
+Parsing, ``--help``, the man page, the shells' completion, README's table, the keyword arguments of
+``h5fs.mount`` and "did you mean" are made from ``MOUNT_OPTIONS``, or tests hold them to it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
-from h5fs.options import ExternalPolicy, Locking
+from h5fs.errors import UsageError
+from h5fs.option_values import (
+    choice_parser,
+    number_parser,
+    parse_compression,
+    parse_decimal,
+    parse_digits,
+    parse_log_target,
+    parse_mode,
+    parse_octal,
+    parse_seconds,
+    parse_seconds_or_0,
+    parse_shape,
+    parse_size,
+    parse_switch,
+    parse_text,
+    say_value,
+    values_of,
+)
+from h5fs.options import ExternalPolicy, Locking, LogOptions, Mode, MountOptions, StoreOptions
+
+FUSE = "fuse"
+"""The field of options that are libfuse's: they go there as they are."""
 
 
 @dataclass(frozen=True, slots=True)
-class OptionRow:
-    """One option: ``value`` is how its value is written in help (None: it takes none).
+class MountOption:
+    """One option.
 
-    ``choices`` are the values that a shell can offer; ``is_own`` tells h5fs's from FUSE's.
+    ``field``: which field of ``MountOptions`` it sets, as ``store.limits.max_depth``; two of them
+    where two say the same. ``value``: how its value is written in help; None for a flag. ``parse``
+    makes the field's value of the text, and raises ``ValueError`` with what the text must be; a
+    flag has none, and sets True. ``choices``: values that a shell can offer. Without ``help`` an
+    option is known and shown nowhere.
     """
 
     name: str
-    value: str | None
-    help: str
+    field: str
+    help: str = ""
+    value: str | None = None
+    parse: Callable[[str], object] = str
     choices: tuple[str, ...] = ()
-    is_own: bool = True
 
     @property
     def spelling(self) -> str:
         """The option as help shows it: ``cache=SIZE``."""
         return self.name if self.value is None else f"{self.name}={self.value}"
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is h5fs's, not libfuse's."""
+        return self.field != FUSE
 
-OPTION_ROWS: tuple[OptionRow, ...] = (
-    OptionRow(
-        "mode", "MODE", "as --mode, for fstab and mount(8)", ("r", "r+", "a", "w", "x", "w-")
+    @property
+    def description(self) -> str:
+        """What help says: with what the option is when nobody sets it, where that is a value."""
+        usual = say_value(_usual(self.field.split()[0])) if self.is_own else ""
+        return f"{self.help} ({usual})" if usual else self.help
+
+
+class MountKeywords(TypedDict, total=False):
+    """The options as keyword arguments of ``h5fs.mount``; a test holds it to the table."""
+
+    external: Literal["none", "folder", "all"]
+    locking: Literal["default", "true", "false", "best-effort"]
+    log: str | os.PathLike[str]
+    cache: str | int
+    workers: int
+    deadline: float
+    memory: str | int
+    max_chunk: str | int
+    max_depth: int
+    xattr: bool
+    swmr: bool
+    commit: float
+    durability: Literal["on", "off"]
+    compression: str
+    shuffle: bool
+    chunks: str
+    allow_other: bool
+    allow_root: bool
+    uid: int
+    gid: int
+    umask: str
+    nonempty: bool
+    fsname: str
+    auto_unmount: bool
+
+
+# --- the table
+
+_DURABLE = "durability"  # sets no field: "off" is one more value of store.commit_seconds
+
+MOUNT_OPTIONS: tuple[MountOption, ...] = (
+    MountOption(
+        "mode", "mode store.mode", "as --mode, for fstab and mount(8)", "MODE", parse_mode,
+        (*values_of(Mode), "w-"),
     ),
-    OptionRow(
-        "external", "none|folder|all",
-        "which files outside the HDF5 file may be read through its links: none, those below its "
-        "own folder (the default), all",
-        tuple(policy.value for policy in ExternalPolicy),
+    MountOption(
+        "external", "store.external",
+        "which files outside the HDF5 file may be read through its external links, external raw "
+        "data and virtual datasets: none, those below its own folder, all",
+        "none|folder|all", choice_parser(ExternalPolicy), values_of(ExternalPolicy),
     ),
-    OptionRow(
-        "locking", "default|true|false|best-effort",
+    MountOption(
+        "locking", "store.locking",
         "lock the HDF5 file as h5py does, insist on it, do not lock it (for file systems without "
         "locks), lock it where the file system can",
-        tuple(locking.value for locking in Locking),
+        "default|true|false|best-effort", choice_parser(Locking), values_of(Locking),
     ),
-    OptionRow(
-        "log", "FILE|syslog",
-        "where the log goes in the background; by default a file named after the mountpoint in "
+    MountOption(
+        "log", "log.target",
+        "where the log goes in the background; without it to a file named after the mountpoint in "
         "~/.local/state/h5fs (/var/log/h5fs for root)",
-        ("syslog",),
+        "FILE|syslog", parse_log_target, ("syslog",),
     ),
-    OptionRow("cache", "SIZE", "memory for decoded chunks of all datasets together (256M)"),
-    OptionRow(
-        "workers", "N",
-        "how many processes read through the HDF5 library; by default as many as there are cores, "
+    MountOption(
+        "cache", "store.cache_bytes", "memory for decoded chunks of all datasets together",
+        "SIZE", parse_size,
+    ),
+    MountOption(
+        "workers", "store.workers",
+        "how many processes read through the HDF5 library; without it as many as there are cores, "
         "at least 2; 0 is for debugging: the daemon reads itself",
+        "N", number_parser(most=256),
     ),
-    OptionRow(
-        "deadline", "SECONDS", "how long the HDF5 library may go without progress on an object (30)"
+    MountOption(
+        "deadline", "store.limits.deadline_seconds",
+        "how long the HDF5 library may go without progress on an object", "SECONDS", parse_seconds,
     ),
-    OptionRow("memory", "SIZE", "by how much the memory of a worker may grow (4G)"),
-    OptionRow("max_chunk", "SIZE", "the largest chunk that is decoded (512M)"),
-    OptionRow("max_depth", "N", "how many groups deep a path may be (1000)"),
-    OptionRow("xattr", None, "show attributes, shape, dtype and more as extended attributes too"),
-    OptionRow(
-        "swmr", None, "read a file that a program writes by HDF5's rules for one writer (SWMR)"
+    MountOption(
+        "memory", "store.limits.memory_bytes", "by how much the memory of a worker may grow",
+        "SIZE", parse_size,
     ),
-    OptionRow("noxattr", None, "show none (the default)"),
-    OptionRow(
-        "commit", "SECONDS",
-        "in modes that write: within how many seconds what was closed is safe from a power cut "
-        "(5); 0: before close returns",
+    MountOption(
+        "max_chunk", "store.limits.max_chunk_bytes", "the largest chunk that is decoded",
+        "SIZE", parse_size,
     ),
-    OptionRow(
-        "durability", "on|off",
+    MountOption(
+        "max_depth", "store.limits.max_depth", "how many groups deep a path may be",
+        "N", number_parser(least=1),
+    ),
+    MountOption(
+        "xattr", "has_xattrs",
+        "show attributes, shape, dtype and more as extended attributes too; a repeated ls -l takes "
+        "three times as long with them. noxattr: show none, as without either",
+    ),
+    MountOption(
+        "swmr", "store.is_swmr",
+        "read a file that a program writes by HDF5's rules for one writer (SWMR)",
+    ),
+    MountOption(
+        "commit", "store.commit_seconds",
+        "in modes that write: within how many seconds what was closed is safe from a power cut; "
+        "0: before close returns",
+        "SECONDS", parse_seconds_or_0,
+    ),
+    MountOption(
+        _DURABLE, _DURABLE,
         "off: what was closed is safe from a power cut only when a program calls fsync, and at the "
         "end of the mount",
-        ("on", "off"),
+        "on|off", parse_switch, ("on", "off"),
     ),
-    OptionRow(
-        "compression", "none|gzip[:LEVEL]", "how new datasets are compressed (none)",
-        ("none", "gzip", "gzip:1", "gzip:4", "gzip:9"),
+    MountOption(
+        "compression", "store.new_datasets.gzip_level",
+        "how new datasets are compressed; without it not at all",
+        "none|gzip[:LEVEL]", parse_compression, ("none", "gzip", "gzip:1", "gzip:4", "gzip:9"),
     ),
-    OptionRow("shuffle", None, "shuffle the bytes of new datasets, which compress better then"),
-    OptionRow("chunks", "AxB", "the chunk shape of new datasets (contiguous without)"),
-    OptionRow(
-        "allow_other", None,
+    MountOption(
+        "shuffle", "store.new_datasets.shuffles",
+        "shuffle the bytes of new datasets, which compress better then",
+    ),
+    MountOption(
+        "chunks", "store.new_datasets.chunk_shape",
+        "the chunk shape of new datasets; contiguous without it and without compression",
+        "AxB", parse_shape,
+    ),
+    MountOption(
+        "allow_other", FUSE,
         "let other users use the mount, as far as the HDF5 file's permissions allow",
-        is_own=False,
     ),
-    OptionRow("allow_root", None, "let root use the mount too", is_own=False),
-    OptionRow("uid", "N", "show all files as this user's", is_own=False),
-    OptionRow("gid", "N", "show all files as this group's", is_own=False),
-    OptionRow(
-        "umask", "M", "take these permissions (octal) away from all files, and give the rest",
-        is_own=False,
+    MountOption("allow_root", FUSE, "let root use the mount too"),
+    MountOption("uid", FUSE, "show all files as this user's", "N", parse_digits),
+    MountOption("gid", FUSE, "show all files as this group's", "N", parse_digits),
+    MountOption(
+        "umask", FUSE, "take these permissions (octal) away from all files, and give the rest",
+        "M", parse_octal,
     ),
-    OptionRow("nonempty", None, "mount on a folder that is not empty", is_own=False),
-    OptionRow("fsname", "NAME", "the source that the mount table shows", is_own=False),
-    OptionRow(
-        "auto_unmount", None, "unmount also when the daemon is killed (libfuse's)", is_own=False
+    MountOption("nonempty", FUSE, "mount on a folder that is not empty"),
+    MountOption("fsname", FUSE, "the source that the mount table shows", "NAME", parse_text),
+    MountOption("auto_unmount", FUSE, "unmount also when the daemon is killed (libfuse's)"),
+    *(
+        MountOption(name, FUSE)
+        for name in (
+            "default_permissions large_read hard_remove auto_cache noauto_cache kernel_cache "
+            "direct_io debug suid dev exec noexec atime noatime sync async dirsync big_writes "
+            "no_remote_lock intr async_read sync_read splice_read no_splice_read splice_write "
+            "no_splice_write splice_move no_splice_move"
+        ).split()
+    ),
+    *(
+        MountOption(name, FUSE, "", "N", parse_digits)
+        for name in "max_read max_readahead max_write max_background congestion_threshold".split()
+    ),
+    *(
+        MountOption(name, FUSE, "", "S", parse_decimal)
+        for name in "entry_timeout attr_timeout negative_timeout ac_attr_timeout".split()
+    ),
+    *(
+        MountOption(name, FUSE, "", "TEXT", parse_text)
+        for name in "context fscontext defcontext rootcontext".split()
     ),
 )  # fmt: skip
+
+SHOWN_OPTIONS = tuple(option for option in MOUNT_OPTIONS if option.help)
 
 OTHER_OPTIONS = (
     "Further options of FUSE (fuse(8): max_read=N, entry_timeout=S, kernel_cache, noatime, ...) go "
     "to FUSE; those of fstab(5) that are for mount(8) alone (defaults, noauto, nofail, user, "
     "_netdev, x-...) do nothing. In a value \\, is a comma."
 )
+
+# Options of mount(8) and fstab(5) that are not for the file system, and those that say what a
+# mount in mode r does anyway. "rw" is what mount(8) passes when it was told nothing.
+_IGNORED = frozenset(
+    "defaults rw auto noauto user nouser users owner group nofail _netdev relatime norelatime "
+    "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
+)
+_IGNORED_PREFIXES = ("x-", "comment=")
+_BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
+
+
+# --- from text to settings
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOptions:
+    """What ``-o`` texts say: ``values`` of fields of ``MountOptions``, and FUSE's own options."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    fuse: dict[str, str | None] = field(default_factory=dict)
+    is_read_only: bool = False
+
+    def apply(self, settings: MountOptions) -> MountOptions:
+        """Return the settings with what the texts say."""
+        for path, value in self.values.items():
+            settings = _replace(settings, path.split("."), value)
+        return dataclasses.replace(settings, fuse=tuple(self.fuse.items()))
+
+
+def parse_options(texts: Iterable[str]) -> ParsedOptions:
+    """Sort ``opt,opt=value`` texts by whom they are for; of several the last counts.
+
+    ``\\,`` stands for a comma within a value. Raises ``UsageError`` for an option that nobody knows
+    or a value that the option does not take.
+    """
+    values: dict[str, object] = {}
+    fuse: dict[str, str | None] = {}
+    is_read_only = False
+    for text in (text for some in texts for text in split_options(some)):
+        name, equals, value = text.partition("=")
+        if text in ("ro", "rw"):
+            is_read_only = text == "ro"
+        if _is_ignored(text):
+            continue
+        option = _BY_NAME.get(name)
+        if text == "noxattr":
+            values["has_xattrs"] = False
+        elif option is None or (option.value is None and equals):
+            raise UsageError(_explain_unknown(text))
+        elif option.is_own:
+            values |= dict.fromkeys(option.field.split(), _parse_value(option, value))
+        else:
+            fuse[name] = str(_parse_value(option, value)) if option.value is not None else None
+    if values.pop(_DURABLE, True) is False:
+        values["store.commit_seconds"] = None
+    return ParsedOptions(values, fuse, is_read_only)
+
+
+def _parse_value(option: MountOption, text: str) -> object:
+    if option.value is None:
+        return True
+    if not text and option.is_own:
+        raise UsageError(f"-o {option.name} needs a value: {option.name}=...")
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise UsageError(f"-o {option.name}={text}: {error}") from None
+
+
+def _explain_unknown(text: str) -> str:
+    name = text.partition("=")[0]
+    if name == "remount":
+        return "-o remount: h5fs cannot do that; unmount, and mount anew"
+    if is_known(name):
+        return f"-o {text}: {name} takes no value"
+    close = difflib.get_close_matches(name, _BY_NAME, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    comma = " (a comma ends an option: chunks=10x20)" if name.isdecimal() else ""
+    return f"unknown option -o {text}{meant}{comma} (see h5fs mount --help)"
+
+
+def is_known(text: str) -> bool:
+    """Whether there is an option of that name, whatever its value."""
+    name = text.partition("=")[0]
+    return name in _BY_NAME or name in ("noxattr", "remount") or _is_ignored(text)
+
+
+def _is_ignored(text: str) -> bool:
+    return text in _IGNORED or text.startswith(_IGNORED_PREFIXES)
+
+
+def split_options(text: str) -> list[str]:
+    """Split at commas that no backslash precedes."""
+    options = text.replace("\\,", "\0").split(",")
+    return [option.replace("\0", ",") for option in options if option]
+
+
+def _replace(settings: Any, path: list[str], value: object) -> Any:
+    """Return nested settings with one field of another value."""
+    first, *rest = path
+    if rest:
+        value = _replace(getattr(settings, first), rest, value)
+    return dataclasses.replace(settings, **{first: value})
+
+
+# --- what is used when nobody says anything
+
+_USUAL = MountOptions(Path("/"), StoreOptions(Path("/")), LogOptions())
+
+
+def _usual(path: str) -> object:
+    value: object = _USUAL
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value

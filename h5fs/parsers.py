@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from h5fs.errors import UsageError
-from h5fs.option_table import OPTION_ROWS, OTHER_OPTIONS
+from h5fs.option_table import OTHER_OPTIONS, SHOWN_OPTIONS
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -130,7 +130,7 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
         help="as in h5py: r (read only, the default), r+ (read and write), a (make the file if "
         "there is none), w (begin anew), x or w- (make it, fail if it exists)",
     )
-    rows = "\n".join(f"{row.spelling}: {row.help}" for row in OPTION_ROWS)
+    rows = "\n".join(f"{option.spelling}: {option.description}" for option in SHOWN_OPTIONS)
     parser.add_argument(
         "-o", dest="options", metavar="OPTIONS", action="append", default=[],
         help=f"options, with commas between them:\n{rows}\n{OTHER_OPTIONS}",

@@ -47,6 +47,7 @@ def make_document(
         "open_files": tree.open_file_count,
         "drafts": drafts if options.mode.writes else None,
         "uncommitted": _uncommitted(store),
+        "log_problem": store.log_problem,
         "cache": _cache(store),
         "workers": {
             "usual_count": store.workers.usual_count,

@@ -53,7 +53,8 @@ def answering(path: Path, describe: Callable[[], bytes]) -> Iterator[None]:
         yield
     finally:
         ending.set()
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone, as after a logout
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread up
         server.join(_JOIN_SECONDS)  # no longer: what it looks at may be on a dead network
@@ -106,7 +107,7 @@ def _listen(path: Path) -> socket.socket:
         fresh.unlink(missing_ok=True)
         with _short_path(fresh) as short:
             listener.bind(short)
-        fresh.chmod(0o600)
+        fresh.chmod(0o600)  # its folder is this user's alone, meanwhile too
         listener.listen(_MOST_WAITING)
         fresh.rename(path)
         opened.pop_all()
@@ -116,7 +117,8 @@ def _listen(path: Path) -> socket.socket:
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
     """Yield a short name of a path: the address of a Unix socket has 107 bytes at most."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(path.parent, flags)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:

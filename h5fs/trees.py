@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.options import MountOptions
+from h5fs.store.lock_patience import opened_patiently
 from h5fs.store.process.nursery import Nursery
+from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
     from h5fs.tree import FolderTree, RenewedTree, Tree, WritableTree
@@ -33,11 +35,14 @@ def opened_to_mount(
             if options.is_folder:
                 tree = opened.enter_context(closing(_folder_tree(options, nursery)))
             elif options.mode.writes or options.store.workers == 0:
-                tree = opened.enter_context(_opened_store_tree(options, nursery))
+                tree = opened_patiently(
+                    options.store.file,
+                    lambda: opened.enter_context(_opened_store_tree(options, nursery)),
+                )
             else:
                 renewed = _renewed_tree(options, options.store.file, nursery)
                 tree = opened.enter_context(closing(renewed))
-                renewed.open_file()
+                opened_patiently(options.store.file, renewed.open_file)
         yield tree
 
 
@@ -51,6 +56,9 @@ def explaining(file: Path) -> Iterator[None]:
     except H5fsError as error:
         from h5fs.store.opening import explain_unopenable
 
+        if isinstance(error.__context__, OSError):  # no fault of the file's, nor of HDF5
+            advice = advise(error.__context__)
+            raise MountError(f"{file} cannot be opened: {error}{advice}") from None
         raise MountError(explain_unopenable(file, error)) from None
 
 

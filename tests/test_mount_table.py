@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.registry import isolate
 
 from h5fs import mount_table
-from h5fs.mount_table import find_daemon, find_mount, registered
+from h5fs.mount_table import find_daemon, find_daemons, find_mount, registered
 
 ESCAPED = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134", "#": "\\043"}
 
 
-def line_of(mountpoint: str, source: str = "/f.h5", kind: str = "fuse.h5fs") -> str:
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to act for other users")
+
+
+def line_of(
+    mountpoint: str, source: str = "/f.h5", kind: str = "fuse.h5fs", uid: int = 0
+) -> str:
     """Return a line as the kernel writes it: it escapes these few characters and no others."""
     texts = ["".join(ESCAPED.get(c, c) for c in text) for text in (mountpoint, source)]
-    return f"36 35 0:31 / {texts[0]} ro,nosuid shared:1 - {kind} {texts[1]} ro,user_id=0\n"
+    owner = f"user_id={uid},group_id=0"
+    return f"36 35 0:31 / {texts[0]} ro,nosuid shared:1 - {kind} {texts[1]} ro,{owner}\n"
 
 
 @pytest.fixture
@@ -31,10 +44,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "h5fs"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(mount_table, "_all_folders", lambda: [folder])
-    return folder
+    return isolate(monkeypatch, tmp_path)
 
 
 def test_the_topmost_mount_counts(table: Path) -> None:
@@ -71,8 +81,7 @@ def test_a_daemon_is_found_while_it_is_registered(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         runtime = tmp_path_factory.mktemp("runtime")
-        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        patch.setattr(mount_table, "_all_folders", lambda: [runtime / "h5fs"])
+        isolate(patch, runtime)
         mountpoint = Path("/mnt", os.fsdecode(name))
         with registered(mountpoint, Path("/f.h5")):
             assert find_daemon(mountpoint) == os.getpid()
@@ -81,12 +90,131 @@ def test_a_daemon_is_found_while_it_is_registered(
         assert list((runtime / "h5fs").iterdir()) == []
 
 
+@contextmanager
+def process(uid: int | None = None) -> Iterator[int]:
+    """A process that does nothing; its number."""
+    with subprocess.Popen(["sleep", "100"], user=uid) as running:
+        try:
+            yield running.pid
+        finally:
+            running.kill()
+
+
 def test_a_record_of_a_daemon_that_is_gone_is_removed(records: Path) -> None:
     records.mkdir(mode=0o700)
     gone = 2**22 + 1  # beyond what Linux gives
     (records / f"{gone}.json").write_text(json.dumps({"mountpoint": "/m", "file": "/f"}))
+    (records / f"{gone}.json.new").touch()
+    (records / f"{gone + 1}.sock.new").touch()
     assert find_daemon(Path("/m")) is None
     assert list(records.iterdir()) == []
+
+
+def test_a_record_is_not_taken_for_that_of_a_process_that_was_given_the_number(
+    records: Path,
+) -> None:
+    records.mkdir(mode=0o700)
+    with process() as pid:
+        (records / f"{pid}.json").write_text(json.dumps({"mountpoint": "/m", "file": "/f"}))
+        assert find_daemon(Path("/m")) is None
+    assert list(records.iterdir()) == []
+
+
+def test_a_daemon_is_found_in_any_environment_and_after_a_logout(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with registered(Path("/m"), Path("/f.h5")) as sockets:
+        runtime = records.parent
+        assert [path.parent.parent for path in sockets] == [runtime, runtime / "shared"]
+        assert [each.pid for each in find_daemons()] == [os.getpid()]
+        for elsewhere in ("/nowhere", "relative", ""):
+            monkeypatch.setenv("XDG_RUNTIME_DIR", elsewhere)
+            assert find_daemon(Path("/m")) == os.getpid()
+        shutil.rmtree(records)
+        assert find_daemon(Path("/m")) == os.getpid()
+    assert find_daemon(Path("/m")) is None
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_whatever_the_umask_records_are_for_the_user_alone(records: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with registered(Path("/m"), Path("/f.h5")) as sockets:
+            assert find_daemon(Path("/m")) == os.getpid()
+            for socket in sockets:
+                assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+                assert stat.S_IMODE(socket.with_suffix(".json").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_link_planted_as_the_folder_is_not_followed(records: Path) -> None:
+    precious = records.with_name("precious")
+    precious.mkdir(mode=0o700)
+    for name in ("1.json", "2.sock", "3.sock.new"):
+        (precious / name).write_text("{}")
+    shared = records.with_name("shared") / f"h5fs-{os.getuid()}"
+    shared.symlink_to(precious)
+    records.symlink_to(precious)
+    with registered(Path("/m"), Path("/f.h5")):
+        assert find_daemon(Path("/m")) == os.getpid()
+    assert find_daemons() == []
+    assert len(list(precious.iterdir())) == 3
+
+
+def test_a_record_that_is_a_link_or_a_fifo_is_neither_followed_nor_waited_for(
+    records: Path,
+) -> None:
+    with registered(Path("/m"), Path("/f.h5")) as (path, _):
+        (records / "7.json").symlink_to(path.with_suffix(".json"))
+        os.mkfifo(records / "8.json")
+        assert [each.pid for each in find_daemons()] == [os.getpid()]
+
+
+@needs_root
+def test_a_folder_that_somebody_else_made_stops_nobody_and_is_not_looked_into(
+    records: Path,
+) -> None:
+    shared = records.with_name("shared")
+    for folder in (records, shared / "h5fs-0", shared / "h5fs-0-x"):
+        folder.mkdir(mode=0o777)
+        (folder / "5.json").write_text("{}")
+        os.chown(folder, 65534, 65534)
+    with registered(Path("/m"), Path("/f.h5")) as sockets:
+        assert find_daemon(Path("/m")) == os.getpid()
+        (socket,) = sockets
+        assert socket.parent.parent == shared and socket.parent.stat().st_uid == 0
+    assert (shared / "h5fs-0/5.json").exists()
+
+
+@needs_root
+def test_a_runtime_folder_of_another_user_is_left_alone(records: Path) -> None:
+    os.chown(records.parent, 65534, 65534)  # as `su` leaves it in the environment
+    with registered(Path("/m"), Path("/f.h5")):
+        assert find_daemon(Path("/m")) == os.getpid()
+    assert not records.exists()
+
+
+@needs_root
+def test_a_record_counts_for_mounts_of_its_own_user_alone(records: Path, table: Path) -> None:
+    forged = records.with_name("shared") / "h5fs-65534"
+    forged.mkdir(mode=0o700)
+    with process() as pid, (forged / f"{pid}.json").open("w") as record:
+        json.dump({"mountpoint": "/m", "file": "/f"}, record)
+        record.flush()
+        fcntl.flock(record, fcntl.LOCK_EX)
+        for path in (forged, forged / f"{pid}.json"):
+            os.chown(path, 65534, 65534)
+        table.write_text(line_of("/m", uid=65534))
+        assert find_daemon(Path("/m")) is None  # the process is not that user's
+    with process(65534) as pid, (forged / f"{pid}.json").open("w") as record:
+        json.dump({"mountpoint": "/m", "file": "/f"}, record)
+        record.flush()
+        fcntl.flock(record, fcntl.LOCK_EX)
+        os.chown(forged / f"{pid}.json", 65534, 65534)
+        assert find_daemon(Path("/m")) == pid
+        table.write_text(line_of("/m", uid=0))
+        assert find_daemon(Path("/m")) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"mountpoint": 5}'])
@@ -110,13 +238,7 @@ def test_a_record_that_goes_away_meanwhile_is_passed_over(records: Path) -> None
         assert find_daemon(Path("/m")) == os.getpid()
 
 
-def test_a_folder_of_somebody_else_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if os.getuid() != 0:
-        pytest.skip("needs root to make a folder of somebody else")
-    (tmp_path / "h5fs").mkdir()
-    os.chown(tmp_path / "h5fs", 65534, 65534)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with pytest.raises(PermissionError), registered(Path("/m"), Path("/f.h5")):
-        pass
+def test_lines_of_another_form_are_passed_over(table: Path) -> None:
+    table.write_text("\n36 35\n - \n36 35 0:31 / /m - fuse.h5fs\n" + line_of("/m") + "36 35 0")
+    found = find_mount(Path("/m"))
+    assert found is not None and found.uid == 0

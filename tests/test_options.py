@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from h5fs.errors import UsageError
-from h5fs.options import ExternalPolicy, Locking, ParsedOptions, parse_options
-
-NOTHING = ParsedOptions(
-    external=ExternalPolicy.FOLDER, locking=Locking.DEFAULT, log=None, has_xattrs=False, fuse=()
+from h5fs.option_table import (
+    MOUNT_OPTIONS,
+    OTHER_OPTIONS,
+    SHOWN_OPTIONS,
+    MountKeywords,
+    MountOption,
+    ParsedOptions,
+    is_known,
+    parse_options,
 )
+from h5fs.options import (
+    ExternalPolicy,
+    Limits,
+    Locking,
+    LogOptions,
+    MountOptions,
+    NewDatasets,
+    StoreOptions,
+)
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+USUAL = MountOptions(Path("/mnt"), StoreOptions(Path("/f.h5")), LogOptions())
+NOTHING = ParsedOptions()
+
+
+def apply(*texts: str) -> MountOptions:
+    return parse_options(texts).apply(USUAL)
 
 
 @pytest.mark.semantics("M8")
@@ -22,18 +50,55 @@ def test_without_options_everything_is_as_by_default() -> None:
 
 @pytest.mark.semantics("L5", "M12")
 def test_own_options_take_their_values() -> None:
-    parsed = parse_options(["external=all,locking=best-effort", "log=/x/y"])
-    assert parsed.external is ExternalPolicy.ALL
-    assert parsed.locking is Locking.BEST_EFFORT
-    assert parsed.log == "/x/y"
+    settings = apply("external=all,locking=best-effort", "log=/x/y", "cache=1M,workers=0")
+    assert settings == dataclasses.replace(
+        USUAL,
+        store=dataclasses.replace(
+            USUAL.store, external=ExternalPolicy.ALL, locking=Locking.BEST_EFFORT,
+            cache_bytes=2**20, workers=0,
+        ),
+        log=LogOptions("/x/y"),
+    )  # fmt: skip
+
+
+@pytest.mark.semantics("M8")
+def test_options_of_nested_settings_leave_their_neighbours() -> None:
+    store = apply("memory=1G,max_depth=7,deadline=0.5,max_chunk=64k", "shuffle,chunks=3x4").store
+    assert store.limits == Limits(0.5, 2**30, 2**16, 7)
+    assert store.new_datasets == NewDatasets(None, True, (3, 4))
+    assert apply("compression=gzip").store.new_datasets == NewDatasets(4)
+
+
+@pytest.mark.semantics("M8")
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("commit=0", 0), ("commit=0.5", 0.5), ("durability=off", None),
+     ("durability=off,commit=3", None), ("commit=3,durability=off", None), ("durability=on", 5)],
+)  # fmt: skip
+def test_durability_off_means_no_commit_by_the_clock(text: str, seconds: float | None) -> None:
+    assert apply(text).store.commit_seconds == seconds
+
+
+@pytest.mark.semantics("M8")
+def test_the_mode_of_fstab_is_that_of_the_mount_and_of_its_store() -> None:
+    assert [apply("mode=w-").mode.value, apply("mode=r+").store.mode.value] == ["x", "r+"]
+
+
+def test_without_options_the_settings_stay() -> None:
+    assert apply() == USUAL
+
+
+def test_a_flag_can_be_taken_back() -> None:
+    assert apply("xattr").has_xattrs and not apply("xattr,noxattr").has_xattrs
 
 
 @pytest.mark.semantics("M8")
 def test_options_of_fuse_are_passed_on_in_their_order() -> None:
     parsed = parse_options(["allow_other,uid=7", "umask=077,nonempty"])
-    assert parsed.fuse == (
+    assert list(parsed.fuse.items()) == [
         ("allow_other", None), ("uid", "7"), ("umask", "077"), ("nonempty", None),
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert parsed.apply(USUAL).fuse == tuple(parsed.fuse.items())
 
 
 @pytest.mark.semantics("M8")
@@ -44,16 +109,16 @@ def test_options_of_fuse_are_passed_on_in_their_order() -> None:
 )
 def test_options_of_mount_do_nothing(option: str) -> None:
     assert parse_options([option]) == NOTHING
-    assert parse_options([f"uid=1,{option},gid=2"]).fuse == (("uid", "1"), ("gid", "2"))
+    assert parse_options([f"uid=1,{option},gid=2"]).fuse == {"uid": "1", "gid": "2"}
 
 
 @pytest.mark.semantics("M8")
 @given(st.text(st.characters(exclude_characters="\0\\", exclude_categories=["Cs"]), min_size=1))
 def test_a_value_holds_commas_behind_a_backslash(value: str) -> None:
-    text = "log=" + value.replace(",", "\\,") + ",uid=1"
-    parsed = parse_options([text])
-    assert parsed.log == value
-    assert parsed.fuse == (("uid", "1"),)
+    place = f"/{value}/x"
+    parsed = parse_options(["log=" + place.replace(",", "\\,") + ",uid=1"])
+    assert parsed.values == {"log.target": os.path.abspath(place)}
+    assert parsed.fuse == {"uid": "1"}
 
 
 @pytest.mark.parametrize("option", ["external=none", "uid=1"])
@@ -88,3 +153,52 @@ def test_a_value_that_an_option_of_fuse_does_not_take_is_wrong_usage(option: str
 def test_the_subtype_is_not_for_the_user_since_umount_knows_mounts_by_it() -> None:
     with pytest.raises(UsageError):
         parse_options(["subtype=other"])
+
+
+# --- the table
+
+
+@pytest.mark.semantics("M22")
+def test_each_option_of_the_table_is_known_and_takes_the_values_that_shells_offer() -> None:
+    assert len({option.name for option in MOUNT_OPTIONS}) == len(MOUNT_OPTIONS)
+    for option in MOUNT_OPTIONS:
+        assert is_known(option.name)
+        assert option.value is not None or not option.choices
+        for choice in option.choices:
+            apply(f"{option.name}={choice}")
+
+
+@pytest.mark.semantics("M22")
+def test_the_usual_values_that_help_shows_are_taken_and_change_nothing() -> None:
+    shown = 0
+    for option in SHOWN_OPTIONS:
+        added = option.description.removeprefix(option.help).strip()
+        if usual := re.fullmatch(r"\((\S+)\)", added):
+            assert apply(f"{option.name}={usual[1]}") == USUAL
+            shown += 1
+    assert shown == 9
+
+
+@pytest.mark.semantics("C6")
+def test_the_keywords_of_mount_are_the_options_of_the_table() -> None:
+    hints = get_type_hints(MountKeywords)
+    # The mode is a keyword of its own.
+    assert list(hints) == [option.name for option in SHOWN_OPTIONS if option.name != "mode"]
+    for option in SHOWN_OPTIONS:
+        hint = hints.get(option.name)
+        assert (hint is bool) == (option.value is None)
+        if get_origin(hint) is Literal:
+            assert get_args(hint) == option.choices
+
+
+def readme_row(option: MountOption) -> str:
+    spelling = option.spelling.replace("|", "\\|")
+    return f"| `-o {spelling}` | {option.description} |"
+
+
+@pytest.mark.semantics("M22")
+def test_the_table_of_the_readme_is_this_one() -> None:
+    text = README.read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `-o ")]
+    assert rows == [readme_row(option) for option in SHOWN_OPTIONS]
+    assert OTHER_OPTIONS in text

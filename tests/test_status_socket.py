@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from support.registry import isolate
 
-from h5fs import cli, mount_table
+from h5fs import cli
 from h5fs.commands.status_text import show_mount
 from h5fs.mount_table import Daemon, registered
 from h5fs.status_socket import answering, ask
@@ -27,9 +28,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of this test's daemons, whose path is too long for the address of a socket."""
     runtime = tmp_path / ("long" * 30)
     runtime.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setattr(mount_table, "_all_folders", lambda: [runtime / "h5fs"])
-    return runtime / "h5fs"
+    return isolate(monkeypatch, runtime)
 
 
 def daemon_at(path: Path, *, pid: int | None = None) -> Daemon:
@@ -55,7 +54,7 @@ def connected(path: Path) -> Iterator[socket.socket]:
 
 @pytest.mark.semantics("C22")
 def test_who_connects_is_told_and_the_socket_goes_with_the_block(records: Path) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as path:
+    with registered(Path("/m"), Path("/f.h5")) as (path, _):
         with answering(path, lambda: DOCUMENT):
             assert len(str(path)) > 107
             assert path.stat().st_mode & 0o777 == 0o600 and records.stat().st_mode & 0o777 == 0o700
@@ -170,24 +169,23 @@ def test_what_daemons_that_are_gone_have_left_is_removed(
     records: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = 2**22 + 1  # beyond what Linux gives
-    with registered(Path("/m"), Path("/f.h5")) as path:
-        record = path.with_suffix(".json").read_bytes()
-        (records / "5.sock").touch()  # whose record an older h5fs has removed
-        for pid in (gone, os.getpid()):  # the second one's id is another process's by now
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
-                monkeypatch.chdir(records)
-                left.bind(f"{pid}.sock")
-            (records / f"{pid}.json").write_bytes(record)
-        assert cli.main(["status"]) == 0
-        assert capsys.readouterr().out == "no h5fs mounts\n"
-        assert list(records.iterdir()) == []
+    records.mkdir(0o700)
+    (records / "5555555.sock").touch()  # whose record an older h5fs has removed
+    for pid in (gone, os.getppid()):  # the second one's id is another process's by now
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+            monkeypatch.chdir(records)
+            left.bind(f"{pid}.sock")
+        (records / f"{pid}.json").write_text('{"mountpoint": "/m", "file": "/f.h5"}')
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out == "no h5fs mounts\n"
+    assert list(records.iterdir()) == []
 
 
 @pytest.mark.semantics("C20", "C21")
 def test_a_daemon_without_a_socket_is_listed_and_one_with_nonsense_is_an_error(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as path:
+    with registered(Path("/m"), Path("/f.h5")) as (path, _):
         assert cli.main(["status", "--json"]) == 0
         (found,) = json.loads(capsys.readouterr().out)
         assert (found["mountpoint"], found["file"]) == ("/m", "/f.h5")

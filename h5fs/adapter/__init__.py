@@ -10,9 +10,10 @@ Which binding runs, and how to choose one (``H5FS_FUSE=2`` or ``=3``), is in ``b
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
-from typing import cast
+from typing import NoReturn, cast
 
 from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import CHOICE_VARIABLE, load_binding, what_libfuse_3_takes
@@ -26,6 +27,7 @@ from h5fs.adapter.writable_tree import WritableTree
 from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
 from h5fs.options import Mode, MountOptions
+from h5fs.system_errors import explain_system_error
 
 __all__ = [
     "CallMeter",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _binding = load_binding()
+_log = logging.getLogger(__name__)
 
 
 def check_mode(mode: Mode) -> None:
@@ -76,16 +79,23 @@ def serve(
     A write mode needs a ``WritableTree``. The tree is the caller's to close afterwards.
     ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount, with what
     can make the kernel forget. ``on_hangup``: what SIGHUP does, if not end the mount.
-    ``meter`` counts the calls. Raises ``MountError`` when libfuse cannot mount; what it wrote to
-    stderr says why.
+    ``meter`` counts the calls. Raises ``MountError``, and nothing stays mounted, when libfuse
+    cannot mount (what it wrote to stderr says why) and when ``on_ready`` raises.
     """
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
 
+    failures: list[BaseException] = []
+
     def on_init(connection: int, config: int | None) -> None:
-        session.init(connection, config)
-        widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes)
-        on_ready(session.notifier())
+        try:
+            session.init(connection, config)
+            widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes)
+            on_ready(session.notifier())
+        except BaseException as error:
+            # libfuse would take an error for success, and everybody wait for what never comes.
+            failures.append(error)
+            session.end()
 
     operations: Operations
     if options.mode.writes:
@@ -101,5 +111,21 @@ def serve(
         )  # fmt: skip
     try:
         session.serve(operations.make_table(session.counted), on_hangup)
-    except MountRefusedError:
-        raise MountError(f"libfuse could not mount at {options.mountpoint}") from None
+    except MountRefusedError as error:
+        reason = f": {error}" if str(error) else ""
+        raise MountError(f"libfuse could not mount at {options.mountpoint}{reason}") from None
+    if failures:
+        _raise_failure(failures[0], options)
+
+
+def _raise_failure(error: BaseException, options: MountOptions) -> NoReturn:
+    if isinstance(error, MountError):
+        raise error
+    if isinstance(error, OSError):
+        reason = explain_system_error(error)
+        raise MountError(f"the mount at {options.mountpoint} could not begin: {reason}") from None
+    _log.error("the mount could not begin", exc_info=error)
+    raise MountError(
+        f"the mount at {options.mountpoint} could not begin with {describe_binding()}: "
+        f"{type(error).__name__}: {error} (please report this)"
+    ) from error

@@ -1,10 +1,9 @@
 """Which FUSE binding runs: the only module that imports one.
 
-fusepy (libfuse 2) is what h5fs installs; mfusepy (the same interface over libfuse 3, the extra
-``h5fs[fuse3]``) is taken instead where it and libfuse 3 are there. ``H5FS_FUSE=2`` or ``=3``
-insists on one, for tests and measurements; ``FUSE_LIBRARY_PATH`` names a libfuse of one's own, as
-for the bindings themselves. From a binding h5fs takes the library that it has loaded and the
-layouts of libfuse's structures.
+mfusepy over libfuse 3, where that is installed; else fusepy, the same interface over libfuse 2.
+``H5FS_FUSE=2`` or ``=3`` insists on one, for tests and measurements; ``FUSE_LIBRARY_PATH`` names a
+libfuse of one's own, as for the bindings themselves. From a binding h5fs takes the library that it
+has loaded and the layouts of libfuse's structures.
 
 Called once, before any thread of libfuse runs.
 """
@@ -55,11 +54,11 @@ class _Kind:
 _KINDS = (
     _Kind(
         3, "mfusepy", "mfusepy", ("libfuse3.so.4", "libfuse3.so.3"), "fuse3",
-        "pip install 'h5fs[fuse3]' and apt-get install fuse3",
+        "apt-get install fuse3 (and pip install mfusepy where that is missing)",
     ),
     _Kind(
         2, "fusepy", "fuse", ("libfuse.so.2",), "fuse",
-        "apt-get install libfuse2 (libfuse2t64 since Debian 13 and Ubuntu 24.04) and fuse3",
+        "apt-get install fuse3 and libfuse2 (libfuse2t64 since Debian 13 and Ubuntu 24.04)",
     ),
 )  # fmt: skip
 
@@ -77,7 +76,7 @@ def load_binding() -> Binding:
         module = None if library is None else _import_over(kind, library)
         if module is not None:
             return Binding(kind.package, kind.major, module, module._libfuse)
-    needed = _KINDS[0] if choice == "3" else _KINDS[-1]
+    needed = _KINDS[-1] if choice == "2" else _KINDS[0]
     where = f" at {_PATH_VARIABLE}={path}" if path else ""
     raise OSError(f"libfuse {needed.major} cannot be loaded{where}; {needed.what_to_install}")
 

@@ -25,7 +25,7 @@ from h5fs.adapter.structures import (
     status_packer,
     statvfs_packer,
 )
-from h5fs.errors import StaleError
+from h5fs.errors import H5fsError, StaleError
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.status import Status
@@ -98,6 +98,8 @@ class Operations:
         self._flags_offset = module.fuse_file_info.flags.offset
         self._filler = _FILLERS[binding.major]
         self._folders: Handles[OpenFolder] = Handles()
+        # Why reading a file was last refused, by its handle.
+        self._refused: dict[int, str] = {}
         self._status_layout = status_dtype(module.c_stat)
         self._caches_folders = caches_folders and binding.major == 3
         self._has_xattrs = has_xattrs
@@ -222,7 +224,13 @@ class Operations:
         """Let the tree write into libfuse's buffer."""
         handle = c_uint64.from_address(file_info + self._handle_offset).value
         view = view_memory(buffer, size, _PyBUF_WRITE)
-        count: int = self._tree.read_into(handle, view, offset)
+        try:
+            count: int = self._tree.read_into(handle, view, offset)
+        except H5fsError as error:
+            # The kernel asks again, for less, before it gives up: one refusal, in its eyes too.
+            error.is_news = error.is_news and self._refused.get(handle) != str(error)
+            self._refused[handle] = str(error)
+            raise
         # libfuse frees its memory next: who has kept the view gets an exception, not a crash.
         view.release()
         if not 0 <= count <= size:
@@ -231,7 +239,9 @@ class Operations:
 
     def release(self, _path: bytes, file_info: int) -> None:
         """The last ``close(2)``."""
-        self._tree.release(c_uint64.from_address(file_info + self._handle_offset).value)
+        handle = c_uint64.from_address(file_info + self._handle_offset).value
+        self._refused.pop(handle, None)
+        self._tree.release(handle)
 
     def statfs(self, _path: bytes, buffer: int) -> None:
         """``statvfs(3)``."""

@@ -34,12 +34,16 @@ def widen_read_ahead(connection: int, mountpoint: Path, wanted_bytes: int | None
     """
     wanted = READ_AHEAD_BYTES if wanted_bytes is None else min(wanted_bytes, 2**32 - 1)
     c_uint32.from_address(connection + _MAX_READAHEAD_OFFSET).value = wanted
-    mount = find_mount(mountpoint)
+    try:
+        mount = find_mount(mountpoint)
+    except OSError as error:
+        _log.debug("the kernel's read-ahead stays as it is: %s", error)
+        return
     if mount is None:
         return
     limit = _BDI / mount.device / "read_ahead_kb"
     try:
         if int(limit.read_bytes()) * 1024 < wanted:
             limit.write_bytes(b"%d" % (wanted // 1024))
-    except OSError as error:
-        _log.debug("%s: the kernel's read-ahead stays as it is: %s", limit, error.strerror)
+    except (OSError, ValueError) as error:
+        _log.debug("%s: the kernel's read-ahead stays as it is: %s", limit, error)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from h5fs.commands.offline import opened_tree, read_pieces, walk
 from h5fs.commands.progress import progress_bar
-from h5fs.errors import H5fsError, MountError, show_path
+from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.options import StoreOptions
 from h5fs.store.log import RealFile, describe_log
-from h5fs.store.log_file import read_boot_id
-from h5fs.store.log_path import has_log, log_path
-from h5fs.store.superblock import read_superblock
+from h5fs.store.log_entry import open_to_look
+from h5fs.store.log_file import explain_damage, read_boot_id
+from h5fs.store.log_path import find_log, has_log
+from h5fs.store.parts import explain_part
+from h5fs.store.superblock import explain_version, read_superblock
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
@@ -25,10 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     _tell_superblock(file)
-    _tell_log(file)
+    is_damaged = _tell_log(file)
     with opened_tree(StoreOptions(file)) as tree:
         print("opens: yes")
-        return _read_all(tree, file)
+        return max(_read_all(tree, file), int(is_damaged))
 
 
 def _tell_superblock(file: Path) -> None:
@@ -41,8 +43,11 @@ def _tell_superblock(file: Path) -> None:
         if has_log(file):
             print("no HDF5 signature: all of the file is in its log")
             return
-        raise MountError(f"{file} is not an HDF5 file (it has no HDF5 signature)")
+        no_signature = f"{file} is not an HDF5 file (it has no HDF5 signature)"
+        raise MountError(explain_part(file) or no_signature)
     print(f"superblock: version {superblock.version} at byte {superblock.offset_bytes}")
+    if not superblock.is_known:
+        raise MountError(f"{file} cannot be opened: {explain_version(superblock)}")
     if superblock.is_open_for_write:
         print(
             "marked open for write: yes. A program writes it, or died while it did; if none does: "
@@ -52,22 +57,35 @@ def _tell_superblock(file: Path) -> None:
         print("marked open for write: no")
 
 
-def _tell_log(file: Path) -> None:
-    path = log_path(file)
+def _tell_log(file: Path) -> bool:
+    """Tell what the log has; return whether it is damaged."""
     if not has_log(file):
         print("log: none")
-        return
-    with file.open("rb") as main, path.open("rb") as log:
-        found = describe_log(RealFile(main.fileno()), RealFile(log.fileno()), read_boot_id())
+        return False
+    path = find_log(file)
+    with file.open("rb") as main:
+        try:
+            log, is_in_use = open_to_look(path, main.fileno())
+        except CannotOpenError as error:
+            raise MountError(str(error)) from None
+        with open(log, "rb"):
+            found = describe_log(RealFile(main.fileno()), RealFile(log), read_boot_id())
     if found.is_mismatch:
         print(f"log: {path}, of another file: {found.mismatch}")
-        return
+        return True
     print(
         f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk; "
         f"{found.lost_commits} more do not count since the system was started anew), "
         f"{found.pages * found.page_bytes} bytes to be brought into the file; a mount that writes, "
         f"or h5fs recover {file}, does it"
     )
+    # One that is just being written may look damaged.
+    problem = "" if is_in_use else explain_damage(path, found)
+    if problem:
+        print(f"log: {problem}")
+    elif found.rest.size_bytes and not is_in_use:
+        print(f"log: behind them {found.rest.size_bytes} bytes of a commit that was not finished")
+    return bool(problem)
 
 
 def _read_all(tree: Tree, file: Path) -> int:

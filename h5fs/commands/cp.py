@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
+from h5fs.commands.local_files import walk_local
 from h5fs.commands.offline import COPY_BYTES, opened_tree, read_pieces, split_place, walk
 from h5fs.commands.progress import progress_bar
-from h5fs.errors import H5fsError, MountError, UsageError, show_path
+from h5fs.errors import ExistsError, H5fsError, MountError, UsageError, show_path
 from h5fs.options import Mode, StoreOptions
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,58 +54,105 @@ def _copy_out(file: Path, path: bytes, target: Path) -> int:
             target /= os.fsdecode(path.rpartition(b"/")[2])
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
-        failed = 0
+        failures = _Failures()
         with progress_bar(f"copying from {file.name}", sum(sizes)) as bar:
             for inside, each in found:
+                if failures.is_below(inside):
+                    continue
                 place = target.joinpath(*os.fsdecode(inside[len(path) :]).split("/"))
                 try:
                     if isinstance(each, H5fsError):
                         raise each
-                    _copy_one(tree, inside, each, place, bar)
-                except H5fsError as error:
-                    failed += 1
-                    bar.write(f"h5fs: {show_path(inside)}: {error}", file=sys.stderr)
-    return 1 if failed else 0
+                    _copy_one(tree, inside, each, place, bar, is_target=inside == path)
+                except (H5fsError, OSError) as error:
+                    failures.add(inside, is_folder=_has_files(each))
+                    # The system's errors are about the copy.
+                    of_system = isinstance(error, OSError)
+                    _complain(bar, os.fsencode(place) if of_system else inside, error)
+    return failures.exit_status
 
 
-def _copy_one(tree: Tree, path: bytes, status: Status, place: Path, bar: Any) -> None:
+class _Failures:
+    """What could not be copied: of a folder, nothing that is in it is tried."""
+
+    def __init__(self) -> None:
+        self._folder: bytes | None = None
+        self.exit_status = 0
+
+    def add(self, path: bytes, *, is_folder: bool) -> None:
+        """Take one more."""
+        self.exit_status = 1
+        if is_folder:
+            self._folder = path.rstrip(b"/") + b"/"
+
+    def is_below(self, path: bytes) -> bool:
+        """Whether a path, in the order of a walk, is in a folder that could not be copied."""
+        return self._folder is not None and path.startswith(self._folder)
+
+
+def _has_files(status: Status | H5fsError) -> bool:
+    return isinstance(status, Status) and stat.S_ISDIR(status.mode)
+
+
+def _complain(bar: Any, path: bytes, error: H5fsError | OSError) -> None:
+    why = str(error) if isinstance(error, H5fsError) else str(error.strerror)
+    bar.write(f"h5fs: {show_path(path)}: {why}", file=sys.stderr)
+
+
+def _copy_one(
+    tree: Tree, path: bytes, status: Status, place: Path, bar: Any, *, is_target: bool
+) -> None:
+    """Copy out one file, folder or link.
+
+    Below the target that the user named, nothing is written through a symbolic link: one that an
+    earlier copy has made would lead anywhere. Raises ``H5fsError``, ``OSError``.
+    """
     if stat.S_ISDIR(status.mode):
-        place.mkdir(parents=True, exist_ok=True)
+        if not is_target and place.is_symlink():
+            raise FileExistsError(errno.EEXIST, "a symbolic link is in the way", str(place))
+        place.mkdir(parents=is_target, exist_ok=True)
     elif stat.S_ISLNK(status.mode):
-        os.symlink(os.fsdecode(tree.read_link(path)), place)
+        text = os.fsdecode(tree.read_link(path))
+        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+            place.unlink()
+        os.symlink(text, place)
     else:
-        with place.open("wb") as copy:
+        flags = 0 if is_target else os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o666)
+        with open(descriptor, "wb") as copy:
             for piece in read_pieces(tree, path):
                 copy.write(piece)
                 bar.update(len(piece))
 
 
 def _copy_in(source: Path, file: Path, path: bytes) -> int:
-    found = _list_local(source)
-    total = sum(each.stat().st_size for each in found if each.is_file())
+    if not os.path.lexists(source):
+        raise MountError(f"{source}: no such file")
+    found = list(walk_local(source))
+    total = sum(_size_of(each) for _, each in found)
     options = StoreOptions(file.absolute(), mode=Mode.APPEND)
     failed = 0
     with opened_tree(options) as tree, progress_bar(f"copying to {file.name}", total) as bar:
         assert isinstance(tree, WritableTree)
         if path == b"/" or _is_folder(tree, path):
             path = path.rstrip(b"/") + b"/" + os.fsencode(source.resolve().name)
-        for each in found:
+        for each, status in found:
             relative = os.fsencode(each.relative_to(source)) if each != source else b""
             inside = path + b"/" + relative if relative else path
             try:
-                _put_one(tree, each, inside, bar)
-            except H5fsError as error:
+                if isinstance(status, OSError):
+                    raise status
+                _put_one(tree, each, status, inside, bar)
+            except (H5fsError, OSError) as error:
                 failed += 1
-                bar.write(f"h5fs: {each}: {error}", file=sys.stderr)
+                _complain(bar, os.fsencode(each), error)
     return 1 if failed else 0
 
 
-def _list_local(source: Path) -> list[Path]:
-    if not os.path.lexists(source):
-        raise MountError(f"{source}: no such file")
-    if source.is_symlink() or not source.is_dir():
-        return [source]
-    return [source, *sorted(source.rglob("*"))]
+def _size_of(status: os.stat_result | OSError) -> int:
+    if isinstance(status, OSError) or not stat.S_ISREG(status.st_mode):
+        return 0
+    return status.st_size
 
 
 def _is_folder(tree: Tree, path: bytes) -> bool:
@@ -106,21 +162,35 @@ def _is_folder(tree: Tree, path: bytes) -> bool:
         return False
 
 
-def _put_one(tree: WritableTree, local: Path, path: bytes, bar: Any) -> None:
-    if local.is_symlink():
+def _put_one(
+    tree: WritableTree, local: Path, status: os.stat_result, path: bytes, bar: Any
+) -> None:
+    if stat.S_ISLNK(status.st_mode):
         tree.make_symbolic_link(os.fsencode(os.readlink(local)), path)
-    elif local.is_dir():
-        if not _is_folder(tree, path):
-            tree.make_folder(path)
-    else:
-        handle = tree.create(path, os.O_WRONLY | os.O_TRUNC)
+    elif stat.S_ISDIR(status.st_mode):
         try:
-            at = 0
-            with local.open("rb") as opened:
-                while piece := opened.read(COPY_BYTES):
-                    tree.write(handle, memoryview(piece), at)
-                    at += len(piece)
-                    bar.update(len(piece))
-            tree.flush(handle, 0)
-        finally:
-            tree.release(handle)
+            tree.make_folder(path)
+        except ExistsError:
+            if not _is_folder(tree, path):
+                raise
+    elif stat.S_ISREG(status.st_mode):
+        # It may have become a pipe since, which would wait for a writer.
+        descriptor = os.open(local, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as opened:
+            _put_file(tree, opened, path, bar)
+    else:
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"{kind}, which HDF5 has nothing for")
+
+
+def _put_file(tree: WritableTree, opened: BinaryIO, path: bytes, bar: Any) -> None:
+    handle = tree.create(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        at = 0
+        while piece := opened.read(COPY_BYTES):
+            tree.write(handle, memoryview(piece), at)
+            at += len(piece)
+            bar.update(len(piece))
+        tree.flush(handle, 0)
+    finally:
+        tree.release(handle)

@@ -82,23 +82,26 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | N
 def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:
     """Yield the paths below a folder with their status, folders before what is in them.
 
-    What cannot be listed or described comes with its error.
+    What cannot be listed or described comes with its error. Groups may be deeper than Python calls.
     """
-    try:
-        names = sorted(dentry.name for dentry in tree.list_folder(path))
-    except H5fsError as error:
-        yield path, error
-        return
-    for name in names:
-        inside = path.rstrip(b"/") + b"/" + name
+    pending = [path]
+    while pending:
+        inside = pending.pop()
+        if inside is not path:
+            try:
+                status = tree.get_status(inside)
+            except H5fsError as error:
+                yield inside, error
+                continue
+            yield inside, status
+            if not stat.S_ISDIR(status.mode):
+                continue
         try:
-            status = tree.get_status(inside)
+            names = sorted(dentry.name for dentry in tree.list_folder(inside))
         except H5fsError as error:
             yield inside, error
             continue
-        yield inside, status
-        if stat.S_ISDIR(status.mode):
-            yield from walk(tree, inside)
+        pending += [inside.rstrip(b"/") + b"/" + name for name in reversed(names)]
 
 
 def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:

@@ -15,6 +15,13 @@ from h5fs.store.log_path import has_log
 from h5fs.store.superblock import clear_write_mark
 
 
+def _clear_mark(file: Path, descriptor: int) -> bool:
+    try:
+        return clear_write_mark(descriptor)
+    except CannotOpenError as error:
+        raise MountError(f"{file}: {error}") from None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Recover; return the exit status."""
     file = Path(os.path.abspath(arguments.file))
@@ -27,10 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
         with progress_bar(f"recovering {file.name}", None) as bar:
             files = open_logged(
                 file, Mode.UPDATE, Locking.DEFAULT, read_boot_id(),
-                checks=not arguments.clear_flag, on_write=bar.update,
+                checks=not arguments.clear_flag, may_have_links=True, on_write=bar.update,
             )  # fmt: skip
+        assert files is not None
         try:
-            is_cleared = arguments.clear_flag and clear_write_mark(files.main)
+            is_cleared = arguments.clear_flag and _clear_mark(file, files.main)
         finally:
             files.close(removes_log=True)
     except CannotOpenError as error:
@@ -38,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise MountError(f"{file} could not be recovered: {error.strerror}") from None
     print("log: brought into the file" if had_log else "log: none")
+    if files.problem:
+        print(f"log: {files.problem}")
     if arguments.clear_flag:
         print("mark: cleared" if is_cleared else "mark: none")
-    return 0
+    return 1 if files.problem else 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from h5fs.commands.status_text import show_mount, show_text
 from h5fs.errors import MountError
-from h5fs.mount_table import Daemon, find_daemons, find_mount, forget
+from h5fs.mount_table import Daemon, find_daemons, find_mount
 from h5fs.status_socket import ask
 
 _PATIENCE_SECONDS = 5.0
@@ -61,11 +61,10 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
         if not isinstance(told, dict) or not isinstance(told.get("mountpoint"), str):
             raise ValueError
         return {**dict.fromkeys(_KEYS), **told}, False
-    except FileNotFoundError:
+    except (FileNotFoundError, ConnectionRefusedError):
+        if daemon.pid not in (each.pid for each in find_daemons()):
+            return None
         return _from_record(daemon, f"the daemon {_SILENT}"), False
-    except ConnectionRefusedError:  # nobody listens: the id is another process's by now
-        forget(daemon.record)
-        return None
     except TimeoutError:
         problem = (
             f"the daemon (pid {daemon.pid}) is stuck: no answer within {_PATIENCE_SECONDS:.0f} s"

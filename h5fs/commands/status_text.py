@@ -39,6 +39,8 @@ class _Text:
         lines += [self._line("drafts", _drafts(answer["drafts"]))] if answer["drafts"] else []
         if answer["uncommitted"]:
             lines.append(self._line("uncommitted", _uncommitted(answer["uncommitted"])))
+        if answer.get("log_problem"):
+            lines.append(self._line("log", self._in(_RED, show_text(answer["log_problem"]))))
         lines += [self._line("chunk cache", _cache(answer["cache"]))] if answer["cache"] else []
         lines += [self._line("workers", _workers(answer["workers"]))] if answer["workers"] else []
         lines += self._quarantined(answer)

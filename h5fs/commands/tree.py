@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from h5fs.commands.offline import opened_tree, split_place
 from h5fs.commands.sizes import show_size
@@ -16,6 +18,19 @@ from h5fs.tree import Tree
 from h5fs.tree.description import Description
 
 _BLUE, _CYAN, _RED, _DIM, _PLAIN = "\033[1;34m", "\033[36m", "\033[31m", "\033[2m", "\033[0m"
+
+
+class _Marks(NamedTuple):
+    """What stands before the names."""
+
+    middle: str
+    last: str
+    line: str
+    blank: str
+
+
+_DRAWN = _Marks("├── ", "└── ", "│   ", "    ")
+_TYPED = _Marks("|-- ", "`-- ", "|   ", "    ")
 
 
 @dataclass
@@ -36,6 +51,11 @@ class _Entry:
     target: str | None = None
     error: str | None = None
     entries: list[_Entry] | None = None
+    dentry_path: bytes = b""
+
+
+# In the order in which --json has them; "entries" follows.
+_FIELDS = tuple(each.name for each in fields(_Entry) if each.name not in ("entries", "dentry_path"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,34 +69,58 @@ def run(arguments: argparse.Namespace) -> int:
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
     if arguments.json:
-        json.dump([_plain(entry) for entry in entries], sys.stdout, indent=2)
+        for piece in _to_json(entries):
+            sys.stdout.write(piece)
         print()
     else:
         has_colors = arguments.color == "always" or (
             arguments.color == "auto" and sys.stdout.isatty()
         )
         print(arguments.place)
-        _print(entries, "", has_colors)
-    return 1 if _has_errors(entries) else 0
+        _print(entries, has_colors)
+    return 1 if any(entry.error is not None for entry in _every(entries)) else 0
 
 
 def _list(tree: Tree, path: bytes, depth: int | None, sort: str) -> list[_Entry]:
-    names = sorted(dentry.name for dentry in tree.list_folder(path))
-    entries = []
-    for name in names:
-        # Attributes are counted with their object.
-        if name.endswith(b".attrs.json"):
+    """Return what is in a folder, with what is in it. Groups may be deeper than Python calls."""
+    top = _Entry("", "", "group", entries=_list_folder(tree, path))
+    found = _every(top.entries or [], lambda entry, levels: _fill(tree, entry, depth, levels))
+    for entry in [*reversed(list(found)), top]:
+        if entry.entries is None:
             continue
-        entries.append(_describe(tree, path.rstrip(b"/") + b"/" + name, name, depth, sort))
-    if sort == "size":
-        entries.sort(key=lambda entry: -(entry.size_bytes or 0))
-    return entries
+        entry.size_bytes = sum(each.size_bytes or 0 for each in entry.entries)
+        if sort == "size":
+            entry.entries.sort(key=lambda entry: -(entry.size_bytes or 0))
+    return top.entries or []
 
 
-def _describe(tree: Tree, path: bytes, name: bytes, depth: int | None, sort: str) -> _Entry:
-    entry = _Entry(show_path(name), show_path(path), "unreadable")
+def _list_folder(tree: Tree, path: bytes) -> list[_Entry]:
+    names = sorted(dentry.name for dentry in tree.list_folder(path))
+    folder = path.rstrip(b"/") + b"/"
+    # Attributes are counted with their object.
+    return [
+        _Entry(show_path(name), show_path(folder + name), "unreadable", dentry_path=folder + name)
+        for name in names
+        if not name.endswith(b".attrs.json")
+    ]
+
+
+def _every(
+    entries: list[_Entry], visit: Callable[[_Entry, int], None] = lambda _entry, _levels: None
+) -> Iterator[_Entry]:
+    """Yield all entries, folders before what is in them; ``visit`` is told how deep each is."""
+    pending = [(entry, 1) for entry in reversed(entries)]
+    while pending:
+        entry, levels = pending.pop()
+        visit(entry, levels)
+        yield entry
+        pending += [(each, levels + 1) for each in reversed(entry.entries or [])]
+
+
+def _fill(tree: Tree, entry: _Entry, depth: int | None, levels: int) -> None:
+    """Look at an object, and at what is in it unless that is too deep."""
     try:
-        found: Description = tree.describe(path)
+        found: Description = tree.describe(entry.dentry_path)
         entry.kind, entry.attributes = found.kind, found.attribute_count
         entry.target = show_path(found.target) if found.target is not None else None
         entry.size_bytes = found.size_bytes
@@ -87,31 +131,70 @@ def _describe(tree: Tree, path: bytes, name: bytes, depth: int | None, sort: str
             entry.layout, entry.stored_bytes = storage.layout.value, storage.storage_size_bytes
             entry.chunks = list(storage.chunk_shape) if storage.chunk_shape else None
             entry.filters = list(storage.filters) or None
-        if found.kind == "group" and (depth is None or depth > 1):
-            entry.entries = _list(tree, path, None if depth is None else depth - 1, sort)
-            entry.size_bytes = sum(each.size_bytes or 0 for each in entry.entries)
+        if found.kind == "group" and (depth is None or depth > levels):
+            entry.entries = _list_folder(tree, entry.dentry_path)
     except H5fsError as error:
         entry.error = str(error)
-    return entry
 
 
-def _plain(entry: _Entry) -> dict[str, object]:
-    return {key: value for key, value in asdict(entry).items() if value is not None}
+def _to_json(entries: list[_Entry]) -> Iterator[str]:
+    """Yield the pieces of a JSON list of all entries, indented."""
+    pending: list[tuple[_Entry | str, str]] = [("\n]" if entries else "]", "")]
+    pending += _json_items(entries, "  ")
+    yield "["
+    while pending:
+        entry, indent = pending.pop()
+        if isinstance(entry, str):
+            yield entry
+            continue
+        inner = indent + "  "
+        known = {name: getattr(entry, name) for name in _FIELDS}
+        lines = [
+            f"\n{inner}{json.dumps(name)}: {json.dumps(value)}"
+            for name, value in known.items()
+            if value is not None
+        ]
+        yield f"\n{indent}{{{','.join(lines)}"
+        if entry.entries is None:
+            yield f"\n{indent}}}"
+            continue
+        yield f',\n{inner}"entries": ['
+        pending.append((f"\n{inner}]\n{indent}}}" if entry.entries else f"]\n{indent}}}", ""))
+        pending += _json_items(entry.entries, inner + "  ")
 
 
-def _has_errors(entries: list[_Entry]) -> bool:
-    return any(entry.error is not None or _has_errors(entry.entries or []) for entry in entries)
+def _json_items(entries: list[_Entry], indent: str) -> list[tuple[_Entry | str, str]]:
+    """Return entries and the commas between them, the last one first."""
+    items: list[tuple[_Entry | str, str]] = []
+    for entry in reversed(entries):
+        items += [(",", ""), (entry, indent)] if items else [(entry, indent)]
+    return items
 
 
-def _print(entries: list[_Entry], indent: str, has_colors: bool) -> None:
-    width = max((len(entry.name) for entry in entries), default=0)
-    for index, entry in enumerate(entries):
-        is_last = index == len(entries) - 1
+def _print(entries: list[_Entry], has_colors: bool) -> None:
+    marks = _marks()
+    pending = _rows(entries, "")
+    while pending:
+        entry, indent, width, is_last = pending.pop()
         name = entry.name.ljust(width)
         text = _color(entry, name, has_colors) + _details(entry, has_colors)
-        print(f"{indent}{'└── ' if is_last else '├── '}{text}".rstrip())
-        if entry.entries:
-            _print(entry.entries, indent + ("    " if is_last else "│   "), has_colors)
+        print(f"{indent}{marks.last if is_last else marks.middle}{text}".rstrip())
+        pending += _rows(entry.entries or [], indent + (marks.blank if is_last else marks.line))
+
+
+def _rows(entries: list[_Entry], indent: str) -> list[tuple[_Entry, str, int, bool]]:
+    """Return entries with indent, width of the names and whether it is the last; that one first."""
+    width = max((len(entry.name) for entry in entries), default=0)
+    return [(entry, indent, width, entry is entries[-1]) for entry in reversed(entries)]
+
+
+def _marks() -> _Marks:
+    """Return what draws the tree, in characters that stdout has."""
+    try:
+        "".join(_DRAWN).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return _TYPED
+    return _DRAWN
 
 
 def _color(entry: _Entry, name: str, has_colors: bool) -> str:

@@ -11,8 +11,8 @@ Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json
   type (`datatype_json`), or an object with that as its ``"type"`` and beside it ``"shape"``, where
   the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
   ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8, or
-  ``"stored"``, the base64 of all elements, when null-terminated strings have more than zeros after
-  their end: each string that still says what is stored for it keeps what is stored.
+  ``"stored"``, the base64 of all fixed-length strings in it, when they hold more than their text
+  and padding (`string_json`): each that still says what is stored for it keeps what is stored.
 
 A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
 list of one of these; an empty list a float64 array, and null a null dataspace of float64.
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from h5fs.datatype_rules import MAX_RANK
+from h5fs.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
 from h5fs.datatypes import (
     ByteOrder,
     CharacterSet,
@@ -35,24 +35,37 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import InvalidAttributesError
-from h5fs.objects import Attribute, Element, UnreadableAttribute
-from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
-from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
+from h5fs.objects import Attribute, UnreadableAttribute
+from h5fs.projection.datatype_json import (
+    check_new_datatype,
+    datatype_from_json,
+    datatype_to_json,
+)
+from h5fs.projection.element_json import (
+    element_depth,
+    elements_from_json,
+    elements_to_json,
+    json_depth,
+)
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
-from h5fs.projection.scalar_json import NotTextError, bytes_from_base64
+from h5fs.projection.rounded_numbers import RoundedNumbers
 from h5fs.projection.strict_json import (
+    MAX_NESTING,
     JsonValue,
     name_to_text,
     parse_json,
+    show_value,
     text_to_name,
     write_json,
 )
+from h5fs.projection.string_json import NotTextError, StringSpelling, bytes_from_base64
 
 TYPES: Final = "$types"
 UNREADABLE: Final = "$unreadable"
 NULL: Final = "H5S_NULL"
+_DEEPEST: Final = MAX_NESTING - 1  # the document is the first level
 BASE64: Final = "base64"
 
 INT64: Final = standard_integer(8, ByteOrder.LITTLE, signed=True)
@@ -81,6 +94,9 @@ def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) ->
         if isinstance(attribute, UnreadableAttribute):
             unreadable[key] = attribute.reason
             continue
+        if len(attribute.shape or ()) + json_depth(attribute.type) > _DEEPEST:
+            unreadable[key] = "its elements are nested too deeply for JSON"
+            continue
         values[key], form = _show(attribute)
         if form != _implied_form(values[key]):
             types[key] = _form_to_json(form, values[key])
@@ -96,8 +112,10 @@ def attributes_from_json(
 
     The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
     ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
-    says what an existing attribute says is that attribute, bits outside of the data included.
-    Raises ``InvalidAttributesError``, naming the attribute.
+    says what an existing attribute says is that attribute, bits outside of the data included; so
+    is one whose numbers are what float64 makes of those that are there (`rounded_numbers`).
+    Raises ``InvalidAttributesError``, naming the attribute, and ``AttributeTooLargeError`` for more
+    than could be read again.
     """
     document = parse_json(data)
     if not isinstance(document, dict):
@@ -106,48 +124,56 @@ def attributes_from_json(
     unreadable = document.pop(UNREADABLE, {})
     if not isinstance(types, dict) or not isinstance(unreadable, dict):
         raise InvalidAttributesError(f"{TYPES} or {UNREADABLE} is not a JSON object")
+    if len(document) > MAX_ATTRIBUTES:
+        raise AttributeTooLargeError(f"{len(document)} attributes, more than {MAX_ATTRIBUTES}")
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
+    rounded = RoundedNumbers(document)
     attributes = []
     for key, value in document.items():
         name = _name(key)
         try:
-            attributes.append(_read(name, value, types.get(key), known.get(name)))
+            attribute = _read(name, value, types.get(key), known.get(name), rounded)
+            if name not in known or known[name].type != attribute.type:
+                check_new_datatype(attribute.type)
+            attributes.append(attribute)
         except InvalidAttributesError as error:
-            raise InvalidAttributesError(f"attribute {key!r}: {error}") from error
+            raise InvalidAttributesError(f"attribute {show_value(key)}: {error}") from error
+    if sum(len(attribute.elements) for attribute in attributes) > MAX_ELEMENTS:
+        raise AttributeTooLargeError(f"more than {MAX_ELEMENTS} elements in the attributes")
     return tuple(attributes)
 
 
 def _show(attribute: Attribute) -> tuple[JsonValue, _Form]:
     if attribute.shape is None:
         return None, _Form(attribute.type, None)
-    elements = [_cut_at_end(element, attribute.type) for element in attribute.elements]
-    stored = b"" if tuple(elements) == attribute.elements else b"".join(attribute.elements)
-    in_base64 = False
+    strings = StringSpelling()
     try:
-        values = elements_to_json(elements, attribute.type, in_base64=False)
+        values = elements_to_json(attribute.elements, attribute.type, strings)
     except NotTextError:
-        in_base64 = True
-        values = elements_to_json(elements, attribute.type, in_base64=True)
-    form = _Form(attribute.type, attribute.shape, in_base64, stored)
+        strings = StringSpelling(in_base64=True)
+        values = elements_to_json(attribute.elements, attribute.type, strings)
+    form = _Form(attribute.type, attribute.shape, strings.in_base64, strings.stored)
     return nest(values, attribute.shape), form
 
 
-def _cut_at_end(element: Element, datatype: Datatype) -> Element:
-    """Return an element with nothing but zeros after the end of a null-terminated string."""
-    if not isinstance(datatype, StringType) or datatype.size_bytes is None:
-        return element
-    if datatype.padding is not StringPadding.NULL_TERMINATED:
-        return element
-    return element.partition(b"\0")[0].ljust(datatype.size_bytes, b"\0")
-
-
 def _read(
-    name: bytes, value: JsonValue, entry: JsonValue | None, old: Attribute | None
+    name: bytes,
+    value: JsonValue,
+    entry: JsonValue | None,
+    old: Attribute | None,
+    rounded: RoundedNumbers,
 ) -> Attribute:
-    form = _form_from_json(entry, value) if entry is not None else None
-    if old is not None:
-        shown, old_form = _show(old)
-        if form in (None, old_form) and _is_same(_reread(shown), value):
+    if old is None:
+        form = _form_from_json(entry, value) if entry is not None else None
+    else:
+        plain, old_form = _show(old)
+        shown = _reread(plain)
+        if entry is not None:
+            entry = rounded.undo(entry, _reread(_form_to_json(old_form, plain)))
+        form = _form_from_json(entry, value) if entry is not None else None
+        if form is None or form.type == old.type:
+            value = rounded.undo(value, shown)
+        if form in (None, old_form) and _is_same(shown, value):
             return old
         if form is None:
             attribute = _try_type_of(old, name, value)
@@ -155,7 +181,8 @@ def _read(
                 return attribute
     form = form or _implied_form(value)
     if form is None:
-        raise InvalidAttributesError(f"no type follows from {value!r:.80}; {TYPES} must say it")
+        shown_value = show_value(value)
+        raise InvalidAttributesError(f"no type follows from {shown_value}; {TYPES} must say it")
     return _make(name, value, form)
 
 
@@ -180,16 +207,13 @@ def _flat(value: JsonValue) -> list[JsonValue]:
 def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
     if form.shape is None:
         if value is not None:
-            raise InvalidAttributesError(f"a value in a null dataspace: {value!r:.80}")
+            raise InvalidAttributesError(f"a value in a null dataspace: {show_value(value)}")
         return Attribute(name, form.type, None, ())
     flat = flatten(value, form.shape)
-    elements = elements_from_json(flat, form.type, in_base64=form.in_base64)
-    if form.stored and isinstance(form.type, StringType) and form.type.size_bytes:
-        size = form.type.size_bytes
-        stored = [form.stored[i : i + size] for i in range(0, len(form.stored), size)]
-        for index, (element, old) in enumerate(zip(elements, stored, strict=False)):
-            if len(old) == size and _cut_at_end(old, form.type) == element:
-                elements[index] = old
+    if len(flat) > MAX_ELEMENTS:
+        raise AttributeTooLargeError(f"{len(flat)} elements, more than {MAX_ELEMENTS}")
+    strings = StringSpelling(in_base64=form.in_base64, stored=form.stored)
+    elements = elements_from_json(flat, form.type, strings)
     return Attribute(name, form.type, form.shape, tuple(elements))
 
 
@@ -233,7 +257,7 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
         entry = {"type": entry}
     unknown = set(entry) - {"type", "shape", "encoding", "stored"}
     if "type" not in entry or unknown or entry.get("encoding", BASE64) != BASE64:
-        raise InvalidAttributesError(f"not an entry of {TYPES}: {entry!r:.80}")
+        raise InvalidAttributesError(f"not an entry of {TYPES}: {show_value(entry)}")
     datatype = datatype_from_json(entry["type"])
     shape = entry.get("shape")
     if shape is None:
@@ -247,10 +271,10 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
     ):
         shape = tuple(shape)
     else:
-        raise InvalidAttributesError(f"not a shape: {shape!r:.80}")
+        raise InvalidAttributesError(f"not a shape: {show_value(shape)}")
     stored = entry.get("stored", "")
     if not isinstance(stored, str):
-        raise InvalidAttributesError(f"not base64: {stored!r:.80}")
+        raise InvalidAttributesError(f"not base64: {show_value(stored)}")
     return _Form(datatype, shape, "encoding" in entry, bytes_from_base64(stored))
 
 
@@ -300,7 +324,9 @@ def _key(name: bytes) -> str:
 
 def _name(key: str) -> bytes:
     if key.startswith("$") and not key.startswith("$$"):
-        raise InvalidAttributesError(f"{key!r} is a reserved key; an attribute's is {'$' + key!r}")
+        raise InvalidAttributesError(
+            f"{show_value(key)} is a reserved key; that of an attribute has one more $"
+        )
     name = text_to_name(key.removeprefix("$"))
     if not name:
         raise InvalidAttributesError("an attribute without a name")

@@ -49,6 +49,9 @@ class Projection(Enum):
 GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 """Dentry of a group's own attributes, inside the group; no link has an empty name."""
 
+OUTSIDE = b"external:"
+"""What the text of a link that leads out of the HDF5 file begins with; no dentry name does."""
+
 _SUFFIXES = tuple(p.value for p in Projection if p is not Projection.FOLDER)
 # Of two suffixes that fit, the longer one is meant.
 _BY_LENGTH = sorted(
@@ -93,7 +96,7 @@ def decode_name(dentry: bytes) -> DentryName | None:
         return None
     if _looks_cut(stem, suffix):
         return DentryName(projection, None)
-    link_name = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), stem)
+    link_name = unescape(stem)
     # One dentry a link: any other spelling of the same link name is not there.
     if encode_name(link_name, projection) != dentry:
         return None
@@ -117,9 +120,24 @@ def is_listable(link_name: bytes) -> bool:
     return link_name not in (b"", b".") and b"/" not in link_name and b"\0" not in link_name
 
 
-def _escape(link_name: bytes, projection: Projection) -> bytes:
+def escape(name: bytes, characters: bytes) -> bytes:
+    """Return a name with some ASCII characters percent-encoded; ``unescape`` undoes it."""
     # A "%" that happens to stand before two hex digits would decode as an escape.
-    stem = _ESCAPE.sub(lambda match: b"%25" + match[1], link_name)
+    escaped = _ESCAPE.sub(lambda match: b"%25" + match[1], name)
+    for character in characters:
+        escaped = escaped.replace(bytes([character]), b"%%%02X" % character)
+    return escaped
+
+
+def unescape(escaped: bytes) -> bytes:
+    """Return what percent-encoding stands for."""
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), escaped)
+
+
+def _escape(link_name: bytes, projection: Projection) -> bytes:
+    stem = escape(link_name, b"")
+    if stem.startswith(OUTSIDE):
+        stem = escape(OUTSIDE, b":") + stem[len(OUTSIDE) :]
     if not (stem.isascii() and stem.decode("ascii").isprintable()):
         stem = _escape_unprintable(stem)
     if projection is Projection.FOLDER and stem in (b".", b".."):

@@ -6,7 +6,6 @@ the byte what this numpy's ``np.save`` writes.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import io
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from h5fs.errors import InvalidArrayError, TooLargeError, UnsupportedTypeError
+from h5fs.projection.npy_literal import parse_literal
 
 OFFSET_MAX = 2**63 - 1
 """Largest file size that ``off_t`` holds."""
@@ -108,7 +108,9 @@ def _format_header_3_0(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-_MAX_HEADER_BYTES = 2**20
+# HDF5 keeps a datatype in at most 64 KiB; no name in it becomes more than four times as long here.
+_MAX_HEADER_BYTES = 2**18
+_MAX_DTYPE_CHARACTERS = 100  # of one field
 _MAX_RANK = 32  # HDF5's
 
 
@@ -148,7 +150,11 @@ def parse_header(data: bytes) -> NpyHeader | None:
         raise InvalidArrayError(f"a header of {length} bytes")
     if len(data) < start + length:
         return None
-    text = data[start : start + length].decode("utf-8" if version[0] == 3 else "latin-1", "replace")
+    encoding = "utf-8" if version[0] == 3 else "latin-1"
+    try:
+        text = data[start : start + length].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InvalidArrayError(f"no header of a .npy file: {error}") from None
     dtype, shape, is_fortran_order = _parse_fields(text)
     header = NpyHeader(dtype, shape, is_fortran_order, start + length)
     if header.file_bytes > OFFSET_MAX or any(size > OFFSET_MAX for size in shape):
@@ -158,13 +164,14 @@ def parse_header(data: bytes) -> NpyHeader | None:
 
 def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     try:
-        fields = ast.literal_eval(text.strip())
-        if set(fields) != {"descr", "fortran_order", "shape"}:
-            raise ValueError(f"keys {sorted(fields)}")
+        fields = parse_literal(text)
+        if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+            raise ValueError("not a dictionary of descr, fortran_order and shape")
+        _check_spellings(fields["descr"])
         dtype = np.lib.format.descr_to_dtype(fields["descr"])
-    # What ast and numpy raise for what is no header has no bound.
-    except (Exception, RecursionError, MemoryError) as error:
-        raise InvalidArrayError(f"no header of a .npy file: {error}") from None
+        _check_names(dtype)
+    except Exception as error:  # what numpy raises for what is no dtype has no bound
+        raise InvalidArrayError(f"no header of a .npy file: {error!s:.200}") from None
     shape, order = fields["shape"], fields["fortran_order"]
     is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if not is_shape or not isinstance(order, bool):
@@ -174,3 +181,26 @@ def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     if len(shape) + len(dtype.shape) > _MAX_RANK:
         raise InvalidArrayError(f"{len(shape)} dimensions, more than {_MAX_RANK}")
     return dtype, shape, order
+
+
+def _check_spellings(descr: Any) -> None:
+    """Refuse text that numpy would parse for long: its dtype strings may be whole records."""
+    if isinstance(descr, str):
+        if len(descr) > _MAX_DTYPE_CHARACTERS:
+            raise ValueError(f"a dtype of {len(descr)} characters")
+    elif isinstance(descr, tuple):
+        _check_spellings(descr[0] if descr else None)  # of a subarray
+    elif isinstance(descr, list):
+        for field in descr:
+            _check_spellings(field[1] if isinstance(field, tuple) and len(field) > 1 else None)
+
+
+def _check_names(dtype: np.dtype[Any]) -> None:
+    """Refuse names of fields that HDF5 cannot have. Raises ``ValueError``."""
+    if dtype.subdtype is not None:
+        _check_names(dtype.base)
+    for name, field in (dtype.fields or {}).items():
+        if "\0" in name:  # HDF5 would cut the name there
+            raise ValueError(f"a field's name with a null character: {name!r:.40}")
+        name.encode("utf-8", "surrogateescape")
+        _check_names(field[0])

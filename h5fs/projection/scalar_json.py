@@ -7,9 +7,8 @@
   more than 4096 bits) is its bits, "0x" and two hex digits a byte, the most significant one first.
   Any number may be written so.
 - Enumerations: the member's name, or the integer where no name says it; h5py's boolean is true or
-  false. Strings: text without its padding; or base64 of the same bytes. Opaque: base64; with
-  numpy's tag for dates, ISO 8601 (or the count of units since 1970), with that for durations the
-  count of units.
+  false. Opaque: base64; with numpy's tag for dates, ISO 8601 (or the count of units since 1970),
+  with that for durations the count of units.
 
 Bits outside of a number's precision are padding, not data: they are written as the type says.
 """
@@ -17,7 +16,6 @@ Bits outside of a number's precision are padding, not data: they are written as 
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 import struct
@@ -34,14 +32,13 @@ from h5fs.datatypes import (
     FloatType,
     IntegerType,
     OpaqueType,
-    StringPadding,
-    StringType,
     TimeType,
 )
 from h5fs.errors import InvalidAttributesError
 from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
 from h5fs.projection.numpy_spelling import is_boolean, numpy_spelling
-from h5fs.projection.strict_json import JsonValue, encode_text, name_to_text
+from h5fs.projection.strict_json import JsonValue, name_to_text, show_value
+from h5fs.projection.string_json import bytes_from_base64
 
 SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
 
@@ -49,16 +46,9 @@ _MAX_INTEGER_BITS: Final = 4096
 _BITS: Final = re.compile(r"0x([0-9a-f]+)|NaN\(0x([0-9a-f]+)\)")
 # As h5py.opaque_dtype() writes it.
 _TIME_TAG: Final = re.compile(rb"NUMPY:([<>][Mm]8(?:\[[0-9]{0,9}[a-zA-Z]{1,2}\])?)")
-_DATE: Final = re.compile(r"NaT|-?\d{4,}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,18})?)?)?)?)?)?")
-_FILL: Final = {
-    StringPadding.NULL_TERMINATED: b"\0",
-    StringPadding.NULL_PADDED: b"\0",
-    StringPadding.SPACE_PADDED: b" ",
-}
-
-
-class NotTextError(Exception):
-    """Strings that are not UTF-8: only base64 can show them."""
+_DATE: Final = re.compile(
+    r"NaT|-?[0-9]{4,18}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,18})?)?)?)?)?)?"
+)
 
 
 def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[JsonValue]:
@@ -141,7 +131,7 @@ def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[byt
             value = int(shown)
         elif isinstance(shown, str) and not _BITS.fullmatch(shown):
             if shown not in by_text:
-                raise InvalidAttributesError(f"no member {shown!r:.80} in the enumeration")
+                raise InvalidAttributesError(f"no member {show_value(shown)} in the enumeration")
             value = by_text[shown]
         elements.append(integer_from_json(value, datatype.base))
     return elements
@@ -150,36 +140,6 @@ def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[byt
 def _values_by_text(datatype: EnumType) -> dict[str, int]:
     # Of members with one name, which only a damaged file has, the first is meant.
     return {name_to_text(name): value for name, value in reversed(datatype.members)}
-
-
-def string_to_json(element: bytes | None, datatype: StringType, *, in_base64: bool) -> JsonValue:
-    """Return text, or base64, or None for a null pointer. Raises ``NotTextError``."""
-    if element is None:
-        return None
-    if datatype.size_bytes is not None:
-        element = element.rstrip(_FILL[datatype.padding])
-    if in_base64:
-        return base64.b64encode(element).decode("ascii")
-    try:
-        return element.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise NotTextError from error
-
-
-def string_from_json(value: JsonValue, datatype: StringType, *, in_base64: bool) -> bytes | None:
-    """Return a string as stored."""
-    if value is None and datatype.size_bytes is None:
-        return None
-    if not isinstance(value, str):
-        raise InvalidAttributesError(f"not a string: {value!r:.80}")
-    text = bytes_from_base64(value) if in_base64 else encode_text(value)
-    if datatype.size_bytes is None:
-        if b"\0" in text:
-            raise InvalidAttributesError("null character in a variable-length string")
-        return text
-    if len(text) > datatype.size_bytes:
-        raise InvalidAttributesError(f"{len(text)} bytes in a string of {datatype.size_bytes}")
-    return text.ljust(datatype.size_bytes, _FILL[datatype.padding])
 
 
 def opaque_to_json(element: bytes, datatype: OpaqueType) -> JsonValue:
@@ -207,11 +167,11 @@ def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
             order: Any = "big" if dtype.str[0] == ">" else "little"
             element = _integer(value).to_bytes(8, order, signed=True)
         except OverflowError as error:
-            raise InvalidAttributesError(f"{value!r:.80} does not fit 64 bits") from error
+            raise InvalidAttributesError(f"{show_value(value)} does not fit 64 bits") from error
     else:
-        raise InvalidAttributesError(f"not base64: {value!r:.80}")
+        raise InvalidAttributesError(f"not base64: {show_value(value)}")
     if element is None or len(element) != datatype.size_bytes:
-        raise InvalidAttributesError(f"not {datatype.size_bytes} opaque bytes: {value!r:.80}")
+        raise InvalidAttributesError(f"not {datatype.size_bytes} opaque bytes: {show_value(value)}")
     return element
 
 
@@ -220,7 +180,7 @@ def _integer(value: JsonValue) -> int:
     if isinstance(value, Decimal) and -5000 < value.adjusted() < 5000 and value == int(value):
         return int(value)
     if type(value) is not int:
-        raise InvalidAttributesError(f"not an integer: {value!r:.80}")
+        raise InvalidAttributesError(f"not an integer: {show_value(value)}")
     return value
 
 
@@ -228,7 +188,7 @@ def _decimal(value: JsonValue) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if type(value) is not int:
-        raise InvalidAttributesError(f"not a number: {value!r:.80}")
+        raise InvalidAttributesError(f"not a number: {show_value(value)}")
     return Decimal(value)
 
 
@@ -261,16 +221,9 @@ def _bits_from_text(text: str, bits: BitLayout) -> bytes:
     match = _BITS.fullmatch(text)
     digits = (match[1] or match[2]) if match else ""
     if len(digits) != 2 * bits.size_bytes:
-        raise InvalidAttributesError(f"neither a number nor {bits.size_bytes} bytes: {text!r:.80}")
+        size = bits.size_bytes
+        raise InvalidAttributesError(f"neither a number nor {size} bytes: {show_value(text)}")
     return bits.swapped(bytes.fromhex(digits)[::-1])
-
-
-def bytes_from_base64(text: str) -> bytes:
-    """Return the bytes that base64 stands for. Raises ``InvalidAttributesError``."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidAttributesError(f"not base64: {text!r:.80}") from error
 
 
 def _numpy_time(datatype: OpaqueType) -> np.dtype[Any] | None:
@@ -291,9 +244,24 @@ def _date_to_text(element: bytes, dtype: np.dtype[Any]) -> str | None:
 
 
 def _date_from_text(text: str, dtype: np.dtype[Any]) -> bytes | None:
+    """Return a date of that type; None for what is no date, or none that the type can hold.
+
+    numpy computes on beyond its 64 bits, and drops what a unit has no room for, without a word.
+    """
     if not _DATE.fullmatch(text):
         return None
+    if text == "NaT":
+        return np.array([text], dtype).tobytes()
+    if np.datetime_data(dtype)[0] == "generic":
+        return None
     try:
-        return np.array([text], dtype if text == "NaT" else "M8").astype(dtype).tobytes()
+        given = np.array([text], "M8")
+        spelled = str(np.datetime_as_string(given)[0])
+        stored = given.astype(dtype)
+        is_exact = stored.astype(given.dtype) == given
     except (ValueError, OverflowError):
         return None
+    if text.startswith("-"):  # numpy writes such years without leading zeros
+        text = "-" + text[1:].lstrip("0")
+    is_read = spelled.startswith(text) and not spelled[len(text) :].strip("0")
+    return stored.tobytes() if is_read and is_exact[0] else None

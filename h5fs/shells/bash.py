@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from h5fs.shells.words import CommandWords, Kind, fill, mount_options
+from h5fs.option_table import SHOWN_OPTIONS
+from h5fs.shells.words import CommandWords, Kind, fill
 
 _HEAD = """\
 # bash completion for h5fs, made from its parser by: h5fs completion bash
@@ -71,7 +72,7 @@ complete -o default -F _h5fs h5fs
 
 def write_bash(commands: tuple[CommandWords, ...]) -> str:
     """Return the script."""
-    rows = mount_options()
+    rows = SHOWN_OPTIONS
     names = " ".join(row.name + ("=" if row.value is not None else "") for row in rows)
     values = "\n".join(
         f"        {row.name}) choices={shlex.quote(' '.join(row.choices))} ;;"

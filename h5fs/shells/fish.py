@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from h5fs.shells.words import CommandWords, Kind, Option, mount_options
+from h5fs.option_table import SHOWN_OPTIONS
+from h5fs.shells.words import CommandWords, Kind, Option
 
 _HEAD = """\
 # fish completion for h5fs, made from its parser by: h5fs completion fish
@@ -39,8 +40,8 @@ def write_fish(commands: tuple[CommandWords, ...]) -> str:
     """Return the script."""
     names = " ".join(command.name for command in commands)
     rows = "\n".join(
-        f"    printf '%s%s\\t%s\\n' \"$before\" {_quote(word)} {_quote(row.help)}"
-        for row in mount_options()
+        f"    printf '%s%s\\t%s\\n' \"$before\" {_quote(word)} {_quote(row.description)}"
+        for row in SHOWN_OPTIONS
         for word in ([f"{row.name}={choice}" for choice in row.choices] or
                      [row.name + ("=" if row.value is not None else "")])
     )  # fmt: skip

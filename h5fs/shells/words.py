@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from enum import Enum
 
-from h5fs.option_table import OPTION_ROWS, OptionRow
+from h5fs.option_table import SHOWN_OPTIONS
 from h5fs.parsers import command_parsers, takes_value
 
 
@@ -51,7 +51,7 @@ class CommandWords:
     arguments: tuple[Argument, ...]
 
 
-_MODES = next(row.choices for row in OPTION_ROWS if row.name == "mode")
+_MODES = next(row.choices for row in SHOWN_OPTIONS if row.name == "mode")
 
 
 def collect_words(parser: argparse.ArgumentParser) -> tuple[CommandWords, ...]:
@@ -69,11 +69,6 @@ def collect_words(parser: argparse.ArgumentParser) -> tuple[CommandWords, ...]:
         )
         for name, command in command_parsers(parser).items()
     )
-
-
-def mount_options() -> tuple[OptionRow, ...]:
-    """Return what ``-o`` takes."""
-    return OPTION_ROWS
 
 
 def _describe_option(action: argparse.Action) -> Option:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from h5fs.shells.words import Argument, CommandWords, Kind, Option, fill, mount_options
+from h5fs.option_table import SHOWN_OPTIONS
+from h5fs.shells.words import Argument, CommandWords, Kind, Option, fill
 
 _HEAD = """\
 #compdef h5fs
@@ -57,10 +58,10 @@ def write_zsh(commands: tuple[CommandWords, ...]) -> str:
     """Return the script."""
     rows = [
         _quote(
-            f"{row.name}[{_escape(row.help)}]"
+            f"{row.name}[{_escape(row.description)}]"
             + ("" if row.value is None else f":{row.value.lower()}:{_list(row.choices)}")
         )
-        for row in mount_options()
+        for row in SHOWN_OPTIONS
     ]
     filled = {
         "@OPTIONS@": " \\\n".join(f"        {row}" for row in rows),

@@ -35,7 +35,9 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
     imports h5py.
     """
     if options.mode.writes or has_log(options.file):
-        return _open_logged(options, nursery)
+        logged = _open_logged(options, nursery)
+        if logged is not None:
+            return logged
     if options.workers == 0:
         from h5fs.store.local_store import LocalStore
 
@@ -47,14 +49,19 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
     return _opened(RemoteStore(options, nursery))
 
 
-def _open_logged(options: StoreOptions, nursery: Nursery | None) -> Store:
-    """Open a file through its log: to write, or to read what a writer has left in it."""
+def _open_logged(options: StoreOptions, nursery: Nursery | None) -> Store | None:
+    """Open a file through its log: to write, or to read what a writer has left in it.
+
+    None when the log to read is gone by now.
+    """
     from h5fs.store.log_file import open_logged, read_boot_id
     from h5fs.store.remote_store import RemoteStore
     from h5fs.store.writing_remote_store import WritingRemoteStore
 
     options = dataclasses.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)
+    if files is None:
+        return None
     if options.mode.writes:
         return _opened(WritingRemoteStore(options, files, nursery))
     return _opened(RemoteStore(options, nursery, files))

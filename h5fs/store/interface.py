@@ -139,16 +139,16 @@ class LibraryStore(Protocol):
         """Return how a dataset looks as ``.npy`` files.
 
         Reads every element once when the type has variable-length parts; else no element. Raises
-        ``UnsupportedTypeError``, and ``ForbiddenError`` as ``read_elements`` does.
+        ``UnsupportedTypeError``, and ``ForbiddenError`` as ``read_data`` does.
         """
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         """Return how a dataset is stored. Raises as ``describe_dataset`` does."""
 
-    def read_elements(
-        self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
+    def read_data(
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
     ) -> bytes | bytearray:
-        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
+        """Return ``size`` bytes of a file's data from ``offset`` on, the header excluded.
 
         Raises ``ForbiddenError`` when they lie where policy does not allow to read.
         """
@@ -182,13 +182,25 @@ class WritingLibraryStore(LibraryStore, Protocol):
     def create_link(self, group: ObjectRef, link: Link) -> None:
         """Create a link; a hard one to an object of the mounted file. Raises ``ExistsError``."""
 
-    def delete_link(self, group: ObjectRef, name: bytes) -> None:
-        """Delete a link. Raises ``NotFoundError``."""
+    def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...]) -> None:
+        """Delete a link. Raises ``NotFoundError``.
+
+        An object that has no other goes, unless its address is among the ``opened``: programs have
+        it open, and go on reading it until ``drop_nameless``.
+        """
 
     def move_link(
-        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+        self,
+        group: ObjectRef,
+        name: bytes,
+        new_group: ObjectRef,
+        new_name: bytes,
+        opened: tuple[int, ...],
     ) -> None:
-        """Move a link, to the place of another if there is one. Raises ``NotFoundError``."""
+        """Move a link, to the place of another if there is one, which is deleted as above.
+
+        Raises ``NotFoundError``.
+        """
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         """Make a dataset hold an array, in one step; create it if there is none.
@@ -199,9 +211,9 @@ class WritingLibraryStore(LibraryStore, Protocol):
         """
 
     def reserve_array(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[int, int, int] | None:
-        """Make a dataset without a name, whose data somebody else will write to the file.
+        """Make a dataset for a group, without a name, whose data somebody else will write.
 
         Returns its number, where its data begin in the file, and up to where whole pages go, all in
         bytes. None where such datasets are not stored as ``.npy`` files have them.
@@ -223,7 +235,12 @@ class WritingLibraryStore(LibraryStore, Protocol):
         """
 
     def write_sequences(
-        self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray
+        self,
+        group: ObjectRef,
+        name: bytes,
+        values: NewArray,
+        offsets: NewArray,
+        opened: tuple[int, ...],
     ) -> ObjectInfo:
         """Make a dataset of variable-length sequences, as ``write_array`` does one of an array."""
 
@@ -240,11 +257,20 @@ class WritingLibraryStore(LibraryStore, Protocol):
     ) -> None:
         """Write attributes and delete others, in one step."""
 
-    def hold(self, ref: ObjectRef) -> None:
-        """Keep an object readable until it is let go, whatever becomes of its links."""
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return those of absolute HDF5 paths that lead to no object."""
 
-    def let_go(self, ref: ObjectRef) -> None:
-        """End one ``hold``."""
+    def open_hidden(self, makes: bool) -> ObjectInfo | None:
+        """Return the group that no other method shows, None when there is none and none is made.
+
+        When none is to be made, a mount begins: what only those of the last one had open, goes.
+        """
+
+    def remove_hidden(self) -> None:
+        """Remove that group, with all that nothing else leads to."""
+
+    def drop_nameless(self, address: int) -> None:
+        """Let an object go that was only open, if that is so."""
 
     def commit(self, is_checkpoint: bool) -> None:
         """Return when all that was done survives a power cut; a checkpoint empties the log."""
@@ -318,7 +344,9 @@ class WritingStore(Store, Protocol):
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo: ...
 
-    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None: ...
+    def reserve_array(
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Region | None: ...
 
     def finish_array(
         self, group: ObjectRef, name: bytes, region: Region, tail: bytes
@@ -346,8 +374,20 @@ class WritingStore(Store, Protocol):
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
     ) -> None: ...
 
-    def hold(self, ref: ObjectRef) -> None: ...
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]: ...
 
-    def let_go(self, ref: ObjectRef) -> None: ...
+    def hold(self, ref: ObjectRef) -> None:
+        """Keep an object readable until it is let go, whatever becomes of its links."""
+
+    def let_go(self, ref: ObjectRef) -> None:
+        """End one ``hold``."""
+
+    def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
+        """Return the group for what no object of the HDF5 file is yet; None when there is none.
+
+        No listing shows it, and it goes with ``remove_hidden``.
+        """
+
+    def remove_hidden(self) -> None: ...
 
     def commit(self, is_checkpoint: bool) -> None: ...

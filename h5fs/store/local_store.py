@@ -5,15 +5,27 @@ Everything goes through the HDF5 library, one call at a time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from h5fs.objects import DatasetInfo, ObjectRef
-from h5fs.store.element_ranges import read_through_library
+from h5fs.options import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
+from h5fs.store.own_lock import take_own_lock
 from h5fs.store.statistics import StoreStatistics
 
 
 class LocalStore(Hdf5Store):
     """Answers the questions of ``h5fs.store.interface.Store``."""
+
+    def __init__(self, options: StoreOptions, **others: Any) -> None:
+        super().__init__(options, **others)
+        self._options = options
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        super().open()
+        take_own_lock(self._files.descriptor(0), self._options.file, writes=False)
 
     def statistics(self) -> StoreStatistics:
         """There is no cache, no worker and no quarantine to tell of."""
@@ -27,9 +39,4 @@ class LocalStore(Hdf5Store):
         offset: int,
         buffer: memoryview,
     ) -> None:
-        def read(start: int, stop: int, into: memoryview) -> int:
-            data = self.read_elements(ref, part, start, stop)
-            into[: len(data)] = data
-            return len(data)
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        buffer[:] = self.read_data(ref, part, offset, len(buffer))

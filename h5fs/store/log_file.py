@@ -1,24 +1,44 @@
-"""The redo log's own file, beside the HDF5 file: opened, locked, recovered, removed.
+"""An HDF5 file and its redo log, opened together: locked, recovered, closed.
 
-What is in it, and when it counts, is the room ``log``'s.
+What is in a log, and when it counts, is the room ``log``'s; which file is one, `log_entry`'s.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, Mode
-from h5fs.store.log import LogFile, RealFile, WatchedFile, describe_log, recover
-from h5fs.store.log_path import log_path
+from h5fs.store.log import (
+    LogDescription,
+    LogFile,
+    LoggedFile,
+    RealFile,
+    WatchedFile,
+    describe_log,
+    make_record,
+    recover,
+)
+from h5fs.store.log_entry import is_at, make_free, open_log, remove_log
+from h5fs.store.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
+from h5fs.store.own_lock import take_own_lock
+
+_log = logging.getLogger(__name__)
 
 _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
+_MOST_TRIES = 100
+_COPY_BYTES = 2**20
+_ASIDE_SUFFIX = "-aside"
+_LEFT_SUFFIX = ".h5fs-left"
 
 
 def read_boot_id() -> bytes:
@@ -26,28 +46,49 @@ def read_boot_id() -> bytes:
     return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 
 
+@dataclass(frozen=True, slots=True)
 class LoggedFiles:
-    """The descriptors of an HDF5 file and of its log, locked while they are open."""
+    """The descriptors of an HDF5 file and of its log, locked while they are open.
 
-    def __init__(self, main: int, log: int, path: Path, *, writes: bool) -> None:
-        self.main = main
-        self.log = log
-        self._path = path
-        self._writes = writes
+    ``record``: that of what is remembered of the HDF5 file.
+    ``path``: the HDF5 file's real one; ``problem``: what was found damaged in the log, in a line,
+    empty when nothing was.
+    """
 
-    def descriptors(self) -> tuple[int, int]:
+    main: int
+    log: int
+    record: int
+    path: Path
+    log_path: Path
+    writes: bool
+    problem: str = ""
+
+    def descriptors(self) -> tuple[int, int, int]:
         """Return what a worker is given."""
-        return self.main, self.log
+        return self.main, self.log, self.record
+
+    def keep_log_aside(self) -> Path:
+        """Copy the log to a name of its own, and return that. Raises ``OSError``."""
+        aside = self.log_path.with_name(self.log_path.name + _ASIDE_SUFFIX)
+        return _write_free(aside, self.main, lambda at, size: os.pread(self.log, size, at))
+
+    def save_content(self, boot_id: bytes) -> Path:
+        """Write the file as of its last commit to a name of its own, and return that.
+
+        For a file that no name leads to any more. Raises ``OSError``.
+        """
+        file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
+        file.open()
+        left = self.path.with_name(self.path.name + _LEFT_SUFFIX)
+        return _write_free(left, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:
-        """Close both; ``removes_log``: everything in it is in the file."""
-        if self._writes and removes_log:
-            log_path(self._path).unlink(missing_ok=True)
-            _sync_folder(self._path)
-        elif self._writes:
-            _remove_if_empty(self._path, self.log)
-        os.close(self.log)
-        os.close(self.main)
+        """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""
+        if self.writes and (removes_log or not os.fstat(self.log).st_size):
+            remove_log(self.log_path, self.log)
+            _sync_folder(self.path)
+        for descriptor in (self.log, self.main, self.record):
+            os.close(descriptor)
 
 
 def open_logged(
@@ -57,51 +98,152 @@ def open_logged(
     boot_id: bytes,
     *,
     checks: bool = True,
+    may_have_links: bool = False,
     on_write: Callable[[int], object] = lambda _count: None,
-) -> LoggedFiles:
+) -> LoggedFiles | None:
     """Open an HDF5 file and its log as a mode asks for; recover what the log has, in one that
-    writes.
+    writes. None when there is no log to read.
 
-    ``checks``: whether HDF5 would open the file is looked at. ``on_write`` is told of the bytes
-    that recovery writes. Raises ``CannotOpenError``.
+    ``checks``: whether HDF5 would open the file is looked at. ``may_have_links``: a file with
+    several hard links is opened to write, too. ``on_write`` is told of the bytes that recovery
+    writes. Raises ``CannotOpenError``.
     """
-    with ExitStack() as opened:
-        main = _open_main(file, mode)
-        opened.callback(os.close, main)
-        _lock(main, file, mode, locking)
-        log = _open_log(file, main, mode)
-        opened.callback(os.close, log)
-        if mode.writes:
-            opened.callback(_remove_if_empty, file, log)
-        if mode in (Mode.CREATE, Mode.EXCLUSIVE):
-            # The log first: alone it would be brought into what is not its file any more.
-            os.ftruncate(log, 0)
-            os.ftruncate(main, 0)
-        found = describe_log(RealFile(main), RealFile(log), boot_id)
-        if found.is_mismatch:
-            raise CannotOpenError(f"{log_path(file)}: {found.mismatch}")
-        if mode.writes:
-            recover(WatchedFile(main, on_write), LogFile(log), boot_id)
-            LogFile(log).reserve()
-            if checks and (os.fstat(main).st_size or mode is Mode.UPDATE):
-                check_openable(file, Locking.FALSE)  # the lock is ours
-        opened.pop_all()  # what was opened is the caller's to close
-    return LoggedFiles(main, log, file, writes=mode.writes)
-
-
-def _remove_if_empty(file: Path, log: int) -> None:
-    if not os.fstat(log).st_size:
-        log_path(file).unlink(missing_ok=True)
-
-
-def _open_main(file: Path, mode: Mode) -> int:
-    flags = os.O_CLOEXEC | (os.O_RDWR if mode.writes else os.O_RDONLY)
-    if mode in _CREATING:
-        flags |= os.O_CREAT | (os.O_EXCL if mode is Mode.EXCLUSIVE else 0)
     try:
-        return os.open(file, flags, 0o666)
+        with ExitStack() as opened:
+            files = _open_both(opened, file, mode, locking, may_have_links=may_have_links)
+            if files is None:
+                return None
+            files = _prepare(files, mode, boot_id, on_write)
+            if mode.writes and checks and (os.fstat(files.main).st_size or mode is Mode.UPDATE):
+                check_openable(file, Locking.FALSE)  # the lock is ours
+            opened.pop_all()  # what was opened is the caller's to close
     except OSError as error:
-        raise CannotOpenError(f"{file}: {error.strerror}") from None
+        raise CannotOpenError(
+            f"{file} or its log cannot be read or written: {error.strerror}"
+        ) from None
+    return files
+
+
+def _open_both(
+    opened: ExitStack, file: Path, mode: Mode, locking: Locking, *, may_have_links: bool
+) -> LoggedFiles | None:
+    real = Path(os.path.realpath(file))
+    main, is_new = _open_main(file, real, mode)
+    opened.callback(os.close, main)
+    if is_new:
+        opened.callback(remove_log, real, main)  # that is: unless another stands there
+    _lock(main, file, mode, locking)
+    links = os.fstat(main).st_nlink
+    if mode.writes and links > 1 and not may_have_links:
+        raise CannotOpenError(
+            f"{file} has {links} names (hard links), and a log is found under one of them only: "
+            f"give the mount a copy with one name (cp {file} {file}.copy), or mount with --mode r"
+        )
+    path = find_log(real)
+    log = _open_log(path, file, main, mode)
+    if log is None:
+        return None
+    opened.callback(os.close, log)
+    if mode.writes:
+        opened.callback(_remove_if_empty, path, log)
+        _sync_folder(path)
+    record = make_record()
+    opened.callback(os.close, record)
+    return LoggedFiles(main, log, record, real, path, mode.writes)
+
+
+def _prepare(
+    files: LoggedFiles, mode: Mode, boot_id: bytes, on_write: Callable[[int], object]
+) -> LoggedFiles:
+    if mode in (Mode.CREATE, Mode.EXCLUSIVE):
+        # The log first: alone it would be brought into what is not its file any more.
+        os.ftruncate(files.log, 0)
+        os.ftruncate(files.main, 0)
+    found = describe_log(RealFile(files.main), RealFile(files.log), boot_id)
+    if found.is_mismatch:
+        raise CannotOpenError(f"{files.log_path}: {found.mismatch}")
+    problem = explain_damage(files.log_path, found)
+    if mode.writes and problem:
+        problem += f"; the log is kept as {files.keep_log_aside()}"
+    if problem:
+        _log.warning("%s", problem)
+    if mode.writes:
+        recover(WatchedFile(files.main, on_write), LogFile(files.log), boot_id)
+        LogFile(files.log).reserve()
+    return dataclasses.replace(files, problem=problem)
+
+
+def explain_damage(path: Path, found: LogDescription) -> str:
+    """Return a line about damage to a log; empty when there is none, or what a crash leaves."""
+    rest = found.rest
+    if not rest.is_damage:
+        return ""
+    whole = "no later commit is whole"
+    if rest.commits:
+        are = "commit is" if rest.commits == 1 else "commits are"
+        whole = f"{rest.commits} later {are} whole, and lost"
+    return (
+        f"{path} is damaged at byte {rest.start}: the {rest.size_bytes} bytes from there on do not "
+        f"count ({whole}); the file is as of commit {found.commits} of the log"
+    )
+
+
+def _write_free(path: Path, main: int, read: Callable[[int, int], bytes]) -> Path:
+    """Write all that ``read(offset, size)`` gives to ``path``, or a free name like it; return that.
+
+    Waits until it is on the disk. Raises ``OSError``.
+    """
+    copy, free = make_free(path, main)
+    try:
+        at = 0
+        while data := read(at, _COPY_BYTES):
+            at += os.pwrite(copy, data, at)
+        os.fsync(copy)
+    except OSError:
+        free.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(copy)
+    _sync_folder(path)
+    return free
+
+
+def _remove_if_empty(path: Path, log: int) -> None:
+    if not os.fstat(log).st_size:
+        remove_log(path, log)
+
+
+def _open_main(file: Path, real: Path, mode: Mode) -> tuple[int, bool]:
+    """Open the HDF5 file with h5fs's lock on it; tell whether it was made just now."""
+    for _ in range(_MOST_TRIES):
+        try:
+            main, is_new = _open_or_make(real, mode)
+        except OSError as error:
+            raise CannotOpenError(f"{file}: {error.strerror}") from None
+        try:
+            take_own_lock(main, file, writes=mode.writes)
+            if is_at(real, main):
+                return main, is_new
+        except BaseException:
+            os.close(main)
+            raise
+        os.close(main)  # another stands there now
+    raise CannotOpenError(f"{file} is replaced again and again: end the program that does it")
+
+
+def _open_or_make(real: Path, mode: Mode) -> tuple[int, bool]:
+    flags = os.O_CLOEXEC | (os.O_RDWR if mode.writes else os.O_RDONLY)
+    making = flags | os.O_CREAT | os.O_EXCL
+    if mode is Mode.EXCLUSIVE:
+        return os.open(real, making, 0o666), True
+    while True:
+        try:
+            return os.open(real, flags), False
+        except FileNotFoundError:
+            if mode not in _CREATING:
+                raise
+        with suppress(FileExistsError):
+            return os.open(real, making, 0o666), True
 
 
 def _lock(main: int, file: Path, mode: Mode, locking: Locking) -> None:
@@ -117,28 +259,21 @@ def _lock(main: int, file: Path, mode: Mode, locking: Locking) -> None:
             raise CannotOpenError(f"{file} cannot be locked: {error.strerror}") from None
 
 
-def _open_log(file: Path, main: int, mode: Mode) -> int:
-    path = log_path(file)
-    if not mode.writes:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    status = os.fstat(main)
+def _open_log(path: Path, file: Path, main: int, mode: Mode) -> int | None:
     try:
-        log = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.fchmod(log, status.st_mode & 0o777)
-        if os.geteuid() == 0:
-            os.fchown(log, status.st_uid, status.st_gid)
-        _sync_folder(file)
+        return open_log(path, file, main, writes=mode.writes)
     except OSError as error:
+        if not mode.writes:
+            raise CannotOpenError(f"{path}: {error.strerror}") from None
         reason = "read-only file system" if error.errno == errno.EROFS else error.strerror
         raise CannotOpenError(
             f"{path}: {reason}; a mount that writes keeps its log beside the file, so the folder "
             "must allow that (copy the file to a folder of your own, or mount with --mode r)"
         ) from None
-    return log
 
 
 def _sync_folder(file: Path) -> None:
-    folder = os.open(Path(os.path.realpath(file)).parent, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

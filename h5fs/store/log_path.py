@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 LOG_SUFFIX = ".h5fs-log"
@@ -14,9 +16,43 @@ def log_path(file: Path) -> Path:
     return real.with_name(real.name + LOG_SUFFIX)
 
 
-def has_log(file: Path) -> bool:
-    """Whether a file has a log with something in it."""
+def find_log(file: Path) -> Path:
+    """Return the path of a file's log, which may be beside another of its hard links.
+
+    Those in its own folder are looked at: where others are no file system tells.
+    """
+    own = log_path(file)
+    if os.path.lexists(own):
+        return own
+    for other in _other_names(own.with_name(own.name.removesuffix(LOG_SUFFIX))):
+        if os.path.lexists(log_path(other)):
+            return log_path(other)
+    return own
+
+
+def _other_names(file: Path) -> Iterator[Path]:
+    """Yield the other names that a file has in its folder and that have a log beside them."""
     try:
-        return log_path(file).stat().st_size > 0
+        status = os.lstat(file)
+        if status.st_nlink < 2 or not stat.S_ISREG(status.st_mode):
+            return
+        with os.scandir(file.parent) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.endswith(LOG_SUFFIX))
+    except OSError:
+        return
+    for name in names:
+        other = file.with_name(name.removesuffix(LOG_SUFFIX))
+        try:
+            if os.path.samestat(os.lstat(other), status):
+                yield other
+        except OSError:
+            continue
+
+
+def has_log(file: Path) -> bool:
+    """Whether a file has a log with something in it, or what is no log lies in its place."""
+    try:
+        status = os.lstat(find_log(file))
     except OSError:
         return False
+    return not stat.S_ISREG(status.st_mode) or status.st_size > 0

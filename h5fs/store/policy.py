@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError
@@ -13,9 +15,37 @@ def check_policy(path: Path, policy: ExternalPolicy, folder: Path) -> None:
 
     ``folder`` is the real path of the mounted file's own.
     """
+    check_path(path, policy, folder)
+    if path.exists() and not path.is_file():
+        raise ForbiddenError(f"{path} is not a regular file")
+
+
+def check_path(path: Path, policy: ExternalPolicy, folder: Path) -> None:
+    """Raise ``ForbiddenError`` as ``check_policy`` does, but without a look at the file."""
     if policy is ExternalPolicy.NONE:
         raise ForbiddenError(f"{path}: -o external=none")
     if policy is ExternalPolicy.FOLDER and not path.is_relative_to(folder):
         raise ForbiddenError(f"{path} is not below {folder} (-o external=all allows it)")
-    if path.exists() and not path.is_file():
-        raise ForbiddenError(f"{path} is not a regular file")
+
+
+class FilesToAskForError(BaseException):
+    """What a worker does next needs files that it may not read yet.
+
+    Not an ``Exception``: no reader of HDF5 may take it for damage, and go on without.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(os.fsencode(path) for path in paths)
+        super().__init__(self.paths)
+
+
+def places_of_external(name: bytes, beside: Path) -> list[Path]:
+    """Return where HDF5 looks for the file of an external link.
+
+    An absolute path as it is, then its last part beside the linking file, whose folder is
+    ``beside``; a relative one beside the linking file.
+    """
+    if b"\0" in name:
+        return []
+    wanted = Path(os.fsdecode(name))
+    return [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]

@@ -6,11 +6,13 @@ it. Safe to call from any thread.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+from h5fs.cores import count_cores
 from h5fs.datatypes import Datatype
 from h5fs.errors import CannotOpenError, UnreadableError, show_path
 from h5fs.link_table import LinkTable
@@ -20,6 +22,7 @@ from h5fs.objects import (
     Contiguous,
     DatasetInfo,
     Link,
+    LinkKind,
     ObjectInfo,
     ObjectRef,
     StorageInfo,
@@ -27,11 +30,13 @@ from h5fs.objects import (
 )
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log_file import LoggedFiles
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.policy import check_policy
+from h5fs.store.own_lock import take_own_lock
+from h5fs.store.policy import check_policy, places_of_external
+from h5fs.store.process.grants import Grants
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect, identify
@@ -58,16 +63,20 @@ class RemoteStore:
         self._removes_log = False
         own_nursery = Nursery()
         self._own_nursery = own_nursery if nursery is None else None
-        self._folder = Path(os.path.realpath(options.file)).parent
+        self._path = Path(os.path.realpath(options.file))
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
-        count = options.workers if options.workers is not None else max(os.cpu_count() or 1, 2)
+        self._worker_files: tuple[int, ...] = ()
+        count = options.workers if options.workers is not None else max(count_cores(), 2)
         if options.mode.writes:
             count = 1
+        self._grants = Grants(options.external, self._path.parent)
         self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
         self._pool = WorkerPool(
-            options, count, self._quarantine, nursery or own_nursery,
-            logged.descriptors() if logged is not None else (),
+            # Where links lead is a matter of where the file is now, and not of what a symbolic
+            # link names later.
+            dataclasses.replace(options, file=self._path), count, self._quarantine,
+            nursery or own_nursery, self._grants,
         )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
@@ -75,19 +84,29 @@ class RemoteStore:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         if self._own_nursery is not None:
             self._own_nursery.start()
+        file = self._options.file
         try:
             if self._logged is not None:
                 self._descriptors[0] = os.dup(self._logged.main)
-                self._pool.open()
+                # A worker that reads gets openings of its own, so that locks are out of its reach.
+                # One that writes keeps the locks, too: until it has ended, nobody else may write,
+                # also when the daemon is killed.
+                lend = os.dup if self._options.mode.writes else _open_anew
+                self._worker_files = tuple(map(lend, self._logged.descriptors()))
+                self._pool.open(self._worker_files)
                 return
+            self._descriptors[0] = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             check_openable(
-                self._options.file, self._options.locking, is_swmr=self._options.is_swmr
-            )
-            self._descriptors[0] = os.open(self._options.file, os.O_RDONLY | os.O_CLOEXEC)
+                file, self._options.locking, is_swmr=self._options.is_swmr,
+                opened_as=_own_path(self._descriptors[0]),
+            )  # fmt: skip
             check_identity(self._options, self._descriptors[0])
+            take_own_lock(self._descriptors[0], self._options.file, writes=False)
+            if has_log(self._options.file):
+                raise CannotOpenError(f"{self._options.file} was just written: open it once more")
         except OSError as error:
-            raise CannotOpenError(f"{self._options.file}: {error.strerror}") from None
-        self._pool.open()
+            raise CannotOpenError(f"{file}: {error.strerror}") from None
+        self._pool.open((self._descriptors[0],))
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
 
     def _start_workers(self) -> None:
@@ -120,7 +139,16 @@ class RemoteStore:
                 reason = "the library crashes or hangs when it looks at it"
                 self._quarantine.add(Suspect(group, error.name), reason)
             else:
+                self._grants.add_early(
+                    path
+                    for link in table.others.values()
+                    if link.kind is LinkKind.EXTERNAL
+                    for path in places_of_external(link.external_file, self._folder_of(group.file))
+                )
                 return table
+
+    def _folder_of(self, file: int) -> Path:
+        return Path(os.fsdecode(self._pool.path_of(file))).parent if file else self._path.parent
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         link: Link = self._pool.call("get_link", group, name, suspect=Suspect(group, name))
@@ -172,15 +200,13 @@ class RemoteStore:
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
 
-        def read(start: int, stop: int, into: memoryview) -> int:
-            size: int = self._pool.call(
-                "read_elements", ref, part, start, stop,
-                suspect=Suspect(ref), into=into, asked_bytes=len(into), home=_home(ref),
-                at_home_only=dataset.is_scanned,
-            )  # fmt: skip
-            return size
-
-        read_through_library(read, ref, dataset, part, offset, buffer)
+        size: int = self._pool.call(
+            "read_data", ref, part, offset, len(buffer), suspect=Suspect(ref), into=buffer,
+            asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
+            home=_home(ref), at_home_only=dataset.is_scanned,
+        )  # fmt: skip
+        if size != len(buffer):
+            raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def file_status(self, file: int) -> os.stat_result:
         return os.fstat(self._descriptor(file))
@@ -194,8 +220,9 @@ class RemoteStore:
             for suspect, reason in self._quarantine.reasons().items()
         )
         return StoreStatistics(
-            self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined
-        )
+            self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined,
+            log_problem=(self._logged and self._logged.problem) or None,
+        )  # fmt: skip
 
     def _name_of(self, file: int) -> str:
         """Return the path of a file that an ``ObjectRef`` names, for messages."""
@@ -212,9 +239,10 @@ class RemoteStore:
         if self._own_nursery is not None:
             self._own_nursery.close()
         with self._lock:
-            for descriptor in self._descriptors.values():
+            for descriptor in (*self._descriptors.values(), *self._worker_files):
                 os.close(descriptor)
             self._descriptors.clear()
+            self._worker_files = ()
         if self._logged is not None:
             self._logged.close(removes_log=self._removes_log)
             self._logged = None
@@ -230,7 +258,7 @@ class RemoteStore:
         if descriptor is not None:
             return descriptor
         path = Path(os.fsdecode(self._pool.path_of(file)))
-        check_policy(Path(os.path.realpath(path)), self._options.external, self._folder)
+        check_policy(Path(os.path.realpath(path)), self._options.external, self._path.parent)
         try:
             opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
@@ -249,6 +277,14 @@ class _BehindLinkError(Exception):
         self.name = name
 
 
+def _own_path(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
 def _home(ref: ObjectRef) -> int:
     """Return which worker knows most of an object."""
     return hash(ref) >> 4
+
+
+def _open_anew(descriptor: int) -> int:
+    return os.open(_own_path(descriptor), os.O_RDONLY | os.O_CLOEXEC)

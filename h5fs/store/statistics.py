@@ -98,12 +98,14 @@ class QuarantinedObject:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """All of the above. ``uncommitted`` is None where nothing is written."""
+    """All of the above. ``uncommitted`` is None where nothing is written; ``log_problem``: what was
+    found damaged in the redo log, None when nothing was."""
 
     cache: CacheStatistics = CacheStatistics()
     workers: WorkerStatistics = WorkerStatistics()
     uncommitted: UncommittedStatistics | None = None
     quarantined: tuple[QuarantinedObject, ...] = ()
+    log_problem: str | None = None
 
     def __add__(self, other: StoreStatistics) -> StoreStatistics:
         one, two = self.uncommitted, other.uncommitted
@@ -112,6 +114,7 @@ class StoreStatistics:
             self.workers + other.workers,
             one + two if one is not None and two is not None else one or two,
             self.quarantined + other.quarantined,
+            self.log_problem or other.log_problem,
         )
 
     def counts_only(self) -> StoreStatistics:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import itertools
 import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,15 +21,24 @@ from typing import Any
 import numpy as np
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import ChangeFailedError, H5fsError, LostChangesError, NoSpaceError
+from h5fs.errors import (
+    H5fsError,
+    LostChangesError,
+    NoSpaceError,
+    StaleError,
+    UnreadableError,
+    show_path,
+)
 from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
 from h5fs.options import StoreOptions
 from h5fs.store.interface import ArrayFile, NewArray, Region
 from h5fs.store.log_file import LoggedFiles
+from h5fs.store.place import Place
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Suspect
 from h5fs.store.process.segments import Segment
 from h5fs.store.remote_store import RemoteStore
+from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
 from h5fs.store.uncommitted import Uncommitted
 
@@ -35,15 +46,17 @@ _log = logging.getLogger(__name__)
 
 _ROOT = ObjectRef(0, 0, b"/")
 # What makes room and gives it back; nothing that a program wrote is lost with it.
-_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "let_go"})
+_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
 _FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
 
 
 class WritingRemoteStore(RemoteStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted`` and
-    ``_is_ending``; no call to a worker is made while it is held.
+    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
+    ``_is_ending``, ``_held`` (objects that programs have open, and how often) and
+    ``_perhaps_nameless`` (those of them that a link may have been taken from); no call to a worker
+    is made while it is held.
     """
 
     def __init__(
@@ -51,49 +64,66 @@ class WritingRemoteStore(RemoteStore):
     ) -> None:
         super().__init__(options, nursery, files)
         self._commit_seconds = options.commit_seconds
+        self._boot_id = options.boot_id
+        self._place = Place(files.main, files.path)
+        self._foreign_change = ""
         self._segment_numbers = itertools.count(_FIRST_SEGMENT)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
         self._uncommitted = Uncommitted()
         self._is_ending = False
+        self._held: Counter[ObjectRef] = Counter()
+        self._perhaps_nameless: set[ObjectRef] = set()
+        self._hidden: ObjectRef | None = None
         self._timer = threading.Thread(target=self._commit_now_and_then, name="commit", daemon=True)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         super().open()
         self._timer.start()
+        # Not as a change: where there is nothing to take up, the file stays as it was.
+        hidden: ObjectInfo | None = self._pool.call(
+            "open_hidden", False, suspect=Suspect(_ROOT, b"hidden"), is_repeatable=False
+        )
+        self._hidden = None if hidden is None else hidden.ref
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        info: ObjectInfo = self._change("create_group", group, name, about=(group, name))
-        return info
+        info: ObjectInfo | None = self._change("create_group", group, name, about=(group, name))
+        return info or self._target_of(group, name)
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
-        info: ObjectInfo = self._change(
+        info: ObjectInfo | None = self._change(
             "create_datatype", group, name, datatype, about=(group, name)
         )
-        return info
+        return info or self._target_of(group, name)
 
     def create_link(self, group: ObjectRef, link: Link) -> None:
         self._change("create_link", group, link, about=(group, link.name))
 
     def delete_link(self, group: ObjectRef, name: bytes) -> None:
-        self._change("delete_link", group, name, about=(group, name))
+        opened = self._opened_objects()
+        self._change("delete_link", group, name, opened, about=(group, name))
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
     ) -> None:
-        self._change("move_link", group, name, new_group, new_name, about=(group, name))
+        opened = self._opened_objects()
+        self._change("move_link", group, name, new_group, new_name, opened, about=(group, name))
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
+        if array.is_read:
+            self._opened_objects()
         with self._lent(array) as (segments, (new,)):
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=(group, name), segments=segments
             )
         return info
 
-    def reserve_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Region | None:
-        found = self._change("reserve_array", shape, dtype, about=(_ROOT, b"reserve"))
+    def reserve_array(
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Region | None:
+        found = self._change("reserve_array", group, shape, dtype, about=(group, b"reserve"))
         return None if found is None else Region(*found)
 
     def finish_array(
@@ -129,10 +159,12 @@ class WritingRemoteStore(RemoteStore):
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
+        opened = self._opened_objects()
         with self._lent(values, offsets) as (segments, new):
             info: ObjectInfo = self._change(
-                "write_sequences", group, name, *new, about=(group, name), segments=segments
-            )
+                "write_sequences", group, name, *new, opened, about=(group, name),
+                segments=segments,
+            )  # fmt: skip
         return info
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
@@ -152,11 +184,42 @@ class WritingRemoteStore(RemoteStore):
     ) -> None:
         self._change("write_attributes", ref, attributes, gone, about=(ref, b""))
 
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        missing: tuple[bytes, ...] = self._pool.call(
+            "find_missing", paths, suspect=Suspect(_ROOT, b"targets")
+        )
+        return missing
+
     def hold(self, ref: ObjectRef) -> None:
-        self._pool.call("hold", ref, suspect=Suspect(ref))
+        with self._clock:
+            self._held[ref] += 1
 
     def let_go(self, ref: ObjectRef) -> None:
-        self._change("let_go", ref, about=(ref, b""))
+        with self._clock:
+            self._held[ref] -= 1
+            if self._held[ref] > 0:
+                return
+            del self._held[ref]
+            if ref not in self._perhaps_nameless:
+                return
+            self._perhaps_nameless.discard(ref)
+        self._change("drop_nameless", ref.address, about=(ref, b""))
+
+    def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
+        if self._hidden is None and makes:
+            info: ObjectInfo = self._change("open_hidden", True, about=(_ROOT, b"hidden"))
+            self._hidden = info.ref
+        return self._hidden
+
+    def remove_hidden(self) -> None:
+        self._change("remove_hidden", about=(_ROOT, b"hidden"))
+        self._hidden = None
+
+    def _opened_objects(self) -> tuple[int, ...]:
+        """Return the addresses of the objects that programs have open, before a link goes."""
+        with self._clock:
+            self._perhaps_nameless.update(self._held)
+            return tuple(ref.address for ref in self._held)
 
     def commit(self, is_checkpoint: bool = False) -> None:
         with self._clock:
@@ -164,10 +227,13 @@ class WritingRemoteStore(RemoteStore):
             self._changed_at = None
             changes = self._uncommitted.begin()
         try:
-            self._pool.call(
-                "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"), asked_bytes=size,
-                is_repeatable=False,
+            if os.fstat(self._logged_files().log).st_size:
+                self._check_place()
+            ask = functools.partial(
+                self._ask, "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"),
+                asked_bytes=size, is_repeatable=False,
             )  # fmt: skip
+            ask_until_answered("commit", "the file", ask)
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
@@ -195,16 +261,65 @@ class WritingRemoteStore(RemoteStore):
                 return
             self._is_ending = True
             self._clock.notify_all()
-        is_clean = False
         if self._timer.ident is not None:
             self._timer.join()
-            try:
-                self.commit(is_checkpoint=True)
-                is_clean = True
-            except H5fsError as error:
-                _log.error("the changes stay in the log beside the file: %s", error)
-        self._removes_log = is_clean
+            self._removes_log = self._bring_in()
         super().close()
+
+    def _bring_in(self) -> bool:
+        """Bring all that is committed to where it belongs; return whether the log may go."""
+        files = self._logged_files()
+        has_content = os.fstat(files.log).st_size > 0
+        try:
+            if self._foreign_change and has_content:
+                aside = files.keep_log_aside()
+                _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
+            elif self._place.is_gone() and has_content:
+                left = files.save_content(self._boot_id)
+                _log.error("%s; its content is kept as %s", self._place.problem(), left)
+            elif not self._foreign_change and not self._place.is_gone():
+                self.commit(is_checkpoint=True)
+                if has_content and (problem := self._place.problem()):
+                    _log.warning("%s; all that was committed is in it", problem)
+        except StaleError:
+            return self._bring_in()  # now that it is known
+        except (H5fsError, OSError) as error:
+            _log.error("the changes stay in the log beside the file: %s", error)
+            return False
+        except Exception:
+            _log.exception("unexpected; the changes stay in the log beside the file")
+            return False
+        return True
+
+    def _check_place(self) -> None:
+        """Raise ``StaleError`` when what is written now would be seen by nobody, or be mixed with
+        what somebody else wrote.
+
+        At the end it all goes to the file, wherever that is.
+        """
+        if self._foreign_change:
+            raise StaleError(f"{self._foreign_change}: unmount, and mount anew")
+        problem = "" if self._is_ending else self._place.problem()
+        if problem:
+            raise StaleError(f"{problem}: what is written now would be lost")
+
+    def _ask(self, method: str, *arguments: Any, **how: Any) -> Any:
+        """Ask the worker; write no more once it says that another program has written the file."""
+        try:
+            return self._pool.call(method, *arguments, **how)
+        except StaleError as error:
+            self._foreign_change = self._foreign_change or str(error)
+            raise
+
+    def _target_of(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        target = self.get_link(group, name).target
+        if target is None:
+            raise UnreadableError(f"{show_path(name)} is no object")
+        return target
+
+    def _logged_files(self) -> LoggedFiles:
+        assert self._logged is not None
+        return self._logged
 
     def _change(
         self,
@@ -221,19 +336,13 @@ class WritingRemoteStore(RemoteStore):
         # Of another name than those that are read: a change that fails leaves reading as it is.
         suspect = Suspect(about[0], b"change " + about[1])
 
-        def ask() -> Any:
-            return self._pool.call(
-                method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
-                is_repeatable=False,
-            )  # fmt: skip
-
-        try:
-            result = ask()
-        except ChangeFailedError as error:
-            # What the library kept of objects that are gone can be in the way of new ones. The next
-            # worker begins at the last commit, with nothing kept.
-            _log.info("%s of %s once more: %s", method, suspect.path, error)
-            result = ask()
+        if method not in _HOUSEKEEPING:
+            self._check_place()
+        ask = functools.partial(
+            self._ask, method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+            is_repeatable=False,
+        )  # fmt: skip
+        result = ask_until_answered(method, suspect.path, ask)
         with self._clock:
             if method not in _HOUSEKEEPING:
                 self._uncommitted.note(size)
@@ -269,11 +378,17 @@ class WritingRemoteStore(RemoteStore):
                 self._pool.forget_segment(segment)
 
     def _commit_now_and_then(self) -> None:
+        said = ""
         while self._wait_for_time():
             try:
                 self.commit()
+                said = ""
             except H5fsError as error:
-                _log.error("%s", error)
+                if str(error) != said:  # it is tried again and again
+                    said = str(error)
+                    _log.error("%s", said)
+            except Exception:  # whatever it is, the next commit must come
+                _log.exception("unexpected; the commit is tried again")
 
     def _wait_for_time(self) -> bool:
         """Return when what was changed first is old enough; False when the store ends."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -12,17 +14,34 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.objects import Link, LinkKind
+from h5fs.options import Limits
 from h5fs.projection.names import (
     Projection,
 )
+from h5fs.store.interface import WritingStore
 from h5fs.tree.nodes import PROJECTIONS, NodeKind
 from h5fs.tree.renaming import RenamingTree
 from h5fs.tree.scratch import is_scratch_link_name
-from h5fs.tree.writable_file import WritableFile
 
 
 class WritableTree(RenamingTree):
     """An HDF5 file as a file system that can be written to."""
+
+    def __init__(
+        self,
+        store: WritingStore,
+        max_depth: int = Limits().max_depth,
+        *,
+        mountpoint: bytes = b"",
+        leftovers: Path | None = None,
+        commits_at_close: bool = False,
+    ) -> None:
+        super().__init__(
+            store, max_depth, mountpoint=mountpoint, leftovers=leftovers,
+            commits_at_close=commits_at_close,
+        )  # fmt: skip
+        for file in self._take_up():
+            self._try_to_commit(file)
 
     def sync_folder(self, _path: bytes) -> None:
         """Answer ``fsync`` of a folder."""
@@ -49,6 +68,7 @@ class WritableTree(RenamingTree):
                 self._writer.create_group(folder.info.ref, meaning.link_name)
             self._note_change_in(path)
             self._note_change_in(path + b"/")
+            self._apply_waiting(path.rpartition(b"/")[0], meaning.link_name)
 
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``: delete the link to an empty group."""
@@ -111,11 +131,7 @@ class WritableTree(RenamingTree):
             if meaning is None and node.kind is NodeKind.ARRAY:
                 if not (self._takes_scratch and is_scratch_link_name(new.rpartition(b"/")[2])):
                     self._check_scratch(new)
-                self._writer.hold(node.info.ref)  # `ln -f` renames it then
-                self._staged[new] = WritableFile(
-                    new, content=self._content_of(node), inode=node.inode, held=node.info.ref,
-                    held_info=node.info,
-                )  # fmt: skip
+                self._link_scratch(new, node)  # `ln -f` renames it then
                 self._note_change_in(new)
                 return
             name = self._link_name(new, meaning, PROJECTIONS[node.kind])
@@ -138,6 +154,7 @@ class WritableTree(RenamingTree):
             with self._changing():
                 self._writer.create_link(folder.info.ref, link)
             self._note_change_in(path)
+            self._apply_waiting(path.rpartition(b"/")[0], link.name)
 
     def set_mode(self, path: bytes | None, _mode: int) -> None:
         """Answer ``chmod``: accepted, and not stored."""

@@ -5,9 +5,10 @@ Functions over the store; they keep nothing. Under the tree's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 
+from h5fs.datatypes import ArrayType, CompoundType, Datatype, ReferenceType, SequenceType
 from h5fs.errors import (
     ExistsError,
     H5fsError,
@@ -17,9 +18,9 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.objects import Attribute, ObjectRef
+from h5fs.objects import Attribute, ObjectRef, RegionTarget
 from h5fs.projection.attributes_json import attributes_from_json
-from h5fs.projection.datatype_json import datatype_from_json
+from h5fs.projection.datatype_json import check_new_datatype, datatype_from_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.projection.strict_json import parse_json
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
@@ -164,8 +165,14 @@ def check_json(draft: Draft) -> bytes:
     return data
 
 
-def commit_attributes(store: WritingStore, ref: ObjectRef, draft: Draft) -> None:
-    """Give an object the attributes that a draft says."""
+def commit_attributes(
+    store: WritingStore, ref: ObjectRef, draft: Draft, *, in_part: bool = False
+) -> tuple[bytes, ...]:
+    """Give an object the attributes that a draft says, if all that they refer to is there.
+
+    Return the paths that are not there. Nothing is written then but, if ``in_part``, those
+    attributes that can be.
+    """
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
@@ -173,10 +180,46 @@ def commit_attributes(store: WritingStore, ref: ObjectRef, draft: Draft) -> None
     wanted = attributes_from_json(data, existing)
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     changed = tuple(each for each in wanted if known.get(each.name) != each)
+    targets = {each.name: frozenset(reference_targets(each)) for each in changed}
+    wanted_paths = frozenset[bytes]().union(*targets.values())
+    missing = store.find_missing(tuple(sorted(wanted_paths))) if wanted_paths else ()
+    if missing and not in_part:
+        return missing
+    changed = tuple(each for each in changed if targets[each.name].isdisjoint(missing))
     kept = {each.name for each in wanted}
     gone = tuple(name for name in known if name not in kept)
     if changed or gone:
         store.write_attributes(ref, changed, gone)
+    return missing
+
+
+def reference_targets(attribute: Attribute) -> Iterator[bytes]:
+    """Yield the absolute HDF5 paths that an attribute's references lead to."""
+    if not holds_references(attribute.type):
+        return
+    waiting = list(attribute.elements)
+    types = [attribute.type] * len(waiting)
+    while waiting:
+        element, datatype = waiting.pop(), types.pop()
+        if isinstance(datatype, ReferenceType):
+            path = element.path if isinstance(element, RegionTarget) else element
+            if isinstance(path, bytes) and path.startswith(b"/"):
+                yield path
+        elif isinstance(datatype, CompoundType):
+            waiting += element
+            types += [member.type for member in datatype.members]
+        elif isinstance(datatype, ArrayType | SequenceType):
+            waiting += element
+            types += [datatype.base] * len(element)
+
+
+def holds_references(datatype: Datatype) -> bool:
+    """Whether elements of a type are references, or have some."""
+    if isinstance(datatype, CompoundType):
+        return any(holds_references(member.type) for member in datatype.members)
+    if isinstance(datatype, ArrayType | SequenceType):
+        return holds_references(datatype.base)
+    return isinstance(datatype, ReferenceType)
 
 
 def delete_attributes(store: WritingStore, ref: ObjectRef) -> None:
@@ -195,6 +238,7 @@ def commit_datatype(
     if data == old():
         return
     datatype = datatype_from_json(parse_json(data))
+    check_new_datatype(datatype)
     try:
         store.create_datatype(group, name, datatype)
     except ExistsError:

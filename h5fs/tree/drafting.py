@@ -24,13 +24,13 @@ from h5fs.tree.content import ArrayContent
 from h5fs.tree.leftovers import keep_leftovers
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.settling import SettlingTree
+from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.streams import try_to_stream
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
 _HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
-
 
 
 class DraftingTree(SettlingTree):
@@ -151,6 +151,16 @@ class DraftingTree(SettlingTree):
                     self._commit_file(opened.file)
         self._writer.commit(False)
 
+    def statistics(self) -> TreeStatistics:
+        # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
+        # is one step for the interpreter; what changes meanwhile is counted as before or after.
+        files = {id(each): each for each in [*self._staged.snapshot(), *self._editing.values()]}
+        drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
+        return TreeStatistics(
+            self._store.statistics(), len(self._open_handles), len(drafts),
+            sum(draft.written_bytes for draft in drafts),
+        )  # fmt: skip
+
     def close(self) -> None:
         with self._lock:
             for file in list(self._editing.values()):
@@ -160,11 +170,26 @@ class DraftingTree(SettlingTree):
                 self._try_to_commit(file)
             for path in list(self._hidden):
                 self._end_hiding(path)
+            self._end_waiting()
             links = [(path, e.text) for path, e in self._scratch.items() if e.text is not None]
             keep_leftovers(
                 self._leftovers, list(self._staged.values()), links, self._known_status_of_file()
             )
+            self._remove_hidden()
         super().close()
+
+    def _end_waiting(self) -> None:
+        for file in list(self._staged.values()):
+            try:
+                self._apply_in_part(file)
+            except H5fsError as error:
+                _log.warning("%s: %s", show_path(file.path), error)
+
+    def _remove_hidden(self) -> None:
+        try:
+            self._writer.remove_hidden()
+        except H5fsError as error:
+            _log.error("the next mount that writes removes what was kept: %s", error)
 
     def _known_status_of_file(self) -> os.stat_result | None:
         try:
@@ -188,7 +213,8 @@ class DraftingTree(SettlingTree):
             return
         status = self._store.file_system_status()
         room = status.f_bavail * status.f_frsize
-        stream = try_to_stream(self._writer, file.draft.read(0, _HEADER_BYTES), room)
+        group = self._find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
+        stream = try_to_stream(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
         if stream is not None:
             file.draft.send_to(stream)
 
@@ -239,6 +265,7 @@ class DraftingTree(SettlingTree):
             if file.is_changed and file.path in self._waiting_pairs():
                 return
             file.discard()
+            self._forget_kept(file)
             self._editing = {key: each for key, each in self._editing.items() if each is not file}
 
     def _waiting_pairs(self) -> set[bytes]:

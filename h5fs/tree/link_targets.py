@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from h5fs.errors import H5fsError, TooLargeError
 from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
-from h5fs.projection.names import Projection, encode_name
+from h5fs.projection.names import OUTSIDE, Projection, encode_name, escape
 from h5fs.projection.soft_links import endings_of
 from h5fs.store.interface import Store
 from h5fs.tree.nodes import Node, NodeKind
@@ -29,7 +29,7 @@ def read_link_text(store: Store, node: Node) -> bytes:
     elif node.kind is NodeKind.SOFT_LINK:
         text = _soft_link_text(store, node.parent, node.link)
     else:
-        text = _dangling_text(node.link)
+        text = dangling_text(node.link)
     if len(text) > _TARGET_MAX:
         raise TooLargeError(f"target of the link {node.link.name!r} has {len(text)} bytes")
     return text
@@ -68,8 +68,14 @@ def _projection_of_target(store: Store, folder: Node, target: bytes) -> Projecti
     return _SUFFIXED.get(info.kind, Projection.FOLDER)
 
 
-def _dangling_text(link: Link) -> bytes:
-    """Return a text that leads nowhere and says what was meant: ``external:FILE:/PATH``."""
+def dangling_text(link: Link) -> bytes:
+    """Return a text that leads nowhere and says what was meant: ``external:FILE:/PATH``.
+
+    No name in a mount begins with ``external:``, so that the kernel finds nothing at its first
+    step. ``soft_targets`` reads it back.
+    """
     if link.kind is LinkKind.SOFT:
-        return b"external::" + link.soft_target
-    return b"external:" + link.external_file + b":" + link.external_path
+        return OUTSIDE + b":" + link.soft_target
+    # A colon within the file's name would end it.
+    file = escape(link.external_file, b":")
+    return OUTSIDE + file + b":" + link.external_path

@@ -128,7 +128,7 @@ class FolderListing:
         rows["hard_link_count"] = links["hard_link_count"]
         rows["uid"], rows["gid"] = file.st_uid, file.st_gid
         rows["size_bytes"] = np.where(has_status, sizes, 0)
-        rows["blocks"] = blocks_of(links["storage_size_bytes"])
+        rows["blocks"] = blocks_of(links["storage_size_bytes"], rows["size_bytes"])
         rows["preferred_read_bytes"] = PREFERRED_READ_BYTES
         mtime_ns = _nanoseconds(links["mtime"], file.st_mtime_ns)
         rows["mtime_ns"] = mtime_ns

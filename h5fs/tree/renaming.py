@@ -15,15 +15,17 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.objects import Link, LinkKind
+from h5fs.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
     Projection,
     encode_name,
 )
+from h5fs.store.hidden_names import kept_name
 from h5fs.tree.committing import delete_attributes
 from h5fs.tree.drafting import DraftingTree
+from h5fs.tree.keeping import attributes_path
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.scratch_entries import ScratchEntry
@@ -129,6 +131,7 @@ class RenamingTree(DraftingTree):
                 self._commit_over_link(file)
             elif self._is_node(new):
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+            self._rename_kept(file)
         except H5fsError:
             file.path = old
             self._staged.pop(new, None)
@@ -137,7 +140,7 @@ class RenamingTree(DraftingTree):
                 self._staged[new] = replaced
             raise
         if replaced is not None:
-            self._let_disappear(replaced)
+            self._let_replaced_disappear(replaced, file.kept_as)
         self._scratch.pop(new, None)
 
     def _commit_over_link(self, file: WritableFile) -> None:
@@ -162,14 +165,15 @@ class RenamingTree(DraftingTree):
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
         assert file.node is None and file.held_info is not None
-        if self._is_node(new) and self._find(new).info.ref == file.held:
+        hidden = self._writer.hidden_group()
+        assert hidden is not None and file.kept_as is not None
+        if not self._is_node(new):
+            self._check_free_for(folder, name, new)
+        elif self._find(new).info.ref == file.held:
             return  # two names of one file: POSIX leaves both
         with self._changing():
-            if self._is_node(new):
-                self._delete(new, self._find(new))
-                self.forget()
-            link = Link(name, LinkKind.HARD, target=file.held_info)
-            self._writer.create_link(folder.info.ref, link)
+            self._writer.move_link(hidden, file.kept_as, folder.info.ref, name)
+        file.kept_as = None
         self._staged.pop(file.path, None)
         file.path = new
         file.is_gone = not file.opened
@@ -196,7 +200,7 @@ class RenamingTree(DraftingTree):
                 self._staged[new] = replaced
             raise
         if replaced is not None:
-            self._let_disappear(replaced)
+            self._let_replaced_disappear(replaced, file.kept_as)
         self._hidden.add(old)
         if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
@@ -210,16 +214,34 @@ class RenamingTree(DraftingTree):
         self._check_scratch(new)
         if self._is_node(new):
             raise ExistsError(f"{show_path(new)} is in the HDF5 file")
-        content = self._content_of(node)
-        ref = node.info.ref
-        self._writer.hold(ref)
-        file = WritableFile(new, content=content, inode=node.inode, held=ref, held_info=node.info)
+        self._content_of(node)  # what cannot be read keeps its name
+        hidden = self._writer.hidden_group()
+        assert hidden is not None
+        name = kept_name(new, is_dataset=True)
         with self._changing():
-            self._writer.delete_link(node.parent.info.ref, node.link.name)
+            self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
         replaced = self._staged.pop(new, None)
         if replaced is not None:
-            self._let_disappear(replaced)
-        self._staged[new] = file
+            self._let_replaced_disappear(replaced, name)
+        self._stage_kept(new, hidden, name)
+
+    def _link_scratch(self, new: bytes, node: Node) -> None:
+        """Give a dataset a temporary name beside its own."""
+        self._content_of(node)
+        hidden = self._writer.hidden_group()
+        assert hidden is not None
+        name = kept_name(new, is_dataset=True)
+        with self._changing():
+            self._writer.create_link(hidden, Link(name, LinkKind.HARD, target=node.info))
+        self._stage_kept(new, hidden, name)
+
+    def _stage_kept(self, path: bytes, hidden: ObjectRef, name: bytes) -> None:
+        """Let a dataset be seen by a temporary name that it has got."""
+        info = self._get_link(hidden, name).target
+        assert info is not None
+        self._writer.hold(info.ref)
+        self._staged[path] = file = self._scratch_file(path, info)
+        file.kept_as = name
 
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
         if node.link is None or node.parent is None:
@@ -249,7 +271,10 @@ class RenamingTree(DraftingTree):
             self._let_disappear(replaced)
         self._move_paths(old, new)
         if node.kind is not NodeKind.FOLDER:
-            self._apply_waiting(new.rpartition(b"/")[0], name)
+            self._move_awaiting(
+                attributes_path(old, node.link.name), attributes_path(new, name)
+            )
+        self._apply_waiting(new.rpartition(b"/")[0], name)
 
     def _move_link(self, node: Node, folder: Node, meaning: DentryName | None) -> None:
         assert node.link is not None and node.parent is not None
@@ -310,6 +335,7 @@ class RenamingTree(DraftingTree):
             self._scratch[new] = entry
         else:
             self._times.set(self._find(new).inode, entry.atime_ns, entry.mtime_ns)
+            self._apply_waiting(new.rpartition(b"/")[0], link.name)
 
     def _replace_by_link(self, path: bytes, folder: Node, link: Link | None) -> None:
         """Put a symbolic link in the place of what the HDF5 file has there."""
@@ -346,19 +372,3 @@ class RenamingTree(DraftingTree):
         if edited is not None:
             self._let_disappear(edited)
         return True
-
-    def _move_paths(self, old: bytes, new: bytes) -> None:
-        """Let files that are open or wait below a path be below the new one."""
-        below = old + b"/"
-
-        def moved(path: bytes) -> bytes:
-            if path == old:
-                return new
-            return new + path[len(old) :] if path.startswith(below) else path
-
-        for path, file in self._staged.move(old, new):
-            file.path = path
-        for file in self._editing.values():
-            file.path = moved(file.path)
-        self._scratch.move(old, new)
-        self._hidden = {moved(path) for path in self._hidden}

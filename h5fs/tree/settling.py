@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from h5fs.errors import (
@@ -31,14 +31,16 @@ from h5fs.tree.committing import (
 )
 from h5fs.tree.content import ArrayContent, Content
 from h5fs.tree.drafts import Draft
-from h5fs.tree.naming import NamingTree
+from h5fs.tree.keeping import KeepingTree
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
+_MOST_TOLD = 5
 
-class SettlingTree(NamingTree):
+
+class SettlingTree(KeepingTree):
     """What a draft becomes, by its name; how a file ends that is not to become anything."""
 
     def _commit_file(self, file: WritableFile) -> None:
@@ -54,10 +56,22 @@ class SettlingTree(NamingTree):
             return  # a scratch file
         with self._changing():
             is_done = self._commit_as(meaning, folder, file)
-        if is_done:
-            self._settle(file)
-            if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
-                self._apply_waiting(file.path.rpartition(b"/")[0], meaning.link_name)
+        if not is_done:
+            self._let_wait(file, meaning)
+            return
+        self._settle(file)
+        if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
+            self._apply_waiting(file.path.rpartition(b"/")[0], meaning.link_name)
+
+    def _let_wait(self, file: WritableFile, meaning: DentryName) -> None:
+        """Keep a file that cannot become part of the HDF5 file yet; a kill does not harm it."""
+        self._keep(file)
+        if meaning.projection is Projection.ATTRIBUTES and file.node is not None:
+            # What is shown, until it can be applied, is what was written.
+            self._editing = {key: each for key, each in self._editing.items() if each is not file}
+            file.node = file.content = None
+            self._staged[file.path] = file
+            self._hidden.discard(file.path)
 
     def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
         group, name, draft = folder.info.ref, meaning.link_name, file.draft
@@ -66,8 +80,11 @@ class SettlingTree(NamingTree):
             owner = folder.info if name is None else self._owner_of(folder, name)
             if owner is None:
                 check_json(draft)
+                file.awaits = set()
                 return False
-            commit_attributes(self._writer, owner.ref, draft)
+            self._await(file, commit_attributes(self._writer, owner.ref, draft))
+            if file.awaits:
+                return False
             self._hidden.discard(file.path)
             return True
         if name is None:
@@ -113,6 +130,7 @@ class SettlingTree(NamingTree):
         """
         self._staged.pop(file.path, None)
         self._editing = {key: each for key, each in self._editing.items() if each is not file}
+        self._forget_kept(file)
         try:
             node = self._find(file.path)
         except NotFoundError:  # attributes that are none leave no file
@@ -128,11 +146,44 @@ class SettlingTree(NamingTree):
         if file.opened:
             self._editing[node.kind, node.info.ref] = file
 
+    def _await(self, file: WritableFile, targets: Iterable[bytes]) -> None:
+        """Note which HDF5 paths attributes wait for."""
+        file.awaits = set(targets)
+        for target in file.awaits:
+            self._awaited.setdefault(target, []).append(file)
+
     def _apply_waiting(self, folder_path: bytes, link_name: bytes) -> None:
+        """Apply what has waited for an object of that name: its attributes, and others' to it."""
         path = folder_path + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
         waiting = self._staged.get(path)
-        if waiting is not None:
+        if waiting is not None and not waiting.awaits:
             self._try_to_commit(waiting)
+        if not self._awaited:
+            return
+        new = self._find_folder(folder_path or b"/").info.ref.path.rstrip(b"/") + b"/" + link_name
+        below = new + b"/"  # a group that was moved has brought others along
+        for target in [each for each in self._awaited if each == new or each.startswith(below)]:
+            for file in self._awaited.pop(target):
+                if target not in file.awaits:
+                    continue  # it was written anew since
+                file.awaits.discard(target)
+                if not file.awaits and self._staged.get(file.path) is file:
+                    self._try_to_commit(file)
+
+    def _apply_in_part(self, file: WritableFile) -> None:
+        """At the end: apply those attributes that refer to nothing that never came."""
+        folder, meaning = self._place(file.path)
+        if not file.awaits or meaning is None or file.draft is None:
+            return
+        name = meaning.link_name
+        owner = folder.info if name is None else self._owner_of(folder, name)
+        if owner is not None:
+            with self._changing():
+                missing = commit_attributes(self._writer, owner.ref, file.draft, in_part=True)
+            where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
+            _log.warning(
+                "%s: attributes refer to what is not there (%s)", show_path(file.path), where
+            )
 
     def _try_to_commit(self, file: WritableFile) -> None:
         try:
@@ -142,11 +193,18 @@ class SettlingTree(NamingTree):
 
     def _let_disappear(self, file: WritableFile) -> None:
         file.is_gone = True
+        self._forget_kept(file)
         file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
         if file.origin is not None:
             self._end_hiding(file.origin)
         if not file.opened:
             self._drop(file)
+
+    def _let_replaced_disappear(self, file: WritableFile, kept_as: bytes | None) -> None:
+        """Let a file go whose name is another's now, which may be kept as it was."""
+        if file.kept_as == kept_as:
+            file.kept_as = None
+        self._let_disappear(file)
 
     def _drop(self, file: WritableFile) -> None:
         file.discard()

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from h5fs.errors import InvalidNameError, show_path
 from h5fs.objects import Link, LinkKind
-from h5fs.projection.names import DentryName, Projection, decode_name
+from h5fs.projection.names import OUTSIDE, DentryName, Projection, decode_name, unescape
 from h5fs.projection.soft_links import mark
-
-_EXTERNAL = b"external:"
 
 
 def link_from_text(
@@ -18,16 +16,19 @@ def link_from_text(
 ) -> Link:
     """Return the link that a symbolic link with that text means, in a folder of the mount.
 
-    ``name`` has a link name. ``external:FILE:PATH``, as dangling external links read, is an
-    external link. Raises ``InvalidNameError`` for a target outside of the mount.
+    ``name`` has a link name. Texts of dangling links (`link_targets`) are read back:
+    ``external:FILE:PATH`` is an external link, ``external::PATH`` a soft link to just that path.
+    Raises ``InvalidNameError`` for a target outside of the mount.
     """
     assert name.link_name is not None
-    if text.startswith(_EXTERNAL) and name.projection is Projection.FOLDER:
-        file, colon, path = text[len(_EXTERNAL) :].partition(b":")
+    if text.startswith(OUTSIDE) and name.projection is Projection.FOLDER:
+        file, colon, path = text[len(OUTSIDE) :].partition(b":")
         if file and colon:
             return Link(
-                name.link_name, LinkKind.EXTERNAL, external_file=file, external_path=path
+                name.link_name, LinkKind.EXTERNAL, external_file=unescape(file), external_path=path
             )
+        if path:
+            return Link(name.link_name, LinkKind.SOFT, soft_target=path)
     parts = text.split(b"/")
     is_relative = not text.startswith(b"/") and b".." not in parts
     if is_relative:

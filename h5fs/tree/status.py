@@ -82,7 +82,7 @@ def make_status(
         uid=file.st_uid,
         gid=file.st_gid,
         size_bytes=size_bytes,
-        blocks=blocks_of(storage_bytes),
+        blocks=blocks_of(storage_bytes, size_bytes if kind == stat.S_IFREG else 0),
         atime_ns=info.atime * NANOSECONDS or file.st_atime_ns,
         mtime_ns=mtime_ns,
         ctime_ns=info.ctime * NANOSECONDS or mtime_ns,
@@ -103,7 +103,7 @@ def make_file_status(
     mtime_ns = mtime * NANOSECONDS or file.st_mtime_ns
     return Status(
         inode, file_mode(file), hard_link_count, file.st_uid, file.st_gid, size_bytes,
-        blocks_of(storage_bytes), atime * NANOSECONDS or file.st_atime_ns, mtime_ns,
+        blocks_of(storage_bytes, size_bytes), atime * NANOSECONDS or file.st_atime_ns, mtime_ns,
         ctime * NANOSECONDS or mtime_ns,
     )  # fmt: skip
 
@@ -113,9 +113,13 @@ def file_mode(file: os.stat_result) -> int:
     return stat.S_IFREG | file.st_mode & 0o444
 
 
-def blocks_of(storage_bytes: Any) -> Any:
-    """Return ``st_blocks`` for what the HDF5 file spends, a number or an array of them."""
-    return -(-storage_bytes // _BLOCK_BYTES)
+def blocks_of(storage_bytes: Any, size_bytes: Any) -> Any:
+    """Return ``st_blocks`` for what the HDF5 file spends on a file, numbers or arrays of them.
+
+    One at least where there are bytes to read: ``tar --sparse`` archives zeros for a file that has
+    no block. Folders and symbolic links have none.
+    """
+    return -(-storage_bytes // _BLOCK_BYTES) + ((storage_bytes == 0) & (size_bytes > 0))
 
 
 def as_folder(file_mode: int) -> int:

@@ -8,6 +8,7 @@ file. Under the tree's lock.
 from __future__ import annotations
 
 from h5fs.errors import H5fsError
+from h5fs.objects import ObjectRef
 from h5fs.projection.npy import NpyHeader, format_header, parse_header
 from h5fs.store.interface import Region, WritingStore
 
@@ -37,11 +38,13 @@ class Stream:
         self._store.drop_array(self.region)
 
 
-def try_to_stream(store: WritingStore, head: bytes, room_bytes: int) -> Stream | None:
+def try_to_stream(
+    store: WritingStore, group: ObjectRef, head: bytes, room_bytes: int
+) -> Stream | None:
     """Return where the data of a file that begins so can go; None when they need a draft.
 
-    ``room_bytes``: how much the disk still takes. The store's own refusals mean that, too: they
-    are told when the array is committed.
+    ``group`` is where it will be. ``room_bytes``: how much the disk still takes. The store's own
+    refusals mean that, too: they are told when the array is committed.
     """
     try:
         header = parse_header(head)
@@ -53,7 +56,7 @@ def try_to_stream(store: WritingStore, head: bytes, room_bytes: int) -> Stream |
         # Read back while it is open, the file must be what was written.
         if format_header(header.dtype, header.shape) != head[: header.size_bytes]:
             return None
-        region = store.reserve_array(header.shape, header.dtype)
+        region = store.reserve_array(group, header.shape, header.dtype)
     except H5fsError:
         return None
     return None if region is None else Stream(store, region, header)

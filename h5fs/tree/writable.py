@@ -37,7 +37,6 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.opened_file import OpenedFile
 from h5fs.tree.scratch_entries import ScratchEntry
-from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_status
 from h5fs.tree.times import Times
 from h5fs.tree.tree import Tree
@@ -80,6 +79,8 @@ class WritableBase(Tree):
         self._inodes = itertools.count(_STAGED_INODES)
         # Dentries that were unlinked while the object they show stays for another one's sake.
         self._hidden: set[bytes] = set()
+        # Attributes that refer to an object that is not there yet, by its HDF5 path.
+        self._awaited: dict[bytes, list[WritableFile]] = {}
         # HDF5 keeps no times, or just its own; those that programs set last as long as the mount.
         self._times = Times()
 
@@ -181,16 +182,6 @@ class WritableBase(Tree):
                     return opened.file.draft.read_into(buffer, offset)
                 content = opened.file.content
         return content.read_into(buffer, offset) if content is not None else 0
-
-    def statistics(self) -> TreeStatistics:
-        # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
-        # is one step for the interpreter; what changes meanwhile is counted as before or after.
-        files = {id(each): each for each in [*self._staged.snapshot(), *self._editing.values()]}
-        drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
-        return TreeStatistics(
-            self._store.statistics(), len(self._open_handles), len(drafts),
-            sum(draft.written_bytes for draft in drafts),
-        )  # fmt: skip
 
     def _handle(self, handle: int) -> OpenedFile:
         try:

@@ -22,7 +22,9 @@ class WritableFile:
     many handles there are. ``is_gone``: it was unlinked, and lives as long as it is open;
     ``has_other_names``: its dataset has, and what is written in place is theirs, too.
     ``held``: a dataset with a scratch name, kept by the store though perhaps no link leads to it.
-    ``origin``: the name that attributes had before a scratch one. ``failure``: why something that
+    ``origin``: the name that attributes had before a scratch one. ``kept_as``: its link in the
+    hidden group; ``is_kept``: that holds what was written. ``awaits``: HDF5 paths that attributes
+    refer to and that are not there yet. ``failure``: why something that
     was written is missing. ``was_offered``: it was decided whether its data stream into the HDF5
     file. ``inode`` and the times are those of a file without a node.
     """
@@ -38,6 +40,9 @@ class WritableFile:
     held: ObjectRef | None = None
     held_info: ObjectInfo | None = None
     origin: bytes | None = None
+    kept_as: bytes | None = None
+    is_kept: bool = False
+    awaits: set[bytes] = field(default_factory=set)
     was_offered: bool = False
     failure: NoSpaceError | None = None
     inode: int = 0
@@ -60,6 +65,7 @@ class WritableFile:
     def begin(self, *, empty: bool) -> Draft:
         """Return the draft to change it, begun if there is none: on what is there, or ``empty``."""
         self.is_dirty = True
+        self.is_kept = False
         if self.draft is None:
             self.draft = Draft(None if empty else self.content)
         elif empty:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -16,7 +19,7 @@ from h5fs.mount_table import find_mount
 @pytest.mark.semantics("C6")
 def test_a_block_mounts_a_file_and_what_it_wrote_is_there_after_it(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
-    with h5fs.mount(file, mode="a", options={"compression": "gzip:1", "xattr": False}) as path:
+    with h5fs.mount(file, mode="a", compression="gzip:1", xattr=False) as path:
         np.save(path / "x.npy", np.arange(1000))
         assert find_mount(path.resolve()) is not None
     assert not path.exists()
@@ -37,6 +40,19 @@ def test_an_exception_in_the_block_unmounts_and_loses_nothing(tmp_path: Path) ->
     assert find_mount(mountpoint) is None
     with h5py.File(tmp_path / "f.h5") as opened:
         assert opened["x"][2] == 2
+
+
+@pytest.mark.semantics("C6")
+def test_keywords_and_the_mapping_of_options_are_one(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5fs.mount(file, mode="x", options={"compression": "gzip"}, chunks="2x3") as path:
+        np.save(path / "x.npy", np.zeros((4, 6)))
+    with h5py.File(file) as opened:
+        assert (opened["x"].compression, opened["x"].chunks) == ("gzip", (2, 3))
+    with pytest.raises(MountError, match="did you mean cache"), h5fs.mount(
+        file, chace="1M"  # type: ignore[call-arg]
+    ):
+        pass
 
 
 def test_a_file_that_is_not_there_is_an_error_with_one_line(tmp_path: Path) -> None:
@@ -66,3 +82,83 @@ def test_a_mount_in_use_at_the_end_stays_and_nothing_in_it_is_removed(tmp_path: 
     unmount(mountpoint)
     with h5py.File(tmp_path / "f.h5") as opened:
         assert "x" in opened
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("name", ["a\\b", "a,b", "a\\,b", "a\\\\,,b", "end\\", "a b=c", "é"])
+def test_an_options_value_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    log = tmp_path / name
+    with h5fs.mount(tmp_path / "f.h5", mode="a", options={"log": str(log)}):
+        assert log.exists()
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("name", ["status", "-o", "--help"])
+def test_a_file_may_have_the_name_of_a_command_or_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with h5fs.mount(name, mode="x"):
+        pass
+    with h5fs.mount(os.fsencode(name)):
+        pass
+
+
+# Modules that h5fs imports: of Python's own library, packages that it needs, and one that it uses
+# where it is installed.
+SHADOWED = "typing select socket json pathlib dataclasses numpy h5py fuse msgspec tqdm".split()
+TRAP = "import os\nos.makedirs(os.path.join({trap!r}, __name__), exist_ok=True)\n"
+
+
+@pytest.fixture
+def trapped(tmp_path: Path) -> Path:
+    """A folder with files of such names, which tell in ``run`` that they were run."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in SHADOWED:
+        (folder / f"{name}.py").write_text(TRAP.format(trap=str(tmp_path / "run")))
+    with h5py.File(folder / "f.h5", "w") as opened:
+        opened.create_dataset("x", data=np.arange(1000), chunks=(10,), compression="gzip")
+        opened["text"] = ["a", "b"]
+    return folder
+
+
+MOUNT = """
+import os
+from h5fs import mount
+os.chdir({folder!r})
+with mount("f.h5", mode="r+") as path:
+    assert (path / "x.npy").stat().st_size > 1000
+    (path / "x.npy").read_bytes(), (path / "text.npy").read_bytes()
+"""
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("way", ["-c", "script", "-m", "PYTHONPATH="])
+def test_no_code_of_the_working_directory_or_beside_the_file_is_run(
+    trapped: Path, tmp_path: Path, way: str
+) -> None:
+    program = MOUNT.format(folder=str(trapped))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    home = os.fspath(Path(h5fs.__file__).parent.parent)
+    if way == "script":  # it has imported what it needs when it goes to the folder
+        (tmp_path / "program.py").write_text(program)
+        words = [str(tmp_path / "program.py")]
+        environment["PYTHONPATH"] = home
+    elif way == "-m":
+        words = ["-m", "h5fs", "cat", "f.h5:/x.npy"]
+        environment["PYTHONPATH"] = home
+    elif way == "-c":
+        words = ["-c", program]
+        environment["PYTHONPATH"] = home
+    else:
+        # This process has the folder in its way by two names, and has what it needs before.
+        first = "import sys\nbefore, sys.path[:2] = sys.path[:2], []\n"
+        words = ["-c", first + program.replace("os.chdir", "sys.path[:0] = before; os.chdir")]
+        environment["PYTHONPATH"] = os.pathsep.join(["", home])
+    done = subprocess.run(
+        [sys.executable, *words], cwd=trapped if way in ("-m", "PYTHONPATH=") else tmp_path,
+        env=environment, capture_output=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    assert not (tmp_path / "run").exists(), os.listdir(tmp_path / "run")

@@ -192,3 +192,25 @@ def test_no_room_for_a_band_is_an_error_and_the_mount_goes_on(
             with open(mount.path / "d.npy", "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
                 assert os.pread(file.fileno(), 40, 128) == values.tobytes()[:40]
+
+
+@pytest.mark.semantics("D1", "R4")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_chunks_that_the_library_lists_at_wrong_places_are_read_and_kept(
+    tmp_path: Path, mode: str
+) -> None:
+    numbers = np.arange(1, 25).reshape(4, 6)
+    texts = numbers.astype("U2")
+    with h5py.File(tmp_path / "f.h5", "w", libver="latest") as file:
+        settings = {"maxshape": (10, None), "chunks": (2, 3)}
+        file.create_dataset("d", data=numbers, **settings)
+        file.create_dataset("t", data=texts.astype(object), dtype=h5py.string_dtype(), **settings)
+    with mounted(tmp_path / "f.h5", options=["--mode", mode]) as mount:
+        assert np.array_equal(np.load(mount.path / "d.npy"), numbers)
+        shown = np.load(mount.path / "t.npy")
+        assert np.array_equal(shown, texts)
+        if mode == "r+":
+            shown[0, 0] = "changed"
+            np.save(mount.path / "t.npy", shown)
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["t"].asstr()[...].ravel().tolist()[1:] == texts.ravel().tolist()[1:]

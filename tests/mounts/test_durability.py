@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support.disks import small_disk
 from support.kill_writing import Killing, kill
-from support.mounts import MountFailedError, end_mount, mounted
+from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
 
 from h5fs.store.log_path import log_path
@@ -102,8 +102,6 @@ def test_a_commit_is_on_the_disk_when_it_is_promised(file: Path, way: str) -> No
 
 def run_check(file: Path) -> str:
     """Return what ``h5fs check`` says of a file's log."""
-    from support.mounts import run_h5fs
-
     return run_h5fs("check", file).stdout
 
 
@@ -348,3 +346,87 @@ def write_all(opened: io.FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[opened.write(view) :]
+
+
+@pytest.mark.semantics("U8", "C4", "C5")
+def test_a_damaged_log_is_said_by_all_and_kept_aside(file: Path) -> None:
+    with mounted(file, options=[*WRITES, "-o", "commit=0"]) as mount:
+        ends = []
+        for number in range(6):
+            np.save(mount.path / f"a{number}.npy", NUMBERS + number)
+            ends.append(log_path(file).stat().st_size)
+        kill(mount.pid, "all", 0)
+        end_mount(mount.path)
+    log = log_path(file)
+    damaged = bytearray(log.read_bytes())
+    damaged[ends[1] + 100] ^= 1
+    log.write_bytes(damaged)
+    before = file.read_bytes()
+    checked = run_h5fs("check", file)
+    assert checked.returncode == 1 and "are whole, and lost" in checked.stdout, checked
+    with mounted(file) as mount:
+        assert sorted(os.listdir(mount.path)) == ["a0.npy", "a1.npy", "d.npy"]
+        assert any("is damaged at byte" in line for line in mount.log_lines())
+        assert "is damaged at byte" in run_h5fs("status", mount.path).stdout
+    assert log.read_bytes() == damaged and file.read_bytes() == before
+    aside = log.with_name(f"{log.name}-aside")
+    aside.write_bytes(b"taken")
+    done = run_h5fs("recover", file)
+    assert done.returncode == 1 and f"kept as {aside}-2" in done.stdout, done
+    assert "Warning" not in done.stderr and not log.exists()
+    assert aside.with_name(f"{aside.name}-2").read_bytes() == damaged
+    assert aside.read_bytes() == b"taken"
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "a0", "a1"}
+
+
+@pytest.mark.semantics("U8", "C20")
+def test_a_mount_that_writes_says_that_its_log_was_damaged(file: Path) -> None:
+    kill_all(file)
+    log = log_path(file)
+    damaged = bytearray(log.read_bytes())
+    damaged[60] ^= 1  # in the header
+    log.write_bytes(damaged)
+    with mounted(file, options=WRITES) as mount:
+        assert any("kept as" in line for line in mount.log_lines())
+        assert "kept as" in run_h5fs("status", mount.path).stdout
+        assert os.listdir(mount.path) == ["d.npy"]
+    assert log.with_name(f"{log.name}-aside").read_bytes() == damaged
+
+
+@pytest.mark.semantics("U8")
+def test_a_log_that_is_damaged_below_a_mount_is_an_error_and_loses_nothing_in_silence(
+    file: Path,
+) -> None:
+    with mounted(file, options=[*WRITES, "-o", "commit=3600"]) as mount:
+        ends = []
+        for number in range(4):
+            np.save(mount.path / f"a{number}.npy", NUMBERS + number)
+            ends.append(log_path(file).stat().st_size)
+        damaged = bytearray(log_path(file).read_bytes())
+        damaged[ends[0] + 100] ^= 1
+        log_path(file).write_bytes(damaged)
+        kill(mount.pid, "workers", 0)
+        with pytest.raises(OSError) as caught:
+            np.save(mount.path / "more.npy", NUMBERS)
+        assert caught.value.errno == errno.EIO
+        assert any("damaged" in line for line in mount.log_lines())
+        end_mount(mount.path)
+    assert log_path(file).read_bytes() == damaged
+
+
+@pytest.mark.semantics("U4")
+def test_an_external_file_whose_log_is_not_brought_in_is_not_shown_in_an_older_state(
+    file: Path, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "main.h5", "w") as opened:
+        opened["far"] = h5py.ExternalLink(file.name, "/d")
+        opened["near"] = NUMBERS
+    kill_all(file)
+    with mounted(tmp_path / "main.h5") as mount:
+        assert (mount.path / "far").is_symlink() and not (mount.path / "far").exists()
+        assert (np.load(mount.path / "near.npy") == NUMBERS).all()
+        assert any("h5fs recover" in line for line in mount.log_lines())
+    assert run_h5fs("recover", file).returncode == 0
+    with mounted(tmp_path / "main.h5") as mount:
+        assert (np.load(mount.path / "far.npy") == NUMBERS * 2).all()

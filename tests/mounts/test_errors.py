@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from support.damage import (
@@ -104,7 +105,9 @@ def test_a_type_without_dtype_is_enotsup(tmp_path: Path) -> None:
 
 
 @pytest.mark.semantics("D13", "E3")
-@pytest.mark.parametrize("filters", [{"fletcher32": True}, {"compression": "gzip"}])
+@pytest.mark.parametrize(
+    "filters", [{"fletcher32": True}, {"compression": "gzip"}, dict(hdf5plugin.Bitshuffle())]
+)
 def test_a_damaged_chunk_is_eio_and_the_other_chunks_are_there(
     tmp_path: Path, filters: dict[str, object]
 ) -> None:
@@ -121,8 +124,8 @@ def test_a_damaged_chunk_is_eio_and_the_other_chunks_are_there(
         with raises_errno(errno.EIO):
             (mount.path / "d.npy").read_bytes()
         lines = mount.log_lines()
-        assert lines
-        assert all("/d" in line for line in lines)
+        assert len(lines) == 1  # for whatever the kernel asked
+        assert lines[0].count("/d: ") == 1
         whole = numbers.tobytes()
         with (mount.path / "d.npy").open("rb", buffering=0) as file:
             for chunk in range(16):

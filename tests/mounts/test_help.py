@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 from support.mounts import end_mount, run_h5fs
 
-from h5fs import options
 from h5fs.manual import write_manual
-from h5fs.option_table import OPTION_ROWS
 from h5fs.parsers import COMMANDS, SHELLS, build_parser
 from h5fs.shells import write_completion
 
@@ -32,16 +30,6 @@ def place(tmp_path: Path) -> Path:
     np.save(tmp_path / "result.npy", np.arange(3))
     (tmp_path / "mnt").mkdir()
     return tmp_path
-
-
-@pytest.mark.semantics("M22")
-def test_the_table_of_mount_options_has_every_option_of_h5fs_and_none_that_is_not_there() -> None:
-    names = {row.name for row in OPTION_ROWS}
-    assert names >= options._OWN | {"xattr", "noxattr", "shuffle"}
-    assert all(options.is_known(name) for name in names)
-    for row in OPTION_ROWS:
-        for choice in row.choices:
-            options.parse_options([f"{row.name}={choice}"])
 
 
 @pytest.mark.semantics("M22")

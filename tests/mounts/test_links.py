@@ -333,3 +333,61 @@ def test_a_group_that_another_file_leads_back_to_has_its_own_file_s_mode(tmp_pat
                 os.listdir(mount.path / "other")
             modes = {n: (mount.path / "other" / n).stat().st_mode & 0o777 for n in ("back", "own")}
             assert modes == {"back": 0o555, "own": 0o500}
+
+
+@pytest.mark.semantics("L5", "N5")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_the_kernel_is_led_nowhere_outside_of_the_mount(tmp_path: Path, mode: str) -> None:
+    away = "/.." * 40 + "/etc/hostname"
+    for name in ("f.h5", "other.h5"):
+        with h5py.File(tmp_path / name, "w") as opened:
+            for group in ("external:x:", "external::", "external:", "g/external:x:", "g/.."):
+                opened.create_group(group)
+            for place in (opened, opened["g"], opened["g/.."]):
+                place["soft"] = h5py.SoftLink(away)
+                place["relative"] = h5py.SoftLink(away[1:])
+                place["lost"] = h5py.ExternalLink("x", away)
+                place["host"] = h5py.ExternalLink("/etc/hostname", away)
+                place["to colon"] = h5py.SoftLink("external:x:/../../etc/hostname")
+            opened["other"] = h5py.ExternalLink("other.h5", "/g")
+    links = 0
+    with mounted(tmp_path / "f.h5", options=["--mode", mode]) as mount:
+        for folder, folders, files in os.walk(mount.path):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                if not path.is_symlink():
+                    continue
+                links += 1
+                assert not os.readlink(path).startswith("/")
+                try:
+                    reached = os.open(path, os.O_PATH)
+                except OSError as error:
+                    assert error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+                    continue
+                try:
+                    found = Path(os.readlink(f"/proc/self/fd/{reached}"))
+                finally:
+                    os.close(reached)
+                assert found.is_relative_to(mount.path), (path, found)
+    assert links > 20
+
+
+@pytest.mark.semantics("R15")
+def test_links_that_dangle_are_copied_as_what_they_are(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["from/a"] = h5py.ExternalLink("gone:1.h5", "/x/../y")
+        opened["from/b"] = h5py.ExternalLink("other.h5", "/g/nowhere")
+    with h5py.File(tmp_path / "other.h5", "w") as opened:
+        opened["g/nowhere"] = h5py.SoftLink("../z")
+    with mounted(tmp_path / "f.h5", options=["--mode", "r+"]) as mount:
+        texts = {name: os.readlink(mount.path / "from" / name) for name in "ab"}
+        assert texts == {"a": "external:gone%3A1.h5:/x/../y", "b": "external:other.h5:/g/nowhere"}
+        subprocess.run(
+            ["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=60
+        )
+        os.symlink("external::/x/y", mount.path / "c")
+        assert {name: os.readlink(mount.path / "to" / name) for name in "ab"} == texts
+    with h5py.File(tmp_path / "f.h5") as opened:
+        for name in "ab":
+            links = [opened[group].get(name, getlink=True) for group in ("from", "to")]
+            assert len({(link.filename, link.path) for link in links}) == 1
+        assert opened.get("c", getlink=True).path == "/x/y"

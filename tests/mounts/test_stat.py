@@ -223,3 +223,38 @@ def test_listing_reads_no_element_and_the_first_stat_of_strings_scans_them(
     assert listed - start < 2**16
     assert scanned - listed > 2**20
     assert again - scanned < 2**16
+
+
+@pytest.mark.semantics("S4")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+@pytest.mark.parametrize("lists_first", [False, True])
+def test_tar_sparse_archives_what_is_not_stored(
+    tmp_path: Path, mode: str, lists_first: bool
+) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for number in range(12):  # enough for a scan of headers
+            opened.create_dataset(f"never/{number:02}", (1000,), "i4", fillvalue=number)
+        opened.create_dataset("chunked", (1000,), "i4", chunks=(10,), fillvalue=7)
+        opened["null"] = h5py.Empty("f4")
+        opened.create_dataset("sequences", (50,), h5py.vlen_dtype("i4"))
+        opened["source"] = np.arange(1, 1001)
+        layout = h5py.VirtualLayout((1000,), "i8")
+        layout[:] = h5py.VirtualSource(".", "source", (1000,))
+        opened.create_virtual_dataset("virtual", layout)
+    archive = tmp_path / "a.tar"
+    with mounted(tmp_path / "f.h5", options=["--mode", mode]) as mount:
+        if lists_first:
+            subprocess.run(["ls", "-lR", mount.path], check=True, stdout=subprocess.DEVNULL)
+        command = ["tar", "--sparse", "-cf", archive, "-C", mount.path, "."]
+        subprocess.run(command, check=True)
+        expected = {
+            str(path.relative_to(mount.path)): path.read_bytes()
+            for path in mount.path.rglob("*.npy")
+        }
+        sizes = {str(path): path.stat() for path in mount.path.rglob("*.npy")}
+    assert len(expected) == 18
+    assert [path for path, status in sizes.items() if not status.st_blocks] == []
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xf", archive, "-C", tmp_path / "out"], check=True)
+    found = {name: (tmp_path / "out" / name).read_bytes() for name in expected}
+    assert [name for name in expected if found[name] != expected[name]] == []

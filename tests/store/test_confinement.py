@@ -47,6 +47,7 @@ def confined(
     *,
     readable: tuple[Path, ...] | None = (),
     memory_bytes: int = GIB,
+    settings: Confinement | None = None,
     by: str = "both",
     before: Callable[[], None] = lambda: None,
 ) -> tuple[tuple[str, ...], Any]:
@@ -61,7 +62,7 @@ def confined(
         try:
             _take_away(by)
             before()
-            missing = confine(Confinement(readable, memory_bytes))
+            missing = confine(settings or Confinement(readable, memory_bytes))
             try:
                 result = action()
             except Exception as error:
@@ -194,16 +195,18 @@ def test_a_file_that_is_allowed_alone_reads_and_its_links_do_not(allowed: Path) 
 def test_the_lock_of_hdf5_holds(allowed: Path) -> None:
     path = _write_file(allowed)
 
-    def lock() -> bool:
-        with h5py.File(path, "r", locking=True):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            return False
+    def lock() -> str:
+        try:
+            with h5py.File(path, "r", locking=True):
+                return "opened"
+        except OSError as error:
+            return str(error)
 
-    assert confined(lock, readable=(path,))[1] is True
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert confined(lock, readable=(path,))[1] == "opened"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "unable to lock file" in confined(lock, readable=(path,))[1]
 
 
 def test_modules_load_late_and_threads_start() -> None:
@@ -454,6 +457,97 @@ def test_what_is_set_stays_set(way: str) -> None:
     missing, result = confined(WAYS_TO_UNDO[way])
     need(missing, Protection.KERNEL)
     assert _refused(result), result
+
+
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}.get(os.uname().machine, 289)
+WAYS_TO_HOLD_UP_OTHERS: dict[str, Callable[[int], object]] = {
+    "exclusive lock": lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB),
+    "record lock": lambda file: fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB),
+    "lease": lambda file: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+    "processors": lambda _: os.sched_setaffinity(os.getppid(), {0}),
+    "real time": lambda _: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+    "priority": lambda _: os.setpriority(os.PRIO_PROCESS, os.getppid(), 1),
+    "input and output": lambda _: _libc("syscall", _IOPRIO_SET, 1, os.getppid(), 3 << 13),
+}
+
+
+@pytest.mark.semantics("W6")
+@pytest.mark.parametrize("way", WAYS_TO_HOLD_UP_OTHERS)
+def test_other_programs_cannot_be_held_up(way: str, forbidden: Path) -> None:
+    descriptor = os.open(forbidden, os.O_RDONLY)
+    try:
+        missing, result = confined(lambda: WAYS_TO_HOLD_UP_OTHERS[way](descriptor))
+    finally:
+        os.close(descriptor)
+    need(missing, Protection.KERNEL)
+    assert _refused(result), result
+
+
+# --- Open files, and what root may do ---
+
+
+def _read_anew(descriptor: int) -> bytes:
+    with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+        return file.read(4)
+
+
+@pytest.mark.parametrize("fate", ["stays", "removed", "replaced"])
+def test_an_open_file_can_be_opened_anew_whatever_became_of_its_path(
+    fate: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"this")
+    descriptor = os.open(path, os.O_RDONLY)
+    if fate != "stays":
+        path.unlink()
+    if fate == "replaced":
+        path.write_bytes(b"that")
+    given = Confinement((), GIB, descriptors=(descriptor,))
+    assert confined(lambda: _read_anew(descriptor), settings=given)[1] == b"this"
+    if fate == "replaced":
+        missing, result = confined(path.read_bytes, settings=given)
+        need(missing, Protection.READING)
+        assert _refused(result), result
+
+
+@pytest.mark.semantics("W6")
+def test_nothing_below_proc_can_be_looked_at() -> None:
+    for path in ("/proc/self/status", "/proc/self/maps", "/proc/self/task", "/proc/meminfo"):
+        missing, result = confined(lambda p=path: os.open(p, os.O_RDONLY))
+        need(missing, Protection.READING)
+        assert _refused(result), (path, result)
+
+
+@pytest.mark.semantics("W6")
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+def test_root_is_a_user_like_others_there(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"text")
+    os.chown(secret, 65534, 65534)
+    secret.chmod(0o600)
+    descriptor = os.open(secret, os.O_RDONLY)
+
+    def look() -> tuple[str, Any]:
+        caps = _capabilities()
+        try:
+            return caps, secret.read_bytes()
+        except OSError as error:
+            return caps, error
+
+    missing, (caps, result) = confined(look, settings=Confinement(None, GIB))
+    need(missing, Protection.CAPABILITIES)
+    assert caps == "0"
+    assert _refused(result), result
+    # What is given may be opened anew, though it is another user's.
+    given = Confinement((), GIB, descriptors=(descriptor,))
+    missing, result = confined(lambda: (_capabilities(), _read_anew(descriptor)), settings=given)
+    assert result == (f"{1 << 2:x}", b"text")
+
+
+def _capabilities() -> str:
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capget(header, sets) == 0
+    return f"{sets[0] | sets[1] | sets[2] | sets[3] << 32 | sets[4] << 32 | sets[5] << 32:x}"
 
 
 # --- Limits, and the end ---

@@ -88,7 +88,7 @@ def test_links_and_paths_arrive() -> None:
 
 def test_arguments_arrive() -> None:
     encoded = messages.encode((REF, ArrayPart.VALUES, 3, 2**40))
-    arguments = METHODS["read_elements"].decode_arguments(msgspec.Raw(encoded))
+    arguments = METHODS["read_data"].decode_arguments(msgspec.Raw(encoded))
     assert arguments == (REF, ArrayPart.VALUES, 3, 2**40)
     encoded = messages.encode((REF, frozenset({b"\xff", b""})))
     arguments = METHODS["list_links"].decode_arguments(msgspec.Raw(encoded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -18,13 +19,15 @@ from typing import Any
 import h5py
 import pytest
 
-from h5fs.errors import CannotOpenError, NotFoundError, UnreadableError
+from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, UnreadableError
 from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.options import Limits, StoreOptions
+from h5fs.store.process import messages
 from h5fs.store.process.connection import WorkerConnection
 from h5fs.store.process.nursery import Nursery, describe_end
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect
+from h5fs.store.process.segments import make_segment
 from h5fs.store.remote_store import RemoteStore
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
@@ -37,12 +40,23 @@ from h5fs.store.process import messages
 
 connection, behaviour = socket.socket(fileno=int(sys.argv[1])), sys.argv[3]
 def die(number): os.kill(os.getpid(), number); time.sleep(60)
+def compute():
+    end = time.monotonic() + 60
+    while time.monotonic() < end: pass
 def once(name):
     try: os.close(os.open(os.path.join(sys.argv[4], name), os.O_CREAT | os.O_EXCL)); return True
     except FileExistsError: return False
+if behaviour == "crash before" and not once("started"): sys.exit(1)
+if behaviour == "never starts": sys.exit(1)
+number = 0
+def send(kind, body=b""):
+    connection.send(bytes([kind]) + number.to_bytes(messages.NUMBER_BYTES, "little") + body)
+connection.send(bytes([messages.READY]))
 if behaviour == "crash on open": die(signal.SIGSEGV)
-if behaviour == "hang on open": time.sleep(60)
-connection.send(bytes([messages.RESULT]))
+if behaviour == "crash on second open" and not once("opened"): die(signal.SIGSEGV)
+if behaviour == "hang on open": compute()
+if behaviour == "wait on open": time.sleep(60)
+send(messages.RESULT)
 answer = messages.encode(ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP))
 while True:
     packet = connection.recv(100000)
@@ -50,23 +64,46 @@ while True:
     request = messages.decode_request(packet)
     (what,) = messages.METHODS[request.method].decode_arguments(request.arguments)
     if what == 1: die(signal.SIGSEGV)
-    if what == 2: time.sleep(60)
+    number = request.number
+    if what == 2: compute()
     if what == 3 and once("crashed"): die(signal.SIGABRT)
     if what == 4 and any(once(f"killed {n}") for n in range(6)): die(signal.SIGKILL)
     if what == 5:
         for _ in range(20): time.sleep(0.3); connection.send(bytes([messages.PROGRESS]))
-    if what == 6: connection.send(bytes([messages.RESULT]) + b"\\xc1 nonsense"); continue
+    if what == 6: send(messages.RESULT, b"\\xc1 nonsense"); continue
     if what == 7: connection.send(b"?"); continue
     if what == 8:
         failure = messages.encode_failure(NotFoundError("no"))
-        connection.send(bytes([messages.FAILURE]) + failure)
+        send(messages.FAILURE, failure)
         continue
     if what == 9:
         size = (2**62).to_bytes(8, "little")
-        connection.send(bytes([messages.RESULT_IN_WINDOW]) + size)
+        send(messages.RESULT_IN_WINDOW, size)
         continue
     if what == 10: time.sleep(1)
-    connection.send(bytes([messages.RESULT]) + answer)
+    if what == 11: connection.close(); time.sleep(60)
+    if what == 12: connection.send(b""); time.sleep(60)
+    if what == 13: time.sleep(60)
+    if what == 14 and once("stopped"): os.kill(os.getpid(), signal.SIGSTOP)
+    if what == 15 and once("waited"): time.sleep(60)
+    if what == 16: connection.send(bytes([messages.LOG]) + b"\\x92\\x14\\xa2\\xff\\xfe"); continue
+    if what == 17: connection.send(bytes([messages.LOG])); continue
+    if what == 18: connection.send(bytes([messages.FILE]) + b"\\xc1"); continue
+    if what == 19: send(messages.FAILURE, b"\\x92\\xa1\\xff\\xa1\\xfe"); continue
+    if what == 20: send(messages.FAILURE); continue
+    if what == 21: send(messages.RESULT, answer); send(messages.RESULT, answer); continue
+    if what == 22: connection.send(bytes([messages.RESULT]) + b"x" * 190_000); continue
+    if what == 23: number -= 1
+    if what == 24: send(messages.DATA, b"data"); continue
+    if what == 25: send(messages.NEEDS, messages.encode((b"/etc/passwd",))); continue
+    if what == 26: send(messages.NEEDS, messages.encode((b"no path",))); continue
+    if what == 27: send(messages.RESULT); continue
+    if what == 28: connection.send(bytes([messages.READY])); continue
+    if what == 29: connection.send(bytes([messages.RESULT])); continue
+    if what == 30:
+        lie = ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP, hard_link_count=-1)
+        send(messages.RESULT, messages.encode(lie)); continue
+    send(messages.RESULT, answer)
 """
 
 
@@ -85,6 +122,7 @@ class StandInNursery(Nursery):
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         numbers = [connection.fileno(), window]
         child = subprocess.Popen(
@@ -192,12 +230,124 @@ def test_progress_is_patience(tmp_path: Path) -> None:
         assert ask(pool, 5) == EXPECTED  # longer than the deadline
 
 
-@pytest.mark.parametrize("what", [6, 7, 9])
-def test_an_answer_that_is_none_is_an_error(tmp_path: Path, what: int) -> None:
-    with pool_of(tmp_path) as (pool, _):
-        with pytest.raises(UnreadableError):
+@pytest.mark.parametrize(
+    "what", [6, 7, 9, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27, 28, 29, 30]
+)
+def test_an_answer_that_is_none_is_an_error_and_the_workers_end(tmp_path: Path, what: int) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        with pytest.raises(UnreadableError, match="answer is not one"):
             ask(pool, what)
+        assert len(nursery.children) == 2
+        assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2
         assert ask(pool, 0) == EXPECTED
+
+
+def test_an_answer_that_comes_twice_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        assert ask(pool, 21) == EXPECTED
+        with pytest.raises(NotFoundError):  # and not what came once more
+            ask(pool, 8)
+        assert len(nursery.children) == 2
+
+
+def test_a_worker_that_asks_for_what_the_policy_forbids_is_refused(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, _):
+        with pytest.raises(ForbiddenError, match="/etc/passwd"):
+            ask(pool, 25)
+        assert ask(pool, 0) == EXPECTED
+
+
+@pytest.mark.semantics("W2")
+@pytest.mark.parametrize(
+    ("what", "reason"), [(11, "hung up without ending"), (12, "an empty packet")]
+)
+def test_a_worker_that_hangs_up_and_goes_on_is_ended(
+    tmp_path: Path, what: int, reason: str
+) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        start = time.monotonic()
+        with pytest.raises(UnreadableError, match=reason):
+            ask(pool, what)
+        assert time.monotonic() - start < 2 * DEADLINE
+        assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2
+        assert ask(pool, 0) == EXPECTED
+
+
+@pytest.mark.semantics("W2")
+def test_what_waits_is_an_error_and_is_asked_again(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        with pytest.raises(UnreadableError, match="waited"):
+            ask(pool, 15)
+        assert ask(pool, 15) == EXPECTED
+        assert len(nursery.children) == 2
+        assert not pool.quarantine.reasons()
+
+
+@pytest.mark.semantics("W3")
+def test_a_worker_that_is_stopped_is_replaced(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        assert ask(pool, 14) == EXPECTED
+        assert len(nursery.children) == 2
+
+
+@pytest.mark.semantics("W2")
+def test_a_pause_of_everything_is_no_fault_of_anybody(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as (pool, nursery):
+        (child,) = nursery.children.values()
+
+        child.send_signal(signal.SIGSTOP)
+        # The deadline is over by then, and the time that is given beyond it is not.
+        going_on = threading.Timer(DEADLINE + 0.4, child.send_signal, (signal.SIGCONT,))
+        going_on.start()
+        assert ask(pool, 0) == EXPECTED
+        going_on.join()
+        assert len(nursery.children) == 1
+
+
+def test_a_worker_that_ends_before_it_touched_the_file_is_no_fault_of_the_file(
+    tmp_path: Path,
+) -> None:
+    with pool_of(tmp_path, behaviour="crash before") as (pool, nursery):
+        nursery.behaviour = ""
+        (child,) = nursery.children.values()
+        child.kill()
+        child.wait()
+        nursery.behaviour = "crash before"
+        with pytest.raises(UnreadableError, match="no worker process can be started"):
+            ask(pool, 0)
+        assert not pool.quarantine.reasons()
+        nursery.behaviour = ""
+        assert ask(pool, 0) == EXPECTED
+
+
+def test_a_file_is_not_called_damaged_when_no_worker_starts(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnreadableError, match="no worker process can be started"),
+        pool_of(tmp_path, behaviour="never starts"),
+    ):
+        pass
+
+
+def test_what_was_asked_is_not_blamed_when_the_file_cannot_be_opened_again(
+    tmp_path: Path,
+) -> None:
+    with pool_of(tmp_path, behaviour="crash on second open") as (pool, nursery):
+        (child,) = nursery.children.values()
+        child.kill()
+        child.wait()
+        with pytest.raises(UnreadableError, match="crashes when it opens the file"):
+            ask(pool, 0)
+        assert not pool.quarantine.reasons()
+        nursery.behaviour = ""
+        assert ask(pool, 0) == EXPECTED
+
+
+def test_a_disk_that_does_not_answer_is_not_called_damage(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotOpenError, match="the disk does not answer"),
+        pool_of(tmp_path, behaviour="wait on open"),
+    ):
+        pass
 
 
 def test_an_error_of_the_library_costs_no_worker(tmp_path: Path) -> None:
@@ -245,6 +395,37 @@ def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> No
             thread.join()
         assert len(nursery.children) > 1
         assert len(pool.worker_pids()) == 1
+
+
+@pytest.mark.parametrize("moment", ["before the request is sent", "after it"])
+@pytest.mark.parametrize("what", [0, 8])
+def test_a_segment_that_is_forgotten_while_a_request_is_sent_is_taken_away_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, what: int
+) -> None:
+    sent: list[messages.Request] = []
+    segment = make_segment(7, 4096, on_disk=False)
+    send = socket.send_fds
+
+    def send_and_forget(connection: Any, buffers: Any, descriptors: Any, *others: Any) -> int:
+        if moment.startswith("before"):
+            pool.forget_segment(segment)
+        count = send(connection, buffers, descriptors, *others)
+        if moment.startswith("after"):
+            pool.forget_segment(segment)
+        sent.append(messages.decode_request(buffers[0]))
+        return count
+
+    with pool_of(tmp_path) as (pool, _):
+        monkeypatch.setattr(socket, "send_fds", send_and_forget)
+        refused = pytest.raises(NotFoundError) if what == 8 else contextlib.nullcontext()
+        with refused:  # one that is refused may have taken it over as well
+            suspect = Suspect(ObjectRef(0, what, b"/x"))
+            pool.call("root", what, suspect=suspect, segments=(segment,))
+        assert ask(pool, 0) == EXPECTED
+        assert ask(pool, 0) == EXPECTED
+    assert [[number for number, _ in request.segments] for request in sent] == [[7], [], []]
+    assert [set(request.gone) for request in sent] == [set(), {7}, set()]
+    segment.close()
 
 
 @pytest.mark.parametrize("what", [2, 10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import h5py
@@ -63,3 +64,13 @@ def damage_group_heap(file: Path, link_name: bytes) -> None:
     if heap < 0:  # its data lies before its header
         heap = content.index(b"HEAP", place)
     flip_bytes(file, heap, 4)
+
+
+def lose_fill_value(file: Path, text: bytes) -> None:
+    """Let a variable-length fill value point beyond the end of the file."""
+    content = bytearray(file.read_bytes())
+    heap = content.rfind(b"GCOL", 0, content.index(text))
+    pointer = struct.pack("<IQI", len(text), heap, 1)  # the first that was put there
+    assert pointer in content
+    lost = struct.pack("<IQI", len(text), len(content) + 2**20, 1)
+    file.write_bytes(content.replace(pointer, lost))

@@ -63,9 +63,9 @@ def environment_of_nobody(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def public_folder() -> Iterator[Path]:
+def public_folder(place: str = "/tmp") -> Iterator[Path]:
     """A temporary folder that belongs to nobody and that everybody reaches."""
-    folder = Path(tempfile.mkdtemp(prefix="h5fs-public-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="h5fs-public-", dir=place))
     try:
         os.chown(folder, NOBODY, NOBODY)
         folder.chmod(0o755)
@@ -94,15 +94,17 @@ def run_h5fs_as_nobody(
 
 
 def run_script_as_nobody(
-    script: str, folder: Path, **environment: str
+    script: str, folder: Path, *, before: str = "true", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a shell script as nobody where everybody may use /dev/fuse: in its own namespace.
 
-    In the script ``h5fs`` is the command, and the working directory is ``folder``.
+    In the script ``h5fs`` is the command, and the working directory is ``folder``. ``before`` is a
+    command that root runs in that namespace first.
     """
     device = folder / "fuse-device"
     prepare = (
         f"mknod {device} c 10 229 && chmod 666 {device} && mount --bind {device} /dev/fuse && "
+        f"{before} && "
         f"exec {shlex.join(_AS_NOBODY)} sh -c {shlex.quote(script)}"
     )
     (folder / "bin").mkdir()

@@ -56,8 +56,8 @@ class OpenPair:
 class Comparison:
     """A folder of a mount and a plain one, and what is known of the files in them."""
 
-    def __init__(self, mount: Path, plain: Path) -> None:
-        self.mount, self.plain = mount, plain
+    def __init__(self, mount: Path, plain: Path, daemon: int) -> None:
+        self.mount, self.plain, self.daemon = mount, plain, daemon
         self.done: list[Operation] = []
         self.handles: dict[int, OpenPair] = {}
         # Files that the HDF5 file does not have: scratch, incomplete, attributes that wait.

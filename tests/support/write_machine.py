@@ -89,7 +89,7 @@ class Session:
         mount, plain = self._mount.path / name, self._folder / name
         mount.mkdir()
         plain.mkdir()
-        return WriteModel(mount, plain)
+        return WriteModel(mount, plain, self._mount.pid)
 
     def end(self, model: WriteModel) -> None:
         """Keep a model that is done; look at the file when there are enough."""
@@ -300,6 +300,10 @@ class WriteMachine(RuleBasedStateMachine):
     @rule(slot=SLOTS)
     def hclose(self, slot: int) -> None:
         self.go("hclose", slot)
+
+    @rule()
+    def die(self) -> None:
+        self.go("die")
 
     def teardown(self) -> None:
         if self.failed:

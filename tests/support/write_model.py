@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from support.reference import npy_bytes
+from support.watching import find_workers
 from support.write_comparison import OpenPair, Operation
 from support.write_effects import Effects
 from support.write_values import (
@@ -180,6 +183,15 @@ class WriteModel(Effects):
             del self.handles[slot]
             if writes and paths and paths[0] not in self._staged:
                 self._commit(paths[0])
+
+    def _do_die(self, root: Path) -> None:
+        # A worker that is asked nothing: whoever asks next must not notice.
+        if root == self.mount:
+            for worker in find_workers(self.daemon):
+                handle = os.pidfd_open(worker)
+                os.kill(worker, signal.SIGKILL)
+                select.select([handle], [], [], 20)
+                os.close(handle)
 
     def _patch(self, descriptor: int, plain: int, place: float, seed: int) -> None:
         """Write some whole elements within an array's data."""

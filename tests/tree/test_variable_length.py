@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5r, h5s, h5t
+from support.damage import lose_fill_value
 from support.reference import expected_files, npy_bytes
 
-from h5fs.errors import UnsupportedTypeError
+from h5fs.errors import UnreadableError, UnsupportedTypeError
 from h5fs.options import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
@@ -128,3 +130,27 @@ def test_region_references_in_sequences_are_refused_since_h5py_crashes(tmp_path:
         h5d.create(opened.id, b"x", datatype, h5s.create_simple((24,)))
     with pytest.raises(UnsupportedTypeError):
         read_all(tmp_path / "f.h5", "/x.values.npy")
+
+
+@pytest.mark.semantics("D1", "D13", "A1")
+@pytest.mark.parametrize("chunks", [(2,), None])
+def test_a_fill_value_that_points_nowhere_keeps_nothing_back_that_was_written(
+    tmp_path: Path, chunks: tuple[int, ...] | None
+) -> None:
+    texts = ["a", "bb", "ccc"]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for name, size in (("whole", 3), ("holes", 9)):
+            dataset = file.create_dataset(
+                name, (size,), h5py.string_dtype(), chunks=chunks, fillvalue=b"fill value"
+            )
+            dataset.attrs["number"] = 7
+            dataset[:3] = texts
+    lose_fill_value(tmp_path / "f.h5", b"fill value")
+    with h5py.File(tmp_path / "f.h5") as file, pytest.raises(RuntimeError, match="properties"):
+        file["whole"].id.get_create_plist()
+    assert np.load(io.BytesIO(read_all(tmp_path / "f.h5", "/whole.npy"))).tolist() == texts
+    for name in ("/whole.attrs.json", "/holes.attrs.json"):
+        assert json.loads(read_all(tmp_path / "f.h5", name)) == {"number": 7}
+    if chunks:  # what was never written is the fill value, which h5py cannot read either
+        with pytest.raises(UnreadableError, match="/holes: OSError"):
+            read_all(tmp_path / "f.h5", "/holes.npy")

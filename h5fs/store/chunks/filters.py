@@ -57,6 +57,14 @@ class LongChunkError(UnreadableError):
     """A chunk that decodes to more bytes than a chunk has; the HDF5 library drops the rest."""
 
 
+class ShortChunkError(UnreadableError):
+    """A chunk that decodes to ``size_bytes``, fewer than a chunk has; more are not there."""
+
+    def __init__(self, size_bytes: int, expected_bytes: int) -> None:
+        super().__init__(f"the chunk ends after {size_bytes} of {expected_bytes} bytes")
+        self.size_bytes = size_bytes
+
+
 def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
     """Whether a ``Pipeline`` can be made of these filters, given what is installed.
 
@@ -109,8 +117,8 @@ class Pipeline:
         after an error it may hold anything. Without it, the result may be a view of ``raw`` or of
         a buffer that the next call overwrites.
 
-        Raises ``UnreadableError`` when the chunk is damaged or too short, ``LongChunkError`` when
-        it is too long (zstd and lzf do not tell the one from the other).
+        Raises ``UnreadableError`` when the chunk is damaged, ``ShortChunkError`` when it is too
+        short, ``LongChunkError`` when it is too long (zstd and lzf do not tell that from damage).
         """
         data: Array = np.frombuffer(raw, np.uint8)
         if len(data) > self.max_stored_bytes:
@@ -138,8 +146,12 @@ class Pipeline:
             return out
         size_bytes = self._chunk_bytes + _CHECKSUM_BYTES * pending.count(FLETCHER32)
         out = self._buffer(size_bytes, data) if out is None else out
-        data = _DECOMPRESSORS[code](data, out)
-        _check_size(len(data), size_bytes)
+        try:
+            data = _DECOMPRESSORS[code](data, out)
+            _check_size(len(data), size_bytes)
+        except ShortChunkError as error:
+            checksum_bytes = size_bytes - self._chunk_bytes
+            raise ShortChunkError(error.size_bytes - checksum_bytes, self._chunk_bytes) from None
         return data
 
     def _buffer(self, size_bytes: int, source: Array) -> Array:
@@ -165,7 +177,7 @@ class Pipeline:
 
 def _check_size(size_bytes: int, expected_bytes: int) -> None:
     if size_bytes < expected_bytes:
-        raise UnreadableError(f"the chunk ends after {size_bytes} of {expected_bytes} bytes")
+        raise ShortChunkError(size_bytes, expected_bytes)
     if size_bytes > expected_bytes:
         raise LongChunkError(f"the chunk is longer than {expected_bytes} bytes")
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
@@ -126,22 +127,24 @@ class ChunkReader:
             self._arrays.move_to_end(ref)
         return array
 
-    def _index_of(self, array: _Array) -> ChunkIndex | None:
-        """Return which chunks there are; None where the library looks for them."""
+    def _sizes_of(self, array: _Array) -> bytes | None:
+        """Return the sizes of the chunks in the file; None where the library looks for them."""
         if array.data.filters is None:
             return None
         index = array.index
         if index is None:
             with array.index_lock:
                 index = array.index = array.index or self._load_index(array)
-        return index
+        if index.sizes is None:  # from now on everything is left to the library
+            array.data = msgspec.structs.replace(array.data, filters=None)
+        return index.sizes
 
     def _load_index(self, array: _Array) -> ChunkIndex:
         count = array.grid.chunk_count
         index: ChunkIndex = self._pool.call(
             "index_chunks", array.ref, suspect=Suspect(array.ref), asked_bytes=20 * count
         )
-        if len(index.sizes) != 8 * count:
+        if index.sizes is not None and len(index.sizes) != 8 * count:
             raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
         self._forget_indexes(8 * count, array)
         return index
@@ -256,7 +259,7 @@ class ChunkReader:
     def _decode(self, array: _Array, block: Block, chunks: list[int]) -> None:
         state, failures = ABSENT, {}
         try:
-            batch = _make_batch(array, self._index_of(array), block, chunks)
+            batch = _make_batch(array, self._sizes_of(array), block, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
                 "decode_chunks", batch, suspect=Suspect(array.ref), segments=(block.segment,),
                 asked_bytes=len(chunks) * array.grid.chunk_bytes,
@@ -340,13 +343,13 @@ def _split(
 
 
 def _make_batch(
-    array: _Array, index: ChunkIndex | None, block: Block, chunks: list[int]
+    array: _Array, stored: bytes | None, block: Block, chunks: list[int]
 ) -> ChunkBatch:
     grid = array.grid
-    if index is None:
+    if stored is None:
         tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)
     else:
-        sizes = np.frombuffer(index.sizes, "<u8")[chunks].tolist()
+        sizes = np.frombuffer(stored, "<u8")[chunks].tolist()
         tasks = tuple(map(ChunkTask, chunks, sizes))
     return ChunkBatch(
         array.ref, grid.shape, grid.item_bytes, array.data,

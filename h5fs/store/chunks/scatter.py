@@ -7,6 +7,7 @@ element is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,13 @@ def scatter_inside(
     scale = grid.item_bytes if axis == len(grid.shape) - 1 else 1
     for part, place in places:
         place[...] = rows[part.start * scale : part.stop * scale]
+
+
+def bytes_needed(grid: Grid, box: Box) -> int:
+    """Return how many bytes of a decoded chunk it takes to have all that is within the array."""
+    strides = [prod(grid.chunk_shape[axis + 1 :]) for axis in range(len(grid.chunk_shape))]
+    last = sum((count - 1) * stride for count, stride in zip(box.count, strides, strict=True))
+    return (last + 1) * grid.item_bytes
 
 
 def fill(grid: Grid, fill_value: bytes, places: Iterator[tuple[slice, Array]]) -> None:

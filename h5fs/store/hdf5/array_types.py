@@ -13,11 +13,14 @@ import h5py
 import numpy as np
 from h5py import h5t
 
-from h5fs.errors import InvalidArrayError, UnsupportedTypeError
+from h5fs.errors import DatatypeTooLargeError, InvalidArrayError, UnsupportedTypeError
 from h5fs.store.hdf5.elements import MemoryType, memory_type, npy_dtype
 from h5fs.store.hdf5.translation import explain
 
 Array = np.ndarray[Any, Any]
+
+# A message of an object header has a size of 16 bits; H5Tencode adds two bytes to one.
+_MOST_ENCODED_BYTES = 0xFFFF
 
 _TEXT: np.dtype[Any] = h5py.string_dtype("utf-8")
 
@@ -58,6 +61,15 @@ def natural_type(dtype: np.dtype[Any]) -> WriteType:
     except Exception as error:  # any of h5py's
         raise UnsupportedTypeError(f"no HDF5 type for dtype {dtype}: {explain(error)}") from error
     return WriteType(file_type, natural, in_memory, is_raw=not natural.hasobject)
+
+
+def check_size(file_type: h5t.TypeID) -> None:
+    """Raise ``DatatypeTooLargeError`` for a type that no object header can describe."""
+    size = len(file_type.encode())
+    if size > _MOST_ENCODED_BYTES:
+        raise DatatypeTooLargeError(
+            f"a datatype whose description has {size} bytes, more than the 64 KiB that HDF5 stores"
+        )
 
 
 def kept_type(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> WriteType | None:
@@ -149,6 +161,8 @@ def _natural_compound(dtype: np.dtype[Any]) -> np.dtype[Any]:
     assert dtype.names is not None and dtype.fields is not None
     if not dtype.names:
         raise UnsupportedTypeError("a structured dtype without fields")
+    if any("\0" in name for name in dtype.names):
+        raise UnsupportedTypeError("a field name with a null character, which ends a name in HDF5")
     members = [_natural(dtype.fields[name][0]) for name in dtype.names]
     if any(member != dtype.fields[name][0] for name, member in
            zip(dtype.names, members, strict=True)):  # fmt: skip
@@ -180,6 +194,26 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
     for index, value in enumerate(array.reshape(-1).tolist()):
         flat[index] = _check_text(value)
     return converted
+
+
+def check_text(array: Array) -> None:
+    """Raise ``InvalidArrayError`` for strings that HDF5's cannot be; all at once, not one by one.
+
+    ``array`` holds elements as the ``.npy`` file does.
+    """
+    if array.dtype.names is not None:
+        for name in array.dtype.names:
+            check_text(array[name])
+        return
+    if array.dtype.kind != "U" or not array.dtype.itemsize or not array.size:
+        return
+    order = array.dtype.str[0]
+    codes = np.ascontiguousarray(array).reshape(-1).view(order + "u4")
+    if codes.max() > 0x10FFFF or np.any(codes >> 11 == 0xD800 >> 11):
+        raise InvalidArrayError("no Unicode text: numbers that are no characters")
+    codes = codes.reshape(-1, array.dtype.itemsize // 4)
+    if np.any((codes[:, :-1] == 0) & (codes[:, 1:] != 0)):
+        raise InvalidArrayError("a string with a null character, which ends a string in HDF5")
 
 
 def _check_text(value: str | bytes) -> str | bytes:

@@ -7,7 +7,6 @@ store's lock.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,10 +18,11 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5s, h5z
 
+from h5fs.cores import count_cores
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.packages import deflate
-from h5fs.store.hdf5.array_types import WriteType
+from h5fs.store.hdf5.array_types import WriteType, check_text
 
 Array = np.ndarray[Any, Any]
 MapBytes = Callable[[int, int], np.ndarray[Any, np.dtype[np.uint8]]]
@@ -70,6 +70,10 @@ class Source:
         per_element = prod(self.shape[self.rank :])
         return self._elements(start * per_element, stop * per_element)
 
+    def any_elements(self, start: int, stop: int) -> Array:
+        """Return some of the elements of the base dtype, in whichever order they lie there."""
+        return self._elements(start, stop)
+
     def _elements(self, start: int, stop: int) -> Array:
         size = self.dtype.itemsize
         if not size:
@@ -100,6 +104,26 @@ def write_array(
         on_progress()
         space.select_hyperslab(box.start, box.count)
         _write(dataset_id, h5s.create_simple(box.count), space, part, write_type)
+
+
+def check_elements(
+    source: Source, write_type: WriteType, on_progress: Callable[[], None]
+) -> None:
+    """Raise ``InvalidArrayError`` for elements that ``write_array`` could not convert."""
+    if not write_type.dtype.hasobject:
+        return
+    count = prod(source.shape)
+    step = max(_BAND_BYTES // max(source.dtype.itemsize, 1), 1)
+    for start in range(0, count, step):
+        on_progress()
+        check_text(source.any_elements(start, min(start + step, count)))
+
+
+def check_part(source: Source, start: int, stop: int, write_type: WriteType) -> None:
+    """Raise ``InvalidArrayError`` for elements that ``write_part`` could not convert."""
+    if write_type.dtype.hasobject:
+        for first in range(start, stop, _ELEMENTS_AT_ONCE):
+            check_text(source.flat(first, min(first + _ELEMENTS_AT_ONCE, stop)))
 
 
 def write_range(
@@ -215,7 +239,7 @@ def _write_chunks(
     creation = dataset_id.get_create_plist()
     grid = Grid(source.shape[:rank], creation.get_chunk(), item_bytes)
     fill = _fill_element(creation, source.dtype)
-    cores = os.cpu_count() or 1
+    cores = count_cores()
     waiting: deque[tuple[Box, Future[bytes]]] = deque()
 
     def write_first() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from h5py import h5, h5a, h5f, h5g, h5o, h5p, h5s, h5t
 
+from h5fs.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
 from h5fs.datatypes import Datatype, is_variable, size_in_memory
 from h5fs.errors import (
     AttributeTooLargeError,
@@ -23,6 +25,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.objects import Attribute, Element, UnreadableAttribute
+from h5fs.store.hdf5.array_types import check_size
 from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
 from h5fs.store.hdf5.memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.raw_memory import read_memory, write_memory
@@ -35,15 +38,6 @@ from h5fs.store.hdf5.references import (
     store_reference,
 )
 from h5fs.store.hdf5.translation import explain, reading
-
-MAX_ATTRIBUTE_BYTES: Final = 1 << 28
-"""Largest attribute that is read or written: its elements are held in memory, several times."""
-
-MAX_ATTRIBUTES: Final = 1 << 16
-"""Most attributes of an object that are read: each is looked up by its name, in 50 us or more."""
-
-MAX_ELEMENTS: Final = 1 << 21
-"""Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.
@@ -158,32 +152,75 @@ def write_attribute(
     leaves the old one. ``resolve_reference`` makes object references to HDF5 paths.
     Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``, ``UnreadableError``.
     """
-    name = attribute.name
-    with reading(f"write attribute {show_path(name)}"):
+    prepare_attribute(object_id, attribute, resolve_reference=resolve_reference).write()
+
+
+@dataclass(frozen=True)
+class PreparedAttribute:
+    """An attribute that an object can have; ``owners`` keep alive what ``memory`` points to."""
+
+    object_id: Any
+    attribute: Attribute
+    type_id: h5t.TypeID
+    memory: bytes
+    owners: list[Any]
+
+    def write(self) -> None:
+        """Write it, as ``write_attribute`` says."""
+        object_id, attribute, name = self.object_id, self.attribute, self.attribute.name
+        with reading(f"write attribute {show_path(name)}"):
+            if _has_like(object_id, attribute):
+                _write_elements(h5a.open(object_id, name), attribute, self.memory)
+            elif h5a.exists(object_id, name):
+                _replace(object_id, attribute, self.type_id, self.memory)
+            else:
+                _create(object_id, name, attribute, self.type_id, self.memory)
+
+
+def prepare_attribute(
+    object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
+) -> PreparedAttribute:
+    """Return an attribute ready to be written, and change nothing. Raises as ``write_attribute``.
+    """
+    with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)
         type_id = create_datatype(attribute.type)
+        check_size(type_id)
         _check_room(object_id, attribute, type_id, len(memory))
-        if _has_like(object_id, attribute):
-            _write_elements(h5a.open(object_id, name), attribute, memory)
-        elif h5a.exists(object_id, name):
-            _replace(object_id, attribute, type_id, memory)
-        else:
-            _create(object_id, name, attribute, type_id, memory)
+        return PreparedAttribute(object_id, attribute, type_id, memory, owners)
 
 
-def delete_attribute(object_id: Any, name: bytes) -> None:
-    """Delete an attribute. Raises ``UnreadableError``."""
-    with reading(f"delete attribute {show_path(name)}"):
-        h5a.delete(object_id, name)
+def delete_attributes(
+    object_id: Any,
+    names: Iterable[bytes],
+    *,
+    on_progress: Callable[[], None] = _ignore_progress,
+) -> None:
+    """Delete attributes that are there, the last one of the header first.
+
+    The library closes the gap that each one leaves: of 1,000 from the first on it takes 57 s, from
+    the last on 2 s. Raises ``UnreadableError``.
+    """
+    found: list[bytes] = []
+    with reading("list of attributes"):
+        h5a.iterate(object_id, found.append, order=h5.ITER_NATIVE)
+    places = {name: place for place, name in enumerate(found)}
+    for name in sorted(places.keys() & names, key=places.__getitem__, reverse=True):
+        on_progress()
+        with reading(f"delete attribute {show_path(name)}"):
+            h5a.delete(object_id, name)
 
 
 def _iteration_index(object_id: Any) -> int:
     # A file's identifier has no creation properties for attributes: its root group does.
     if isinstance(object_id, h5f.FileID):
         object_id = h5g.open(object_id, b"/")
-    tracked = object_id.get_create_plist().get_attr_creation_order() & h5p.CRT_ORDER_TRACKED
-    return int(h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
+    try:
+        order = object_id.get_create_plist().get_attr_creation_order()
+    except Exception:  # any of h5py's: a fill value that cannot be read keeps all properties back
+        return int(h5.INDEX_NAME)
+    return int(h5.INDEX_CRT_ORDER if order & h5p.CRT_ORDER_TRACKED else h5.INDEX_NAME)
 
 
 def _shape_of(space_id: h5s.SpaceID) -> tuple[int, ...] | None:

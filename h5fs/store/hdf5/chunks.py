@@ -14,21 +14,21 @@ from h5py import h5d, h5s
 
 from h5fs.errors import UnreadableError
 from h5fs.objects import Chunked, ChunkIndex, Filter
-from h5fs.store.chunks.filters import LongChunkError, Pipeline, can_decode
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError, can_decode
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
     Array,
     MapSegment,
+    bytes_needed,
     fill,
     places_of,
     scatter,
     scatter_inside,
 )
+from h5fs.store.hdf5.chunk_index import list_written_chunks
 from h5fs.store.hdf5.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.elements import MemoryType
 from h5fs.store.interface import ChunkBatch, ChunkTask
-
-_PROGRESS_CHUNKS = 2**16
 
 
 def describe_chunks(
@@ -70,31 +70,14 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
 
 
 def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return which of a dataset's chunks there are, from one walk through its index.
-
-    A chunk outside of the grid is left out.
-    """
+    """Return which of a dataset's chunks there are, from one walk through its index."""
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
+    written = list_written_chunks(dataset_id, grid, on_progress)
+    if written is None:
+        return ChunkIndex(None)
     sizes = np.zeros(grid.chunk_count, "<u8")
-    strides = [prod(grid.counts[axis + 1 :]) for axis in range(len(shape))]
-    seen = 0
-
-    def note(chunk: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if not seen % _PROGRESS_CHUNKS:
-            on_progress()
-        if all(start < size for start, size in zip(chunk.chunk_offset, shape, strict=True)):
-            number = sum(
-                start // size * stride
-                for start, size, stride in zip(
-                    chunk.chunk_offset, grid.chunk_shape, strides, strict=True
-                )
-            )
-            sizes[number] = chunk.size
-
-    dataset_id.chunk_iter(note)
+    sizes[written.numbers] = written.sizes
     return ChunkIndex(sizes.tobytes())
 
 
@@ -147,8 +130,14 @@ class ChunkDecoder:
         try:
             decoded = self._pipeline.decode(raw, mask, out=place)
         except LongChunkError:
-            # The library drops what is too much. It is asked for nothing else that fails here:
-            # of a chunk that is too short it makes up the rest.
+            # The library drops what is too much.
+            self._read_by_library(box, self._places(task))
+            return
+        except ShortChunkError as error:
+            # Programs leave out what of an edge chunk is outside of the array. The library is not
+            # asked for more than there is: it would make up the rest.
+            if error.size_bytes < bytes_needed(self._grid, box):
+                raise
             self._read_by_library(box, self._places(task))
             return
         if decoded is not place:

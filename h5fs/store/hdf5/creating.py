@@ -9,8 +9,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5f, h5p, h5s, h5t, h5z
+from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 
+from h5fs.errors import UnsupportedTypeError
 from h5fs.options import NewDatasets
 from h5fs.store.hdf5.array_types import WriteType
 
@@ -27,13 +28,16 @@ def create_dataset(
     options: NewDatasets,
     old_id: h5d.DatasetID | None,
     *,
+    group_id: h5g.GroupID | None = None,
     takes_space: bool = False,
 ) -> h5d.DatasetID:
     """Return a new dataset that has no link yet, stored as ``old_id`` is where it takes a place.
 
-    ``takes_space``: its space in the file is taken at once, and nothing written to it.
+    It keeps the order of its attributes' creation as that does, or as ``group_id`` does, where it
+    will be. ``takes_space``: its space in the file is taken at once, and nothing written to it.
     """
     creation = h5p.create(h5p.DATASET_CREATE)
+    keep_attribute_order(creation, old_id if old_id is not None else group_id)
     creation.set_fill_time(h5d.FILL_TIME_NEVER if takes_space else h5d.FILL_TIME_IFSET)
     if takes_space:
         creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
@@ -143,10 +147,46 @@ def can_take(
     return layout == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
 
 
+def check_can_encode(dataset_id: h5d.DatasetID) -> None:
+    """Raise ``UnsupportedTypeError`` when elements go through a filter that cannot be applied."""
+    creation = dataset_id.get_create_plist()
+    for index in range(creation.get_nfilters()):
+        code, flags, _, name = creation.get_filter(index)
+        encodes = h5z.filter_avail(code) and (
+            h5z.get_filter_info(code) & h5z.FILTER_CONFIG_ENCODE_ENABLED
+        )
+        if not encodes and not flags & h5z.FLAG_OPTIONAL:
+            raise UnsupportedTypeError(
+                f"filter {code} ({name.decode('utf-8', 'replace')}) is not installed, or only "
+                "decodes; most are in: pip install hdf5plugin"
+            )
+
+
 def lies_in_file(dataset_id: h5d.DatasetID) -> bool:
     """Whether a dataset's data are its own, in its own file."""
     creation = dataset_id.get_create_plist()
     return creation.get_layout() != h5d.VIRTUAL and not creation.get_external_count()
+
+
+def group_properties(parent: h5g.GroupID) -> h5p.PropGCID:
+    """Return how a group is made: it keeps orders of creation as its parent does.
+
+    netCDF-C writes to no file in which a group does not.
+    """
+    properties = h5p.create(h5p.GROUP_CREATE)
+    properties.set_link_creation_order(parent.get_create_plist().get_link_creation_order())
+    keep_attribute_order(properties, parent)
+    return properties
+
+
+def keep_attribute_order(properties: Any, like: h5d.DatasetID | h5g.GroupID | None) -> None:
+    """Let a new object store its attributes as another does: in their order, or as many."""
+    if like is None:
+        return
+    old = like.get_create_plist()
+    properties.set_attr_creation_order(old.get_attr_creation_order())
+    if old.get_attr_phase_change() != properties.get_attr_phase_change():
+        properties.set_attr_phase_change(*old.get_attr_phase_change())
 
 
 def link_properties() -> h5p.PropLCID:

@@ -34,20 +34,47 @@ _LAYOUTS = {
 _MAX_BAND_BYTES = 64 * 2**20
 
 
+def creation_of(dataset_id: h5d.DatasetID) -> h5p.PropDCID:
+    """Return a dataset's creation properties, or those of a plain one for want of its own.
+
+    The library cannot make a list of them when the fill value is of variable length and its text
+    cannot be found; all that was written can be read nevertheless. The layout is then said to be
+    contiguous, without filters, and it is certain that the data lie in the dataset's own file.
+    Raises what h5py raises.
+    """
+    try:
+        return dataset_id.get_create_plist()
+    except Exception:  # any of h5py's
+        if not _lies_in_its_file(dataset_id):
+            raise
+        return h5p.create(h5p.DATASET_CREATE)
+
+
+def _lies_in_its_file(dataset_id: h5d.DatasetID) -> bool:
+    """Whether a dataset is surely neither virtual nor kept in external files."""
+    try:
+        dataset_id.get_num_chunks()
+    except Exception:  # any of h5py's: it has no chunks
+        return dataset_id.get_offset() is not None
+    return True
+
+
 def tune_dataset(
     dataset_id: h5d.DatasetID,
     file_id: Any,
     ref: ObjectRef,
     *,
     folder: Path,
+    sources_folder: Path | None,
     is_read_by_chunk: bool,
 ) -> h5d.DatasetID:
     """Return a dataset just opened, or opened again with settings that suit it.
 
-    Raw data outside the file is looked for in ``folder``. ``is_read_by_chunk``: where that can be,
-    chunks are read one by one and kept elsewhere.
+    Raw data outside the file is looked for in ``folder``, and the sources of a virtual dataset in
+    ``sources_folder`` where HDF5 does not know the file's path. ``is_read_by_chunk``: where that
+    can be, chunks are read one by one and kept elsewhere.
     """
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     access = h5p.create(h5p.DATASET_ACCESS)
     slots, cache_bytes, preemption = access.get_chunk_cache()
     if creation.get_layout() == h5d.CHUNKED:
@@ -59,6 +86,8 @@ def tune_dataset(
     elif creation.get_external_count():
         # A relative name of a raw data file would be taken from the working directory.
         access.set_efile_prefix(os.fsencode(folder))
+    elif creation.get_layout() == h5d.VIRTUAL and sources_folder is not None:
+        access.set_virtual_prefix(os.fsencode(sources_folder))
     else:
         return dataset_id
     dataset_id.close()
@@ -72,13 +101,13 @@ def _is_read_by_chunk(dataset_id: h5d.DatasetID) -> bool:
     except UnsupportedTypeError:
         return True
     shape = dataset_id.get_space().get_simple_extent_dims()
-    grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
+    grid = Grid(shape, creation_of(dataset_id).get_chunk(), 1)
     return not memory.dtype.hasobject and grid.chunk_count <= MAX_INDEXED_CHUNKS
 
 
 def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:
     """Return how much memory HDF5 may keep a dataset's decoded chunks in."""
-    if dataset_id.get_create_plist().get_layout() != h5d.CHUNKED:
+    if creation_of(dataset_id).get_layout() != h5d.CHUNKED:
         return 0
     _, cache_bytes, _ = dataset_id.get_access_plist().get_chunk_cache()
     return int(cache_bytes)
@@ -88,7 +117,7 @@ def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
     """Return the size of one decoded chunk; 0 for other layouts."""
     if not isinstance(dataset_id, h5d.DatasetID):
         return 0
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED:
         return 0
     return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())
@@ -97,14 +126,14 @@ def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
 def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:
     """Return the size of all chunks that one row touches, and of one more."""
     shape = dataset_id.get_space().get_simple_extent_dims()
-    chunk_shape = dataset_id.get_create_plist().get_chunk()
+    chunk_shape = creation_of(dataset_id).get_chunk()
     across = prod(-(-n // c) for n, c in zip(shape[1:], chunk_shape[1:], strict=True))
     return int((across + 1) * chunk_bytes)
 
 
 def check_filters(dataset_id: h5d.DatasetID) -> None:
     """Raise ``UnsupportedTypeError`` when elements are stored through a filter that is missing."""
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters():
         return
     for index in range(creation.get_nfilters()):

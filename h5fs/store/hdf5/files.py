@@ -7,27 +7,28 @@ Not thread-safe: the store's lock is held around every call.
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from h5py import h5f, h5p
 
-from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError
+from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.policy import check_policy
+from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.superblock import read_superblock
 
 _MAX_EXTERNAL_FILES_OPEN = 64
+_MAX_SOURCES = 2**16  # that one name with %b stands for
 
 
 class OpenFiles:
@@ -35,6 +36,11 @@ class OpenFiles:
 
     ``on_close(number)`` is called before a file is closed, to let go of its objects;
     ``on_number(number, path)`` when a file other than the mounted one gets its number.
+
+    ``main`` is a descriptor of the mounted file: that very file is opened, whatever stands at its
+    path by now. ``granted`` has device and inode numbers of the other files that this process may
+    read; for those that it needs beside them there is ``FilesToAskForError``. None: it may read
+    what the policy allows.
     """
 
     def __init__(
@@ -43,21 +49,33 @@ class OpenFiles:
         on_close: Callable[[int], None],
         on_number: Callable[[int, Path], None],
         logged: LoggedMain | None = None,
+        main: int | None = None,
+        granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
         self._options = options
         self._logged = logged
+        self._main = main if logged is None else logged.descriptor
+        self._granted = granted
         self._on_close = on_close
         self._on_number = on_number
         self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
+        self._is_out_of_reach = False  # by its path: the mounted file has been replaced
+        self._descriptors: dict[int, int] = {}
         self._base_offsets: dict[int, int] = {}
         self._layouts: dict[int, FileLayout | None] = {}
         self._folder = Path(os.path.realpath(options.file)).parent
 
     def open_mounted(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``."""
-        self._number_of(Path(os.path.realpath(self._options.file)))
+        path = Path(os.path.realpath(self._options.file))
+        try:
+            status = os.stat(path) if self._main is None else os.fstat(self._main)
+        except OSError as error:
+            raise CannotOpenError(f"{path}: {error.strerror}") from None
+        self._paths[0] = path
+        self._numbers[status.st_dev, status.st_ino] = 0
         self.file_id(0)
 
     def path_of(self, number: int) -> Path:
@@ -71,15 +89,75 @@ class OpenFiles:
             return self._open[number]
         if number == 0 and self._logged is not None:
             file_id = self._logged.open_library(self._paths[0], self._options.mode)
+        elif number == 0:
+            file_id = self._open_main()
         else:
-            is_swmr = self._options.is_swmr and number == 0
-            file_id = _open_read_only(self._paths[number], self._options.locking, is_swmr=is_swmr)
-            if number == 0:
-                check_identity(self._options, file_id.get_vfd_handle())
+            path = self._paths[number]
+            if has_log(path):
+                # Its own bytes are an older state, or a checkpoint that was cut off.
+                raise CannotOpenError(
+                    f"{path} has a log that is not brought in: end what writes it, "
+                    f"or run: h5fs recover {path}"
+                )
+            self._ask_for([path])
+            file_id = self._open_read_only(path, path)
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
         return file_id
+
+    def _open_main(self) -> Any:
+        """Open the mounted file for reading.
+
+        By its path, from which HDF5 finds what a file refers to, while that leads there; else, for
+        it has been replaced, or is out of reach, by the descriptor.
+        """
+        path, is_swmr = self._paths[0], self._options.is_swmr
+        if self._main is None or self._is_at(path):
+            try:
+                file_id = self._open_read_only(path, path, is_swmr=is_swmr)
+                handle = file_id.get_vfd_handle()
+                check_identity(self._options, handle)
+                if self._main is None or os.path.samestat(os.fstat(self._main), os.fstat(handle)):
+                    return file_id
+                file_id.close()
+            except H5fsError:
+                if self._main is None or self._is_at(path):
+                    raise
+        self._is_out_of_reach = True
+        return self._open_read_only(path, Path(f"/proc/self/fd/{self._main}"), is_swmr=is_swmr)
+
+    def _is_at(self, path: Path) -> bool:
+        """Whether a path leads to the mounted file, for this process."""
+        assert self._main is not None
+        try:
+            with path.open("rb") as file:
+                return os.path.samestat(os.fstat(self._main), os.fstat(file.fileno()))
+        except OSError:
+            return False
+
+    def _open_read_only(self, path: Path, opened_as: Path, *, is_swmr: bool = False) -> Any:
+        locking = self._options.locking
+        superblock = check_openable(path, locking, is_swmr=is_swmr, opened_as=opened_as)
+        with reading(f"open {path}"):
+            access = h5p.create(h5p.FILE_ACCESS)
+            if locking is not Locking.DEFAULT:
+                access.set_file_locking(
+                    locking is not Locking.FALSE, locking is Locking.BEST_EFFORT
+                )
+            flags = h5f.ACC_RDONLY
+            if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
+                flags |= h5f.ACC_SWMR_READ
+                access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
+            if self._is_out_of_reach:
+                # Of what the usual driver opens HDF5 wants to know the real path, which a file
+                # without a name has none of. Of all files, since two drivers share none.
+                access.set_fapl_stdio()
+            return h5f.open(os.fsencode(opened_as), flags, access)
+
+    def sources_folder(self, number: int) -> Path | None:
+        """Return where sources of virtual datasets have to be looked for; None where HDF5 knows."""
+        return self._paths[0].parent if self._is_out_of_reach and not number else None
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
@@ -105,12 +183,16 @@ class OpenFiles:
             return b""
 
     def descriptor(self, number: int) -> int:
-        """Return the file descriptor through which HDF5 reads a numbered file.
+        """Return a descriptor of a numbered file, as a rule the one through which HDF5 reads it.
 
         What is asked of it is right whatever has become of the path since.
         """
-        if number == 0 and self._logged is not None:
-            return self._logged.descriptor
+        if number == 0 and self._main is not None:
+            return self._main
+        if self._is_out_of_reach:
+            if number not in self._descriptors:
+                self._descriptors[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            return self._descriptors[number]
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
@@ -127,19 +209,18 @@ class OpenFiles:
         """
         if self._options.external is ExternalPolicy.NONE:
             raise ForbiddenError(f"external file {os.fsdecode(name)!r}: -o external=none")
-        beside = self._paths[linking_file].parent
-        wanted = Path(os.fsdecode(name))
-        candidates = [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]
         forbidden = None
-        for candidate in candidates:
-            path = Path(os.path.realpath(candidate))
-            if not os.path.lexists(path):
+        for place in places_of_external(name, self._paths[linking_file].parent):
+            path = Path(os.path.realpath(place))
+            if path != self._paths[0] and not os.path.lexists(path):
                 continue
             try:
                 self.check_policy(path)
             except ForbiddenError as error:
                 forbidden = error
             else:
+                if path != self._paths[0]:
+                    self._ask_for([path])
                 return self._number_of(path)
         raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
 
@@ -151,20 +232,66 @@ class OpenFiles:
         an HDF5 file (raw data, or a source that HDF5 cannot open either). Raises
         ``ForbiddenError`` when the policy forbids one, even one that is not there yet.
         """
-        beside = self._paths[using_file].parent
-        self.check_policy(Path(os.path.realpath(beside / name)))
-        found: dict[Path, None] = {}
-        for place in (beside / name, beside / Path(name).name, Path.cwd() / name):
-            wild = re.sub("%[b%]", lambda m: "*" if m[0] == "%b" else "%", glob.escape(place.name))
-            candidates = [place, *(place.parent.glob(wild) if "%" in name else ())]
-            found |= {Path(os.path.realpath(each)): None for each in candidates if each.exists()}
+        self.check_policy(Path(os.path.realpath(self._paths[using_file].parent / name)))
+        found = self._sources_now(name, using_file)
         for path in found:
             self.check_policy(path)
+            if path == self._paths[0] and self._is_replaced():
+                # HDF5 would read the new file.
+                raise StaleError(f"{path} has been replaced; its old version refers to it by name")
+        self._ask_for(found)
         return [self._number_if_hdf5(path) for path in found]
+
+    def confirm_sources(self, sources: Iterable[tuple[str, int]]) -> None:
+        """Raise ``FilesToAskForError`` where a source has come that could not be read.
+
+        Of a source that it may not open HDF5 believes that it is not there: asked after a read,
+        this says whether the read can be believed. ``sources``: names, and who uses them.
+        """
+        if self._granted is not None:
+            for name, using_file in sources:
+                self._ask_for(self._sources_now(name, using_file))
+
+    def _sources_now(self, name: str, using_file: int) -> list[Path]:
+        """Return the real paths of the files that HDF5 finds under a name."""
+        beside = self._paths[using_file].parent
+        found = dict.fromkeys(_existing(name, beside))
+        # ``%b`` counts from 0, and HDF5 looks no further than to the first that is not there.
+        for number in range(_MAX_SOURCES if "%" in name else 0):
+            spelled = _spell_out(name, number)
+            more = [path for path in _existing(spelled, beside) if path not in found]
+            if not more:
+                break
+            found |= dict.fromkeys(more)
+        return list(found)
+
+    def _ask_for(self, paths: Iterable[Path]) -> None:
+        """Raise ``FilesToAskForError`` unless this process may read all of these files."""
+        if self._granted is None:
+            return
+        missing = [path for path in paths if not self._may_read(path)]
+        if missing:
+            raise FilesToAskForError(missing)
+
+    def _may_read(self, path: Path) -> bool:
+        assert self._granted is not None
+        try:
+            status = os.stat(path)
+        except OSError:
+            return True  # there is nothing to read
+        identity = status.st_dev, status.st_ino
+        return identity in self._granted or self._numbers.get(identity) == 0
 
     def _number_if_hdf5(self, path: Path) -> int | None:
         with path.open("rb") as file:
             return self._number_of(path) if read_superblock(file) else None
+
+    def _is_replaced(self) -> bool:
+        try:
+            status = os.stat(self._paths[0])
+        except OSError:
+            return True
+        return self._numbers.get((status.st_dev, status.st_ino)) != 0
 
     def check_policy(self, path: Path) -> None:
         """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
@@ -177,9 +304,12 @@ class OpenFiles:
             return
         real = Path(os.path.realpath(path))
         self.check_policy(real)
-        status = os.stat(real)
         self._paths[number] = real
-        self._numbers[status.st_dev, status.st_ino] = number
+        try:
+            status = os.stat(real)
+        except OSError:
+            return  # whoever needs it is told that it is gone
+        self._numbers.setdefault((status.st_dev, status.st_ino), number)
 
     def close(self) -> None:
         """Close every file."""
@@ -187,6 +317,8 @@ class OpenFiles:
             self._close(number)
 
     def _number_of(self, path: Path) -> int:
+        if path == self._paths[0]:
+            return 0  # the version that is mounted, should another one stand there by now
         try:
             status = os.stat(path)
         except OSError as error:
@@ -194,13 +326,12 @@ class OpenFiles:
         identity = (status.st_dev, status.st_ino)
         if identity not in self._numbers:
             # From its path, so that inode numbers do not depend on which file was used first.
-            number = zlib.crc32(os.fsencode(path)) if self._paths else 0
+            number = zlib.crc32(os.fsencode(path))
             while number in self._paths:
                 number += 1
             self._numbers[identity] = number
             self._paths[number] = path
-            if number:
-                self._on_number(number, path)
+            self._on_number(number, path)
         return self._numbers[identity]
 
     def _close_one_too_many(self, *, keep: int) -> None:
@@ -210,16 +341,21 @@ class OpenFiles:
     def _close(self, number: int) -> None:
         self._on_close(number)
         self._open.pop(number).close()
+        descriptor = self._descriptors.pop(number, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _open_read_only(path: Path, locking: Locking, *, is_swmr: bool) -> Any:
-    superblock = check_openable(path, locking, is_swmr=is_swmr)
-    with reading(f"open {path}"):
-        access = h5p.create(h5p.FILE_ACCESS)
-        if locking is not Locking.DEFAULT:
-            access.set_file_locking(locking is not Locking.FALSE, locking is Locking.BEST_EFFORT)
-        flags = h5f.ACC_RDONLY
-        if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
-            flags |= h5f.ACC_SWMR_READ
-            access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
-        return h5f.open(os.fsencode(path), flags, access)
+def _spell_out(name: str, number: int) -> str:
+    return re.sub("%[b%]", lambda found: str(number) if found[0] == "%b" else "%", name)
+
+
+def _existing(name: str, beside: Path) -> list[Path]:
+    """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
+    last = Path(name).name
+    places = [beside / name, beside / last, Path.cwd() / name, Path.cwd() / last]
+    for variable in ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"):
+        for prefix in filter(None, os.environ.get(variable, "").split(":")):
+            folder = prefix.replace("${ORIGIN}", os.fspath(beside))
+            places += [Path(folder, name.lstrip("/")), Path(folder, last)]
+    return [Path(os.path.realpath(place)) for place in places if place.exists()]

@@ -21,6 +21,7 @@ from h5fs.store.hdf5.header_scan import scan_headers
 from h5fs.store.hdf5.listing import ListingBuilder
 from h5fs.store.hdf5.sequence_types import is_sequence_type
 from h5fs.store.hdf5.translation import explain, reading
+from h5fs.store.hidden_names import is_hidden
 
 _KINDS = {
     h5l.TYPE_HARD: LinkKind.HARD,
@@ -59,6 +60,7 @@ class LinkReader:
                 info=True,
                 order=h5.ITER_NATIVE,
             )
+            found = [link for link in found if not is_hidden(group.path, link[0])]
             found.sort(key=itemgetter(0))
             names = [name for name, _, _ in found]
             if len(set(names)) < len(names):  # damage; only the first of a name can be reached
@@ -90,7 +92,7 @@ class LinkReader:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""
         path = join_path(group.path, name)
         with reading(path):
-            if not group_id.links.exists(name):
+            if is_hidden(group.path, name) or not group_id.links.exists(name):
                 raise NotFoundError(f"no link {show_path(path)}")
             return self._read_link(group_id, group, name, group_id.links.get_info(name).type)
 

@@ -6,6 +6,7 @@ file that is open for write: whoever opens the file has seen to both. Under the 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from h5py import h5f, h5fd, h5p
 
+from h5fs.errors import StaleError, UnreadableError
 from h5fs.options import Mode
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log import LoggedFile
@@ -41,7 +43,13 @@ class LoggedMain:
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
         access.set_alignment(_LARGE_BYTES, PAGE_BYTES)
-        self.file.open()
+        self._open_file(path)
+        if mode.writes and self.file.rest.is_damage:
+            # Whoever opened the file has brought in what there was: this came since.
+            raise UnreadableError(
+                f"{path}: its log is damaged at byte {self.file.rest.start}, and what was "
+                "committed after that is lost: unmount, and run: h5fs recover"
+            )
         if mode.writes and self.file.log_bytes:
             self._make_room()
         with reading(f"open {path}"):
@@ -53,6 +61,14 @@ class LoggedMain:
                 h5f.flush(self._file_id)
                 self.file.commit(durable=True)
         return self._file_id
+
+    def _open_file(self, path: Path) -> None:
+        try:
+            self.file.open()
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise StaleError(f"{path}: {error.strerror}") from None
+            raise UnreadableError(f"{path} or its log: {error.strerror}") from None
 
     def _make_room(self) -> None:
         """Empty the log that a worker before this one has left: the disk may be full of it."""

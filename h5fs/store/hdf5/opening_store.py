@@ -9,18 +9,21 @@ from h5fs.options import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
-from h5fs.store.log import LogFile, LoggedFile, RealFile
+from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
 
 
 def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
     """Return a store that is yet to be opened.
 
-    ``files``: descriptors of the mounted file and of its log; none when there is no log.
+    ``files``: descriptors of the mounted file; where there is a log, also of the log, and of what
+    is remembered of the first.
     """
-    if not files:
-        return Hdf5Store(options, **others)
-    main, log = files
-    logged = LoggedMain(LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id), main)
+    if len(files) < 2:
+        return Hdf5Store(options, main=files[0] if files else None, **others)
+    main, log, record = files
+    witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
+    file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
+    logged = LoggedMain(file, main)
     if options.mode.writes:
         return WritingHdf5Store(options, logged, **others)
     return Hdf5Store(options, logged=logged, **others)

@@ -17,6 +17,7 @@ from h5py import h5d
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
 from h5fs.link_table import Links
 from h5fs.objects import ObjectKind, ObjectRef
+from h5fs.store.hdf5.datasets import creation_of
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.resolving import LinkSource, Resolver
 from h5fs.store.hdf5.translation import reading
@@ -41,9 +42,14 @@ class OutsidePolicy:
         self._files = files
         self._open_dataset = open_dataset
 
-    def check(self, ref: ObjectRef) -> None:
-        """Raise ``ForbiddenError`` when elements lie where they may not be read, or in a circle."""
+    def check(self, ref: ObjectRef) -> tuple[tuple[str, int], ...]:
+        """Return under which names, and used by which files, a dataset has sources elsewhere.
+
+        Raises ``ForbiddenError`` when elements lie where they may not be read, or in a circle.
+        """
+        self._sources: dict[tuple[str, int], None] = {}
         self._check(ref, ())
+        return tuple(self._sources)
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
         where = show_path(ref.path)
@@ -53,7 +59,7 @@ class OutsidePolicy:
             raise ForbiddenError(f"{where}: virtual datasets nested more than {_MAX_DEPTH} deep")
         with reading(ref.path):
             dataset_id = self._open_dataset(ref)
-            creation = dataset_id.get_create_plist()
+            creation = creation_of(dataset_id)
             layout = creation.get_layout()
         if layout == h5d.CONTIGUOUS:
             for index in range(creation.get_external_count()):
@@ -62,6 +68,8 @@ class OutsidePolicy:
             for file, path in dict.fromkeys(_virtual_sources(creation)):
                 same_file: list[int | None] = [ref.file]
                 is_same = file == _SAME_FILE
+                if not is_same:
+                    self._sources[file, ref.file] = None
                 for number in same_file if is_same else self._files.find_sources(file, ref.file):
                     if number is not None:
                         for source in self._find_datasets(number, os.fsencode(path)):
@@ -111,7 +119,7 @@ def check_readable_through_log(dataset_id: Any) -> None:
     The library looks for them through the driver of this file, which knows no other, and would
     read zeros.
     """
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.VIRTUAL:
         return
     if any(file != "." for file, _ in _virtual_sources(creation)):

@@ -18,6 +18,8 @@ from h5py import h5d, h5f, h5i, h5o, h5r
 from h5fs.errors import UnreadableError
 from h5fs.objects import RegionTarget
 from h5fs.store.chunks.geometry import Box, Grid
+from h5fs.store.hdf5.chunk_index import WrittenChunks, list_written_chunks
+from h5fs.store.hdf5.datasets import creation_of
 from h5fs.store.hdf5.elements import (
     MemoryType,
     memory_type,
@@ -229,13 +231,15 @@ def _measure_elements(
 
     A dataset may claim a trillion elements of which a few were written.
     """
-    creation = dataset_id.get_create_plist()
+    creation = creation_of(dataset_id)
     space = dataset_id.get_space()
     element_count = space.get_simple_extent_npoints()
     if creation.get_layout() == h5d.CHUNKED and element_count:
         grid = Grid(space.get_simple_extent_dims(), creation.get_chunk(), 1)
-        if dataset_id.get_num_chunks() < grid.chunk_count:
-            for box in _written_boxes(dataset_id, grid):
+        is_sparse = dataset_id.get_num_chunks() < grid.chunk_count
+        written = list_written_chunks(dataset_id, grid, on_progress) if is_sparse else None
+        if written is not None:
+            for box in _written_boxes(written, grid):
                 on_progress()
                 part.measure(read_box(dataset_id, memory, box))
             return
@@ -249,21 +253,16 @@ def _measure_elements(
         start, count = stop, _next_count(stop - start, measured)
 
 
-def _written_boxes(dataset_id: h5d.DatasetID, grid: Grid) -> Iterator[Box]:
+def _written_boxes(written: WrittenChunks, grid: Grid) -> Iterator[Box]:
     """Yield boxes that cover the chunks that were written, and one element that was not."""
-    starts: list[tuple[int, ...]] = []
-    dataset_id.chunk_iter(lambda chunk: starts.append(tuple(chunk.chunk_offset)))
-    written = set(starts)
-    for number in range(min(len(written) + 1, grid.chunk_count)):
-        box = grid.box(number)
-        if box.start not in written:
-            yield Box(box.start, (1,) * len(box.start))
-            break
-    for start in starts:
-        limits = zip(start, grid.chunk_shape, grid.shape, strict=True)
-        count = tuple(min(size, n - low) for low, size, n in limits)
-        if min(count) > 0:
-            yield from _split_box(Box(start, count))
+    numbers = written.numbers
+    missing = np.flatnonzero(numbers != np.arange(len(numbers)))
+    first = int(missing[0]) if len(missing) else len(numbers)
+    if first < grid.chunk_count:
+        start = grid.box(first).start
+        yield Box(start, (1,) * len(start))
+    for number in numbers.tolist():
+        yield from _split_box(grid.box(number))
 
 
 def _split_box(box: Box) -> Iterator[Box]:

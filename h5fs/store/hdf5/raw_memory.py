@@ -3,9 +3,9 @@
 h5py reads and writes variable-length parts only as Python objects, which cannot tell a null string
 from an empty one and convert (or refuse) what numpy has no type for; when its read is given the
 file's own type instead, it leaks every string and sequence of the attribute (measured, h5py 3.16).
-It writes no sequences of arrays. So ``H5Aread``, ``H5Awrite``, ``H5Dwrite`` and
-``H5Dvlen_reclaim`` of the very library that h5py has loaded are called here, and only here,
-through ctypes. Each call holds h5py's global lock.
+It writes no sequences of arrays. So ``H5Aread``, ``H5Awrite``, ``H5Dwrite``,
+``H5Dvlen_reclaim`` and ``H5Ewalk2`` of the very library that h5py has loaded are called here, and
+only here, through ctypes. Each call holds h5py's global lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from h5py import h5a, h5d, h5s, h5t
 from h5py._objects import phil
@@ -26,10 +26,31 @@ _hid_t = ctypes.c_int64
 _herr_t = ctypes.c_int
 _DEFAULT_PROPERTIES = 0  # H5P_DEFAULT
 
-_ARGUMENTS = {
+_DEFAULT_STACK = 0  # H5E_DEFAULT
+_INNERMOST_FIRST = 0  # H5E_WALK_UPWARD
+
+
+class _Error(ctypes.Structure):
+    """``H5E_error2_t``: one entry of the error stack."""
+
+    _fields_ = [
+        ("class_id", _hid_t),
+        ("major", _hid_t),
+        ("minor", _hid_t),
+        ("line", ctypes.c_uint),
+        ("function", ctypes.c_char_p),
+        ("file", ctypes.c_char_p),
+        ("desc", ctypes.c_char_p),
+    ]
+
+
+_WALKER = ctypes.CFUNCTYPE(_herr_t, ctypes.c_uint, ctypes.POINTER(_Error), ctypes.c_void_p)
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "H5Aread": (_hid_t, _hid_t, ctypes.c_void_p),
     "H5Awrite": (_hid_t, _hid_t, ctypes.c_void_p),
     "H5Dwrite": (_hid_t, _hid_t, _hid_t, _hid_t, _hid_t, ctypes.c_void_p),
+    "H5Ewalk2": (_hid_t, ctypes.c_int, _WALKER, ctypes.c_void_p),
     "H5Dvlen_reclaim": (_hid_t, _hid_t, _hid_t, ctypes.c_void_p),
 }
 
@@ -46,7 +67,7 @@ def read_memory(
     space_id = attribute_id.get_space()
     with phil:
         if _function("H5Aread")(attribute_id.id, type_id.id, memory) < 0:
-            raise UnreadableError("the library cannot read its values (H5Aread)")
+            raise UnreadableError(f"the library cannot read its values: {_reason()}")
         try:
             return use(memory.raw)
         finally:
@@ -61,7 +82,7 @@ def write_memory(attribute_id: h5a.AttrID, type_id: h5t.TypeID, memory: bytes) -
     buffer = ctypes.create_string_buffer(memory, len(memory))
     with phil:
         if _function("H5Awrite")(attribute_id.id, type_id.id, buffer) < 0:
-            raise UnreadableError("the library cannot write its values (H5Awrite)")
+            raise UnreadableError(f"the library cannot write its values: {_reason()}")
 
 
 def write_elements(
@@ -77,7 +98,19 @@ def write_elements(
         if _function("H5Dwrite")(
             dataset_id.id, type_id.id, in_memory.id, space_id.id, _DEFAULT_PROPERTIES, address
         ) < 0:  # fmt: skip
-            raise UnreadableError("the library cannot write its elements (H5Dwrite)")
+            raise UnreadableError(f"the library cannot write its elements: {_reason()}")
+
+
+def _reason() -> str:
+    """Return why the last call failed, as far down as the library tells."""
+    reasons: list[str] = []
+
+    def note(_depth: int, error: Any, _data: Any) -> int:
+        reasons.append((error.contents.desc or b"").decode("utf-8", "replace"))
+        return 0
+
+    _function("H5Ewalk2")(_DEFAULT_STACK, _INNERMOST_FIRST, _WALKER(note), None)
+    return " ".join(reasons[0].split()) if reasons else "it does not say why"
 
 
 @functools.cache

@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5i, h5o, h5r, h5s, h5t
+from h5py import h5d, h5g, h5i, h5l, h5o, h5r, h5s, h5t
 
 from h5fs.datatypes import ReferenceKind, ReferenceType
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.objects import RegionTarget, UnnamedTarget
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.hidden_names import HIDDEN_GROUP
 
 PathOf = Callable[[int], bytes | None]
 """Returns the HDF5 path of the object at an address, None when no path leads there."""
@@ -54,13 +55,27 @@ class PathFinder:
 
     def _walk(self) -> dict[int, bytes | None]:
         paths: dict[int, bytes | None] = {}
+        hidden: set[int] = set()
 
         def note(name: bytes, info: h5o.ObjInfo) -> None:
-            paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
+            if name.startswith(HIDDEN_GROUP):
+                hidden.add(info.addr)
+            else:
+                paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
+
+        def note_link(name: bytes, info: Any) -> None:
+            if info.type == h5l.TYPE_HARD and info.u in hidden and (
+                not name.startswith(HIDDEN_GROUP)
+            ):
+                paths.setdefault(info.u, b"/" + name)
 
         with suppress(H5fsError), reading("walk through the file"):
-            h5o.visit(h5i.get_file_id(self._object_id), note, info=True)
-        return paths
+            file_id = h5i.get_file_id(self._object_id)
+            h5o.visit(file_id, note, info=True)
+            if hidden:  # the walk came to each object by one of its names
+                root = h5g.open(file_id, b"/")
+                root.links.visit(note_link, info=True)
+        return {**dict.fromkeys(hidden), **paths}
 
 
 def reference_by_path(object_id: Any) -> ReferenceTo:

@@ -33,6 +33,7 @@ from h5fs.objects import (
 )
 from h5fs.options import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
+from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
 from h5fs.store.hdf5.files import OpenFiles
 from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
@@ -47,7 +48,7 @@ from h5fs.store.hdf5.projected import (
 )
 from h5fs.store.hdf5.references import PathFinder
 from h5fs.store.hdf5.resolving import Resolver
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
 from h5fs.store.process.segments import SegmentViews
 
@@ -64,12 +65,13 @@ class _Opened:
     """An open identifier.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
-    read, as far as it has been asked.
+    read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
     """
 
     identifier: Any
     cache_bytes: int = 0
     is_permitted: bool = False
+    sources: tuple[tuple[str, int], ...] = ()
 
 
 def _ignore(*_what: object) -> None:
@@ -82,6 +84,7 @@ class Hdf5Store:
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``segments`` are where chunks are decoded to.
+    ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
 
@@ -98,6 +101,8 @@ class Hdf5Store:
         on_file: Callable[[int, bytes], None] = _ignore,
         segments: SegmentViews | None = None,
         logged: LoggedMain | None = None,
+        main: int | None = None,
+        granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self.is_broken = False
@@ -109,6 +114,8 @@ class Hdf5Store:
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
             logged=logged,
+            main=main,
+            granted=granted,
         )
         self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
         self._cached_bytes = 0
@@ -170,6 +177,7 @@ class Hdf5Store:
         with self._lock, reading(ref.path):
             dataset_id = self._dataset_id(ref)
             projected = self._projected(ref)
+            self._confirm_sources(ref)
             if projected.dtype.itemsize > self._limits.max_chunk_bytes:
                 # The library reads whole elements.
                 raise UnreadableError(
@@ -208,11 +216,24 @@ class Hdf5Store:
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
-            return datasets.describe_storage(self._dataset_id(ref))
+            info = datasets.describe_storage(self._dataset_id(ref))
+            self._confirm_sources(ref)
+            return info
+
+    def read_data(
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
+    ) -> bytes | bytearray:
+        with self._lock, reading(ref.path):
+            projected = self._projected(ref)
+            item_bytes = OFFSET_BYTES if part is ArrayPart.OFFSETS else projected.dtype.itemsize
+            read = functools.partial(self.read_elements, ref, part)
+            # What of an element nobody asks for stays here: a large one takes many requests.
+            return read_through_library(read, item_bytes, offset, size)
 
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
     ) -> bytes | bytearray:
+        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them."""
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             if isinstance(projected, SequenceDataset) != (part is not ArrayPart.ELEMENTS):
@@ -220,10 +241,13 @@ class Hdf5Store:
             self._note_read(ref, projected)
             dataset_id = self._dataset_id(ref)
             if not isinstance(projected, SequenceDataset):
-                return projected.read(dataset_id, start, stop)
-            if part is ArrayPart.OFFSETS:
-                return projected.read_offsets(dataset_id, start, stop)
-            return projected.read_values(dataset_id, start, stop)
+                data = projected.read(dataset_id, start, stop)
+            elif part is ArrayPart.OFFSETS:
+                data = projected.read_offsets(dataset_id, start, stop)
+            else:
+                data = projected.read_values(dataset_id, start, stop)
+            self._confirm_sources(ref)
+            return data
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
@@ -241,10 +265,11 @@ class Hdf5Store:
             failures = []
             for task in batch.tasks:
                 try:
-                    with reading(batch.ref.path):
-                        decoder.decode(task)
+                    decoder.decode(task)
                 except H5fsError as error:
                     failures.append(ChunkFailure(task.number, str(error)))
+                except Exception as error:  # any of h5py's; whoever reads names the object
+                    failures.append(ChunkFailure(task.number, explain(error)))
                 self._on_progress()
             return tuple(failures)
 
@@ -280,6 +305,11 @@ class Hdf5Store:
         with self._lock:
             return os.fstatvfs(self._files.descriptor(0))
 
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether another process can take this one's place without anything being lost."""
+        return True
+
     def close(self) -> None:
         """Close all files."""
         with self._lock:
@@ -297,11 +327,17 @@ class Hdf5Store:
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            self._outside.check(ref)
+            opened.sources = self._outside.check(ref)
             if self._files.is_logged(ref.file):
                 check_readable_through_log(opened.identifier)
             opened.is_permitted = True
         return opened.identifier
+
+    def _confirm_sources(self, ref: ObjectRef) -> None:
+        """See after a read that HDF5 could open all sources that there are."""
+        opened = self._opened.get(ref)
+        if opened is not None and opened.sources:
+            self._files.confirm_sources(opened.sources)
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
@@ -373,6 +409,7 @@ class Hdf5Store:
                 folder = self._files.path_of(ref.file).parent
                 return datasets.tune_dataset(
                     identifier, file_id, ref, folder=folder,
+                    sources_folder=self._files.sources_folder(ref.file),
                     is_read_by_chunk=not self._files.is_logged(ref.file),
                 )  # fmt: skip
             return identifier

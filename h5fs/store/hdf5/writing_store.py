@@ -1,21 +1,14 @@
 """The store of a mode that writes: one operation, one step from a whole file to the next.
 
-Each operation checks first and changes then. After it the library is made to hand over what it
-holds, and the log gets a commit that outlives this process. When something fails in between, this
-store is done for: what it has of the file is no longer what the log has. The worker then ends, and
-the next one begins at the last commit.
+Each operation checks first and changes then (``changing_store``): a refusal in the middle would
+end this process.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import itertools
-import logging
 import os
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -24,69 +17,80 @@ from h5py import h5d, h5f, h5g, h5o
 
 from h5fs.datatypes import Datatype
 from h5fs.errors import (
-    ChangeFailedError,
     ExistsError,
-    H5fsError,
-    InvalidArrayError,
     LostChangesError,
-    NoSpaceError,
     NotFoundError,
     ReadOnlyError,
-    UnreadableError,
     UnsupportedTypeError,
     show_path,
 )
 from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.options import NewDatasets, StoreOptions
-from h5fs.store.hdf5 import attributes as attribute_functions
-from h5fs.store.hdf5.array_types import WriteType, kept_type, natural_type
-from h5fs.store.hdf5.array_writer import Source, write_part, write_range, write_tail
+from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
+from h5fs.store.hdf5.array_writer import (
+    Source,
+    check_part,
+    write_part,
+    write_range,
+    write_tail,
+)
+from h5fs.store.hdf5.attributes import delete_attributes, prepare_attribute
+from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.creating import (
     can_take,
+    check_can_encode,
     create_dataset,
+    group_properties,
     lies_in_file,
     link_properties,
 )
 from h5fs.store.hdf5.datatypes import create_datatype
+from h5fs.store.hdf5.hidden_group import (
+    check_visible,
+    keep_if_open,
+)
 from h5fs.store.hdf5.links import join_path
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.replacing import Replacement
-from h5fs.store.hdf5.sequences import element_type, sequence_type, write_rows
-from h5fs.store.hdf5.store import Hdf5Store
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.sequences import (
+    check_offsets,
+    element_type,
+    sequence_type,
+    write_rows,
+)
+from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, NewArray
 
-_log = logging.getLogger(__name__)
 
-_MOST_LOG_BYTES = 2**26
-
-
-class WritingHdf5Store(Hdf5Store):
+class WritingHdf5Store(ChangingStore):
     """Answers the questions of ``h5fs.store.interface.WritingLibraryStore``.
 
     ``is_broken``: it must not be used any more.
     """
 
     def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
-        super().__init__(options, logged=logged, **others)
-        self._file = logged.file
+        super().__init__(options, logged, **others)
         self._new_datasets: NewDatasets = options.new_datasets
-        self._held: Counter[ObjectRef] = Counter()
-        self._held_ids: dict[ObjectRef, Any] = {}
         self._reserved: dict[int, h5d.DatasetID] = {}
         # No other worker's: who asks for one that has died must not get another.
         self._reserved_numbers = itertools.count(os.getpid() << 32)
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether another process can take over: what is reserved goes with this one."""
+        return not self._reserved
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step():
-                h5g.create(parent, name, link_properties())
+                h5g.create(parent, name, link_properties(), group_properties(parent))
         return self._info(group, name)
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             type_id = create_datatype(datatype)
+            check_size(type_id)
             parent = self._free_place(group, name)
             with self._step():
                 type_id.commit(parent, name, link_properties())
@@ -95,6 +99,7 @@ class WritingHdf5Store(Hdf5Store):
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
             parent = self._free_place(group, link.name)
+            target = self._open(link.target.ref).identifier if link.target is not None else None
             with self._step():
                 if link.kind is LinkKind.SOFT:
                     parent.links.create_soft(link.name, link.soft_target, link_properties())
@@ -103,29 +108,34 @@ class WritingHdf5Store(Hdf5Store):
                         link.name, link.external_file, link.external_path, link_properties()
                     )
                 else:
-                    assert link.target is not None
-                    target = self._open(link.target.ref).identifier
                     h5o.link(target, parent, link.name, link_properties())
 
-    def delete_link(self, group: ObjectRef, name: bytes) -> None:
+    def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...]) -> None:
         with self._changing(join_path(group.path, name)):
-            parent = self._group_id(group)
-            if not parent.links.exists(name):
-                raise NotFoundError(f"no link {show_path(name)}")
+            self._check_link(group, name)
             with self._step():
                 self._forget_all()
-                self._group_id(group).unlink(name)
+                parent = self._group_id(group)
+                keep_if_open(self._files.file_id(0), parent, name, opened)
+                parent.unlink(name)
 
     def move_link(
-        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+        self,
+        group: ObjectRef,
+        name: bytes,
+        new_group: ObjectRef,
+        new_name: bytes,
+        opened: tuple[int, ...],
     ) -> None:
         with self._changing(join_path(group.path, name)):
-            if not self._group_id(group).links.exists(name):
-                raise NotFoundError(f"no link {show_path(name)}")
+            self._check_link(group, name)
+            check_visible(new_group.path, new_name)
+            self._group_id(new_group)
             with self._step():
                 self._forget_all()
                 target = self._group_id(new_group)
                 if target.links.exists(new_name):
+                    keep_if_open(self._files.file_id(0), target, new_name, opened)
                     target.unlink(new_name)
                 self._group_id(group).links.move(
                     name, target, new_name, link_properties()
@@ -134,32 +144,45 @@ class WritingHdf5Store(Hdf5Store):
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             source = self._source(array)
-            old_id = self._old_dataset(group, name)
+            replacement = self._replacement(group, name, keeps_old=array.is_read)
+            plan = replacement.plan(source, array)
             with self._step():
                 self._forget_all()
-                self._replacement(group, name, old_id).write(source, array)
+                replacement.write(plan, source)
+            del replacement  # what it has replaced goes with it
         return self._info(group, name)
 
     def write_sequences(
-        self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray
+        self,
+        group: ObjectRef,
+        name: bytes,
+        values: NewArray,
+        offsets: NewArray,
+        opened: tuple[int, ...],
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
-            old_id = self._old_dataset(group, name)
             base = element_type(values.dtype, values.shape)
+            check_size(base.file_type)
+            where = self._source(offsets).whole()
+            check_offsets(where, values.shape[0])
+            replacement = self._replacement(group, name, opened=opened)
+            replacement.check()
             with self._step():
                 self._forget_all()
-                where = self._source(offsets).whole().astype("<i8")
-                count = len(where) - 1
                 write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
-                    self._files.file_id(0), (count,), 16, write_type, NewDatasets(), None
+                    self._files.file_id(0), (len(where) - 1,), 16, write_type, NewDatasets(), None,
+                    group_id=replacement.group_id,
+                )  # fmt: skip
+                write_rows(
+                    new_id, base, self._source(values), where.astype("<i8"), self._on_progress
                 )
-                write_rows(new_id, base, self._source(values), where, self._on_progress)
-                self._replacement(group, name, old_id).put(new_id)
+                replacement.put(new_id)
+            del replacement
         return self._info(group, name)
 
     def reserve_array(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
+        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> tuple[int, int, int] | None:
         with self._changing(b"a new array"):
             write_type = natural_type(dtype)
@@ -167,11 +190,12 @@ class WritingHdf5Store(Hdf5Store):
             is_plain = write_type.is_raw and item_bytes == dtype.itemsize
             if not is_plain or self._new_datasets != NewDatasets():
                 return None
+            check_size(write_type.file_type)
             with self._step():
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    takes_space=True,
+                    group_id=self._group_id(group), takes_space=True,
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
@@ -219,6 +243,7 @@ class WritingHdf5Store(Hdf5Store):
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
+            check_can_encode(dataset_id)
             write_type.convert(elements)  # what it refuses is refused before anything is done
             with self._step():
                 write_range(dataset_id, elements, start, write_type)
@@ -232,17 +257,17 @@ class WritingHdf5Store(Hdf5Store):
             write_type = kept_type(dataset_id.get_type(), array.dtype)
             if write_type is None or not can_take(dataset_id, write_type, array.shape):
                 return False
-            source = self._source(array)
+            check_can_encode(dataset_id)
+            source, item = self._source(array), array.dtype.itemsize
+            # Whole elements: what was there is in the file that is lent, too.
+            parts = [(low // item, -(-high // item)) for low, high in ranges]
+            for start, stop in parts:
+                check_part(source, start, stop, write_type)
             with self._step():
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
-                for low, high in ranges:
-                    # Whole elements: what was there is in the file that is lent, too.
-                    item = array.dtype.itemsize
-                    write_part(
-                        dataset_id, source, low // item, -(-high // item), write_type,
-                        self._on_progress,
-                    )  # fmt: skip
+                for start, stop in parts:
+                    write_part(dataset_id, source, start, stop, write_type, self._on_progress)
                 self._forget_scans(ref)
             return True
 
@@ -251,95 +276,12 @@ class WritingHdf5Store(Hdf5Store):
     ) -> None:
         with self._changing(ref.path):
             identifier = self._open(ref).identifier
+            prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step(attributes=True):
-                for name in gone:
-                    attribute_functions.delete_attribute(identifier, name)
-                for attribute in attributes:
-                    attribute_functions.write_attribute(identifier, attribute)
-
-    def hold(self, ref: ObjectRef) -> None:
-        with self._lock:
-            if not self._held[ref]:
-                self._held_ids[ref] = self._open(ref).identifier
-            self._held[ref] += 1
-
-    def let_go(self, ref: ObjectRef) -> None:
-        with self._changing(ref.path):
-            self._held[ref] -= 1
-            if self._held[ref] > 0:
-                return
-            del self._held[ref]
-            identifier = self._held_ids.pop(ref, None)
-            if identifier is None or h5o.get_info(identifier).rc:
-                return
-            with self._step():  # it has no link left, and goes now
-                self._opened.pop(ref, None)
-                identifier.close()
-
-    def commit(self, is_checkpoint: bool) -> None:
-        with self._lock, self._failing("commit"):
-            h5f.flush(self._files.file_id(0))
-            if is_checkpoint:
-                self._file.checkpoint()
-            else:
-                self._file.commit(durable=True)
-
-    def _open(self, ref: ObjectRef) -> Any:
-        if ref.file == 0 and ref in self._held_ids and ref not in self._opened:
-            self._adopt(ref, self._held_ids[ref])
-        return super()._open(ref)
-
-    def _open_identifier(self, ref: ObjectRef) -> Any:
-        identifier = super()._open_identifier(ref)
-        # Its path may lead to another object by now, after a worker has died that kept this one.
-        if ref.file == 0 and h5o.get_info(identifier).addr != ref.address:
-            raise UnreadableError(f"{show_path(ref.path)}: another object has its name now")
-        return identifier
-
-    @contextmanager
-    def _changing(self, what: bytes) -> Iterator[None]:
-        """Hold the lock; what h5py raises before a step is a refusal that names ``what``."""
-        with self._lock, reading(what):
-            yield
-
-    @contextmanager
-    def _step(self, *, attributes: bool = False) -> Iterator[None]:
-        """Commit what is done within, or be broken.
-
-        ``attributes``: a refusal of one of them is told as it is.
-        """
-        with self._failing("change the file", keeps_refusals=attributes):
-            yield
-            h5f.flush(self._files.file_id(0))
-            self._file.commit(durable=False)
-            self._bound_log()
-
-    def _bound_log(self) -> None:
-        """Bring the log into the file when it has grown large. A failure harms nothing."""
-        if self._file.log_bytes <= _MOST_LOG_BYTES:
-            return
-        try:
-            self._file.checkpoint()
-        except OSError as error:
-            if self._file.failure is not None:
-                raise
-            _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
-
-    @contextmanager
-    def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.is_broken = True
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpaceError(f"{what}: {error.strerror}") from error
-            raise LostChangesError(f"{what}: {error}") from error
-        except Exception as error:  # any of h5py's: what it has done so far is undone by the log
-            self.is_broken = True
-            is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
-            if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
-                raise
-            raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
+                delete_attributes(identifier, gone, on_progress=self._on_progress)
+                for each in prepared:
+                    self._on_progress()
+                    each.write()
 
     def _source(self, array: NewArray) -> Source:
         map_bytes = functools.partial(self._segments.map, array.segment)
@@ -350,14 +292,27 @@ class WritingHdf5Store(Hdf5Store):
         )
 
     def _replacement(
-        self, group: ObjectRef, name: bytes, old_id: h5d.DatasetID | None
+        self,
+        group: ObjectRef,
+        name: bytes,
+        *,
+        keeps_old: bool = False,
+        opened: tuple[int, ...] = (),
     ) -> Replacement:
+        check_visible(group.path, name)
+        old_id = self._old_dataset(group, name)
+        keeps_old = old_id is not None and (keeps_old or h5o.get_info(old_id).addr in opened)
         return Replacement(
             self._files.file_id(0), self._group_id(group), name, old_id, self._new_datasets,
-            self._on_progress,
+            keeps_old, self._on_progress,
         )  # fmt: skip
 
+    def _check_link(self, group: ObjectRef, name: bytes) -> None:
+        if is_hidden(group.path, name) or not self._group_id(group).links.exists(name):
+            raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
+
     def _free_place(self, group: ObjectRef, name: bytes) -> h5g.GroupID:
+        check_visible(group.path, name)
         parent = self._group_id(group)
         if parent.links.exists(name):
             raise ExistsError(f"{show_path(join_path(group.path, name))} exists")
@@ -381,16 +336,3 @@ class WritingHdf5Store(Hdf5Store):
         link = self.get_link(group, name)
         assert link.target is not None
         return link.target
-
-    def _forget_all(self) -> None:
-        """Let go of whatever may be another object's, or nobody's, after the next step."""
-        self._opened.clear()
-        self._cached_bytes = 0
-        self._scanned.clear()
-        self._read.clear()
-        self._object_paths.clear()
-
-    def _forget_scans(self, ref: ObjectRef) -> None:
-        self._scanned.pop(ref, None)
-        self._read.pop(ref, None)
-

@@ -4,7 +4,8 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 
 - `logged_file`: the file object for h5py; commits, checkpoints
 - `changing_file`: where a write goes; `page_layers`: what a read sees
-- `log_writer`, `log_reader`, `format`, `runs`: the log itself
+- `log_writer`, `log_reader`, `format`, `runs`: the log itself; `log_rest`: what follows its chain
+- `main_witness`: whether another program has written to the main file
 - `recovery`: what is done with a log that was found
 - `system_calls`: all that touches a descriptor
 """
@@ -12,7 +13,9 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 from __future__ import annotations
 
 from h5fs.store.log.errors import LogMismatchError
+from h5fs.store.log.log_rest import LogRest
 from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.main_witness import MainWitness, make_record
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
 from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedFile
 
@@ -20,10 +23,13 @@ __all__ = [
     "LogDescription",
     "LogFile",
     "LogMismatchError",
+    "LogRest",
     "LoggedFile",
+    "MainWitness",
     "RealFile",
     "SystemCalls",
     "WatchedFile",
     "describe_log",
+    "make_record",
     "recover",
 ]

@@ -18,8 +18,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 
-from h5fs.store.log.format import MAX_RUN_BYTES
+from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
 from h5fs.store.log.log_writer import LogWriter
+from h5fs.store.log.main_witness import MainWitness
 from h5fs.store.log.page_layers import PageLayers
 from h5fs.store.log.system_calls import SystemCalls, read_exactly, write_all
 
@@ -43,6 +44,7 @@ class ChangingFile:
         *,
         boot_id: bytes,
         page_bytes: int = 4096,
+        witness: MainWitness | None = None,
     ) -> None:
         self.length = 0
         self.failure: OSError | None = None
@@ -50,6 +52,7 @@ class ChangingFile:
         self._log_calls = log
         self._boot_id = boot_id
         self._page_bytes = page_bytes
+        self._witness = witness
         self._forget()
 
     def _forget(self) -> None:
@@ -181,6 +184,7 @@ class ChangingFile:
 
     def _write_direct(self, first: int, view: memoryview) -> None:
         self._begin_on_disk()
+        self._check_main()
         self._has_direct = True
         self._is_main_on_disk = False
         offset = first * self._page_bytes
@@ -220,6 +224,7 @@ class ChangingFile:
         if self._main_bytes > kept and self.failure is None:
             self._is_main_on_disk = False
             try:
+                self._check_main()
                 self._main.ftruncate(kept)
                 self._main_bytes = kept
             except OSError as error:
@@ -241,9 +246,18 @@ class ChangingFile:
         for late in [late for late in self._layers.changed if late >= page + bool(at)]:
             del self._layers.changed[late]
 
+    def _check_main(self) -> None:
+        """See that nobody else has written to the main file, which is written to now.
+
+        Raises ``OSError``.
+        """
+        if self._witness is not None:
+            self._witness.check(self._main_bytes)
+            self._witness.note_own_write()
+
     def _begin(self, log: LogWriter) -> None:
         first_page = b"" if log.is_begun else read_exactly(self._main, self._page_bytes, 0)
-        log.begin(first_page, self._committed_length)
+        log.begin(first_page, self._committed_length, digest_boot_id(self._boot_id))
 
     def _begin_on_disk(self) -> None:
         """See that the log remembers where the main file ended, before the file is extended."""

@@ -7,7 +7,8 @@ Header, 48 bytes and a page::
     8   magic
     4   version (1)
     4   page size in bytes
-    16  salt: random, new for each log
+    16  salt: 8 random bytes, new for each log, and the first 8 of the digest of the boot id of the
+        kernel that ran (or all 16 random, where that is not known)
     8   base length: the main file's size in bytes when the log was begun
     4   checksum of the 40 bytes before it and of the page after it
     4   zeros
@@ -44,6 +45,7 @@ need sure to be there, in its page cache.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from dataclasses import dataclass
 
@@ -62,12 +64,18 @@ MAX_RUN_BYTES = 2**20
 
 _HEADER = struct.Struct("<8sII16sQ")
 _HEADER_FIELDS_BYTES = 48
+_SALT_AT = 16
 _PAGE = struct.Struct("<4sIQ")
 _COMMIT = struct.Struct("<4sIQQ16sQ")
 _CHECKSUM = struct.Struct("<I")
 _PAGE_TAG = b"PAGE"
-_COMMIT_TAG = b"DONE"
+COMMIT_TAG = b"DONE"
 _DURABLE, _SOFT = 1, 2
+
+TAGS = (_PAGE_TAG, COMMIT_TAG)
+TAG_BYTES = 4
+MAX_FILE_BYTES = 2**63 - 1
+"""The most that any file has; a frame that says more was not written by h5fs."""
 
 PAGE_FRAME_BYTES = _PAGE.size + _CHECKSUM.size
 COMMIT_FRAME_BYTES = _COMMIT.size + _CHECKSUM.size
@@ -123,6 +131,22 @@ def digest_boot_id(boot_id: bytes) -> bytes:
     return hashlib.blake2b(boot_id, digest_size=16).digest() if boot_id else bytes(16)
 
 
+def peek_salt(data: bytes) -> bytes:
+    """Return the salt that a log's first bytes name, whether or not its header is whole."""
+    return data[_SALT_AT : _SALT_AT + SALT_BYTES]
+
+
+def make_salt(boot: bytes) -> bytes:
+    """Return the salt of a new log; ``boot``: the digest."""
+    own = boot[: SALT_BYTES // 2] if any(boot) else os.urandom(SALT_BYTES // 2)
+    return os.urandom(SALT_BYTES // 2) + own
+
+
+def is_begun_in(salt: bytes, boot: bytes) -> bool:
+    """Whether a log was begun under the kernel of a digest, and all of it written under it."""
+    return any(boot) and salt[SALT_BYTES // 2 :] == boot[: SALT_BYTES // 2]
+
+
 def header_bytes(page_bytes: int) -> int:
     """Return the size of a header."""
     return _HEADER_FIELDS_BYTES + page_bytes
@@ -172,7 +196,7 @@ def pack_commit(commit: CommitHead, chain: int) -> tuple[bytes, int]:
     """Return a commit frame and its checksum (that of ``commit`` is not looked at)."""
     kind = _DURABLE if commit.is_durable else _SOFT
     fields = _COMMIT.pack(
-        _COMMIT_TAG, kind, commit.sequence, commit.length, commit.boot, commit.main_bytes
+        COMMIT_TAG, kind, commit.sequence, commit.length, commit.boot, commit.main_bytes
     )
     chain = checksum(fields, chain)
     return fields + _CHECKSUM.pack(chain), chain
@@ -188,7 +212,7 @@ def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
         _, page_count, first_page = _PAGE.unpack_from(data)
         (value,) = _CHECKSUM.unpack_from(data, _PAGE.size)
         return PageHead(first_page, page_count, value)
-    if data.startswith(_COMMIT_TAG) and len(data) >= COMMIT_FRAME_BYTES:
+    if data.startswith(COMMIT_TAG) and len(data) >= COMMIT_FRAME_BYTES:
         _, kind, sequence, length, boot, main_bytes = _COMMIT.unpack_from(data)
         (value,) = _CHECKSUM.unpack_from(data, _COMMIT.size)
         if kind in {_DURABLE, _SOFT} and value == checksum(data[: _COMMIT.size], chain):
@@ -199,3 +223,48 @@ def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
 def continue_page_checksum(head: bytes, pages: bytes, chain: int) -> int:
     """Return the checksum that a page frame with these bytes ought to have."""
     return checksum(pages, checksum(head[: _PAGE.size], chain))
+
+
+def frame_bytes(head: bytes, page_bytes: int) -> int | None:
+    """Return how long the frame is that begins so, or None where not even its head is there.
+
+    0 for what begins no frame.
+    """
+    if head.startswith(COMMIT_TAG):
+        return COMMIT_FRAME_BYTES if len(head) >= COMMIT_FRAME_BYTES else None
+    if head.startswith(_PAGE_TAG) and len(head) >= PAGE_FRAME_BYTES:
+        size = _PAGE.unpack_from(head)[1] * page_bytes
+        return PAGE_FRAME_BYTES + size if size <= MAX_RUN_BYTES else 0
+    is_begun = any(tag.startswith(head[:TAG_BYTES]) for tag in TAGS)
+    return None if is_begun and len(head) < PAGE_FRAME_BYTES else 0
+
+
+def is_likely_frame(head: bytes, page_bytes: int) -> bool:
+    """Whether what begins with a tag may be a frame, before its checksum is looked at."""
+    if head.startswith(COMMIT_TAG) and len(head) >= COMMIT_FRAME_BYTES:
+        _, kind, _, length, _, _ = _COMMIT.unpack_from(head)
+        return kind in (_DURABLE, _SOFT) and bool(length <= MAX_FILE_BYTES)
+    if head.startswith(_PAGE_TAG) and len(head) >= PAGE_FRAME_BYTES:
+        _, page_count, _ = _PAGE.unpack_from(head)
+        return bool(0 < page_count * page_bytes <= MAX_RUN_BYTES)
+    return False
+
+
+def chains_before(before: bytes, page_bytes: int, *, is_commit: bool) -> list[int]:
+    """Return the checksums that a frame may continue which begins where ``before`` ends.
+
+    Those of a commit frame, and of page frames and a header of each size that fits. Before a commit
+    frame, whose own checksum is cheap, also of page frames whose heads are damaged.
+    """
+    found = []
+    if is_commit or before[-COMMIT_FRAME_BYTES:].startswith(COMMIT_TAG):
+        found.append(len(before) - _CHECKSUM.size)
+    for count in range(1, MAX_RUN_BYTES // page_bytes + 1):
+        start = len(before) - count * page_bytes - PAGE_FRAME_BYTES
+        if start < 0:
+            break
+        if is_commit or before.startswith(_PAGE_TAG, start):
+            found.append(start + _PAGE.size)
+    if len(before) == header_bytes(page_bytes):
+        found.append(_HEADER.size)
+    return [_CHECKSUM.unpack_from(before, at)[0] for at in found if at >= 0]

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 from h5fs.store.log import format as log_format
 from h5fs.store.log.errors import LogMismatchError
-from h5fs.store.log.format import PAGE_SIZES, SECTOR_BYTES, CommitHead, Header
+from h5fs.store.log.format import (
+    MAX_FILE_BYTES,
+    PAGE_FRAME_BYTES,
+    PAGE_SIZES,
+    SECTOR_BYTES,
+    CommitHead,
+    Header,
+)
+from h5fs.store.log.log_rest import NO_REST, LogRest, read_frame, survey_rest
 from h5fs.store.log.runs import RunIndex
 from h5fs.store.log.system_calls import SystemCalls, read_exactly
 
@@ -30,11 +38,13 @@ class Commit:
 
 @dataclass(slots=True)
 class LogContents:
-    """A log: all commits of its chain; the first ``counted`` of them count."""
+    """A log: all commits of its chain; the first ``counted`` of them count. ``rest``: what follows
+    the chain."""
 
     header: Header
     commits: list[Commit] = field(default_factory=list)
     counted: int = 0
+    rest: LogRest = NO_REST
 
     @property
     def last(self) -> Commit | None:
@@ -60,15 +70,35 @@ class LogContents:
 def read_log(log: SystemCalls, boot_id: bytes) -> LogContents | None:
     """Return what a log holds, or None when it holds nothing: it is empty or was never whole.
 
+    In the second case ``read_headless`` tells what it has instead.
+
     Raises ``OSError``, and ``LogMismatchError`` for what is no log, or another version's.
     """
+    size = log.size()  # before all: a log that is being written may only grow meanwhile
     header = _read_header(log)
     if header is None:
         return None
+    _check_numbers(header.base_length)
     contents = LogContents(header)
-    _read_frames(log, contents)
-    contents.counted = _count_commits(contents.commits, log_format.digest_boot_id(boot_id))
+    stop = _read_frames(log, contents)
+    boot = log_format.digest_boot_id(boot_id)
+    contents.counted = _count_commits(contents.commits, boot)
+    is_ours = log_format.is_begun_in(header.salt, boot)
+    if any(boot) and contents.commits:
+        is_ours |= contents.commits[-1].head.boot == boot
+    contents.rest = survey_rest(log, stop, size, header.page_bytes, boot, is_same_boot=is_ours)
     return contents
+
+
+def read_headless(log: SystemCalls, boot_id: bytes) -> LogRest:
+    """Return what is in a log without a whole header. Raises ``OSError``."""
+    first, size = log.pread(SECTOR_BYTES, 0), log.size()
+    named = log_format.peek_header(first)
+    boot = log_format.digest_boot_id(boot_id)
+    page_bytes = named[1] if named and named[1] in PAGE_SIZES else None
+    is_cut_off = page_bytes is not None and size < log_format.header_bytes(page_bytes)
+    is_ours = named is not None and log_format.is_begun_in(log_format.peek_salt(first), boot)
+    return survey_rest(log, 0, size, page_bytes, boot, is_same_boot=is_ours and not is_cut_off)
 
 
 def _read_header(log: SystemCalls) -> Header | None:
@@ -89,32 +119,34 @@ def _read_header(log: SystemCalls) -> Header | None:
     return log_format.unpack_header(log.pread(log_format.header_bytes(page_bytes), 0))
 
 
-def _read_frames(log: SystemCalls, contents: LogContents) -> None:
-    """Add the commits of the longest chain that holds."""
+def _read_frames(log: SystemCalls, contents: LogContents) -> int:
+    """Add the commits of the longest chain that holds; return where it ends."""
     page_bytes = contents.header.page_bytes
     offset, chain = contents.header.size_bytes, contents.header.chain
     frames: list[tuple[int, int, int]] = []
     while True:
-        data = log.pread(log_format.MAX_FRAME_HEAD_BYTES, offset)
-        head = log_format.unpack_head(data, chain)
+        head, stop = read_frame(log, offset, chain, page_bytes)
         if head is None:
-            return
+            return offset
         if isinstance(head, CommitHead):
+            _check_numbers(max(head.length, head.main_bytes))
             if head.sequence != len(contents.commits) + 1:
-                return
-            offset += log_format.COMMIT_FRAME_BYTES
-            contents.commits.append(Commit(head, frames, offset))
+                return offset
+            contents.commits.append(Commit(head, frames, stop))
             frames = []
         else:
-            size = head.page_count * page_bytes
-            offset += log_format.PAGE_FRAME_BYTES
-            pages = log.pread(size, offset) if size <= log_format.MAX_RUN_BYTES else b""
-            wanted = log_format.continue_page_checksum(data, pages, chain)
-            if len(pages) != size or wanted != head.chain:
-                return
-            frames.append((head.first_page, head.page_count, offset))
-            offset += size
-        chain = head.chain
+            _check_numbers((head.first_page + head.page_count) * page_bytes)
+            frames.append((head.first_page, head.page_count, offset + PAGE_FRAME_BYTES))
+        offset, chain = stop, head.chain
+
+
+def _check_numbers(most: int) -> None:
+    """Raise ``LogMismatchError`` where a whole frame says what no file can have."""
+    if most > MAX_FILE_BYTES:
+        raise LogMismatchError(
+            "the log says of the file what no file can have: another program has written it. "
+            + _ADVICE
+        )
 
 
 def _count_commits(commits: list[Commit], boot: bytes) -> int:

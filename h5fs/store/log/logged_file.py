@@ -13,7 +13,8 @@ import os
 
 from h5fs.store.log.changing_file import ChangingFile
 from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
-from h5fs.store.log.log_reader import check_main, read_log
+from h5fs.store.log.log_reader import check_main, read_headless, read_log
+from h5fs.store.log.log_rest import NO_REST
 from h5fs.store.log.log_writer import LogWriter
 from h5fs.store.log.system_calls import write_all
 
@@ -25,18 +26,26 @@ class LoggedFile(ChangingFile):
 
     ``log`` None: nothing can be committed. ``boot_id``: the kernel's, empty when it is not known.
     The methods that HDF5 calls raise nothing: what fails is in ``failure``, what was written stays
-    in memory, and ``commit`` raises. ``length`` is the file's, in bytes.
+    in memory, and ``commit`` raises. ``length`` is the file's, in bytes; ``rest``: what followed
+    the log's last commit when it was opened.
     """
+
+    rest = NO_REST
 
     def open(self) -> None:
         """Read the log; changes nothing. May be called again, to go back to the last commit.
 
         Raises ``OSError``, and ``LogMismatchError`` when the log is not this main file's.
         """
+        if self._witness is not None:
+            self._witness.begin()
         contents = read_log(self._log_calls, self._boot_id) if self._log_calls else None
         if contents is not None and self._log_calls is not None:
+            self.rest = contents.rest
             check_main(self._main, self._log_calls, contents)
             self._page_bytes = contents.header.page_bytes
+        elif self._log_calls is not None and self._log_calls.size():
+            self.rest = read_headless(self._log_calls, self._boot_id)
         self._forget()
         self._main_bytes = self.length = self._floor = self._main.size()
         if contents is not None and self._log is not None:
@@ -156,7 +165,11 @@ class LoggedFile(ChangingFile):
             self._begin_on_disk()
         except OSError:
             return False
-        return self._layers.is_clear(first, last)
+        if not self._layers.is_clear(first, last):
+            return False
+        if self._witness is not None:
+            self._witness.note_other_writer()
+        return True
 
     def note_direct_write(self) -> None:
         """Take note that somebody wrote where ``allows_direct_write`` said they may."""
@@ -176,6 +189,8 @@ class LoggedFile(ChangingFile):
         """
         if self.failure:
             raise OSError(self.failure.errno, self.failure.strerror) from self.failure
+        if self._witness is not None and (self.has_changes or self.log_bytes):
+            self._witness.check(self._main_bytes)
         self._drop_equal_pages()
         if self._log is None:
             if self.has_changes:
@@ -198,6 +213,8 @@ class LoggedFile(ChangingFile):
         if not self._log_calls.size() and not self._log.is_emptying:
             return
         length, page_bytes = self._committed_length, self._page_bytes
+        if self._witness is not None:
+            self._witness.note_own_write(of_first_page=True)
         self._is_main_on_disk = False
         if self._log.is_begun and self._main.size() > -(-length // page_bytes) * page_bytes:
             # First, since the disk may be full of what is beyond, which belongs to no state.
@@ -216,6 +233,8 @@ class LoggedFile(ChangingFile):
         self._main_bytes = self._main.size()
         self._main.fsync()
         self._is_main_on_disk = True
+        if self._witness is not None:
+            self._witness.renew()
         self._layers.committed.clear()  # the main file has them now, whether the log goes or not
         self._log.empty()
 
@@ -236,6 +255,8 @@ class LoggedFile(ChangingFile):
         if durable and not self._is_main_on_disk:
             self._sync(self._main.fsync, "file")
             self._is_main_on_disk = True
+            if self._witness is not None:
+                self._witness.renew_time()
         layers, mark = self._layers, log.mark()
         try:
             with log.operation():

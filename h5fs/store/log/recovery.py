@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from h5fs.store.log.errors import LogMismatchError
-from h5fs.store.log.log_reader import check_main, read_log
+from h5fs.store.log.log_reader import check_main, read_headless, read_log
+from h5fs.store.log.log_rest import NO_REST, LogRest
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.system_calls import SystemCalls
 
@@ -18,7 +19,7 @@ class LogDescription:
     """What is in a log. ``commits``: how many count; ``durable_commits``: those of them that were
     waited for; ``lost_commits``: soft ones of an earlier boot; ``length``: the file's, in bytes;
     ``pages``: how many a checkpoint would write; ``page_bytes``; ``log_bytes``; ``is_mismatch``:
-    the log is not the main file's, as ``mismatch`` says."""
+    the log is not the main file's, as ``mismatch`` says. ``rest``: what follows its last commit."""
 
     commits: int = 0
     durable_commits: int = 0
@@ -29,6 +30,7 @@ class LogDescription:
     log_bytes: int = 0
     is_mismatch: bool = False
     mismatch: str = ""
+    rest: LogRest = NO_REST
 
 
 def recover(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> bool:
@@ -53,7 +55,8 @@ def describe_log(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> LogDesc
     except LogMismatchError as error:
         return LogDescription(log_bytes=log_bytes, is_mismatch=True, mismatch=str(error))
     if contents is None:
-        return LogDescription(length=main.size(), log_bytes=log_bytes)
+        rest = read_headless(log, boot_id)
+        return LogDescription(length=main.size(), log_bytes=log_bytes, rest=rest)
     mismatch = ""
     try:
         check_main(main, log, contents)
@@ -69,4 +72,5 @@ def describe_log(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> LogDesc
         log_bytes=log_bytes,
         is_mismatch=bool(mismatch),
         mismatch=mismatch,
+        rest=contents.rest,
     )

@@ -67,6 +67,11 @@ class RealFile:
         return os.fstat(self._descriptor).st_size
 
 
+    def modified_ns(self) -> int:
+        """Return when the file was written to last. Raises ``OSError``."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
+
 class WatchedFile(RealFile):
     """One that tells how many bytes are written, for a person who waits."""
 

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from h5fs.store.process.capabilities import drop_capabilities
+from h5fs.store.process.libraries import files_of_libraries, libraries_in
 from h5fs.store.process.system_calls import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
@@ -41,12 +43,14 @@ class Confinement:
 
     ``readable``: the files, and the folders with all below them, that it may read: the HDF5 file,
     and what the policy on external files allows; None for whatever the user may read.
-    ``memory_bytes``: how much more address space it may take. Every mapping counts, shared memory
-    and the stacks of threads too.
+    ``descriptors``: open files that it may open anew (``/proc/self/fd/N``), whatever has become of
+    their paths; they are not closed. ``memory_bytes``: how much more address space it may take.
+    Every mapping counts, shared memory and the stacks of threads too.
     """
 
     readable: tuple[Path, ...] | None
     memory_bytes: int
+    descriptors: tuple[int, ...] = ()
 
 
 class Protection(Enum):
@@ -55,6 +59,7 @@ class Protection(Enum):
     MEMORY = "limit on memory"
     CORE = "no core dumps"
     PARENT = "death with the parent process"
+    CAPABILITIES = "no capabilities of root"
     PRIVILEGES = "no new privileges"
     INSPECTION = "memory hidden from other processes"
     READING = "no reading of other files"
@@ -85,6 +90,7 @@ def prepare() -> None:
     """
     _load_packages()
     _interpreter_folders()
+    _plugin_libraries()
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
@@ -93,6 +99,9 @@ def confine(settings: Confinement) -> tuple[str, ...]:
     Returns one line for each protection that the system lacks or refused; raises for none.
     """
     _load_packages()  # afterwards it would be too late
+    # Before Landlock: the kernel drops and makes anew the inodes of /proc as it likes, and a rule
+    # is tied to an inode. Nothing may be looked for there once the process is confined.
+    others = len(os.listdir("/proc/self/task")) - 1
     reached: set[Protection] = set()
     reasons: dict[Protection, list[str]] = {}
     for step, aims in _steps(settings):
@@ -112,7 +121,6 @@ def confine(settings: Confinement) -> tuple[str, ...]:
         for aim in Protection
         if aim in reasons and aim not in reached
     ]
-    others = len(os.listdir("/proc/self/task")) - 1
     if others:
         lines.append(f"{others} threads were started before the process was confined: they are not")
     return tuple(lines)
@@ -135,9 +143,11 @@ def _steps(
     yield lambda: _limit_memory(settings.memory_bytes), frozenset({Protection.MEMORY})
     yield _forbid_core_dumps, frozenset({Protection.CORE})
     yield _die_with_present_parent, frozenset({Protection.PARENT})
+    descriptors = settings.descriptors
+    yield lambda: _drop_capabilities(descriptors), frozenset({Protection.CAPABILITIES})
     yield _forbid_privileges, frozenset({Protection.PRIVILEGES})
     yield _forbid_inspection, frozenset({Protection.INSPECTION})
-    yield lambda: _apply_landlock(settings.readable), _BY_LANDLOCK
+    yield lambda: _apply_landlock(settings.readable, descriptors), _BY_LANDLOCK
     # The last: it forbids some of the calls above.
     yield _apply_seccomp, _BY_SECCOMP
 
@@ -197,6 +207,11 @@ def _forbid_privileges() -> set[Protection]:
     return {Protection.PRIVILEGES}
 
 
+def _drop_capabilities(descriptors: Iterable[int]) -> set[Protection]:
+    drop_capabilities(descriptors)
+    return {Protection.CAPABILITIES}
+
+
 def _forbid_inspection() -> set[Protection]:
     """No ptrace and no core dump, whatever the limit says.
 
@@ -229,13 +244,15 @@ _SYSTEM_PATHS: Final = tuple(
         Path,
         "/lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /etc/ld.so.cache "
         "/etc/localtime /usr/share/zoneinfo /dev/null /dev/urandom "
-        "/proc/self /proc/cpuinfo /proc/meminfo /sys/devices/system/cpu".split(),
+        "/sys/devices/system/cpu".split(),
     )
 )
 
 
-def _apply_landlock(readable: tuple[Path, ...] | None) -> set[Protection]:
-    """Allow reading ``readable`` and what programs need; nothing else that Landlock knows of."""
+def _apply_landlock(
+    readable: tuple[Path, ...] | None, descriptors: Iterable[int]
+) -> set[Protection]:
+    """Allow reading these files and what programs need; nothing else that Landlock knows of."""
     plumbing = _package("landlock.plumbing")
     try:
         version = _ask_landlock(plumbing.landlock_abi_version)
@@ -255,7 +272,9 @@ def _apply_landlock(readable: tuple[Path, ...] | None) -> set[Protection]:
     )
     try:
         for path in (Path("/"),) if readable is None else (*readable, *_program_paths()):
-            _allow_reading(plumbing, ruleset, path)
+            _allow_reading_at(plumbing, ruleset, path)
+        for descriptor in descriptors:
+            _allow_reading(plumbing, ruleset, descriptor)
         _ask_landlock(plumbing.get_restrict_self(), ruleset, 0)
     finally:
         os.close(ruleset)
@@ -269,20 +288,24 @@ def _ask_landlock(call: Callable[..., int], *arguments: Any) -> int:
     return call(*arguments)
 
 
-def _allow_reading(plumbing: Any, ruleset: int, path: Path) -> None:
+def _allow_reading_at(plumbing: Any, ruleset: int, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return  # not there, or out of reach: nothing to allow
     try:
-        access = plumbing.FSAccess.READ_FILE
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            access |= plumbing.FSAccess.READ_DIR
-        rule = plumbing.PathBeneathAttr(access, descriptor)
-        add_rule = plumbing.get_add_rule()
-        _ask_landlock(add_rule, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+        _allow_reading(plumbing, ruleset, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _allow_reading(plumbing: Any, ruleset: int, descriptor: int) -> None:
+    access = plumbing.FSAccess.READ_FILE
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        access |= plumbing.FSAccess.READ_DIR
+    rule = plumbing.PathBeneathAttr(access, descriptor)
+    add_rule = plumbing.get_add_rule()
+    _ask_landlock(add_rule, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
 
 
 def _program_paths() -> Iterable[Path]:
@@ -299,7 +322,7 @@ def _program_paths() -> Iterable[Path]:
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
-    return dict.fromkeys((*_SYSTEM_PATHS, *absolute))
+    return dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries()))
 
 
 @functools.cache
@@ -320,6 +343,13 @@ def _plugin_folders() -> list[str]:
         return []
     h5pl = importlib.import_module("h5py.h5pl")
     return [os.fsdecode(h5pl.get(index)) for index in range(h5pl.size())]
+
+
+@functools.cache
+def _plugin_libraries() -> frozenset[Path]:
+    """Return where plugins really are, and what they need: often links into another folder."""
+    plugins = [each for folder in _plugin_folders() for each in libraries_in(Path(folder))]
+    return frozenset(files_of_libraries(plugins))
 
 
 def _apply_seccomp() -> set[Protection]:

@@ -1,6 +1,8 @@
 """One worker as the daemon sees it: a request goes out, an answer comes back, or it is dead.
 
-Used by one thread at a time, but for ``interrupt`` and ``runs``.
+Trusts nothing that comes from the worker: what is no answer to what was asked, however it fails to
+be one, is the worker's end. Waits for nothing without a bound. Used by one thread at a time, but
+for ``interrupt``, ``runs`` and ``forget_segment``.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ import errno
 import logging
 import os
 import select
-import signal
 import socket
 import threading
 import time
@@ -18,11 +19,12 @@ from typing import Any
 
 import msgspec
 
-from h5fs.errors import UnreadableError
+from h5fs.errors import H5fsError, UnreadableError
 from h5fs.options import StoreOptions
-from h5fs.store.process import messages
+from h5fs.store.process import answers, messages
 from h5fs.store.process.messages import METHODS
 from h5fs.store.process.nursery import Nursery
+from h5fs.store.process.process_handle import ProcessHandle
 from h5fs.store.process.segments import Segment, make_memory_file
 
 _log = logging.getLogger(__name__)
@@ -30,28 +32,59 @@ _log = logging.getLogger(__name__)
 # A request that makes progress may take this many deadlines, and no more: files can promise work
 # without end.
 _MOST_DEADLINES = 100
-
-
-_END_SECONDS = 5  # within which a process ends that was killed, unless a disk holds it
+# Who has computed for less than this part of a deadline has waited: a loop computes all the time.
+_WORKING_SHARE = 0.1
+# A worker that was held up answers so soon once it goes on.
+_GRACE_SECONDS = 1
+# A process that ends closes its socket a moment before it is seen to have ended.
+_OWN_END_SECONDS = 1
+_END_SECONDS = 2  # within which a process ends that was killed, unless a disk holds it
+_MOST_LOG_LINES = 100_000  # for one request
 
 
 class WorkerHungError(Exception):
-    """No answer within the deadline."""
+    """No answer within the deadline.
+
+    ``has_waited``: it did not compute, so that nothing says that what it was asked is to blame.
+    ``was_stopped``: by a signal.
+    """
+
+    def __init__(self, reason: str, *, has_waited: bool = False, was_stopped: bool = False) -> None:
+        super().__init__(reason)
+        self.has_waited = has_waited
+        self.was_stopped = was_stopped
 
 
 class WorkerDiedError(Exception):
-    """The connection broke. ``was_killed``: by SIGKILL, which is no fault of the request."""
+    """The connection broke. ``was_killed``: by SIGKILL, which is no fault of the request.
 
-    def __init__(self, reason: str) -> None:
+    ``was_asked``: it may have begun with what it was asked.
+    """
+
+    def __init__(self, reason: str, *, was_asked: bool = True) -> None:
         super().__init__(reason)
         self.was_killed = reason.endswith("SIGKILL")
+        self.was_asked = was_asked
+
+
+class WorkerLiedError(WorkerDiedError):
+    """What came is no answer to what was asked: whoever has taken the worker over sent it."""
+
+
+class FilesNeededError(Exception):
+    """The answer needs files that the worker may not read yet."""
+
+    def __init__(self, paths: tuple[bytes, ...]) -> None:
+        super().__init__(paths)
+        self.paths = paths
 
 
 class WorkerConnection:
     """Starts a worker through the nursery, talks to it, ends it.
 
     ``on_file(number, path)`` hears of files that the worker has numbered. ``_ending`` keeps two
-    threads from ending it at once.
+    threads from ending it at once; ``_sharing`` protects ``_segments``, ``_sending`` and ``_gone``.
+    Nothing else is taken while either is held.
     """
 
     def __init__(
@@ -60,29 +93,39 @@ class WorkerConnection:
         options: StoreOptions,
         on_file: Callable[[int, bytes], None],
         files: tuple[int, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> None:
         self._nursery = nursery
         self._on_file = on_file
+        self._most_answer_bytes = options.limits.memory_bytes // 4
+        self._most_item_bytes = options.limits.max_chunk_bytes
         self._window = make_memory_file("window", messages.NOTE_BYTES)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.pid, self._process = nursery.spawn(options, theirs, self._window, files)
+                process = nursery.spawn(options, theirs, self._window, files, grants)
         except OSError:
             os.close(self._window)
             raise
+        self._process = ProcessHandle(*process)
+        self.pid = self._process.pid
         self._buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
         self._view = memoryview(self._buffer)
         self._ending = threading.Lock()
         self._is_ended = False
+        self._sharing = threading.Lock()
         self._segments: set[int] = set()
+        self._sending: set[int] = set()
         self._gone: list[int] = []
         self._files: set[int] = set()
+        self._number = 0
+        self._end = ""  # how it ended, once that is known
+        self.is_ready = False  # it is confined, and has begun to open the file
         self.is_last_answer = False  # the worker ends after what it answered
 
     def wait_until_open(self, seconds: float) -> None:
         """Wait until the worker has opened the file. Raises what opening raised."""
-        self._receive(None, seconds, None)
+        self._receive(None, (), seconds, None)
 
     def call(
         self,
@@ -96,45 +139,62 @@ class WorkerConnection:
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
-        Raises an ``H5fsError`` that the worker raised, ``WorkerHungError``, ``WorkerDiedError``.
+        Raises an ``H5fsError`` that the worker raised, ``WorkerHungError``, ``WorkerDiedError``,
+        ``FilesNeededError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
-        unknown = [segment for segment in segments if segment.number not in self._segments]
+        self._number += 1
+        with self._sharing:
+            unknown = [segment for segment in segments if segment.number not in self._segments]
+            self._sending = {segment.number for segment in unknown}
+            gone, self._gone = self._gone, []
+            self._segments.difference_update(gone)
         new = tuple((segment.number, segment.size_bytes) for segment in unknown)
         encoded = messages.encode(arguments)
-        descriptors = [segment.descriptor for segment in unknown]
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
-        memory_file = None
-        if large_bytes:
-            memory_file = _put_in_memory_file(encoded)
-            descriptors.insert(0, memory_file)
-            encoded = b"\xc0"  # msgpack's nil
         request = messages.Request(
-            method, msgspec.Raw(encoded), known, new, tuple(self._gone), large_bytes
-        )
-        packet = messages.encode(request)
+            method, msgspec.Raw(b"\xc0" if large_bytes else encoded),  # msgpack's nil
+            self._number, known, new, tuple(gone), large_bytes,
+        )  # fmt: skip
         try:
+            self._send(request, unknown, encoded if large_bytes else b"", seconds)
+            result = self._receive(METHODS[method], arguments, seconds, into)
+        except BaseException:
+            # It may have been in taking them over: they are sent again, or taken away again.
+            with self._sharing:
+                self._gone += self._sending
+                self._sending = set()
+            raise
+        self._files.update(number for number, _ in known)
+        with self._sharing:
+            self._segments |= self._sending
+            self._sending = set()
+        return result
+
+    def _send(
+        self, request: messages.Request, segments: list[Segment], large: bytes, seconds: float
+    ) -> None:
+        packet = messages.encode(request)
+        descriptors = [segment.descriptor for segment in segments]
+        memory_file = _put_in_memory_file(large) if large else None
+        if memory_file is not None:
+            descriptors.insert(0, memory_file)
+        try:
+            self._socket.settimeout(seconds)
             socket.send_fds(self._socket, [packet], descriptors)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise UnreadableError(f"a request of {len(packet)} bytes is too long") from None
-            # A process that ends closes its socket before it is seen to have ended.
-            raise self._died() from None
+            raise WorkerDiedError(self._how_it_ended(), was_asked=False) from None
         finally:
             if memory_file is not None:
                 os.close(memory_file)
-        self._segments.difference_update(self._gone)
-        self._gone.clear()
-        result = self._receive(METHODS[method], seconds, into)
-        # After a failure they are sent again: it may have been in taking them over.
-        self._files.update(number for number, _ in known)
-        self._segments.update(number for number, _ in new)
-        return result
 
     def forget_segment(self, number: int) -> None:
         """Let the worker know, with the next request, that a segment is gone."""
-        if number in self._segments:
-            self._gone.append(number)
+        with self._sharing:
+            if number in self._segments or number in self._sending:
+                self._gone.append(number)
 
     def note(self) -> bytes:
         """Return what the worker noted that it would look at next."""
@@ -143,7 +203,7 @@ class WorkerConnection:
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return not self._has_ended_within(0)
+        return not self._process.has_ended_within(0)
 
     def runs(self) -> bool:
         """Whether the process runs and is not being ended; from any thread, waits for none."""
@@ -158,91 +218,195 @@ class WorkerConnection:
         """End the worker at once, from any thread; who waits for its answer sees it die."""
         with self._ending:
             if not self._is_ended:
-                self._send_kill()
+                self._process.kill()
 
-    def kill(self) -> None:
-        """End the worker at once, wait until it holds nothing any more, and forget it."""
+    def kill(self) -> bool:
+        """End the worker and forget it; return whether it holds nothing any more.
+
+        One that a disk holds does not end in time: ask ``is_gone`` for it later.
+        """
         with self._ending:
-            if self._is_ended:
-                return
-            self._is_ended = True
-            self._send_kill()
-            if self._has_ended_within(_END_SECONDS):
-                self._nursery.end_of(self.pid)  # or it would stay as a zombie
-            self._socket.close()
-            os.close(self._process)
-            os.close(self._window)
+            if not self._is_ended:
+                self._is_ended = True
+                self._process.kill()
+                self._socket.close()
+                os.close(self._window)
+        return self.is_gone(_END_SECONDS)
 
-    def _has_ended_within(self, seconds: float) -> bool:
-        # select() knows no descriptor beyond 1023, and blocks of the cache have one each.
-        process = select.poll()
-        process.register(self._process, select.POLLIN)
-        return bool(process.poll(seconds * 1000))
+    def is_gone(self, seconds: float = 0) -> bool:
+        """Whether a worker that was killed has ended, or does while it is waited for."""
+        if not self._process.has_ended_within(seconds):
+            return False
+        self._learn_end()  # or it would stay as a zombie
+        return True
 
-    def _send_kill(self) -> None:
-        try:
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        except ProcessLookupError:
-            _log.debug("worker %d is gone already", self.pid)
+    def close(self) -> None:
+        """Let go of a worker that is gone, or is given up."""
+        self._process.close()
 
     def _receive(
-        self, method: messages.Method | None, seconds: float, into: memoryview | None
+        self,
+        method: messages.Method | None,
+        arguments: tuple[Any, ...],
+        seconds: float,
+        into: memoryview | None,
     ) -> Any:
         last = time.monotonic() + seconds * _MOST_DEADLINES
-        self._socket.settimeout(seconds)
+        lines = 0
         while True:
+            kind, body = self._next_packet(seconds)
+            refusal: H5fsError | None = None
             try:
-                size = self._socket.recv_into(self._buffer)
-            except TimeoutError:
-                raise WorkerHungError(f"no answer within {seconds:.3g} s") from None
-            except OSError:
-                raise self._died() from None
-            if not size:
-                raise self._died()
-            kind, body = self._buffer[0], self._view[1:size]
-            if kind == messages.RESULT:
-                return method.decode_result(body) if method is not None and size > 1 else None
-            if kind == messages.RESULT_IN_WINDOW and method is not None:
-                return method.decode_result(self._from_window(body))
-            if kind == messages.DATA and into is not None:
-                return self._copy(body, into)
-            if kind == messages.DATA_IN_WINDOW and into is not None:
-                return self._copy_from_window(body, into)
-            if kind in (messages.FAILURE, messages.LAST_FAILURE):
-                self.is_last_answer = kind == messages.LAST_FAILURE
-                raise messages.decode_failure(body)
-            self._note_message(kind, body)
+                if kind in messages.ANSWERS:
+                    body = self._check_number(body, is_opening=method is None)
+                    refusal = self._refusal_in(kind, body)
+                    if refusal is None:
+                        result = self._result_in(kind, body, method, into)
+                        if method is not None:
+                            most = self._most_item_bytes
+                            answers.check(method.name, arguments, result, most)
+                        return result
+                else:
+                    self._note_message(kind, body, is_opening=method is None)
+            except FilesNeededError:
+                raise
+            # Whatever goes wrong with what a worker sent: of which kind is the sender's choice.
+            except Exception as error:
+                raise self._lied(f"{type(error).__name__}: {error}") from None
+            if refusal is not None:
+                raise refusal
+            lines += kind == messages.LOG
+            if lines > _MOST_LOG_LINES:
+                raise self._lied("lines for the log without end")
             if time.monotonic() > last:
                 raise WorkerHungError(f"no answer within {seconds * _MOST_DEADLINES:.3g} s")
 
-    def _note_message(self, kind: int, body: memoryview) -> None:
+    def _check_number(self, body: memoryview, *, is_opening: bool) -> memoryview:
+        """Return an answer without the number of the request that it answers."""
+        size = messages.NUMBER_BYTES
+        if int.from_bytes(body[:size], "little") != (0 if is_opening else self._number):
+            raise ValueError("the answer to another request")
+        return body[size:]
+
+    def _next_packet(self, seconds: float) -> tuple[int, memoryview]:
+        """Return kind and content of what comes next."""
+        self._socket.settimeout(seconds)
+        since, computed = time.monotonic(), self._process.cpu_seconds()
+        while True:
+            try:
+                size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
+            except TimeoutError:
+                self._judge_silence(seconds, since, computed)
+                since, computed = time.monotonic(), self._process.cpu_seconds()
+                continue
+            except OSError:
+                size, flags = 0, 0
+            if not size:
+                if not self._has_hung_up():
+                    raise self._lied("an empty packet")
+                raise WorkerDiedError(self._how_it_ended())
+            if flags & socket.MSG_TRUNC:
+                raise self._lied("a packet that is too long")
+            return self._buffer[0], self._view[1:size]
+
+    def _judge_silence(self, seconds: float, since: float, computed: float) -> None:
+        """Return when an answer is there, or may come yet. Raises ``WorkerHungError``."""
+        reason = f"no answer within {seconds:.3g} s"
+        elapsed = time.monotonic() - since
+        if self._process.cpu_seconds() - computed >= _WORKING_SHARE * elapsed:
+            raise WorkerHungError(reason)
+        if elapsed > seconds + _GRACE_SECONDS:
+            return  # this process was held up as well: such time counts for nobody
+        if not self._is_readable_within(_GRACE_SECONDS):
+            raise WorkerHungError(
+                f"{reason}: the worker waited, for the disk perhaps",
+                has_waited=True, was_stopped=self._process.is_stopped(),
+            )  # fmt: skip
+
+    def _is_readable_within(self, seconds: float) -> bool:
+        answer = select.poll()
+        answer.register(self._socket, select.POLLIN)
+        return bool(answer.poll(seconds * 1000))
+
+    def _has_hung_up(self) -> bool:
+        connection = select.poll()
+        connection.register(self._socket, select.POLLRDHUP)
+        return bool(connection.poll(0))
+
+    def _refusal_in(self, kind: int, body: memoryview) -> H5fsError | None:
+        """Return the refusal that an answer is; None when it is a result."""
+        if kind == messages.NEEDS:
+            raise FilesNeededError(messages.decode_needs(body))
+        if kind not in (messages.FAILURE, messages.LAST_FAILURE):
+            return None
+        refusal = messages.decode_failure(body)
+        self.is_last_answer = kind == messages.LAST_FAILURE
+        return refusal
+
+    def _result_in(
+        self, kind: int, body: memoryview, method: messages.Method | None, into: memoryview | None
+    ) -> Any:
+        if kind == messages.RESULT and method is None:
+            return None
+        if kind == messages.RESULT and method is not None and not method.returns_data:
+            return method.decode_result(body)
+        if kind == messages.RESULT_IN_WINDOW and method is not None:
+            return method.decode_result(self._from_window(body))
+        if kind == messages.DATA and into is not None:
+            return self._copy(body, into)
+        if kind == messages.DATA_IN_WINDOW and into is not None:
+            return self._copy_from_window(body, into)
+        raise ValueError(f"an answer of another kind than was asked for: {kind}")
+
+    def _note_message(self, kind: int, body: memoryview, *, is_opening: bool) -> None:
         if kind == messages.LOG:
             level, text = messages.decode_log(body)
             _log.log(level, "%s", text)
         elif kind == messages.FILE:
             number, path = messages.decode_file(body)
-            self._files.add(number)
             self._on_file(number, path)
+            self._files.add(number)
+        elif kind == messages.READY and is_opening:
+            self.is_ready = True
         elif kind != messages.PROGRESS:
-            raise UnreadableError(f"the worker's answer is of no kind known: {kind}")
+            raise ValueError(f"an answer of no kind known: {kind}")
 
     def _from_window(self, body: memoryview) -> bytes:
         size = int.from_bytes(body, "little")
-        if size > os.fstat(self._window).st_size:
-            raise UnreadableError("the worker's answer is longer than its window")
-        return os.pread(self._window, size, messages.NOTE_BYTES)
+        if size > self._most_answer_bytes:
+            raise ValueError(f"an answer of {size} bytes")
+        data = os.pread(self._window, size, messages.NOTE_BYTES)
+        if len(data) != size:
+            raise ValueError("an answer that is longer than its window")
+        return data
 
     def _copy(self, data: memoryview, into: memoryview) -> int:
-        size = min(len(data), len(into))
-        into[:size] = data[:size]
-        return size
+        if len(data) > len(into):
+            raise ValueError(f"{len(data)} bytes of data instead of {len(into)}")
+        into[: len(data)] = data
+        return len(data)
 
     def _copy_from_window(self, body: memoryview, into: memoryview) -> int:
-        size = min(int.from_bytes(body, "little"), len(into))
+        size = int.from_bytes(body, "little")
+        if size > len(into):
+            raise ValueError(f"{size} bytes of data instead of {len(into)}")
         return os.preadv(self._window, [into[:size]], messages.NOTE_BYTES)
 
-    def _died(self) -> WorkerDiedError:
-        return WorkerDiedError(f"the worker process was {self._nursery.end_of(self.pid)}")
+    def _lied(self, reason: str) -> WorkerLiedError:
+        self._process.kill()
+        return WorkerLiedError(f"the worker's answer is not one: {reason[:400]}")
+
+    def _how_it_ended(self) -> str:
+        """Return how a worker ended that has hung up, and end one that has not."""
+        if self._process.has_ended_within(_OWN_END_SECONDS):
+            return f"the worker process was {self._learn_end()}"
+        self._process.kill()
+        return "the worker process hung up without ending"
+
+    def _learn_end(self) -> str:
+        if not self._end:
+            self._end = self._nursery.end_of(self.pid)
+        return self._end
 
 
 def _put_in_memory_file(data: bytes) -> int:

@@ -28,24 +28,36 @@ MAX_PACKET_BYTES: Final = 60_000
 NOTE_BYTES: Final = 4096
 """Start of the window, where a worker notes what it is about to look at."""
 
-RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, LOG, PROGRESS, FILE = (
-    b"RWDBEXLPF"
-)
+RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
+LOG, PROGRESS, FILE, READY = b"LPFY"
 """The first byte of a worker's packet. Data are bytes as they are, results are encoded; after a
-LAST_FAILURE the worker ends; FILE names a file that the worker has given a number."""
+LAST_FAILURE the worker ends; NEEDS names files that it would have to read for an answer. FILE names
+a file that the worker has given a number; READY says that it is confined and will now open the
+mounted file."""
+
+ANSWERS: Final = frozenset(
+    {RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, NEEDS}
+)
+"""What ends a request. The request's number follows, of NUMBER_BYTES, little-endian; 0 is that of
+opening the file, which nobody has to ask for."""
+
+NUMBER_BYTES: Final = 8
+_MOST_TEXT = 20_000
 
 
 class Request(Struct, frozen=True, array_like=True):
     """A call of a method; ``arguments`` are encoded apart, by the method's types.
 
-    ``files`` are the numbers and real paths of files beside the mounted one that other workers have
-    met; ``gone`` are segments that nobody will name again. Descriptors of new segments travel with
-    the packet, in the order of ``segments``: number and size in bytes. Arguments of ``large_bytes``
-    are in a memory file instead, whose descriptor comes before them.
+    ``number`` is the request's own, which the answer repeats. ``files`` are the numbers and real
+    paths of files beside the mounted one that other workers have met; ``gone`` are segments that
+    nobody will name again. Descriptors of new segments travel with the packet, in the order of
+    ``segments``: number and size in bytes. Arguments of ``large_bytes`` are in a memory file
+    instead, whose descriptor comes before them.
     """
 
     method: str
     arguments: msgspec.Raw
+    number: int
     files: tuple[tuple[int, bytes], ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
@@ -131,13 +143,14 @@ def with_arguments(request: Request, arguments: bytes) -> Request:
 
 
 def encode_failure(error: H5fsError) -> bytes:
-    """Return one of our errors as bytes: its class and its message."""
-    return _ENCODER.encode((type(error).__name__, str(error)))
+    """Return one of our errors as bytes: its class and its message, which fit into a packet."""
+    return _ENCODER.encode((type(error).__name__, str(error)[:_MOST_TEXT]))
 
 
 def decode_failure(encoded: bytes | memoryview) -> H5fsError:
     """Return the error in a packet; one of no class of ours is ``UnreadableError``."""
     name, text = _TEXTS.decode(encoded)
+    text = _on_one_line(text)
     kind = getattr(errors, name, None)
     known = isinstance(kind, type) and issubclass(kind, H5fsError)
     return kind(text) if known else UnreadableError(text)  # type: ignore[misc]
@@ -150,9 +163,23 @@ def decode_file(encoded: bytes | memoryview) -> tuple[int, bytes]:
 
 
 def decode_log(encoded: bytes | memoryview) -> tuple[int, str]:
-    """Return level and text of a line for the log."""
+    """Return level and text of a line for the log; a traceback may have several."""
     level, text = _LOG.decode(encoded)
-    return level, text
+    lines = text[:_MOST_TEXT].splitlines()
+    return min(max(level, 0), 50), "\n  ".join(map(_on_one_line, lines))
+
+
+def decode_needs(encoded: bytes | memoryview) -> tuple[bytes, ...]:
+    """Return the real paths of files that a worker has to read for an answer."""
+    paths: tuple[bytes, ...] = _NEEDS.decode(encoded)
+    if not paths or not all(path.startswith(b"/") and b"\0" not in path for path in paths):
+        raise UnreadableError("needs that are no paths")
+    return paths
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text that cannot look like another line of the log, or act on a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_TEXT])
 
 
 def _encode_other(value: Any) -> Any:
@@ -226,6 +253,7 @@ _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, bytes])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
+_NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 METHODS: Final = {
     name: Method(name)

@@ -3,7 +3,7 @@
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
 which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
 It ends when the daemon does, since the socket between them then closes, and its workers with it.
-Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
+Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``serve``.
 """
 
 from __future__ import annotations
@@ -16,32 +16,43 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-import h5fs
-from h5fs.options import ExternalPolicy, StoreOptions
+from h5fs.cores import count_cores
+from h5fs.interpreter import isolated_command
+from h5fs.options import StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.process.grants import open_granted
 
 _log = logging.getLogger(__name__)
 
 _SPAWN, _STATUS = b"S", b"?"
-_MAX_PACKET_BYTES = 65536  # options with a path; a path has 4096 bytes at most
+_RUNNING = b"-"
+_MAX_PACKET_BYTES = 4096
+_MOST_DESCRIPTORS = 6  # a charge, a connection, a window, and of a logged file three
+# It forks in milliseconds, but on a machine that has no time left.
+_ANSWER_SECONDS = 30
+_END_SECONDS = 5
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from h5fs.store.process.nursery import main; main(int(sys.argv[1]))"
-)
 
 
 class Nursery:
     """The daemon's end of a nursery. Safe to use from any thread.
 
-    ``_lock`` protects the conversation with the process; nothing else is taken while it is held.
+    ``_lock`` protects the conversation with the process; nothing else is taken while it is held,
+    and nothing waited for but an answer that comes at once: one that does not come is the process's
+    end.
     """
 
-    def __init__(self) -> None:
+    module = "h5fs.store.process.nursery"
+    """What the process runs the ``main`` of."""
+
+    def __init__(self, stderr: int | None = None) -> None:
+        """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
+        self._stderr = stderr
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -53,15 +64,14 @@ class Nursery:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(_ANSWER_SECONDS)
         with theirs:
-            # Isolated: neither the working directory nor the environment may slip in a module.
-            home = str(Path(h5fs.__file__).resolve().parent.parent)
-            paths = [home, *(path for path in sys.path if path and os.path.isabs(path))]
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, str(theirs.fileno()), *dict.fromkeys(paths)],
+                isolated_command(self.module, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
             )
         self._control = ours
 
@@ -76,32 +86,40 @@ class Nursery:
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
-        ``files`` are descriptors of the mounted file and of its log, where it has one. Raises
-        ``OSError`` when the nursery is gone.
+        ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
+        the real paths of what it may read beside them. Raises ``OSError`` when the nursery is gone.
         """
-        packet = _SPAWN + msgspec.msgpack.encode(options, enc_hook=os.fsencode)
-        with self._lock:
-            try:
-                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
-            except OSError:  # it has been killed: a new one it is
-                self._end()
-                return self._ask_for_worker(packet, [connection.fileno(), window, *files])
+        charge = msgspec.msgpack.encode(_Charge(options, grants), enc_hook=os.fsencode)
+        memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory_file, len(charge))
+            os.pwrite(memory_file, charge, 0)  # the worker reads from where this stands
+            given = [memory_file, connection.fileno(), window, *files]
+            with self._lock:
+                try:
+                    return self._ask_for_worker(given)
+                except OSError:  # it has been killed, or does not answer: a new one it is
+                    self._end()
+                    return self._ask_for_worker(given)
+        finally:
+            os.close(memory_file)
 
-    def _ask_for_worker(self, packet: bytes, given: list[int]) -> tuple[int, int]:
+    def _ask_for_worker(self, given: list[int]) -> tuple[int, int]:
         if self._control is None:
             self._start()
         assert self._control is not None
-        socket.send_fds(self._control, [packet], given)
+        socket.send_fds(self._control, [_SPAWN], given)
         answer, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
         if not answer or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
         return int(answer), descriptors[0]
 
     def end_of(self, pid: int) -> str:
-        """Return how a worker that is gone ended, in words."""
+        """Return how a worker that is gone ended, in words. Waits for no end."""
         with self._lock:
             if self._control is None:
                 return _UNKNOWN_END
@@ -109,7 +127,10 @@ class Nursery:
                 self._control.send(_STATUS + b"%d" % pid)
                 packet = self._control.recv(64)
             except OSError:
+                self._end()  # an answer that came later would be taken for the next one
                 return _UNKNOWN_END
+        if packet == _RUNNING:
+            return "still running"
         return describe_end(int(packet)) if packet else _UNKNOWN_END
 
     def close(self) -> None:
@@ -123,8 +144,18 @@ class Nursery:
             self._control = None
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                _log.warning("process %d, which starts workers, does not end", self._process.pid)
             self._process = None
+
+
+class _Charge(msgspec.Struct, frozen=True):
+    """What a worker is started with."""
+
+    options: StoreOptions
+    grants: tuple[bytes, ...]
 
 
 def describe_end(status: int) -> str:
@@ -134,9 +165,9 @@ def describe_end(status: int) -> str:
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
 
 
-def main(control_descriptor: int) -> None:
-    """Be a nursery."""
-    control = socket.socket(fileno=control_descriptor)
+def main() -> None:
+    """Be a nursery; its only argument is the number of the socket's descriptor."""
+    control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import h5fs.store.process.worker  # noqa: F401  (what every worker would import)
@@ -144,28 +175,26 @@ def main(control_descriptor: int) -> None:
 
     register_plugins()
     prepare()
-    _serve(control)
+    count_cores()
+    serve(control, _run_worker)
 
 
 def _to_path(_kind: type, path: bytes) -> Path:
     return Path(os.fsdecode(path))
 
 
-def _serve(control: socket.socket) -> None:
+def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
+    """Fork a worker for each that is asked for, and be it in ``run_worker``, which ends it."""
     is_first, own_pid = True, os.getpid()
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, 4)
+        packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
         if not packet:
             os._exit(0)
         if packet.startswith(_SPAWN):
             pid = os.fork()
             if pid == 0:
                 control.close()
-                options = msgspec.msgpack.decode(packet[1:], type=StoreOptions, dec_hook=_to_path)
-                connection, window, *files = descriptors
-                _run_worker(
-                    options, connection, window, files, own_pid=own_pid, complains=is_first
-                )
+                run_worker(descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -176,25 +205,19 @@ def _serve(control: socket.socket) -> None:
             )
             os.close(handle)
         else:
-            control.send(b"%d" % _wait_for(int(packet[1:])))
+            control.send(_look_at(int(packet[1:])))
 
 
-def _wait_for(pid: int) -> int:
+def _look_at(pid: int) -> bytes:
+    """Return how a child ended, if it has."""
     try:
-        return os.waitpid(pid, 0)[1]
+        found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:  # a child of a nursery before this one, which took it along
-        return signal.SIGKILL
+        return b"%d" % signal.SIGKILL
+    return b"%d" % status if found else _RUNNING
 
 
-def _run_worker(
-    options: StoreOptions,
-    connection_descriptor: int,
-    window: int,
-    files: list[int],
-    *,
-    own_pid: int,
-    complains: bool,
-) -> None:
+def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
     """Be a worker; ``complains``: say what the system does not protect from."""
     from h5fs.store.process.segments import LARGE_VIEWS_BYTES
     from h5fs.store.process.worker import ConnectionHandler, Worker
@@ -202,25 +225,26 @@ def _run_worker(
     status = 1
     try:
         die_with_parent(own_pid)
+        charge_descriptor, connection_descriptor, window, *files = descriptors
+        with open(charge_descriptor, "rb") as file:
+            charge = msgspec.msgpack.decode(file.read(), type=_Charge, dec_hook=_to_path)
+        options = charge.options
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
         # Shared memory counts towards the address space.
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
-        missing = confine(Confinement(_readable(options), room))
+        granted, known = open_granted(charge.grants)
+        # The log, and what is remembered of the file, are never opened anew.
+        missing = confine(Confinement((), room, descriptors=(*files[:1], *granted)))
+        for descriptor in granted:
+            os.close(descriptor)
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
-        Worker(options, connection, window, files).run()
+        Worker(options, connection, window, files, granted=known).run()
         status = 0
     except BaseException:
         _log.exception("the worker ends")
     finally:
         os._exit(status)
-
-
-def _readable(options: StoreOptions) -> tuple[Path, ...] | None:
-    file = Path(os.path.realpath(options.file))
-    if options.external is ExternalPolicy.ALL:
-        return None
-    return (file,) if options.external is ExternalPolicy.NONE else (file, file.parent)

@@ -3,7 +3,8 @@
 A request goes to an idle worker, one at a time each. When all have been busy for a moment another
 is started, so that a request that takes long holds up nobody else. A worker that dies or hangs is
 replaced, and its request repeated when that can help; one that kills or hangs workers by itself is
-an error for good (``quarantine``).
+an error for good (``quarantine``). Only what a worker was asked takes the blame, and only for what
+it did: not for a worker that did not come as far as that, nor for one that waited.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.errors import CannotOpenError, H5fsError, LostChangesError, UnreadableError
+from h5fs.errors import (
+    CannotOpenError,
+    H5fsError,
+    KilledChangeError,
+    LostChangesError,
+    UnreadableError,
+)
 from h5fs.options import StoreOptions
-from h5fs.store.process.connection import WorkerConnection, WorkerDiedError, WorkerHungError
+from h5fs.store.process.connection import (
+    FilesNeededError,
+    WorkerConnection,
+    WorkerDiedError,
+    WorkerHungError,
+)
+from h5fs.store.process.failures import Failure, Failures, NotOpenedError
+from h5fs.store.process.grants import Grants
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Quarantine, Suspect
 from h5fs.store.process.segments import Segment
@@ -29,10 +43,7 @@ _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 0.1
 _CLOSING_SECONDS = 10
 _SLOWEST_BYTES_PER_SECOND = 2**20
-# A worker may have died of what an earlier request left behind, so that one more try is fair; and
-# one that was killed from outside has done nothing.
-_CRASHES_ALLOWED = 2
-_KILLS_ALLOWED = 20
+_SECONDS_BETWEEN_STARTS = 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -44,19 +55,12 @@ class _Place:
     is_busy: bool = False
 
 
-@dataclass(slots=True)
-class _Failures:
-    """What a request has cost so far."""
-
-    crashes: int = 0
-    kills: int = 0
-
-
 class WorkerPool:
     """Calls methods of ``LibraryStore`` in workers. Safe to use from any thread.
 
-    ``_changed`` (a condition, whose lock is taken for moments only) protects ``_places`` and
-    ``_files``.
+    ``grants``: what the workers may read beside the mounted file. ``_changed`` (a condition, whose
+    lock is taken for moments only) protects ``_places``, ``_files`` and ``_lingering``: workers
+    that were killed and have not ended.
     """
 
     def __init__(
@@ -65,17 +69,19 @@ class WorkerPool:
         count: int,
         quarantine: Quarantine,
         nursery: Nursery,
-        files: tuple[int, ...] = (),
+        grants: Grants | None = None,
     ) -> None:
         self._options = options
+        self._grants = grants or Grants(options.external, options.file.parent)
         self._limits = options.limits
-        self._quarantine = quarantine
+        self.quarantine = quarantine
         self._nursery = nursery
         self._changed = threading.Condition()
         self._count = count
         # Two that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
-        self._descriptors = files
+        self._descriptors: tuple[int, ...] = ()
+        self._lingering: list[WorkerConnection] = []
         self._places: list[_Place] = []
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
@@ -87,20 +93,17 @@ class WorkerPool:
         """How many workers there are as a rule."""
         return self._count
 
-    def open(self) -> None:
-        """Start the first worker and let it open the file. Raises what that raises."""
+    def open(self, files: tuple[int, ...] = ()) -> None:
+        """Start the first worker and let it open the file. Raises what that raises.
+
+        ``files`` are descriptors of the file and, where it is read through one, of its log.
+        """
+        self._descriptors = files
         place = self._take(None)
         try:
             self._connect(place)
-        except WorkerDiedError as error:
-            raise CannotOpenError(
-                f"the HDF5 library crashes when it opens the file ({error}); the file is damaged"
-            ) from None
-        except WorkerHungError as error:
-            raise CannotOpenError(
-                f"the HDF5 library hangs when it opens the file ({error}; -o deadline=SECONDS "
-                "gives it longer)"
-            ) from None
+        except NotOpenedError as failure:
+            raise CannotOpenError(str(failure)) from None
         finally:
             self._give_back(place)
 
@@ -110,7 +113,7 @@ class WorkerPool:
             place = self._take(number)
             try:
                 self._connect(place)
-            except (H5fsError, WorkerDiedError, WorkerHungError) as error:
+            except (H5fsError, NotOpenedError) as error:
                 _log.info("a worker did not start: %s", error)  # who needs it will try again
             finally:
                 self._give_back(place)
@@ -145,9 +148,9 @@ class WorkerPool:
         ``LostChangesError``. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
-        failures = _Failures()
+        failures = Failures()
         while True:
-            self._quarantine.check(suspect)
+            self.quarantine.check(suspect)
             place = self._take(home, at_home_only=at_home_only)
             try:
                 connection = self._connect(place)
@@ -158,18 +161,23 @@ class WorkerPool:
                 )
             except H5fsError:
                 if place.connection is not None and place.connection.is_last_answer:
-                    place.connection.kill()
-                    place.connection = None
+                    self._end(place)
                 raise
+            except FilesNeededError as need:
+                failures.note_need()
+                self._grant(place, need)
+            except NotOpenedError as failure:
+                raise UnreadableError(f"{suspect.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
                 self._bury(place)
-                note = b""
-                if place.connection is not None:
-                    note = place.connection.note()
-                    place.connection.kill()
-                    place.connection = None
-                if not is_repeatable:
-                    raise LostChangesError(f"{suspect.path}: {error}") from None
+                note = place.connection.note() if place.connection is not None else b""
+                has_ended = self._end(place)
+                if not is_repeatable and not _was_unasked(error):
+                    was_killed = isinstance(error, WorkerDiedError) and error.was_killed
+                    kind = KilledChangeError if was_killed else LostChangesError
+                    raise kind(f"{suspect.path}: {error}") from None
+                if not has_ended:  # not even by SIGKILL: the kernel has it wait
+                    raise UnreadableError(f"{suspect.path}: the disk does not answer") from None
                 self._judge(error, failures, suspect, note, on_failure)
             finally:
                 self._give_back(place)
@@ -208,11 +216,17 @@ class WorkerPool:
                     place.connection = None
             self._changed.notify_all()
         for connection in idle:
-            connection.kill()
+            self._kill(connection)
         with self._changed:
             self._changed.wait_for(
                 lambda: not any(place.is_busy for place in self._places), _CLOSING_SECONDS
             )
+        self._forget_ended()
+        with self._changed:
+            given_up, self._lingering = self._lingering, []
+        for connection in given_up:
+            _log.warning("worker %d does not end: the disk does not answer", connection.pid)
+            connection.close()
 
     def _take(self, home: int | None, *, at_home_only: bool = False) -> _Place:
         """Return a place that is idle, and now busy; wait for one, or make one more."""
@@ -261,29 +275,86 @@ class WorkerPool:
                     return
                 connection, place.connection = place.connection, None
             # It is busy until it is gone: `close` waits for that, since it has the file locked.
-            connection.kill()
+            self._kill(connection)
+
+    def _end(self, place: _Place) -> bool:
+        """Leave a place without a worker; return whether the one that was there is gone."""
+        connection, place.connection = place.connection, None
+        return connection is None or self._kill(connection)
+
+    def _kill(self, connection: WorkerConnection) -> bool:
+        if connection.kill():
+            connection.close()
+            return True
+        with self._changed:
+            self._lingering.append(connection)
+        return False
+
+    def _forget_ended(self) -> bool:
+        """Let go of workers that have ended late; return whether there are others."""
+        with self._changed:
+            lingering = list(self._lingering)
+        ended = [each for each in lingering if each.is_gone()]
+        with self._changed:
+            gone = [each for each in self._lingering if each in ended]  # nobody else has it then
+            self._lingering = [each for each in self._lingering if each not in ended]
+            are_others = bool(self._lingering)
+        for connection in gone:
+            connection.close()
+        return are_others
+
+    def _grant(self, place: _Place, need: FilesNeededError) -> None:
+        """Let the next worker read what this one needs. Raises ``H5fsError``."""
+        self._grants.add(need.paths)
+        self._end(place)
 
     def _connect(self, place: _Place) -> WorkerConnection:
-        """Return the place's connection, with a worker that has opened the file."""
+        """Return the place's connection, with a worker that has opened the file.
+
+        Raises ``H5fsError``, ``NotOpenedError``.
+        """
         if place.connection is not None and not place.connection.is_alive():
             # It died while nobody asked it anything.
             self._bury(place)
-            place.connection.kill()
-            place.connection = None
-        if place.connection is None:
+            self._end(place)
+        if place.connection is not None:
+            return place.connection
+        failures = Failures()
+        while True:
+            if self._lingering and self._forget_ended() and self._options.mode.writes:
+                # What it waits for may be a write, which would come after those of the next one.
+                raise UnreadableError("the worker before has not ended: the disk does not answer")
             try:
-                place.connection = WorkerConnection(
-                    self._nursery, self._options, self._on_file, self._descriptors
-                )
-            except OSError as error:
-                raise UnreadableError(f"no worker process can be started: {error}") from None
-            try:
+                place.connection = self._start()
+                if self._is_closed:  # too late for `close` to see it
+                    raise UnreadableError("the mount has ended")
                 place.connection.wait_until_open(self._limits.deadline_seconds)
+                return place.connection
             except H5fsError:
-                place.connection.kill()
-                place.connection = None
+                self._end(place)
                 raise
-        return place.connection
+            except FilesNeededError:
+                self._end(place)
+                raise UnreadableError("a worker asks for files before it was asked") from None
+            except (WorkerDiedError, WorkerHungError) as error:
+                was_ready = place.connection is not None and place.connection.is_ready
+                self._bury(place)
+                self._end(place)
+                is_held_up = isinstance(error, WorkerHungError) and not was_ready
+                if is_held_up and self._grants.clear():
+                    raise UnreadableError(
+                        "one of the files that links lead to does not answer; try again"
+                    ) from None
+                failures.note_start(error, was_ready=was_ready)
+                time.sleep(_SECONDS_BETWEEN_STARTS)
+
+    def _start(self) -> WorkerConnection:
+        try:
+            return WorkerConnection(
+                self._nursery, self._options, self._on_file, self._descriptors, self._grants.all()
+            )
+        except OSError as error:
+            raise UnreadableError(f"no worker process can be started: {error}") from None
 
     def _on_file(self, number: int, path: bytes) -> None:
         with self._changed:
@@ -296,19 +367,23 @@ class WorkerPool:
 
     def _judge(
         self,
-        error: WorkerDiedError | WorkerHungError,
-        failures: _Failures,
+        error: Failure,
+        failures: Failures,
         suspect: Suspect,
         note: bytes,
         on_failure: Callable[[bytes], None] | None,
     ) -> None:
         """Return when the request may be tried once more; else raise ``UnreadableError``."""
-        if isinstance(error, WorkerDiedError):
-            failures.kills += error.was_killed
-            failures.crashes += not error.was_killed
-            if failures.kills < _KILLS_ALLOWED and failures.crashes < _CRASHES_ALLOWED:
+        try:
+            if not failures.is_to_blame(error):
                 return
+        except UnreadableError as refusal:
+            raise UnreadableError(f"{suspect.path}: {refusal}") from None
         if on_failure is not None:
             on_failure(note)
-        self._quarantine.add(suspect, str(error))
+        self.quarantine.add(suspect, str(error))
         raise UnreadableError(f"{suspect.path}: {error}")
+
+
+def _was_unasked(error: Failure) -> bool:
+    return isinstance(error, WorkerDiedError) and not error.was_asked

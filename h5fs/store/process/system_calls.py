@@ -21,6 +21,10 @@ _OTHER_PROCESSES: Final = """
     ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp
     pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo rt_tgsigqueueinfo
 """.split()
+# What would slow down other processes of the user, or let this one go before them.
+_PRIORITIES: Final = """
+    sched_setscheduler sched_setparam sched_setattr sched_setaffinity setpriority ioprio_set nice
+""".split()
 _SOCKETS: Final = "socket socketpair connect bind listen".split()
 _CHANGES_TO_FOLDERS: Final = """
     creat mknod mknodat mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2
@@ -54,6 +58,8 @@ _NUMBERS_OF_NEWER: Final = {
 _CLONE_THREAD: Final = 0x10000
 _INT: Final = 0xFFFFFFFF  # of an int argument the kernel looks at 32 bits, seccomp at 64
 _F_SETOWN_EX: Final = 15
+# Locks of records and leases, which hold up other programs; HDF5 asks for a shared flock(2).
+_LOCKING_COMMANDS: Final = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLEASE, fcntl.F_NOTIFY)
 # TIOCSTI and TIOCLINUX type on the user's terminal; FIOSETOWN and SIOCSPGRP are F_SETOWN again.
 _FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
 
@@ -69,7 +75,7 @@ def refuse_system_calls(package: Any) -> None:
     """
     rules = package.SyscallFilter(package.ALLOW)
     refused, absent = package.ERRNO(errno.EPERM), package.ERRNO(errno.ENOSYS)
-    for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _SOCKETS, _CHANGES_TO_FOLDERS,
+    for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _PRIORITIES, _SOCKETS, _CHANGES_TO_FOLDERS,
                   _CHANGES_TO_METADATA, _KERNEL_INTERFACES):  # fmt: skip
         for name in names:
             _refuse(package, rules, refused, name)
@@ -108,6 +114,12 @@ def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
     for name in ("fcntl", "fcntl64"):
         for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
             yield name, masked(1, _INT, command)
+    for name in ("fcntl", "fcntl64"):
+        for command in _LOCKING_COMMANDS:
+            yield name, masked(1, _INT, command)
+    # An exclusive lock keeps others out. Those that the daemon holds are out of reach: a lock goes
+    # with the opening of a file, and the daemon gives its workers openings of their own.
+    yield "flock", masked(1, fcntl.LOCK_EX, fcntl.LOCK_EX)
     for request in _FORBIDDEN_IOCTLS:
         yield "ioctl", masked(1, _INT, request)
     # What was set above stays set.

@@ -13,11 +13,13 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
-from h5fs.errors import H5fsError, UnreadableError
+from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.options import StoreOptions
 from h5fs.store.hdf5.opening_store import make_library_store
+from h5fs.store.policy import FilesToAskForError
 from h5fs.store.process import messages
 from h5fs.store.process.segments import SegmentViews
 
@@ -29,6 +31,7 @@ class Worker:
     """Answers requests from ``connection`` until it closes; ``window`` is the memory file.
 
     ``files``: descriptors of the mounted file and of its log, where it is read through one.
+    ``granted``: device and inode numbers of the other files that it may read.
     """
 
     def __init__(
@@ -37,8 +40,11 @@ class Worker:
         connection: socket.socket,
         window: int,
         files: Sequence[int] = (),
+        *,
+        granted: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self._connection = connection
+        self._number = 0  # of the request that is answered
         self._window = _Window(window)
         self._segments = SegmentViews()
         self._last_progress = time.monotonic()
@@ -49,10 +55,12 @@ class Worker:
             on_look=self._window.note,
             on_file=self._tell_file,
             segments=self._segments,
+            granted=granted,
         )
 
     def run(self) -> None:
         """Open the file, then serve until the daemon hangs up."""
+        self._connection.send(bytes([messages.READY]))
         self._answer(self._open)
         buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
         view = memoryview(buffer)
@@ -68,10 +76,11 @@ class Worker:
 
     def _open(self) -> bytes:
         self._store.open()
-        return bytes([messages.RESULT])
+        return self._head(messages.RESULT)
 
     def _call(self, packet: bytes, descriptors: list[int]) -> bytes:
         request = messages.decode_request(packet)
+        self._number = request.number
         if request.large_bytes:
             request = messages.with_arguments(request, _read_all(descriptors.pop(0)))
         for number in request.gone:
@@ -89,15 +98,20 @@ class Worker:
         encoded = messages.encode_result(result)
         return self._pack(messages.RESULT, messages.RESULT_IN_WINDOW, encoded)
 
+    def _head(self, kind: int) -> bytes:
+        return bytes([kind]) + self._number.to_bytes(messages.NUMBER_BYTES, "little")
+
     def _pack(self, inline: int, in_window: int, data: bytes | bytearray) -> bytes:
         if len(data) < messages.MAX_PACKET_BYTES:
-            return bytes([inline]) + data
+            return self._head(inline) + data
         self._window.write(data)
-        return bytes([in_window]) + len(data).to_bytes(8, "little")
+        return self._head(in_window) + len(data).to_bytes(8, "little")
 
     def _answer(self, work: Any) -> None:
         try:
             packet = work()
+        except FilesToAskForError as need:
+            packet = self._ask_for(need.paths)
         except H5fsError as error:
             packet = self._pack_failure(error)
         except MemoryError:
@@ -107,11 +121,22 @@ class Worker:
             logging.getLogger(__name__).exception("unexpected")
             refusal = UnreadableError(f"unexpected {type(error).__name__}: {error}")
             packet = self._pack_failure(refusal)
-        self._connection.send(packet[: 3 * messages.MAX_PACKET_BYTES])
+        self._connection.send(packet)
+
+    def _ask_for(self, paths: tuple[bytes, ...]) -> bytes:
+        """Return the answer after which another worker takes this one's place."""
+        if not self._store.may_be_replaced:
+            return self._pack_failure(
+                UnreadableError(
+                    f"{show_path(paths[0])} cannot be opened before what is being written, or was "
+                    "removed while it is open, is closed; then try again"
+                )
+            )
+        return self._head(messages.NEEDS) + messages.encode(_first_of(paths))
 
     def _pack_failure(self, error: H5fsError) -> bytes:
         kind = messages.LAST_FAILURE if self._store.is_broken else messages.FAILURE
-        return bytes([kind]) + messages.encode_failure(error)
+        return self._head(kind) + messages.encode_failure(error)
 
     def _tell_progress(self) -> None:
         now = time.monotonic()
@@ -155,6 +180,14 @@ class ConnectionHandler(logging.Handler):
             self._connection.send(bytes([messages.LOG]) + line)
         except OSError:
             self.handleError(record)
+
+
+def _first_of(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return as many paths as fit into a packet; those beyond are asked for next."""
+    room = 2 * messages.MAX_PACKET_BYTES
+    first = [path for path, size in zip(paths, accumulate(map(len, paths)), strict=True)
+             if size < room]  # fmt: skip
+    return tuple(first)
 
 
 def _read_all(descriptor: int) -> bytes:

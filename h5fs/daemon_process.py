@@ -1,0 +1,238 @@
+"""The daemon: a process that opens the file, mounts it, answers the kernel, and ends cleanly.
+
+The HDF5 file is opened here only: HDF5's locks do not survive a fork. Until the mount answers, what
+goes wrong is told to the command that waits; a signal then gives the start up, and leaves nothing.
+Once the mount has ended, nothing interrupts what is still to be committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from h5fs.errors import MountError
+from h5fs.logs import Log, start_logging
+from h5fs.mount_checks import claimed_mountpoint
+from h5fs.mount_table import registered
+from h5fs.options import ExternalPolicy, MountOptions
+from h5fs.status_document import make_document, now_seconds
+from h5fs.status_socket import answering
+from h5fs.store.process.nursery import Nursery
+from h5fs.system_errors import explain_system_error
+from h5fs.trees import opened_to_mount
+from h5fs.watcher import Watcher
+
+_log = logging.getLogger(__name__)
+
+READY = b"ready"
+_PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
+# What to do about what fusermount3 says.
+_ADVICE = (
+    ("user_allow_other", "; ask the administrator for that line, or mount without it"),
+    (
+        "Operation not permitted",
+        "; a container must be started with --device /dev/fuse --cap-add SYS_ADMIN",
+    ),
+)
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _GivenUpError(BaseException):
+    """A signal has ended the start. Not an ``Exception``: nothing takes it for a fault."""
+
+
+def run_daemon(options: MountOptions, writer: int) -> NoReturn:
+    """Be the daemon: everything that goes wrong before the mount answers goes to ``writer``."""
+    status = 1
+    try:
+        os.setsid()
+        complaints = os.memfd_create("h5fs-complaints")
+        _let_go_of_descriptors(writer, complaints)
+        status = _serve_in_background(options, writer, complaints)
+    except BaseException:
+        _log.exception("the daemon ends")
+    finally:
+        logging.shutdown()
+        os._exit(status)
+
+
+def serve_in_foreground(options: MountOptions) -> None:
+    """Mount, and return when the mount has ended. Raises ``MountError``."""
+    log = start_logging(options)
+    with _signals_of_start() as begun:
+        try:
+            _serve(options, log, begun)
+        except OSError as error:
+            raise MountError(explain_system_error(error)) from None
+        except _GivenUpError as error:
+            raise MountError(str(error)) from None
+
+
+def _let_go_of_descriptors(*kept: int) -> None:
+    """Close what the shell had open: it may be a lock, a pipe or a disk to be unmounted."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.dup2(kept[-1], 2)
+    start = 3
+    for number in sorted(kept):
+        os.closerange(start, number)
+        start = max(start, number + 1)
+    os.closerange(start, max(os.sysconf("SC_OPEN_MAX"), 65536))
+
+
+def _serve_in_background(options: MountOptions, writer: int, complaints: int) -> int:
+    is_ready = False
+    log: Log | None = None
+
+    def on_ready() -> None:
+        nonlocal is_ready
+        try:
+            os.write(writer, READY)
+        except BrokenPipeError:
+            raise MountError("the command that waited for the mount is gone") from None
+        is_ready = True
+        begun()
+        os.close(writer)
+        # From here on what libfuse or the C library complain about belongs in the log.
+        if log is not None:
+            log.take_stderr()
+
+    def tell(text: str) -> None:
+        if log is not None:
+            _log.error("%s", text)
+        if not is_ready:
+            os.write(writer, text.encode("utf-8", "replace"))
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        # Until the adapter takes it: the file has just been opened, or will be.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    with _signals_of_start() as begun:
+        try:
+            log = start_logging(options)
+            _serve(options, log, on_ready)
+        except BaseException as error:
+            tell(_explain(error, complaints))
+            return 1
+        if not is_ready:
+            tell("the mount ended before it answered")
+    return 0
+
+
+@contextmanager
+def _signals_of_start() -> Iterator[Callable[[], None]]:
+    """Let signals give the start up; after a call of what is yielded, let them do nothing.
+
+    While the mount lasts, the adapter takes them.
+    """
+    has_begun = False
+
+    def begun() -> None:
+        nonlocal has_begun
+        has_begun = True
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if not has_begun:
+            raise _GivenUpError(f"ended by {signal.Signals(number).name} before it was mounted")
+
+    before = {number: signal.signal(number, handle) for number in _ENDING_SIGNALS}
+    try:
+        yield begun
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _explain(error: BaseException, complaints: int) -> str:
+    """Return one line for the person who waits, with what libfuse wrote about it."""
+    if isinstance(error, OSError):
+        return explain_system_error(error)
+    if not isinstance(error, (MountError, _GivenUpError)):
+        said = " ".join(traceback.format_exception_only(error)).strip()
+        return f"unexpected: {said} (please report this)"
+    said = " ".join(os.pread(complaints, 2**16, 0).decode("utf-8", "replace").split())
+    advice = next((then for word, then in _ADVICE if word in said), "")
+    return f"{error}: {said}{advice}" if said else str(error)
+
+
+def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> None:
+    """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
+    # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
+    # one place where it looks anyway. The open file keeps its file system busy as it is.
+    real = os.path.realpath(options.store.file)
+    os.chdir(real if options.is_folder else os.path.dirname(real))
+    if options.store.external is not ExternalPolicy.ALL:
+        for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
+            os.environ.pop(variable, None)
+    _allow_descriptors()
+    nursery = Nursery(log.descriptor)
+    if options.store.workers != 0:
+        nursery.start()  # first of all: it imports the HDF5 library while this process goes on
+    try:
+        _serve_with(nursery, options, on_ready)
+    finally:
+        nursery.close()
+
+
+def _serve_with(
+    nursery: Nursery, options: MountOptions, on_ready: Callable[[], None]
+) -> None:
+    try:
+        from h5fs import adapter  # libfuse is looked for at the import
+    except OSError as error:
+        raise MountError(str(error)) from None
+    adapter.check_mode(options.mode)  # before a mode that makes or empties the file has done so
+    from h5fs.tree import FolderTree, RenewedTree
+
+    with opened_to_mount(options, nursery) as tree:
+        watcher = Watcher(tree) if isinstance(tree, (RenewedTree, FolderTree)) else None
+
+        def start(notifier: adapter.Notifier) -> None:
+            if watcher is not None:
+                watcher.start(notifier)
+            let_go()
+            on_ready()
+
+        meter, started = adapter.CallMeter(), now_seconds()
+
+        def describe() -> bytes:
+            return make_document(options, started, tree.statistics(), meter.statistics())
+
+        # In the foreground SIGHUP says that the terminal is gone.
+        renews = watcher is not None and not options.foreground
+        on_hangup = watcher.renew if watcher and renews else None
+        try:
+            with claimed_mountpoint(options) as let_go, _findable(options, describe):
+                adapter.serve(tree, options, start, on_hangup, meter)
+                tree.close()
+        finally:
+            if watcher is not None:
+                watcher.stop()
+
+
+@contextmanager
+def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
+    """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
+    with ExitStack() as entered:
+        sockets = entered.enter_context(registered(options.mountpoint, options.store.file))
+        if not sockets:
+            _log.warning(
+                "no record can be left in $XDG_RUNTIME_DIR, /run/user or /tmp: h5fs umount will "
+                "not wait for this daemon, nor h5fs status know it"
+            )
+        for socket in sockets:
+            entered.enter_context(answering(socket, describe))
+        yield
+
+
+def _allow_descriptors() -> None:
+    """Allow as many open files as may be: the cache of decoded chunks has one for each block."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

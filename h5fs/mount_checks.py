@@ -1,0 +1,160 @@
+"""What can be seen to prevent a mount before anything starts: one line that says what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from h5fs.errors import MountError
+from h5fs.mount_table import find_mount
+from h5fs.options import Mode, MountOptions
+
+
+def check_mount(options: MountOptions) -> None:
+    """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
+    if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
+        raise MountError(
+            f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
+            f"{options.store.file}"
+        )
+    _check_file(options.store.file, options.mode)
+    check_mountpoint(options)
+    if options.mode.writes:
+        _check_drafts_folder()
+    if not os.path.exists("/dev/fuse"):
+        raise MountError(
+            "/dev/fuse is missing: load the kernel module (modprobe fuse), or start the container "
+            "with --device /dev/fuse --cap-add SYS_ADMIN"
+        )
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise MountError("no permission to use /dev/fuse: ask the administrator for access to it")
+    if os.getuid() != 0 and find_fusermount() is None:
+        raise MountError("fusermount3 is missing: install fuse3 (apt-get install fuse3)")
+
+
+def _check_drafts_folder() -> None:
+    """Refuse to write where no draft could be: each ``write`` would fail, and only then."""
+    folder = os.environ.get("TMPDIR") or "/var/tmp"
+    try:
+        with tempfile.TemporaryFile(prefix="h5fs-", dir=folder):
+            return
+    except OSError as error:
+        raise MountError(
+            f"{folder}: {error.strerror}; what is written is kept there until it is whole: set "
+            "TMPDIR to a folder that can be written, with room"
+        ) from None
+
+
+def _check_file(file: Path, file_mode: Mode) -> None:
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        if file_mode in (Mode.READ, Mode.UPDATE):
+            whole = Path(str(file).partition(":")[0])
+            hint = "--mode a, w or x would make it"
+            if os.path.isfile(whole):
+                hint = f"a mount shows all of a file: name {whole}"
+            raise MountError(f"{file}: no such file ({hint})") from None
+        if not file.parent.is_dir():
+            raise MountError(
+                f"{file.parent}: no such folder; make it: mkdir -p {file.parent}"
+            ) from None
+        if not os.access(file.parent, os.W_OK):
+            raise MountError(f"{file.parent}: no permission to make a file there") from None
+        return
+    except OSError as error:
+        raise MountError(f"{file}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        _check_folder(file, file_mode)
+        return
+    if not stat.S_ISREG(mode):
+        raise MountError(f"{file} is not a regular file; name an HDF5 file")
+    if file_mode is Mode.EXCLUSIVE:
+        raise MountError(f"{file} exists, and --mode x makes a new file; use a, r+ or w")
+    if not os.access(file, os.R_OK):
+        raise MountError(f"{file}: no permission to read it")
+    if file_mode.writes and not os.access(file, os.W_OK):
+        raise MountError(f"{file}: no permission to write to it; --mode r only reads")
+
+
+def _check_folder(folder: Path, mode: Mode) -> None:
+    if mode.writes:
+        raise MountError(
+            f"{folder} is a folder, which can be mounted with --mode r only; to write, mount one "
+            "HDF5 file of it"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise MountError(f"{folder}: no permission to list it")
+
+
+@contextmanager
+def claimed_mountpoint(options: MountOptions) -> Iterator[Callable[[], None]]:
+    """Let no other h5fs mount at the same place until what is yielded is called.
+
+    Raises ``MountError`` when another one does just now, or has done so since it was looked at.
+    """
+    with ExitStack() as claim:
+        with suppress(OSError):  # it may be entered only, or have no locks
+            folder = os.open(options.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            claim.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MountError(
+                    f"another h5fs is being mounted at {options.mountpoint} just now"
+                ) from None
+        check_mountpoint(options)
+        yield claim.close
+
+
+def _check_apart(options: MountOptions) -> None:
+    """Refuse a folder that would be mounted within itself: the daemon would wait for itself."""
+    folder = Path(os.path.realpath(options.store.file))
+    mountpoint = options.mountpoint
+    if folder == mountpoint or folder in mountpoint.parents:
+        raise MountError(f"{mountpoint} is in {folder} itself; name a mountpoint outside of it")
+    if mountpoint in folder.parents:
+        raise MountError(f"{folder} is in {mountpoint}, and the mount would hide it")
+
+
+def check_mountpoint(options: MountOptions) -> None:
+    """Raise ``MountError`` for what keeps a folder from being a mountpoint."""
+    mountpoint = options.mountpoint
+    if options.is_folder:
+        _check_apart(options)
+    found = find_mount(mountpoint)
+    if found is not None and found.is_h5fs:
+        raise MountError(
+            f"{mountpoint} is mounted already ({found.source}); "
+            f"unmount it first: h5fs umount {mountpoint}"
+        )
+    try:
+        with os.scandir(mountpoint) as entries:
+            is_empty = next(entries, None) is None
+    except FileNotFoundError:
+        raise MountError(f"{mountpoint}: no such folder; make it: mkdir {mountpoint}") from None
+    except NotADirectoryError:
+        raise MountError(f"{mountpoint} is not a folder; name an empty one") from None
+    except OSError as error:
+        raise MountError(f"{mountpoint}: {error.strerror}") from None
+    if not is_empty and ("nonempty", None) not in options.fuse:
+        raise MountError(
+            f"{mountpoint} is not empty, and a mount would hide what is in it; name an empty "
+            "folder, or use -o nonempty"
+        )
+    # The daemon would wait for itself when it makes the log beside the file, or writes its own.
+    for path in (os.path.realpath(options.store.file), options.log.target):
+        if path is not None and Path(path).is_relative_to(mountpoint):
+            raise MountError(f"{mountpoint} holds {path}, which a mount there would hide")
+    if not os.access(mountpoint, os.W_OK) and os.getuid() != 0:
+        raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
+
+
+def find_fusermount() -> str | None:
+    return shutil.which("fusermount3") or shutil.which("fusermount")

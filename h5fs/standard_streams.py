@@ -1,0 +1,33 @@
+"""stdin, stdout and stderr, where whoever started this process has closed some of them.
+
+Left closed, their numbers go to the next files that are opened: a pipe, the HDF5 file; and what is
+printed ends there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def open_missing_streams() -> bool:
+    """Put /dev/null in the place of streams that are closed; return whether stdout was."""
+    had_stdout = sys.stdout is not None
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            _open_null(number)
+    # Python has None for what was closed when it began.
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    return not had_stdout
+
+
+def _open_null(number: int) -> None:
+    descriptor = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.set_inheritable(number, True)

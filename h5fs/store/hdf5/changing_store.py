@@ -1,0 +1,178 @@
+"""Changes of an HDF5 file in steps: each leads from one whole file to the next.
+
+After a step the library is made to hand over what it holds, and the log gets a commit that outlives
+this process. When something fails within one, this store is done for: what it has of the file is no
+longer what the log has. The worker then ends, and the next one begins at the last commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from h5py import h5f
+
+from h5fs.errors import (
+    ChangeFailedError,
+    H5fsError,
+    InvalidArrayError,
+    LostChangesError,
+    NoSpaceError,
+    NotFoundError,
+    StaleError,
+    UnreadableError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.objects import ObjectInfo, ObjectRef
+from h5fs.options import StoreOptions
+from h5fs.store.hdf5.hidden_group import (
+    find_hidden,
+    find_nameless,
+    find_path,
+    leads_to,
+    make_hidden,
+    remove_hidden,
+)
+from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.resolving import Resolver
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.translation import reading
+from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
+
+_log = logging.getLogger(__name__)
+
+_MOST_LOG_BYTES = 2**26
+
+
+class ChangingStore(Hdf5Store):
+    """A store that can take steps, and that has a hidden group for what has no name.
+
+    ``is_broken``: it must not be used any more.
+    """
+
+    def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
+        super().__init__(options, logged=logged, **others)
+        self._file = logged.file
+
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        with self._lock:
+            return tuple(path for path in paths if not self._is_there(path))
+
+    def _is_there(self, path: bytes) -> bool:
+        try:
+            Resolver(self).walk(self.root().ref, path)
+        except NotFoundError:
+            return False
+        except H5fsError:
+            return True  # whoever goes there is told what is wrong
+        return True
+
+    def open_hidden(self, makes: bool) -> ObjectInfo | None:
+        with self._changing(HIDDEN_PATH):
+            file_id = self._files.file_id(0)
+            nameless = find_nameless(file_id) if not makes else []
+            hidden = find_hidden(file_id)
+            if nameless or (makes and hidden is None):
+                with self._step():
+                    hidden = make_hidden(file_id)
+                    for name in nameless:
+                        hidden.unlink(name)
+            if hidden is None:
+                return None
+            return self._links.describe_object(file_id, HIDDEN_PATH, file=0, path=HIDDEN_PATH)
+
+    def remove_hidden(self) -> None:
+        with self._changing(HIDDEN_PATH):
+            if find_hidden(self._files.file_id(0)) is not None:
+                with self._step():
+                    self._forget_all()
+                    remove_hidden(self._files.file_id(0))
+
+    def drop_nameless(self, address: int) -> None:
+        with self._changing(HIDDEN_PATH):
+            hidden, name = find_hidden(self._files.file_id(0)), nameless_name(address)
+            if hidden is not None and hidden.links.exists(name):
+                with self._step():
+                    self._forget_all()
+                    hidden.unlink(name)
+
+    def commit(self, is_checkpoint: bool) -> None:
+        with self._lock, self._failing("commit"):
+            h5f.flush(self._files.file_id(0))
+            if is_checkpoint:
+                self._file.checkpoint()
+            else:
+                self._file.commit(durable=True)
+
+    def _open_identifier(self, ref: ObjectRef) -> Any:
+        file_id = self._files.file_id(0)
+        if ref.file == 0 and not leads_to(file_id, ref.path, ref.address):
+            # Who has it open knows it by a name that it had then.
+            path = find_path(file_id, ref.address, self._on_progress)
+            if path is None:
+                raise UnreadableError(f"{show_path(ref.path)}: it is gone, and so is its object")
+            ref = ObjectRef(ref.file, ref.address, path)
+        return super()._open_identifier(ref)
+
+    @contextmanager
+    def _changing(self, what: bytes) -> Iterator[None]:
+        """Hold the lock; what h5py raises before a step is a refusal that names ``what``."""
+        with self._lock, reading(what):
+            yield
+
+    @contextmanager
+    def _step(self, *, attributes: bool = False) -> Iterator[None]:
+        """Commit what is done within, or be broken.
+
+        ``attributes``: a refusal of one of them is told as it is.
+        """
+        with self._failing("change the file", keeps_refusals=attributes):
+            yield
+            h5f.flush(self._files.file_id(0))
+            self._file.commit(durable=False)
+            self._bound_log()
+
+    def _bound_log(self) -> None:
+        """Bring the log into the file when it has grown large. A failure harms nothing."""
+        if self._file.log_bytes <= _MOST_LOG_BYTES:
+            return
+        try:
+            self._file.checkpoint()
+        except OSError as error:
+            if self._file.failure is not None:
+                raise
+            _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
+
+    @contextmanager
+    def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.is_broken = True
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"{what}: {error.strerror}") from error
+            if error.errno == errno.ESTALE:
+                raise StaleError(f"{what}: {error.strerror}") from error
+            raise LostChangesError(f"{what}: {error}") from error
+        except Exception as error:  # any of h5py's: what it has done so far is undone by the log
+            self.is_broken = True
+            is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
+            if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
+                raise
+            raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
+
+    def _forget_all(self) -> None:
+        """Let go of whatever may be another object's, or nobody's, after the next step."""
+        self._opened.clear()
+        self._cached_bytes = 0
+        self._scanned.clear()
+        self._read.clear()
+        self._object_paths.clear()
+
+    def _forget_scans(self, ref: ObjectRef) -> None:
+        self._scanned.pop(ref, None)
+        self._read.pop(ref, None)

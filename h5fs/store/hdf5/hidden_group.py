@@ -1,0 +1,107 @@
+"""The hidden group (``h5fs.store.hidden_names``) in an HDF5 file that is open to write.
+
+Functions over open identifiers; they keep nothing. Under the store's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any
+
+from h5py import h5f, h5g, h5l, h5o
+
+from h5fs.errors import InvalidNameError, show_path
+from h5fs.store.hdf5.creating import group_properties, link_properties
+from h5fs.store.hdf5.links import join_path
+from h5fs.store.hidden_names import (
+    HIDDEN_GROUP,
+    HIDDEN_PATH,
+    is_hidden,
+    is_nameless,
+    nameless_name,
+)
+
+
+def check_visible(group_path: bytes, name: bytes) -> None:
+    """Raise ``InvalidNameError`` for the hidden group's name."""
+    if is_hidden(group_path, name):
+        raise InvalidNameError(f"{show_path(HIDDEN_PATH)}: a name that h5fs has for itself")
+
+
+def find_hidden(file_id: h5f.FileID) -> h5g.GroupID | None:
+    """Return the hidden group, None when there is none."""
+    root = h5g.open(file_id, b"/")
+    if not root.links.exists(HIDDEN_GROUP) or (
+        root.links.get_info(HIDDEN_GROUP).type != h5l.TYPE_HARD
+    ):
+        return None
+    identifier = h5o.open(root, HIDDEN_GROUP)
+    return identifier if isinstance(identifier, h5g.GroupID) else None
+
+
+def make_hidden(file_id: h5f.FileID) -> h5g.GroupID:
+    """Return the hidden group, made where there is none."""
+    hidden = find_hidden(file_id)
+    if hidden is not None:
+        return hidden
+    root = h5g.open(file_id, b"/")
+    return h5g.create(root, HIDDEN_GROUP, link_properties(), group_properties(root))
+
+
+def remove_hidden(file_id: h5f.FileID) -> None:
+    """Remove the hidden group, with all that nothing else leads to."""
+    root = h5g.open(file_id, b"/")
+    root.unlink(HIDDEN_GROUP)
+
+
+def find_nameless(file_id: h5f.FileID) -> list[bytes]:
+    """Return the names of objects that nobody can have open any more when a mount begins."""
+    hidden = find_hidden(file_id)
+    names: list[bytes] = [] if hidden is None else list(hidden)
+    return [name for name in names if is_nameless(name)]
+
+
+def keep_if_open(
+    file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
+) -> None:
+    """Keep the object of a link that goes, if it is among the ``opened`` and has no other link."""
+    info = group.links.get_info(name)
+    if info.type != h5l.TYPE_HARD or info.u not in opened:
+        return
+    if h5o.get_info(group, name).rc == 1:
+        keep_nameless(file_id, h5o.open(group, name))
+
+
+def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
+    """Link an object into the hidden group, as one that is about to lose its last name."""
+    name = nameless_name(h5o.get_info(object_id).addr)
+    h5o.link(object_id, make_hidden(file_id), name, link_properties())
+
+
+def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
+    """Whether a path of hard links leads to the object at an address, readable or not."""
+    if path == b"/":
+        return True
+    folder, _, name = path.rpartition(b"/")
+    with suppress(Exception):  # any of h5py's: there is no such group
+        group = h5g.open(file_id, folder or b"/")
+        return bool(group.links.exists(name) and group.links.get_info(name).u == address)
+    return False
+
+
+def find_path(
+    file_id: h5f.FileID, address: int, on_progress: Callable[[], None]
+) -> bytes | None:
+    """Return a path to the object at an address, hidden or not, after its own became another's."""
+    hidden = find_hidden(file_id)
+    if hidden is not None and hidden.links.exists(nameless_name(address)):
+        return join_path(HIDDEN_PATH, nameless_name(address))
+
+    def visit(name: bytes, info: Any) -> bytes | None:
+        on_progress()
+        return b"/" + name if info.type == h5l.TYPE_HARD and info.u == address else None
+
+    root = h5g.open(file_id, b"/")
+    found: bytes | None = root.links.visit(visit, info=True)
+    return found

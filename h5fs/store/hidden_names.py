@@ -1,0 +1,47 @@
+"""Names in the hidden group, where a mount that writes keeps what has no name of its own. Pure.
+
+The group is in the root of the HDF5 file, and goes when the mount ends. In it are objects that no
+link leads to any more and that programs have open; and files that no object of the HDF5 file is
+yet, by their path in the mount, so that they outlive the daemon.
+"""
+
+from __future__ import annotations
+
+HIDDEN_GROUP = b".h5fs-hidden"
+HIDDEN_PATH = b"/" + HIDDEN_GROUP
+
+_NAMELESS = b"nameless-"
+_DATASET, _BYTES = b"dataset:", b"bytes:"
+
+
+def nameless_name(address: int) -> bytes:
+    """Return the link name of an object that is open and has no other."""
+    return _NAMELESS + b"%x" % address
+
+
+def is_nameless(name: bytes) -> bool:
+    """Whether a link's object was kept just for those who had it open."""
+    return name.startswith(_NAMELESS)
+
+
+def kept_name(path: bytes, *, is_dataset: bool) -> bytes:
+    """Return the link name of a file of the mount that is no object's file.
+
+    ``is_dataset``: what is kept is a dataset that had a name; else it holds the file's bytes.
+    """
+    escaped = path.replace(b"%", b"%25").replace(b"/", b"%2F")
+    return (_DATASET if is_dataset else _BYTES) + escaped
+
+
+def path_of_kept(name: bytes) -> tuple[bytes, bool] | None:
+    """Return path and ``is_dataset`` for a name of ``kept_name``; None for any other."""
+    for prefix in (_DATASET, _BYTES):
+        if name.startswith(prefix):
+            escaped = name[len(prefix) :]
+            return escaped.replace(b"%2F", b"/").replace(b"%25", b"%"), prefix is _DATASET
+    return None
+
+
+def is_hidden(group_path: bytes, name: bytes) -> bool:
+    """Whether a link of a group is the hidden group's."""
+    return name == HIDDEN_GROUP and group_path == b"/"

@@ -1,0 +1,120 @@
+"""Which files beside the mounted one a worker may read: one by one, as links lead to them.
+
+A worker is confined when it starts, for good. Where an answer needs a file that it may not read, it
+says so; the daemon looks at the policy, and a worker that may read that one, too, takes its place.
+So nobody who has taken a worker over reads what merely lies in the same folder, unseen.
+
+The daemon compares paths and never looks at one: it might be below its own mount, and the daemon
+would wait for itself. Workers look, before they are confined; one that waits is ended.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
+from h5fs.options import ExternalPolicy
+from h5fs.store.policy import check_path
+
+_MOST_FILES = 4096
+_KERNELS_OWN = (b"/proc/", b"/sys/", b"/dev/")
+
+
+class Grants:
+    """What the workers of one store may read: real paths. Safe to use from any thread.
+
+    ``_lock`` protects ``_granted``; nothing else is taken while it is held.
+    """
+
+    def __init__(self, policy: ExternalPolicy, folder: Path) -> None:
+        self._policy = policy
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._granted: dict[bytes, None] = {}
+
+    def all(self) -> tuple[bytes, ...]:
+        """Return what is granted so far."""
+        with self._lock:
+            return tuple(self._granted)
+
+    def add(self, paths: Iterable[bytes]) -> None:
+        """Grant what a worker asks for. Raises ``ForbiddenError`` where the policy says no."""
+        wanted = dict.fromkeys(paths)
+        mounts = _find_own_mounts()
+        for path in wanted:
+            self._check(path, mounts)
+        with self._lock:
+            if len(self._granted | wanted) > _MOST_FILES:
+                raise UnreadableError(f"links lead to more than {_MOST_FILES} files")
+            self._granted |= wanted
+
+    def add_early(self, paths: Iterable[Path]) -> None:
+        """Grant what links lead to that somebody lists, as far as it may be: it will be needed.
+
+        Where such a path has symbolic links in it, or nothing is there, this is of no effect.
+        """
+        for path in paths:
+            try:
+                self.add([os.path.normpath(os.fsencode(path))])
+            except H5fsError:
+                continue  # whoever follows the link is told
+
+    def clear(self) -> bool:
+        """Take all back, since one of them holds up who looks at it; return whether any was."""
+        with self._lock:
+            were_any = bool(self._granted)
+            self._granted.clear()
+        return were_any
+
+    def _check(self, path: bytes, mounts: tuple[bytes, ...]) -> None:
+        if os.path.normpath(path) != path or b"\0" in path:
+            raise ForbiddenError(f"{show_path(path)} is no real path")
+        check_path(Path(os.fsdecode(path)), self._policy, self._folder)
+        # What looks like a file there is the kernel's, and another one for each worker.
+        if path.startswith(_KERNELS_OWN):
+            raise ForbiddenError(f"{show_path(path)} is of the kernel")
+        if any(path == mount or path.startswith(mount + b"/") for mount in mounts):
+            raise ForbiddenError(f"{show_path(path)} is in an h5fs mount")
+
+
+def _find_own_mounts() -> tuple[bytes, ...]:
+    """Return where h5fs is mounted."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        fields, _, kind = line.partition(b" - ")
+        if b"h5fs" in kind.split(b" ", 2)[0]:
+            place = fields.split(b" ")[4]
+            # Spaces and the like are octal there.
+            found.append(place.decode("unicode_escape").encode("latin-1"))
+    return tuple(found)
+
+
+def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int, int]]]:
+    """Return descriptors (O_PATH) of the files that are there, and which these are: device, inode.
+
+    For the worker, before it is confined.
+    """
+    descriptors, known = [], set()
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone: who needs what stands there now asks again
+        found = os.fstat(descriptor)
+        # A path that symbolic links lead away from is not the one that was looked at.
+        is_real = os.readlink(b"/proc/self/fd/%d" % descriptor) == path
+        if is_real and stat.S_ISREG(found.st_mode):
+            descriptors.append(descriptor)
+            known.add((found.st_dev, found.st_ino))
+        else:
+            os.close(descriptor)
+    return descriptors, frozenset(known)

@@ -1,0 +1,27 @@
+"""Errors of the system that are no fault of h5fs nor of the file: what they are, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+_ADVICE = {
+    errno.EMFILE: "; allow more open files (ulimit -n 1024)",
+    errno.ENFILE: "; the system has too many files open: close some",
+    errno.ENOSPC: "; make room on that disk",
+    errno.EDQUOT: "; make room on that disk",
+    errno.ENOMEM: "; close other programs, or use a smaller -o cache=",
+    errno.EAGAIN: "; allow more processes (ulimit -u)",
+}
+
+
+def explain_system_error(error: OSError) -> str:
+    """Return one line about an error of the system, with what to do about it."""
+    names = [os.fsdecode(name) for name in (error.filename,) if isinstance(name, (str, bytes))]
+    reason = error.strerror or str(error)
+    return ": ".join([*names, reason]) + advise(error)
+
+
+def advise(error: BaseException | None) -> str:
+    """Return what to do about an error, to be put behind it; nothing where that is not known."""
+    return _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""

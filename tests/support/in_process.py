@@ -1,0 +1,64 @@
+"""The store of a mount without processes: the library in this one, everything else as it is.
+
+Chunks are listed, decoded into segments and kept in blocks as in a mount, so that thousands of
+datasets can be read in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from h5fs.objects import Chunked, DatasetInfo, ObjectRef
+from h5fs.options import StoreOptions
+from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.interface import ArrayPart
+from h5fs.store.local_store import LocalStore
+from h5fs.store.process.segments import Segment, SegmentViews
+
+
+class InProcessStore(LocalStore):
+    """A ``Store`` that reads chunks as a mount does, by one worker that is this process."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self._views = SegmentViews()
+        super().__init__(options, segments=self._views)
+        self._chunks = ChunkReader(_Worker(self, self._views), options.cache_bytes)  # type: ignore[arg-type]
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        if isinstance(dataset.data, Chunked):
+            self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
+        else:
+            super().read_into(ref, dataset, part, offset, buffer)
+
+    def close(self) -> None:
+        self._chunks.close()
+        super().close()
+
+
+class _Worker:
+    """Stands for a pool of workers; calls come one at a time, since the store has one lock."""
+
+    count = 1
+
+    def __init__(self, store: Hdf5Store, views: SegmentViews) -> None:
+        self._store = store
+        self._views = views
+
+    def call(self, method: str, *arguments: Any, segments: Sequence[Segment] = (), **_: Any) -> Any:
+        for segment in segments:
+            descriptor = os.dup(segment.descriptor)
+            self._views.add(segment.number, descriptor, segment.size_bytes)
+        return getattr(self._store, method)(*arguments)
+
+    def forget_segment(self, segment: Segment) -> None:
+        self._views.remove(segment.number)
