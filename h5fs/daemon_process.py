@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from h5fs.errors import MountError
 from h5fs.logs import Log, start_logging
+from h5fs.mount_checks import claimed_mountpoint
 from h5fs.mount_table import registered
 from h5fs.options import ExternalPolicy, MountOptions
 from h5fs.status_document import make_document, now_seconds
@@ -196,6 +197,7 @@ def _serve_with(
         def start(notifier: adapter.Notifier) -> None:
             if watcher is not None:
                 watcher.start(notifier)
+            let_go()
             on_ready()
 
         meter, started = adapter.CallMeter(), now_seconds()
@@ -205,11 +207,10 @@ def _serve_with(
 
         # In the foreground SIGHUP says that the terminal is gone.
         renews = watcher is not None and not options.foreground
+        on_hangup = watcher.renew if watcher and renews else None
         try:
-            with _findable(options, describe):
-                adapter.serve(
-                    tree, options, start, watcher.renew if watcher and renews else None, meter
-                )
+            with claimed_mountpoint(options) as let_go, _findable(options, describe):
+                adapter.serve(tree, options, start, on_hangup, meter)
                 tree.close()
         finally:
             if watcher is not None:

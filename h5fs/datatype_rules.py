@@ -1,4 +1,4 @@
-"""What an HDF5 datatype may be. Pure.
+"""What an HDF5 datatype may be, and how much of attributes h5fs takes. Pure.
 
 The library checks what its own setters are given, but hardly what a datatype message says, and
 then computes with it: types from JSON must not reach it unchecked, nor types from a damaged file
@@ -33,6 +33,15 @@ MAX_DEPTH: Final = 64
 """How deep types may nest; each level is a level of recursion, here and in the library."""
 MAX_RANK: Final = 32
 """H5S_MAX_RANK: most dimensions of a dataspace or an array type."""
+
+MAX_ATTRIBUTE_BYTES: Final = 1 << 28
+"""Largest attribute that is read or written: its elements are held in memory, several times."""
+
+MAX_ATTRIBUTES: Final = 1 << 16
+"""Most attributes of an object that are read: each is looked up by its name, in 50 us or more."""
+
+MAX_ELEMENTS: Final = 1 << 21
+"""Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
 
 _MAX_SIZE_BYTES: Final = (1 << 32) - 1
 _MAX_NUMBER_BYTES: Final = 8191  # the precision, in bits, is a 16-bit number

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno as _errno
 
+_MOST_SHOWN = 400  # characters of a line in the log about text that somebody wrote
+
 
 class H5fsError(Exception):
     """Base of all refusals; ``errno`` is what the system call returns."""
@@ -68,7 +70,7 @@ class TooLargeError(H5fsError):
 
 
 class AttributeTooLargeError(H5fsError):
-    """The object cannot hold an attribute of this size."""
+    """The object cannot hold an attribute of this size, or h5fs could not read it again."""
 
     errno = _errno.EFBIG
 
@@ -83,6 +85,9 @@ class InvalidAttributesError(H5fsError):
     """Text that is not the JSON of attributes or of a datatype."""
 
     errno = _errno.EINVAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _MOST_SHOWN else message[:_MOST_SHOWN] + "...")
 
 
 class InvalidArrayError(H5fsError):
@@ -146,6 +151,10 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+
+
+class KilledChangeError(LostChangesError):
+    """A worker was killed from outside over a change, which is done or is not."""
 
 
 class ChangeFailedError(LostChangesError):

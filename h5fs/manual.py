@@ -18,14 +18,18 @@ _STATUS = (
 _FILES = (
     ("FILE.h5fs-log", "The log of a mount that writes, beside the HDF5 file while it is mounted. "
      "The file and its log belong together: do not move or copy the one without the other."),
-    ("FILE.h5fs-left", "What programs wrote that could not become HDF5, saved at the end."),
+    ("FILE.h5fs-log-aside", "A log that was found damaged, or that belongs to what another "
+     "program has overwritten."),
+    ("FILE.h5fs-left", "What programs wrote that could not become HDF5, saved at the end; or all "
+     "of an HDF5 file that was removed while it was mounted to be written."),
     ("~/.local/state/h5fs/, /var/log/h5fs/", "The logs of mounts in the background, of users and "
      "of root, named after the mountpoints."),
 )  # fmt: skip
 _ENVIRONMENT = (
     ("H5FS_FUSE", "2 or 3: insist on libfuse 2 or 3."),
     ("FUSE_LIBRARY_PATH", "The libfuse to load, by its path."),
-    ("HDF5_USE_FILE_LOCKING", "FALSE: do not lock HDF5 files, as for the HDF5 library."),
+    ("HDF5_USE_FILE_LOCKING", "FALSE: do not lock HDF5 files, as for the HDF5 library. h5fs keeps "
+     "h5fs out all the same."),
     ("TMPDIR", "Where decoded chunks go that do not fit into memory (/var/tmp)."),
 )
 _MOUNT_HELPER = """\

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import MountError
@@ -21,7 +24,7 @@ def check_mount(options: MountOptions) -> None:
             f"{options.store.file}"
         )
     _check_file(options.store.file, options.mode)
-    _check_mountpoint(options)
+    check_mountpoint(options)
     if options.mode.writes:
         _check_drafts_folder()
     if not os.path.exists("/dev/fuse"):
@@ -90,6 +93,26 @@ def _check_folder(folder: Path, mode: Mode) -> None:
         raise MountError(f"{folder}: no permission to list it")
 
 
+@contextmanager
+def claimed_mountpoint(options: MountOptions) -> Iterator[Callable[[], None]]:
+    """Let no other h5fs mount at the same place until what is yielded is called.
+
+    Raises ``MountError`` when another one does just now, or has done so since it was looked at.
+    """
+    with ExitStack() as claim:
+        with suppress(OSError):  # it may be entered only, or have no locks
+            folder = os.open(options.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            claim.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MountError(
+                    f"another h5fs is being mounted at {options.mountpoint} just now"
+                ) from None
+        check_mountpoint(options)
+        yield claim.close
+
+
 def _check_apart(options: MountOptions) -> None:
     """Refuse a folder that would be mounted within itself: the daemon would wait for itself."""
     folder = Path(os.path.realpath(options.store.file))
@@ -100,7 +123,8 @@ def _check_apart(options: MountOptions) -> None:
         raise MountError(f"{folder} is in {mountpoint}, and the mount would hide it")
 
 
-def _check_mountpoint(options: MountOptions) -> None:
+def check_mountpoint(options: MountOptions) -> None:
+    """Raise ``MountError`` for what keeps a folder from being a mountpoint."""
     mountpoint = options.mountpoint
     if options.is_folder:
         _check_apart(options)

@@ -11,15 +11,18 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from h5fs.daemon_process import READY, run_daemon, serve_in_foreground
 from h5fs.errors import MountError
 from h5fs.mount_checks import check_mount, find_fusermount
-from h5fs.mount_table import find_daemon, find_mount
+from h5fs.mount_table import Mount, find_daemon, find_mount
 from h5fs.options import MountOptions
 from h5fs.system_errors import explain_system_error
 
+# Whoever just looks at a mountpoint keeps it busy for that moment.
+_BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
 
@@ -79,7 +82,7 @@ def unmount(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
     pid = find_daemon(place)
     daemon = _open_process(pid) if pid is not None else None
-    _detach(place)
+    _detach(found)
     if daemon is None:
         return
     try:
@@ -103,16 +106,22 @@ def _check_answer(mountpoint: Path) -> None:
         ) from None
 
 
-def _detach(mountpoint: Path) -> None:
-    done = subprocess.run(
-        _unmount_command(mountpoint), check=False, capture_output=True, text=True
-    )
-    if done.returncode:
+def _detach(mount: Mount) -> None:
+    reason = ""
+    for pause_seconds in _BUSY_PAUSES_SECONDS:
+        time.sleep(pause_seconds)
+        done = subprocess.run(
+            _unmount_command(mount.mountpoint), check=False, capture_output=True, text=True,
+            errors="backslashreplace",
+        )  # fmt: skip
+        # Another one may have unmounted it in the same moment.
+        if not done.returncode or find_mount(mount.mountpoint) != mount:
+            return
         reason = " ".join(done.stderr.split())
-        raise MountError(
-            f"cannot unmount {mountpoint}: {reason}; close the programs that use it "
-            f"(fuser -vm {mountpoint} lists them)"
-        )
+    raise MountError(
+        f"cannot unmount {mount.mountpoint}: {reason}; close the programs that use it "
+        f"(fuser -vm {mount.mountpoint} lists them)"
+    )
 
 
 def _unmount_command(mountpoint: Path, *, lazy: bool = False) -> list[str]:

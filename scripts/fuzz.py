@@ -4,6 +4,7 @@
     scripts/fuzz.py [FILE-OR-FOLDER ...] [--count 200] [--seed 0] [--seconds S] [--deadline 2]
                     [--memory 1G] [--jobs 2] [--bulk] [--json OUT] [--keep FOLDER] [--verbose]
     scripts/fuzz.py --replay SEED [--keep FOLDER]
+    scripts/fuzz.py --worker [--count 10000] [--seed 0] [--only MODE]
 
 Each mutant (flipped bits, odd integers, swapped addresses, pages of another file, cut ends) follows
 from its seed and the source files. It is mounted with a short deadline; everything in it is listed
@@ -13,6 +14,10 @@ refused memory that became an error. Exit status 1 when a mount failed.
 
 With --bulk nothing is mounted: the same tree over the same worker processes answers directly, ten
 times as many mutants in the time.
+
+With --worker the file is sound and its workers are taken over: they answer garbage, late, twice,
+empty, too long, hang up or lie, so many answers of each. What asks them must go on, refuse what is
+wrong, wait for nothing without end, and end when it is told to.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import collections
 import itertools
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
@@ -43,6 +49,7 @@ from support.fuzzing import (  # noqa: E402
     Verdict,
     check_mutant,
 )
+from support.lying_workers import MODES, meet_liars  # noqa: E402
 from support.mutants import (  # noqa: E402
     Mutant,
     find_sources,
@@ -56,6 +63,8 @@ SEEDS_SHOWN = 12
 def main() -> int:
     """Check mutants, print the counts."""
     given = _parse()
+    if given.worker:
+        return _meet_liars(given)
     sources = [source for path in given.paths for source in _find(path)]
     if not sources:
         print(f"no HDF5 files in {', '.join(map(str, given.paths))}", file=sys.stderr)
@@ -96,11 +105,31 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--memory", type=_parse_size, default=2**30, help="the mounts' -o memory")
     parser.add_argument("-o", action="append", default=[], metavar="OPTION", help="one more")
     parser.add_argument("--jobs", type=int, default=2, help="mounts at a time")
+    parser.add_argument("--worker", action="store_true", help="workers that were taken over")
+    parser.add_argument("--only", choices=MODES, help="with --worker: this way to misbehave")
     parser.add_argument("--bulk", action="store_true", help="without mounts, faster")
     parser.add_argument("--json", type=Path, help="write the counts and what was noted")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write mutants of note there")
     parser.add_argument("--verbose", action="store_true", help="print every mutant")
     return parser.parse_args()
+
+
+def _meet_liars(given: argparse.Namespace) -> int:
+    failed = False
+    for mode in (given.only,) if given.only else MODES:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="h5fs-liars-") as folder:
+            asking = meet_liars(mode, given.count or 10_000, given.seed, Path(folder))
+        failed |= bool(asking.failures)
+        print(
+            f"{mode}: {asking.answers} answers in {time.monotonic() - start:.0f} s, "
+            f"slowest question {asking.slowest:.1f} s, {len(asking.failures)} failures; "
+            f"{dict(asking.outcomes.most_common())}",
+            flush=True,
+        )
+        for failure in asking.failures[:20]:
+            print(f"    FAILED: {failure[:300]}")
+    return 1 if failed else 0
 
 
 def _parse_size(text: str) -> int:

@@ -10,6 +10,7 @@ import os
 import queue
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h5fs.adapter import session as session_module
 from h5fs.adapter.binding import Binding, load_binding
 from h5fs.adapter.callers import find_process
 from h5fs.adapter.guard import guarded
@@ -580,13 +582,15 @@ class FakeLibrary:
 
     def __init__(self, *, mounts: bool = True) -> None:
         self.requests: queue.Queue[Callable[[], int]] = queue.Queue()
+        self.received: dict[int, Callable[[], int]] = {}
         self.is_exited = False
         self.is_unmounted = False
         self.mounts = mounts
         # ctypes lets the types of a function be set on it; plain functions do too.
         for name in (
             "new", "mount", "loop", "exit", "unmount", "destroy", "get_session", "session_fd",
-            "parse_conn_info_opts", "apply_conn_info_opts",
+            "parse_conn_info_opts", "apply_conn_info_opts", "session_exited",
+            "session_receive_buf", "session_process_buf",
         ):  # fmt: skip
             method = getattr(self, f"_{name}")
             setattr(self, f"fuse_{name}", lambda *arguments, method=method: method(*arguments))
@@ -607,6 +611,19 @@ class FakeLibrary:
                 continue
             request()
         return 0
+
+    def _session_exited(self, _session: object) -> bool:
+        return self.is_exited
+
+    def _session_receive_buf(self, *_: object) -> int:
+        try:
+            self.received[threading.get_ident()] = self.requests.get(timeout=0.01)
+        except queue.Empty:
+            return -errno.EINTR
+        return 1
+
+    def _session_process_buf(self, *_: object) -> None:
+        self.received[threading.get_ident()]()
 
     def _nothing(self, *_: object) -> None: ...
 
@@ -646,6 +663,52 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
     asking.join()
     assert was_answered == [True]
     assert library.is_unmounted
+
+
+def test_workers_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "_CALM_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "_LONGEST_WAIT_SECONDS", 0.05)
+    library = FakeLibrary()
+    session = make_session(library)
+    release = threading.Event()
+    answered: list[int] = []
+    block = session.counted(lambda: 0 if release.wait(60) else 1)
+    answer = session.counted(lambda: answered.append(0) or 0)
+    peaks: list[int] = []
+    rests: list[int] = []
+
+    def count() -> int:
+        return sum(each.name == "h5fs-fuse" for each in threading.enumerate())
+
+    def wait_until(claim: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not claim() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def ask() -> None:
+        try:
+            for _ in range(3):
+                for _ in range(20):
+                    library.requests.put(block)
+                wait_until(lambda: library.requests.empty() and count() > 8)
+                peaks.append(count())
+                release.set()
+                for _ in range(1000):
+                    library.requests.put(answer)
+                wait_until(lambda: count() <= 4)
+                rests.append(count())
+                release.clear()
+        finally:
+            library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    assert len(answered) == 3000
+    assert all(each > 8 for each in peaks) and all(2 <= each <= 4 for each in rests)
 
 
 def test_calls_that_end_start_no_workers() -> None:

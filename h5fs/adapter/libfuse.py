@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from h5fs.adapter.arguments import Arguments, collect_options, lists_statuses
 from h5fs.adapter.libfuse_2 import Libfuse2
 from h5fs.adapter.libfuse_3 import Libfuse3
+from h5fs.adapter.request_loop import RequestLoop
 from h5fs.options import MountOptions
 
 
@@ -70,6 +71,10 @@ class Libfuse(Protocol):
 
     def descriptor(self) -> int:
         """Return the descriptor of /dev/fuse."""
+        ...
+
+    def request_loop(self) -> RequestLoop:
+        """Return a loop for one thread, which answers one request at a time."""
         ...
 
     def unmount(self) -> None:

@@ -5,13 +5,42 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable, Mapping
-from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
 from h5fs.adapter.arguments import Arguments, number_of, spell_option
+from h5fs.adapter.request_loop import FuseBuffer, RequestLoop
 
 # As libfuse 3's, without the flags.
 _FILLER = ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64)
+
+
+class _RequestLoop(RequestLoop):
+    """The loop over a channel, into memory that is the caller's."""
+
+    def __init__(self, library: Any, fuse: c_void_p) -> None:
+        super().__init__(library, fuse)
+        self._channel = library.fuse_session_next_chan(self.session, None)
+        self._memory = ctypes.create_string_buffer(library.fuse_chan_bufsize(self._channel))
+        self._channel_read = c_void_p()
+
+    def receive(self) -> int:
+        self.buffer.mem = ctypes.addressof(self._memory)
+        self.buffer.size, self.buffer.flags = len(self._memory), 0
+        self._channel_read.value = self._channel
+        return int(
+            self.library.fuse_session_receive_buf(
+                self.session, byref(self.buffer), byref(self._channel_read)
+            )
+        )
+
+    def process(self) -> None:
+        self.library.fuse_session_process_buf(
+            self.session, byref(self.buffer), self._channel_read
+        )
+
+    def close(self) -> None:
+        self.buffer.mem = None
 
 
 class Libfuse2:
@@ -101,6 +130,9 @@ class Libfuse2:
         channel = self._library.fuse_session_next_chan(session, None)
         return int(self._library.fuse_chan_fd(channel))
 
+    def request_loop(self) -> RequestLoop:
+        return _RequestLoop(self._library, self.pointer)
+
     def unmount(self) -> None:
         self._library.fuse_teardown(self.pointer, self._path_of_libfuse)
 
@@ -110,6 +142,10 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_get_session": (c_void_p, (c_void_p,)),
     "fuse_session_next_chan": (c_void_p, (c_void_p, c_void_p)),
     "fuse_chan_fd": (c_int, (c_void_p,)),
+    "fuse_chan_bufsize": (c_size_t, (c_void_p,)),
+    "fuse_session_exited": (c_int, (c_void_p,)),
+    "fuse_session_receive_buf": (c_int, (c_void_p, POINTER(FuseBuffer), POINTER(c_void_p))),
+    "fuse_session_process_buf": (None, (c_void_p, POINTER(FuseBuffer), c_void_p)),
     "fuse_setup": (
         c_void_p,
         (c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),

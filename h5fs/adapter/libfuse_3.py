@@ -8,6 +8,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
 from h5fs.adapter.arguments import Arguments, number_of, spell_option
+from h5fs.adapter.request_loop import FuseBuffer, RequestLoop
 
 # libfuse 3 does these always, and knows them no more.
 _GONE = frozenset({"big_writes", "large_read", "nonempty"})
@@ -128,6 +129,9 @@ class Libfuse3:
         session = self._library.fuse_get_session(self.pointer)
         return int(self._library.fuse_session_fd(session))
 
+    def request_loop(self) -> RequestLoop:
+        return RequestLoop(self._library, self.pointer)
+
     def unmount(self) -> None:
         self._library.fuse_unmount(self.pointer)
         self._library.fuse_destroy(self.pointer)
@@ -137,6 +141,9 @@ class Libfuse3:
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_get_session": (c_void_p, (c_void_p,)),
     "fuse_session_fd": (c_int, (c_void_p,)),
+    "fuse_session_exited": (c_int, (c_void_p,)),
+    "fuse_session_receive_buf": (c_int, (c_void_p, POINTER(FuseBuffer))),
+    "fuse_session_process_buf": (None, (c_void_p, POINTER(FuseBuffer))),
     "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),
     "fuse_apply_conn_info_opts": (None, (c_void_p, c_void_p)),
     "fuse_mount": (c_int, (c_void_p, c_char_p)),

@@ -14,8 +14,9 @@ from __future__ import annotations
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import c_int, c_void_p
 from enum import Enum
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from h5fs.adapter.arguments import Arguments
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.notifications import Notifier
+from h5fs.adapter.request_loop import Turn
 from h5fs.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
@@ -35,8 +37,11 @@ _USUAL_MOST_WORKERS = 4
 # blocked for 5 s: `ls -l` of the folder took 180 ms.)
 _PATIENCE_SECONDS = 0.02
 _MOST_WORKERS = 64
+# When they have not been needed for this long, they end.
+_CALM_SECONDS = 5.0
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_DISMISSAL = signal.SIGRTMIN  # interrupts a thread that waits for a request, and does nothing else
 _AGAIN_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 0.5
 
@@ -60,7 +65,14 @@ class Session:
         self._mountpoint = mountpoint
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        # A signal to a thread that is gone would be a crash: who leaves takes himself off the list
+        # under this lock, and who sends a signal has it.
+        self._roster = threading.Lock()
         self._workers: list[threading.Thread] = []
+        self._relief: list[threading.Thread] = []  # those of them that end when it is calm
+        self._usual_count = min(max(count_cores(), _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
+        self._is_calm = False
+        self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_go = threading.Event()
         # One for each worker that is in no call. list.pop and list.append are atomic.
@@ -74,14 +86,17 @@ class Session:
         It ends by a signal or an unmount from outside. SIGHUP calls ``on_hangup``; without one it
         ends the mount, too. Main thread only. Raises ``MountRefusedError``.
         """
-        calls = {**dict.fromkeys(_ENDING_SIGNALS, self.end), signal.SIGHUP: on_hangup or self.end}
+        calls: dict[int, Callable[[], None]] = {
+            **dict.fromkeys(_ENDING_SIGNALS, self.end),
+            signal.SIGHUP: on_hangup or self.end,
+            _DISMISSAL: lambda: None,
+        }
         with _signals_to(calls):
             words = [b"h5fs", b"-o", self._arguments.option_list()]
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
             try:
-                usual = min(max(count_cores(), _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
-                self._start_workers(usual)
+                self._start_workers(self._usual_count, self._work)
                 while self._next_event() is not _Event.END:
                     self._relieve()
             finally:
@@ -99,7 +114,7 @@ class Session:
             try:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
-                continue
+                self._dismiss_relief()
 
     def notifier(self) -> Notifier:
         """Return what tells the kernel to forget; for as long as the mount lasts."""
@@ -117,9 +132,7 @@ class Session:
             if not idle:  # another call than a worker's
                 return function(*arguments)
             idle.pop()
-            if not idle and not self._is_watched:
-                self._is_watched = True
-                self._events.put(_Event.ALL_BUSY)
+            self._tell_if_all_busy()
             try:
                 return function(*arguments)
             finally:
@@ -130,7 +143,9 @@ class Session:
 
     def _relieve(self) -> None:
         """Look on while all workers are busy, and start more if none finishes a call."""
+        self._is_calm = False
         while True:
+            self._relieved_at = time.monotonic()
             before = self._finished_calls
             try:
                 event = self._events.get(timeout=_PATIENCE_SECONDS)
@@ -146,25 +161,82 @@ class Session:
                     return
                 self._is_watched = True
             elif self._finished_calls == before:
-                self._start_workers(len(self._workers) // 2)
+                self._start_workers(max(len(self._workers) // 2, 1), self._work_while_needed)
 
-    def _start_workers(self, count: int) -> None:
+    def _dismiss_relief(self) -> None:
+        """Let the workers end that have been started in a busy time, some time after it."""
+        if not self._relief or time.monotonic() - self._relieved_at < _CALM_SECONDS:
+            return
+        self._is_calm = True
+        with self._roster:
+            for worker in self._relief:
+                if worker.ident is not None:
+                    signal.pthread_kill(worker.ident, _DISMISSAL)
+
+    def _start_workers(self, count: int, work: Callable[[], None]) -> None:
         for _ in range(min(count, _MOST_WORKERS - len(self._workers))):
-            worker = threading.Thread(target=self._work, name="h5fs-fuse", daemon=True)
-            # Before it starts: in its first call it takes itself out.
-            self._workers.append(worker)
-            self._idle.append(None)
+            worker = threading.Thread(target=work, name="h5fs-fuse", daemon=True)
+            # Before the start: its first call may be one that blocks.
+            self._enter(worker, is_relief=work == self._work_while_needed)
             try:
                 worker.start()
             except RuntimeError as error:  # the system allows no more
-                self._workers.remove(worker)
-                self._idle.pop()
+                self._leave(worker)
                 if not self._workers:
                     raise MountRefusedError(f"no thread can be started: {error}") from None
                 return
 
+    def _enter(self, worker: threading.Thread, *, is_relief: bool) -> None:
+        with self._roster:
+            self._workers.append(worker)
+            if is_relief:
+                self._relief.append(worker)
+        self._idle.append(None)
+
+    def _leave(self, worker: threading.Thread) -> None:
+        with self._roster:
+            self._workers.remove(worker)
+            if worker in self._relief:
+                self._relief.remove(worker)
+            with suppress(IndexError):
+                self._idle.pop()
+        self._tell_if_all_busy()
+
+    def _may_leave(self) -> bool:
+        """Whether enough others wait for requests: the usual ones may all be blocked."""
+        return self._is_calm and len(self._idle) > self._usual_count
+
+    def _tell_if_all_busy(self) -> None:
+        if not self._idle and not self._is_watched:
+            self._is_watched = True
+            self._events.put(_Event.ALL_BUSY)
+
     def _work(self) -> None:
         self._library.fuse_loop(self._libfuse.pointer)
+        self._wait_for_the_end()
+
+    def _work_while_needed(self) -> None:
+        try:
+            if not self._turn_while_needed():
+                self._leave(threading.current_thread())
+                return
+        except BaseException:  # what is gone must not be counted on, nor be sent a signal
+            self._leave(threading.current_thread())
+            raise
+        self._wait_for_the_end()
+
+    def _turn_while_needed(self) -> bool:
+        """Answer requests; return True when the mount ends, False when others do without."""
+        loop = self._libfuse.request_loop()
+        try:
+            while loop.turn() is not Turn.ENDED:
+                if self._may_leave():
+                    return False
+            return True
+        finally:
+            loop.close()
+
+    def _wait_for_the_end(self) -> None:
         self._ended.append(threading.current_thread())
         self._events.put(_Event.END)
         # A signal to a thread that is gone would be a crash.
@@ -176,11 +248,13 @@ class Session:
         Again and again: a signal may come just before the read, and a loop that ends takes
         libfuse's mark that all shall end away.
         """
+        self._is_calm = False
         while len(self._ended) < len(self._workers):
             self._library.fuse_exit(self._libfuse.pointer)
-            for worker in self._workers:
-                if worker not in self._ended and worker.ident is not None:
-                    signal.pthread_kill(worker.ident, signal.SIGTERM)
+            with self._roster:
+                for worker in self._workers:
+                    if worker not in self._ended and worker.ident is not None:
+                        signal.pthread_kill(worker.ident, signal.SIGTERM)
             try:
                 self._events.get(timeout=_AGAIN_SECONDS)
             except queue.Empty:
@@ -191,11 +265,11 @@ class Session:
 
 
 @contextmanager
-def _signals_to(calls: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+def _signals_to(calls: Mapping[int, Callable[[], None]]) -> Iterator[None]:
     """Let signals call functions."""
     before = {}
     for number, call in calls.items():
-        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
             continue  # nohup
         before[number] = signal.signal(number, lambda *_, call=call: call())
     try:

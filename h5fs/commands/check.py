@@ -15,7 +15,8 @@ from h5fs.store.log import RealFile, describe_log
 from h5fs.store.log_entry import open_to_look
 from h5fs.store.log_file import explain_damage, read_boot_id
 from h5fs.store.log_path import find_log, has_log
-from h5fs.store.superblock import read_superblock
+from h5fs.store.parts import explain_part
+from h5fs.store.superblock import explain_version, read_superblock
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
@@ -42,8 +43,11 @@ def _tell_superblock(file: Path) -> None:
         if has_log(file):
             print("no HDF5 signature: all of the file is in its log")
             return
-        raise MountError(f"{file} is not an HDF5 file (it has no HDF5 signature)")
+        no_signature = f"{file} is not an HDF5 file (it has no HDF5 signature)"
+        raise MountError(explain_part(file) or no_signature)
     print(f"superblock: version {superblock.version} at byte {superblock.offset_bytes}")
+    if not superblock.is_known:
+        raise MountError(f"{file} cannot be opened: {explain_version(superblock)}")
     if superblock.is_open_for_write:
         print(
             "marked open for write: yes. A program writes it, or died while it did; if none does: "

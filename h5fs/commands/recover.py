@@ -15,6 +15,13 @@ from h5fs.store.log_path import has_log
 from h5fs.store.superblock import clear_write_mark
 
 
+def _clear_mark(file: Path, descriptor: int) -> bool:
+    try:
+        return clear_write_mark(descriptor)
+    except CannotOpenError as error:
+        raise MountError(f"{file}: {error}") from None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Recover; return the exit status."""
     file = Path(os.path.abspath(arguments.file))
@@ -31,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         assert files is not None
         try:
-            is_cleared = arguments.clear_flag and clear_write_mark(files.main)
+            is_cleared = arguments.clear_flag and _clear_mark(file, files.main)
         finally:
             files.close(removes_log=True)
     except CannotOpenError as error:

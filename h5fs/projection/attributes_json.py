@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from h5fs.datatype_rules import MAX_RANK
+from h5fs.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
 from h5fs.datatypes import (
     ByteOrder,
     CharacterSet,
@@ -35,17 +35,28 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import InvalidAttributesError
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.objects import Attribute, UnreadableAttribute
-from h5fs.projection.datatype_json import datatype_from_json, datatype_to_json
-from h5fs.projection.element_json import element_depth, elements_from_json, elements_to_json
+from h5fs.projection.datatype_json import (
+    check_new_datatype,
+    datatype_from_json,
+    datatype_to_json,
+)
+from h5fs.projection.element_json import (
+    element_depth,
+    elements_from_json,
+    elements_to_json,
+    json_depth,
+)
 from h5fs.projection.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
 from h5fs.projection.rounded_numbers import RoundedNumbers
 from h5fs.projection.strict_json import (
+    MAX_NESTING,
     JsonValue,
     name_to_text,
     parse_json,
+    show_value,
     text_to_name,
     write_json,
 )
@@ -54,6 +65,7 @@ from h5fs.projection.string_json import NotTextError, StringSpelling, bytes_from
 TYPES: Final = "$types"
 UNREADABLE: Final = "$unreadable"
 NULL: Final = "H5S_NULL"
+_DEEPEST: Final = MAX_NESTING - 1  # the document is the first level
 BASE64: Final = "base64"
 
 INT64: Final = standard_integer(8, ByteOrder.LITTLE, signed=True)
@@ -82,6 +94,9 @@ def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) ->
         if isinstance(attribute, UnreadableAttribute):
             unreadable[key] = attribute.reason
             continue
+        if len(attribute.shape or ()) + json_depth(attribute.type) > _DEEPEST:
+            unreadable[key] = "its elements are nested too deeply for JSON"
+            continue
         values[key], form = _show(attribute)
         if form != _implied_form(values[key]):
             types[key] = _form_to_json(form, values[key])
@@ -99,7 +114,8 @@ def attributes_from_json(
     ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
     says what an existing attribute says is that attribute, bits outside of the data included; so
     is one whose numbers are what float64 makes of those that are there (`rounded_numbers`).
-    Raises ``InvalidAttributesError``, naming the attribute.
+    Raises ``InvalidAttributesError``, naming the attribute, and ``AttributeTooLargeError`` for more
+    than could be read again.
     """
     document = parse_json(data)
     if not isinstance(document, dict):
@@ -108,15 +124,22 @@ def attributes_from_json(
     unreadable = document.pop(UNREADABLE, {})
     if not isinstance(types, dict) or not isinstance(unreadable, dict):
         raise InvalidAttributesError(f"{TYPES} or {UNREADABLE} is not a JSON object")
+    if len(document) > MAX_ATTRIBUTES:
+        raise AttributeTooLargeError(f"{len(document)} attributes, more than {MAX_ATTRIBUTES}")
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     rounded = RoundedNumbers(document)
     attributes = []
     for key, value in document.items():
         name = _name(key)
         try:
-            attributes.append(_read(name, value, types.get(key), known.get(name), rounded))
+            attribute = _read(name, value, types.get(key), known.get(name), rounded)
+            if name not in known or known[name].type != attribute.type:
+                check_new_datatype(attribute.type)
+            attributes.append(attribute)
         except InvalidAttributesError as error:
-            raise InvalidAttributesError(f"attribute {key!r}: {error}") from error
+            raise InvalidAttributesError(f"attribute {show_value(key)}: {error}") from error
+    if sum(len(attribute.elements) for attribute in attributes) > MAX_ELEMENTS:
+        raise AttributeTooLargeError(f"more than {MAX_ELEMENTS} elements in the attributes")
     return tuple(attributes)
 
 
@@ -158,7 +181,8 @@ def _read(
                 return attribute
     form = form or _implied_form(value)
     if form is None:
-        raise InvalidAttributesError(f"no type follows from {value!r:.80}; {TYPES} must say it")
+        shown_value = show_value(value)
+        raise InvalidAttributesError(f"no type follows from {shown_value}; {TYPES} must say it")
     return _make(name, value, form)
 
 
@@ -183,9 +207,11 @@ def _flat(value: JsonValue) -> list[JsonValue]:
 def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
     if form.shape is None:
         if value is not None:
-            raise InvalidAttributesError(f"a value in a null dataspace: {value!r:.80}")
+            raise InvalidAttributesError(f"a value in a null dataspace: {show_value(value)}")
         return Attribute(name, form.type, None, ())
     flat = flatten(value, form.shape)
+    if len(flat) > MAX_ELEMENTS:
+        raise AttributeTooLargeError(f"{len(flat)} elements, more than {MAX_ELEMENTS}")
     strings = StringSpelling(in_base64=form.in_base64, stored=form.stored)
     elements = elements_from_json(flat, form.type, strings)
     return Attribute(name, form.type, form.shape, tuple(elements))
@@ -231,7 +257,7 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
         entry = {"type": entry}
     unknown = set(entry) - {"type", "shape", "encoding", "stored"}
     if "type" not in entry or unknown or entry.get("encoding", BASE64) != BASE64:
-        raise InvalidAttributesError(f"not an entry of {TYPES}: {entry!r:.80}")
+        raise InvalidAttributesError(f"not an entry of {TYPES}: {show_value(entry)}")
     datatype = datatype_from_json(entry["type"])
     shape = entry.get("shape")
     if shape is None:
@@ -245,10 +271,10 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
     ):
         shape = tuple(shape)
     else:
-        raise InvalidAttributesError(f"not a shape: {shape!r:.80}")
+        raise InvalidAttributesError(f"not a shape: {show_value(shape)}")
     stored = entry.get("stored", "")
     if not isinstance(stored, str):
-        raise InvalidAttributesError(f"not base64: {stored!r:.80}")
+        raise InvalidAttributesError(f"not base64: {show_value(stored)}")
     return _Form(datatype, shape, "encoding" in entry, bytes_from_base64(stored))
 
 
@@ -298,7 +324,9 @@ def _key(name: bytes) -> str:
 
 def _name(key: str) -> bytes:
     if key.startswith("$") and not key.startswith("$$"):
-        raise InvalidAttributesError(f"{key!r} is a reserved key; an attribute's is {'$' + key!r}")
+        raise InvalidAttributesError(
+            f"{show_value(key)} is a reserved key; that of an attribute has one more $"
+        )
     name = text_to_name(key.removeprefix("$"))
     if not name:
         raise InvalidAttributesError("an attribute without a name")

@@ -43,11 +43,12 @@ from h5fs.datatypes import (
     StringType,
     TimeType,
 )
-from h5fs.errors import InvalidAttributesError
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.projection.numpy_spelling import numpy_spelling, parse_descr, parse_dtype
 from h5fs.projection.strict_json import (
     JsonValue,
     name_to_text,
+    show_value,
     text_to_name,
     write_indented,
 )
@@ -86,6 +87,9 @@ NORMALISATIONS: Final = {
 }
 VARIABLE: Final = "H5T_VARIABLE"
 
+_MESSAGE_BYTES: Final = (1 << 16) - 1
+_LEAST_MEMBER_BYTES: Final = 10  # of a compound: the name's null, an offset, a datatype message
+
 
 FLOAT_FIELDS: Final = (
     ("signPosition", "sign_position"),
@@ -114,6 +118,31 @@ def datatype_from_json(value: JsonValue) -> Datatype:
     except ValueError as error:
         raise InvalidAttributesError(str(error)) from error
     return datatype
+
+
+def check_new_datatype(datatype: Datatype) -> None:
+    """Check what the library would refuse to make, although damaged files have it.
+
+    Raises ``InvalidAttributesError`` for members of one name, and ``AttributeTooLargeError`` for
+    more members than a header message has room for: the library would take minutes to find out.
+    """
+    if isinstance(datatype, ArrayType | SequenceType | ComplexType):
+        check_new_datatype(datatype.base)
+        return
+    if not isinstance(datatype, CompoundType | EnumType):
+        return
+    if isinstance(datatype, EnumType):
+        names = [name for name, _ in datatype.members]
+        each = 1 + datatype.base.bits.size_bytes
+    else:
+        names = [member.name for member in datatype.members]
+        each = _LEAST_MEMBER_BYTES
+        for member in datatype.members:
+            check_new_datatype(member.type)
+        if len(set(names)) < len(names):
+            raise InvalidAttributesError("two members of a compound have one name")
+    if sum(map(len, names)) + each * len(names) > _MESSAGE_BYTES:
+        raise AttributeTooLargeError(f"a datatype of {len(names)} members: more than 64 KiB")
 
 
 def datatype_document(datatype: Datatype) -> bytes:
@@ -206,12 +235,12 @@ def _parse(value: JsonValue, depth: int) -> Datatype:
     if isinstance(value, list):
         return parse_descr(value, depth)
     if not isinstance(value, dict):
-        raise InvalidAttributesError(f"not a datatype: {value!r:.80}")
+        raise InvalidAttributesError(f"not a datatype: {show_value(value)}")
     fields = _Fields(value)
     type_class = fields.take("class")
     parse = _PARSERS.get(type_class) if isinstance(type_class, str) else None
     if parse is None:
-        raise InvalidAttributesError(f"unknown datatype class {type_class!r:.80}")
+        raise InvalidAttributesError(f"unknown datatype class {show_value(type_class)}")
     datatype = parse(fields, depth)
     fields.check_all_taken()
     return datatype
@@ -234,7 +263,7 @@ class _Fields:
         """Return the value of a key, an integer not below 0 of at most 32 bits."""
         value = self.take(key, default)
         if type(value) is not int or not 0 <= value < 1 << 32:
-            raise InvalidAttributesError(f"{key!r} of a datatype: {value!r:.80}")
+            raise InvalidAttributesError(f"{key!r} of a datatype: {show_value(value)}")
         return value
 
     def length(self) -> int | None:
@@ -250,7 +279,7 @@ class _Fields:
         for member, term in terms.items():
             if term == value:
                 return member
-        raise InvalidAttributesError(f"{key!r} of a datatype: {value!r:.80}")
+        raise InvalidAttributesError(f"{key!r} of a datatype: {show_value(value)}")
 
     def sequence(self, key: str) -> list[JsonValue]:
         """Return the value of a key, a list."""
@@ -262,7 +291,8 @@ class _Fields:
     def check_all_taken(self) -> None:
         """Refuse keys that mean nothing here: a typing error must not be lost in silence."""
         if self._left:
-            raise InvalidAttributesError(f"unknown keys in a datatype: {sorted(self._left)}")
+            keys = show_value(sorted(self._left))
+            raise InvalidAttributesError(f"unknown keys in a datatype: {keys}")
 
 
 def _parse_bits(fields: _Fields) -> BitLayout:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from h5fs.datatype_rules import MAX_ATTRIBUTE_BYTES
 from h5fs.datatypes import (
     ArrayType,
     BitfieldType,
@@ -30,8 +31,9 @@ from h5fs.datatypes import (
     SequenceType,
     StringType,
     TimeType,
+    size_in_memory,
 )
-from h5fs.errors import InvalidAttributesError
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.objects import Element, RegionTarget, UnnamedTarget
 from h5fs.projection.nesting import flatten, nest
 from h5fs.projection.numpy_spelling import complex_compound
@@ -46,7 +48,7 @@ from h5fs.projection.scalar_json import (
     opaque_from_json,
     opaque_to_json,
 )
-from h5fs.projection.strict_json import JsonValue, name_to_text, text_to_name
+from h5fs.projection.strict_json import JsonValue, name_to_text, show_value, text_to_name
 from h5fs.projection.string_json import StringSpelling
 
 
@@ -106,7 +108,13 @@ def _compounds_to_json(
 def elements_from_json(
     values: Sequence[JsonValue], datatype: Datatype, strings: StringSpelling
 ) -> list[Element]:
-    """Return the elements that JSON values say. Raises ``InvalidAttributesError``."""
+    """Return the elements that JSON values say.
+
+    Raises ``InvalidAttributesError``, and ``AttributeTooLargeError`` before they take the memory.
+    """
+    size = len(values) * size_in_memory(datatype)
+    if size > MAX_ATTRIBUTE_BYTES:
+        raise AttributeTooLargeError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
     if isinstance(datatype, IntegerType):
         return [integer_from_json(value, datatype) for value in values]
     if isinstance(datatype, BitfieldType | TimeType):
@@ -145,7 +153,7 @@ def _compounds_from_json(
         names = [name_to_text(member.name) for member in members]
         for value in values:
             if not isinstance(value, dict) or set(value) != set(names):
-                raise InvalidAttributesError(f"not an object with the members {names}")
+                raise InvalidAttributesError(f"not an object with the members {show_value(names)}")
         rows = [[value[name] for name in names] for value in values]
     columns = [
         elements_from_json([row[index] for row in rows], member.type, strings)
@@ -175,6 +183,20 @@ def element_depth(datatype: Datatype) -> int:
     return 0
 
 
+def json_depth(datatype: Datatype) -> int:
+    """Return how deep lists and objects of an element are nested at most."""
+    if isinstance(datatype, ComplexType):
+        return 1
+    if isinstance(datatype, ArrayType):
+        return len(datatype.shape) + json_depth(datatype.base)
+    if isinstance(datatype, SequenceType):
+        return 1 + json_depth(datatype.base)
+    if isinstance(datatype, CompoundType):
+        return 1 + max((json_depth(member.type) for member in datatype.members), default=0)
+    # A region has a list of blocks of two corners each.
+    return 4 if isinstance(datatype, ReferenceType) else 0
+
+
 def _target_to_json(target: bytes | UnnamedTarget | RegionTarget | None) -> JsonValue:
     if target is None:
         return None
@@ -202,7 +224,7 @@ def _target_from_json(value: JsonValue, datatype: ReferenceType) -> Element:
 
 def _region_from_json(value: JsonValue) -> RegionTarget:
     if not isinstance(value, dict) or len(value) != 2 or "path" not in value:
-        raise InvalidAttributesError(f"not a region: {value!r:.80}")
+        raise InvalidAttributesError(f"not a region: {show_value(value)}")
     path = _path(value["path"])
     if value.get("everything") is True:
         return RegionTarget(path, everything=True)
@@ -213,24 +235,24 @@ def _region_from_json(value: JsonValue) -> RegionTarget:
         pairs = [_list(block, 2) for block in _list(value["blocks"])]
         blocks = tuple((_coordinates(start), _coordinates(stop)) for start, stop in pairs)
         return RegionTarget(path, blocks=blocks)
-    raise InvalidAttributesError(f"not a region: {value!r:.80}")
+    raise InvalidAttributesError(f"not a region: {show_value(value)}")
 
 
 def _path(value: JsonValue) -> bytes:
     if not isinstance(value, str) or not value:
-        raise InvalidAttributesError(f"not the path of an object: {value!r:.80}")
+        raise InvalidAttributesError(f"not the path of an object: {show_value(value)}")
     return text_to_name(value)
 
 
 def _coordinates(value: JsonValue) -> tuple[int, ...]:
     coordinates = tuple(_list(value))
     if not all(type(item) is int and 0 <= item < 1 << 64 for item in coordinates):
-        raise InvalidAttributesError(f"not coordinates: {value!r:.80}")
+        raise InvalidAttributesError(f"not coordinates: {show_value(value)}")
     return coordinates
 
 
 def _list(value: JsonValue, length: int | None = None) -> list[JsonValue]:
     if not isinstance(value, list) or (length is not None and len(value) != length):
         what = "a list" if length is None else f"a list of {length}"
-        raise InvalidAttributesError(f"not {what}: {value!r:.80}")
+        raise InvalidAttributesError(f"not {what}: {show_value(value)}")
     return value

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
-from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from h5fs.datatypes import BitPadding, ByteOrder, FloatType, Normalisation
@@ -99,16 +99,42 @@ def _decimals(significand: int, unit: int) -> Iterator[Decimal]:
     if not significand:
         yield Decimal(0)
         return
-    value = Fraction(significand) * Fraction(2) ** unit
     bits = significand.bit_length()
+    numerator, denominator = significand << max(unit, 0), 1 << max(-unit, 0)
     # Fewer digits than the first always come back from it, more than the last are never needed.
     first, last = max(int((bits - 2) * _LOG10_2), 1), int(bits * _LOG10_2) + 2
     for digits in range(first, last + 1):
-        context = Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)
-        rounded = context.divide(Decimal(value.numerator), Decimal(value.denominator))
-        shortest = rounded.normalize(context)
+        context = Context(prec=digits + 1, Emax=MAX_EMAX, Emin=MIN_EMIN)
+        shortest = _round_to_digits(numerator, denominator, digits, context).normalize(context)
         is_short_integer = 0 <= shortest.adjusted() < 16 and shortest == int(shortest)
         yield Decimal(int(shortest)) if is_short_integer else shortest
+
+
+def _round_to_digits(numerator: int, denominator: int, digits: int, context: Context) -> Decimal:
+    """Return a positive quotient with that many significant digits, ties to even."""
+    bits = numerator.bit_length() - denominator.bit_length()
+    exponent = math.floor(bits * _LOG10_2)  # of the first digit, or one off
+    while True:
+        power = digits - 1 - exponent
+        scaled = numerator * _power_of_ten(max(power, 0))
+        rounded = _divide(scaled, denominator * _power_of_ten(max(-power, 0)))
+        if rounded > _power_of_ten(digits):
+            exponent += 1
+        elif rounded < _power_of_ten(digits - 1):
+            exponent -= 1
+        else:
+            return Decimal(rounded).scaleb(-power, context)
+
+
+@lru_cache(maxsize=256)
+def _power_of_ten(exponent: int) -> int:
+    return int(10**exponent)
+
+
+def _divide(numerator: int, denominator: int) -> int:
+    """Return the nearest integer to a quotient, ties to even."""
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient & 1))
 
 
 def _round(value: Decimal, datatype: FloatType) -> tuple[int, int]:
@@ -116,22 +142,30 @@ def _round(value: Decimal, datatype: FloatType) -> tuple[int, int]:
     if not value or value.adjusted() < -_MAX_DECIMAL_EXPONENT:
         return 0, 0
     if value.adjusted() > _MAX_DECIMAL_EXPONENT:
-        raise OverflowError(f"{value} is beyond the largest number")
-    magnitude = abs(Fraction(value))
+        raise OverflowError(f"{value:.20g} is beyond the largest number")
+    numerator, denominator = _ratio(value)
     is_implied = datatype.normalisation is Normalisation.IMPLIED
     bits = datatype.mantissa_size + is_implied
     smallest = _smallest_unit(datatype)
-    unit = max(_floor_log2(magnitude) - bits + 1, smallest)
-    significand = round(magnitude / Fraction(2) ** unit)
+    unit = max(_floor_log2(numerator, denominator) - bits + 1, smallest)
+    significand = _divide(numerator << max(-unit, 0), denominator << max(unit, 0))
     if significand >> bits:
         significand, unit = significand >> 1, unit + 1
     is_normal = bool(significand >> bits - 1)
     exponent = unit - smallest + 1 if is_normal else 0
     if exponent > _ones(datatype.exponent_size) - _has_specials(datatype):
-        raise OverflowError(f"{value} is beyond the largest number")
+        raise OverflowError(f"{value:.20g} is beyond the largest number")
     if not is_normal and significand and datatype.bits.order is ByteOrder.VAX:
-        raise OverflowError(f"{value} is below the smallest number")
+        raise OverflowError(f"{value:.20g} is below the smallest number")
     return exponent, significand & _ones(datatype.mantissa_size)
+
+
+def _ratio(value: Decimal) -> tuple[int, int]:
+    """Return numerator and denominator of a magnitude. Not reduced: that would take long."""
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    whole = int("".join(map(str, digits)))
+    return whole * _power_of_ten(max(exponent, 0)), _power_of_ten(max(-exponent, 0))
 
 
 def _store_special(name: str, datatype: FloatType) -> bytes:
@@ -174,9 +208,10 @@ def _smallest_unit(datatype: FloatType) -> int:
     return 1 - datatype.exponent_bias - datatype.mantissa_size + (not is_implied)
 
 
-def _floor_log2(magnitude: Fraction) -> int:
-    guess = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    return guess if magnitude >= Fraction(2) ** guess else guess - 1
+def _floor_log2(numerator: int, denominator: int) -> int:
+    guess = numerator.bit_length() - denominator.bit_length()
+    is_reached = numerator << max(-guess, 0) >= denominator << max(guess, 0)
+    return guess if is_reached else guess - 1
 
 
 def _ones(bits: int) -> int:

@@ -27,7 +27,7 @@ from h5fs.datatypes import (
     size_in_memory,
 )
 from h5fs.errors import InvalidAttributesError
-from h5fs.projection.strict_json import JsonValue, name_to_text, text_to_name
+from h5fs.projection.strict_json import JsonValue, name_to_text, show_value, text_to_name
 
 BOOLEAN: Final = EnumType(
     IntegerType(BitLayout(1, ByteOrder.LITTLE, 8), signed=True), ((b"FALSE", 0), (b"TRUE", 1))
@@ -135,7 +135,7 @@ def parse_dtype(text: str) -> Datatype:
     """
     match = _DTYPE.fullmatch(text)
     if match is None:
-        raise InvalidAttributesError(f"unknown dtype {text!r}")
+        raise InvalidAttributesError(f"unknown dtype {show_value(text)}")
     kind, size = match[2], int(match[3] or 1)
     order = ByteOrder.BIG if match[1] == ">" else ByteOrder.LITTLE
     if text.endswith("?") or (kind == "b" and size == 1):
@@ -150,7 +150,7 @@ def parse_dtype(text: str) -> Datatype:
         return standard_float(size, order)
     if kind == "c" and size in (8, 16):
         return complex_compound(standard_float(size // 2, order))
-    raise InvalidAttributesError(f"unknown dtype {text!r}")
+    raise InvalidAttributesError(f"unknown dtype {show_value(text)}")
 
 
 def parse_descr(descr: list[JsonValue], depth: int = 0) -> CompoundType:
@@ -159,12 +159,12 @@ def parse_descr(descr: list[JsonValue], depth: int = 0) -> CompoundType:
     offset = 0
     for field in descr:
         if depth > _MAX_DEPTH or not isinstance(field, list) or len(field) not in (2, 3):
-            raise InvalidAttributesError(f"a field of a descr is not [name, dtype]: {field!r:.80}")
+            raise InvalidAttributesError(f"a field is not [name, dtype]: {show_value(field)}")
         member_type = _parse_field_type(field[1], depth)
         if len(field) == 3:
             member_type = ArrayType(member_type, _parse_shape(field[2]))
         if not isinstance(field[0], str):
-            raise InvalidAttributesError(f"a field's name is not a string: {field[0]!r:.80}")
+            raise InvalidAttributesError(f"a field's name is not a string: {show_value(field[0])}")
         members.append(Member(text_to_name(field[0]), offset, member_type))
         offset += size_in_memory(member_type)
     return CompoundType(offset, tuple(members))
@@ -175,12 +175,12 @@ def _parse_field_type(spelling: JsonValue, depth: int) -> Datatype:
         return parse_dtype(spelling)
     if isinstance(spelling, list):
         return parse_descr(spelling, depth + 1)
-    raise InvalidAttributesError(f"not a dtype: {spelling!r:.80}")
+    raise InvalidAttributesError(f"not a dtype: {show_value(spelling)}")
 
 
 def _parse_shape(shape: JsonValue) -> tuple[int, ...]:
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-        raise InvalidAttributesError(f"not the shape of a field: {shape!r:.80}")
+        raise InvalidAttributesError(f"not the shape of a field: {show_value(shape)}")
     if math.prod(shape) >= 1 << 32:
-        raise InvalidAttributesError(f"field of 2**32 elements or more: {shape!r:.80}")
+        raise InvalidAttributesError(f"field of 2**32 elements or more: {show_value(shape)}")
     return tuple(shape)

@@ -37,7 +37,7 @@ from h5fs.datatypes import (
 from h5fs.errors import InvalidAttributesError
 from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
 from h5fs.projection.numpy_spelling import is_boolean, numpy_spelling
-from h5fs.projection.strict_json import JsonValue, name_to_text
+from h5fs.projection.strict_json import JsonValue, name_to_text, show_value
 from h5fs.projection.string_json import bytes_from_base64
 
 SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
@@ -46,7 +46,9 @@ _MAX_INTEGER_BITS: Final = 4096
 _BITS: Final = re.compile(r"0x([0-9a-f]+)|NaN\(0x([0-9a-f]+)\)")
 # As h5py.opaque_dtype() writes it.
 _TIME_TAG: Final = re.compile(rb"NUMPY:([<>][Mm]8(?:\[[0-9]{0,9}[a-zA-Z]{1,2}\])?)")
-_DATE: Final = re.compile(r"NaT|-?\d{4,}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,18})?)?)?)?)?)?")
+_DATE: Final = re.compile(
+    r"NaT|-?[0-9]{4,18}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,18})?)?)?)?)?)?"
+)
 
 
 def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[JsonValue]:
@@ -129,7 +131,7 @@ def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[byt
             value = int(shown)
         elif isinstance(shown, str) and not _BITS.fullmatch(shown):
             if shown not in by_text:
-                raise InvalidAttributesError(f"no member {shown!r:.80} in the enumeration")
+                raise InvalidAttributesError(f"no member {show_value(shown)} in the enumeration")
             value = by_text[shown]
         elements.append(integer_from_json(value, datatype.base))
     return elements
@@ -165,11 +167,11 @@ def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
             order: Any = "big" if dtype.str[0] == ">" else "little"
             element = _integer(value).to_bytes(8, order, signed=True)
         except OverflowError as error:
-            raise InvalidAttributesError(f"{value!r:.80} does not fit 64 bits") from error
+            raise InvalidAttributesError(f"{show_value(value)} does not fit 64 bits") from error
     else:
-        raise InvalidAttributesError(f"not base64: {value!r:.80}")
+        raise InvalidAttributesError(f"not base64: {show_value(value)}")
     if element is None or len(element) != datatype.size_bytes:
-        raise InvalidAttributesError(f"not {datatype.size_bytes} opaque bytes: {value!r:.80}")
+        raise InvalidAttributesError(f"not {datatype.size_bytes} opaque bytes: {show_value(value)}")
     return element
 
 
@@ -178,7 +180,7 @@ def _integer(value: JsonValue) -> int:
     if isinstance(value, Decimal) and -5000 < value.adjusted() < 5000 and value == int(value):
         return int(value)
     if type(value) is not int:
-        raise InvalidAttributesError(f"not an integer: {value!r:.80}")
+        raise InvalidAttributesError(f"not an integer: {show_value(value)}")
     return value
 
 
@@ -186,7 +188,7 @@ def _decimal(value: JsonValue) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if type(value) is not int:
-        raise InvalidAttributesError(f"not a number: {value!r:.80}")
+        raise InvalidAttributesError(f"not a number: {show_value(value)}")
     return Decimal(value)
 
 
@@ -219,7 +221,8 @@ def _bits_from_text(text: str, bits: BitLayout) -> bytes:
     match = _BITS.fullmatch(text)
     digits = (match[1] or match[2]) if match else ""
     if len(digits) != 2 * bits.size_bytes:
-        raise InvalidAttributesError(f"neither a number nor {bits.size_bytes} bytes: {text!r:.80}")
+        size = bits.size_bytes
+        raise InvalidAttributesError(f"neither a number nor {size} bytes: {show_value(text)}")
     return bits.swapped(bytes.fromhex(digits)[::-1])
 
 
@@ -241,9 +244,24 @@ def _date_to_text(element: bytes, dtype: np.dtype[Any]) -> str | None:
 
 
 def _date_from_text(text: str, dtype: np.dtype[Any]) -> bytes | None:
+    """Return a date of that type; None for what is no date, or none that the type can hold.
+
+    numpy computes on beyond its 64 bits, and drops what a unit has no room for, without a word.
+    """
     if not _DATE.fullmatch(text):
         return None
+    if text == "NaT":
+        return np.array([text], dtype).tobytes()
+    if np.datetime_data(dtype)[0] == "generic":
+        return None
     try:
-        return np.array([text], dtype if text == "NaT" else "M8").astype(dtype).tobytes()
+        given = np.array([text], "M8")
+        spelled = str(np.datetime_as_string(given)[0])
+        stored = given.astype(dtype)
+        is_exact = stored.astype(given.dtype) == given
     except (ValueError, OverflowError):
         return None
+    if text.startswith("-"):  # numpy writes such years without leading zeros
+        text = "-" + text[1:].lstrip("0")
+    is_read = spelled.startswith(text) and not spelled[len(text) :].strip("0")
+    return stored.tobytes() if is_read and is_exact[0] else None

@@ -7,15 +7,22 @@ with each byte that is not UTF-8, and each ``%`` that would read as an escape, p
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from decimal import Decimal
-from typing import Any
+import reprlib
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
 from h5fs.errors import InvalidAttributesError
 
 JsonValue = Any
 """None, bool, int, float, Decimal, str, list of these, or dict of str to these."""
+
+MAX_NESTING: Final = 256
+"""How deep lists and objects may nest: each level is a level of recursion, or two."""
+MAX_VALUES: Final = 1 << 23
+"""How many values a text may have: each takes up to 64 bytes of memory."""
 
 _LINE_LENGTH = 100
 _MAX_NUMBER_LENGTH = 4300  # Python's own limit for integers
@@ -27,10 +34,13 @@ def parse_json(data: bytes) -> JsonValue:
     """Return the value of a JSON text in UTF-8.
 
     Raises ``InvalidAttributesError`` also for a bare NaN, a key that stands twice in an object, an
-    unpaired surrogate and nesting without end.
+    unpaired surrogate, and more nesting or values than any attributes need.
     """
+    if data.startswith(codecs.BOM_UTF8):
+        raise InvalidAttributesError("not JSON: it begins with a byte order mark")
+    _check_count(data)
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"),
             parse_float=_parse_decimal,
             parse_constant=_refuse_constant,
@@ -39,7 +49,53 @@ def parse_json(data: bytes) -> JsonValue:
     except RecursionError as error:
         raise InvalidAttributesError("JSON nested too deeply") from error
     except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
-        raise InvalidAttributesError(f"not JSON: {error}") from error
+        raise InvalidAttributesError(f"not JSON: {error!s:.200}") from error
+    _check_nesting(value)
+    return value
+
+
+def _check_count(data: bytes) -> None:
+    """Refuse a text of too many values before each of them takes memory."""
+    if _count_values(data) <= MAX_VALUES:
+        return
+    # In strings the same characters mean nothing.
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    strings = bare.count(b'"') // 2
+    outside = 0 if strings > MAX_VALUES else sum(map(_count_values, bare.split(b'"')[::2]))
+    if max(strings, outside) > MAX_VALUES:
+        raise InvalidAttributesError(f"JSON of more than {MAX_VALUES} values")
+
+
+def _count_values(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _check_nesting(value: JsonValue) -> None:
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        containers = [item for item in level if isinstance(item, list | dict)]
+        if not containers:
+            return
+        level = [
+            item
+            for inner in containers
+            for item in (inner.values() if isinstance(inner, dict) else inner)
+        ]
+    raise InvalidAttributesError("JSON nested too deeply")
+
+
+class _Short(reprlib.Repr):
+    """Shows some of a value, however large it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 3, 3, 3, 60
+        self.maxlong = self.maxother = 40
+
+
+def show_value(value: JsonValue) -> str:
+    """Return a value as a message can name it."""
+    return f"{_Short().repr(value):.80}"
 
 
 def write_json(value: JsonValue) -> str:
@@ -76,7 +132,7 @@ def text_to_name(text: str) -> bytes:
     """
     name = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), encode_text(text))
     if b"\0" in name:
-        raise InvalidAttributesError(f"the name {text!r} holds a null byte")
+        raise InvalidAttributesError(f"the name {show_value(text)} holds a null byte")
     return name
 
 
@@ -91,7 +147,10 @@ def encode_text(text: str) -> bytes:
 def _parse_decimal(digits: str) -> Decimal:
     if len(digits) > _MAX_NUMBER_LENGTH:
         raise ValueError(f"number of {len(digits)} characters")
-    return Decimal(digits)
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # an exponent of 19 digits
+        raise ValueError(f"the exponent of {digits:.40}") from None
 
 
 def _refuse_constant(constant: str) -> JsonValue:
@@ -102,7 +161,7 @@ def _unique_keys(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     value: dict[str, JsonValue] = {}
     for key, item in pairs:
         if key in value:
-            raise ValueError(f"the key {key!r} stands twice")
+            raise ValueError(f"the key {show_value(key)} stands twice")
         value[key] = item
     return value
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from h5fs.datatypes import StringPadding, StringType
 from h5fs.errors import InvalidAttributesError
-from h5fs.projection.strict_json import JsonValue, encode_text
+from h5fs.projection.strict_json import JsonValue, encode_text, show_value
 
 _FILL: Final = {
     StringPadding.NULL_TERMINATED: b"\0",
@@ -61,7 +61,7 @@ class StringSpelling:
         if value is None and datatype.size_bytes is None:
             return None
         if not isinstance(value, str):
-            raise InvalidAttributesError(f"not a string: {value!r:.80}")
+            raise InvalidAttributesError(f"not a string: {show_value(value)}")
         text = bytes_from_base64(value) if self.in_base64 else encode_text(value)
         if datatype.size_bytes is None:
             if b"\0" in text:
@@ -102,4 +102,4 @@ def bytes_from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidAttributesError(f"not base64: {text!r:.80}") from error
+        raise InvalidAttributesError(f"not base64: {show_value(text)}") from error

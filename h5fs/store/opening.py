@@ -9,7 +9,15 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.options import Locking, StoreOptions
-from h5fs.store.superblock import Superblock, read_missing_end, read_superblock
+from h5fs.store.lock_holders import find_lock_holder
+from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
+from h5fs.store.parts import explain_part
+from h5fs.store.superblock import (
+    Superblock,
+    explain_version,
+    read_missing_end,
+    read_superblock,
+)
 
 
 def check_openable(
@@ -32,7 +40,11 @@ def check_openable(
                     f"{path} is empty, so it is not an HDF5 file; --mode a or w makes it one"
                 )
             if superblock is None:
-                raise CannotOpenError(f"{path} is not an HDF5 file (it has no HDF5 signature)")
+                raise CannotOpenError(
+                    explain_part(path) or f"{path} is not an HDF5 file (it has no HDF5 signature)"
+                )
+            if not superblock.is_known:
+                raise CannotOpenError(f"{path} cannot be opened: {explain_version(superblock)}")
             if superblock.is_open_for_write and not (is_swmr and superblock.is_swmr):
                 follow = " (-o swmr follows it)" if superblock.is_swmr else ""
                 raise CannotOpenError(
@@ -49,10 +61,13 @@ def check_openable(
 def explain_unopenable(path: Path, error: Exception) -> str:
     """Return what a person is told of a file that looked openable and that HDF5 could not open."""
     try:
+        part = explain_part(path)
         with path.open("rb") as file:
             missing = read_missing_end(file)
     except OSError:
-        missing = None
+        part, missing = "", None
+    if part:
+        return part
     if missing is not None:
         return (
             f"{path} is cut short: it has {missing[0]} of {missing[1]} bytes; copy it again from "
@@ -91,23 +106,11 @@ def explain_lock(path: Path, descriptor: int, *, is_read: bool) -> CannotOpenErr
 
     ``is_read``: it is refused to a reader, so that who has it writes.
     """
+    if is_written_by_h5fs(descriptor):
+        return explain_own_lock(path, descriptor)
     who = "a writer" if is_read else "a program that reads or writes it"
     who += find_lock_holder(os.fstat(descriptor))
     return CannotOpenError(
         f"{path} is locked by {who}: wait until it has closed the "
         "file, or use -o locking=false if no program is writing it"
     )
-
-
-def find_lock_holder(status: os.stat_result) -> str:
-    """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-        pids = [line.split()[4] for line in lines if "->" not in line and place in line.split()]
-        # A lock of an open file description belongs to no process.
-        pid = next(pid for pid in pids if int(pid) > 0)
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-    except (OSError, StopIteration, ValueError):
-        return ""
-    return f" ({name}, pid {pid})"

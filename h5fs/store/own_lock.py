@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from h5fs.errors import HeldByH5fsError
+from h5fs.store.lock_holders import find_lock_holder
 from h5fs.store.log_path import find_log
-from h5fs.store.opening import find_lock_holder
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +54,10 @@ def explain_own_lock(file: Path, descriptor: int) -> HeldByH5fsError:
     )
 
 
-def is_held_by_h5fs(descriptor: int) -> bool:
-    """Whether another h5fs has the file of a descriptor that may write, to read or to write."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, 0, _BYTE, 1, 0)
+def is_written_by_h5fs(descriptor: int) -> bool:
+    """Whether another h5fs has the file of a descriptor to write it, or a worker that is left of
+    one."""
+    asked = _FLOCK.pack(fcntl.F_RDLCK, 0, _BYTE, 1, 0)
     try:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
     except OSError:

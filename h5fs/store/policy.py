@@ -15,12 +15,17 @@ def check_policy(path: Path, policy: ExternalPolicy, folder: Path) -> None:
 
     ``folder`` is the real path of the mounted file's own.
     """
+    check_path(path, policy, folder)
+    if path.exists() and not path.is_file():
+        raise ForbiddenError(f"{path} is not a regular file")
+
+
+def check_path(path: Path, policy: ExternalPolicy, folder: Path) -> None:
+    """Raise ``ForbiddenError`` as ``check_policy`` does, but without a look at the file."""
     if policy is ExternalPolicy.NONE:
         raise ForbiddenError(f"{path}: -o external=none")
     if policy is ExternalPolicy.FOLDER and not path.is_relative_to(folder):
         raise ForbiddenError(f"{path} is not below {folder} (-o external=all allows it)")
-    if path.exists() and not path.is_file():
-        raise ForbiddenError(f"{path} is not a regular file")
 
 
 class FilesToAskForError(BaseException):
@@ -34,8 +39,8 @@ class FilesToAskForError(BaseException):
         super().__init__(self.paths)
 
 
-def find_external(name: bytes, beside: Path) -> list[Path]:
-    """Return the real paths of what is there where HDF5 looks for the file of an external link.
+def places_of_external(name: bytes, beside: Path) -> list[Path]:
+    """Return where HDF5 looks for the file of an external link.
 
     An absolute path as it is, then its last part beside the linking file, whose folder is
     ``beside``; a relative one beside the linking file.
@@ -43,6 +48,4 @@ def find_external(name: bytes, beside: Path) -> list[Path]:
     if b"\0" in name:
         return []
     wanted = Path(os.fsdecode(name))
-    candidates = [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]
-    real = [Path(os.path.realpath(candidate)) for candidate in candidates]
-    return [path for path in real if os.path.lexists(path)]
+    return [wanted, beside / wanted.name] if wanted.is_absolute() else [beside / wanted]

@@ -35,7 +35,7 @@ from h5fs.store.log_file import LoggedFiles
 from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
-from h5fs.store.policy import check_policy, find_external
+from h5fs.store.policy import check_policy, places_of_external
 from h5fs.store.process.grants import Grants
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.pool import WorkerPool
@@ -143,7 +143,7 @@ class RemoteStore:
                     path
                     for link in table.others.values()
                     if link.kind is LinkKind.EXTERNAL
-                    for path in find_external(link.external_file, self._folder_of(group.file))
+                    for path in places_of_external(link.external_file, self._folder_of(group.file))
                 )
                 return table
 

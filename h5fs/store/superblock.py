@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from h5fs.errors import CannotOpenError
 from h5fs.store.lookup3 import checksum_blocks
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -27,18 +28,27 @@ _ADDRESS_SIZE_AT = 9
 _FLAGS_AT = 11
 _OPEN_FOR_WRITE = 0x01
 _SWMR_WRITE = 0x04
+_SIZES = (2, 4, 8, 16, 32)
+_MARKED_VERSION = 3
+LAST_VERSION = 3
+"""The last version of the superblock that there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
     """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
-    a writer sets in versions 2 and 3 and clears when it closes the file; ``is_swmr``: it lets
-    others read meanwhile (single writer, multiple readers)."""
+    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: it lets others read
+    meanwhile (single writer, multiple readers)."""
 
     offset_bytes: int
     version: int
     is_open_for_write: bool
     is_swmr: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the version is one that there is; of any other nothing else is known."""
+        return self.version <= LAST_VERSION
 
 
 def read_superblock(file: BinaryIO) -> Superblock | None:
@@ -51,7 +61,7 @@ def read_superblock(file: BinaryIO) -> Superblock | None:
         if head.startswith(SIGNATURE) and len(head) == 12:
             version = head[8]
             # Versions 0 and 1 have sizes of other fields there; only 3 honours the flag.
-            flags = head[11] if version >= 3 else 0
+            flags = head[11] if version == _MARKED_VERSION else 0
             is_swmr = bool(flags & _SWMR_WRITE)
             return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE), is_swmr)
         offset = offset * 2 if offset else _FIRST_USER_BLOCK
@@ -64,17 +74,40 @@ def read_missing_end(file: BinaryIO) -> tuple[int, int] | None:
     found = read_superblock(file)
     if found is None:
         return None
-    file.seek(found.offset_bytes)
-    head = file.read(96)
-    # The base address, one other address, then where the file ends.
-    first = {0: 24, 1: 28}.get(found.version, 12)
-    width = head[13 if found.version < 2 else _ADDRESS_SIZE_AT] if len(head) > 13 else 8
-    at = first + 2 * width
+    if not found.is_known:
+        return None
+    addresses = read_addresses(file, found)
     size = file.seek(0, 2)
-    if len(head) < at + width:
-        return size, found.offset_bytes + at + width
-    end = int.from_bytes(head[at : at + width], "little")
-    return (size, end) if size < end < 2**63 else None
+    if addresses is None:
+        return size, found.offset_bytes + _end_of_addresses(file, found)
+    # The base address, one other address, then where the file ends.
+    return (size, addresses[2]) if size < addresses[2] < 2**63 else None
+
+
+def read_addresses(file: BinaryIO, superblock: Superblock) -> list[int] | None:
+    """Return the four addresses of a superblock, or None when the file ends within them.
+
+    In versions 0 and 1 those are the base, the free space, the file's end and the driver
+    information; in 2 and 3 the base, the extension, the file's end and the root group.
+    """
+    stop = _end_of_addresses(file, superblock)
+    file.seek(superblock.offset_bytes)
+    head = file.read(stop)
+    if not superblock.is_known or len(head) < stop:
+        return None
+    width = (stop - _first_address(superblock)) // 4
+    starts = range(_first_address(superblock), stop, width)
+    return [int.from_bytes(head[at : at + width], "little") for at in starts]
+
+
+def _first_address(superblock: Superblock) -> int:
+    return {0: 24, 1: 28}.get(superblock.version, 12)
+
+
+def _end_of_addresses(file: BinaryIO, superblock: Superblock) -> int:
+    file.seek(superblock.offset_bytes + (13 if superblock.version < 2 else _ADDRESS_SIZE_AT))
+    width = (file.read(1) or b"\x08")[0] or 8
+    return _first_address(superblock) + 4 * width
 
 
 def is_hdf5_file(path: bytes) -> bool:
@@ -98,19 +131,50 @@ def is_hdf5_file(path: bytes) -> bool:
 def clear_write_mark(descriptor: int) -> bool:
     """Clear the mark of a file that is open for write; return False when there is none.
 
-    The superblock is written at once, within one sector of the disk. Raises ``OSError``.
+    Only a superblock that is wholly understood is written, at once, within one sector of the disk.
+    Raises ``CannotOpenError`` for another one, ``OSError``.
     """
     with io.FileIO(os.dup(descriptor)) as raw, io.BufferedReader(raw) as file:
         superblock = read_superblock(file)
+    if superblock is not None and not superblock.is_known:
+        raise CannotOpenError(explain_version(superblock) + "; nothing is changed")
     if superblock is None or not superblock.is_open_for_write:
         return False
-    head = os.pread(descriptor, _FLAGS_AT + 1, superblock.offset_bytes)
-    size = _FLAGS_AT + 1 + 4 * head[_ADDRESS_SIZE_AT]
-    content = bytearray(os.pread(descriptor, size + 4, superblock.offset_bytes))
+    content = _read_marked(descriptor, superblock)
+    if content is None:
+        raise CannotOpenError(
+            "its superblock is damaged (its checksum is wrong), so that the mark may be damage, "
+            "too; nothing is changed"
+        )
     content[_FLAGS_AT] &= ~(_OPEN_FOR_WRITE | _SWMR_WRITE) & 0xFF
-    padded = np.frombuffer(bytes(content[:size]) + bytes(16), np.uint8)
-    checksum = checksum_blocks(padded, np.array([0]), np.array([size]))
-    content[size:] = int(checksum[0]).to_bytes(4, "little")
+    content[-4:] = _checksum(content[:-4])
     os.pwrite(descriptor, content, superblock.offset_bytes)
     os.fsync(descriptor)
     return True
+
+
+def explain_version(superblock: Superblock) -> str:
+    """Return what is to be said of a version that there is not."""
+    return (
+        f"its superblock has version {superblock.version}, and HDF5 has 0 to {LAST_VERSION}: it is "
+        "damaged, or of a newer HDF5 than this h5fs knows"
+    )
+
+
+def _read_marked(descriptor: int, superblock: Superblock) -> bytearray | None:
+    """Return the bytes of a superblock with a mark, or None where they are not what they must be.
+    """
+    head = os.pread(descriptor, _FLAGS_AT + 1, superblock.offset_bytes)
+    if len(head) <= _FLAGS_AT or not set(head[_ADDRESS_SIZE_AT:_FLAGS_AT]) <= set(_SIZES):
+        return None
+    size = _FLAGS_AT + 1 + 4 * head[_ADDRESS_SIZE_AT]
+    content = bytearray(os.pread(descriptor, size + 4, superblock.offset_bytes))
+    is_whole = len(content) == size + 4 and content[size:] == _checksum(content[:size])
+    return content if is_whole else None
+
+
+def _checksum(data: bytes | bytearray) -> bytes:
+    padded = np.frombuffer(bytes(data) + bytes(16), np.uint8)
+    return int(checksum_blocks(padded, np.array([0]), np.array([len(data)]))[0]).to_bytes(
+        4, "little"
+    )

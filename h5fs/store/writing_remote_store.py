@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -21,11 +22,12 @@ import numpy as np
 
 from h5fs.datatypes import Datatype
 from h5fs.errors import (
-    ChangeFailedError,
     H5fsError,
     LostChangesError,
     NoSpaceError,
     StaleError,
+    UnreadableError,
+    show_path,
 )
 from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
 from h5fs.options import StoreOptions
@@ -36,6 +38,7 @@ from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.quarantine import Suspect
 from h5fs.store.process.segments import Segment
 from h5fs.store.remote_store import RemoteStore
+from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
 from h5fs.store.uncommitted import Uncommitted
 
@@ -86,14 +89,14 @@ class WritingRemoteStore(RemoteStore):
         self._hidden = None if hidden is None else hidden.ref
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        info: ObjectInfo = self._change("create_group", group, name, about=(group, name))
-        return info
+        info: ObjectInfo | None = self._change("create_group", group, name, about=(group, name))
+        return info or self._target_of(group, name)
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
-        info: ObjectInfo = self._change(
+        info: ObjectInfo | None = self._change(
             "create_datatype", group, name, datatype, about=(group, name)
         )
-        return info
+        return info or self._target_of(group, name)
 
     def create_link(self, group: ObjectRef, link: Link) -> None:
         self._change("create_link", group, link, about=(group, link.name))
@@ -226,10 +229,11 @@ class WritingRemoteStore(RemoteStore):
         try:
             if os.fstat(self._logged_files().log).st_size:
                 self._check_place()
-            self._ask(
-                "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"), asked_bytes=size,
-                is_repeatable=False,
+            ask = functools.partial(
+                self._ask, "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"),
+                asked_bytes=size, is_repeatable=False,
             )  # fmt: skip
+            ask_until_answered("commit", "the file", ask)
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
@@ -282,6 +286,9 @@ class WritingRemoteStore(RemoteStore):
         except (H5fsError, OSError) as error:
             _log.error("the changes stay in the log beside the file: %s", error)
             return False
+        except Exception:
+            _log.exception("unexpected; the changes stay in the log beside the file")
+            return False
         return True
 
     def _check_place(self) -> None:
@@ -304,6 +311,12 @@ class WritingRemoteStore(RemoteStore):
             self._foreign_change = self._foreign_change or str(error)
             raise
 
+    def _target_of(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        target = self.get_link(group, name).target
+        if target is None:
+            raise UnreadableError(f"{show_path(name)} is no object")
+        return target
+
     def _logged_files(self) -> LoggedFiles:
         assert self._logged is not None
         return self._logged
@@ -323,22 +336,13 @@ class WritingRemoteStore(RemoteStore):
         # Of another name than those that are read: a change that fails leaves reading as it is.
         suspect = Suspect(about[0], b"change " + about[1])
 
-        def ask() -> Any:
-            return self._ask(
-                method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
-                is_repeatable=False,
-            )  # fmt: skip
-
         if method not in _HOUSEKEEPING:
             self._check_place()
-
-        try:
-            result = ask()
-        except ChangeFailedError as error:
-            # What the library kept of objects that are gone can be in the way of new ones. The next
-            # worker begins at the last commit, with nothing kept.
-            _log.info("%s of %s once more: %s", method, suspect.path, error)
-            result = ask()
+        ask = functools.partial(
+            self._ask, method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+            is_repeatable=False,
+        )  # fmt: skip
+        result = ask_until_answered(method, suspect.path, ask)
         with self._clock:
             if method not in _HOUSEKEEPING:
                 self._uncommitted.note(size)
@@ -383,6 +387,8 @@ class WritingRemoteStore(RemoteStore):
                 if str(error) != said:  # it is tried again and again
                     said = str(error)
                     _log.error("%s", said)
+            except Exception:  # whatever it is, the next commit must come
+                _log.exception("unexpected; the commit is tried again")
 
     def _wait_for_time(self) -> bool:
         """Return when what was changed first is old enough; False when the store ends."""

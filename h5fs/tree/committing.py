@@ -20,7 +20,7 @@ from h5fs.errors import (
 )
 from h5fs.objects import Attribute, ObjectRef, RegionTarget
 from h5fs.projection.attributes_json import attributes_from_json
-from h5fs.projection.datatype_json import datatype_from_json
+from h5fs.projection.datatype_json import check_new_datatype, datatype_from_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.projection.strict_json import parse_json
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
@@ -238,6 +238,7 @@ def commit_datatype(
     if data == old():
         return
     datatype = datatype_from_json(parse_json(data))
+    check_new_datatype(datatype)
     try:
         store.create_datatype(group, name, datatype)
     except ExistsError:

@@ -11,6 +11,8 @@ from h5fs.errors import (
     BadHandleError,
     EmptiedError,
     H5fsError,
+    InvalidArrayError,
+    InvalidAttributesError,
     NoSpaceError,
     show_path,
 )
@@ -64,12 +66,38 @@ class DraftingTree(SettlingTree):
                     file.mtime_ns = time.time_ns()
                 return
             assert path is not None
-            handle = self.open(path, os.O_WRONLY)
-            try:
-                self.truncate(None, size, handle)
-                self.flush(handle, 0)
-            finally:
-                self.release(handle)
+            being_written = self._being_written(path)
+            if being_written is None:
+                self._truncate_committed(path, size)
+                return
+            being_written.begin(empty=size == 0).truncate(size)
+            being_written.mtime_ns = time.time_ns()
+            if not being_written.opened:
+                # Else its last `close` tells. What is not whole now was not before.
+                with suppress(InvalidArrayError, InvalidAttributesError):
+                    self._commit_file(being_written)
+
+    def _being_written(self, path: bytes) -> WritableFile | None:
+        """Return the file at a path if it has something that the HDF5 file does not have."""
+        file = self._staged.get(path)
+        if file is not None or path in self._scratch:
+            return file
+        node = self._find(path)
+        edited = self._editing.get((node.kind, node.info.ref))
+        return edited if edited is not None and edited.draft is not None else None
+
+    def _truncate_committed(self, path: bytes, size: int) -> None:
+        """Cut a file that the HDF5 file has; it stays as it was where it cannot be so long."""
+        handle = self.open(path, os.O_WRONLY)
+        file = self._file_of(handle)
+        try:
+            self.truncate(None, size, handle)
+            self.flush(handle, 0)
+        except H5fsError:
+            file.discard()  # others may have it open
+            raise
+        finally:
+            self.release(handle)
 
     def flush(self, handle: int, pid: int) -> None:
         """Answer ``close`` of one of a handle's descriptors: what was written is committed.

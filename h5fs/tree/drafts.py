@@ -1,7 +1,8 @@
 """Drafts: what programs have written to a file and the HDF5 file does not have yet.
 
 A draft is an unlinked file on disk with the bytes that were written, over the content that was
-there before, if it goes on from that. Not thread-safe: the tree's lock is held around every call.
+there before, if it goes on from that. A small one is in memory: thousands that wait would take as
+many descriptors. Not thread-safe: the tree's lock is held around every call.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from bisect import bisect_left
 
 from h5fs.errors import NoSpaceError, UnreadableError
+from h5fs.store.log.runs import RunIndex
 from h5fs.tree.content import Content
 from h5fs.tree.streams import Stream
 
 _COPY_BYTES = 2**20
+_MOST_BYTES_IN_MEMORY = 2**15
 
 
 class Draft:
@@ -26,7 +28,8 @@ class Draft:
         self._base_stop = base.size_bytes if base is not None else 0
         self.size_bytes = self._base_stop
         self._descriptor = -1
-        self._written: list[tuple[int, int]] = []
+        self._memory = bytearray()  # what was written, as long as there is no descriptor
+        self._written = RunIndex(page_bytes=1)  # where it is in the draft, twice
         self._stream: Stream | None = None
 
     @property
@@ -52,13 +55,15 @@ class Draft:
                 _telling("no room for what is written"),
                 tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file,
             ):
+                _write_all(file.fileno(), self._memory, 0)
                 self._descriptor = os.dup(file.fileno())
+            self._memory = bytearray()
         return self._descriptor
 
     @property
     def written_bytes(self) -> int:
         """How many bytes were written, wherever they went; from any thread, without a lock."""
-        return sum(stop - start for start, stop in self._written)
+        return self._written.page_count
 
     @property
     def has_base(self) -> bool:
@@ -88,8 +93,9 @@ class Draft:
             self.leave_stream()
             if self._descriptor >= 0:
                 os.ftruncate(self._descriptor, size)
+            del self._memory[size:]
             self._base_stop = min(self._base_stop, size)
-            self._written = [(a, min(b, size)) for a, b in self._written if a < size]
+            self._written.cut(size)
             if not self._base_stop:
                 self._base = None
         self.size_bytes = size
@@ -125,22 +131,22 @@ class Draft:
         There the file on disk has all bytes then, and it is as long as the draft.
         """
         self.leave_stream()
-        changed = [(max(a, start), b) for a, b in self._written if b > start]
+        changed = [(max(a, start), b) for a, b, _ in self._written if b > start]
         if self._base_stop < self.size_bytes:
             changed.append((max(self._base_stop, start), self.size_bytes))
         ranges: list[tuple[int, int]] = []
         for first, last in sorted(changed):
             low = start + (first - start) // item_bytes * item_bytes
             high = min(start + -(-(last - start) // item_bytes) * item_bytes, self.size_bytes)
+            # Of each, also of those that are one range now, both ends may be half an element.
+            for edge in (low, high - item_bytes):
+                whole = self.read(edge, min(item_bytes, self.size_bytes - edge))
+                self._write_here(memoryview(whole), edge)
             if ranges and low <= ranges[-1][1]:
                 ranges[-1] = (ranges[-1][0], max(high, ranges[-1][1]))
             else:
                 ranges.append((low, high))
         with _telling("no room for what is written"):
-            for low, high in ranges:
-                for edge in (low, high - item_bytes):
-                    whole = self.read(edge, min(item_bytes, self.size_bytes - edge))
-                    self._write_here(memoryview(whole), edge)
             os.ftruncate(self.descriptor, self.size_bytes)
         return tuple(ranges)
 
@@ -167,7 +173,7 @@ class Draft:
         if stream is None:
             return
         buffer = memoryview(bytearray(_COPY_BYTES))
-        for start, stop in self._written:
+        for start, stop, _ in self._written:
             for at in range(max(start, stream.start), min(stop, stream.stop), _COPY_BYTES):
                 part = buffer[: min(_COPY_BYTES, stop - at, stream.stop - at)]
                 stream.read_into(part, at)
@@ -185,10 +191,11 @@ class Draft:
                 stop, is_written = self._part_at(at, min(at + _COPY_BYTES, self._base_stop))
                 if not is_written:
                     count = self.read_into(buffer[: stop - at], at)
-                    os.pwrite(self.descriptor, buffer[:count], at)
+                    _write_all(self.descriptor, buffer[:count], at)
                 at = stop
             os.ftruncate(self.descriptor, self.size_bytes)
-        self._written = [(0, self.size_bytes)] if self.size_bytes else []
+        self._written.clear()
+        self._note(0, self.size_bytes)
         self._base, self._base_stop = None, 0
 
     def close(self) -> None:
@@ -199,12 +206,18 @@ class Draft:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        self._memory = bytearray()
 
     def _write_here(self, view: memoryview, at: int) -> None:
+        if not view:
+            return
+        stop = at + len(view)
+        if self._descriptor < 0 and stop <= _MOST_BYTES_IN_MEMORY:
+            self._memory += bytes(max(stop - len(self._memory), 0))
+            self._memory[at:stop] = view
+            return
         with _telling("no room for what is written"):
-            while view:
-                count = os.pwrite(self.descriptor, view, at)
-                view, at = view[count:], at + count
+            _write_all(self.descriptor, view, at)
 
     def _read_written(self, part: memoryview, at: int) -> None:
         stream = self._stream
@@ -220,32 +233,38 @@ class Draft:
         self._read_here(part, at)
 
     def _read_here(self, part: memoryview, at: int) -> None:
+        if self._descriptor < 0:
+            part[:] = self._memory[at : at + len(part)]
+            return
         count = os.preadv(self._descriptor, [part], at)
         if count != len(part):
             raise UnreadableError("the draft has become shorter")
 
     def _part_at(self, at: int, stop: int) -> tuple[int, bool]:
         """Return where the part that ``at`` is in ends, and whether it was written."""
-        index = bisect_left(self._written, (at + 1,)) - 1
-        if index >= 0 and at < self._written[index][1]:
-            return min(self._written[index][1], stop), True
-        following = self._written[index + 1][0] if index + 1 < len(self._written) else stop
-        return min(following, stop), False
+        run = self._written.next_run(at)
+        if run is None:
+            return stop, False
+        start, end = run
+        return (min(end, stop), True) if start <= at else (min(start, stop), False)
 
     def _note(self, start: int, stop: int) -> None:
         if start >= stop:
             return
-        if self._written and self._written[-1][0] <= start <= self._written[-1][1]:
-            first, last = self._written[-1]  # one after another, as most programs write
-            self._written[-1] = (first, max(last, stop))
+        written = self._written
+        if written and start == written.stop:
+            written.extend(stop)  # one after another, as most programs write
             return
-        before = [(a, b) for a, b in self._written if b < start]
-        after = [(a, b) for a, b in self._written if a > stop]
-        touching = [(a, b) for a, b in self._written if b >= start and a <= stop]
-        merged = (
-            min([start, *(a for a, _ in touching)]), max([stop, *(b for _, b in touching)])
-        )  # fmt: skip
-        self._written = [*before, merged, *after]
+        known = sum(end - begin for begin, end, _ in written.overlap(start, stop))
+        if known < stop - start:
+            written.insert(start, stop, start)
+
+
+def _write_all(descriptor: int, data: memoryview | bytearray, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, at)
+        view, at = view[count:], at + count
 
 
 class _telling:

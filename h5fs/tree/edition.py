@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from h5fs.errors import CannotOpenError, UnreadableError
 from h5fs.tree.tree import Tree
+
+_MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,39 @@ class Edition:
         self.is_closed = True
         self.tree.close()
         os.close(self.descriptor)
+
+
+@dataclass(eq=False, slots=True)
+class OpenFile:
+    """An open file: its path, and the edition whose tree knows it by ``handle``."""
+
+    path: bytes
+    edition: Edition
+    handle: int
+
+
+def open_edition(
+    file: Path, open_tree: Callable[[tuple[int, int]], Tree], *, may_grow: bool
+) -> Edition:
+    """Open what stands at a path; ``open_tree`` is told its device and inode number.
+
+    Raises ``CannotOpenError``, ``UnreadableError``.
+    """
+    for _ in range(_MOST_ATTEMPTS):
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise CannotOpenError(f"{file}: {error.strerror}") from None
+        try:
+            status = os.fstat(descriptor)
+            tree = open_tree((status.st_dev, status.st_ino))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Opening brings a log into the file, and so changes it once.
+        version = Version.of(os.fstat(descriptor))
+        edition = Edition(tree, version, descriptor, may_grow)
+        if version == Version.of(status) or may_grow:
+            return edition
+        edition.close()
+    raise UnreadableError(f"{file} is being changed all the time")

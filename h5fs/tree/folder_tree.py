@@ -73,14 +73,15 @@ class FolderTree:
 
     ``open_tree(file)`` makes the tree of an HDF5 file, which opens it later.
 
-    ``_lock`` protects ``_files``; nothing else is taken while it is held but the trees' locks.
+    ``_lock`` protects ``_files``, for moments only: what is asked of a file's tree, which may wait
+    for its disk and its workers, is asked without it.
     """
 
     def __init__(self, folder: Path, open_tree: Callable[[Path], RenewedTree]) -> None:
         self._root = os.fsencode(folder)
         self._open_tree = open_tree
         self.on_change: Callable[[], None] = lambda: None  # the kernel asks by itself
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._files: dict[bytes, _Hdf5File] = {}
         self._signatures: LruCache[tuple[int, int, int, int], bool] = LruCache(
             _SIGNATURES_KEPT
@@ -90,16 +91,14 @@ class FolderTree:
 
     def forget(self) -> None:
         """Open every HDF5 file anew that somebody looks into."""
-        with self._lock:
-            for file in self._files.values():
-                file.tree.forget()
+        for file in self._all_files():
+            file.tree.forget()
 
     def check(self) -> int:
         """Close HDF5 files that nobody uses; forget those of long ago."""
-        with self._lock:
-            for file in self._files.values():
-                if file.tree.is_open:
-                    file.tree.close_if_idle(IDLE_SECONDS)
+        for file in self._all_files():
+            if file.tree.is_open:
+                file.tree.close_if_idle(IDLE_SECONDS)
         return 0
 
     def take_names(self) -> set[bytes]:
@@ -111,12 +110,13 @@ class FolderTree:
         file, inner = self._find(path)
         if file is None or inner == b"/":
             return self._status_of(path, self._stat(path))
+        self._make_way(file)
         status = file.tree.get_status(inner)
         return msgspec.structs.replace(status, inode=_mix(file, status.inode))
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``."""
-        file, inner = self._find(path)
+        file, inner = self._find_to_look_into(path)
         if file is not None:
             return file.tree.list_folder(inner).with_inodes(lambda inode: _mix(file, inode))
         try:
@@ -135,7 +135,7 @@ class FolderTree:
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
-        file, inner = self._find(path)
+        file, inner = self._find_to_look_into(path)
         if file is not None:
             return file.tree.read_link(inner)
         try:
@@ -147,12 +147,12 @@ class FolderTree:
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``; what is passed through shows none."""
-        file, inner = self._find(path)
+        file, inner = self._find_to_look_into(path)
         return file.tree.list_xattrs(inner) if file is not None else []
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
-        file, inner = self._find(path)
+        file, inner = self._find_to_look_into(path)
         if file is None:
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
         return file.tree.get_xattr(inner, name)
@@ -168,7 +168,7 @@ class FolderTree:
         """Open a file and return its handle."""
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise ReadOnlyError(f"{show_path(path)}: the mount is read-only")
-        file, inner = self._find(path)
+        file, inner = self._find_to_look_into(path)
         if file is not None:
             return self._handles.add(_Inside(file, file.tree.open(inner, flags)))
         try:
@@ -209,10 +209,15 @@ class FolderTree:
 
     def close(self) -> None:
         """Close all HDF5 files."""
+        files = self._all_files()
         with self._lock:
-            for file in self._files.values():
-                file.tree.close()
             self._files.clear()
+        for file in files:
+            file.tree.close()
+
+    def _all_files(self) -> list[_Hdf5File]:
+        with self._lock:
+            return list(self._files.values())
 
     # Which file answers.
 
@@ -252,7 +257,6 @@ class FolderTree:
                 real = Path(os.fsdecode(self._real(path)))
                 file = self._files[path] = _Hdf5File(self._open_tree(real), seed, now)
             file.seed, file.seen_at = seed, now
-            self._close_one_too_many(file)
             return file
 
     def _make_room(self) -> None:
@@ -263,10 +267,17 @@ class FolderTree:
         for path in closed:
             self._ended += self._files.pop(path).tree.statistics()
 
-    def _close_one_too_many(self, newest: _Hdf5File) -> None:
+    def _find_to_look_into(self, path: bytes) -> tuple[_Hdf5File | None, bytes]:
+        """Do as ``_find``; before an HDF5 file is opened, close those that are too many."""
+        file, inner = self._find(path)
+        if file is not None:
+            self._make_way(file)
+        return file, inner
+
+    def _make_way(self, newest: _Hdf5File) -> None:
         if newest.tree.is_open:
             return
-        others = [file for file in self._files.values() if file.tree.is_open]
+        others = [file for file in self._all_files() if file.tree.is_open and file is not newest]
         excess = len(others) + 1 - MOST_FILES_OPEN
         for file in sorted(others, key=lambda other: other.tree.used_at):
             if excess > 0 and file.tree.close_if_idle(0):

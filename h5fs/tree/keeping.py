@@ -19,6 +19,7 @@ from h5fs.store.interface import ArrayFile
 from h5fs.tree.content import ArrayContent
 from h5fs.tree.naming import NamingTree
 from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.scratch_entries import ScratchEntry
 from h5fs.tree.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -54,8 +55,15 @@ class KeepingTree(NamingTree):
                 continue
             file.kept_as = link.name
             self._staged[path] = file
+            self._take_up_folder(path.rpartition(b"/")[0])
             files.append(file)
         return files
+
+    def _take_up_folder(self, path: bytes) -> None:
+        """Let a folder be there again that was outside of the HDF5 file."""
+        if path and not self._is_there(path):
+            self._take_up_folder(path.rpartition(b"/")[0])
+            self._scratch[path] = ScratchEntry(next(self._inodes))
 
     def _take_up_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
         file = self._scratch_file(path, info)

@@ -140,7 +140,7 @@ class RenamingTree(DraftingTree):
                 self._staged[new] = replaced
             raise
         if replaced is not None:
-            self._let_disappear(replaced)
+            self._let_replaced_disappear(replaced, file.kept_as)
         self._scratch.pop(new, None)
 
     def _commit_over_link(self, file: WritableFile) -> None:
@@ -200,7 +200,7 @@ class RenamingTree(DraftingTree):
                 self._staged[new] = replaced
             raise
         if replaced is not None:
-            self._let_disappear(replaced)
+            self._let_replaced_disappear(replaced, file.kept_as)
         self._hidden.add(old)
         if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
@@ -217,12 +217,12 @@ class RenamingTree(DraftingTree):
         self._content_of(node)  # what cannot be read keeps its name
         hidden = self._writer.hidden_group()
         assert hidden is not None
-        replaced = self._staged.pop(new, None)
-        if replaced is not None:
-            self._let_disappear(replaced)
         name = kept_name(new, is_dataset=True)
         with self._changing():
             self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
+        replaced = self._staged.pop(new, None)
+        if replaced is not None:
+            self._let_replaced_disappear(replaced, name)
         self._stage_kept(new, hidden, name)
 
     def _link_scratch(self, new: bytes, node: Node) -> None:
@@ -335,6 +335,7 @@ class RenamingTree(DraftingTree):
             self._scratch[new] = entry
         else:
             self._times.set(self._find(new).inode, entry.atime_ns, entry.mtime_ns)
+            self._apply_waiting(new.rpartition(b"/")[0], link.name)
 
     def _replace_by_link(self, path: bytes, folder: Node, link: Link | None) -> None:
         """Put a symbolic link in the place of what the HDF5 file has there."""

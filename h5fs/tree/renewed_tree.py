@@ -12,13 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from h5fs.errors import CannotOpenError, H5fsError, StaleError, UnreadableError, show_path
+from h5fs.errors import CannotOpenError, H5fsError, StaleError, show_path
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.edition import Edition, Version
+from h5fs.tree.edition import Edition, OpenFile, Version, open_edition
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
@@ -34,17 +34,9 @@ LOOK_SECONDS = 0.4
 # An attempt to open a file that is being rewritten costs some milliseconds.
 _AGAIN_SECONDS = 0.2
 _MOST_ATTEMPTS = 5
+_CLOSING_PATIENCE_SECONDS = 0.1
 # The kernel is told to forget these; more would be all.
 _MOST_NAMES_KEPT = 100_000
-
-
-@dataclass(eq=False, slots=True)
-class _OpenFile:
-    """An open file: its path, and the edition whose tree knows it by ``handle``."""
-
-    path: bytes
-    edition: Edition
-    handle: int
 
 
 class RenewedTree:
@@ -59,8 +51,9 @@ class RenewedTree:
     ``on_change`` is called when a change has been found, before anything is answered from the new
     content; it must not wait for an answer.
 
-    ``_lock`` protects the editions and what is open; a new edition is opened under it, since nobody
-    can be answered before. The tree's and the store's locks come after it.
+    ``_lock`` protects the editions and what is open, for moments only: no disk and no worker is
+    waited for under it. ``_opening`` is held while a new edition is opened, by those who ask and
+    cannot be answered before; it comes before ``_lock``.
     """
 
     def __init__(
@@ -71,15 +64,17 @@ class RenewedTree:
         may_grow: bool = False,
     ) -> None:
         self._file = file
-        self._open_tree = open_tree
+        self._open_edition = partial(open_edition, file, open_tree, may_grow=may_grow)
         self._may_grow = may_grow
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        self._has_ended = False
         self._current: Edition | None = None
         self._version: Version | None = None  # that was opened last
         self._noticed: Version | None = None
         self._retired: list[Edition] = []
-        self._files: Handles[_OpenFile] = Handles()
+        self._files: Handles[OpenFile] = Handles()
         # Paths that were opened since the file changed for the first time: the kernel may keep
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
@@ -93,8 +88,8 @@ class RenewedTree:
 
     def open_file(self) -> None:
         """Open the HDF5 file now. Raises ``CannotOpenError``, ``UnreadableError``."""
-        with self._lock:
-            self._current = self._open_edition()
+        with self._opening:
+            self._begin(self._open_edition(), None)
 
     def check(self) -> int:
         """Look whether the file has changed; return how often it has been seen to change."""
@@ -111,9 +106,8 @@ class RenewedTree:
 
     def forget(self) -> None:
         """Open the file anew for the next question, whether or not it seems to have changed."""
-        with self._lock:
-            if self._current is not None:
-                self._retire(self._current)
+        if (current := self._current) is not None:
+            self._retire(current)
 
     def take_names(self) -> set[bytes]:
         """Return which names in the root the kernel has asked for, and begin a new list."""
@@ -122,18 +116,20 @@ class RenewedTree:
 
     def close_if_idle(self, seconds: float) -> bool:
         """Close the HDF5 file if nothing of it is open or was asked for that long."""
-        with self._lock:
-            edition = self._current
-            if (
-                edition is None
-                or edition.file_count
-                or time.monotonic() - self._used_at < seconds
-            ):
-                return False
-            self._current = None
-            edition.is_retired = True
-            self._end(edition)
-            return True
+        if not self._opening.acquire(blocking=False):  # somebody asks just now
+            return False
+        try:
+            with self._lock:
+                edition = self._current
+                is_used = time.monotonic() - self._used_at < seconds
+                if edition is None or edition.file_count or is_used:
+                    return False
+                self._current = None
+                edition.is_retired = edition.is_closed = True
+        finally:
+            self._opening.release()
+        self._end(edition)
+        return True
 
     def statistics(self) -> TreeStatistics:
         """Return what all editions hold now, and what they and those before have counted.
@@ -203,12 +199,12 @@ class RenewedTree:
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle."""
         while True:
-            edition, handle = self._open_in_current(path, flags)
+            edition, handle = self._ask_edition(lambda tree: tree.open(path, flags))
             with self._lock:
                 if edition.is_closed:
                     continue
                 edition.file_count += 1
-                return self._files.add(_OpenFile(path, edition, handle))
+                return self._files.add(OpenFile(path, edition, handle))
 
     def keeps_cache(self, handle: int) -> bool:
         """Whether what the kernel has of the file is what it would read. Asked once, at open."""
@@ -242,19 +238,20 @@ class RenewedTree:
     def release(self, handle: int) -> None:
         """Forget a file handle."""
         file = self._files.remove(handle)
-        with self._lock:
-            if not file.edition.is_closed:
-                file.edition.tree.release(file.handle)
-            self._let_go(file.edition)
+        if not file.edition.is_closed:
+            file.edition.tree.release(file.handle)
+        self._let_go(file.edition)
 
     def close(self) -> None:
         """Close everything."""
         with self._lock:
+            self._has_ended = True
             editions = [*self._retired, *([self._current] if self._current is not None else [])]
             self._current, self._retired = None, []
             for edition in editions:
-                edition.is_retired = True
-                self._end(edition)
+                edition.is_retired = edition.is_closed = True
+        for edition in editions:
+            edition.close()
 
     # Editions.
 
@@ -274,12 +271,8 @@ class RenewedTree:
             else:
                 if edition.holds() and not edition.is_retired:
                     return edition, answer
-            with self._lock:
-                self._retire(edition)
+            self._retire(edition)
         raise StaleError(f"{self._file} is being changed all the time")
-
-    def _open_in_current(self, path: bytes, flags: int) -> tuple[Edition, int]:
-        return self._ask_edition(lambda tree: tree.open(path, flags))
 
     def _take(self) -> Edition:
         """Return the edition of what stands at the path now."""
@@ -288,17 +281,17 @@ class RenewedTree:
         edition = self._current
         if edition is not None and now < self._looks_at:
             return edition
-        with self._lock:
+        with self._opening:
+            # Before the look: a change that is noticed meanwhile is looked at again.
+            self._looks_at = now + LOOK_SECONDS
             edition = self._current
             if edition is not None and edition.is_at(self._file):
-                self._looks_at = now + LOOK_SECONDS
                 return edition
-            return self._renew()
+            return self._renew(edition)
 
-    def _renew(self) -> Edition:
+    def _renew(self, old: Edition | None) -> Edition:
         """Open what stands at the path; go on with the old version when that is whole and the
         new one does not open yet."""
-        old = self._current
         now = time.monotonic()
         if now < self._fails_until:
             if old is not None and old.holds():
@@ -316,43 +309,35 @@ class RenewedTree:
             if old is not None:
                 self._retire(old)
             raise CannotOpenError(self._failure) from None
-        if old is not None:
-            self._retire(old)
-        self._current = new
+        self._begin(new, old)
         return new
 
-    def _open_edition(self) -> Edition:
-        for _ in range(_MOST_ATTEMPTS):
-            try:
-                descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            except OSError as error:
-                raise CannotOpenError(f"{self._file}: {error.strerror}") from None
-            try:
-                status = os.fstat(descriptor)
-                tree = self._open_tree((status.st_dev, status.st_ino))
-            except BaseException:
-                os.close(descriptor)
-                raise
-            # Opening brings a log into the file, and so changes it once.
-            version = Version.of(os.fstat(descriptor))
-            edition = Edition(tree, version, descriptor, self._may_grow)
-            if version == Version.of(status) or self._may_grow:
-                return self._begin(edition)
-            edition.close()
-        raise UnreadableError(f"{self._file} is being changed all the time")
-
-    def _begin(self, edition: Edition) -> Edition:
-        self._looks_at = time.monotonic() + LOOK_SECONDS
-        self._failure = ""
-        if self._version is not None and self._version != edition.version:
-            self._opened = set()
-            self._tell_change()
-            _log.info("%s has changed; its new content is shown", self._file)
-        self._version = edition.version
-        return edition
+    def _begin(self, edition: Edition, old: Edition | None) -> None:
+        """Let questions go to a new edition."""
+        with self._lock:
+            if self._has_ended:
+                edition.is_retired = edition.is_closed = True
+                self._retired.append(edition)
+            else:
+                if old is not None:
+                    self._retire_one(old)
+                self._looks_at = time.monotonic() + LOOK_SECONDS
+                self._failure = ""
+                if self._version is not None and self._version != edition.version:
+                    self._opened = set()
+                    self._tell_change()
+                    _log.info("%s has changed; its new content is shown", self._file)
+                self._version = edition.version
+                self._current = edition
+        self._close_unused()
 
     def _retire(self, edition: Edition) -> None:
         """Ask this edition nothing new; it is closed when no file of it is open any more."""
+        with self._lock:
+            self._retire_one(edition)
+        self._close_unused()
+
+    def _retire_one(self, edition: Edition) -> None:
         if edition.is_retired:
             return
         edition.is_retired = True
@@ -361,39 +346,55 @@ class RenewedTree:
         if self._current is edition:
             self._current = None
         self._retired.append(edition)
-        self._close_unused()
 
     def _tell_change(self) -> None:
         self._changes += 1
         self.on_change()
 
     def _let_go(self, edition: Edition) -> None:
-        edition.file_count -= 1
+        with self._lock:
+            edition.file_count -= 1
         self._close_unused()
 
     def _close_unused(self) -> None:
-        for edition in [each for each in self._retired if not each.file_count]:
-            self._retired.remove(edition)
+        """Close retired editions of which no file is open; not to be called with the lock."""
+        with self._lock:
+            unused = [each for each in self._retired if not each.file_count]
+            for edition in unused:
+                self._retired.remove(edition)
+                edition.is_closed = True  # nobody opens a file of it any more
+        for edition in unused:
             self._end(edition)
 
     def _end(self, edition: Edition) -> None:
-        self._ended += edition.tree.statistics().counts_only()
-        edition.close()
+        """Close an edition; where its disk or its workers take long, without waiting for them."""
+        counts = edition.tree.statistics().counts_only()
+        with self._lock:
+            self._ended += counts
+        closing = threading.Thread(target=edition.close, name="h5fs-close", daemon=True)
+        try:
+            closing.start()
+        except RuntimeError:  # the system allows no more threads
+            edition.close()
+            return
+        closing.join(_CLOSING_PATIENCE_SECONDS)
 
-    def _follow(self, file: _OpenFile) -> None:
+    def _follow(self, file: OpenFile) -> None:
         """Let an open file show what its dataset has become."""
         edition = self._take()
         if file.edition is edition:
             return
-        edition, handle = self._open_in_current(file.path, os.O_RDONLY)
+        edition, handle = self._ask_edition(
+            lambda tree: tree.open(file.path, os.O_RDONLY)
+        )
         with self._lock:
             if edition.is_closed or file.edition is edition:
                 return
             before, file.edition, file.handle = file.edition, edition, handle
             edition.file_count += 1
-            self._let_go(before)
+        self._let_go(before)
 
-    def _stale(self, file: _OpenFile) -> StaleError:
+    def _stale(self, file: OpenFile) -> StaleError:
         return StaleError(
             f"{show_path(file.path)}: {self._file} has changed since it was opened; open it again"
         )

@@ -200,6 +200,12 @@ class SettlingTree(KeepingTree):
         if not file.opened:
             self._drop(file)
 
+    def _let_replaced_disappear(self, file: WritableFile, kept_as: bytes | None) -> None:
+        """Let a file go whose name is another's now, which may be kept as it was."""
+        if file.kept_as == kept_as:
+            file.kept_as = None
+        self._let_disappear(file)
+
     def _drop(self, file: WritableFile) -> None:
         file.discard()
         if file.held is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from h5py import h5f, h5p
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
 
@@ -162,6 +163,55 @@ def test_the_mark_of_a_dead_writer_is_refused_with_the_way_out_which_clears_it(
     with h5py.File(file) as opened:
         assert opened["d"][()].tolist() == [1, 2, 3]
     assert "mark: none" in succeed("recover", "--clear-flag", file)
+
+
+@pytest.mark.semantics("C4", "C5", "M6")
+@pytest.mark.parametrize(
+    ("place", "value"), [(8, 4), (8, 9), (8, ord("x")), (9, 7), (11, 0x41), (20, 0xEE), (47, 1)]
+)
+def test_a_superblock_that_is_not_wholly_understood_is_not_written(
+    tmp_path: Path, place: int, value: int
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w", libver="v114") as opened:
+        opened["d"] = [1]
+        opened.flush()
+        marked = bytearray(file.read_bytes())
+    assert marked[11] == 1
+    marked[place] = value
+    file.write_bytes(marked)
+    for words in (["recover", "--clear-flag", file], ["recover", file], ["check", file]):
+        done = run_h5fs(*words)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) <= 1, done
+        assert "unexpected" not in done.stdout + done.stderr, done
+        if place == 8:
+            assert f"version {value}" in done.stderr and "open for write" not in done.stderr, done
+    done = run_h5fs("recover", "--clear-flag", file)
+    assert "nothing is changed" in done.stderr, done
+    assert file.read_bytes() == marked
+
+
+@pytest.mark.semantics("M6")
+@pytest.mark.parametrize("driver", ["family", "family, second", "split", "split, raw"])
+def test_a_part_of_a_file_in_several_is_called_that(tmp_path: Path, driver: str) -> None:
+    name = driver.partition(",")[0]
+    access = h5p.create(h5p.FILE_ACCESS)
+    if name == "family":
+        access.set_fapl_family(4096, h5p.create(h5p.FILE_ACCESS))
+        whole, part = "fam%d.h5", "fam1.h5" if "second" in driver else "fam0.h5"
+    else:
+        plain = h5p.create(h5p.FILE_ACCESS)
+        access.set_fapl_split(b"-m.h5", plain, b"-r.h5", plain)
+        whole, part = "s", "s-r.h5" if "raw" in driver else "s-m.h5"
+    file_id = h5f.create(os.fsencode(tmp_path / whole), h5f.ACC_TRUNC, fapl=access)
+    with h5py.File(file_id) as opened:
+        opened["d"] = NUMBERS
+    assert (tmp_path / part).exists(), os.listdir(tmp_path)
+    for words in (["tree", tmp_path / part], ["check", tmp_path / part]):
+        done = run_h5fs(*words)
+        assert done.returncode == 1 and "cut short" not in done.stderr, done
+        if "raw" not in driver:
+            assert f"{name} " in done.stderr and "make one file" in done.stderr, done
 
 
 @pytest.mark.semantics("C2", "C3")

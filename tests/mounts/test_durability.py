@@ -413,3 +413,20 @@ def test_a_log_that_is_damaged_below_a_mount_is_an_error_and_loses_nothing_in_si
         assert any("damaged" in line for line in mount.log_lines())
         end_mount(mount.path)
     assert log_path(file).read_bytes() == damaged
+
+
+@pytest.mark.semantics("U4")
+def test_an_external_file_whose_log_is_not_brought_in_is_not_shown_in_an_older_state(
+    file: Path, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "main.h5", "w") as opened:
+        opened["far"] = h5py.ExternalLink(file.name, "/d")
+        opened["near"] = NUMBERS
+    kill_all(file)
+    with mounted(tmp_path / "main.h5") as mount:
+        assert (mount.path / "far").is_symlink() and not (mount.path / "far").exists()
+        assert (np.load(mount.path / "near.npy") == NUMBERS).all()
+        assert any("h5fs recover" in line for line in mount.log_lines())
+    assert run_h5fs("recover", file).returncode == 0
+    with mounted(tmp_path / "main.h5") as mount:
+        assert (np.load(mount.path / "far.npy") == NUMBERS * 2).all()

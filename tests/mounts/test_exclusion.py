@@ -275,3 +275,29 @@ def test_roots_mount_of_a_users_file_leaves_a_log_that_the_user_can_bring_in() -
         assert done.returncode == 0 and "brought into" in done.stdout, done
         with h5py.File(file) as opened:
             assert (opened["new"][()] == NUMBERS).all()
+
+
+@pytest.mark.semantics("U6")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_lock_that_h5fs_itself_holds_is_told_from_others(file: Path, mode: str) -> None:
+    """By its class, for who waits a moment until the worker of a killed mount is gone."""
+    program = (
+        "import sys; from pathlib import Path; from h5fs.errors import CannotOpenError\n"
+        "from h5fs.options import Mode, StoreOptions; from h5fs.store import open_store\n"
+        "try: open_store(StoreOptions(Path(sys.argv[1]), mode=Mode(sys.argv[2]))).close()\n"
+        "except CannotOpenError as error: print(type(error).__name__)\n"
+    )
+
+    def ask() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program, file, mode], capture_output=True, text=True, check=True,
+            timeout=60,
+        ).stdout  # fmt: skip
+
+    with mounted(file, options=WRITES):
+        assert ask() == "HeldByH5fsError\n"
+    with h5py.File(file, "r+"):
+        assert ask() == "CannotOpenError\n"
+    with mounted(file), h5py.File(file, "r"):
+        assert ask() == ("HeldByH5fsError\n" if mode == "r+" else "")
+    assert ask() == ""

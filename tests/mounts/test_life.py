@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
+from support.watching import find_workers
 
 from h5fs.mount_table import find_daemon, find_mount
 
@@ -288,6 +290,35 @@ def test_a_second_mount_that_writes_is_refused(file: Path) -> None:
         assert time.monotonic() - start < 30
 
 
+@pytest.mark.semantics("M6")
+def test_of_several_mounts_at_one_place_at_once_one_is_made(
+    file: Path, mountpoint: Path
+) -> None:
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as starters:
+            done = list(starters.map(lambda _: run_h5fs(file, mountpoint), range(3)))
+        assert sorted(each.returncode for each in done) == [0, 1, 1], done
+        for each in done:
+            assert each.stderr.count("\n") == each.returncode, each
+            assert not each.stderr or "mounted" in each.stderr, each
+        assert run_h5fs("umount", mountpoint).returncode == 0
+        assert find_mount(mountpoint) is None
+
+
+@pytest.mark.semantics("M5")
+def test_who_unmounts_what_another_unmounts_in_the_same_moment_is_done_too(
+    file: Path, mountpoint: Path
+) -> None:
+    for _ in range(3):
+        assert run_h5fs(file, mountpoint, "--mode", "r+").returncode == 0
+        with ThreadPoolExecutor(3) as enders:
+            done = list(enders.map(lambda _: run_h5fs("umount", mountpoint), range(3)))
+        assert any(each.returncode == 0 for each in done)
+        for each in done:
+            assert each.returncode == 0 or "nothing is mounted" in each.stderr, each
+        assert not file.with_name("f.h5.h5fs-log").exists()
+
+
 # The log
 
 
@@ -363,3 +394,47 @@ def test_too_few_descriptors_are_one_line_or_enough(
         assert find_mount(mountpoint) is None
     else:
         assert (np.load(mountpoint / "x.npy") == NUMBERS).all()
+
+
+# Threads
+
+
+def count_threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+@pytest.mark.semantics("M26")
+@pytest.mark.parametrize("libfuse", ["2", "3"])
+def test_threads_that_a_burst_has_started_end_after_it_and_no_request_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, libfuse: str
+) -> None:
+    monkeypatch.setenv("H5FS_FUSE", libfuse)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for number in range(40):
+            opened.create_dataset(f"x{number}", data=NUMBERS, chunks=(100,), compression="gzip")
+    with mounted(tmp_path / "f.h5", options=["-o", "workers=1"]) as mount:
+        assert (np.load(mount.path / "x0.npy") == NUMBERS).all()
+        before = count_threads(mount.pid)
+        # Opened before, since the kernel looks up one name of a folder after another.
+        files = [(mount.path / f"x{number}.npy").open("rb") for number in range(1, 31)]
+        held = [*children_of(mount.pid), *find_workers(mount.pid)]  # nor can there be another one
+        for pid in held:
+            os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(30) as readers:
+            try:
+                read = [readers.submit(file.read) for file in files]
+                wait_for(lambda: count_threads(mount.pid) > before + 6)
+            finally:
+                for pid in held:
+                    os.kill(pid, signal.SIGCONT)
+            assert {each.result(SECONDS) for each in read} == {npy_bytes(NUMBERS)}
+
+            def ask_on() -> bool:
+                list(readers.map(os.stat, [mount.path] * 100))
+                return count_threads(mount.pid) <= before
+
+            wait_for(ask_on)
+        for file in files:
+            file.close()
+        assert (np.load(mount.path / "x39.npy") == NUMBERS).all()
+        assert run_h5fs("umount", mount.path).returncode == 0

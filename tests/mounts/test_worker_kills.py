@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -233,4 +237,64 @@ def test_a_worker_that_dies_while_nobody_asks_is_replaced_silently(
             text = run_bounded(["cat", f"object{number}.attrs.json"], seconds=60, cwd=mount.path)
             assert json.loads(text)["name"] == f"object{number}"
         assert mount.log_lines() == at_start
+        check_end(mount, daemon)
+
+
+@pytest.mark.semantics("W3")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops the kernel's caches")
+def test_workers_start_while_the_kernel_drops_its_caches(tmp_path: Path) -> None:
+    """What the kernel has dropped of /proc are other inodes when they are there again."""
+    count = 20
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for number in range(count):
+            words = [f"{number} {index}" for index in range(50)]
+            opened.create_dataset(f"d{number}", data=words, dtype=h5py.string_dtype())
+    stop = threading.Event()
+
+    def drop() -> None:
+        while not stop.is_set():
+            Path("/proc/sys/vm/drop_caches").write_text("2")
+
+    dropping = threading.Thread(target=drop)
+    with mounted(tmp_path / "f.h5") as mount:
+        daemon = Process.find(mount.pid)
+        dropping.start()
+        try:
+            for number in range(count):
+                for worker in find_workers(mount.pid):
+                    Process.find(worker).kill()
+                words = np.load(mount.path / f"d{number}.npy")
+                assert words.tolist() == [f"{number} {index}" for index in range(50)]
+        finally:
+            stop.set()
+            dropping.join()
+        check_end(mount, daemon)
+
+
+def pause(processes: list[int], seconds: float) -> None:
+    """Stop processes, as a suspended machine or a paused container does, and let them go on."""
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):  # a worker that was replaced meanwhile
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.semantics("W2", "W3")
+@pytest.mark.parametrize("who", ["the workers", "everything"])
+def test_a_pause_that_is_longer_than_the_deadline_is_no_fault_of_the_file(
+    made: tuple[Path, Path], who: str
+) -> None:
+    file, expected = made
+    deadline = 2
+    with mounted(file, options=["-o", f"deadline={deadline}"]) as mount:
+        daemon = Process.find(mount.pid)
+        load = Load(mount, expected, SECONDS)
+        while not find_workers(mount.pid):
+            time.sleep(0.05)
+        workers = find_workers(mount.pid)
+        others = [mount.pid, *find_children(mount.pid)] if who == "everything" else []
+        pause([*others, *workers], deadline + 2)
+        assert load.finish()
         check_end(mount, daemon)

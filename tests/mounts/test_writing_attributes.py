@@ -278,3 +278,39 @@ def test_attributes_move_with_their_object_and_go_with_it(file: Path) -> None:
         assert not opened["renamed"].attrs
         assert opened.attrs["units"] == "m"
         assert "title" not in opened.attrs
+
+
+@pytest.mark.semantics("R8", "E3")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"n": ' + "[" * 900 + "1" + "]" * 900 + "}", errno.EINVAL),
+        ('{"n": 1e99999999999999999999}', errno.EINVAL),
+        ("\ufeff{}", errno.EINVAL),
+        ('{"n": "2020-01-01T10:00", "$types": {"n": {"class": "H5T_OPAQUE", "size": 8, '
+         '"tag": "NUMPY:<M8[D]"}}}', errno.EINVAL),
+        ('{"n": [1, 2], "$types": {"n": {"class": "H5T_COMPOUND", "size": 16, "fields": ['
+         '{"name": "a", "offset": 0, "type": "<f8"}, {"name": "a", "offset": 8, "type": "<f8"}'
+         ']}}}', errno.EINVAL),
+        ('{"n": "x", "$types": {"n": "S999999999"}}', errno.EFBIG),
+    ],
+    ids=["deep", "exponent", "byte order mark", "date", "one name twice", "gigabyte"],
+)  # fmt: skip
+def test_hostile_json_is_refused_with_a_line(file: Path, text: str, expected: int) -> None:
+    with written(file) as mount:
+        assert errno_of_writing(mount.path / "g/.attrs.json", text.encode())[1] == expected
+        lines = mount.log_lines()
+        assert [line for line in lines if "/g/.attrs.json" in line]
+        assert not [line for line in lines if "unexpected" in line or len(line) > 600]
+        assert json.loads((mount.path / "g/.attrs.json").read_text()) == {"n": 1}
+    with h5py.File(file) as opened:
+        assert dict(opened["g"].attrs) == {"n": 1}
+
+
+@pytest.mark.semantics("R13", "R8")
+def test_a_datatype_with_more_members_than_fit_is_refused_at_once(file: Path) -> None:
+    members = ", ".join(f'["m{number}", "<f8"]' for number in range(20_000))
+    with written(file) as mount:
+        place = mount.path / "t.dtype.json"
+        assert errno_of_writing(place, f"[{members}]".encode())[1] == errno.EFBIG
+        place.unlink()

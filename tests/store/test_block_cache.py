@@ -78,6 +78,23 @@ def test_small_blocks_leave_descriptors_to_others() -> None:
     cache.close()
 
 
+def test_blocks_in_use_when_the_cache_closes_are_given_back_by_their_last_user() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    gone: list[Segment] = []
+    cache = BlockCache(4 * BLOCK, gone.append)
+    first, again, second = (cache.pin("array", ARRAY, number) for number in (0, 0, 1))
+    cache.unpin(cache.pin("array", ARRAY, 2))
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) - before == 2
+    os.pwrite(first.segment.descriptor, b"x", 0)  # it is there, whole
+    late = cache.pin("array", ARRAY, 3)
+    for block in (first, second, late, again):
+        cache.unpin(block)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert {segment.number for segment in gone} == {1, 2, 3, 4}
+    assert in_memory(cache) == 0
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("size_bytes", [5000, BLOCK, 3 * BLOCK + 17])
 def test_what_is_in_a_segment_is_read(size_bytes: int, on_disk: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from h5fs.errors import H5fsError
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.reader import ChunkReader
@@ -173,3 +174,43 @@ def test_small_chunks_are_kept_in_a_small_cache_until_they_are_read() -> None:
     with reading(workers, 2**16) as reader:
         Stream(1, array, 4).read(reader, request=4096)
     assert set(workers.decoded.values()) == {1}
+
+
+def test_what_is_read_ahead_when_all_ends_is_given_back() -> None:
+    array = make_array(60 * MB)
+    workers = Workers(2, array, 300)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        stream = Stream(1, array, 300)
+        with reading(workers) as reader:
+            buffer = memoryview(bytearray(REQUEST))
+            for start in range(0, 4 * REQUEST, REQUEST):
+                reader.read_into(stream.ref, stream.dataset, stream.data, start, buffer)
+            assert len(os.listdir("/proc/self/fd")) > before
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_who_reads_when_all_ends_is_not_left_waiting() -> None:
+    array = make_array(60 * MB)
+    workers = Workers(2, array, 300)
+    stream = Stream(1, array, 300)
+    errors: list[Exception] = []
+
+    def read(reader: ChunkReader) -> None:
+        try:
+            stream.read(reader)
+        except H5fsError as error:
+            errors.append(error)
+
+    with reading(workers) as reader:
+        threads = [threading.Thread(target=read, args=(reader,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while workers.decoded.total() < 10:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()

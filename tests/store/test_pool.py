@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -21,11 +22,12 @@ import pytest
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, UnreadableError
 from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.options import Limits, StoreOptions
+from h5fs.store.process import messages
 from h5fs.store.process.connection import WorkerConnection
-from h5fs.store.process.grants import Grant
 from h5fs.store.process.nursery import Nursery, describe_end
 from h5fs.store.process.pool import WorkerPool
 from h5fs.store.process.quarantine import Quarantine, Suspect
+from h5fs.store.process.segments import make_segment
 from h5fs.store.remote_store import RemoteStore
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
@@ -120,7 +122,7 @@ class StandInNursery(Nursery):
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         numbers = [connection.fileno(), window]
         child = subprocess.Popen(
@@ -256,11 +258,15 @@ def test_a_worker_that_asks_for_what_the_policy_forbids_is_refused(tmp_path: Pat
 
 
 @pytest.mark.semantics("W2")
-@pytest.mark.parametrize("what", [11, 12])
-def test_a_worker_that_hangs_up_and_goes_on_is_ended(tmp_path: Path, what: int) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"), [(11, "hung up without ending"), (12, "an empty packet")]
+)
+def test_a_worker_that_hangs_up_and_goes_on_is_ended(
+    tmp_path: Path, what: int, reason: str
+) -> None:
     with pool_of(tmp_path) as (pool, nursery):
         start = time.monotonic()
-        with pytest.raises(UnreadableError, match="hung up without ending"):
+        with pytest.raises(UnreadableError, match=reason):
             ask(pool, what)
         assert time.monotonic() - start < 2 * DEADLINE
         assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2
@@ -389,6 +395,37 @@ def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> No
             thread.join()
         assert len(nursery.children) > 1
         assert len(pool.worker_pids()) == 1
+
+
+@pytest.mark.parametrize("moment", ["before the request is sent", "after it"])
+@pytest.mark.parametrize("what", [0, 8])
+def test_a_segment_that_is_forgotten_while_a_request_is_sent_is_taken_away_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, what: int
+) -> None:
+    sent: list[messages.Request] = []
+    segment = make_segment(7, 4096, on_disk=False)
+    send = socket.send_fds
+
+    def send_and_forget(connection: Any, buffers: Any, descriptors: Any, *others: Any) -> int:
+        if moment.startswith("before"):
+            pool.forget_segment(segment)
+        count = send(connection, buffers, descriptors, *others)
+        if moment.startswith("after"):
+            pool.forget_segment(segment)
+        sent.append(messages.decode_request(buffers[0]))
+        return count
+
+    with pool_of(tmp_path) as (pool, _):
+        monkeypatch.setattr(socket, "send_fds", send_and_forget)
+        refused = pytest.raises(NotFoundError) if what == 8 else contextlib.nullcontext()
+        with refused:  # one that is refused may have taken it over as well
+            suspect = Suspect(ObjectRef(0, what, b"/x"))
+            pool.call("root", what, suspect=suspect, segments=(segment,))
+        assert ask(pool, 0) == EXPECTED
+        assert ask(pool, 0) == EXPECTED
+    assert [[number for number, _ in request.segments] for request in sent] == [[7], [], []]
+    assert [set(request.gone) for request in sent] == [set(), {7}, set()]
+    segment.close()
 
 
 @pytest.mark.parametrize("what", [2, 10])

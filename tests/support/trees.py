@@ -35,7 +35,7 @@ def killed_tree(file: Path) -> Iterator[WritableTree]:
     """Open a file to write to it; at the end everything is gone, as after ``kill -9``."""
     store: Any = open_store(StoreOptions(file, mode=Mode.UPDATE, commit_seconds=None))
     try:
-        yield WritableTree(store)
+        yield WritableTree(store, leftovers=file.with_name(file.name + ".h5fs-left"))
     finally:
         store._timer = _NoTimer()
         store.close()
@@ -57,10 +57,15 @@ def store_of(tree: WritableTree) -> WritingRemoteStore:
 def kill_worker(tree: WritableTree) -> None:
     """Kill the worker that there is, and return when it is gone."""
     for pid in store_of(tree)._pool.worker_pids():
-        handle = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGKILL)
-        select.select([handle], [], [], 20)
-        os.close(handle)
+        kill(pid)
+
+
+def kill(pid: int) -> None:
+    """Kill a process, and return when it is gone."""
+    handle = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([handle], [], [], 20)
+    os.close(handle)
 
 
 def save(tree: WritableTree, path: bytes, data: bytes) -> None:

@@ -204,12 +204,20 @@ def test_what_is_open_without_a_name_is_nowhere_to_be_seen(file: Path) -> None:
         with pytest.raises(NotFoundError):
             tree.get_status(b"/.h5fs-hidden")
         assert b"h5fs-hidden" not in read(tree, b"/refers.attrs.json")
-        for path in (b"/.h5fs-hidden", b"/.h5fs-hidden.npy", b"/.h5fs-hidden.dtype.json"):
-            with pytest.raises((InvalidNameError, NotFoundError)):
-                if path.endswith(b".npy"):
-                    save(tree, path, npy_bytes(OLD))
-                else:
-                    tree.make_folder(path)
+        with pytest.raises(InvalidNameError):
+            save(tree, b"/.h5fs-hidden.npy", npy_bytes(OLD))
+        tree.unlink(b"/.h5fs-hidden.npy")
+        with pytest.raises(InvalidNameError):
+            tree.rename(b"/e.npy", b"/.h5fs-hidden.npy")
+        with pytest.raises(InvalidNameError):
+            tree.make_hard_link(b"/e.npy", b"/.h5fs-hidden.npy")
+        with pytest.raises(InvalidNameError):
+            store_of(tree).create_group(store_of(tree).root().ref, b".h5fs-hidden")
+        tree.make_folder(b"/.h5fs-hidden")  # outside of the HDF5 file, as all hidden folders
+        assert names(tree, b"/.h5fs-hidden") == set()
+        tree.remove_folder(b"/.h5fs-hidden")
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/.h5fs-hidden.npy")
         assert read_handle(tree, handle) == npy_bytes(OLD)
     store = open_store(StoreOptions(file))
     reading = Tree(store)
@@ -244,6 +252,31 @@ def test_a_dataset_with_a_temporary_name_survives_a_kill(file: Path) -> None:
         assert set(opened) == {"d", "e", "g", "h"}
         assert list(opened["g"]) == []
     assert not file.with_name("f.h5.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R17", "U3")
+def test_a_temporary_name_takes_the_place_of_another(file: Path) -> None:
+    with killed_tree(file) as tree:
+        tree.rename(b"/d.npy", b"/d.npy~")
+        tree.rename(b"/e.npy", b"/d.npy~")  # straight over it
+        tree.rename(b"/g/h.npy", b"/x.tmp")
+        save(tree, b"/d.npy", npy_bytes(NEW))
+        tree.rename(b"/d.npy", b"/y.tmp")
+        tree.rename(b"/x.tmp", b"/y.tmp")  # from one such name over another
+        tree.make_folder(b"/.Trash-0")
+        tree.make_folder(b"/.Trash-0/files")
+        tree.rename(b"/h.npy", b"/.Trash-0/files/h.npy")
+    with writable_tree(file) as tree:
+        assert names(tree) == {b"d.npy~", b"g", b"y.tmp", b".Trash-0"}
+        assert read(tree, b"/d.npy~") == npy_bytes(OLD + 1)
+        assert read(tree, b"/y.tmp") == npy_bytes(OLD + 2)
+        assert read(tree, b"/.Trash-0/files/h.npy") == npy_bytes(OLD + 2)
+        tree.rename(b"/d.npy~", b"/d.npy")
+        tree.rename(b"/y.tmp", b"/y.npy")
+        tree.rename(b"/.Trash-0/files/h.npy", b"/h.npy")
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "g", "h", "y"}
+        assert opened["h"] == opened["y"]
 
 
 @pytest.mark.semantics("R18")

@@ -200,6 +200,22 @@ def test_variables_that_refer_to_each_other_come_in_any_order(file: Path) -> Non
         assert targets_of(file, f"v{number}") == [f"/v{o}" for o in range(count) if o != number]
 
 
+@pytest.mark.semantics("R11", "U3")
+def test_what_waits_is_replaced_by_a_rename_and_survives_a_kill(file: Path) -> None:
+    with killed_tree(file) as tree:
+        save(tree, b"/new.attrs.json", as_json(a=1))
+        save(tree, b"/.t.tmp", as_json(a=2))
+        tree.rename(b"/.t.tmp", b"/new.attrs.json")
+        tree.rename(b"/d.attrs.json", b"/late.attrs.json")
+        tree.rename(b"/new.attrs.json", b"/late.attrs.json")
+    with writable_tree(file) as tree:
+        assert names(tree) == {b"d.npy", b"g", b"late.attrs.json"}
+        save(tree, b"/late.npy", ARRAY)
+    with h5py.File(file) as opened:
+        assert dict(opened["late"].attrs) == {"a": 2}
+        assert dict(opened["d"].attrs) == {}
+
+
 @pytest.mark.semantics("R12", "U3")
 @pytest.mark.parametrize("first", [b"values", b"offsets"])
 @pytest.mark.parametrize("is_there", [False, True])

@@ -22,8 +22,9 @@ from h5fs.options import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.policy import FilesToAskForError, check_policy, find_external
+from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.superblock import read_superblock
 
 _MAX_EXTERNAL_FILES_OPEN = 64
@@ -60,6 +61,8 @@ class OpenFiles:
         self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
+        self._is_out_of_reach = False  # by its path: the mounted file has been replaced
+        self._descriptors: dict[int, int] = {}
         self._base_offsets: dict[int, int] = {}
         self._layouts: dict[int, FileLayout | None] = {}
         self._folder = Path(os.path.realpath(options.file)).parent
@@ -90,8 +93,14 @@ class OpenFiles:
             file_id = self._open_main()
         else:
             path = self._paths[number]
+            if has_log(path):
+                # Its own bytes are an older state, or a checkpoint that was cut off.
+                raise CannotOpenError(
+                    f"{path} has a log that is not brought in: end what writes it, "
+                    f"or run: h5fs recover {path}"
+                )
             self._ask_for([path])
-            file_id = _open_read_only(path, path, self._options.locking)
+            file_id = self._open_read_only(path, path)
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
@@ -103,24 +112,52 @@ class OpenFiles:
         By its path, from which HDF5 finds what a file refers to, while that leads there; else, for
         it has been replaced, or is out of reach, by the descriptor.
         """
-        path, locking, is_swmr = self._paths[0], self._options.locking, self._options.is_swmr
-        own = None if self._main is None else Path(f"/proc/self/fd/{self._main}")
+        path, is_swmr = self._paths[0], self._options.is_swmr
+        if self._main is None or self._is_at(path):
+            try:
+                file_id = self._open_read_only(path, path, is_swmr=is_swmr)
+                handle = file_id.get_vfd_handle()
+                check_identity(self._options, handle)
+                if self._main is None or os.path.samestat(os.fstat(self._main), os.fstat(handle)):
+                    return file_id
+                file_id.close()
+            except H5fsError:
+                if self._main is None or self._is_at(path):
+                    raise
+        self._is_out_of_reach = True
+        return self._open_read_only(path, Path(f"/proc/self/fd/{self._main}"), is_swmr=is_swmr)
+
+    def _is_at(self, path: Path) -> bool:
+        """Whether a path leads to the mounted file, for this process."""
+        assert self._main is not None
         try:
-            if own is None or os.path.samestat(os.stat(path), os.stat(own)):
-                file_id = _open_read_only(path, path, locking, is_swmr=is_swmr)
-                check_identity(self._options, file_id.get_vfd_handle())
-                return file_id
-        except (H5fsError, OSError):
-            if own is None:
-                raise
-        return _open_read_only(path, own, locking, is_swmr=is_swmr)
+            with path.open("rb") as file:
+                return os.path.samestat(os.fstat(self._main), os.fstat(file.fileno()))
+        except OSError:
+            return False
+
+    def _open_read_only(self, path: Path, opened_as: Path, *, is_swmr: bool = False) -> Any:
+        locking = self._options.locking
+        superblock = check_openable(path, locking, is_swmr=is_swmr, opened_as=opened_as)
+        with reading(f"open {path}"):
+            access = h5p.create(h5p.FILE_ACCESS)
+            if locking is not Locking.DEFAULT:
+                access.set_file_locking(
+                    locking is not Locking.FALSE, locking is Locking.BEST_EFFORT
+                )
+            flags = h5f.ACC_RDONLY
+            if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
+                flags |= h5f.ACC_SWMR_READ
+                access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
+            if self._is_out_of_reach:
+                # Of what the usual driver opens HDF5 wants to know the real path, which a file
+                # without a name has none of. Of all files, since two drivers share none.
+                access.set_fapl_stdio()
+            return h5f.open(os.fsencode(opened_as), flags, access)
 
     def sources_folder(self, number: int) -> Path | None:
         """Return where sources of virtual datasets have to be looked for; None where HDF5 knows."""
-        if number or self._logged is not None or number not in self._open:
-            return None
-        is_by_path = not self._open[0].name.startswith(b"/proc/self/fd/")
-        return None if is_by_path else self._paths[0].parent
+        return self._paths[0].parent if self._is_out_of_reach and not number else None
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
@@ -146,12 +183,16 @@ class OpenFiles:
             return b""
 
     def descriptor(self, number: int) -> int:
-        """Return the file descriptor through which HDF5 reads a numbered file.
+        """Return a descriptor of a numbered file, as a rule the one through which HDF5 reads it.
 
         What is asked of it is right whatever has become of the path since.
         """
-        if number == 0 and self._logged is not None:
-            return self._logged.descriptor
+        if number == 0 and self._main is not None:
+            return self._main
+        if self._is_out_of_reach:
+            if number not in self._descriptors:
+                self._descriptors[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            return self._descriptors[number]
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
@@ -169,13 +210,17 @@ class OpenFiles:
         if self._options.external is ExternalPolicy.NONE:
             raise ForbiddenError(f"external file {os.fsdecode(name)!r}: -o external=none")
         forbidden = None
-        for path in find_external(name, self._paths[linking_file].parent):
+        for place in places_of_external(name, self._paths[linking_file].parent):
+            path = Path(os.path.realpath(place))
+            if path != self._paths[0] and not os.path.lexists(path):
+                continue
             try:
                 self.check_policy(path)
             except ForbiddenError as error:
                 forbidden = error
             else:
-                self._ask_for([path])
+                if path != self._paths[0]:
+                    self._ask_for([path])
                 return self._number_of(path)
         raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
 
@@ -296,6 +341,9 @@ class OpenFiles:
     def _close(self, number: int) -> None:
         self._on_close(number)
         self._open.pop(number).close()
+        descriptor = self._descriptors.pop(number, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _spell_out(name: str, number: int) -> str:
@@ -311,18 +359,3 @@ def _existing(name: str, beside: Path) -> list[Path]:
             folder = prefix.replace("${ORIGIN}", os.fspath(beside))
             places += [Path(folder, name.lstrip("/")), Path(folder, last)]
     return [Path(os.path.realpath(place)) for place in places if place.exists()]
-
-
-def _open_read_only(
-    path: Path, opened_as: Path, locking: Locking, *, is_swmr: bool = False
-) -> Any:
-    superblock = check_openable(path, locking, is_swmr=is_swmr, opened_as=opened_as)
-    with reading(f"open {path}"):
-        access = h5p.create(h5p.FILE_ACCESS)
-        if locking is not Locking.DEFAULT:
-            access.set_file_locking(locking is not Locking.FALSE, locking is Locking.BEST_EFFORT)
-        flags = h5f.ACC_RDONLY
-        if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
-            flags |= h5f.ACC_SWMR_READ
-            access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
-        return h5f.open(os.fsencode(opened_as), flags, access)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 
-from h5fs.store.log.format import MAX_RUN_BYTES
+from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
 from h5fs.store.log.log_writer import LogWriter
 from h5fs.store.log.main_witness import MainWitness
 from h5fs.store.log.page_layers import PageLayers
@@ -257,7 +257,7 @@ class ChangingFile:
 
     def _begin(self, log: LogWriter) -> None:
         first_page = b"" if log.is_begun else read_exactly(self._main, self._page_bytes, 0)
-        log.begin(first_page, self._committed_length)
+        log.begin(first_page, self._committed_length, digest_boot_id(self._boot_id))
 
     def _begin_on_disk(self) -> None:
         """See that the log remembers where the main file ended, before the file is extended."""

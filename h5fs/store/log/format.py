@@ -7,7 +7,8 @@ Header, 48 bytes and a page::
     8   magic
     4   version (1)
     4   page size in bytes
-    16  salt: random, new for each log
+    16  salt: 8 random bytes, new for each log, and the first 8 of the digest of the boot id of the
+        kernel that ran (or all 16 random, where that is not known)
     8   base length: the main file's size in bytes when the log was begun
     4   checksum of the 40 bytes before it and of the page after it
     4   zeros
@@ -44,6 +45,7 @@ need sure to be there, in its page cache.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from dataclasses import dataclass
 
@@ -62,6 +64,7 @@ MAX_RUN_BYTES = 2**20
 
 _HEADER = struct.Struct("<8sII16sQ")
 _HEADER_FIELDS_BYTES = 48
+_SALT_AT = 16
 _PAGE = struct.Struct("<4sIQ")
 _COMMIT = struct.Struct("<4sIQQ16sQ")
 _CHECKSUM = struct.Struct("<I")
@@ -126,6 +129,22 @@ def checksum(data: bytes | bytearray | memoryview, start: int) -> int:
 def digest_boot_id(boot_id: bytes) -> bytes:
     """Return the 16 bytes that stand for a kernel's boot id; zeros when it is not known."""
     return hashlib.blake2b(boot_id, digest_size=16).digest() if boot_id else bytes(16)
+
+
+def peek_salt(data: bytes) -> bytes:
+    """Return the salt that a log's first bytes name, whether or not its header is whole."""
+    return data[_SALT_AT : _SALT_AT + SALT_BYTES]
+
+
+def make_salt(boot: bytes) -> bytes:
+    """Return the salt of a new log; ``boot``: the digest."""
+    own = boot[: SALT_BYTES // 2] if any(boot) else os.urandom(SALT_BYTES // 2)
+    return os.urandom(SALT_BYTES // 2) + own
+
+
+def is_begun_in(salt: bytes, boot: bytes) -> bool:
+    """Whether a log was begun under the kernel of a digest, and all of it written under it."""
+    return any(boot) and salt[SALT_BYTES // 2 :] == boot[: SALT_BYTES // 2]
 
 
 def header_bytes(page_bytes: int) -> int:

@@ -83,17 +83,22 @@ def read_log(log: SystemCalls, boot_id: bytes) -> LogContents | None:
     stop = _read_frames(log, contents)
     boot = log_format.digest_boot_id(boot_id)
     contents.counted = _count_commits(contents.commits, boot)
-    last = contents.commits[-1].head if contents.commits else None
-    contents.rest = survey_rest(log, stop, size, header.page_bytes, last, boot)
+    is_ours = log_format.is_begun_in(header.salt, boot)
+    if any(boot) and contents.commits:
+        is_ours |= contents.commits[-1].head.boot == boot
+    contents.rest = survey_rest(log, stop, size, header.page_bytes, boot, is_same_boot=is_ours)
     return contents
 
 
 def read_headless(log: SystemCalls, boot_id: bytes) -> LogRest:
     """Return what is in a log without a whole header. Raises ``OSError``."""
-    named = log_format.peek_header(log.pread(SECTOR_BYTES, 0))
+    first, size = log.pread(SECTOR_BYTES, 0), log.size()
+    named = log_format.peek_header(first)
     boot = log_format.digest_boot_id(boot_id)
     page_bytes = named[1] if named and named[1] in PAGE_SIZES else None
-    return survey_rest(log, 0, log.size(), page_bytes, None, boot)
+    is_cut_off = page_bytes is not None and size < log_format.header_bytes(page_bytes)
+    is_ours = named is not None and log_format.is_begun_in(log_format.peek_salt(first), boot)
+    return survey_rest(log, 0, size, page_bytes, boot, is_same_boot=is_ours and not is_cut_off)
 
 
 def _read_header(log: SystemCalls) -> Header | None:

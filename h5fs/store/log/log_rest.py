@@ -7,7 +7,8 @@ no crash leaves is this:
   what was written, all of it up to where the last write was cut off.
 - behind it a durable commit, and right after that one another whole frame. Frames are written after
   a durable commit only once fsync has returned, so that all before it was on the disk.
-- in a log whose last good commit is of the same boot, a broken place that is not the file's end.
+- in a log that was begun, or whose last good commit was made, under the same boot, a broken place
+  that is not the file's end.
 
 A frame behind a broken place is known by its checksum, which begins with the one that the frame
 before it has stored. Changes nothing. Not thread-safe.
@@ -54,19 +55,20 @@ def survey_rest(
     start: int,
     size: int,
     page_bytes: int | None,
-    last: CommitHead | None,
     boot: bytes,
+    *,
+    is_same_boot: bool,
 ) -> LogRest:
     """Look at what a log of ``size`` bytes has from ``start`` on, where its chain ends.
 
-    ``page_bytes``: None where the header is damaged. ``last``: the chain's last commit. ``boot``:
-    the digest of ours. Raises ``OSError``.
+    ``page_bytes``: None where the header is damaged. ``boot``: the digest of ours.
+    ``is_same_boot``: by what holds of the log, all that follows was written under it. Raises
+    ``OSError``.
     """
     if size <= start:
         return LogRest(start)
     pages = page_bytes or _DEFAULT_PAGE_BYTES
     known_boot = boot if any(boot) else None
-    is_same_boot = last is not None and last.boot == known_boot
     found = _find_commits(log, start, size, pages)
     is_damage = (
         found.is_followed

@@ -6,7 +6,6 @@ thread-safe.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,10 +51,10 @@ class LogWriter:
         self._end = last.stop_offset if last else contents.header.size_bytes
         self._chain = last.head.chain if last else contents.header.chain
 
-    def begin(self, first_page: bytes, base_length: int) -> None:
+    def begin(self, first_page: bytes, base_length: int, boot: bytes) -> None:
         """Write the header, if there is none, or cut off what follows the chain.
 
-        Raises ``OSError``.
+        ``boot``: the digest. Raises ``OSError``.
         """
         if self.is_begun:
             if self._may_have_rest and self._log.size() != self._end:
@@ -65,7 +64,7 @@ class LogWriter:
         if self.is_emptying or self._may_have_rest:
             self.empty()  # also when it looks empty: a killed process may not have waited for it
         self._may_have_rest = False
-        salt = os.urandom(log_format.SALT_BYTES)
+        salt = log_format.make_salt(boot)
         header = Header(self.page_bytes, salt, base_length, first_page)
         data, chain = log_format.pack_header(header)
         self._write(data)

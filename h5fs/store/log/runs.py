@@ -63,12 +63,22 @@ class RunIndex:
             runs = [*runs, (stop, after, offset)]
         return runs
 
+    def extend(self, stop: int) -> None:
+        """Let the last run, of which there must be one, reach to page ``stop``."""
+        self.page_count += stop - self._stops[-1]
+        self._stops[-1] = stop
+
     def find(self, page: int) -> int | None:
         """Return the offset of a page, or None when the log does not have it."""
         i = bisect_right(self._starts, page) - 1
         if i < 0 or page >= self._stops[i]:
             return None
         return self._offsets[i] + (page - self._starts[i]) * self._page_bytes
+
+    def next_run(self, page: int) -> tuple[int, int] | None:
+        """Return the first run that ends after a page, ``start`` and ``stop``; None for none."""
+        i = bisect_right(self._stops, page)
+        return (self._starts[i], self._stops[i]) if i < len(self._stops) else None
 
     def overlap(self, start: int, stop: int) -> list[tuple[int, int, int]]:
         """Return the runs in pages ``[start, stop)``, cut to it."""

@@ -29,6 +29,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from h5fs.store.process.capabilities import drop_capabilities
+from h5fs.store.process.libraries import files_of_libraries, libraries_in
 from h5fs.store.process.system_calls import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
@@ -89,6 +90,7 @@ def prepare() -> None:
     """
     _load_packages()
     _interpreter_folders()
+    _plugin_libraries()
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
@@ -320,7 +322,7 @@ def _program_paths() -> Iterable[Path]:
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
-    return dict.fromkeys((*_SYSTEM_PATHS, *absolute))
+    return dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries()))
 
 
 @functools.cache
@@ -341,6 +343,13 @@ def _plugin_folders() -> list[str]:
         return []
     h5pl = importlib.import_module("h5py.h5pl")
     return [os.fsdecode(h5pl.get(index)) for index in range(h5pl.size())]
+
+
+@functools.cache
+def _plugin_libraries() -> frozenset[Path]:
+    """Return where plugins really are, and what they need: often links into another folder."""
+    plugins = [each for folder in _plugin_folders() for each in libraries_in(Path(folder))]
+    return frozenset(files_of_libraries(plugins))
 
 
 def _apply_seccomp() -> set[Protection]:

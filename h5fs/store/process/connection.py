@@ -22,7 +22,6 @@ import msgspec
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.options import StoreOptions
 from h5fs.store.process import answers, messages
-from h5fs.store.process.grants import Grant
 from h5fs.store.process.messages import METHODS
 from h5fs.store.process.nursery import Nursery
 from h5fs.store.process.process_handle import ProcessHandle
@@ -94,13 +93,12 @@ class WorkerConnection:
         options: StoreOptions,
         on_file: Callable[[int, bytes], None],
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> None:
         self._nursery = nursery
         self._on_file = on_file
         self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
-        self.grants = frozenset(grants)
         self._window = make_memory_file("window", messages.NOTE_BYTES)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -303,7 +301,9 @@ class WorkerConnection:
                 continue
             except OSError:
                 size, flags = 0, 0
-            if not size:  # the end, or an empty packet, which nobody sends who means well
+            if not size:
+                if not self._has_hung_up():
+                    raise self._lied("an empty packet")
                 raise WorkerDiedError(self._how_it_ended())
             if flags & socket.MSG_TRUNC:
                 raise self._lied("a packet that is too long")
@@ -327,6 +327,11 @@ class WorkerConnection:
         answer = select.poll()
         answer.register(self._socket, select.POLLIN)
         return bool(answer.poll(seconds * 1000))
+
+    def _has_hung_up(self) -> bool:
+        connection = select.poll()
+        connection.register(self._socket, select.POLLRDHUP)
+        return bool(connection.poll(0))
 
     def _refusal_in(self, kind: int, body: memoryview) -> H5fsError | None:
         """Return the refusal that an answer is; None when it is a result."""

@@ -13,6 +13,7 @@ _CRASHES_ALLOWED = 2
 _KILLS_ALLOWED = 20
 _STOPS_ALLOWED = 2
 _STARTS_ALLOWED = 5
+_NEEDS_ALLOWED = 100  # each time a worker is started; sources of one dataset are asked for together
 
 Failure = WorkerDiedError | WorkerHungError
 
@@ -32,6 +33,13 @@ class Failures:
     crashes: int = 0
     kills: int = 0
     stops: int = 0
+    needs: int = 0
+
+    def note_need(self) -> None:
+        """Return when an answer may need yet more files. Raises ``UnreadableError``."""
+        self.needs += 1
+        if self.needs > _NEEDS_ALLOWED:
+            raise UnreadableError("it needs other files without end")
 
     def is_to_blame(self, error: Failure) -> bool:
         """Whether what was asked has killed or hung workers by itself; False: try once more.

@@ -3,6 +3,9 @@
 A worker is confined when it starts, for good. Where an answer needs a file that it may not read, it
 says so; the daemon looks at the policy, and a worker that may read that one, too, takes its place.
 So nobody who has taken a worker over reads what merely lies in the same folder, unseen.
+
+The daemon compares paths and never looks at one: it might be below its own mount, and the daemon
+would wait for itself. Workers look, before they are confined; one that waits is ended.
 """
 
 from __future__ import annotations
@@ -13,25 +16,16 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct
-
-from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, UnreadableError, show_path
+from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
 from h5fs.options import ExternalPolicy
-from h5fs.store.policy import check_policy
+from h5fs.store.policy import check_path
 
 _MOST_FILES = 4096
-
-
-class Grant(Struct, frozen=True, array_like=True):
-    """A file that may be read: its real path, and the device and inode number that are meant."""
-
-    path: bytes
-    device: int
-    inode: int
+_KERNELS_OWN = (b"/proc/", b"/sys/", b"/dev/")
 
 
 class Grants:
-    """What the workers of one store may read. Safe to use from any thread.
+    """What the workers of one store may read: real paths. Safe to use from any thread.
 
     ``_lock`` protects ``_granted``; nothing else is taken while it is held.
     """
@@ -40,63 +34,87 @@ class Grants:
         self._policy = policy
         self._folder = folder
         self._lock = threading.Lock()
-        self._granted: dict[bytes, Grant] = {}
+        self._granted: dict[bytes, None] = {}
 
-    def all(self) -> tuple[Grant, ...]:
+    def all(self) -> tuple[bytes, ...]:
         """Return what is granted so far."""
         with self._lock:
-            return tuple(self._granted.values())
+            return tuple(self._granted)
 
-    def add(self, paths: Iterable[bytes]) -> tuple[Grant, ...]:
-        """Grant what a worker asks for, and return it.
-
-        Raises ``ForbiddenError`` where the policy says no, ``CannotOpenError``.
-        """
-        found = tuple(map(self._look_at, paths))
+    def add(self, paths: Iterable[bytes]) -> None:
+        """Grant what a worker asks for. Raises ``ForbiddenError`` where the policy says no."""
+        wanted = dict.fromkeys(paths)
+        mounts = _find_own_mounts()
+        for path in wanted:
+            self._check(path, mounts)
         with self._lock:
-            for grant in found:
-                if len(self._granted) >= _MOST_FILES and grant.path not in self._granted:
-                    raise UnreadableError(f"links lead to more than {_MOST_FILES} files")
-                self._granted[grant.path] = grant
-        return found
+            if len(self._granted | wanted) > _MOST_FILES:
+                raise UnreadableError(f"links lead to more than {_MOST_FILES} files")
+            self._granted |= wanted
 
     def add_early(self, paths: Iterable[Path]) -> None:
-        """Grant what links lead to that somebody lists, as far as it may be: it will be needed."""
+        """Grant what links lead to that somebody lists, as far as it may be: it will be needed.
+
+        Where such a path has symbolic links in it, or nothing is there, this is of no effect.
+        """
         for path in paths:
             try:
-                self.add([os.fsencode(os.path.realpath(path))])
+                self.add([os.path.normpath(os.fsencode(path))])
             except H5fsError:
                 continue  # whoever follows the link is told
 
-    def _look_at(self, path: bytes) -> Grant:
-        real = os.path.realpath(path)
-        if real != path:
-            raise ForbiddenError(f"{show_path(path)} is a symbolic link")
-        check_policy(Path(os.fsdecode(real)), self._policy, self._folder)
-        try:
-            found = os.stat(real)
-        except OSError as error:
-            raise CannotOpenError(f"{show_path(path)}: {error.strerror}") from None
-        if not stat.S_ISREG(found.st_mode):
-            raise ForbiddenError(f"{show_path(path)} is not a regular file")
-        return Grant(real, found.st_dev, found.st_ino)
+    def clear(self) -> bool:
+        """Take all back, since one of them holds up who looks at it; return whether any was."""
+        with self._lock:
+            were_any = bool(self._granted)
+            self._granted.clear()
+        return were_any
+
+    def _check(self, path: bytes, mounts: tuple[bytes, ...]) -> None:
+        if os.path.normpath(path) != path or b"\0" in path:
+            raise ForbiddenError(f"{show_path(path)} is no real path")
+        check_path(Path(os.fsdecode(path)), self._policy, self._folder)
+        # What looks like a file there is the kernel's, and another one for each worker.
+        if path.startswith(_KERNELS_OWN):
+            raise ForbiddenError(f"{show_path(path)} is of the kernel")
+        if any(path == mount or path.startswith(mount + b"/") for mount in mounts):
+            raise ForbiddenError(f"{show_path(path)} is in an h5fs mount")
 
 
-def open_granted(grants: Iterable[Grant]) -> tuple[list[int], frozenset[tuple[int, int]]]:
-    """Return descriptors (O_PATH) of the files that are still there, and which these are.
+def _find_own_mounts() -> tuple[bytes, ...]:
+    """Return where h5fs is mounted."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        fields, _, kind = line.partition(b" - ")
+        if b"h5fs" in kind.split(b" ", 2)[0]:
+            place = fields.split(b" ")[4]
+            # Spaces and the like are octal there.
+            found.append(place.decode("unicode_escape").encode("latin-1"))
+    return tuple(found)
+
+
+def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int, int]]]:
+    """Return descriptors (O_PATH) of the files that are there, and which these are: device, inode.
 
     For the worker, before it is confined.
     """
     descriptors, known = [], set()
-    for grant in grants:
+    for path in paths:
         try:
-            descriptor = os.open(grant.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             continue  # gone: who needs what stands there now asks again
         found = os.fstat(descriptor)
-        if (found.st_dev, found.st_ino) == (grant.device, grant.inode):
+        # A path that symbolic links lead away from is not the one that was looked at.
+        is_real = os.readlink(b"/proc/self/fd/%d" % descriptor) == path
+        if is_real and stat.S_ISREG(found.st_mode):
             descriptors.append(descriptor)
-            known.add((grant.device, grant.inode))
+            known.add((found.st_dev, found.st_ino))
         else:
             os.close(descriptor)
     return descriptors, frozenset(known)

@@ -3,7 +3,7 @@
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the daemon,
 which has threads, never forks. The nursery opens no HDF5 file itself, so that no file can hurt it.
 It ends when the daemon does, since the socket between them then closes, and its workers with it.
-Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``_serve``.
+Format of what is said: one packet each way, see ``Nursery`` (daemon's side) and ``serve``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from h5fs.cores import count_cores
 from h5fs.interpreter import isolated_command
 from h5fs.options import StoreOptions
 from h5fs.store.process.confinement import Confinement, confine, die_with_parent, prepare
-from h5fs.store.process.grants import Grant, open_granted
+from h5fs.store.process.grants import open_granted
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class Nursery:
     end.
     """
 
-    _module = "h5fs.store.process.nursery"
+    module = "h5fs.store.process.nursery"
+    """What the process runs the ``main`` of."""
 
     def __init__(self, stderr: int | None = None) -> None:
         """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
@@ -65,7 +67,7 @@ class Nursery:
         ours.settimeout(_ANSWER_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
-                isolated_command(self._module, str(theirs.fileno())),
+                isolated_command(self.module, str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -84,12 +86,12 @@ class Nursery:
         connection: socket.socket,
         window: int,
         files: tuple[int, ...] = (),
-        grants: tuple[Grant, ...] = (),
+        grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
         ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
-        what it may read beside them. Raises ``OSError`` when the nursery is gone.
+        the real paths of what it may read beside them. Raises ``OSError`` when the nursery is gone.
         """
         charge = msgspec.msgpack.encode(_Charge(options, grants), enc_hook=os.fsencode)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
@@ -153,7 +155,7 @@ class _Charge(msgspec.Struct, frozen=True):
     """What a worker is started with."""
 
     options: StoreOptions
-    grants: tuple[Grant, ...]
+    grants: tuple[bytes, ...]
 
 
 def describe_end(status: int) -> str:
@@ -174,14 +176,15 @@ def main() -> None:
     register_plugins()
     prepare()
     count_cores()
-    _serve(control)
+    serve(control, _run_worker)
 
 
 def _to_path(_kind: type, path: bytes) -> Path:
     return Path(os.fsdecode(path))
 
 
-def _serve(control: socket.socket) -> None:
+def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
+    """Fork a worker for each that is asked for, and be it in ``run_worker``, which ends it."""
     is_first, own_pid = True, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
@@ -191,7 +194,7 @@ def _serve(control: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _run_worker(descriptors, own_pid=own_pid, complains=is_first)
+                run_worker(descriptors, own_pid=own_pid, complains=is_first)
             is_first = False
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -17,7 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.errors import CannotOpenError, H5fsError, LostChangesError, UnreadableError
+from h5fs.errors import (
+    CannotOpenError,
+    H5fsError,
+    KilledChangeError,
+    LostChangesError,
+    UnreadableError,
+)
 from h5fs.options import StoreOptions
 from h5fs.store.process.connection import (
     FilesNeededError,
@@ -158,6 +164,7 @@ class WorkerPool:
                     self._end(place)
                 raise
             except FilesNeededError as need:
+                failures.note_need()
                 self._grant(place, need)
             except NotOpenedError as failure:
                 raise UnreadableError(f"{suspect.path}: {failure}") from None
@@ -166,7 +173,9 @@ class WorkerPool:
                 note = place.connection.note() if place.connection is not None else b""
                 has_ended = self._end(place)
                 if not is_repeatable and not _was_unasked(error):
-                    raise LostChangesError(f"{suspect.path}: {error}") from None
+                    was_killed = isinstance(error, WorkerDiedError) and error.was_killed
+                    kind = KilledChangeError if was_killed else LostChangesError
+                    raise kind(f"{suspect.path}: {error}") from None
                 if not has_ended:  # not even by SIGKILL: the kernel has it wait
                     raise UnreadableError(f"{suspect.path}: the disk does not answer") from None
                 self._judge(error, failures, suspect, note, on_failure)
@@ -296,9 +305,7 @@ class WorkerPool:
 
     def _grant(self, place: _Place, need: FilesNeededError) -> None:
         """Let the next worker read what this one needs. Raises ``H5fsError``."""
-        assert place.connection is not None
-        if place.connection.grants.issuperset(self._grants.add(need.paths)):
-            raise UnreadableError("a worker asks for files that it may read")
+        self._grants.add(need.paths)
         self._end(place)
 
     def _connect(self, place: _Place) -> WorkerConnection:
@@ -333,6 +340,11 @@ class WorkerPool:
                 was_ready = place.connection is not None and place.connection.is_ready
                 self._bury(place)
                 self._end(place)
+                is_held_up = isinstance(error, WorkerHungError) and not was_ready
+                if is_held_up and self._grants.clear():
+                    raise UnreadableError(
+                        "one of the files that links lead to does not answer; try again"
+                    ) from None
                 failures.note_start(error, was_ready=was_ready)
                 time.sleep(_SECONDS_BETWEEN_STARTS)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +15,14 @@ from typing import Any
 import hdf5_work
 from simulated_disk import CommitMark, History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, changing_file, log_reader, recover
+from h5fs.store.log import (
+    LoggedFile,
+    changing_file,
+    describe_log,
+    log_reader,
+    log_rest,
+    recover,
+)
 from h5fs.store.log import format as log_format
 from h5fs.store.log.runs import RunIndex
 
@@ -106,6 +115,8 @@ def run_campaign(
         for _ in range(STATES_PER_SESSION):
             show(f"{tally.states} states, {len(tally.losses)} lost")
             cut = history.until(_choose_cut(history, rng))
+            if rng.random() < 0.4:
+                look_after_damage(cut, boot, rng, tally)
             if rng.random() < 0.3:
                 look_after_kill(cut, boot, rng, tally, skipped)
             else:
@@ -179,6 +190,40 @@ def look_after_power_cut(
     _recover(twice, boot + 2, tally, "power cut in recovery", [image], skipped)
 
 
+def look_after_damage(cut: History, boot: int, rng: random.Random, tally: Tally) -> None:
+    """Flip a bit of the log of a killed process: all commits stay, or it is said that some went.
+
+    Of a log that was begun under the same kernel, as that of each mount that writes is.
+    """
+    files = cut.cached()
+    if cut.base["log"] or not files["log"]:
+        return
+    tally.counts["flipped bits"] += 1
+    heads = [found.start() for found in re.finditer(b"PAGE|DONE", files["log"])] or [0]
+    end = len(files["log"])
+    place = rng.choice(
+        [
+            rng.randrange(end),
+            end - rng.randint(1, 60),
+            rng.choice(heads) + rng.randrange(24),
+            rng.choice(heads[-3:]) + 4,  # how many pages follow
+        ]
+    )
+    damaged = bytearray(files["log"])
+    damaged[min(max(0, place), end - 1)] ^= 1 << rng.randrange(8)
+    images = []
+    for log in (files["log"], bytes(damaged)):
+        copy = History({"main": files["main"], "log": log}, b"")
+        disk = [SimulatedFile(copy, name) for name in ("main", "log")]
+        found = describe_log(disk[0], disk[1], b"boot %d" % boot)
+        if found.is_mismatch or found.rest.is_damage:
+            return
+        recover(disk[0], disk[1], b"boot %d" % boot)
+        images.append(disk[0].content)
+    if images[0] != images[1]:
+        tally.losses.append(f"a flipped bit at {place} of {len(damaged)} loses commits in silence")
+
+
 def _recover(
     history: History,
     boot: int,
@@ -193,6 +238,9 @@ def _recover(
     try:
         file = LoggedFile(disk[0], disk[1], boot_id=b"boot %d" % boot)
         file.open()
+        if file.rest.is_damage:
+            tally.losses.append(f"{what}: called damage")
+            return None
         seen = file.read_at(0, file.length)
         recover(disk[0], disk[1], b"boot %d" % boot)
     except Exception as error:
@@ -261,6 +309,22 @@ def _count_all(_: Any) -> Any:
     return lambda commits, boot: len(commits)
 
 
+def _alarm_at_commits(survey: Any) -> Any:
+    def alarm(*arguments: Any, **more: Any) -> Any:
+        rest = survey(*arguments, **more)
+        return dataclasses.replace(rest, is_damage=rest.is_damage or rest.commits > 0)
+
+    return alarm
+
+
+def _alarm_at_bytes(survey: Any) -> Any:
+    def alarm(*arguments: Any, **more: Any) -> Any:
+        rest = survey(*arguments, **more)
+        return dataclasses.replace(rest, is_damage=rest.size_bytes > 0)
+
+    return alarm
+
+
 def _trust_main(open_file: Any) -> Any:
     def trust(self: Any) -> None:
         open_file(self)
@@ -299,6 +363,16 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a checkpoint of what is not durable": replace_attribute(
         LoggedFile, "commit", _soft_checkpoint
+    ),
+    "what follows the chain is not looked at": replace_attribute(
+        log_reader, "survey_rest", lambda _: lambda log, start, *_, **__: log_rest.LogRest(start)
+    ),
+    "any whole commit behind a broken place is damage": replace_attribute(
+        log_reader, "survey_rest", _alarm_at_commits
+    ),
+    "any rest is damage": replace_attribute(log_reader, "survey_rest", _alarm_at_bytes),
+    "a log that does not say under which kernel it was begun": replace_attribute(
+        log_format, "make_salt", lambda _: lambda boot: bytes(16)
     ),
     "a floor that forgets the last durable commit": replace_attribute(
         LoggedFile, "_note_commit", _floor_of_last_length

@@ -1,0 +1,70 @@
+"""libfuse's loop for one thread, one request at a time, so that the thread may end between two.
+
+``fuse_loop`` ends for all threads at once: told to end, it drops what it has just read from the
+kernel, and whoever has asked would wait for ever. This one costs two more calls for each request.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
+from enum import Enum
+from typing import Any
+
+
+class Turn(Enum):
+    """What has come of waiting for a request."""
+
+    ANSWERED = 1
+    INTERRUPTED = 2  # by a signal to this thread
+    ENDED = 3  # the mount has ended, or is to end
+
+
+class FuseBuffer(ctypes.Structure):
+    """``struct fuse_buf``, with room for what later versions of libfuse have behind it."""
+
+    _fields_ = (
+        ("size", c_size_t), ("flags", c_int), ("mem", c_void_p), ("fd", c_int), ("pos", c_int64),
+        ("later", c_size_t * 4),
+    )  # fmt: skip
+
+
+class RequestLoop:
+    """Takes requests of a session on one thread. ``close`` gives its memory back.
+
+    ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
+    """
+
+    def __init__(self, library: Any, fuse: c_void_p) -> None:
+        self.library = library
+        self.session = c_void_p(library.fuse_get_session(fuse))
+        self.buffer = FuseBuffer()
+
+    def turn(self) -> Turn:
+        """Wait for a request and answer it."""
+        if self.library.fuse_session_exited(self.session):
+            return Turn.ENDED
+        received = self.receive()
+        if received == -errno.EINTR:
+            return Turn.INTERRUPTED
+        if received <= 0:
+            return Turn.ENDED
+        self.process()
+        return Turn.ANSWERED
+
+    def receive(self) -> int:
+        """Read a request into the buffer; return its size, or an error's negative errno."""
+        return int(self.library.fuse_session_receive_buf(self.session, byref(self.buffer)))
+
+    def process(self) -> None:
+        """Answer the request in the buffer."""
+        self.library.fuse_session_process_buf(self.session, byref(self.buffer))
+
+    def close(self) -> None:
+        """Free what libfuse has allocated."""
+        if self.buffer.mem:
+            free = ctypes.CDLL(None).free
+            free.argtypes, free.restype = (c_void_p,), None
+            free(self.buffer.mem)
+            self.buffer.mem = None

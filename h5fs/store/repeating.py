@@ -1,0 +1,58 @@
+"""Changes whose worker was killed from outside, or failed of what it had kept: asked for once more.
+
+A change is done whole or not at all, but a worker that is killed cannot say which. Written data may
+be written again; a link that was to come and is there, or was to go and is gone, was changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from h5fs.errors import (
+    ChangeFailedError,
+    ExistsError,
+    H5fsError,
+    KilledChangeError,
+    NotFoundError,
+)
+
+_log = logging.getLogger(__name__)
+
+_KILLS_ALLOWED = 20
+
+_SAYS_DONE: Final[dict[str, type[H5fsError]]] = {
+    "create_group": ExistsError,
+    "create_datatype": ExistsError,
+    "create_link": ExistsError,
+    "delete_link": NotFoundError,
+    "move_link": NotFoundError,
+}
+
+
+def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
+    """Return what a worker answers; None for a change that one did before it was killed.
+
+    ``what`` names the change in the log. Raises what ``ask`` raises.
+    """
+    kills, failures = 0, 0
+    while True:
+        try:
+            return ask()
+        except ChangeFailedError as error:
+            # What the library kept of objects that are gone can be in the way of new ones. The next
+            # worker begins at the last commit, with nothing kept.
+            failures += 1
+            if failures > 1:
+                raise
+            _log.info("%s of %s once more: %s", method, what, error)
+        except KilledChangeError as error:
+            kills += 1
+            if kills >= _KILLS_ALLOWED:
+                raise
+            _log.info("%s of %s once more: %s", method, what, error)
+        except H5fsError as error:
+            if kills and isinstance(error, _SAYS_DONE.get(method, ())):
+                return None
+            raise

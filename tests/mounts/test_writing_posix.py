@@ -1,0 +1,191 @@
+"""Small answers of a mount that writes, beside those of a plain folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.reference import npy_bytes
+from support.writing import SECONDS, errno_of, make_file, same, shell, written
+
+VALUES = np.arange(6, dtype="<f8")
+CONTENT = npy_bytes(VALUES)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = make_file(tmp_path / "f.h5", d=VALUES)
+    with h5py.File(file, "a") as opened:
+        opened.create_group("g")
+    return file
+
+
+@pytest.mark.semantics("R8")
+@pytest.mark.parametrize("size", [0, 50, 150, 1000])
+def test_truncate_by_path_that_is_einval_changes_no_size(file: Path, size: int) -> None:
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        assert errno_of(lambda: os.truncate(path, size)) == errno.EINVAL
+        assert path.read_bytes() == CONTENT
+        for flags in (os.O_RDONLY, os.O_RDWR):
+            descriptor = os.open(path, flags)
+            assert errno_of(lambda: os.truncate(path, size)) == errno.EINVAL
+            assert path.stat().st_size == len(CONTENT)
+            assert os.pread(descriptor, 10**4, 0) == CONTENT
+            os.close(descriptor)
+        assert path.read_bytes() == CONTENT
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], VALUES)
+
+
+@pytest.mark.semantics("R8")
+def test_truncate_by_path_of_a_file_that_is_written_does_what_ftruncate_does(file: Path) -> None:
+    with written(file) as mount:
+        half, scratch = mount.path / "half.npy", mount.path / ".scratch"
+        shell("head -c 100 d.npy > half.npy 2>/dev/null || true", mount.path)
+        scratch.write_bytes(CONTENT)
+        for path in (half, scratch):
+            for size in (50, 60, 0, 20):
+                before = path.read_bytes()
+                os.truncate(path, size)
+                assert path.read_bytes() == before[:size] + bytes(size - len(before[:size]))
+            path.unlink()
+        path = mount.path / "new.npy"
+        with open(path, "wb", buffering=0) as opened:
+            opened.write(CONTENT + b"too much")
+            os.truncate(path, len(CONTENT))
+        assert path.read_bytes() == CONTENT
+        assert errno_of(lambda: path.write_bytes(b"no array")) == errno.EINVAL
+    with h5py.File(file) as opened:
+        assert same(opened["new"][()], VALUES)
+
+
+@pytest.mark.semantics("E1")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_name_of_256_bytes_is_too_long_in_every_call(file: Path, mode: str) -> None:
+    with written(file, mode=mode) as mount:
+        for name in ("x" * 256, "x" * 252 + ".npy", "ä" * 128, "x" * 1000):
+            path = mount.path / name
+            calls = {
+                "stat": path.stat, "open": lambda p=path: os.open(p, os.O_RDONLY),
+                "readlink": lambda p=path: os.readlink(p), "below": (path / "y").stat,
+            }  # fmt: skip
+            if mode == "r+":  # else the kernel says EROFS to these
+                calls |= {
+                    "rmdir": path.rmdir, "unlink": path.unlink, "mkdir": path.mkdir,
+                    "create": lambda p=path: os.open(p, os.O_WRONLY | os.O_CREAT),
+                    "rename": lambda p=path: p.rename(mount.path / "g/y"),
+                    "rename to": lambda p=path: (mount.path / "d.npy").rename(p),
+                    "symlink": lambda p=path: os.symlink("d.npy", p),
+                    "link": lambda p=path: os.link(mount.path / "d.npy", p),
+                }  # fmt: skip
+            answers = {call: errno_of(act) for call, act in calls.items()}
+            assert set(answers.values()) == {errno.ENAMETOOLONG}, (name[:3], answers)
+        assert errno_of((mount.path / ("x" * 255)).stat) == errno.ENOENT
+
+
+CHANGES = {
+    "create": "cp d.npy {}/new.npy", "scratch": "cp d.npy {}/.t", "mkdir": "mkdir {}/sub",
+    "mkdir of scratch": "mkdir {}/.sub", "link": "ln d.npy {}/twin.npy",
+    "symlink": "ln -s x.npy {}/soft.npy", "rename in": "mv e.npy {}/", "unlink": "rm {}/x.npy",
+    "rename out": "mv {}/x.npy .", "rename within": "mv {}/x.npy {}/y.npy",
+    "rmdir": "rmdir {}/empty",
+}  # fmt: skip
+
+
+@pytest.mark.semantics("R16")
+def test_the_times_of_a_folder_move_when_an_entry_comes_or_goes(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "f.h5", d=VALUES, e=VALUES)
+    with h5py.File(file, "a") as opened:
+        for name in CHANGES:
+            opened[f"{name}/x"] = VALUES
+            opened.create_group(f"{name}/empty")
+    with written(file) as mount:
+        for name, script in CHANGES.items():
+            folder = mount.path / name
+            before, others = folder.stat(), (mount.path / "create/empty").stat()
+            shell(script.replace("{}", f"'{name}'"), mount.path)
+            after = folder.stat()
+            assert after.st_mtime_ns > before.st_mtime_ns, name
+            assert after.st_ctime_ns > before.st_ctime_ns, name
+            (folder / "x.attrs.json").exists()
+            np.load(mount.path / "d.npy")
+            assert folder.stat().st_mtime_ns == after.st_mtime_ns, name
+            assert (mount.path / "create/empty").stat().st_mtime_ns == others.st_mtime_ns
+        before = mount.path.stat().st_mtime_ns
+        (mount.path / "top").mkdir()
+        assert mount.path.stat().st_mtime_ns > before
+        assert abs((mount.path / "top").stat().st_mtime_ns - mount.path.stat().st_mtime_ns) < 10**9
+
+
+@pytest.mark.semantics("S1")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_folders_have_one_link_and_find_finds_what_is_in_them(tmp_path: Path, mode: str) -> None:
+    file = make_file(tmp_path / "f.h5")
+    with h5py.File(file, "a") as opened:
+        for name in ("a/b/c", "a/b/d", "a/e"):
+            opened[f"{name}/x"] = VALUES
+    with written(file, mode=mode) as mount:
+        found = shell("find . -type d | sort; find . -name '*.npy' | wc -l", mount.path).split()
+        assert found == [".", "./a", "./a/b", "./a/b/c", "./a/b/d", "./a/e", "3"]
+        assert {(mount.path / name).stat().st_nlink for name in found[:-1]} == {1}
+        if mode == "r+":
+            (mount.path / ".trash").mkdir()
+            assert (mount.path / ".trash").stat().st_nlink == 1
+
+
+def test_thousands_of_small_drafts_need_no_descriptors(file: Path) -> None:
+    # Under a limit of 400 descriptors for the daemon, whatever it was before.
+    script = f"""
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+os.execv(sys.executable, [sys.executable, "-m", "h5fs", {str(file)!r}, sys.argv[1],
+         "--mode", "r+", "-f"])
+"""
+    mountpoint = file.parent / "mnt"
+    mountpoint.mkdir()
+    daemon = subprocess.Popen([sys.executable, "-c", script, str(mountpoint)])
+    try:
+        for _ in range(600):
+            if os.path.ismount(mountpoint) or daemon.poll() is not None:
+                break
+            try:
+                daemon.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        (mountpoint / ".many").mkdir()
+        for number in range(1500):
+            (mountpoint / f".many/{number}").write_text(f"small {number}")
+        assert (mountpoint / ".many/777").read_text() == "small 777"
+        shell("rm -r .many", mountpoint)
+    finally:
+        subprocess.run(["fusermount3", "-u", str(mountpoint)], check=True, timeout=SECONDS)
+        assert daemon.wait(SECONDS) == 0
+
+
+@pytest.mark.semantics("R17", "R20")
+def test_a_temporary_file_without_a_name_is_written_and_read(file: Path) -> None:
+    with written(file) as mount:
+        with tempfile.TemporaryFile(dir=mount.path) as made:
+            np.save(made, VALUES)
+            made.seek(0)
+            assert made.read() == CONTENT
+            assert made.seek(0, os.SEEK_END) == len(CONTENT)
+            made.truncate(10)
+            made.seek(0)
+            assert made.read() == CONTENT[:10]
+            # The kernel sends fstat without the handle, and libfuse finds no path for it.
+            assert errno_of(lambda: os.fstat(made.fileno())) in (errno.ENOENT, errno.ESTALE)
+        with tempfile.NamedTemporaryFile(dir=mount.path, suffix=".csv") as named:
+            named.write(b"a,b")
+            named.flush()
+            assert Path(named.name).read_bytes() == b"a,b"
+        assert sorted(os.listdir(mount.path)) == ["d.npy", "g"]
+    assert not Path(f"{file}.h5fs-left").exists()

@@ -1,0 +1,165 @@
+"""Which files beside the mounted one workers may read: those that links lead to, one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5d, h5p, h5s, h5t
+
+from h5fs.errors import ForbiddenError, UnreadableError
+from h5fs.options import ExternalPolicy, StoreOptions
+from h5fs.store.process.grants import Grants, open_granted
+from h5fs.store.remote_store import RemoteStore
+from h5fs.tree import Tree
+
+FILES = 60
+
+
+@contextmanager
+def opened_tree(file: Path) -> Iterator[tuple[Tree, RemoteStore]]:
+    store = RemoteStore(StoreOptions(file, workers=1))
+    store.open()
+    tree = Tree(store)
+    try:
+        yield tree, store
+    finally:
+        tree.close()
+
+
+def read(tree: Tree, path: bytes) -> bytes:
+    handle = tree.open(path, os.O_RDONLY)
+    try:
+        return tree.read(handle, 2**16, 0)[128:]
+    finally:
+        tree.release(handle)
+
+
+def granted(store: RemoteStore) -> list[str]:
+    return sorted(os.path.basename(os.fsdecode(path)) for path in store._grants.all())
+
+
+def write_sources(folder: Path) -> None:
+    for number in range(FILES):
+        with h5py.File(folder / f"part{number}.h5", "w") as opened:
+            opened["d"] = np.full(1, number, "<i8")
+
+
+@pytest.mark.semantics("W6")
+def test_a_file_is_granted_when_a_link_leads_to_it_and_no_other_is(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    (tmp_path / "id_rsa").write_text("secret")
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["d"] = 1
+        opened["links/one"] = h5py.ExternalLink("part3.h5", "/d")
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        read(tree, b"/d.npy")
+        assert granted(store) == []
+        assert read(tree, b"/links/one.npy") == (3).to_bytes(8, "little")
+        assert granted(store) == ["part3.h5"]
+
+
+@pytest.mark.semantics("L5", "W6")
+def test_a_listing_grants_what_its_links_lead_to_at_once(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for number in range(FILES):
+            opened[f"{number}"] = h5py.ExternalLink(f"part{number}.h5", "/d")
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        seen = set()
+        for dentry in tree.list_folder(b"/"):
+            number = int(dentry.name.removesuffix(b".npy"))
+            assert read(tree, b"/" + dentry.name) == number.to_bytes(8, "little")
+            seen |= set(store.statistics().workers.pids)
+        assert len(granted(store)) == FILES
+        assert len(seen) <= 2  # and not a new one for each file
+
+
+@pytest.mark.semantics("L6", "W6")
+def test_all_sources_of_a_virtual_dataset_are_granted_at_once(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        layout = h5py.VirtualLayout((FILES,), "<i8")
+        for number in range(FILES):
+            layout[number] = h5py.VirtualSource(f"part{number}.h5", "d", (1,))[0]
+        opened.create_virtual_dataset("d", layout, fillvalue=-1)
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        before = store.statistics().workers.pids
+        assert np.frombuffer(read(tree, b"/d.npy"), "<i8").tolist() == list(range(FILES))
+        assert len(granted(store)) == FILES
+        assert store.statistics().workers.pids != before
+
+
+@pytest.mark.semantics("L6")
+@pytest.mark.parametrize("pattern", ["part%b.h5", "parts%b/d.h5", "%%b%b.h5"])
+def test_sources_with_numbers_in_their_names_are_found(tmp_path: Path, pattern: str) -> None:
+    count = 4
+    for number in range(count):
+        path = tmp_path / pattern.replace("%%", "\0").replace("%b", str(number)).replace("\0", "%")
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as opened:
+            opened["d"] = np.full(5, number, "<i8")
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_fill_value(np.array(-1, "<i8"))
+        extent = h5s.create_simple((5 * count,), (h5s.UNLIMITED,))
+        space = h5s.create_simple((5 * count,), (h5s.UNLIMITED,))
+        space.select_hyperslab((0,), (h5s.UNLIMITED,), (5,), (5,))
+        creation.set_virtual(space, pattern.encode(), b"d", h5s.create_simple((5,)))
+        h5d.create(opened.id, b"d", h5t.STD_I64LE, extent, creation)
+        expected = opened["d"][...].tolist()
+    assert expected == [number for number in range(count) for _ in range(5)]
+    with opened_tree(tmp_path / "f.h5") as (tree, _):
+        assert np.frombuffer(read(tree, b"/d.npy"), "<i8").tolist() == expected
+
+
+def test_what_the_policy_forbids_is_not_granted(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    grants = Grants(ExternalPolicy.FOLDER, inside)
+    for path in (tmp_path / "secret", inside / "../secret", Path("/etc/passwd")):
+        with pytest.raises(ForbiddenError):
+            grants.add([os.fsencode(path)])
+    with pytest.raises(ForbiddenError, match="of the kernel"):
+        Grants(ExternalPolicy.ALL, inside).add([b"/proc/%d/environ" % os.getpid()])
+    with pytest.raises(ForbiddenError):
+        Grants(ExternalPolicy.NONE, inside).add([os.fsencode(inside / "file")])
+    assert grants.all() == ()
+    grants.add([os.fsencode(inside / "file")])
+    assert grants.all() == (os.fsencode(inside / "file"),)
+
+
+def test_only_regular_files_are_opened_whose_paths_are_real(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("secret")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to("../outside/secret")
+    (inside / "door").symlink_to("../outside")
+    (inside / "file").write_text("text")
+    os.mkfifo(inside / "fifo")
+    names = ("link", "door/secret", "door", "fifo", "missing", ".", "file")
+    descriptors, known = open_granted(os.fsencode(inside / name) for name in names)
+    status = (inside / "file").stat()
+    assert known == {(status.st_dev, status.st_ino)}
+    assert len(descriptors) == 1
+    os.close(descriptors[0])
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_its_link_alone(tmp_path: Path) -> None:
+    write_sources(tmp_path)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["good"] = h5py.ExternalLink("part1.h5", "/d")
+        opened["raw"] = h5py.ExternalLink("text", "/d")
+    (tmp_path / "text").write_text("no HDF5 file")
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        names = {dentry.name for dentry in tree.list_folder(b"/")}
+        assert names == {b"good.npy", b"raw"}  # a link that dangles
+        assert read(tree, b"/good.npy") == (1).to_bytes(8, "little")
+        link = store.get_link(store.root().ref, b"raw")
+        with pytest.raises(UnreadableError, match="not an HDF5 file"):
+            store.follow(store.root().ref, link)
