@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from h5fs.errors import MountError
+from h5fs.errors import H5fsError, MountError
 from h5fs.logs import Log, start_logging
 from h5fs.mount_checks import claimed_mountpoint
 from h5fs.mount_table import registered
@@ -71,7 +71,7 @@ def serve_in_foreground(options: MountOptions) -> None:
             _serve(options, log, begun)
         except OSError as error:
             raise MountError(explain_system_error(error)) from None
-        except _GivenUpError as error:
+        except (H5fsError, _GivenUpError) as error:
             raise MountError(str(error)) from None
 
 
@@ -154,7 +154,7 @@ def _explain(error: BaseException, complaints: int) -> str:
     """Return one line for the person who waits, with what libfuse wrote about it."""
     if isinstance(error, OSError):
         return explain_system_error(error)
-    if not isinstance(error, (MountError, _GivenUpError)):
+    if not isinstance(error, (MountError, H5fsError, _GivenUpError)):
         said = " ".join(traceback.format_exception_only(error)).strip()
         return f"unexpected: {said} (please report this)"
     said = " ".join(os.pread(complaints, 2**16, 0).decode("utf-8", "replace").split())

@@ -121,7 +121,7 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
         "locking", "store.locking",
         "lock the HDF5 file as h5py does, insist on it, do not lock it (for file systems without "
-        "locks), lock it where the file system can",
+        "locks; one h5fs keeps another out all the same), lock it where the file system can",
         "default|true|false|best-effort", choice_parser(Locking), values_of(Locking),
     ),
     MountOption(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import errno
 import importlib
 import logging
@@ -21,12 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.adapter import binding as binding_module
 from h5fs.adapter import session as session_module
-from h5fs.adapter.arguments import fuse_arguments
 from h5fs.adapter.binding import Binding, load_binding
 from h5fs.adapter.callers import find_process
 from h5fs.adapter.guard import guarded
+from h5fs.adapter.libfuse import fuse_arguments
+from h5fs.adapter.libfuse_3 import Libfuse3
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.session import MountRefusedError, Session
 from h5fs.adapter.structures import status_packer
@@ -72,11 +71,8 @@ def test_libfuse_3_is_taken_where_it_is_and_libfuse_2_elsewhere(
         pytest.importorskip(module, exc_type=(ImportError, OSError))
     monkeypatch.delenv("H5FS_FUSE", raising=False)
     assert load_binding().major == 3
-    kinds = (
-        dataclasses.replace(kind, sonames=("libnone.so.3",), linker_name="none")
-        if kind.major == 3 else kind for kind in binding_module._KINDS
-    )  # fmt: skip
-    monkeypatch.setattr(binding_module, "_KINDS", tuple(kinds))
+    monkeypatch.setattr(Libfuse3, "SONAMES", ("libnone.so.3",))
+    monkeypatch.setattr(Libfuse3, "LINKER_NAME", "none")
     assert load_binding().major == 2
 
 
@@ -592,14 +588,20 @@ class FakeLibrary:
         self.mounts = mounts
         # ctypes lets the types of a function be set on it; plain functions do too.
         for name in (
-            "setup", "loop", "exit", "teardown", "get_session", "session_next_chan", "chan_fd",
-            "session_exited", "chan_bufsize", "session_receive_buf", "session_process_buf",
+            "new", "mount", "loop", "exit", "unmount", "destroy", "get_session", "session_fd",
+            "parse_conn_info_opts", "apply_conn_info_opts", "session_exited",
+            "session_receive_buf", "session_process_buf",
         ):  # fmt: skip
             method = getattr(self, f"_{name}")
             setattr(self, f"fuse_{name}", lambda *arguments, method=method: method(*arguments))
 
-    def _setup(self, *_: object) -> int | None:
-        return 1 if self.mounts else None
+    def _parse_conn_info_opts(self, *_: object) -> int:
+        return 1
+
+    _new = _parse_conn_info_opts
+
+    def _mount(self, *_: object) -> int:
+        return 0 if self.mounts else -1
 
     def _loop(self, _fuse: object) -> int:
         while not self.is_exited:
@@ -613,9 +615,6 @@ class FakeLibrary:
     def _session_exited(self, _session: object) -> bool:
         return self.is_exited
 
-    def _chan_bufsize(self, _channel: object) -> int:
-        return 4096
-
     def _session_receive_buf(self, *_: object) -> int:
         try:
             self.received[threading.get_ident()] = self.requests.get(timeout=0.01)
@@ -626,19 +625,19 @@ class FakeLibrary:
     def _session_process_buf(self, *_: object) -> None:
         self.received[threading.get_ident()]()
 
-    def _get_session(self, *_: object) -> None: ...
+    def _nothing(self, *_: object) -> None: ...
 
-    _session_next_chan = _chan_fd = _get_session
+    _get_session = _session_fd = _apply_conn_info_opts = _destroy = _nothing
 
     def _exit(self, _fuse: object) -> None:
         self.is_exited = True
 
-    def _teardown(self, *_: object) -> None:
+    def _unmount(self, *_: object) -> None:
         self.is_unmounted = True
 
 
 def make_session(library: FakeLibrary) -> Session:
-    binding = Binding("fake", 2, SimpleNamespace(), library)
+    binding = Binding("fake", 3, SimpleNamespace(), library)
     return Session(binding, fuse_arguments(make_options()), b"/mnt")
 
 

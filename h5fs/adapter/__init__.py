@@ -15,9 +15,9 @@ import os
 from collections.abc import Callable
 from typing import NoReturn, cast
 
-from h5fs.adapter.arguments import fuse_arguments
-from h5fs.adapter.binding import CHOICE_VARIABLE, load_binding, what_libfuse_3_takes
+from h5fs.adapter.binding import CHOICE_VARIABLE, load_binding
 from h5fs.adapter.latencies import CallMeter, OperationStatistics
+from h5fs.adapter.libfuse import LIBFUSES, fuse_arguments
 from h5fs.adapter.notifications import Notifier
 from h5fs.adapter.operations import Operations
 from h5fs.adapter.read_ahead import widen_read_ahead
@@ -44,21 +44,19 @@ _log = logging.getLogger(__name__)
 
 
 def check_mode(mode: Mode) -> None:
-    """Raise ``MountError`` for a mode that writes where libfuse 3 is missing.
-
-    Over libfuse 2, ``open`` of a name that was just renamed over is ``ENOENT``: its node has no
-    path any more, for which libfuse 3 answers ``ESTALE``, and the kernel looks again (376 of 2,506
-    ``json.load`` beside a writer). And who has an array open while it is saved anew gets pages of
-    both, once a third program has read it (20 of 20).
-    """
-    if not mode.writes or _binding.major == 3:
+    """Raise ``MountError`` for a mode that writes where this libfuse only reads."""
+    reason = _binding.libfuse.WHY_NOT_WRITE
+    if not mode.writes or reason is None:
         return
-    insisted = f", and {CHOICE_VARIABLE}=2 insists on libfuse 2" if (
-        os.environ.get(CHOICE_VARIABLE) == "2"
-    ) else ""
+    best, libfuse = next(iter(LIBFUSES.items()))
+    insisted = (
+        f", and {CHOICE_VARIABLE}={_binding.major} insists on libfuse {_binding.major}"
+        if os.environ.get(CHOICE_VARIABLE)
+        else ""
+    )
     raise MountError(
-        f"--mode {mode.value} needs libfuse 3, since over libfuse 2 readers get a mixture of old "
-        f"and new data{insisted}; {what_libfuse_3_takes()} (--mode r works with libfuse 2)"
+        f"--mode {mode.value} needs libfuse {best}, since {reason}{insisted}; "
+        f"{libfuse.WHAT_TO_INSTALL} (--mode r works with libfuse {_binding.major})"
     )
 
 

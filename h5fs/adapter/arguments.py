@@ -1,4 +1,4 @@
-"""A mount's options, in the spelling of each libfuse. Pure."""
+"""A mount's options for libfuse; ``libfuse_2`` and ``libfuse_3`` spell them. Pure."""
 
 from __future__ import annotations
 
@@ -40,11 +40,6 @@ _WRITING: dict[str, str | None] = {
     "negative_timeout": "0",
 }
 
-# libfuse 3 does these always, and knows them no more.
-_GONE_IN_3 = frozenset({"big_writes", "large_read", "nonempty"})
-# In libfuse 3 these are members of `struct fuse_config`.
-_CONFIG_IN_3 = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
-
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
@@ -66,35 +61,27 @@ class Arguments:
         return b",".join(self.options)
 
 
-def fuse_arguments(options: MountOptions, major: int = 2) -> Arguments:
-    """Return the options of the mode, then what the user gave, for libfuse 2 or 3."""
-    arguments: dict[str, str | bytes | None] = {
+def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
+    """Return the options of the mode, then what the user gave; None for a flag's value."""
+    collected: dict[str, str | bytes | None] = {
         **_of_mode(options),
         "fsname": os.fsencode(options.store.file),
         "subtype": "h5fs",
         **dict(options.fuse),
     }
-    if "allow_other" in arguments or "allow_root" in arguments:
+    if "allow_other" in collected or "allow_root" in collected:
         # Else other users could read what the HDF5 file's mode denies them.
-        arguments["default_permissions"] = None
-    limit, given = arguments.get("max_read"), arguments.get("max_readahead")
-    read_ahead = None if given is None else int(given)
-    if major == 2:
-        spelt = tuple(_spell(name, value) for name, value in arguments.items())
-        return Arguments(spelt, read_ahead_bytes=read_ahead)
-    return Arguments(
-        tuple(
-            _spell(name, value)
-            for name, value in arguments.items()
-            if name not in _GONE_IN_3 and name not in _CONFIG_IN_3
-        ),
-        config=tuple(name for name in arguments if name in _CONFIG_IN_3),
-        max_read_bytes=None if limit is None else int(limit),
-        read_ahead_bytes=read_ahead,
-        # Always, not when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of a folder
-        # before it looks at the first file. Not where statuses are good for a moment alone.
-        lists_statuses=_of_mode(options) is _READING,
-    )
+        collected["default_permissions"] = None
+    return collected
+
+
+def lists_statuses(options: MountOptions) -> bool:
+    """Whether a listing comes with what is known of the files' statuses, where that can be.
+
+    Always, not when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of a folder before
+    it looks at the first file. Not where statuses are good for a moment alone.
+    """
+    return _of_mode(options) is _READING
 
 
 def _of_mode(options: MountOptions) -> dict[str, str | None]:
@@ -103,9 +90,15 @@ def _of_mode(options: MountOptions) -> dict[str, str | None]:
     return _READING_WHAT_CHANGES if options.is_folder or options.store.is_swmr else _READING
 
 
-def _spell(name: str, value: str | bytes | None) -> bytes:
+def spell_option(name: str, value: str | bytes | None) -> bytes:
+    """Return ``name`` or ``name=value``, as one item of a ``-o`` text."""
     if value is None:
         return name.encode()
     # A comma would end the option.
     escaped = os.fsencode(value).replace(b"\\", b"\\\\").replace(b",", b"\\,")
     return name.encode() + b"=" + escaped
+
+
+def number_of(value: str | bytes | None) -> int | None:
+    """Return the number that an option was given."""
+    return None if value is None else int(value)

@@ -20,13 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from h5fs.adapter.libfuse import LIBFUSES, Libfuse
+
 CHOICE_VARIABLE = "H5FS_FUSE"
 _PATH_VARIABLE = "FUSE_LIBRARY_PATH"
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A FUSE binding with its libfuse: ``major`` is 2 or 3."""
+    """A FUSE binding with its libfuse, of the version ``major``."""
 
     package: str
     major: int
@@ -36,67 +38,43 @@ class Binding:
     def describe(self) -> str:
         """Return package and library with their versions, for people."""
         package = importlib.metadata.version(self.package)
-        return f"{self.package} {package} over libfuse {_version_of(self.library)}"
+        return f"{self.package} {package} over libfuse {self.libfuse.version(self.library)}"
 
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A libfuse and the package that speaks to it; ``sonames`` newest first."""
-
-    major: int
-    package: str
-    module: str
-    sonames: tuple[str, ...]
-    linker_name: str
-    what_to_install: str
-
-
-_KINDS = (
-    _Kind(
-        3, "mfusepy", "mfusepy", ("libfuse3.so.4", "libfuse3.so.3"), "fuse3",
-        "apt-get install fuse3 (and pip install mfusepy where that is missing)",
-    ),
-    _Kind(
-        2, "fusepy", "fuse", ("libfuse.so.2",), "fuse",
-        "apt-get install fuse3 and libfuse2 (libfuse2t64 since Debian 13 and Ubuntu 24.04)",
-    ),
-)  # fmt: skip
+    @property
+    def libfuse(self) -> type[Libfuse]:
+        """What is this libfuse's own."""
+        return LIBFUSES[self.major]
 
 
 def load_binding() -> Binding:
     """Import the binding that fits. Raises ``OSError`` that names what to install."""
     choice = os.environ.get(CHOICE_VARIABLE, "")
-    if choice not in ("", "2", "3"):
-        raise OSError(f"{CHOICE_VARIABLE}={choice}: must be 2 or 3")
+    chosen = {major: kind for major, kind in LIBFUSES.items() if choice in ("", str(major))}
+    if not chosen:
+        known = " or ".join(map(str, sorted(LIBFUSES)))
+        raise OSError(f"{CHOICE_VARIABLE}={choice}: must be {known}")
     path = os.environ.get(_PATH_VARIABLE)
-    for kind in _KINDS:
-        if choice not in ("", str(kind.major)):
-            continue
-        library = _load_library(kind, path)
+    for major, kind in chosen.items():
+        library = _load_library(major, kind, path)
         module = None if library is None else _import_over(kind, library)
         if module is not None:
-            return Binding(kind.package, kind.major, module, module._libfuse)
-    needed = _KINDS[-1] if choice == "2" else _KINDS[0]
+            return Binding(kind.PACKAGE, major, module, module._libfuse)
+    major, kind = next(iter(chosen.items()))
     where = f" at {_PATH_VARIABLE}={path}" if path else ""
-    raise OSError(f"libfuse {needed.major} cannot be loaded{where}; {needed.what_to_install}")
+    raise OSError(f"libfuse {major} cannot be loaded{where}; {kind.WHAT_TO_INSTALL}")
 
 
-def what_libfuse_3_takes() -> str:
-    """Return what to do to have libfuse 3."""
-    return _KINDS[0].what_to_install
-
-
-def _load_library(kind: _Kind, path: str | None) -> Any:
-    """Return the libfuse of a kind, None when there is none.
+def _load_library(major: int, kind: type[Libfuse], path: str | None) -> Any:
+    """Return the library of a libfuse, None when there is none.
 
     By its soname first: ``find_library`` starts ldconfig (6 to 10 ms), and compilers if that fails.
     """
-    for name in (path,) if path else kind.sonames:
-        library = _try_to_load(name, kind.major)
+    for name in (path,) if path else kind.SONAMES:
+        library = _try_to_load(name, major)
         if library is not None:
             return library
-    found = None if path else ctypes.util.find_library(kind.linker_name)
-    return _try_to_load(found, kind.major) if found else None
+    found = None if path else ctypes.util.find_library(kind.LINKER_NAME)
+    return _try_to_load(found, major) if found else None
 
 
 def _try_to_load(name: str, major: int) -> Any:
@@ -109,11 +87,11 @@ def _try_to_load(name: str, major: int) -> Any:
     return library if str(version).startswith(str(major)) else None
 
 
-def _import_over(kind: _Kind, library: Any) -> Any:
-    """Import a kind's package over this very library; None when it is not installed."""
+def _import_over(kind: type[Libfuse], library: Any) -> Any:
+    """Import a libfuse's package over this very library; None when it is not installed."""
     with _environment(_PATH_VARIABLE, library._name):
         try:
-            return importlib.import_module(kind.module)
+            return importlib.import_module(kind.MODULE)
         except ModuleNotFoundError:
             return None
 
@@ -129,26 +107,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _version_of(library: Any) -> str:
-    """Return libfuse's full version: from itself (libfuse 3), or from its file's name."""
-    try:
-        function = library.fuse_pkgversion
-    except AttributeError:
-        return _version_in_file_name(library)
-    function.restype = ctypes.c_char_p
-    return bytes(function()).decode()
-
-
-def _version_in_file_name(library: Any) -> str:
-    number = str(library.fuse_version())
-    short = f"{number[0]}.{number[1:]}"
-    try:
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-            paths = {line.split()[-1] for line in maps if "/libfuse.so" in line}
-    except OSError:
-        return short
-    names = (os.path.basename(os.path.realpath(path)) for path in paths)
-    versions = (name.partition(".so.")[2] for name in names)
-    return next((version for version in versions if version.startswith(short)), short)

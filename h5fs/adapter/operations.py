@@ -33,20 +33,7 @@ from h5fs.tree.status import Status
 # Every pointer but a path is a plain number here, which is what memmove and from_address take. All
 # in all a getattr that the tree answers at once takes 4.4 us, with fusepy's functions 11.4 us.
 _PATH = (c_char_p,)
-_PROTOTYPES: dict[int, dict[str, tuple[Any, ...]]] = {
-    2: {
-        "getattr": (*_PATH, c_void_p),
-        "fgetattr": (*_PATH, c_void_p, c_void_p),
-        "readdir": (*_PATH, c_void_p, c_void_p, c_int64, c_void_p),
-        "init": (c_void_p,),
-    },
-    3: {
-        "getattr": (*_PATH, c_void_p, c_void_p),
-        "readdir": (*_PATH, c_void_p, c_void_p, c_int64, c_void_p, c_int),
-        "init": (c_void_p, c_void_p),
-    },
-}
-_PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "readlink": (*_PATH, c_void_p, c_size_t),
     "open": (*_PATH, c_void_p),
     "opendir": (*_PATH, c_void_p),
@@ -57,14 +44,7 @@ _PROTOTYPES_OF_BOTH: dict[str, tuple[Any, ...]] = {
     "getxattr": (*_PATH, c_char_p, c_void_p, c_size_t),
     "listxattr": (*_PATH, c_void_p, c_size_t),
 }
-# libfuse's function that takes one dentry. It is called without giving up the GIL, which takes as
-# long again; it waits for no lock of libfuse's that is held while Python runs.
-_FILLERS = {
-    2: ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64),
-    3: ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64, c_int),
-}
 _READDIR_PLUS = 1  # FUSE_READDIR_PLUS: statuses are wanted
-_FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS: here is one
 
 _PyBUF_WRITE = 0x200
 view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_int)(
@@ -96,18 +76,16 @@ class Operations:
         self._file_info = module.fuse_file_info
         self._handle_offset = module.fuse_file_info.fh.offset
         self._flags_offset = module.fuse_file_info.flags.offset
-        self._filler = _FILLERS[binding.major]
         self._folders: Handles[OpenFolder] = Handles()
         # Why reading a file was last refused, by its handle.
         self._refused: dict[int, str] = {}
         self._status_layout = status_dtype(module.c_stat)
-        self._caches_folders = caches_folders and binding.major == 3
+        self._caches_folders = caches_folders and binding.libfuse.KEEPS_LISTINGS
         self._has_xattrs = has_xattrs
 
-    @staticmethod
-    def prototypes(major: int) -> dict[str, tuple[Any, ...]]:
+    def prototypes(self) -> dict[str, tuple[Any, ...]]:
         """Return the arguments of each function that libfuse may call."""
-        return {**_PROTOTYPES[major], **_PROTOTYPES_OF_BOTH}
+        return {**self._binding.libfuse.PROTOTYPES, **_PROTOTYPES}
 
     def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
         """Return the binding's ``fuse_operations``, whose functions call these methods.
@@ -116,13 +94,13 @@ class Operations:
         """
         table = self._binding.module.fuse_operations()
         fields = {field[0]: field[1] for field in table._fields_}
-        for name, arguments in self.prototypes(self._binding.major).items():
+        for name, arguments in self.prototypes().items():
             if "xattr" in name and not self._has_xattrs:
                 continue  # the kernel is told once that there are none, and asks no more
             result = c_void_p if name == "init" else c_int
-            method = getattr(self, name)
-            # By the method's name: libfuse 2 has an fgetattr beside getattr.
-            function = around(guarded(method, self._meter.of(method.__name__)))
+            method_name = self._binding.libfuse.METHODS.get(name, name)
+            method = getattr(self, method_name)
+            function = around(guarded(method, self._meter.of(method_name)))
             callback = ctypes.CFUNCTYPE(result, *arguments)(function)
             # A cast keeps its source alive, and the table what is assigned to it.
             setattr(table, name, ctypes.cast(callback, fields[name]))
@@ -181,18 +159,11 @@ class Operations:
         folder = self._folders.get(handle)
         if not offset or not folder.is_listed:
             self._list(folder, path, offset)
-        fill = self._filler(filler)
-        if self._binding.major == 2:
-            for name, status, place, _ in folder.entries(offset):
-                if fill(collector, name, status, place):
-                    return
-            return
         # What the listing knows of the files may be an old version's by now.
-        gives_statuses = flags & _READDIR_PLUS and self._tree.version() is folder.version
-        plus = _FILL_DIR_PLUS if gives_statuses else 0
-        for name, status, place, has_status in folder.entries(offset):
-            if fill(collector, name, status, place, plus if has_status else 0):
-                return
+        gives_statuses = bool(flags & _READDIR_PLUS) and self._tree.version() is folder.version
+        self._binding.libfuse.fill(
+            collector, filler, folder.entries(offset), gives_statuses=gives_statuses
+        )
 
     def _list(self, folder: OpenFolder, path: bytes | None, offset: int) -> None:
         version = self._tree.version()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from ctypes import POINTER, byref, c_int, c_int64, c_size_t, c_void_p
+from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from enum import Enum
 from typing import Any
 
@@ -21,7 +21,7 @@ class Turn(Enum):
     ENDED = 3  # the mount has ended, or is to end
 
 
-class _FuseBuffer(ctypes.Structure):
+class FuseBuffer(ctypes.Structure):
     """``struct fuse_buf``, with room for what later versions of libfuse have behind it."""
 
     _fields_ = (
@@ -31,63 +31,40 @@ class _FuseBuffer(ctypes.Structure):
 
 
 class RequestLoop:
-    """Takes requests of a session on one thread. ``close`` gives its memory back."""
+    """Takes requests of a session on one thread. ``close`` gives its memory back.
 
-    def __init__(self, library: Any, major: int, fuse: c_void_p) -> None:
-        self._library = library
-        self._session = c_void_p(library.fuse_get_session(fuse))
-        self._channel: c_void_p | None = None
-        self._memory: Any = None
-        self._buffer = _FuseBuffer()
-        if major == 2:
-            self._channel = c_void_p(library.fuse_session_next_chan(self._session, None))
-            self._memory = ctypes.create_string_buffer(library.fuse_chan_bufsize(self._channel))
+    ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
+    """
+
+    def __init__(self, library: Any, fuse: c_void_p) -> None:
+        self.library = library
+        self.session = c_void_p(library.fuse_get_session(fuse))
+        self.buffer = FuseBuffer()
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
-        if self._library.fuse_session_exited(self._session):
+        if self.library.fuse_session_exited(self.session):
             return Turn.ENDED
-        buffer = self._buffer
-        if self._channel is None:
-            received = self._library.fuse_session_receive_buf(self._session, byref(buffer))
-        else:
-            buffer.mem = ctypes.addressof(self._memory)
-            buffer.size, buffer.flags = len(self._memory), 0
-            channel = c_void_p(self._channel.value)
-            received = self._library.fuse_session_receive_buf(
-                self._session, byref(buffer), byref(channel)
-            )
+        received = self.receive()
         if received == -errno.EINTR:
             return Turn.INTERRUPTED
         if received <= 0:
             return Turn.ENDED
-        if self._channel is None:
-            self._library.fuse_session_process_buf(self._session, byref(buffer))
-        else:
-            self._library.fuse_session_process_buf(self._session, byref(buffer), channel)
+        self.process()
         return Turn.ANSWERED
 
+    def receive(self) -> int:
+        """Read a request into the buffer; return its size, or an error's negative errno."""
+        return int(self.library.fuse_session_receive_buf(self.session, byref(self.buffer)))
+
+    def process(self) -> None:
+        """Answer the request in the buffer."""
+        self.library.fuse_session_process_buf(self.session, byref(self.buffer))
+
     def close(self) -> None:
-        """Free what libfuse 3 has allocated."""
-        if self._channel is None and self._buffer.mem:
+        """Free what libfuse has allocated."""
+        if self.buffer.mem:
             free = ctypes.CDLL(None).free
             free.argtypes, free.restype = (c_void_p,), None
-            free(self._buffer.mem)
-            self._buffer.mem = None
-
-
-def functions(major: int) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """Return what ctypes must know of the functions that are called here."""
-    buffer = POINTER(_FuseBuffer)
-    if major == 2:
-        return {
-            "fuse_session_exited": (c_int, (c_void_p,)),
-            "fuse_chan_bufsize": (c_size_t, (c_void_p,)),
-            "fuse_session_receive_buf": (c_int, (c_void_p, buffer, POINTER(c_void_p))),
-            "fuse_session_process_buf": (None, (c_void_p, buffer, c_void_p)),
-        }
-    return {
-        "fuse_session_exited": (c_int, (c_void_p,)),
-        "fuse_session_receive_buf": (c_int, (c_void_p, buffer)),
-        "fuse_session_process_buf": (None, (c_void_p, buffer)),
-    }
+            free(self.buffer.mem)
+            self.buffer.mem = None

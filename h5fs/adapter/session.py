@@ -11,21 +11,20 @@ The main thread waits, takes the signals, starts workers that are missing, and e
 
 from __future__ import annotations
 
-import ctypes
 import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
+from ctypes import c_int, c_void_p
 from enum import Enum
 from typing import Any
 
 from h5fs.adapter.arguments import Arguments
 from h5fs.adapter.binding import Binding
 from h5fs.adapter.notifications import Notifier
-from h5fs.adapter.request_loop import RequestLoop, Turn, functions
+from h5fs.adapter.request_loop import Turn
 from h5fs.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
@@ -46,10 +45,6 @@ _DISMISSAL = signal.SIGRTMIN  # interrupts a thread that waits for a request, an
 _AGAIN_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 0.5
 
-# FUSE_CAP_READDIRPLUS and FUSE_CAP_READDIRPLUS_AUTO of libfuse 3.
-_READDIRPLUS = 1 << 13
-_READDIRPLUS_AUTO = 1 << 14
-
 
 class MountRefusedError(Exception):
     """libfuse did not mount; it has written why to stderr."""
@@ -64,13 +59,10 @@ class Session:
     """A mount and its workers, for as long as ``serve`` runs."""
 
     def __init__(self, binding: Binding, arguments: Arguments, mountpoint: bytes) -> None:
-        self._library = _declare(binding.library, binding.major)
-        self._binding = binding
+        self._library = _declare(binding.library)
+        self._libfuse = binding.libfuse(binding.module, binding.library)
         self._arguments = arguments
         self._mountpoint = mountpoint
-        self._fuse = c_void_p()
-        self._connection_options = c_void_p()
-        self._path_of_libfuse = c_void_p()
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: who leaves takes himself off the list
@@ -100,14 +92,16 @@ class Session:
             _DISMISSAL: lambda: None,
         }
         with _signals_to(calls):
-            self._mount(table)
+            words = [b"h5fs", b"-o", self._arguments.option_list()]
+            if not self._libfuse.mount(table, words, self._mountpoint):
+                raise MountRefusedError
             try:
                 self._start_workers(self._usual_count, self._work)
                 while self._next_event() is not _Event.END:
                     self._relieve()
             finally:
                 self._end_workers()
-                self._unmount()
+                self._libfuse.unmount()
 
     def end(self) -> None:
         """Let the mount end; from any thread, or a signal handler."""
@@ -124,31 +118,11 @@ class Session:
 
     def notifier(self) -> Notifier:
         """Return what tells the kernel to forget; for as long as the mount lasts."""
-        session = self._library.fuse_get_session(self._fuse)
-        if self._binding.major == 2:
-            channel = self._library.fuse_session_next_chan(session, None)
-            return Notifier(self._library.fuse_chan_fd(channel))
-        return Notifier(self._library.fuse_session_fd(session))
+        return Notifier(self._libfuse.descriptor())
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
-        if self._binding.major == 2 or config is None:
-            return
-        self._library.fuse_apply_conn_info_opts(self._connection_options, connection)
-        module = self._binding.module
-        settings = module.fuse_config.from_address(config)
-        for name in self._arguments.config:
-            setattr(settings, name, 1)
-        info = module.fuse_conn_info.from_address(connection)
-        if self._arguments.max_read_bytes is not None:
-            info.max_read = self._arguments.max_read_bytes
-        # libfuse 3.17 has 64 bits of these, and wants nobody to set both.
-        suffix = "_ext" if hasattr(info, "want_ext") else ""
-        capable, want = getattr(info, f"capable{suffix}"), getattr(info, f"want{suffix}")
-        want &= ~(_READDIRPLUS | _READDIRPLUS_AUTO)
-        if self._arguments.lists_statuses:
-            want |= capable & _READDIRPLUS
-        setattr(info, f"want{suffix}", want)
+        self._libfuse.negotiate(self._arguments, connection, config)
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also tells whether a worker is left while it runs."""
@@ -238,7 +212,7 @@ class Session:
             self._events.put(_Event.ALL_BUSY)
 
     def _work(self) -> None:
-        self._library.fuse_loop(self._fuse)
+        self._library.fuse_loop(self._libfuse.pointer)
         self._wait_for_the_end()
 
     def _work_while_needed(self) -> None:
@@ -253,7 +227,7 @@ class Session:
 
     def _turn_while_needed(self) -> bool:
         """Answer requests; return True when the mount ends, False when others do without."""
-        loop = RequestLoop(self._library, self._binding.major, self._fuse)
+        loop = self._libfuse.request_loop()
         try:
             while loop.turn() is not Turn.ENDED:
                 if self._may_leave():
@@ -276,7 +250,7 @@ class Session:
         """
         self._is_calm = False
         while len(self._ended) < len(self._workers):
-            self._library.fuse_exit(self._fuse)
+            self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:
                 for worker in self._workers:
                     if worker not in self._ended and worker.ident is not None:
@@ -288,43 +262,6 @@ class Session:
         self._may_go.set()
         for worker in self._workers:
             worker.join()
-
-    def _mount(self, table: Any) -> None:
-        words = [b"h5fs", b"-o", self._arguments.option_list()]
-        if self._binding.major == 2:
-            self._mount_with_2(table, [*words, b"-f", self._mountpoint])
-        else:
-            self._mount_with_3(table, words)
-
-    def _mount_with_2(self, table: Any, words: list[bytes]) -> None:
-        argv = (c_char_p * len(words))(*words)
-        self._fuse.value = self._library.fuse_setup(
-            len(words), argv, byref(table), ctypes.sizeof(table),
-            byref(self._path_of_libfuse), byref(c_int()), None,
-        )  # fmt: skip
-        if self._fuse.value is None:
-            raise MountRefusedError
-
-    def _mount_with_3(self, table: Any, words: list[bytes]) -> None:
-        argv = (c_char_p * (len(words) + 1))(*words, None)
-        arguments = _FuseArgs(len(words), argv, 0)
-        self._connection_options.value = self._library.fuse_parse_conn_info_opts(byref(arguments))
-        if self._connection_options.value is not None:
-            self._fuse.value = _fuse_new(self._library)(
-                byref(arguments), byref(table), ctypes.sizeof(table), None
-            )
-        if self._fuse.value is None:
-            raise MountRefusedError
-        if self._library.fuse_mount(self._fuse, self._mountpoint):
-            self._library.fuse_destroy(self._fuse)
-            raise MountRefusedError
-
-    def _unmount(self) -> None:
-        if self._binding.major == 2:
-            self._library.fuse_teardown(self._fuse, self._path_of_libfuse)
-        else:
-            self._library.fuse_unmount(self._fuse)
-            self._library.fuse_destroy(self._fuse)
 
 
 @contextmanager
@@ -342,46 +279,8 @@ def _signals_to(calls: Mapping[int, Callable[[], None]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _fuse_new(library: Any) -> Any:
-    """Return ``fuse_new``; in libfuse 3.17 that is a macro, and the function has another name."""
-    function = getattr(library, "fuse_new", None) or library.fuse_new_31
-    function.restype = c_void_p
-    function.argtypes = (c_void_p, c_void_p, c_size_t, c_void_p)
-    return function
-
-
-class _FuseArgs(ctypes.Structure):
-    _fields_ = (("argc", c_int), ("argv", POINTER(c_char_p)), ("allocated", c_int))
-
-
-def _declare(library: Any, major: int) -> Any:
+def _declare(library: Any) -> Any:
     """Tell ctypes the functions that are called here: what is not declared would be an int."""
-    declared: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "fuse_loop": (c_int, (c_void_p,)),
-        "fuse_exit": (None, (c_void_p,)),
-        "fuse_get_session": (c_void_p, (c_void_p,)),
-    }
-    if major == 2:
-        declared |= {
-            "fuse_session_next_chan": (c_void_p, (c_void_p, c_void_p)),
-            "fuse_chan_fd": (c_int, (c_void_p,)),
-            "fuse_setup": (
-                c_void_p,
-                (c_int, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p),
-            ),
-            "fuse_teardown": (None, (c_void_p, c_void_p)),
-        }
-    else:
-        declared |= {
-            "fuse_session_fd": (c_int, (c_void_p,)),
-            "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),
-            "fuse_apply_conn_info_opts": (None, (c_void_p, c_void_p)),
-            "fuse_mount": (c_int, (c_void_p, c_char_p)),
-            "fuse_unmount": (None, (c_void_p,)),
-            "fuse_destroy": (None, (c_void_p,)),
-        }
-    for name, (result, arguments) in (declared | functions(major)).items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
+    library.fuse_loop.restype, library.fuse_loop.argtypes = c_int, (c_void_p,)
+    library.fuse_exit.restype, library.fuse_exit.argtypes = None, (c_void_p,)
     return library

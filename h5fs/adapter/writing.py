@@ -66,10 +66,9 @@ class WritingOperations(Operations):
         self._file_info = binding.module.fuse_file_info
         self._two_times = binding.module.c_timespec * 2
 
-    @staticmethod
-    def prototypes(major: int) -> dict[str, tuple[Any, ...]]:
+    def prototypes(self) -> dict[str, tuple[Any, ...]]:
         """Return the arguments of each function that libfuse may call."""
-        return {**Operations.prototypes(major), **_PROTOTYPES}
+        return {**super().prototypes(), **_PROTOTYPES}
 
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
         """``stat``; of a handle, perhaps without a path, in those cases where the kernel tells."""

@@ -51,7 +51,7 @@ class StringSpelling:
             return None
         if datatype.size_bytes is None:
             return self._spell(element)
-        text = _text_of(element, datatype)
+        text = text_of(element, datatype)
         self._stored += element
         self._is_more = self._is_more or _pad(text, datatype) != element
         return self._spell(text)
@@ -72,7 +72,7 @@ class StringSpelling:
         if self._is_more:
             old = bytes(self._stored[self._at : self._at + datatype.size_bytes])
             self._at += datatype.size_bytes
-            if len(old) == datatype.size_bytes and _text_of(old, datatype) == text:
+            if len(old) == datatype.size_bytes and text_of(old, datatype) == text:
                 return old
         return _pad(text, datatype)
 
@@ -85,7 +85,10 @@ class StringSpelling:
             raise NotTextError from error
 
 
-def _text_of(element: bytes, datatype: StringType) -> bytes:
+def text_of(element: bytes, datatype: StringType) -> bytes:
+    """Return the text in a string as h5py reads it."""
+    if datatype.size_bytes is None:
+        return element
     if datatype.padding is StringPadding.NULL_TERMINATED:
         return element.partition(b"\0")[0]
     if datatype.padding is StringPadding.SPACE_PADDED:

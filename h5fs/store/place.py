@@ -26,10 +26,14 @@ class Place:
         file = os.fstat(self._descriptor)
         try:
             found = os.lstat(self._path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return f"{self._path} was {'moved' if file.st_nlink else 'removed'}{self._where()}"
+        except OSError as error:
+            return f"{self._path} cannot be looked at any more ({error.strerror})"
         if not os.path.samestat(found, file):
             return f"{self._path} was replaced by another file{self._where()}"
+        if file.st_nlink == 0:  # a container may still be shown what has no name any more
+            return f"{self._path} was removed"
         if file.st_nlink > 1:
             return (
                 f"{self._path} has got another name (a hard link), under which its log is not "
@@ -41,6 +45,6 @@ class Place:
         """Return where the file is now, as far as the system tells."""
         with suppress(OSError):
             path = os.readlink(f"/proc/self/fd/{self._descriptor}")
-            if not self.is_gone() and path != os.fspath(self._path):
+            if os.path.samestat(os.lstat(path), os.fstat(self._descriptor)):
                 return f", and is {path} now"
         return ""

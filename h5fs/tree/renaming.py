@@ -193,7 +193,7 @@ class RenamingTree(DraftingTree):
         replaced = self._staged.pop(new, None)
         self._staged[new] = file
         try:
-            self._commit_file(file)
+            self._commit_over_link(file)
         except H5fsError:
             self._staged.pop(new, None)
             if replaced is not None:

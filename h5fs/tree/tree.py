@@ -52,7 +52,7 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, file_type, make_status
-from h5fs.tree.xattrs import USER_PREFIX, get_xattr, list_xattrs
+from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Tree:
         # One that was asked the size of is read next.
         self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
+        self._xattrs = ExtendedAttributes(store)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         self._handles: Handles[Content] = Handles()
         # By file number; few, since the store bounds how many files are open.
@@ -178,13 +179,13 @@ class Tree:
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
-        return list_xattrs(self._store, self._find(path))
+        return self._xattrs.list(self._find(path))
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
         if not name.startswith(USER_PREFIX):
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
-        return get_xattr(self._store, self._find(path), name)
+        return self._xattrs.get(self._find(path), name)
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
@@ -228,6 +229,7 @@ class Tree:
         for cache in (self._listings, self._listed, self._nodes, self._missing, self._contents,
                       self._large_contents, self._cut_names):  # fmt: skip
             cache.clear()
+        self._xattrs.forget()
         self._root = None
 
     def get_file_system_status(self) -> os.statvfs_result:

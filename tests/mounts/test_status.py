@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -348,6 +350,39 @@ def test_what_somebody_else_planted_in_tmp_stops_no_mount_and_harms_nothing(
         assert json.loads(document + "]")[0]["problem"] is None
         assert rest.strip() == "no h5fs mounts"
         assert (public / "precious/1.json").exists()
+
+
+@pytest.mark.skipif(
+    why_not_another_user() is not None or python_of_nobody() is None,
+    reason="needs root and a Python that another user may run",
+)
+@pytest.mark.semantics("C20", "M5")
+def test_root_is_told_of_another_user_s_mount_and_waits_for_its_daemon(
+    file: Path, tmp_path: Path
+) -> None:
+    with public_folder() as public:
+        shutil.copy(file, public / "f.h5")
+        (public / "mnt").mkdir()
+        for name in ("f.h5", "mnt"):
+            os.chown(public / name, NOBODY, NOBODY)
+        # As after `su`, which keeps root's variable.
+        script = (
+            f"trap 'umount -l mnt 2>/dev/null' EXIT; XDG_RUNTIME_DIR={tmp_path}\n"
+            f"h5fs f.h5 mnt --mode r+ || exit 10\n"
+            "touch ready; while [ ! -e go ]; do sleep 0.1; done; test ! -e f.h5.h5fs-log"
+        )
+        as_root = (
+            f"(cd {public}; while [ ! -e ready ]; do sleep 0.1; done; "
+            f"{{ {sys.executable} -m h5fs status mnt --json > told; "
+            f"{sys.executable} -m h5fs umount mnt; }} 2> said; echo $? > status; touch go) &"
+            " true"
+        )
+        done = run_script_as_nobody(script, public, before=f"eval {shlex.quote(as_root)}")
+        said = (public / "said").read_text()
+        assert (done.returncode, said) == (0, ""), (done, said)
+        assert (public / "status").read_text() == "0\n"
+        (found,) = json.loads((public / "told").read_text())
+        assert (found["mountpoint"], found["problem"]) == (str(public / "mnt"), None)
 
 
 @pytest.mark.semantics("C20")

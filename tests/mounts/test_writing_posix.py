@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -188,4 +189,38 @@ def test_a_temporary_file_without_a_name_is_written_and_read(file: Path) -> None
             named.flush()
             assert Path(named.name).read_bytes() == b"a,b"
         assert sorted(os.listdir(mount.path)) == ["d.npy", "g"]
+    assert not Path(f"{file}.h5fs-left").exists()
+
+
+EDITORS = {
+    "patch": "diff -u d.attrs.json new > p.diff || true; patch -s {0}/d.attrs.json p.diff",
+    "patch --backup": "diff -u d.attrs.json new > p.diff || true;"
+    " patch -s -b {0}/d.attrs.json p.diff; rm {0}/d.attrs.json.orig",
+    "vim": "vim -es -u NONE -c '%s/old/new/' -c wq {0}/d.attrs.json < /dev/null",
+    "perl -i": "perl -pi -e 's/old/new/' {0}/d.attrs.json",
+    "sed -i": "sed -i s/old/new/ {0}/d.attrs.json",
+    "git": "cd {0}; git init -q .; git -c user.name=a -c user.email=a@b.c add . ;"
+    " git -c user.name=a -c user.email=a@b.c commit -qm one; sed -i s/old/new/ d.attrs.json;"
+    " git diff --stat | grep -q d.attrs.json; git checkout -q -- .; git fsck --strict 2>&1;"
+    " sed -i s/old/new/ d.attrs.json; rm -rf .git",
+}  # fmt: skip
+
+
+@pytest.mark.semantics("R17")
+@pytest.mark.parametrize("program", EDITORS)
+def test_people_s_programs_change_attributes_by_way_of_their_scratch_files(
+    file: Path, program: str
+) -> None:
+    if shutil.which(program.split(maxsplit=1)[0]) is None:
+        pytest.skip(f"{program} is not installed")
+    with h5py.File(file, "a") as opened:
+        opened["d"].attrs.update({"a": "old", "b": 1})
+    with written(file) as mount:
+        shutil.copy(mount.path / "d.attrs.json", file.parent)
+        shell("sed s/old/new/ d.attrs.json > new", file.parent)
+        shell(EDITORS[program].format(mount.path), file.parent)
+        assert sorted(os.listdir(mount.path)) == ["d.attrs.json", "d.npy", "g"]
+    with h5py.File(file) as opened:
+        assert dict(opened["d"].attrs) == {"a": "new", "b": 1}
+        assert same(opened["d"][()], VALUES)
     assert not Path(f"{file}.h5fs-left").exists()

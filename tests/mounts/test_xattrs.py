@@ -104,3 +104,57 @@ def test_without_the_option_there_are_none(file: Path) -> None:
             with pytest.raises(OSError) as refused:
                 os.getxattr(path, "user.units")
             assert refused.value.errno in (errno.ENOTSUP, errno.ENODATA)
+
+
+@pytest.mark.semantics("A5")
+def test_no_digit_and_no_byte_is_lost(tmp_path: Path) -> None:
+    values = {
+        "large": 2**63 + 1, "long": np.longdouble("1.234567890123456789"),
+        "huge": np.longdouble("1e4900"), "bytes": np.bytes_(b"\xff\xfe"),
+        "list": [np.bytes_(b"a"), np.bytes_(b"b")], "$types": "t", "$unreadable": "u",
+        "h5fs.path": "hidden", "empty": "",
+    }  # fmt: skip
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        for name, value in values.items():
+            opened.attrs[name] = value
+    expected = {
+        "large": b"9223372036854775809", "long": b"1.234567890123456789", "huge": b"1E+4900",
+        "bytes": b"\xff\xfe", "list": b'["a", "b"]', "$types": b"t", "$unreadable": b"u",
+        "h5fs.path": b"/", "empty": b"",
+    }  # fmt: skip
+    with mounted(tmp_path / "f.h5", options=["-o", "xattr"]) as mount:
+        assert set(os.listxattr(mount.path)) == {f"user.{name}" for name in expected}
+        assert {name: os.getxattr(mount.path, f"user.{name}") for name in expected} == expected
+
+
+@pytest.mark.semantics("A5")
+def test_thousands_of_attributes_are_listed_as_far_as_the_kernel_goes(tmp_path: Path) -> None:
+    names = [f"attribute number {number:05d}" for number in range(4000)]
+    with h5py.File(tmp_path / "f.h5", "w", libver="latest") as opened:
+        for name in names:
+            opened.attrs[name] = name
+    with mounted(tmp_path / "f.h5", options=["-o", "xattr"]) as mount:
+        listed = os.listxattr(mount.path)
+        assert 2000 < len(listed) < 4000
+        assert sum(len(name) + 1 for name in listed) <= 2**16
+        for name in (*listed, f"user.{names[-1]}"):
+            value = os.getxattr(mount.path, name)
+            assert value.decode() == name.removeprefix("user.") or name == "user.h5fs.path"
+
+
+@pytest.mark.semantics("A5", "R11")
+def test_extended_attributes_follow_a_change(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["g/d"] = np.arange(3)
+        opened["g"].attrs["units"] = "m"
+        opened["g/d"].attrs["units"] = "m"
+    with mounted(tmp_path / "f.h5", options=["-o", "xattr", "--mode", "r+"]) as mount:
+        for attributes, place in (("g/.attrs.json", "g"), ("g/d.attrs.json", "g/d.npy")):
+            assert os.getxattr(mount.path / place, "user.units") == b"m"
+            (mount.path / attributes).write_text('{"units": "km", "more": 1}')
+            assert os.getxattr(mount.path / place, "user.units") == b"km"
+            assert "user.more" in os.listxattr(mount.path / place)
+            (mount.path / attributes).unlink()
+            with pytest.raises(OSError) as gone:
+                os.getxattr(mount.path / place, "user.units")
+            assert gone.value.errno == errno.ENODATA

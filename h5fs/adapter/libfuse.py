@@ -1,0 +1,91 @@
+"""What the two libfuses do each in its own way: one promise, and which class keeps it.
+
+What only libfuse 2 needs is in ``libfuse_2`` and in its row below: they can go in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ctypes import c_void_p
+from typing import Any, ClassVar, Protocol
+
+from h5fs.adapter.arguments import Arguments, collect_options, lists_statuses
+from h5fs.adapter.libfuse_2 import Libfuse2
+from h5fs.adapter.libfuse_3 import Libfuse3
+from h5fs.adapter.request_loop import RequestLoop
+from h5fs.options import MountOptions
+
+
+class Libfuse(Protocol):
+    """One mount by a libfuse; ``module`` and ``library`` are those of its binding.
+
+    ``PACKAGE`` speaks to it, and is imported as ``MODULE``; ``SONAMES`` newest first;
+    ``LINKER_NAME`` is what a linker calls it; ``PROTOTYPES``: the arguments of functions that only
+    this libfuse calls so; ``METHODS``: those that an operation of another name answers;
+    ``KEEPS_LISTINGS``: whether the kernel may keep listings; ``WHY_NOT_WRITE`` is why a mode that
+    writes is refused. ``pointer`` is the ``struct fuse`` once it is mounted.
+    """
+
+    PACKAGE: ClassVar[str]
+    MODULE: ClassVar[str]
+    SONAMES: ClassVar[tuple[str, ...]]
+    LINKER_NAME: ClassVar[str]
+    WHAT_TO_INSTALL: ClassVar[str]
+    PROTOTYPES: ClassVar[Mapping[str, tuple[Any, ...]]]
+    METHODS: ClassVar[Mapping[str, str]]
+    KEEPS_LISTINGS: ClassVar[bool]
+    WHY_NOT_WRITE: ClassVar[str | None]
+
+    pointer: c_void_p
+
+    def __init__(self, module: Any, library: Any) -> None: ...
+
+    @staticmethod
+    def version(library: Any) -> str:
+        """Return the full version."""
+        ...
+
+    @staticmethod
+    def spell(options: Mapping[str, str | bytes | None], *, lists_statuses: bool) -> Arguments:
+        """Return a mount's options as this libfuse takes them."""
+        ...
+
+    @staticmethod
+    def fill(
+        collector: int,
+        filler: int,
+        entries: Iterable[tuple[bytes, int | None, int, bool]],
+        *,
+        gives_statuses: bool,
+    ) -> None:
+        """Give dentries to libfuse's ``filler`` until it has no room."""
+        ...
+
+    def mount(self, table: Any, words: list[bytes], mountpoint: bytes) -> bool:
+        """Mount, with the functions of a ``fuse_operations``; return whether it has."""
+        ...
+
+    def negotiate(self, arguments: Arguments, connection: int, config: int | None) -> None:
+        """Agree with the kernel; ``init`` was called with these structures."""
+        ...
+
+    def descriptor(self) -> int:
+        """Return the descriptor of /dev/fuse."""
+        ...
+
+    def request_loop(self) -> RequestLoop:
+        """Return a loop for one thread, which answers one request at a time."""
+        ...
+
+    def unmount(self) -> None:
+        """Unmount, and forget the mount."""
+        ...
+
+
+LIBFUSES: Mapping[int, type[Libfuse]] = {3: Libfuse3, 2: Libfuse2}
+"""By the major version, the one that is taken first in front."""
+
+
+def fuse_arguments(options: MountOptions, major: int = 3) -> Arguments:
+    """Return the options of the mode, then what the user gave, for libfuse 2 or 3."""
+    return LIBFUSES[major].spell(collect_options(options), lists_statuses=lists_statuses(options))
