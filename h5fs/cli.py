@@ -46,13 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _allow_any_text() -> None:
-    """Print what the locale has no characters for, names and examples, with backslashes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _run(words: list[str], *, has_no_output: bool) -> int:
     try:
         given = _parse(words)
@@ -76,6 +69,13 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
 def _complain(error: MountError, status: int) -> int:
     print(f"h5fs: {' '.join(str(error).split())}", file=sys.stderr)
     return status
+
+
+def _allow_any_text() -> None:
+    """Print what the locale has no characters for, names and examples, with backslashes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

@@ -97,8 +97,9 @@ def decode_name(dentry: bytes) -> DentryName | None:
     if _looks_cut(stem, suffix):
         return DentryName(projection, None)
     link_name = unescape(stem)
-    # One dentry a link: any other spelling of the same link name is not there.
-    if encode_name(link_name, projection) != dentry:
+    # One dentry a link: any other spelling of the same link name is not there. Nor is what HDF5 has
+    # no links for: it would cut a name at its null.
+    if not is_listable(link_name) or encode_name(link_name, projection) != dentry:
         return None
     return DentryName(projection, link_name)
 

@@ -49,7 +49,7 @@ class _Parser:
         """Return kind and text of the next token."""
         match = _TOKEN.match(self._text, self._at)
         if match is None or match.lastgroup is None:
-            raise ValueError(f"unexpected {self._text[self._at : self._at + 20]!r}")
+            raise ValueError(f"{self._text[self._at : self._at + 20]!r} is in no header")
         self._at = match.end()
         return match.lastgroup, match[match.lastgroup]
 
@@ -63,7 +63,7 @@ class _Parser:
         if kind == "word":
             return _WORDS[text]
         if text not in _CLOSING:
-            raise ValueError(f"unexpected {text!r}")
+            raise ValueError(f"{text!r} where a value was due")
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
         if text == "{":
@@ -98,7 +98,7 @@ class _Parser:
         if token == closing:
             return token
         if token != ("mark", ","):
-            raise ValueError(f"unexpected {token[1]!r:.40}")
+            raise ValueError(f"{token[1]!r:.40} where a comma was due")
         return self.next()
 
 
@@ -114,5 +114,5 @@ def _character(match: re.Match[str]) -> str:
             raise ValueError(f"no character {match[0]}")
         return chr(int(code, 16))
     if match[4] not in _PLAIN_ESCAPES:
-        raise ValueError(f"unexpected \\{match[4]}")
+        raise ValueError(f"\\{match[4]} is in no header")
     return _PLAIN_ESCAPES[match[4]]

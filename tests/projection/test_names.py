@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import unicodedata
 
 import pytest
@@ -15,6 +16,7 @@ from h5fs.projection.names import (
     Projection,
     decode_name,
     encode_name,
+    find_cut_names,
     is_listable,
 )
 
@@ -22,6 +24,7 @@ FRAGMENTS = st.one_of(
     st.sampled_from(
         [
             b".npy", b".values", b".offsets", b".values.npy", b".attrs.json", b".dtype.json",
+            b"external:", b"external%3A", b":", b"%3A",
             b".", b"..", b"%", b"%2", b"%2E", b"%2e", b"%25", b"%41", b"%0A", b"%FF", b"2E",
             b"~0123456789ab", b"~0123456789AB", b"~", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\n",
             b"\x7f", b"\x01", b" ", b"\\", "é".encode(), "é".encode(), "\x85".encode(),
@@ -91,6 +94,55 @@ def test_a_link_has_one_spelling(dentry: bytes) -> None:
         assert encode_name(found.link_name, found.projection) == dentry
 
 
+@pytest.mark.semantics("N8")
+@given(st.lists(FRAGMENTS | st.sampled_from([b"%00", b"%2F", b"%2E"]), max_size=4).map(b"".join))
+@example(b"a%00b")
+@example(b"%2E")
+def test_no_dentry_stands_for_a_name_that_hdf5_cannot_have(stem: bytes) -> None:
+    for kind in Projection:
+        found = decode_name(stem + kind.value)
+        assert found is None or found.link_name is None or is_listable(found.link_name)
+
+
+@pytest.mark.semantics("N3", "N7")
+def test_all_names_of_two_bytes_have_dentries_of_their_own_that_lead_back() -> None:
+    taken: dict[bytes, tuple[bytes, Projection]] = {}
+    for pair in itertools.product(range(256), repeat=2):
+        name = bytes(pair)
+        if not is_listable(name):
+            continue
+        for kind in Projection:
+            dentry = encode_name(name, kind)
+            assert taken.setdefault(dentry, (name, kind)) == (name, kind)
+            assert decode_name(dentry) == DentryName(kind, name)
+
+
+EDGES = [
+    b"", b".npy", b".values", b".values.npy", b".attrs.json", b"~0123456789ab", b"%2E", b"%", b"%2",
+    "é".encode(), "€".encode(), b"\xff", "😀".encode(), b"\n", b"x", b".",
+]  # fmt: skip
+
+
+@pytest.mark.semantics("N3", "N6")
+@pytest.mark.parametrize("body", [b"x", b"%", b"\xff", "é".encode(), "€".encode(), b"%41", b"."])
+def test_names_of_every_length_have_dentries_of_their_own(body: bytes) -> None:
+    lengths = (*range(70, 92), *range(118, 130), *range(222, 262))  # where they begin to be cut
+    names = {(body * length)[:length] + tail for length in lengths for tail in EDGES}
+    taken: dict[bytes, tuple[bytes, Projection]] = {}
+    for name, kind in itertools.product(names, Projection):
+        dentry = encode_name(name, kind)
+        assert taken.setdefault(dentry, (name, kind)) == (name, kind)
+        assert len(dentry) <= NAME_MAX
+        dentry.decode()
+        found = decode_name(dentry)
+        assert found is not None
+        assert found.projection is kind
+        if found.link_name is None:
+            assert find_cut_names([name])[dentry] == name
+        else:
+            assert found.link_name == name
+
+
 @pytest.mark.semantics("N7")
 def test_an_escape_that_is_not_needed_finds_nothing() -> None:
     assert decode_name(b"%41") is None
@@ -156,6 +208,11 @@ def test_what_a_name_cannot_carry_is_percent_encoded(link_name: bytes, dentry: b
         (b"x", Projection.DATATYPE, b"x.dtype.json"),
         (b"x", Projection.ATTRIBUTES, b"x.attrs.json"),
         (b"x", Projection.FOLDER, b"x"),
+        (b"external:x", Projection.FOLDER, b"external%3Ax"),
+        (b"external%3Ax", Projection.FOLDER, b"external%253Ax"),
+        (b"external:x", Projection.ARRAY, b"external%3Ax.npy"),
+        (b"external:", Projection.DATATYPE, b"external%3A.dtype.json"),
+        (b"an external:x", Projection.FOLDER, b"an external:x"),
     ],
 )
 def test_a_suffix_tells_the_kind_and_a_name_cannot_pretend(
