@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5s
 
-from h5fs.errors import UnreadableError
+from h5fs.errors import H5fsError, UnreadableError
 from h5fs.objects import Chunked, ChunkIndex, Filter
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError, can_decode
 from h5fs.store.chunks.geometry import Box, Grid
@@ -28,7 +28,8 @@ from h5fs.store.chunks.scatter import (
 from h5fs.store.hdf5.chunk_index import list_written_chunks
 from h5fs.store.hdf5.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.elements import MemoryType
-from h5fs.store.interface import ChunkBatch, ChunkTask
+from h5fs.store.hdf5.translation import explain
+from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 
 
 def describe_chunks(
@@ -102,8 +103,20 @@ class ChunkDecoder:
         self._memory = memory
         self._pipeline = pipeline
 
-    def decode(self, task: ChunkTask) -> None:
-        """Decode one chunk. Raises ``UnreadableError``, or what h5py raises."""
+    def decode_all(self, on_progress: Callable[[], None]) -> tuple[ChunkFailure, ...]:
+        """Decode the chunks of the batch; return those that could not be, whatever kept them."""
+        failures = []
+        for task in self._batch.tasks:
+            try:
+                self._decode(task)
+            except H5fsError as error:
+                failures.append(ChunkFailure(task.number, str(error)))
+            except Exception as error:  # any of h5py's; whoever reads names the object
+                failures.append(ChunkFailure(task.number, explain(error)))
+            on_progress()
+        return tuple(failures)
+
+    def _decode(self, task: ChunkTask) -> None:
         grid = self._grid
         box, places = grid.box(task.number), self._places(task)
         if self._pipeline is None:

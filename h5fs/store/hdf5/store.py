@@ -16,7 +16,7 @@ from typing import Any
 from h5py import h5d, h5g, h5o
 
 from h5fs.datatypes import Datatype
-from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
+from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
 from h5fs.link_table import LinkTable
 from h5fs.objects import (
     Attribute,
@@ -48,7 +48,7 @@ from h5fs.store.hdf5.projected import (
 )
 from h5fs.store.hdf5.references import PathFinder
 from h5fs.store.hdf5.resolving import Resolver
-from h5fs.store.hdf5.translation import explain, reading
+from h5fs.store.hdf5.translation import reading
 from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
 from h5fs.store.process.segments import SegmentViews
 
@@ -262,16 +262,7 @@ class Hdf5Store:
             decoder = chunks.ChunkDecoder(
                 batch, map_segment, dataset_id, projected.memory, self._pipeline_of(batch)
             )
-            failures = []
-            for task in batch.tasks:
-                try:
-                    decoder.decode(task)
-                except H5fsError as error:
-                    failures.append(ChunkFailure(task.number, str(error)))
-                except Exception as error:  # any of h5py's; whoever reads names the object
-                    failures.append(ChunkFailure(task.number, explain(error)))
-                self._on_progress()
-            return tuple(failures)
+            return decoder.decode_all(self._on_progress)
 
     def _pipeline_of(self, batch: ChunkBatch) -> Pipeline | None:
         """Return what decodes a batch's chunks; the last one is kept for its buffers."""
