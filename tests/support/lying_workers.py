@@ -10,6 +10,7 @@ import collections
 import faulthandler
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from h5fs.store.process.nursery import Nursery, serve
 MODES = ("garbage", "late", "twice", "empty", "long", "hang up", "lie")
 _RECORD, _MODE, _SEED = "H5FS_LIAR_RECORD", "H5FS_LIAR_MODE", "H5FS_LIAR_SEED"
 DEADLINE = 0.03
+_LARGEST_FILE_BYTES = 2**28
 _LONGEST_SECONDS = 60  # for one question, of which each takes several answers
 
 Record = dict[str, list[bytes]]
@@ -246,6 +248,17 @@ def counted_answers(counting: Counting) -> Iterator[None]:
         WorkerConnection._receive = receive  # type: ignore[method-assign]
 
 
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let there be no large temporary files in this block: of a lie they may be a whole disk."""
+    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE_BYTES, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+
+
 def make_file(file: Path) -> None:
     """Write something of each kind."""
     import h5py
@@ -354,7 +367,7 @@ def meet_liars(mode: str, answers: int, seed: int, folder: Path) -> Counting:
     nursery = LyingNursery(mode, seed, record)
     nursery.start()
     try:
-        with counted_answers(asking):
+        with counted_answers(asking), small_files():
             _read_from_liars(file, nursery, asking, chance, answers // 2)
             _write_to_liars(file, nursery, asking, chance, answers)
     finally:

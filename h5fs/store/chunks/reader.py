@@ -90,7 +90,10 @@ class ChunkReader:
         while done < len(buffer):
             block = self._pin(array, grid.block_of(offset + done))
             bounds = block.bounds
-            part = buffer[done : min(len(buffer), bounds.stop - offset)]
+            part = buffer[done : max(min(len(buffer), bounds.stop - offset), 0)]
+            if not part:  # what a worker has said of the array before is not what it says now
+                self._cache.unpin(block)
+                raise UnreadableError(f"{show_path(ref.path)}: it is described in two ways")
             is_passing = stream is not None
             self._read_block(array, block, offset + done - bounds.start, part, is_passing)
             done += len(part)

@@ -43,6 +43,7 @@ _OFFSET_LIMIT = 2**62
 _MAX_RANK = 64  # 32 of a dataset, and as many of an array type
 _MAX_PER_ELEMENT = 2**40
 _MOST_CHUNKS = 2**26  # an array with more is read through the library
+_MOST_WIDENING = 16  # of elements, between the file and memory
 _SPARE_BITS = 2**16  # what a damaged type may say beyond its size
 
 
@@ -139,6 +140,7 @@ def _check_dataset(dataset: DatasetInfo, most_item_bytes: int) -> None:
         _need(len(dataset.data.fill_value) == item_bytes, "a fill value")
         grid = Grid(shape, chunk_shape, item_bytes)
         _need(grid.chunk_count <= _MOST_CHUNKS, "a number of chunks")
+        _need(grid.chunk_bytes <= _MOST_WIDENING * most_item_bytes, "the size of chunks")
 
 
 # --- Datatypes and elements ---
