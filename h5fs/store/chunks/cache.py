@@ -78,6 +78,7 @@ class BlockCache:
         least = min(_LEAST_CHARGE_BYTES, capacity_bytes // _FEWEST_SEGMENTS)
         self._least_charge = max(least, capacity_bytes // most)
         self._charged_bytes = 0
+        self._is_closed = False
         self._numbers = itertools.count(1)
         self.hits = 0
         self.misses = 0
@@ -120,12 +121,18 @@ class BlockCache:
         it). Bytes are counted, since the kernel asks for the last ones before those that precede
         them, at times.
         """
+        gone: list[Segment] = []
         with self.changed:
             block.users -= 1
             was_used_up = block.is_used_up
             block.passed_bytes += passed_bytes
-            if block.is_used_up and not was_used_up and not block.segment.is_on_disk:
+            if self._is_closed:
+                if not block.users:
+                    self._blocks.pop(block.key, None)
+                    gone.append(block.segment)
+            elif block.is_used_up and not was_used_up and not block.segment.is_on_disk:
                 self._used_up.append(block)
+        self._let_go(gone)
 
     def holds(self, array: Hashable, number: int) -> bool:
         """Whether a block is there, whatever of it."""
@@ -145,14 +152,14 @@ class BlockCache:
             )
 
     def close(self) -> None:
-        """Give all memory back; blocks that are in use go with their users."""
+        """Give all memory back: that of blocks which somebody uses once nobody does any more."""
         with self.changed:
-            segments = [block.segment for block in self._blocks.values() if not block.users]
-            segments += self._spare
-            self._blocks.clear()
-            self._spare.clear()
-        for segment in segments:
-            segment.close()
+            self._is_closed = True
+            unused = [key for key, block in self._blocks.items() if not block.users]
+            segments = [self._blocks.pop(key).segment for key in unused] + self._spare
+            self._spare = []
+            self._used_up.clear()
+        self._let_go(segments)
 
     def _find_room(self, block_bytes: int, gone: list[Segment]) -> Segment:
         if not self.fits(block_bytes):

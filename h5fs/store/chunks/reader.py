@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from h5fs.errors import H5fsError, UnreadableError, show_path
+from h5fs.errors import H5fsError, StaleError, UnreadableError, show_path
 from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
@@ -209,12 +209,14 @@ class ChunkReader:
             self._lay_out(array, block, missing)
         if missing:
             batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
-            others = [self._helpers.submit(self._decode, array, block, b) for b in batches[1:]]
+            others = [self._submit(array, block, batch) for batch in batches[1:]]
             try:
                 self._decode(array, block, batches[0])
             finally:
                 wait(others)  # the block must not go while somebody writes into it
             for other in others:
+                if other.cancelled():
+                    raise StaleError(f"{show_path(array.ref.path)}: the file has been closed")
                 other.result()
         if len(missing) < len(wanted):
             self._await(array, block, wanted)
@@ -269,13 +271,32 @@ class ChunkReader:
             )  # fmt: skip
             state, failures = PRESENT, {failure.number: failure.reason for failure in failed}
         finally:
-            with self._cache.changed:
-                for chunk in chunks:
-                    number = chunk - block.first_chunk
-                    block.states[number] = FAILED if chunk in failures else state
-                block.failures |= failures
-                block.is_whole = block.states.count(PRESENT) == len(block.states)
-                self._cache.changed.notify_all()
+            states = {chunk: FAILED if chunk in failures else state for chunk in chunks}
+            self._set_states(block, states, failures)
+
+    def _set_states(self, block: Block, states: dict[int, int], failures: dict[int, str]) -> None:
+        with self._cache.changed:
+            for chunk, state in states.items():
+                block.states[chunk - block.first_chunk] = state
+            block.failures |= failures
+            block.is_whole = block.states.count(PRESENT) == len(block.states)
+            self._cache.changed.notify_all()
+
+    def _submit(self, array: _Array, block: Block, chunks: list[int]) -> Future[None]:
+        """Have chunks decoded; the future is cancelled when everything ends before that."""
+        try:
+            future = self._helpers.submit(self._decode, array, block, chunks)
+        except RuntimeError:  # of an executor that has been shut down
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+
+        def give_up(ended: Future[None]) -> None:
+            if ended.cancelled():  # others may be waiting for these
+                self._set_states(block, dict.fromkeys(chunks, ABSENT), {})
+
+        future.add_done_callback(give_up)
+        return future
 
     def _read_ahead(self, array: _Array, stream: Stream, offset: int) -> None:
         """Have the next blocks made: what keeps the workers busy, and what others have room for."""
@@ -310,8 +331,8 @@ class ChunkReader:
         except UnreadableError:
             return  # no room to read ahead; the read itself will say so
         missing = self._claim(block, block.bounds.chunks)
-        futures = [self._helpers.submit(self._decode, array, block, batch)
-                   for batch in _split(missing, array, _AHEAD_BATCH_BYTES, 1)]  # fmt: skip
+        batches = _split(missing, array, _AHEAD_BATCH_BYTES, 1)
+        futures = [self._submit(array, block, batch) for batch in batches]
         remaining = [len(futures)]
         if not futures:
             self._cache.unpin(block)
