@@ -24,7 +24,7 @@ from h5fs.interpreter import isolated_command
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from h5fs.option_table import MountKeywords
+    from h5fs.cli.mount_options import MountKeywords
 
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 
@@ -72,7 +72,7 @@ def mount(
 
 def _run(*words: str) -> None:
     """Run the command. Raises ``MountError`` with what it said."""
-    command = isolated_command("h5fs.cli", *words)
+    command = isolated_command("h5fs.cli.main", *words)
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="backslashreplace",

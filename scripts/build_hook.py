@@ -23,9 +23,9 @@ class BuildHook(BuildHookInterface):
             return
         sys.path.insert(0, self.root)
         try:
-            from h5fs.manual import write_manual
-            from h5fs.parsers import build_parser
-            from h5fs.shells import INSTALLED_AS, write_completion
+            from h5fs.cli.completion import INSTALLED_AS, write_completion
+            from h5fs.cli.manual import write_manual
+            from h5fs.cli.parsers import build_parser
         finally:
             sys.path.remove(self.root)
         self._folder = tempfile.TemporaryDirectory(prefix="h5fs-build-")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs.cut_file_handler import CutFileHandler
+from h5fs.daemon.cut_file_handler import CutFileHandler
 
 MAX_BYTES = 1000
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import h5fs
+from h5fs.cli.mount_options import parse_options
+from h5fs.cli.option_values import parse_mode
+from h5fs.cli.parsers import COMMANDS, build_parser
+from h5fs.cli.standard_streams import open_missing_streams
+from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
-from h5fs.mounting import mount, unmount
-from h5fs.option_table import parse_options
-from h5fs.option_values import parse_mode
-from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
-from h5fs.parsers import COMMANDS, build_parser
-from h5fs.standard_streams import open_missing_streams
+from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
@@ -135,7 +135,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
 
 
 def _run_command(given: argparse.Namespace) -> int:
-    module = importlib.import_module(f"h5fs.commands.{given.command}")
+    module = importlib.import_module(f"h5fs.cli.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
     status: int = module.run(given)
     return status
@@ -149,9 +149,9 @@ class _ShowVersion(argparse.Action):
 
     def __call__(self, *_arguments: object) -> None:
         try:
-            from h5fs import adapter
+            from h5fs import fuse
 
-            binding = adapter.describe_binding()
+            binding = fuse.describe_binding()
         except OSError as error:
             binding = f"no FUSE: {error}"
         print(f"h5fs {h5fs.__version__} ({binding})")

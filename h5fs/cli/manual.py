@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from h5fs.option_table import OTHER_OPTIONS, SHOWN_OPTIONS
-from h5fs.parsers import COMMANDS, DESCRIPTION, build_parser, command_parsers, takes_value
+from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
+from h5fs.cli.parsers import COMMANDS, DESCRIPTION, build_parser, command_parsers, takes_value
 
 _STATUS = (
     ("0", "It is done; for a mount: the folder is ready."),

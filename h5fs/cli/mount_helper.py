@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from h5fs.cli import make_mount_options
+from h5fs.cli.main import make_mount_options
+from h5fs.cli.mount_options import is_known, split_options
+from h5fs.cli.parsers import Parser, build_parser
+from h5fs.cli.standard_streams import open_missing_streams
+from h5fs.daemon.mount_checks import check_mount
+from h5fs.daemon.mounting import mount
 from h5fs.errors import MountError, UsageError
-from h5fs.mount_checks import check_mount
-from h5fs.mounting import mount
-from h5fs.option_table import is_known, split_options
-from h5fs.parsers import Parser, build_parser
-from h5fs.standard_streams import open_missing_streams
 
 # mount(8), EXIT STATUS.
 _WRONG_INVOCATION = 1

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from h5fs.errors import UsageError
-from h5fs.option_values import (
+from h5fs.cli.option_values import (
     choice_parser,
     number_parser,
     parse_compression,
@@ -33,7 +32,15 @@ from h5fs.option_values import (
     say_value,
     values_of,
 )
-from h5fs.options import ExternalPolicy, Locking, LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.errors import UsageError
+from h5fs.model.settings import (
+    ExternalPolicy,
+    Locking,
+    LogOptions,
+    Mode,
+    MountOptions,
+    StoreOptions,
+)
 
 FUSE = "fuse"
 """The field of options that are libfuse's: they go there as they are."""

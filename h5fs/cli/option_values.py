@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from enum import Enum
 
-from h5fs.options import Mode
+from h5fs.model.settings import Mode
 
 
 def parse_mode(text: str) -> Mode:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.errors import UsageError
-from h5fs.option_table import OTHER_OPTIONS, SHOWN_OPTIONS
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -17,17 +17,17 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from h5fs.daemon.log_destination import Log, start_logging
+from h5fs.daemon.mount_checks import claimed_mountpoint
+from h5fs.daemon.open_tree import opened_to_mount
+from h5fs.daemon.registry import registered
+from h5fs.daemon.status_document import make_document, now_seconds
+from h5fs.daemon.status_socket import answering
+from h5fs.daemon.watcher import Watcher
 from h5fs.errors import H5fsError, MountError
-from h5fs.logs import Log, start_logging
-from h5fs.mount_checks import claimed_mountpoint
-from h5fs.mount_table import registered
-from h5fs.options import ExternalPolicy, MountOptions
-from h5fs.status_document import make_document, now_seconds
-from h5fs.status_socket import answering
-from h5fs.store.process.nursery import Nursery
+from h5fs.model.settings import ExternalPolicy, MountOptions
+from h5fs.store.workers.worker_starter import Nursery
 from h5fs.system_errors import explain_system_error
-from h5fs.trees import opened_to_mount
-from h5fs.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -185,22 +185,22 @@ def _serve_with(
     nursery: Nursery, options: MountOptions, on_ready: Callable[[], None]
 ) -> None:
     try:
-        from h5fs import adapter  # libfuse is looked for at the import
+        from h5fs import fuse  # libfuse is looked for at the import
     except OSError as error:
         raise MountError(str(error)) from None
-    adapter.check_mode(options.mode)  # before a mode that makes or empties the file has done so
+    fuse.check_mode(options.mode)  # before a mode that makes or empties the file has done so
     from h5fs.tree import FolderTree, RenewedTree
 
     with opened_to_mount(options, nursery) as tree:
         watcher = Watcher(tree) if isinstance(tree, (RenewedTree, FolderTree)) else None
 
-        def start(notifier: adapter.Notifier) -> None:
+        def start(notifier: fuse.Notifier) -> None:
             if watcher is not None:
                 watcher.start(notifier)
             let_go()
             on_ready()
 
-        meter, started = adapter.CallMeter(), now_seconds()
+        meter, started = fuse.CallMeter(), now_seconds()
 
         def describe() -> bytes:
             return make_document(options, started, tree.statistics(), meter.statistics())
@@ -210,7 +210,7 @@ def _serve_with(
         on_hangup = watcher.renew if watcher and renews else None
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
-                adapter.serve(tree, options, start, on_hangup, meter)
+                fuse.serve(tree, options, start, on_hangup, meter)
                 tree.close()
         finally:
             if watcher is not None:

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from h5fs.cut_file_handler import CutFileHandler
+from h5fs.daemon.cut_file_handler import CutFileHandler
 from h5fs.errors import MountError
-from h5fs.options import MountOptions
+from h5fs.model.settings import MountOptions
 
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _SYSLOG_FORMAT = "h5fs[%(process)d]: %(message)s"

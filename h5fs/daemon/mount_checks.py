@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import MountError
-from h5fs.mount_table import find_mount
-from h5fs.options import Mode, MountOptions
+from h5fs.kernel_mounts import find_mount
+from h5fs.model.settings import Mode, MountOptions
 
 
 def check_mount(options: MountOptions) -> None:

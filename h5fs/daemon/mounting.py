@@ -14,11 +14,12 @@ import sys
 import time
 from pathlib import Path
 
-from h5fs.daemon_process import READY, run_daemon, serve_in_foreground
+from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
+from h5fs.daemon.mount_checks import check_mount, find_fusermount
+from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
-from h5fs.mount_checks import check_mount, find_fusermount
-from h5fs.mount_table import Mount, find_daemon, find_mount
-from h5fs.options import MountOptions
+from h5fs.kernel_mounts import Mount, find_mount
+from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
 # Whoever just looks at a mountpoint keeps it busy for that moment.

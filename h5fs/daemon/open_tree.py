@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
-from h5fs.options import MountOptions
+from h5fs.model.settings import MountOptions
 from h5fs.store.lock_patience import opened_patiently
-from h5fs.store.process.nursery import Nursery
+from h5fs.store.workers.worker_starter import Nursery
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile

@@ -1,10 +1,8 @@
-"""What the system knows about mounts: the kernel's table, and the daemons behind ours.
+"""The daemons of mounts that live: what they are found by.
 
-Each daemon leaves a small file in folders of its user's while it lives, since the kernel does not
-tell which process answers for a FUSE mount; beside it is the socket at which it tells its status.
-The daemon has that record locked: one without a lock was left by a daemon that was killed, whatever
-process has its number by now, and is removed by the next look. A record is believed of mounts of
-its own user's alone, as the kernel tells whose a mount is.
+Each daemon leaves a small file in a folder of its user's while it lives, since the kernel does
+not tell which process answers for a FUSE mount; beside it is the socket at which the daemon
+tells its status. What a daemon that was killed has left there is removed by the next look.
 """
 
 from __future__ import annotations
@@ -19,60 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from h5fs.runtime_folders import RuntimeFolder, folders_to_search, own_folders
+from h5fs.daemon.runtime_folders import RuntimeFolder, folders_to_search, own_folders
+from h5fs.kernel_mounts import read_mounts
 
-_MOUNTINFO = Path("/proc/self/mountinfo")
-_OCTAL = re.compile(r"\\([0-7]{3})")
-_USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
 _RECORD = re.compile(r"([1-9][0-9]{0,9})\.json")
 _LEFT = re.compile(r"([1-9][0-9]{0,9})(\.json\.new|\.sock|\.sock\.new)")
 _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of the kernel's mount table (proc(5), mountinfo).
-
-    ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.
-    """
-
-    mountpoint: Path
-    device: str
-    type: str
-    source: str
-    uid: int | None = None
-
-    @property
-    def is_h5fs(self) -> bool:
-        """Whether h5fs serves it."""
-        return self.type == "fuse.h5fs"
-
-
-def find_mount(mountpoint: Path) -> Mount | None:
-    """Return the topmost mount at a real path, or None when nothing is mounted there."""
-    found = None
-    for mount in _read_mounts():
-        if mount.mountpoint == mountpoint:
-            found = mount
-    return found
-
-
-def _read_mounts() -> Iterator[Mount]:
-    """Yield what is mounted, in the kernel's order; a line of another form is passed over."""
-    # Of line ends and spaces the kernel escapes only its own.
-    for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
-        before, _, after = line.partition(" - ")
-        where, what = before.split(" "), after.split(" ")
-        if len(where) < 5 or len(what) < 2:
-            continue
-        user = _USER.search(what[2]) if len(what) > 2 else None
-        yield Mount(
-            mountpoint=Path(_unescape(where[4])),
-            device=where[2],
-            type=what[0],
-            source=_unescape(what[1]),
-            uid=int(user[1]) if user is not None else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +94,7 @@ def find_daemons() -> list[Daemon]:
             for daemon in _daemons_in(folder):
                 # One has a record in each of several folders.
                 found.setdefault((daemon.uid, daemon.pid), daemon)
-    owners = {os.fspath(each.mountpoint): each.uid for each in _read_mounts() if each.is_h5fs}
+    owners = {os.fspath(each.mountpoint): each.uid for each in read_mounts() if each.is_h5fs}
     believed = [d for d in found.values() if owners.get(d.mountpoint, d.uid) == d.uid]
     return sorted(believed, key=lambda each: (each.mountpoint, each.started_ns))
 
@@ -226,7 +176,3 @@ def _remove_all_of(folder: RuntimeFolder, pid: int) -> None:
     """Remove what a daemon that is gone has left: the record last, so that the rest is found."""
     for ending in (".json.new", ".sock.new", ".sock", ".json"):
         folder.remove(f"{pid}{ending}")
-
-
-def _unescape(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

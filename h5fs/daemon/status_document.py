@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import h5fs
-from h5fs.options import MountOptions
+from h5fs.model.settings import MountOptions
 
 if TYPE_CHECKING:
-    from h5fs.adapter import OperationStatistics
+    from h5fs.fuse import OperationStatistics
     from h5fs.store.statistics import QuarantinedObject, StoreStatistics
     from h5fs.tree.statistics import TreeStatistics
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from h5fs.mount_table import Daemon
+from h5fs.daemon.registry import Daemon
 
 _log = logging.getLogger(__name__)
 

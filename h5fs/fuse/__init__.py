@@ -4,7 +4,7 @@ Converts arguments, calls the tree once, converts the result; decides nothing. I
 place where exceptions become errnos, and it is total: whatever happens behind it, libfuse gets a
 valid answer. Calls arrive on the session's worker threads, many at a time.
 
-``import h5fs.adapter`` raises ``OSError`` that names what to install when no libfuse can be loaded.
+``import h5fs.fuse`` raises ``OSError`` that names what to install when no libfuse can be loaded.
 Which binding runs, and how to choose one (``H5FS_FUSE=2`` or ``=3``), is in ``binding``.
 """
 
@@ -15,18 +15,17 @@ import os
 from collections.abc import Callable
 from typing import NoReturn, cast
 
-from h5fs.adapter.binding import CHOICE_VARIABLE, load_binding
-from h5fs.adapter.latencies import CallMeter, OperationStatistics
-from h5fs.adapter.libfuse import LIBFUSES, fuse_arguments
-from h5fs.adapter.notifications import Notifier
-from h5fs.adapter.operations import Operations
-from h5fs.adapter.read_ahead import widen_read_ahead
-from h5fs.adapter.readable_tree import ReadableTree
-from h5fs.adapter.session import MountRefusedError, Session
-from h5fs.adapter.writable_tree import WritableTree
-from h5fs.adapter.writing import WritingOperations
 from h5fs.errors import MountError
-from h5fs.options import Mode, MountOptions
+from h5fs.fuse.binding import CHOICE_VARIABLE, load_binding
+from h5fs.fuse.latencies import CallMeter, OperationStatistics
+from h5fs.fuse.libfuse import LIBFUSES, fuse_arguments
+from h5fs.fuse.notifications import Notifier
+from h5fs.fuse.operations import Operations
+from h5fs.fuse.read_ahead import widen_read_ahead
+from h5fs.fuse.session import MountRefusedError, Session
+from h5fs.fuse.tree_interface import ReadableTree, WritableTree
+from h5fs.fuse.writing_operations import WritingOperations
+from h5fs.model.settings import Mode, MountOptions
 from h5fs.system_errors import explain_system_error
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from h5fs.options import MountOptions
+from h5fs.model.settings import MountOptions
 
 # Nothing changes in mode r, so that the kernel may keep what it was told for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from h5fs.adapter.latencies import Latencies
 from h5fs.errors import H5fsError, show_path
+from h5fs.fuse.latencies import Latencies
 
-_log = logging.getLogger("h5fs.adapter")
+_log = logging.getLogger("h5fs.fuse")
 
 # Errors that are answers, not news: programs ask for what is not there all the time.
 _QUIET = frozenset(

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from ctypes import c_void_p
 from typing import Any, ClassVar, Protocol
 
-from h5fs.adapter.arguments import Arguments, collect_options, lists_statuses
-from h5fs.adapter.libfuse_2 import Libfuse2
-from h5fs.adapter.libfuse_3 import Libfuse3
-from h5fs.adapter.request_loop import RequestLoop
-from h5fs.options import MountOptions
+from h5fs.fuse.arguments import Arguments, collect_options, lists_statuses
+from h5fs.fuse.libfuse_2 import Libfuse2
+from h5fs.fuse.libfuse_3 import Libfuse3
+from h5fs.fuse.request_loop import RequestLoop
+from h5fs.model.settings import MountOptions
 
 
 class Libfuse(Protocol):

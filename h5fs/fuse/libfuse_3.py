@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
-from h5fs.adapter.arguments import Arguments, number_of, spell_option
-from h5fs.adapter.request_loop import FuseBuffer, RequestLoop
+from h5fs.fuse.arguments import Arguments, number_of, spell_option
+from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
 
 # libfuse 3 does these always, and knows them no more.
 _GONE = frozenset({"big_writes", "large_read", "nonempty"})

@@ -1,4 +1,4 @@
-"""The tree that mode r asks."""
+"""The tree that the adapter asks: what mode r needs, and what a mode that writes needs as well."""
 
 from __future__ import annotations
 
@@ -37,4 +37,69 @@ class ReadableTree(Protocol):
     def keeps_folder(self, path: bytes) -> bool:
         """Whether the listing that the kernel has of a folder is what it would get. Asked once, at
         ``opendir``."""
+        ...
+
+
+class WritableTree(ReadableTree, Protocol):
+    """What ``WritingOperations`` calls, each from any thread.
+
+    Paths are absolute bytes. ``handle`` is what ``open`` or ``create`` returned. ``pid`` is the
+    calling process, 0 when it is not known. Raises ``H5fsError``s.
+    """
+
+    def open(self, path: bytes, flags: int, pid: int = 0) -> int:
+        """``flags`` may have ``O_TRUNC``; ``O_CREAT`` and ``O_EXCL`` are the kernel's."""
+        ...
+
+    def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
+        """There was no such dentry just before; ``O_EXCL`` in ``flags`` insists on it.
+
+        ``mode`` is the permission bits that the program gave, 0 to 0o7777.
+        """
+        ...
+
+    def bypasses_cache(self, handle: int) -> bool:
+        """Whether reads and writes shall go past the kernel's page cache. Asked once, at open."""
+        ...
+
+    def get_status_of_handle(self, handle: int) -> Status:
+        """``fstat``, also of a file that has no name any more."""
+        ...
+
+    def write(self, handle: int, data: memoryview, offset: int) -> None:
+        """All of it or an error. ``data`` is gone after the call."""
+        ...
+
+    def flush(self, handle: int, pid: int) -> None:
+        """``close(2)`` of one descriptor of perhaps many; its error reaches the caller."""
+        ...
+
+    def fsync(self, handle: int) -> None: ...
+    def sync_folder(self, path: bytes) -> None: ...
+
+    def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
+        """``truncate``, or ``ftruncate`` with a handle: the path may be None then."""
+        ...
+
+    def make_folder(self, path: bytes) -> None: ...
+    def remove_folder(self, path: bytes) -> None: ...
+    def unlink(self, path: bytes) -> None: ...
+
+    def rename(self, old: bytes, new: bytes, flags: int) -> None:
+        """``flags`` are those of ``renameat2``."""
+        ...
+
+    def make_hard_link(self, existing: bytes, new: bytes) -> None: ...
+    def make_symbolic_link(self, text: bytes, path: bytes) -> None: ...
+
+    def set_mode(self, path: bytes | None, mode: int) -> None:
+        """``mode`` is the permission bits, 0 to 0o7777."""
+        ...
+
+    def set_owner(self, path: bytes | None, uid: int, gid: int) -> None:
+        """-1 leaves what is there."""
+        ...
+
+    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """None leaves what is there."""
         ...

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from h5fs.adapter.binding import Binding
-from h5fs.adapter.callers import caller_finder
-from h5fs.adapter.latencies import CallMeter
-from h5fs.adapter.operations import Operations, view_memory
-from h5fs.adapter.structures import NANOSECONDS
-from h5fs.adapter.writable_tree import WritableTree
+from h5fs.fuse.binding import Binding
+from h5fs.fuse.callers import caller_finder
+from h5fs.fuse.latencies import CallMeter
+from h5fs.fuse.operations import Operations, view_memory
+from h5fs.fuse.structures import NANOSECONDS
+from h5fs.fuse.tree_interface import WritableTree
 
 _PATH = (c_char_p,)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {

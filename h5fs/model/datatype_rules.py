@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from h5fs.datatypes import (
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,

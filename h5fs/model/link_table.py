@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from h5fs.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 
 OBJECT_KINDS = (ObjectKind.UNREADABLE, ObjectKind.GROUP, ObjectKind.DATASET, ObjectKind.DATATYPE)
 """By the number that stands for each in a row."""

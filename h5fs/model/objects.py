@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from h5fs.datatypes import Datatype
+from h5fs.model.datatypes import Datatype
 
 
 class ObjectKind(Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from h5fs.objects import Hyperslab
+from h5fs.model.objects import Hyperslab
 
 
 def split_into_hyperslabs(shape: tuple[int, ...], start: int, stop: int) -> tuple[Hyperslab, ...]:

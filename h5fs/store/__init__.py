@@ -1,13 +1,13 @@
 """The HDF5 file: the only room that imports h5py, and that only in `hdf5` and in worker processes.
 
-What leaves it are the plain values of ``h5fs.objects``, ``h5fs.datatypes`` and ``h5fs.link_table``,
-never an object of h5py. ``open_store`` is the door.
+What leaves it are the plain values of ``h5fs.model``, never an object of h5py. ``open_store``
+is the door.
 
 - `interface`: what the tree asks (``Store``), what the HDF5 library answers (``LibraryStore``)
 - `hdf5`: the library's side
-- `process`: worker processes around it, and what happens when one dies or hangs
+- `workers`, `worker_process`: the daemon's end of worker processes, and the worker's
 - `chunks`: chunked arrays, decoded in the workers, kept in shared memory
-- `remote_store`, `local_store`: the two stores
+- `worker_store`, `local_store`: the two stores
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from h5fs.options import StoreOptions
-from h5fs.store.log_path import has_log
+from h5fs.model.settings import StoreOptions
+from h5fs.store.log.log_path import has_log
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
     from h5fs.store.interface import Store
-    from h5fs.store.process.nursery import Nursery
-    from h5fs.store.remote_store import RemoteStore
+    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.workers.worker_starter import Nursery
 
 __all__ = ["open_store"]
 
@@ -44,7 +44,7 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
         local = LocalStore(options)
         local.open()
         return local
-    from h5fs.store.remote_store import RemoteStore
+    from h5fs.store.worker_store import RemoteStore
 
     return _opened(RemoteStore(options, nursery))
 
@@ -54,9 +54,9 @@ def _open_logged(options: StoreOptions, nursery: Nursery | None) -> Store | None
 
     None when the log to read is gone by now.
     """
-    from h5fs.store.log_file import open_logged, read_boot_id
-    from h5fs.store.remote_store import RemoteStore
-    from h5fs.store.writing_remote_store import WritingRemoteStore
+    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.writing_worker_store import WritingRemoteStore
 
     options = dataclasses.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)

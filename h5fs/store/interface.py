@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from msgspec import Struct
 
-from h5fs.datatypes import Datatype
-from h5fs.link_table import LinkTable
-from h5fs.objects import (
+from h5fs.model.datatypes import Datatype
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     ChunkIndex,

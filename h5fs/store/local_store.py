@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from h5fs.objects import DatasetInfo, ObjectRef
-from h5fs.options import StoreOptions
+from h5fs.model.objects import DatasetInfo, ObjectRef
+from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.own_lock import take_own_lock

@@ -8,16 +8,16 @@ import stat
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
-from h5fs.options import Locking, StoreOptions
-from h5fs.store.lock_holders import find_lock_holder
-from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
-from h5fs.store.parts import explain_part
-from h5fs.store.superblock import (
+from h5fs.model.settings import Locking, StoreOptions
+from h5fs.store.format.superblock import (
     Superblock,
     explain_version,
     read_missing_end,
     read_superblock,
 )
+from h5fs.store.lock_holders import find_lock_holder
+from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
+from h5fs.store.parts import explain_part
 
 
 def check_openable(

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from h5fs.store.superblock import read_addresses, read_missing_end, read_superblock
+from h5fs.store.format.superblock import read_addresses, read_missing_end, read_superblock
 
 _FAMILY, _MULTI, _SUBFILING = b"NCSAfami", b"NCSAmult", b"Subfilin"
 _MOST_EXTENSION_BYTES = 1024

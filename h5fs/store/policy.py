@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError
-from h5fs.options import ExternalPolicy
+from h5fs.model.settings import ExternalPolicy
 
 
 def check_policy(path: Path, policy: ExternalPolicy, folder: Path) -> None:

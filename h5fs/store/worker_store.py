@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.cores import count_cores
-from h5fs.datatypes import Datatype
 from h5fs.errors import CannotOpenError, UnreadableError, show_path
-from h5fs.link_table import LinkTable
-from h5fs.objects import (
+from h5fs.model.datatypes import Datatype
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     Contiguous,
@@ -28,19 +28,19 @@ from h5fs.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import ArrayPart
-from h5fs.store.log_file import LoggedFiles
-from h5fs.store.log_path import has_log
+from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
 from h5fs.store.policy import check_policy, places_of_external
-from h5fs.store.process.grants import Grants
-from h5fs.store.process.nursery import Nursery
-from h5fs.store.process.pool import WorkerPool
-from h5fs.store.process.quarantine import Quarantine, Suspect, identify
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
+from h5fs.store.workers.grants import Grants
+from h5fs.store.workers.pool import WorkerPool
+from h5fs.store.workers.quarantine import Quarantine, Suspect, identify
+from h5fs.store.workers.worker_starter import Nursery
 
 _MOST_UNSAFE_NAMES = 8
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.datatypes import Datatype
 from h5fs.errors import (
     H5fsError,
     LostChangesError,
@@ -29,18 +28,19 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.objects import Attribute, Link, ObjectInfo, ObjectRef
-from h5fs.options import StoreOptions
+from h5fs.model.datatypes import Datatype
+from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef
+from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, NewArray, Region
-from h5fs.store.log_file import LoggedFiles
+from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.place import Place
-from h5fs.store.process.nursery import Nursery
-from h5fs.store.process.quarantine import Suspect
-from h5fs.store.process.segments import Segment
-from h5fs.store.remote_store import RemoteStore
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.uncommitted import Uncommitted
+from h5fs.store.worker_store import RemoteStore
+from h5fs.store.workers.quarantine import Suspect
+from h5fs.store.workers.shared_buffers import Segment
+from h5fs.store.workers.worker_starter import Nursery
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ functions. Knows no h5py and no FUSE: whoever holds a Tree can look at an HDF5 f
 system without mounting it.
 """
 
-from h5fs.tree.changes import WritableTree
 from h5fs.tree.folder_tree import FolderTree
-from h5fs.tree.renewed_tree import RenewedTree
 from h5fs.tree.tree import Tree
+from h5fs.tree.versions.following_tree import RenewedTree
+from h5fs.tree.writing.writable_tree import WritableTree
 
 __all__ = ["FolderTree", "RenewedTree", "Tree", "WritableTree"]

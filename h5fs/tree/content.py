@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import (
+from h5fs.model.objects import (
     Attribute,
     Contiguous,
     DatasetInfo,
@@ -23,8 +23,8 @@ from h5fs.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.projection.attributes_json import attributes_to_json
-from h5fs.projection.datatype_json import datatype_document
+from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.nodes import Node, NodeKind

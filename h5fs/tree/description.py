@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.objects import StorageInfo
+from h5fs.model.objects import StorageInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,13 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.store.superblock import is_hdf5_file
+from h5fs.store.format.superblock import is_hdf5_file
 from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
-from h5fs.tree.renewed_tree import LOOK_SECONDS, RenewedTree
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, as_folder
+from h5fs.tree.versions.following_tree import LOOK_SECONDS, RenewedTree
 
 MOST_FILES_OPEN = 8
 """How many HDF5 files are open, unless more are in use at once; each has a worker process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from h5fs.errors import H5fsError, TooLargeError
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import OUTSIDE, Projection, encode_name, escape
 from h5fs.projection.soft_links import endings_of
 from h5fs.store.interface import Store

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.errors import H5fsError
-from h5fs.link_table import OBJECT_KINDS, Links
-from h5fs.objects import DatasetInfo, Link, ObjectKind
+from h5fs.model.link_table import OBJECT_KINDS, Links
+from h5fs.model.objects import DatasetInfo, Link, ObjectKind
 from h5fs.projection.names import Projection
 from h5fs.projection.npy import project_array
 from h5fs.tree.content import npy_shape

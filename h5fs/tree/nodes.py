@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
 from h5fs.projection.soft_links import endings_of
 

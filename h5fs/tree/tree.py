@@ -23,9 +23,9 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.link_table import Links
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectRef
-from h5fs.options import Limits
+from h5fs.model.link_table import Links
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.model.settings import Limits
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,

@@ -91,7 +91,7 @@ def _open_logged(file: str, kind: str) -> tuple[Any, Callable[[], None], Callabl
     import h5py
     from h5py import h5f
 
-    from h5fs.options import Mode
+    from h5fs.model.settings import Mode
     from h5fs.store.hdf5.logged_main import LoggedMain
     from h5fs.store.log import LoggedFile, RealFile
 

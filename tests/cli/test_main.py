@@ -10,39 +10,39 @@ import pytest
 from support.mounts import run_h5fs
 
 import h5fs
-from h5fs import cli
+from h5fs.cli import main
 from h5fs.errors import MountError
-from h5fs.options import ExternalPolicy, Mode, MountOptions
+from h5fs.model.settings import ExternalPolicy, Mode, MountOptions
 
 
 @pytest.fixture
 def passed_on(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
     """What the command passes to ``mount``, which does nothing."""
     given: list[MountOptions] = []
-    monkeypatch.setattr(cli, "mount", given.append)
+    monkeypatch.setattr(main, "mount", given.append)
     return given
 
 
 @pytest.mark.semantics("M2")
 def test_the_word_mount_may_be_left_out(passed_on: list[MountOptions]) -> None:
-    assert cli.main(["f.h5", "mnt", "-o", "uid=1"]) == 0
-    assert cli.main(["mount", "f.h5", "mnt", "-o", "uid=1"]) == 0
+    assert main.main(["f.h5", "mnt", "-o", "uid=1"]) == 0
+    assert main.main(["mount", "f.h5", "mnt", "-o", "uid=1"]) == 0
     assert passed_on[0] == passed_on[1]
 
 
 @pytest.mark.semantics("M7")
 def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptions]) -> None:
-    assert cli.main(["f.h5", "mnt"]) == 0
+    assert main.main(["f.h5", "mnt"]) == 0
     for mode in ("r", "r+", "a", "w", "x", "w-"):
-        assert cli.main(["f.h5", "mnt", "--mode", mode]) == 0
+        assert main.main(["f.h5", "mnt", "--mode", mode]) == 0
     assert [options.mode for options in passed_on] == [
         Mode.READ, Mode.READ, Mode.UPDATE, Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE, Mode.EXCLUSIVE
     ]  # fmt: skip
     assert all(options.store.mode is options.mode for options in passed_on)
-    assert cli.main(["f.h5", "mnt", "-o", "rw,mode=a"]) == 0
+    assert main.main(["f.h5", "mnt", "-o", "rw,mode=a"]) == 0
     assert passed_on[-1].mode is Mode.APPEND
     for mode in ("", "R", "rw"):
-        assert cli.main(["f.h5", "mnt", "--mode", mode]) == 2
+        assert main.main(["f.h5", "mnt", "--mode", mode]) == 2
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptio
 )
 @pytest.mark.semantics("M10")
 def test_v_and_debug_log_more(passed_on: list[MountOptions], words: list[str], level: str) -> None:
-    cli.main(["f.h5", "mnt", *words])
+    main.main(["f.h5", "mnt", *words])
     assert passed_on[0].log.level == level
 
 
@@ -60,7 +60,7 @@ def test_paths_are_absolute_and_the_mountpoint_is_real(
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     monkeypatch.chdir(tmp_path)
-    cli.main(["f.h5", "link", "-o", "external=none"])
+    main.main(["f.h5", "link", "-o", "external=none"])
     assert passed_on[0].store.file == tmp_path / "f.h5"
     assert passed_on[0].store.external is ExternalPolicy.NONE
     assert passed_on[0].mountpoint == (tmp_path / "real").resolve()
@@ -71,7 +71,7 @@ def test_the_log_file_is_absolute_since_the_daemon_goes_to_the_root(
     passed_on: list[MountOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cli.main(["f.h5", "mnt", "-o", "log=my.log"])
+    main.main(["f.h5", "mnt", "-o", "log=my.log"])
     assert passed_on[0].log.target == str(tmp_path / "my.log")
 
 
@@ -103,7 +103,7 @@ def test_wrong_usage_is_exit_status_2_and_says_what_is_wrong(words: list[str]) -
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -114,8 +114,8 @@ def test_an_error_is_one_line_and_exit_status_1(
     def refuse(_options: MountOptions) -> None:
         raise MountError("no\nmore\rthan one\u2028line")
 
-    monkeypatch.setattr(cli, "mount", refuse)
-    assert cli.main(["f.h5", "mnt"]) == 1
+    monkeypatch.setattr(main, "mount", refuse)
+    assert main.main(["f.h5", "mnt"]) == 1
     assert capsys.readouterr().err == "h5fs: no more than one line\n"
 
 

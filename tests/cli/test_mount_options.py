@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.errors import UsageError
-from h5fs.option_table import (
+from h5fs.cli.mount_options import (
     MOUNT_OPTIONS,
     OTHER_OPTIONS,
     SHOWN_OPTIONS,
@@ -23,7 +22,8 @@ from h5fs.option_table import (
     is_known,
     parse_options,
 )
-from h5fs.options import (
+from h5fs.errors import UsageError
+from h5fs.model.settings import (
     ExternalPolicy,
     Limits,
     Locking,
@@ -33,7 +33,7 @@ from h5fs.options import (
     StoreOptions,
 )
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 USUAL = MountOptions(Path("/mnt"), StoreOptions(Path("/f.h5")), LogOptions())
 NOTHING = ParsedOptions()
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.registry import isolate
 
-from h5fs import mount_table
-from h5fs.mount_table import find_daemon, find_daemons, find_mount, registered
+from h5fs import kernel_mounts
+from h5fs.daemon.registry import find_daemon, find_daemons, registered
+from h5fs.kernel_mounts import find_mount
 
 ESCAPED = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134", "#": "\\043"}
 
@@ -38,7 +39,7 @@ def line_of(
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mountinfo"
-    monkeypatch.setattr(mount_table, "_MOUNTINFO", file)
+    monkeypatch.setattr(kernel_mounts, "_MOUNTINFO", file)
     return file
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from support.registry import isolate
 
-from h5fs import cli
-from h5fs.commands.status_text import show_mount
-from h5fs.mount_table import Daemon, registered
-from h5fs.status_socket import answering, ask
+from h5fs.cli import main
+from h5fs.cli.commands.status_text import show_mount
+from h5fs.daemon.registry import Daemon, registered
+from h5fs.daemon.status_socket import answering, ask
 
 DOCUMENT = b'{"mountpoint": "/m"}'
 
@@ -158,9 +158,9 @@ def test_another_process_in_its_place_is_not_believed(tmp_path: Path) -> None:
 def test_without_mounts_the_command_says_so(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["status"]) == 0
+    assert main.main(["status"]) == 0
     assert capsys.readouterr().out == "no h5fs mounts\n"
-    assert cli.main(["status", "--json"]) == 0
+    assert main.main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -176,7 +176,7 @@ def test_what_daemons_that_are_gone_have_left_is_removed(
             monkeypatch.chdir(records)
             left.bind(f"{pid}.sock")
         (records / f"{pid}.json").write_text('{"mountpoint": "/m", "file": "/f.h5"}')
-    assert cli.main(["status"]) == 0
+    assert main.main(["status"]) == 0
     assert capsys.readouterr().out == "no h5fs mounts\n"
     assert list(records.iterdir()) == []
 
@@ -186,16 +186,16 @@ def test_a_daemon_without_a_socket_is_listed_and_one_with_nonsense_is_an_error(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with registered(Path("/m"), Path("/f.h5")) as (path, _):
-        assert cli.main(["status", "--json"]) == 0
+        assert main.main(["status", "--json"]) == 0
         (found,) = json.loads(capsys.readouterr().out)
         assert (found["mountpoint"], found["file"]) == ("/m", "/f.h5")
         assert (found["pid"], found["cache"]) == (os.getpid(), None)
         assert "tells no more" in found["problem"] and 0 <= found["uptime_seconds"] < 60
-        assert cli.main(["status", "/m"]) == 0
+        assert main.main(["status", "/m"]) == 0
         assert f"pid {os.getpid()}" in capsys.readouterr().out
         for nonsense in (b"", b"{", b"[]", b'{"mountpoint": 5}'):
             with answering(path, lambda answer=nonsense: answer):
-                assert cli.main(["status", "/m"]) == 1
+                assert main.main(["status", "/m"]) == 1
                 said = capsys.readouterr()
                 assert "/m: the daemon" in said.err and "problem" in said.out
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.adapter.guard import guarded
-from h5fs.adapter.latencies import CallMeter, Latencies
 from h5fs.errors import NotFoundError
+from h5fs.fuse.guard import guarded
+from h5fs.fuse.latencies import CallMeter, Latencies
 
 NANOSECONDS = st.integers(0, 2**63 - 1)
 

@@ -20,17 +20,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.adapter import session as session_module
-from h5fs.adapter.binding import Binding, load_binding
-from h5fs.adapter.callers import find_process
-from h5fs.adapter.guard import guarded
-from h5fs.adapter.libfuse import fuse_arguments
-from h5fs.adapter.libfuse_3 import Libfuse3
-from h5fs.adapter.operations import Operations
-from h5fs.adapter.session import MountRefusedError, Session
-from h5fs.adapter.structures import status_packer
 from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
-from h5fs.options import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.fuse import session as session_module
+from h5fs.fuse.binding import Binding, load_binding
+from h5fs.fuse.callers import find_process
+from h5fs.fuse.guard import guarded
+from h5fs.fuse.libfuse import fuse_arguments
+from h5fs.fuse.libfuse_3 import Libfuse3
+from h5fs.fuse.operations import Operations
+from h5fs.fuse.session import MountRefusedError, Session
+from h5fs.fuse.structures import status_packer
+from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
@@ -194,7 +194,7 @@ def test_a_log_that_fails_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> 
     def read(*_: object) -> int:
         raise UnreadableError("bad chunk")
 
-    monkeypatch.setattr(logging.getLogger("h5fs.adapter"), "log", fail)
+    monkeypatch.setattr(logging.getLogger("h5fs.fuse"), "log", fail)
     assert guarded(read)(b"/a") == -errno.EIO
 
 
@@ -737,6 +737,6 @@ def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:
 
 
 def test_the_room_is_imported_as_before() -> None:
-    adapter = importlib.import_module("h5fs.adapter")
+    adapter = importlib.import_module("h5fs.fuse")
     assert " over libfuse " in adapter.describe_binding()
     assert callable(adapter.serve) and callable(adapter.fuse_arguments)

@@ -28,8 +28,8 @@ import pytest
 
 from h5fs import errors
 from h5fs.errors import BadHandleError, ExistsError, NotAGroupError, NotEmptyError, NotFoundError
-from h5fs.options import LogOptions, MountOptions, StoreOptions
-from h5fs.options import Mode as MountMode
+from h5fs.model.settings import LogOptions, MountOptions, StoreOptions
+from h5fs.model.settings import Mode as MountMode
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
@@ -302,13 +302,13 @@ def _failure_of(path: bytes) -> tuple[str, str]:
 
 def serve_a_tree(mountpoint: str, notes: str) -> None:
     """Be the daemon; ends with the mount, or when the tests are gone."""
-    from h5fs import adapter
+    from h5fs import fuse
 
     tree: Any = MemoryTree(os.open(notes, os.O_WRONLY | os.O_APPEND))
     options = MountOptions(
         Path(mountpoint), StoreOptions(Path("/memory.h5")), LogOptions(), mode=MountMode.UPDATE
     )
-    adapter.serve(tree, options, lambda _notifier: print("ready", flush=True))
+    fuse.serve(tree, options, lambda _notifier: print("ready", flush=True))
 
 
 # --- the mount

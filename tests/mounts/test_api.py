@@ -13,7 +13,7 @@ import pytest
 
 import h5fs
 from h5fs.errors import MountError
-from h5fs.mount_table import find_mount
+from h5fs.kernel_mounts import find_mount
 
 
 @pytest.mark.semantics("C6")
@@ -77,7 +77,7 @@ def test_a_mount_in_use_at_the_end_stays_and_nothing_in_it_is_removed(tmp_path: 
         tmp_path / "f.h5", mountpoint
     ):
         pass
-    from h5fs.mounting import unmount
+    from h5fs.daemon.mounting import unmount
 
     unmount(mountpoint)
     with h5py.File(tmp_path / "f.h5") as opened:

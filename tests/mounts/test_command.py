@@ -33,7 +33,7 @@ from support.users import (
     why_not_another_user,
 )
 
-from h5fs.mount_table import find_daemon
+from h5fs.daemon.registry import find_daemon
 
 NUMBERS = np.arange(100, dtype="<i4")
 SECONDS = 30

@@ -17,7 +17,7 @@ from h5py import h5f, h5p
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
 
-from h5fs.store.log_path import log_path
+from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(600.0).reshape(20, 30)
 

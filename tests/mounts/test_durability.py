@@ -20,7 +20,7 @@ from support.kill_writing import Killing, kill
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
 
-from h5fs.store.log_path import log_path
+from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(1000.0)
 WRITES = ("--mode", "r+")

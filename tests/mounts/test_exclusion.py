@@ -15,7 +15,7 @@ from support.kill_writing import kill
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.users import NOBODY, public_folder, run_h5fs_as_nobody, why_not_another_user
 
-from h5fs.store.log_path import log_path
+from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(1000.0)
 WRITES = ("--mode", "r+")
@@ -194,8 +194,8 @@ def test_many_that_begin_at_once_are_one(file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", NUMBERS)
     program = (
         "import sys; from pathlib import Path; from h5fs.errors import CannotOpenError\n"
-        "from h5fs.options import Locking, Mode\n"
-        "from h5fs.store.log_file import open_logged\n"
+        "from h5fs.model.settings import Locking, Mode\n"
+        "from h5fs.store.log.log_file import open_logged\n"
         "file, won = Path(sys.argv[1]), 0\n"
         "for _ in range(300):\n"
         "    try: files = open_logged(file, Mode.UPDATE, Locking.FALSE, b'boot')\n"
@@ -283,7 +283,7 @@ def test_a_lock_that_h5fs_itself_holds_is_told_from_others(file: Path, mode: str
     """By its class, for who waits a moment until the worker of a killed mount is gone."""
     program = (
         "import sys; from pathlib import Path; from h5fs.errors import CannotOpenError\n"
-        "from h5fs.options import Mode, StoreOptions; from h5fs.store import open_store\n"
+        "from h5fs.model.settings import Mode, StoreOptions; from h5fs.store import open_store\n"
         "try: open_store(StoreOptions(Path(sys.argv[1]), mode=Mode(sys.argv[2]))).close()\n"
         "except CannotOpenError as error: print(type(error).__name__)\n"
     )

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from support.mounts import end_mount, run_h5fs
 
-from h5fs.manual import write_manual
-from h5fs.parsers import COMMANDS, SHELLS, build_parser
-from h5fs.shells import write_completion
+from h5fs.cli.completion import write_completion
+from h5fs.cli.manual import write_manual
+from h5fs.cli.parsers import COMMANDS, SHELLS, build_parser
 
 EXAMPLES = [example.command for command in COMMANDS for example in command.examples]
 

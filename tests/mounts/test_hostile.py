@@ -54,7 +54,7 @@ from support.watching import (
     run_bounded,
 )
 
-from h5fs.mount_table import find_daemon
+from h5fs.daemon.registry import find_daemon
 
 DEADLINE_SECONDS = 3
 SLACK_SECONDS = 20  # for a machine that is busy with other work

@@ -20,7 +20,8 @@ from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
 from support.watching import find_workers
 
-from h5fs.mount_table import find_daemon, find_mount
+from h5fs.daemon.registry import find_daemon
+from h5fs.kernel_mounts import find_mount
 
 SECONDS = 60
 NUMBERS = np.arange(1000)
@@ -129,7 +130,7 @@ def test_the_daemon_holds_nothing_that_the_shell_had_open(file: Path, tmp_path: 
 
 def start_daemon(*words: str | Path, program: str = "") -> subprocess.Popen[bytes]:
     """Start the command with a program of the test's own run before it, in the same process."""
-    code = f"{program}\nimport sys\nfrom h5fs.cli import main\nsys.exit(main())"
+    code = f"{program}\nimport sys\nfrom h5fs.cli.main import main\nsys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE
     )
@@ -141,7 +142,7 @@ def ended(process: subprocess.Popen[bytes]) -> subprocess.CompletedProcess[str]:
 
 
 FAILING_INIT = """
-from h5fs.adapter import session
+from h5fs.fuse import session
 def init(*_): raise ValueError("an odd libfuse")
 session.Session.init = init
 """
@@ -172,7 +173,7 @@ def test_a_mount_that_cannot_begin_is_an_error_and_not_left_in_place(
 
 SLOW_OPENING = """
 import os, time
-from h5fs import trees
+from h5fs.daemon import open_tree
 def opened(*arguments, before=trees._opened_store_tree):
     open({sign!r}, "w").close()
     time.sleep({seconds})
@@ -351,7 +352,7 @@ def test_what_the_workers_write_to_stderr_is_in_the_log_also_when_it_was_cut(
     file: Path, mountpoint: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    program = "from h5fs import cut_file_handler\ncut_file_handler._MAX_BYTES = 2000"
+    program = "from h5fs.daemon import cut_file_handler\ncut_file_handler._MAX_BYTES = 2000"
     program += "\ncut_file_handler.CutFileHandler.__init__.__defaults__ = (2000,)"
     options = ["-o", f"log={log},workers=1,xattr", "-v"]
     assert ended(start_daemon(file, mountpoint, *options, program=program)).returncode == 0

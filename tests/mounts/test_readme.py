@@ -62,7 +62,7 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
 def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None:
     shown = re.search(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert shown is not None
-    from h5fs.options import StoreOptions
+    from h5fs.model.settings import StoreOptions
     from h5fs.store import open_store
     from h5fs.tree import Tree
 

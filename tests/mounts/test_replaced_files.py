@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.mounts import Mounted, end_mount, mounted, run_h5fs
 
-from h5fs.store.log_path import log_path
+from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(1000.0)
 WRITES = ("--mode", "r+", "-o", "commit=3600")

@@ -23,7 +23,7 @@ from support.users import (
     why_not_another_user,
 )
 
-from h5fs import mount_helper
+from h5fs.cli import mount_helper
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 NUMBERS = np.arange(100, dtype="<i4")

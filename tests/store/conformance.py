@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from support.reference import expected_files
 
-from h5fs.datatypes import IntegerType
 from h5fs.errors import (
     ExistsError,
     H5fsError,
@@ -29,8 +28,9 @@ from h5fs.errors import (
     NotFoundError,
     UnreadableError,
 )
-from h5fs.link_table import Links
-from h5fs.objects import Attribute, Layout, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.datatypes import IntegerType
+from h5fs.model.link_table import Links
+from h5fs.model.objects import Attribute, Layout, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.npy import parse_header
 from h5fs.store.interface import ArrayFile, ArrayPart, Store, WritingStore
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from strategies.attributes import attribute_sets, datatypes
 
-from h5fs.datatypes import ArrayType, BitLayout, ByteOrder, Datatype, IntegerType
 from h5fs.errors import UnreadableError
-from h5fs.link_table import ROW, LinkTable
-from h5fs.objects import (
+from h5fs.model.datatypes import ArrayType, BitLayout, ByteOrder, Datatype, IntegerType
+from h5fs.model.link_table import ROW, LinkTable
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     Contiguous,
@@ -24,7 +24,7 @@ from h5fs.objects import (
     ObjectRef,
 )
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.process.answers import check
+from h5fs.store.workers.answers import check
 
 LIMIT = 2**29
 REF = ObjectRef(0, 96, b"/g")

@@ -7,7 +7,7 @@ from typing import Any
 
 from store.conformance import StoreConformance, WritingStoreConformance
 
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
 from h5fs.store.interface import Store, WritingStore
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from h5fs.errors import UnreadableError
-from h5fs.objects import ObjectInfo
-from h5fs.options import Mode, StoreOptions
-from h5fs.store.log_file import open_logged, read_boot_id
-from h5fs.store.writing_remote_store import WritingRemoteStore
+from h5fs.model.objects import ObjectInfo
+from h5fs.model.settings import Mode, StoreOptions
+from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.writing_worker_store import WritingRemoteStore
 
 
 @pytest.fixture

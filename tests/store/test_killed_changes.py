@@ -14,8 +14,8 @@ from support.reference import npy_bytes
 from support.trees import kill, read, save, writable_tree
 
 from h5fs.errors import ChangeFailedError, ExistsError, KilledChangeError, NotFoundError
-from h5fs.store.process.connection import WorkerConnection, WorkerDiedError
 from h5fs.store.repeating import ask_until_answered
+from h5fs.store.workers.connection import WorkerConnection, WorkerDiedError
 from h5fs.tree import WritableTree
 
 ARRAY = np.arange(6.0)

@@ -14,8 +14,8 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import StaleError
-from h5fs.options import StoreOptions
-from h5fs.store.remote_store import RemoteStore
+from h5fs.model.settings import StoreOptions
+from h5fs.store.worker_store import RemoteStore
 from h5fs.tree import Tree
 
 COUNT = 10

@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.statistics import (
     CacheStatistics,
     QuarantinedObject,
@@ -23,8 +24,7 @@ from h5fs.store.statistics import (
     UncommittedStatistics,
     WorkerStatistics,
 )
-from h5fs.store.uncommitted import Uncommitted
-from h5fs.store.writing_remote_store import WritingRemoteStore
+from h5fs.store.writing_worker_store import WritingRemoteStore
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.statistics import TreeStatistics
 

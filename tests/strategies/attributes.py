@@ -1,6 +1,6 @@
 """Strategies for HDF5 datatypes of every class and for attributes of them.
 
-Elements are as `h5fs.objects.Element` defines them, with padding bits as the type says.
+Elements are as `h5fs.model.objects.Element` defines them, with padding bits as the type says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from h5fs.datatypes import (
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,
@@ -34,8 +34,8 @@ from h5fs.datatypes import (
     TimeType,
     size_in_memory,
 )
-from h5fs.objects import Attribute, Element, RegionTarget, UnnamedTarget
-from h5fs.projection.numpy_spelling import (
+from h5fs.model.objects import Attribute, Element, RegionTarget, UnnamedTarget
+from h5fs.projection.json.numpy_spelling import (
     BOOLEAN,
     complex_compound,
     standard_float,

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from h5fs.errors import H5fsError
-from h5fs.options import Limits as StoreLimits
-from h5fs.options import StoreOptions
+from h5fs.model.settings import Limits as StoreLimits
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.process.nursery import Nursery
+from h5fs.store.workers.worker_starter import Nursery
 from h5fs.tree import Tree
 from support.fuzzing import (
     Limits,

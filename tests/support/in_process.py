@@ -10,13 +10,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from h5fs.objects import Chunked, DatasetInfo, ObjectRef
-from h5fs.options import StoreOptions
+from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
+from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.local_store import LocalStore
-from h5fs.store.process.segments import Segment, SegmentViews
+from h5fs.store.workers.shared_buffers import Segment, SegmentViews
 
 
 class InProcessStore(LocalStore):

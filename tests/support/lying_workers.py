@@ -24,10 +24,11 @@ from typing import Any
 import msgspec
 
 from h5fs.errors import H5fsError
-from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
-from h5fs.options import Limits, Mode, StoreOptions
-from h5fs.store.process import messages
-from h5fs.store.process.nursery import Nursery, serve
+from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import Limits, Mode, StoreOptions
+from h5fs.store.workers import messages
+from h5fs.store.workers.starter_messages import serve
+from h5fs.store.workers.worker_starter import Nursery
 
 MODES = ("garbage", "late", "twice", "empty", "long", "hang up", "lie")
 _RECORD, _MODE, _SEED = "H5FS_LIAR_RECORD", "H5FS_LIAR_MODE", "H5FS_LIAR_SEED"
@@ -233,7 +234,7 @@ class Counting:
 @contextmanager
 def counted_answers(counting: Counting) -> Iterator[None]:
     """Count whatever comes from workers in this block."""
-    from h5fs.store.process.connection import WorkerConnection
+    from h5fs.store.workers.connection import WorkerConnection
 
     receive = WorkerConnection._receive
 
@@ -296,8 +297,8 @@ PATHS = [b"/", b"/g", b"/g/sub", b"/g/numbers.npy", b"/g/gzip.npy", b"/g/lzf.npy
 
 def record_answers(file: Path, record: Path) -> None:
     """Ask true workers everything, and write down what they answer."""
-    from h5fs.store.process.connection import WorkerConnection
-    from h5fs.store.remote_store import RemoteStore
+    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.workers.connection import WorkerConnection
 
     answers: Record = {}
     call = WorkerConnection.call
@@ -387,7 +388,7 @@ def _options(file: Path, mode: Mode = Mode.READ) -> StoreOptions:
 def _read_from_liars(
     file: Path, nursery: Nursery, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.remote_store import RemoteStore
+    from h5fs.store.worker_store import RemoteStore
 
     while asking.answers < answers:
         store = RemoteStore(_options(file), nursery)
@@ -401,8 +402,8 @@ def _read_from_liars(
 def _write_to_liars(
     file: Path, nursery: Nursery, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.log_file import open_logged, read_boot_id
-    from h5fs.store.writing_remote_store import WritingRemoteStore
+    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.writing_worker_store import WritingRemoteStore
 
     while asking.answers < answers:
         options = _options(file, Mode.UPDATE)

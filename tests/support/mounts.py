@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from h5fs.mount_table import find_daemon, find_mount
+from h5fs.daemon.registry import find_daemon
+from h5fs.kernel_mounts import find_mount
 
 START_SECONDS = 60
 

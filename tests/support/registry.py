@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs import runtime_folders
+from h5fs.daemon import runtime_folders
 
 
 def isolate(patch: pytest.MonkeyPatch, runtime: Path) -> Path:

@@ -45,7 +45,7 @@ def run_on_system(
     """
     (folder / "bin").mkdir(exist_ok=True)
     for command in commands:
-        module = {"h5fs": "h5fs.cli", "mount.h5fs": "h5fs.mount_helper"}[
+        module = {"h5fs": "h5fs.cli.main", "mount.h5fs": "h5fs.cli.mount_helper"}[
             command.replace("mount.fuse.h5fs", "mount.h5fs")
         ]
         program = f"import sys; from {module} import main; sys.exit(main())"

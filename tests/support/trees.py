@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.writing_remote_store import WritingRemoteStore
+from h5fs.store.writing_worker_store import WritingRemoteStore
 from h5fs.tree import WritableTree
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

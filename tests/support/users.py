@@ -36,7 +36,7 @@ def python_of_nobody() -> str | None:
     """Return a Python that nobody may run, and that finds h5fs; None when there is none."""
     for python in (sys.executable, "/usr/bin/python3"):
         # Through a shell: setpriv itself runs programs that the other user could not.
-        program = "import h5fs.cli, h5py, numpy, fuse, email"
+        program = "import h5fs.cli.main, h5py, numpy, fuse, email"
         command = [*_AS_NOBODY, "sh", "-c", 'exec "$0" -c "$1"', python, program]
         try:
             done = subprocess.run(

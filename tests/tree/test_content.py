@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from h5fs.errors import UnreadableError
-from h5fs.objects import DatasetInfo, ObjectRef
+from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.projection.npy import project_array
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart, Store

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from support.walking import walk
 
 from h5fs.errors import H5fsError
-from h5fs.objects import Link, LinkKind
-from h5fs.options import StoreOptions
+from h5fs.model.objects import Link, LinkKind
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
 from h5fs.tree.link_targets import dangling_text
-from h5fs.tree.soft_targets import link_from_text
+from h5fs.tree.writing.soft_targets import link_from_text
 
 UP = b"/.." * 12
 STEPS = st.sampled_from(

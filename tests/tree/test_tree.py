@@ -28,7 +28,7 @@ from h5fs.errors import (
     ReadOnlyError,
     TooLargeError,
 )
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
 

@@ -15,7 +15,7 @@ from support.damage import lose_fill_value
 from support.reference import expected_files, npy_bytes
 
 from h5fs.errors import UnreadableError, UnsupportedTypeError
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
 

@@ -8,9 +8,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from h5fs.commands.offline import opened_tree, read_pieces, split_place
+from h5fs.cli.commands.offline import opened_tree, read_pieces, split_place
 from h5fs.errors import H5fsError, IsAGroupError, MountError, NotFoundError, show_path
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
 
 

@@ -7,16 +7,16 @@ import os
 import stat
 from pathlib import Path
 
-from h5fs.commands.offline import opened_tree, read_pieces, walk
-from h5fs.commands.progress import progress_bar
+from h5fs.cli.commands.offline import opened_tree, read_pieces, walk
+from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
+from h5fs.store.format.superblock import explain_version, read_superblock
 from h5fs.store.log import RealFile, describe_log
-from h5fs.store.log_entry import open_to_look
-from h5fs.store.log_file import explain_damage, read_boot_id
-from h5fs.store.log_path import find_log, has_log
+from h5fs.store.log.log_entry import open_to_look
+from h5fs.store.log.log_file import explain_damage, read_boot_id
+from h5fs.store.log.log_path import find_log, has_log
 from h5fs.store.parts import explain_part
-from h5fs.store.superblock import explain_version, read_superblock
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 

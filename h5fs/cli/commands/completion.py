@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from h5fs.parsers import build_parser
-from h5fs.shells import write_completion
+from h5fs.cli.completion import write_completion
+from h5fs.cli.parsers import build_parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from h5fs.commands.local_files import walk_local
-from h5fs.commands.offline import COPY_BYTES, opened_tree, read_pieces, split_place, walk
-from h5fs.commands.progress import progress_bar
+from h5fs.cli.commands.local_files import walk_local
+from h5fs.cli.commands.offline import COPY_BYTES, opened_tree, read_pieces, split_place, walk
+from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import ExistsError, H5fsError, MountError, UsageError, show_path
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from h5fs.daemon.open_tree import explaining
 from h5fs.errors import H5fsError, MountError
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.process.nursery import Nursery
+from h5fs.store.workers.worker_starter import Nursery
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
-from h5fs.trees import explaining
 
 COPY_BYTES = 4 * 2**20
 

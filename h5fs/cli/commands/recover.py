@@ -7,12 +7,12 @@ import argparse
 import os
 from pathlib import Path
 
-from h5fs.commands.progress import progress_bar
+from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.options import Locking, Mode
-from h5fs.store.log_file import open_logged, read_boot_id
-from h5fs.store.log_path import has_log
-from h5fs.store.superblock import clear_write_mark
+from h5fs.model.settings import Locking, Mode
+from h5fs.store.format.superblock import clear_write_mark
+from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.log.log_path import has_log
 
 
 def _clear_mark(file: Path, descriptor: int) -> bool:

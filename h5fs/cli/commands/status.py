@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from h5fs.commands.status_text import show_mount, show_text
+from h5fs.cli.commands.status_text import show_mount, show_text
+from h5fs.daemon.registry import Daemon, find_daemons
+from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
-from h5fs.mount_table import Daemon, find_daemons, find_mount
-from h5fs.status_socket import ask
+from h5fs.kernel_mounts import find_mount
 
 _PATIENCE_SECONDS = 5.0
 _MOST_ASKED_AT_ONCE = 32

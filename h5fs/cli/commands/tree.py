@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from h5fs.commands.offline import opened_tree, split_place
-from h5fs.commands.sizes import show_size
+from h5fs.cli.commands.offline import opened_tree, split_place
+from h5fs.cli.commands.sizes import show_size
 from h5fs.errors import H5fsError, MountError, show_path
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
 from h5fs.tree.description import Description
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from h5fs.shells.bash import write_bash
-from h5fs.shells.fish import write_fish
-from h5fs.shells.words import collect_words
-from h5fs.shells.zsh import write_zsh
+from h5fs.cli.completion.bash import write_bash
+from h5fs.cli.completion.fish import write_fish
+from h5fs.cli.completion.words import collect_words
+from h5fs.cli.completion.zsh import write_zsh
 
 # Where each shell looks for scripts, below share/ of an installation.
 INSTALLED_AS = {

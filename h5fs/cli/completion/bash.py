@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from h5fs.option_table import SHOWN_OPTIONS
-from h5fs.shells.words import CommandWords, Kind, fill
+from h5fs.cli.completion.words import CommandWords, Kind, fill
+from h5fs.cli.mount_options import SHOWN_OPTIONS
 
 _HEAD = """\
 # bash completion for h5fs, made from its parser by: h5fs completion bash

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from enum import Enum
 
-from h5fs.option_table import SHOWN_OPTIONS
-from h5fs.parsers import command_parsers, takes_value
+from h5fs.cli.mount_options import SHOWN_OPTIONS
+from h5fs.cli.parsers import command_parsers, takes_value
 
 
 class Kind(Enum):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from h5fs.option_table import SHOWN_OPTIONS
-from h5fs.shells.words import Argument, CommandWords, Kind, Option, fill
+from h5fs.cli.completion.words import Argument, CommandWords, Kind, Option, fill
+from h5fs.cli.mount_options import SHOWN_OPTIONS
 
 _HEAD = """\
 #compdef h5fs

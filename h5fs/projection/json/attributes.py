@@ -1,18 +1,18 @@
 """The attributes of one object as a ``.attrs.json`` file, and back. Pure: no I/O, no h5py.
 
 One JSON object in UTF-8, a line per attribute, in the order that HDF5 iterates them. The values are
-plain (`element_json`, `scalar_json` say how each type is spelled); nested lists are the shape.
+plain (`elements`, `scalars` say how each type is spelled); nested lists are the shape.
 Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json`), with one more
 ``$`` where they begin with one. Two keys, at the end, are reserved:
 
 - ``"$unreadable"``: the names of attributes that could not be read, and why. Ignored in what is
   written: such an attribute stays as it is unless a value is given for it.
 - ``"$types"``: the HDF5 type of each attribute whose value alone would not create it. An entry is a
-  type (`datatype_json`), or an object with that as its ``"type"`` and beside it ``"shape"``, where
-  the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
+  type (`datatype_documents`), or an object with that as its ``"type"`` and beside it ``"shape"``,
+  where the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
   ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8, or
   ``"stored"``, the base64 of all fixed-length strings in it, when they hold more than their text
-  and padding (`string_json`): each that still says what is stored for it keeps what is stored.
+  and padding (`strings`): each that still says what is stored for it keeps what is stored.
 
 A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
 list of one of these; an empty list a float64 array, and null a null dataspace of float64.
@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from h5fs.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
-from h5fs.datatypes import (
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
+from h5fs.model.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
+from h5fs.model.datatypes import (
     ByteOrder,
     CharacterSet,
     Datatype,
@@ -35,23 +36,22 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
-from h5fs.objects import Attribute, UnreadableAttribute
-from h5fs.projection.datatype_json import (
+from h5fs.model.objects import Attribute, UnreadableAttribute
+from h5fs.projection.json.datatype_documents import (
     check_new_datatype,
     datatype_from_json,
     datatype_to_json,
 )
-from h5fs.projection.element_json import (
+from h5fs.projection.json.elements import (
     element_depth,
     elements_from_json,
     elements_to_json,
     json_depth,
 )
-from h5fs.projection.nesting import Shape, flatten, nest, shape_of
-from h5fs.projection.numpy_spelling import BOOLEAN, standard_float, standard_integer
-from h5fs.projection.rounded_numbers import RoundedNumbers
-from h5fs.projection.strict_json import (
+from h5fs.projection.json.nesting import Shape, flatten, nest, shape_of
+from h5fs.projection.json.numpy_spelling import BOOLEAN, standard_float, standard_integer
+from h5fs.projection.json.rounded_numbers import RoundedNumbers
+from h5fs.projection.json.strict_json import (
     MAX_NESTING,
     JsonValue,
     name_to_text,
@@ -60,7 +60,7 @@ from h5fs.projection.strict_json import (
     text_to_name,
     write_json,
 )
-from h5fs.projection.string_json import NotTextError, StringSpelling, bytes_from_base64
+from h5fs.projection.json.strings import NotTextError, StringSpelling, bytes_from_base64
 
 TYPES: Final = "$types"
 UNREADABLE: Final = "$unreadable"

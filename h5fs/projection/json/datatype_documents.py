@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
-from h5fs.datatype_rules import MAX_DEPTH, check_datatype
-from h5fs.datatypes import (
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
+from h5fs.model.datatype_rules import MAX_DEPTH, check_datatype
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,
@@ -43,9 +44,8 @@ from h5fs.datatypes import (
     StringType,
     TimeType,
 )
-from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
-from h5fs.projection.numpy_spelling import numpy_spelling, parse_descr, parse_dtype
-from h5fs.projection.strict_json import (
+from h5fs.projection.json.numpy_spelling import numpy_spelling, parse_descr, parse_dtype
+from h5fs.projection.json.strict_json import (
     JsonValue,
     name_to_text,
     show_value,

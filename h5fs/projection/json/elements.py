@@ -1,6 +1,6 @@
 """Elements of any HDF5 type as JSON values, and back. Pure: no I/O, no h5py.
 
-`scalar_json` spells the simple types, `string_json` strings. Here: complex numbers (HDF5's, and
+`scalars` spells the simple types, `strings` strings. Here: complex numbers (HDF5's, and
 h5py's compound of "r" and "i") are ``[re, im]``; compounds are objects (lists, if two members have
 the same name); arrays and variable-length sequences are lists. An object reference is its target's
 path (``{"address": ...}`` where no path leads), a region reference
@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from h5fs.datatype_rules import MAX_ATTRIBUTE_BYTES
-from h5fs.datatypes import (
+from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
+from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     ComplexType,
@@ -33,11 +34,10 @@ from h5fs.datatypes import (
     TimeType,
     size_in_memory,
 )
-from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
-from h5fs.objects import Element, RegionTarget, UnnamedTarget
-from h5fs.projection.nesting import flatten, nest
-from h5fs.projection.numpy_spelling import complex_compound
-from h5fs.projection.scalar_json import (
+from h5fs.model.objects import Element, RegionTarget, UnnamedTarget
+from h5fs.projection.json.nesting import flatten, nest
+from h5fs.projection.json.numpy_spelling import complex_compound
+from h5fs.projection.json.scalars import (
     as_integer,
     enums_from_json,
     enums_to_json,
@@ -48,8 +48,8 @@ from h5fs.projection.scalar_json import (
     opaque_from_json,
     opaque_to_json,
 )
-from h5fs.projection.strict_json import JsonValue, name_to_text, show_value, text_to_name
-from h5fs.projection.string_json import StringSpelling
+from h5fs.projection.json.strict_json import JsonValue, name_to_text, show_value, text_to_name
+from h5fs.projection.json.strings import StringSpelling
 
 
 def elements_to_json(

@@ -16,7 +16,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import lru_cache
 from typing import Final
 
-from h5fs.datatypes import BitPadding, ByteOrder, FloatType, Normalisation
+from h5fs.model.datatypes import BitPadding, ByteOrder, FloatType, Normalisation
 
 INFINITY: Final = "Infinity"
 NAN: Final = "NaN"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from h5fs.errors import InvalidAttributesError
-from h5fs.projection.strict_json import JsonValue
+from h5fs.projection.json.strict_json import JsonValue
 
 Shape = tuple[int, ...]
 

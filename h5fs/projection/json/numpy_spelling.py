@@ -10,7 +10,8 @@ import math
 import re
 from typing import Final
 
-from h5fs.datatypes import (
+from h5fs.errors import InvalidAttributesError
+from h5fs.model.datatypes import (
     ArrayType,
     BitLayout,
     ByteOrder,
@@ -26,8 +27,7 @@ from h5fs.datatypes import (
     StringType,
     size_in_memory,
 )
-from h5fs.errors import InvalidAttributesError
-from h5fs.projection.strict_json import JsonValue, name_to_text, show_value, text_to_name
+from h5fs.projection.json.strict_json import JsonValue, name_to_text, show_value, text_to_name
 
 BOOLEAN: Final = EnumType(
     IntegerType(BitLayout(1, ByteOrder.LITTLE, 8), signed=True), ((b"FALSE", 0), (b"TRUE", 1))

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Final
 
-from h5fs.projection.strict_json import JsonValue
+from h5fs.projection.json.strict_json import JsonValue
 
 _EXACT_UP_TO: Final = 1 << 53
 

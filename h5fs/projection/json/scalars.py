@@ -25,7 +25,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from h5fs.datatypes import (
+from h5fs.errors import InvalidAttributesError
+from h5fs.model.datatypes import (
     BitfieldType,
     BitLayout,
     EnumType,
@@ -34,11 +35,10 @@ from h5fs.datatypes import (
     OpaqueType,
     TimeType,
 )
-from h5fs.errors import InvalidAttributesError
-from h5fs.projection.floats import INFINITY, NAN, is_nan, read_float, store_float
-from h5fs.projection.numpy_spelling import is_boolean, numpy_spelling
-from h5fs.projection.strict_json import JsonValue, name_to_text, show_value
-from h5fs.projection.string_json import bytes_from_base64
+from h5fs.projection.json.floats import INFINITY, NAN, is_nan, read_float, store_float
+from h5fs.projection.json.numpy_spelling import is_boolean, numpy_spelling
+from h5fs.projection.json.strict_json import JsonValue, name_to_text, show_value
+from h5fs.projection.json.strings import bytes_from_base64
 
 SPECIAL_FLOATS: Final = (NAN, f"-{NAN}", INFINITY, f"-{INFINITY}")
 

@@ -12,9 +12,9 @@ import base64
 import binascii
 from typing import Final
 
-from h5fs.datatypes import StringPadding, StringType
 from h5fs.errors import InvalidAttributesError
-from h5fs.projection.strict_json import JsonValue, encode_text, show_value
+from h5fs.model.datatypes import StringPadding, StringType
+from h5fs.projection.json.strict_json import JsonValue, encode_text, show_value
 
 _FILL: Final = {
     StringPadding.NULL_TERMINATED: b"\0",
@@ -30,7 +30,7 @@ class NotTextError(Exception):
 class StringSpelling:
     """How the strings of one attribute are spelled, and what the file holds of them.
 
-    ``stored``: the fixed-length strings one after another, in the order in which `element_json`
+    ``stored``: the fixed-length strings one after another, in the order in which `elements`
     comes to them. It grows as they are shown, and is used up as they are read back.
     """
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from h5fs.store.chunks.geometry import BlockBounds, Grid
-from h5fs.store.process.segments import Segment, make_segment
 from h5fs.store.statistics import CacheStatistics
+from h5fs.store.workers.shared_buffers import Segment, make_segment
 
 _BLOCKS_ON_DISK = 4
 _PAGE_BYTES = 4096

@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from h5fs.errors import UnreadableError
-from h5fs.objects import Filter
+from h5fs.model.objects import Filter
 from h5fs.store.chunks.packages import deflate, imagecodecs
 from h5fs.store.chunks.shuffle import ROOM_BYTES, unshuffle
 

@@ -19,15 +19,15 @@ import msgspec
 import numpy as np
 
 from h5fs.errors import H5fsError, StaleError, UnreadableError, show_path
-from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream, Streams
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
-from h5fs.store.process.pool import WorkerPool
-from h5fs.store.process.quarantine import Suspect
-from h5fs.store.process.segments import Segment, SegmentReader
 from h5fs.store.statistics import CacheStatistics
+from h5fs.store.workers.pool import WorkerPool
+from h5fs.store.workers.quarantine import Suspect
+from h5fs.store.workers.shared_buffers import Segment, SegmentReader
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Who reads on and on in an array, told from who reads here and there. Does no I/O.
 
 A reader's requests come in any order, since the kernel has two read-aheads of a few MiB under way
-at once (``adapter/read_ahead``), and several readers may be at different places. So a read belongs
+at once (``fuse/read_ahead``), and several readers may be at different places. So a read belongs
 to the stream that it is near to; and what tells a stream from random reads is that it reads nearly
 everything that it passes, once.
 """

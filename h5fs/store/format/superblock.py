@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from h5fs.errors import CannotOpenError
-from h5fs.store.lookup3 import checksum_blocks
+from h5fs.store.format.lookup3 import checksum_blocks
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

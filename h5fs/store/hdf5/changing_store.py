@@ -27,9 +27,13 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.objects import ObjectInfo, ObjectRef
-from h5fs.options import StoreOptions
-from h5fs.store.hdf5.hidden_group import (
+from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.objects.resolving import Resolver
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.writing.hidden_group import (
     find_hidden,
     find_nameless,
     find_path,
@@ -37,10 +41,6 @@ from h5fs.store.hdf5.hidden_group import (
     make_hidden,
     remove_hidden,
 )
-from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.resolving import Resolver
-from h5fs.store.hdf5.store import Hdf5Store
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
 
 _log = logging.getLogger(__name__)

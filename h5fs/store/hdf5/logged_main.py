@@ -15,7 +15,7 @@ from typing import Any
 from h5py import h5f, h5fd, h5p
 
 from h5fs.errors import StaleError, UnreadableError
-from h5fs.options import Mode
+from h5fs.model.settings import Mode
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log import LoggedFile
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store

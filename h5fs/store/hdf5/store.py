@@ -15,10 +15,10 @@ from typing import Any
 
 from h5py import h5d, h5g, h5o
 
-from h5fs.datatypes import Datatype
 from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
-from h5fs.link_table import LinkTable
-from h5fs.objects import (
+from h5fs.model.datatypes import Datatype
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     ChunkIndex,
@@ -31,26 +31,28 @@ from h5fs.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.hdf5 import attributes, chunks, datasets, datatypes, links
-from h5fs.store.hdf5.files import OpenFiles
-from h5fs.store.hdf5.header_peek import HEAD_BYTES, edges_are_whole
-from h5fs.store.hdf5.links import LinkReader
+from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.outside_data import OutsidePolicy, check_readable_through_log
-from h5fs.store.hdf5.projected import (
+from h5fs.store.hdf5.objects import attributes, links
+from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.links import LinkReader
+from h5fs.store.hdf5.objects.references import PathFinder
+from h5fs.store.hdf5.objects.resolving import Resolver
+from h5fs.store.hdf5.reading import chunks, datasets
+from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
+from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
     SequenceDataset,
     project_dataset,
 )
-from h5fs.store.hdf5.references import PathFinder
-from h5fs.store.hdf5.resolving import Resolver
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
-from h5fs.store.process.segments import SegmentViews
+from h5fs.store.workers.shared_buffers import SegmentViews
 
 _log = logging.getLogger(__name__)
 
@@ -284,7 +286,7 @@ class Hdf5Store:
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         with self._lock, reading(ref.path):
-            return datatypes.describe_datatype(self._open(ref).identifier)
+            return type_ids.describe_datatype(self._open(ref).identifier)
 
     def file_status(self, file: int) -> os.stat_result:
         """Return the ``stat`` of a file."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5f, h5g, h5o
 
-from h5fs.datatypes import Datatype
 from h5fs.errors import (
     ExistsError,
     LostChangesError,
@@ -24,19 +23,23 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
-from h5fs.options import NewDatasets, StoreOptions
-from h5fs.store.hdf5.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.array_writer import (
+from h5fs.model.datatypes import Datatype
+from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.model.settings import NewDatasets, StoreOptions
+from h5fs.store.hdf5.changing_store import ChangingStore
+from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
+from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
+from h5fs.store.hdf5.objects.links import join_path
+from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
+from h5fs.store.hdf5.types.type_ids import create_datatype
+from h5fs.store.hdf5.writing.array_writer import (
     Source,
     check_part,
     write_part,
     write_range,
     write_tail,
 )
-from h5fs.store.hdf5.attributes import delete_attributes, prepare_attribute
-from h5fs.store.hdf5.changing_store import ChangingStore
-from h5fs.store.hdf5.creating import (
+from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
     create_dataset,
@@ -44,15 +47,12 @@ from h5fs.store.hdf5.creating import (
     lies_in_file,
     link_properties,
 )
-from h5fs.store.hdf5.datatypes import create_datatype
-from h5fs.store.hdf5.hidden_group import (
+from h5fs.store.hdf5.writing.hidden_group import (
     check_visible,
     keep_if_open,
 )
-from h5fs.store.hdf5.links import join_path
-from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
-from h5fs.store.hdf5.replacing import Replacement
-from h5fs.store.hdf5.sequences import (
+from h5fs.store.hdf5.writing.replacing import Replacement
+from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
     element_type,
     sequence_type,

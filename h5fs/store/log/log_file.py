@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
-from h5fs.options import Locking, Mode
+from h5fs.model.settings import Locking, Mode
 from h5fs.store.log import (
     LogDescription,
     LogFile,
@@ -27,8 +27,8 @@ from h5fs.store.log import (
     make_record,
     recover,
 )
-from h5fs.store.log_entry import is_at, make_free, open_log, remove_log
-from h5fs.store.log_path import find_log
+from h5fs.store.log.log_entry import is_at, make_free, open_log, remove_log
+from h5fs.store.log.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
 from h5fs.store.own_lock import take_own_lock
 

@@ -28,13 +28,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from h5fs.store.process.capabilities import drop_capabilities
-from h5fs.store.process.libraries import files_of_libraries, libraries_in
-from h5fs.store.process.system_calls import (
+from h5fs.store.worker_process.capabilities import drop_capabilities
+from h5fs.store.worker_process.forbidden_calls import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
     refuse_system_calls,
 )
+from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
 
 
 @dataclass(frozen=True)

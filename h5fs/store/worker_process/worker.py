@@ -17,11 +17,11 @@ from itertools import accumulate
 from typing import Any
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.policy import FilesToAskForError
-from h5fs.store.process import messages
-from h5fs.store.process.segments import SegmentViews
+from h5fs.store.workers import messages
+from h5fs.store.workers.shared_buffers import SegmentViews
 
 _PROGRESS_SECONDS = 0.2
 _MAX_DESCRIPTORS = 64

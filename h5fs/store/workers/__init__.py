@@ -1,1 +1,4 @@
-"""The processes that the HDF5 library runs in, so that a hostile file meets no more than them."""
+"""The daemon's end of the processes that the HDF5 library runs in.
+
+A hostile file meets no more than those processes.
+"""

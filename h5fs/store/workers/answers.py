@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.datatypes import (
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,
@@ -25,8 +25,8 @@ from h5fs.datatypes import (
     SequenceType,
     StringType,
 )
-from h5fs.link_table import OBJECT_KINDS, ROW, LinkTable
-from h5fs.objects import (
+from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     Contiguous,

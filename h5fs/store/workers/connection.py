@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 
 from h5fs.errors import H5fsError, UnreadableError
-from h5fs.options import StoreOptions
-from h5fs.store.process import answers, messages
-from h5fs.store.process.messages import METHODS
-from h5fs.store.process.nursery import Nursery
-from h5fs.store.process.process_handle import ProcessHandle
-from h5fs.store.process.segments import Segment, make_memory_file
+from h5fs.model.settings import StoreOptions
+from h5fs.store.workers import answers, messages
+from h5fs.store.workers.messages import METHODS
+from h5fs.store.workers.process_handle import ProcessHandle
+from h5fs.store.workers.shared_buffers import Segment, make_memory_file
+from h5fs.store.workers.worker_starter import Nursery
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
-from h5fs.options import ExternalPolicy
+from h5fs.model.settings import ExternalPolicy
 from h5fs.store.policy import check_path
 
 _MOST_FILES = 4096

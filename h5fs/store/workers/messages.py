@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
-from h5fs.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
+from h5fs.model.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
 from h5fs.store.interface import LibraryStore, WritingLibraryStore
 
 MAX_PACKET_BYTES: Final = 60_000

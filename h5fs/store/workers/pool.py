@@ -24,19 +24,19 @@ from h5fs.errors import (
     LostChangesError,
     UnreadableError,
 )
-from h5fs.options import StoreOptions
-from h5fs.store.process.connection import (
+from h5fs.model.settings import StoreOptions
+from h5fs.store.statistics import WorkerStatistics
+from h5fs.store.workers.connection import (
     FilesNeededError,
     WorkerConnection,
     WorkerDiedError,
     WorkerHungError,
 )
-from h5fs.store.process.failures import Failure, Failures, NotOpenedError
-from h5fs.store.process.grants import Grants
-from h5fs.store.process.nursery import Nursery
-from h5fs.store.process.quarantine import Quarantine, Suspect
-from h5fs.store.process.segments import Segment
-from h5fs.store.statistics import WorkerStatistics
+from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
+from h5fs.store.workers.grants import Grants
+from h5fs.store.workers.quarantine import Quarantine, Suspect
+from h5fs.store.workers.shared_buffers import Segment
+from h5fs.store.workers.worker_starter import Nursery
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from h5fs.errors import UnreadableError, show_path
-from h5fs.objects import ObjectRef
+from h5fs.model.objects import ObjectRef
 
 _log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, H5fsError, StaleError, show_path
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.edition import Edition, OpenFile, Version, open_edition
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
+from h5fs.tree.versions.version import Edition, OpenFile, Version, open_edition
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import prod
 
-from h5fs.datatypes import ArrayType, CompoundType, Datatype, ReferenceType, SequenceType
 from h5fs.errors import (
     ExistsError,
     H5fsError,
@@ -18,15 +17,16 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.objects import Attribute, ObjectRef, RegionTarget
-from h5fs.projection.attributes_json import attributes_from_json
-from h5fs.projection.datatype_json import check_new_datatype, datatype_from_json
+from h5fs.model.datatypes import ArrayType, CompoundType, Datatype, ReferenceType, SequenceType
+from h5fs.model.objects import Attribute, ObjectRef, RegionTarget
+from h5fs.projection.json.attributes import attributes_from_json
+from h5fs.projection.json.datatype_documents import check_new_datatype, datatype_from_json
+from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
-from h5fs.projection.strict_json import parse_json
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
 from h5fs.tree.content import ArrayContent, Content
-from h5fs.tree.drafts import Draft
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.drafts import Draft
+from h5fs.tree.writing.writable_file import WritableFile
 
 _FIRST_READ_BYTES = 2**16
 _MOST_HEADER_BYTES = 2**20 + 12

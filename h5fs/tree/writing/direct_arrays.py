@@ -8,7 +8,7 @@ file. Under the tree's lock.
 from __future__ import annotations
 
 from h5fs.errors import H5fsError
-from h5fs.objects import ObjectRef
+from h5fs.model.objects import ObjectRef
 from h5fs.projection.npy import NpyHeader, format_header, parse_header
 from h5fs.store.interface import Region, WritingStore
 

@@ -17,16 +17,16 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.projection.names import Projection
-from h5fs.tree.committing import (
+from h5fs.tree.content import ArrayContent
+from h5fs.tree.nodes import NodeKind
+from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.writing.committing import (
     IncompleteError,
 )
-from h5fs.tree.content import ArrayContent
-from h5fs.tree.leftovers import keep_leftovers
-from h5fs.tree.nodes import NodeKind
-from h5fs.tree.settling import SettlingTree
-from h5fs.tree.statistics import TreeStatistics
-from h5fs.tree.streams import try_to_stream
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.direct_arrays import try_to_stream
+from h5fs.tree.writing.leftovers import keep_leftovers
+from h5fs.tree.writing.settling import SettlingTree
+from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

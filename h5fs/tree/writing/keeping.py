@@ -12,15 +12,15 @@ import logging
 import numpy as np
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
-from h5fs.objects import ObjectInfo
+from h5fs.model.objects import ObjectInfo
 from h5fs.projection.names import Projection, encode_name
 from h5fs.store.hidden_names import kept_name, path_of_kept
 from h5fs.store.interface import ArrayFile
 from h5fs.tree.content import ArrayContent
-from h5fs.tree.naming import NamingTree
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.scratch_entries import ScratchEntry
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.naming import NamingTree
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from h5fs.errors import H5fsError, show_path
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

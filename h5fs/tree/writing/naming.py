@@ -26,18 +26,18 @@ from h5fs.projection.names import (
     decode_name,
 )
 from h5fs.tree.nodes import Node
-from h5fs.tree.opened_file import OpenedFile
-from h5fs.tree.scratch import (
+from h5fs.tree.tree import check_length
+from h5fs.tree.writing.opened_file import OpenedFile
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.scratch_names import (
     is_hidden,
     is_made_by_mkstemp,
     is_placeholder,
     is_scratch_link_name,
     is_scratch_name,
 )
-from h5fs.tree.scratch_entries import ScratchEntry
-from h5fs.tree.tree import check_length
-from h5fs.tree.writable import WritableBase, writes_anew
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.writable import WritableBase, writes_anew
+from h5fs.tree.writing.writable_file import WritableFile
 
 
 class NamingTree(WritableBase):

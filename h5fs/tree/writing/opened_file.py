@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from h5fs.objects import ObjectRef
+from h5fs.model.objects import ObjectRef
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.writable_file import WritableFile
 
 
 @dataclass(eq=False, slots=True)

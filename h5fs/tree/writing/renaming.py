@@ -15,7 +15,7 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.objects import Link, LinkKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
@@ -23,14 +23,14 @@ from h5fs.projection.names import (
     encode_name,
 )
 from h5fs.store.hidden_names import kept_name
-from h5fs.tree.committing import delete_attributes
-from h5fs.tree.drafting import DraftingTree
-from h5fs.tree.keeping import attributes_path
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind, link_projection
-from h5fs.tree.scratch_entries import ScratchEntry
-from h5fs.tree.soft_targets import link_from_text, with_ending
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.committing import delete_attributes
+from h5fs.tree.writing.drafting import DraftingTree
+from h5fs.tree.writing.keeping import attributes_path
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.soft_targets import link_from_text, with_ending
+from h5fs.tree.writing.writable_file import WritableFile
 
 _RENAME_NOREPLACE = 1
 

@@ -12,13 +12,15 @@ from h5fs.errors import (
     NotFoundError,
     show_path,
 )
-from h5fs.objects import LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import (
     DentryName,
     Projection,
     encode_name,
 )
-from h5fs.tree.committing import (
+from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.nodes import PARTNERS, Node, NodeKind
+from h5fs.tree.writing.committing import (
     IncompleteError,
     check_json,
     commit_array,
@@ -29,11 +31,9 @@ from h5fs.tree.committing import (
     is_as_shown,
     read_header,
 )
-from h5fs.tree.content import ArrayContent, Content
-from h5fs.tree.drafts import Draft
-from h5fs.tree.keeping import KeepingTree
-from h5fs.tree.nodes import PARTNERS, Node, NodeKind
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.drafts import Draft
+from h5fs.tree.writing.keeping import KeepingTree
+from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

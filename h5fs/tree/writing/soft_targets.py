@@ -6,7 +6,7 @@ HDF5 knows no ``..``, so that a text with one becomes the absolute path in the H
 from __future__ import annotations
 
 from h5fs.errors import InvalidNameError, show_path
-from h5fs.objects import Link, LinkKind
+from h5fs.model.objects import Link, LinkKind
 from h5fs.projection.names import OUTSIDE, DentryName, Projection, decode_name, unescape
 from h5fs.projection.soft_links import mark
 

@@ -28,19 +28,19 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
-from h5fs.objects import ObjectRef
-from h5fs.options import Limits
+from h5fs.model.objects import ObjectRef
+from h5fs.model.settings import Limits
 from h5fs.store.interface import WritingStore
-from h5fs.tree.by_folder import ByFolder
 from h5fs.tree.content import Content, TextContent
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.opened_file import OpenedFile
-from h5fs.tree.scratch_entries import ScratchEntry
 from h5fs.tree.status import Dentry, Status, make_status
-from h5fs.tree.times import Times
 from h5fs.tree.tree import Tree
-from h5fs.tree.writable_file import WritableFile
+from h5fs.tree.writing.by_folder import ByFolder
+from h5fs.tree.writing.opened_file import OpenedFile
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.times import Times
+from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from h5fs.errors import NoSpaceError
-from h5fs.objects import ObjectInfo, ObjectRef
+from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.tree.content import Content
-from h5fs.tree.drafts import Draft
 from h5fs.tree.nodes import Node
+from h5fs.tree.writing.drafts import Draft
 
 
 @dataclass(eq=False)

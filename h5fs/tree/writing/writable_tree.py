@@ -13,15 +13,15 @@ from h5fs.errors import (
     NotPermittedError,
     show_path,
 )
-from h5fs.objects import Link, LinkKind
-from h5fs.options import Limits
+from h5fs.model.objects import Link, LinkKind
+from h5fs.model.settings import Limits
 from h5fs.projection.names import (
     Projection,
 )
 from h5fs.store.interface import WritingStore
 from h5fs.tree.nodes import PROJECTIONS, NodeKind
-from h5fs.tree.renaming import RenamingTree
-from h5fs.tree.scratch import is_scratch_link_name
+from h5fs.tree.writing.renaming import RenamingTree
+from h5fs.tree.writing.scratch_names import is_scratch_link_name
 
 
 class WritableTree(RenamingTree):

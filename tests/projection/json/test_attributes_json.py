@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.attributes import QUAD, VAX_F, X87, attribute_sets
 
-from h5fs.datatypes import (
+from h5fs.errors import InvalidAttributesError
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,
@@ -32,16 +33,15 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import InvalidAttributesError
-from h5fs.objects import Attribute, Element, RegionTarget, UnreadableAttribute
-from h5fs.projection.attributes_json import (
+from h5fs.model.objects import Attribute, Element, RegionTarget, UnreadableAttribute
+from h5fs.projection.json.attributes import (
     FLOAT64,
     INT64,
     TEXT,
     attributes_from_json,
     attributes_to_json,
 )
-from h5fs.projection.numpy_spelling import (
+from h5fs.projection.json.numpy_spelling import (
     BOOLEAN,
     complex_compound,
     standard_float,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from strategies.attributes import QUAD, VAX_F, X87, datatypes
 
-from h5fs.datatypes import (
+from h5fs.errors import InvalidAttributesError
+from h5fs.model.datatypes import (
     ArrayType,
     ByteOrder,
     CharacterSet,
@@ -25,19 +26,18 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import InvalidAttributesError
-from h5fs.projection.datatype_json import (
+from h5fs.projection.json.datatype_documents import (
     datatype_document,
     datatype_from_json,
     datatype_to_json,
 )
-from h5fs.projection.numpy_spelling import (
+from h5fs.projection.json.numpy_spelling import (
     BOOLEAN,
     complex_compound,
     standard_float,
     standard_integer,
 )
-from h5fs.projection.strict_json import JsonValue, parse_json, write_json
+from h5fs.projection.json.strict_json import JsonValue, parse_json, write_json
 
 F4 = standard_float(4, ByteOrder.LITTLE)
 U1 = standard_integer(1, ByteOrder.LITTLE, signed=False)

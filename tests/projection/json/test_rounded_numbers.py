@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from strategies.attributes import QUAD, attribute_sets
 
-from h5fs.datatypes import ByteOrder, CompoundType, Datatype, EnumType, Member
-from h5fs.objects import Attribute, Element
-from h5fs.projection.attributes_json import (
+from h5fs.model.datatypes import ByteOrder, CompoundType, Datatype, EnumType, Member
+from h5fs.model.objects import Attribute, Element
+from h5fs.projection.json.attributes import (
     FLOAT64,
     INT64,
     attributes_from_json,
     attributes_to_json,
 )
-from h5fs.projection.floats import store_float
-from h5fs.projection.numpy_spelling import standard_integer
+from h5fs.projection.json.floats import store_float
+from h5fs.projection.json.numpy_spelling import standard_integer
 
 UINT64 = standard_integer(8, ByteOrder.LITTLE, signed=False)
 COUNTER = CompoundType(16, (Member(b"n", 0, UINT64), Member(b"m", 8, INT64)))

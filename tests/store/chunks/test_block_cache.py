@@ -12,7 +12,7 @@ import pytest
 
 from h5fs.store.chunks.cache import BlockCache
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.process.segments import Segment, SegmentReader, make_segment
+from h5fs.store.workers.shared_buffers import Segment, SegmentReader, make_segment
 
 BLOCK = 2**18
 ARRAY = Grid((40, BLOCK), (1, BLOCK), 1, BLOCK)  # forty blocks of one chunk

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from h5fs.errors import H5fsError
-from h5fs.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.reader import ChunkReader
 

@@ -22,7 +22,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from h5fs.errors import UnreadableError
-from h5fs.objects import Filter
+from h5fs.model.objects import Filter
 from h5fs.store import chunks
 from h5fs.store.chunks import filters as module
 from h5fs.store.chunks import packages, shuffle

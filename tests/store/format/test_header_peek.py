@@ -12,10 +12,10 @@ from h5py import h5d, h5o, h5p, h5s, h5t
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from h5fs.link_table import Links
-from h5fs.options import StoreOptions
+from h5fs.model.link_table import Links
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
 
 STRING = h5t.py_create(h5py.string_dtype(), logical=True)
 INTEGERS = h5t.vlen_create(h5t.STD_I32LE)

@@ -16,9 +16,9 @@ from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from h5fs.store.hdf5 import header_arena
-from h5fs.store.hdf5.header_arrays import measure_datatype
-from h5fs.store.hdf5.header_scan import (
+from h5fs.store.format.headers import arena
+from h5fs.store.format.headers.arrays import measure_datatype
+from h5fs.store.format.headers.scan import (
     CHUNKED,
     COMPACT,
     CONTIGUOUS,
@@ -35,7 +35,7 @@ from h5fs.store.hdf5.header_scan import (
     read_shape,
     scan_headers,
 )
-from h5fs.store.lookup3 import checksum_blocks
+from h5fs.store.format.lookup3 import checksum_blocks
 
 LIBVERS = ("earliest", "v108", "latest")
 KINDS = {h5o.TYPE_GROUP: GROUP, h5o.TYPE_DATASET: DATASET, h5o.TYPE_NAMED_DATATYPE: DATATYPE}
@@ -297,7 +297,7 @@ def test_many_objects_in_any_order_and_more_than_once_are_each_told(
             create(opened, f"{number}", early, shape=(number + 1,))
         addresses = [h5o.get_info(opened[f"{number}"].id).addr for number in range(300)]
     numbers = np.random.default_rng(1).integers(0, 300, 5000)
-    monkeypatch.setattr("h5fs.store.hdf5.header_scan.HEADERS_AT_ONCE", 64)
+    monkeypatch.setattr("h5fs.store.format.headers.scan.HEADERS_AT_ONCE", 64)
     layout, scan = scan_file(path, [addresses[number] for number in numbers])
     assert (scan.kind == DATASET).all()
     assert (scan.storage_bytes == 4 * (numbers + 1)).all()
@@ -452,7 +452,7 @@ def test_a_header_made_by_hand_is_a_group(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_fit_in_memory_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(header_arena, "_ARENA_BYTES", 2048)
+    monkeypatch.setattr(arena, "_ARENA_BYTES", 2048)
     header = header_of(SYMBOL_TABLE).ljust(4096, b"\0")
     scan = scan_bytes(tmp_path / "f", header * 8, [4096 * number for number in range(8)])
     assert scan.kind.tolist() == [GROUP] * 4 + [UNKNOWN] * 4

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.store.superblock import SIGNATURE, read_superblock
+from h5fs.store.format.superblock import SIGNATURE, read_superblock
 
 LIBVERS = ("earliest", "v108", "v110", "latest")
 

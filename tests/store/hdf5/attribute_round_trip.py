@@ -16,20 +16,20 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5o, h5t
 
-from h5fs.datatypes import (
+from h5fs.errors import H5fsError
+from h5fs.model.datatypes import (
     ArrayType,
     CompoundType,
     Datatype,
     ReferenceType,
     SequenceType,
 )
-from h5fs.errors import H5fsError
-from h5fs.objects import Attribute, UnreadableAttribute
-from h5fs.projection.attributes_json import attributes_from_json, attributes_to_json
-from h5fs.projection.datatype_json import datatype_document
-from h5fs.store.hdf5.attributes import read_attributes, write_attribute
-from h5fs.store.hdf5.datatypes import describe_datatype
-from h5fs.store.hdf5.references import PathFinder
+from h5fs.model.objects import Attribute, UnreadableAttribute
+from h5fs.projection.json.attributes import attributes_from_json, attributes_to_json
+from h5fs.projection.json.datatype_documents import datatype_document
+from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
+from h5fs.store.hdf5.objects.references import PathFinder
+from h5fs.store.hdf5.types.type_ids import describe_datatype
 
 Result = tuple[str, bytes, bytes, str]
 """result, object path, attribute name, why"""

@@ -24,7 +24,8 @@ from strategies.attributes import (
 )
 from support.damage import flip_bytes
 
-from h5fs.datatypes import (
+from h5fs.errors import AttributeTooLargeError, UnreadableError
+from h5fs.model.datatypes import (
     ArrayType,
     ByteOrder,
     CompoundType,
@@ -33,19 +34,18 @@ from h5fs.datatypes import (
     SequenceType,
     StringType,
 )
-from h5fs.errors import AttributeTooLargeError, UnreadableError
-from h5fs.objects import Attribute, Element, UnnamedTarget, UnreadableAttribute
-from h5fs.projection.attributes_json import TEXT, attributes_from_json, attributes_to_json
-from h5fs.projection.numpy_spelling import standard_float, standard_integer
-from h5fs.store.hdf5 import attributes as attributes_module
-from h5fs.store.hdf5.attributes import (
+from h5fs.model.objects import Attribute, Element, UnnamedTarget, UnreadableAttribute
+from h5fs.projection.json.attributes import TEXT, attributes_from_json, attributes_to_json
+from h5fs.projection.json.numpy_spelling import standard_float, standard_integer
+from h5fs.store.hdf5.objects import attributes as attributes_module
+from h5fs.store.hdf5.objects.attributes import (
     delete_attributes,
     list_names,
     read_attribute,
     read_attributes,
     write_attribute,
 )
-from h5fs.store.hdf5.datatypes import create_datatype
+from h5fs.store.hdf5.types.type_ids import create_datatype
 
 KNOWN_CRASHES = {
     "cve-2024-32609.h5",  # the library, on a walk
@@ -273,7 +273,7 @@ def run_on(path: Path) -> list[list[str]]:
             capture_output=True,
             text=True,
             timeout=100,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -9,7 +9,8 @@ from h5py import h5a, h5t
 from hypothesis import given
 from strategies.attributes import VAX_F, X87, datatypes
 
-from h5fs.datatypes import (
+from h5fs.errors import H5fsError, UnsupportedTypeError
+from h5fs.model.datatypes import (
     BitLayout,
     BitPadding,
     ByteOrder,
@@ -25,10 +26,9 @@ from h5fs.datatypes import (
     StringPadding,
     StringType,
 )
-from h5fs.errors import H5fsError, UnsupportedTypeError
-from h5fs.projection.numpy_spelling import BOOLEAN, complex_compound, standard_float
-from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
-from h5fs.store.hdf5.message_parser import parse_message
+from h5fs.projection.json.numpy_spelling import BOOLEAN, complex_compound, standard_float
+from h5fs.store.format.datatype_message.parser import parse_message
+from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
 
 PREDEFINED = sorted(name for name in dir(h5t) if isinstance(getattr(h5t, name), h5t.TypeID))
 

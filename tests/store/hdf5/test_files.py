@@ -16,8 +16,8 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError
-from h5fs.objects import Link, ObjectInfo
-from h5fs.options import ExternalPolicy, Locking, StoreOptions
+from h5fs.model.objects import Link, ObjectInfo
+from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store import open_store
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.store.opening import check_openable
@@ -348,7 +348,7 @@ def test_the_store_takes_the_lock_that_its_option_says(tmp_path: Path, locking: 
     # In a process of its own: the environment of this one may say otherwise to HDF5.
     program = (
         "import sys, fcntl; from pathlib import Path;"
-        "from h5fs.options import *; from h5fs.store import open_store;"
+        "from h5fs.model.settings import *; from h5fs.store import open_store;"
         "s = open_store(StoreOptions(Path(sys.argv[1]), locking=Locking(sys.argv[2])));"
         "f = open(sys.argv[1], 'rb'); fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"
     )

@@ -11,7 +11,7 @@ import pytest
 from support.processes import bytes_read
 from support.reference import npy_bytes
 
-from h5fs.options import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 

@@ -24,9 +24,9 @@ from support.in_process import InProcessStore
 from support.reference import npy_bytes
 
 from h5fs.errors import UnreadableError
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.hdf5.chunk_index import list_written_chunks
+from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.tree import Tree
 
 LIMITS = ("as it is", "higher", "none")

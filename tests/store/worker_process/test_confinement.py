@@ -32,8 +32,8 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from h5fs.store.process import confinement
-from h5fs.store.process.confinement import Confinement, Protection, confine, die_with_parent
+from h5fs.store.worker_process import confinement
+from h5fs.store.worker_process.confinement import Confinement, Protection, confine, die_with_parent
 
 IN_CI = os.environ.get("CI") == "true"
 GIB = 1 << 30

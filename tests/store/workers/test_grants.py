@@ -13,9 +13,9 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import ForbiddenError, UnreadableError
-from h5fs.options import ExternalPolicy, StoreOptions
-from h5fs.store.process.grants import Grants, open_granted
-from h5fs.store.remote_store import RemoteStore
+from h5fs.model.settings import ExternalPolicy, StoreOptions
+from h5fs.store.worker_store import RemoteStore
+from h5fs.store.workers.grants import Grants, open_granted
 from h5fs.tree import Tree
 
 FILES = 60

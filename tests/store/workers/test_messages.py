@@ -14,9 +14,9 @@ from strategies.attributes import attribute_sets, datatypes
 from support.dtypes import compounds
 
 from h5fs import errors
-from h5fs.datatypes import BitLayout, ByteOrder, Datatype, EnumType, IntegerType
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
-from h5fs.objects import (
+from h5fs.model.datatypes import BitLayout, ByteOrder, Datatype, EnumType, IntegerType
+from h5fs.model.objects import (
     Attribute,
     Chunked,
     Contiguous,
@@ -30,8 +30,8 @@ from h5fs.objects import (
     UnreadableAttribute,
 )
 from h5fs.store.interface import ArrayPart
-from h5fs.store.process import messages
-from h5fs.store.process.messages import METHODS
+from h5fs.store.workers import messages
+from h5fs.store.workers.messages import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:metadata on a dtype:UserWarning")
 

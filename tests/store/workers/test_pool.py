@@ -20,23 +20,23 @@ import h5py
 import pytest
 
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, UnreadableError
-from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
-from h5fs.options import Limits, StoreOptions
-from h5fs.store.process import messages
-from h5fs.store.process.connection import WorkerConnection
-from h5fs.store.process.nursery import Nursery, describe_end
-from h5fs.store.process.pool import WorkerPool
-from h5fs.store.process.quarantine import Quarantine, Suspect
-from h5fs.store.process.segments import make_segment
-from h5fs.store.remote_store import RemoteStore
+from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import Limits, StoreOptions
+from h5fs.store.worker_store import RemoteStore
+from h5fs.store.workers import messages
+from h5fs.store.workers.connection import WorkerConnection
+from h5fs.store.workers.pool import WorkerPool
+from h5fs.store.workers.quarantine import Quarantine, Suspect
+from h5fs.store.workers.shared_buffers import make_segment
+from h5fs.store.workers.worker_starter import Nursery, describe_end
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
 WORKER = """
 import os, signal, socket, sys, time
 from h5fs.errors import NotFoundError
-from h5fs.objects import ObjectInfo, ObjectKind, ObjectRef
-from h5fs.store.process import messages
+from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.store.workers import messages
 
 connection, behaviour = socket.socket(fileno=int(sys.argv[1])), sys.argv[3]
 def die(number): os.kill(os.getpid(), number); time.sleep(60)

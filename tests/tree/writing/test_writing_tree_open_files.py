@@ -24,7 +24,7 @@ from support.trees import (
 from support.writing import make_file
 
 from h5fs.errors import H5fsError, InvalidArrayError, InvalidNameError, NotFoundError
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 

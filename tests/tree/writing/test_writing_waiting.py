@@ -23,7 +23,7 @@ from support.trees import (
 from support.writing import make_file
 
 from h5fs.errors import H5fsError, InvalidAttributesError
-from h5fs.options import StoreOptions
+from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
 
@@ -241,7 +241,7 @@ def test_the_first_file_of_a_pair_survives_a_kill(file: Path, first: bytes, is_t
 def test_what_was_kept_and_cannot_be_read_is_left_out(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from h5fs.tree.keeping import KeepingTree
+    from h5fs.tree.writing.keeping import KeepingTree
 
     with killed_tree(file) as tree:
         save(tree, b"/a.attrs.json", as_json(a=1))

@@ -1,10 +1,11 @@
-"""Plain values to datatype messages. Pure functions; format in `message_format`."""
+"""Plain values to datatype messages. Pure functions; format in `datatype_message.numbers`."""
 
 from __future__ import annotations
 
 import struct
 
-from h5fs.datatypes import (
+from h5fs.errors import UnsupportedTypeError
+from h5fs.model.datatypes import (
     BitfieldType,
     BitLayout,
     BitPadding,
@@ -20,8 +21,7 @@ from h5fs.datatypes import (
     StringType,
     TimeType,
 )
-from h5fs.errors import UnsupportedTypeError
-from h5fs.store.hdf5.message_format import (
+from h5fs.store.format.datatype_message.numbers import (
     BIG_ENDIAN_FLAG,
     BITFIELD,
     CHARACTER_SETS,

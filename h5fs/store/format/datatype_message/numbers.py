@@ -2,15 +2,15 @@
 
 Format: HDF5 File Format Specification version 3.0, section IV.A.2.d, "The Datatype Message"; for
 complex numbers the message of version 5, as HDF5 2.0 writes it. A message is little-endian: class
-in bits 0-3 and version in bits 4-7 of the first byte, three bytes of flags, four of size, then
-what the class adds. `message_parser` reads messages and `message_builder` writes them.
+in bits 0-3 and version in bits 4-7 of the first byte, three bytes of flags, four of size, then what
+the class adds. `datatype_message.parser` reads messages and `datatype_message.builder` writes them.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from h5fs.datatypes import (
+from h5fs.model.datatypes import (
     BitLayout,
     ByteOrder,
     CharacterSet,

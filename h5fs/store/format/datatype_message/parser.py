@@ -1,9 +1,11 @@
-"""Datatype messages to plain values. Pure functions over bytes; format in `message_format`."""
+"""Datatype messages to plain values. Pure functions over bytes; format in
+`datatype_message.numbers`."""
 
 from __future__ import annotations
 
-from h5fs.datatype_rules import MAX_DEPTH, check_datatype
-from h5fs.datatypes import (
+from h5fs.errors import UnsupportedTypeError
+from h5fs.model.datatype_rules import MAX_DEPTH, check_datatype
+from h5fs.model.datatypes import (
     ArrayType,
     BitfieldType,
     BitLayout,
@@ -22,8 +24,7 @@ from h5fs.datatypes import (
     StringType,
     TimeType,
 )
-from h5fs.errors import UnsupportedTypeError
-from h5fs.store.hdf5.message_format import (
+from h5fs.store.format.datatype_message.numbers import (
     ARRAY,
     BIG_ENDIAN_FLAG,
     BITFIELD,

@@ -4,7 +4,7 @@ Nothing here decodes a datatype; it only follows the message's own counts, so th
 comes out of here cannot lead the HDF5 library's decoder (which is not told a size) past its end.
 
 Format: HDF5 File Format Specification 3.0, IV.A.2.b (dataspace message) and IV.A.2.d (datatype
-message); its numbers are in ``message_format``.
+message); its numbers are in ``datatype_message.numbers``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from h5fs.store.hdf5.header_arena import FileLayout
-from h5fs.store.hdf5.message_format import (
+from h5fs.store.format.datatype_message.numbers import (
     ARRAY,
     BITFIELD,
     COMPLEX,
@@ -28,6 +27,7 @@ from h5fs.store.hdf5.message_format import (
     VLEN,
     offset_size,
 )
+from h5fs.store.format.headers.arena import FileLayout
 
 RANK_MAX = 32
 

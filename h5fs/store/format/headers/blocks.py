@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h5fs.store.hdf5.header_arena import Arena, Bools, FileLayout, Ints
-from h5fs.store.lookup3 import checksum_blocks
+from h5fs.store.format.headers.arena import Arena, Bools, FileLayout, Ints
+from h5fs.store.format.lookup3 import checksum_blocks
 
 HEADERS_AT_ONCE = 4096
 

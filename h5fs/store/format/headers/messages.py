@@ -1,6 +1,6 @@
 """What the messages of many object headers say, a column at a time.
 
-Pure numpy over the messages that ``header_blocks`` has listed. A header with a message that is
+Pure numpy over the messages that ``headers.blocks`` has listed. A header with a message that is
 not in its plain form is unknown: the HDF5 library has to be asked about it.
 
 Format: HDF5 File Format Specification 3.0, IV.A.2 (the messages, by number).
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.hdf5.header_arena import Bools, FileLayout, Ints
-from h5fs.store.hdf5.header_arrays import RANK_MAX, ArrayTable
-from h5fs.store.hdf5.header_blocks import Headers
+from h5fs.store.format.headers.arena import Bools, FileLayout, Ints
+from h5fs.store.format.headers.arrays import RANK_MAX, ArrayTable
+from h5fs.store.format.headers.blocks import Headers
 
 UNKNOWN, GROUP, DATASET, DATATYPE = range(4)
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
@@ -52,7 +52,7 @@ _MASK_4 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The columns of ``header_scan.HeaderScan``, which says what they mean."""
+    """The columns of ``headers.scan.HeaderScan``, which says what they mean."""
 
     kind: npt.NDArray[np.uint8]
     attribute_count: npt.NDArray[np.uint32]

@@ -1,8 +1,8 @@
 """What the object headers of many objects say, without the HDF5 library.
 
 ``H5Oget_info`` takes 9 us for an object and opening it 25-47 us, too much for a group of 100,000.
-This reads the headers past the library, all of them in lock-step (``header_blocks``,
-``header_messages``), and answers "unknown" for each that is not whole and in its plain form: the
+This reads the headers past the library, all of them in lock-step (``headers.blocks``,
+``headers.messages``), and answers "unknown" for each that is not whole and in its plain form: the
 caller asks the library for those. A call costs about 1 ms however few objects there are.
 
 Keeps nothing between calls. The file must hold what the library would read: whoever writes
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.hdf5.header_arena import Arena, FileLayout
-from h5fs.store.hdf5.header_arrays import ArrayTable, read_shape
-from h5fs.store.hdf5.header_blocks import HEADERS_AT_ONCE, walk_headers
-from h5fs.store.hdf5.header_messages import (
+from h5fs.store.format.headers.arena import Arena, FileLayout
+from h5fs.store.format.headers.arrays import ArrayTable, read_shape
+from h5fs.store.format.headers.blocks import HEADERS_AT_ONCE, walk_headers
+from h5fs.store.format.headers.messages import (
     CHUNKED,
     COMPACT,
     CONTIGUOUS,
@@ -37,7 +37,7 @@ from h5fs.store.hdf5.header_messages import (
     blank_facts,
     interpret_headers,
 )
-from h5fs.store.superblock import SIGNATURE
+from h5fs.store.format.superblock import SIGNATURE
 
 __all__ = [
     "CHUNKED",

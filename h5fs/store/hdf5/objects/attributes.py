@@ -15,8 +15,6 @@ from typing import Any, Final
 import numpy as np
 from h5py import h5, h5a, h5f, h5g, h5o, h5p, h5s, h5t
 
-from h5fs.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
-from h5fs.datatypes import Datatype, is_variable, size_in_memory
 from h5fs.errors import (
     AttributeTooLargeError,
     H5fsError,
@@ -24,12 +22,10 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.objects import Attribute, Element, UnreadableAttribute
-from h5fs.store.hdf5.array_types import check_size
-from h5fs.store.hdf5.datatypes import create_datatype, describe_datatype
-from h5fs.store.hdf5.memory import pack_elements, unpack_elements
-from h5fs.store.hdf5.raw_memory import read_memory, write_memory
-from h5fs.store.hdf5.references import (
+from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
+from h5fs.model.datatypes import Datatype, is_variable, size_in_memory
+from h5fs.model.objects import Attribute, Element, UnreadableAttribute
+from h5fs.store.hdf5.objects.references import (
     PathFinder,
     PathOf,
     ReferenceTo,
@@ -38,6 +34,10 @@ from h5fs.store.hdf5.references import (
     store_reference,
 )
 from h5fs.store.hdf5.translation import explain, reading
+from h5fs.store.hdf5.types.array_types import check_size
+from h5fs.store.hdf5.types.memory import pack_elements, unpack_elements
+from h5fs.store.hdf5.types.raw_memory import read_memory, write_memory
+from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.

@@ -18,14 +18,14 @@ from typing import Any
 from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
-from h5fs.options import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.hdf5.header_scan import FileLayout, read_file_layout
+from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
+from h5fs.store.format.headers.scan import FileLayout, read_file_layout
+from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.log_path import has_log
+from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
-from h5fs.store.superblock import read_superblock
 
 _MAX_EXTERNAL_FILES_OPEN = 64
 _MAX_SOURCES = 2**16  # that one name with %b stands for

@@ -13,14 +13,14 @@ import numpy as np
 from h5py import h5, h5d, h5g, h5l, h5o
 
 from h5fs.errors import NotFoundError, show_path
-from h5fs.link_table import LinkTable
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
-from h5fs.store.hdf5.files import OpenFiles
-from h5fs.store.hdf5.header_peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.hdf5.header_scan import scan_headers
-from h5fs.store.hdf5.listing import ListingBuilder
-from h5fs.store.hdf5.sequence_types import is_sequence_type
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.format.headers.scan import scan_headers
+from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.scanned_links import ListingBuilder
 from h5fs.store.hdf5.translation import explain, reading
+from h5fs.store.hdf5.types.sequences import is_sequence_type
 from h5fs.store.hidden_names import is_hidden
 
 _KINDS = {

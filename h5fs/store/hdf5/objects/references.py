@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5g, h5i, h5l, h5o, h5r, h5s, h5t
 
-from h5fs.datatypes import ReferenceKind, ReferenceType
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
-from h5fs.objects import RegionTarget, UnnamedTarget
+from h5fs.model.datatypes import ReferenceKind, ReferenceType
+from h5fs.model.objects import RegionTarget, UnnamedTarget
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hidden_names import HIDDEN_GROUP
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from h5fs.errors import ForbiddenError, LinkLoopError, NotFoundError, show_path
-from h5fs.link_table import LinkTable
-from h5fs.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 
 _MAX_LINKS_FOLLOWED = 40  # as many as Linux follows before it says ELOOP
 

@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5d, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
-from h5fs.objects import Chunked, ChunkIndex, Filter
+from h5fs.model.objects import Chunked, ChunkIndex, Filter
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError, can_decode
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
@@ -25,10 +25,10 @@ from h5fs.store.chunks.scatter import (
     scatter,
     scatter_inside,
 )
-from h5fs.store.hdf5.chunk_index import list_written_chunks
-from h5fs.store.hdf5.datasets import MAX_INDEXED_CHUNKS
-from h5fs.store.hdf5.elements import MemoryType
+from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
+from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.translation import explain
+from h5fs.store.hdf5.types.elements import MemoryType
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5z
 
 from h5fs.errors import UnsupportedTypeError
-from h5fs.objects import Layout, ObjectRef, StorageInfo
+from h5fs.model.objects import Layout, ObjectRef, StorageInfo
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.hdf5.elements import memory_type
+from h5fs.store.hdf5.types.elements import memory_type
 
 MAX_INDEXED_CHUNKS = 2**22
 """Of more chunks an index would take more memory than it is worth; the library looks them up."""

@@ -15,11 +15,11 @@ from typing import Any
 from h5py import h5d
 
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
-from h5fs.link_table import Links
-from h5fs.objects import ObjectKind, ObjectRef
-from h5fs.store.hdf5.datasets import creation_of
-from h5fs.store.hdf5.files import OpenFiles
-from h5fs.store.hdf5.resolving import LinkSource, Resolver
+from h5fs.model.link_table import Links
+from h5fs.model.objects import ObjectKind, ObjectRef
+from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.resolving import LinkSource, Resolver
+from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.translation import reading
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two

@@ -16,11 +16,13 @@ import numpy as np
 from h5py import h5d, h5f, h5i, h5o, h5r
 
 from h5fs.errors import UnreadableError
-from h5fs.objects import RegionTarget
+from h5fs.model.objects import RegionTarget
 from h5fs.store.chunks.geometry import Box, Grid
-from h5fs.store.hdf5.chunk_index import WrittenChunks, list_written_chunks
-from h5fs.store.hdf5.datasets import creation_of
-from h5fs.store.hdf5.elements import (
+from h5fs.store.hdf5.objects.references import PathOf, describe_region
+from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
+from h5fs.store.hdf5.reading.datasets import creation_of
+from h5fs.store.hdf5.reading.variable import Part, as_elements, make_part, sequence_base
+from h5fs.store.hdf5.types.elements import (
     MemoryType,
     memory_type,
     npy_dtype,
@@ -28,8 +30,6 @@ from h5fs.store.hdf5.elements import (
     read_fixed,
     read_objects,
 )
-from h5fs.store.hdf5.references import PathOf, describe_region
-from h5fs.store.hdf5.variable import Part, as_elements, make_part, sequence_base
 
 Array = np.ndarray[Any, Any]
 

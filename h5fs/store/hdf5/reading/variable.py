@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from h5fs.store.hdf5.elements import npy_dtype
+from h5fs.store.hdf5.types.elements import npy_dtype
 
 Array = np.ndarray[Any, Any]
 

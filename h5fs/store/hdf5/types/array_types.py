@@ -14,8 +14,8 @@ import numpy as np
 from h5py import h5t
 
 from h5fs.errors import DatatypeTooLargeError, InvalidArrayError, UnsupportedTypeError
-from h5fs.store.hdf5.elements import MemoryType, memory_type, npy_dtype
 from h5fs.store.hdf5.translation import explain
+from h5fs.store.hdf5.types.elements import MemoryType, memory_type, npy_dtype
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.datatypes import (
+from h5fs.model.datatypes import (
     ArrayType,
     CompoundType,
     Datatype,
@@ -22,7 +22,7 @@ from h5fs.datatypes import (
     StringType,
     size_in_memory,
 )
-from h5fs.objects import Element
+from h5fs.model.objects import Element
 
 ReadReference = Callable[[bytes, ReferenceType], Element]
 StoreReference = Callable[[Element, ReferenceType], bytes]

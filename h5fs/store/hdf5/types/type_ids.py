@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from h5py import h5t
 
-from h5fs.datatype_rules import check_datatype
-from h5fs.datatypes import (
+from h5fs.errors import UnsupportedTypeError
+from h5fs.model.datatype_rules import check_datatype
+from h5fs.model.datatypes import (
     ArrayType,
     CompoundType,
     Datatype,
@@ -21,9 +22,8 @@ from h5fs.datatypes import (
     SequenceType,
     size_in_memory,
 )
-from h5fs.errors import UnsupportedTypeError
-from h5fs.store.hdf5.message_builder import build_message
-from h5fs.store.hdf5.message_parser import parse_message
+from h5fs.store.format.datatype_message.builder import build_message
+from h5fs.store.format.datatype_message.parser import parse_message
 from h5fs.store.hdf5.translation import reading
 
 # What H5Tencode writes before the message: the message's number and the version of this encoding.

@@ -22,7 +22,7 @@ from h5fs.cores import count_cores
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.packages import deflate
-from h5fs.store.hdf5.array_types import WriteType, check_text
+from h5fs.store.hdf5.types.array_types import WriteType, check_text
 
 Array = np.ndarray[Any, Any]
 MapBytes = Callable[[int, int], np.ndarray[Any, np.dtype[np.uint8]]]

@@ -12,8 +12,8 @@ import numpy as np
 from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 
 from h5fs.errors import UnsupportedTypeError
-from h5fs.options import NewDatasets
-from h5fs.store.hdf5.array_types import WriteType
+from h5fs.model.settings import NewDatasets
+from h5fs.store.hdf5.types.array_types import WriteType
 
 _CHUNK_BYTES = 2**20
 

@@ -12,8 +12,8 @@ from typing import Any
 from h5py import h5f, h5g, h5l, h5o
 
 from h5fs.errors import InvalidNameError, show_path
-from h5fs.store.hdf5.creating import group_properties, link_properties
-from h5fs.store.hdf5.links import join_path
+from h5fs.store.hdf5.objects.links import join_path
+from h5fs.store.hdf5.writing.creating import group_properties, link_properties
 from h5fs.store.hidden_names import (
     HIDDEN_GROUP,
     HIDDEN_PATH,

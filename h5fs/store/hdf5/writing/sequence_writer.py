@@ -13,9 +13,9 @@ import numpy as np
 from h5py import h5d, h5t
 
 from h5fs.errors import InvalidArrayError, UnsupportedTypeError
-from h5fs.store.hdf5.array_types import WriteType, natural_type
-from h5fs.store.hdf5.array_writer import Source
-from h5fs.store.hdf5.raw_memory import write_elements
+from h5fs.store.hdf5.types.array_types import WriteType, natural_type
+from h5fs.store.hdf5.types.raw_memory import write_elements
+from h5fs.store.hdf5.writing.array_writer import Source
 
 _ROWS_AT_ONCE = 2**16
 _BYTES_AT_ONCE = 16 * 2**20

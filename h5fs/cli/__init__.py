@@ -1,0 +1,1 @@
+"""The command: words of the command line to settings to an exit status."""

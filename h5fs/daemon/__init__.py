@@ -1,0 +1,1 @@
+"""A mount's life: start, readiness, registry, status, log, watching for changes, end."""

@@ -1,0 +1,63 @@
+"""What the kernel's table of mounts says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the kernel's mount table (proc(5), mountinfo).
+
+    ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.
+    """
+
+    mountpoint: Path
+    device: str
+    type: str
+    source: str
+    uid: int | None = None
+
+    @property
+    def is_h5fs(self) -> bool:
+        """Whether h5fs serves it."""
+        return self.type == "fuse.h5fs"
+
+
+def find_mount(mountpoint: Path) -> Mount | None:
+    """Return the topmost mount at a real path, or None when nothing is mounted there."""
+    found = None
+    for mount in read_mounts():
+        if mount.mountpoint == mountpoint:
+            found = mount
+    return found
+
+
+def read_mounts() -> Iterator[Mount]:
+    """Yield what is mounted, in the kernel's order; a line of another form is passed over."""
+    # Of line ends and spaces the kernel escapes only its own.
+    for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
+        before, _, after = line.partition(" - ")
+        where, what = before.split(" "), after.split(" ")
+        if len(where) < 5 or len(what) < 2:
+            continue
+        user = _USER.search(what[2]) if len(what) > 2 else None
+        yield Mount(
+            mountpoint=Path(_unescape(where[4])),
+            device=where[2],
+            type=what[0],
+            source=_unescape(what[1]),
+            uid=int(user[1]) if user is not None else None,
+        )
+
+
+def _unescape(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

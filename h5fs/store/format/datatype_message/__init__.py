@@ -1,0 +1,1 @@
+"""Datatype messages of the HDF5 file format, to plain values and back. Pure."""

@@ -1,0 +1,1 @@
+"""Datasets as they are read: headers, chunks, elements, through h5py."""

@@ -1,0 +1,1 @@
+"""HDF5 datatypes and elements in memory, through h5py and the library below it."""

@@ -1,0 +1,1 @@
+"""Datasets as they are made, written and replaced, through h5py."""

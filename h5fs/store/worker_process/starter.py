@@ -1,0 +1,74 @@
+"""The process that has imported the HDF5 library and forks workers when asked.
+
+It opens no HDF5 file itself, so that no file can hurt it. It ends when the daemon does, since the
+socket between them then closes, and its workers with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from h5fs.cores import count_cores
+from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.workers.grants import open_granted
+from h5fs.store.workers.starter_messages import Charge, serve
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Be a nursery; its only argument is the number of the socket's descriptor."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
+    from h5fs.store.hdf5.store import register_plugins
+
+    register_plugins()
+    prepare()
+    count_cores()
+    serve(control, _run_worker)
+
+
+def _to_path(_kind: type, path: bytes) -> Path:
+    return Path(os.fsdecode(path))
+
+
+def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
+    """Be a worker; ``complains``: say what the system does not protect from."""
+    from h5fs.store.worker_process.worker import ConnectionHandler, Worker
+    from h5fs.store.workers.shared_buffers import LARGE_VIEWS_BYTES
+
+    status = 1
+    try:
+        die_with_parent(own_pid)
+        charge_descriptor, connection_descriptor, window, *files = descriptors
+        with open(charge_descriptor, "rb") as file:
+            charge = msgspec.msgpack.decode(file.read(), type=Charge, dec_hook=_to_path)
+        options = charge.options
+        connection = socket.socket(fileno=connection_descriptor)
+        root = logging.getLogger()
+        root.handlers[:] = [ConnectionHandler(connection)]
+        root.setLevel(logging.INFO)
+        # Shared memory counts towards the address space.
+        room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
+        granted, known = open_granted(charge.grants)
+        # The log, and what is remembered of the file, are never opened anew.
+        missing = confine(Confinement((), room, descriptors=(*files[:1], *granted)))
+        for descriptor in granted:
+            os.close(descriptor)
+        if missing and complains:
+            _log.warning("workers go without some protections: %s", " | ".join(missing))
+        Worker(options, connection, window, files, granted=known).run()
+        status = 0
+    except BaseException:
+        _log.exception("the worker ends")
+    finally:
+        os._exit(status)

@@ -1,0 +1,1 @@
+"""What a mode that writes adds to the tree: drafts, commits, names."""
