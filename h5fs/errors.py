@@ -1,6 +1,6 @@
 """Every way that h5fs refuses: one class each, with the errno that a program sees.
 
-The adapter turns these into errnos, and nothing else does. A class's message is for the log; it
+The FUSE room turns these into errnos, and nothing else does. A class's message is for the log; it
 names the object. ``MountError`` is for the person at the command line instead.
 """
 

@@ -43,7 +43,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from support.bulk_fuzzing import check_in_bulk, start_nursery  # noqa: E402
+from support.bulk_fuzzing import check_in_bulk, start_starter  # noqa: E402
 from support.fuzzing import (  # noqa: E402
     Limits,
     Verdict,
@@ -157,8 +157,8 @@ def _check_all(
     running: dict[Future[Verdict], Mutant] = {}
     check: Callable[[Mutant, Limits], Verdict] = check_mutant
     pool: Executor = ThreadPoolExecutor(given.jobs)
-    if given.bulk:  # processes: each has a log and a nursery of its own
-        pool, check = ProcessPoolExecutor(given.jobs, initializer=start_nursery), check_in_bulk
+    if given.bulk:  # processes: each has a log and a worker starter of its own
+        pool, check = ProcessPoolExecutor(given.jobs, initializer=start_starter), check_in_bulk
     with pool:
         while True:
             while len(running) < given.jobs and time.monotonic() < end:

@@ -26,7 +26,7 @@ from h5fs.daemon.status_socket import answering
 from h5fs.daemon.watcher import Watcher
 from h5fs.errors import H5fsError, MountError
 from h5fs.model.settings import ExternalPolicy, MountOptions
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import explain_system_error
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
             os.write(writer, text.encode("utf-8", "replace"))
 
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        # Until the adapter takes it: the file has just been opened, or will be.
+        # Until the FUSE room takes it: the file has just been opened, or will be.
         signal.signal(signal.SIGHUP, lambda *_: None)
     with _signals_of_start() as begun:
         try:
@@ -130,7 +130,7 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
 def _signals_of_start() -> Iterator[Callable[[], None]]:
     """Let signals give the start up; after a call of what is yielded, let them do nothing.
 
-    While the mount lasts, the adapter takes them.
+    While the mount lasts, the FUSE room takes them.
     """
     has_begun = False
 
@@ -172,27 +172,27 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> Non
         for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
             os.environ.pop(variable, None)
     _allow_descriptors()
-    nursery = Nursery(log.descriptor)
+    starter = WorkerStarter(log.descriptor)
     if options.store.workers != 0:
-        nursery.start()  # first of all: it imports the HDF5 library while this process goes on
+        starter.start()  # first of all: it imports the HDF5 library while this process goes on
     try:
-        _serve_with(nursery, options, on_ready)
+        _serve_with(starter, options, on_ready)
     finally:
-        nursery.close()
+        starter.close()
 
 
 def _serve_with(
-    nursery: Nursery, options: MountOptions, on_ready: Callable[[], None]
+    starter: WorkerStarter, options: MountOptions, on_ready: Callable[[], None]
 ) -> None:
     try:
         from h5fs import fuse  # libfuse is looked for at the import
     except OSError as error:
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before a mode that makes or empties the file has done so
-    from h5fs.tree import FolderTree, RenewedTree
+    from h5fs.tree import FolderTree, FollowingTree
 
-    with opened_to_mount(options, nursery) as tree:
-        watcher = Watcher(tree) if isinstance(tree, (RenewedTree, FolderTree)) else None
+    with opened_to_mount(options, starter) as tree:
+        watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None
 
         def start(notifier: fuse.Notifier) -> None:
             if watcher is not None:

@@ -12,37 +12,37 @@ from typing import TYPE_CHECKING, Any
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.model.settings import MountOptions
 from h5fs.store.lock_patience import opened_patiently
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
-    from h5fs.tree import FolderTree, RenewedTree, Tree, WritableTree
+    from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
 
 _LEFTOVERS_SUFFIX = ".h5fs-left"
 
 
 @contextmanager
 def opened_to_mount(
-    options: MountOptions, nursery: Nursery
-) -> Iterator[Tree | WritableTree | RenewedTree | FolderTree]:
+    options: MountOptions, starter: WorkerStarter
+) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
     """Open what is to be mounted; close it after the block, without what is unfinished in it.
 
     Raises ``MountError``.
     """
     with ExitStack() as opened:
-        tree: Tree | WritableTree | RenewedTree | FolderTree
+        tree: Tree | WritableTree | FollowingTree | FolderTree
         with explaining(options.store.file):
             if options.is_folder:
-                tree = opened.enter_context(closing(_folder_tree(options, nursery)))
+                tree = opened.enter_context(closing(_folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
                 tree = opened_patiently(
                     options.store.file,
-                    lambda: opened.enter_context(_opened_store_tree(options, nursery)),
+                    lambda: opened.enter_context(_opened_store_tree(options, starter)),
                 )
             else:
-                renewed = _renewed_tree(options, options.store.file, nursery)
-                tree = opened.enter_context(closing(renewed))
-                opened_patiently(options.store.file, renewed.open_file)
+                following = _following_tree(options, options.store.file, starter)
+                tree = opened.enter_context(closing(following))
+                opened_patiently(options.store.file, following.open_file)
         yield tree
 
 
@@ -64,12 +64,12 @@ def explaining(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened_store_tree(
-    options: MountOptions, nursery: Nursery
+    options: MountOptions, starter: WorkerStarter
 ) -> Iterator[Tree | WritableTree]:
     from h5fs.store import open_store
     from h5fs.tree import Tree, WritableTree
 
-    store: Any = open_store(options.store, nursery)  # in a write mode it is one that writes
+    store: Any = open_store(options.store, starter)  # in a write mode it is one that writes
     depth = options.store.limits.max_depth
     try:
         if not options.mode.writes:
@@ -85,18 +85,18 @@ def _opened_store_tree(
         store.close()
 
 
-def _renewed_tree(options: MountOptions, file: Path, nursery: Nursery) -> RenewedTree:
+def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
     from h5fs.store import open_store
-    from h5fs.tree import RenewedTree, Tree
+    from h5fs.tree import FollowingTree, Tree
 
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, file=file, identity=identity)
-        return Tree(open_store(store, nursery), options.store.limits.max_depth)
+        return Tree(open_store(store, starter), options.store.limits.max_depth)
 
-    return RenewedTree(file, open_tree, may_grow=options.store.is_swmr)
+    return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)
 
 
-def _folder_tree(options: MountOptions, nursery: Nursery) -> FolderTree:
+def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
     from h5fs.tree.folder_tree import MOST_FILES_OPEN
 
@@ -107,4 +107,4 @@ def _folder_tree(options: MountOptions, nursery: Nursery) -> FolderTree:
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
     each = dataclasses.replace(options, store=store)
-    return FolderTree(options.store.file, lambda file: _renewed_tree(each, file, nursery))
+    return FolderTree(options.store.file, lambda file: _following_tree(each, file, starter))

@@ -1,4 +1,5 @@
-"""The tree that the adapter asks: what mode r needs, and what a mode that writes needs as well."""
+"""The tree that the FUSE room asks: what mode r needs, and what a mode that writes needs as
+well."""
 
 from __future__ import annotations
 

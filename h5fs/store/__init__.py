@@ -20,22 +20,22 @@ from h5fs.store.log.log_path import has_log
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
     from h5fs.store.interface import Store
-    from h5fs.store.worker_store import RemoteStore
-    from h5fs.store.workers.worker_starter import Nursery
+    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.workers.worker_starter import WorkerStarter
 
 __all__ = ["open_store"]
 
 
-def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
+def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> Store:
     """Open an HDF5 file. Raises ``CannotOpenError``, ``UnreadableError``.
 
-    Workers come from ``nursery``, which may have been started and stays the caller's; without one
+    Workers come from ``starter``, which may have been started and stays the caller's; without one
     the store has its own. With ``options.workers`` 0 there are none: call it in the process that
     will use the store then, since HDF5's locks do not survive a fork. Else this process never
     imports h5py.
     """
     if options.mode.writes or has_log(options.file):
-        logged = _open_logged(options, nursery)
+        logged = _open_logged(options, starter)
         if logged is not None:
             return logged
     if options.workers == 0:
@@ -44,33 +44,33 @@ def open_store(options: StoreOptions, nursery: Nursery | None = None) -> Store:
         local = LocalStore(options)
         local.open()
         return local
-    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.worker_store import WorkerStore
 
-    return _opened(RemoteStore(options, nursery))
+    return _opened(WorkerStore(options, starter))
 
 
-def _open_logged(options: StoreOptions, nursery: Nursery | None) -> Store | None:
+def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store | None:
     """Open a file through its log: to write, or to read what a writer has left in it.
 
     None when the log to read is gone by now.
     """
     from h5fs.store.log.log_file import open_logged, read_boot_id
-    from h5fs.store.worker_store import RemoteStore
-    from h5fs.store.writing_worker_store import WritingRemoteStore
+    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.writing_worker_store import WritingWorkerStore
 
     options = dataclasses.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)
     if files is None:
         return None
     if options.mode.writes:
-        return _opened(WritingRemoteStore(options, files, nursery))
-    return _opened(RemoteStore(options, nursery, files))
+        return _opened(WritingWorkerStore(options, files, starter))
+    return _opened(WorkerStore(options, starter, files))
 
 
-def _opened(remote: RemoteStore) -> RemoteStore:
+def _opened(store: WorkerStore) -> WorkerStore:
     try:
-        remote.open()
+        store.open()
     except BaseException:
-        remote.close()
+        store.close()
         raise
-    return remote
+    return store

@@ -75,10 +75,10 @@ class ChunkFailure(Struct, frozen=True, array_like=True):
 
 
 class ChunkBatch(Struct, frozen=True):
-    """Chunks of one dataset to decode into a segment.
+    """Chunks of one dataset to decode into a shared buffer.
 
-    The segment begins with the band of chunks that chunk number ``first_chunk`` is in; the chunks
-    land in it in the order of the array's elements, ``item_bytes`` each.
+    The shared buffer begins with the band of chunks that chunk number ``first_chunk`` is in; the
+    chunks land in it in the order of the array's elements, ``item_bytes`` each.
     """
 
     ref: ObjectRef
@@ -87,11 +87,11 @@ class ChunkBatch(Struct, frozen=True):
     data: Chunked
     first_chunk: int
     tasks: tuple[ChunkTask, ...]
-    segment: int
+    shared_buffer: int
 
 
 class NewArray(Struct, frozen=True):
-    """An array that is written: the elements lie in a segment, as a ``.npy`` file has them.
+    """An array that is written: the elements lie in a shared buffer, as a ``.npy`` file has them.
 
     ``shape`` and ``dtype`` are those of the ``.npy`` header; elements begin at byte ``data_start``.
     ``is_read``: a program reads the dataset of that name now, and shall go on reading what it has.
@@ -101,7 +101,7 @@ class NewArray(Struct, frozen=True):
     dtype: np.dtype[Any]
     is_fortran_order: bool
     data_start: int
-    segment: int
+    shared_buffer: int
     is_read: bool = False
 
 
@@ -157,7 +157,7 @@ class LibraryStore(Protocol):
         """Return which of a dataset's chunks there are, from one walk through its index."""
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
-        """Decode chunks into a segment; return those that could not be."""
+        """Decode chunks into a shared buffer; return those that could not be."""
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         """Return an object's attributes, in the order that HDF5 iterates them."""

@@ -39,30 +39,30 @@ from h5fs.store.policy import check_policy, places_of_external
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
-from h5fs.store.workers.quarantine import Quarantine, Suspect, identify
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.quarantine import Quarantine, Subject, identify
+from h5fs.store.workers.worker_starter import WorkerStarter
 
 _MOST_UNSAFE_NAMES = 8
 
 
-class RemoteStore:
+class WorkerStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
     ``_lock`` protects ``_descriptors``; nothing else is taken while it is held. The store takes
-    the nursery with it when it closes, unless it was given one that others use too.
+    the worker starter with it when it closes, unless it was given one that others use too.
     """
 
     def __init__(
         self,
         options: StoreOptions,
-        nursery: Nursery | None = None,
+        starter: WorkerStarter | None = None,
         logged: LoggedFiles | None = None,
     ) -> None:
         self._options = options
         self._logged = logged
         self._removes_log = False
-        own_nursery = Nursery()
-        self._own_nursery = own_nursery if nursery is None else None
+        own_starter = WorkerStarter()
+        self._own_starter = own_starter if starter is None else None
         self._path = Path(os.path.realpath(options.file))
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
@@ -76,14 +76,14 @@ class RemoteStore:
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
             dataclasses.replace(options, file=self._path), count, self._quarantine,
-            nursery or own_nursery, self._grants,
+            starter or own_starter, self._grants,
         )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
-        if self._own_nursery is not None:
-            self._own_nursery.start()
+        if self._own_starter is not None:
+            self._own_starter.start()
         file = self._options.file
         try:
             if self._logged is not None:
@@ -117,7 +117,7 @@ class RemoteStore:
 
     def root(self, file: int = 0) -> ObjectInfo:
         info: ObjectInfo = self._pool.call(
-            "root", file, suspect=Suspect(ObjectRef(file, 0, b"/"), b"")
+            "root", file, subject=Subject(ObjectRef(file, 0, b"/"), b"")
         )
         return info
 
@@ -133,11 +133,11 @@ class RemoteStore:
                 unsafe = frozenset({b""})  # looks at no target any more
             try:
                 table: LinkTable = self._pool.call(
-                    "list_links", group, unsafe, suspect=Suspect(group), on_failure=blame
+                    "list_links", group, unsafe, subject=Subject(group), on_failure=blame
                 )
             except _BehindLinkError as error:
                 reason = "the library crashes or hangs when it looks at it"
-                self._quarantine.add(Suspect(group, error.name), reason)
+                self._quarantine.add(Subject(group, error.name), reason)
             else:
                 self._grants.add_early(
                     path
@@ -151,16 +151,16 @@ class RemoteStore:
         return Path(os.fsdecode(self._pool.path_of(file))).parent if file else self._path.parent
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
-        link: Link = self._pool.call("get_link", group, name, suspect=Suspect(group, name))
+        link: Link = self._pool.call("get_link", group, name, subject=Subject(group, name))
         return link
 
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
-        info: ObjectInfo = self._pool.call("follow", group, link, suspect=Suspect(group, link.name))
+        info: ObjectInfo = self._pool.call("follow", group, link, subject=Subject(group, link.name))
         return info
 
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
         found: tuple[ObjectRef, Link | None] = self._pool.call(
-            "find_link", group, path, suspect=Suspect(group, path)
+            "find_link", group, path, subject=Subject(group, path)
         )
         return found
 
@@ -196,14 +196,14 @@ class RemoteStore:
                 return
             # The file is shorter than it says: the library knows what that means.
         elif isinstance(dataset.data, Chunked):
-            self._quarantine.check(Suspect(ref))
+            self._quarantine.check(Subject(ref))
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
 
         size: int = self._pool.call(
-            "read_data", ref, part, offset, len(buffer), suspect=Suspect(ref), into=buffer,
+            "read_data", ref, part, offset, len(buffer), subject=Subject(ref), into=buffer,
             asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
-            home=_home(ref), at_home_only=dataset.is_scanned,
+            preferred_worker=_preferred_worker(ref), preferred_only=dataset.is_scanned,
         )  # fmt: skip
         if size != len(buffer):
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
@@ -216,8 +216,8 @@ class RemoteStore:
 
     def statistics(self) -> StoreStatistics:
         quarantined = tuple(
-            QuarantinedObject(self._name_of(suspect.ref.file), suspect.path, reason)
-            for suspect, reason in self._quarantine.reasons().items()
+            QuarantinedObject(self._name_of(subject.ref.file), subject.path, reason)
+            for subject, reason in self._quarantine.reasons().items()
         )
         return StoreStatistics(
             self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined,
@@ -236,8 +236,8 @@ class RemoteStore:
     def close(self) -> None:
         self._chunks.close()
         self._pool.close()
-        if self._own_nursery is not None:
-            self._own_nursery.close()
+        if self._own_starter is not None:
+            self._own_starter.close()
         with self._lock:
             for descriptor in (*self._descriptors.values(), *self._worker_files):
                 os.close(descriptor)
@@ -249,8 +249,10 @@ class RemoteStore:
 
     def _about(self, method: str, ref: ObjectRef) -> Any:
         # What a scan of a dataset found out stays in the worker that made it.
-        suspect = Suspect(ref, of_attributes=method == "read_attributes")
-        return self._pool.call(method, ref, suspect=suspect, home=_home(ref))
+        subject = Subject(ref, of_attributes=method == "read_attributes")
+        return self._pool.call(
+            method, ref, subject=subject, preferred_worker=_preferred_worker(ref)
+        )
 
     def _descriptor(self, file: int) -> int:
         """Return a descriptor of a file, opened when it is first needed."""
@@ -281,7 +283,7 @@ def _own_path(descriptor: int) -> Path:
     return Path(f"/proc/self/fd/{descriptor}")
 
 
-def _home(ref: ObjectRef) -> int:
+def _preferred_worker(ref: ObjectRef) -> int:
     """Return which worker knows most of an object."""
     return hash(ref) >> 4
 

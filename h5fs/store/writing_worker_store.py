@@ -37,20 +37,20 @@ from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.place import Place
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_store import RemoteStore
-from h5fs.store.workers.quarantine import Suspect
-from h5fs.store.workers.shared_buffers import Segment
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.worker_store import WorkerStore
+from h5fs.store.workers.quarantine import Subject
+from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
 _ROOT = ObjectRef(0, 0, b"/")
 # What makes room and gives it back; nothing that a program wrote is lost with it.
 _HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
-_FIRST_SEGMENT = 1 << 40  # those of decoded chunks count from 0
+_FIRST_SHARED_BUFFER = 1 << 40  # those of decoded chunks count from 0
 
 
-class WritingRemoteStore(RemoteStore):
+class WritingWorkerStore(WorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
     ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
@@ -60,14 +60,14 @@ class WritingRemoteStore(RemoteStore):
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, nursery: Nursery | None = None
+        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
     ) -> None:
-        super().__init__(options, nursery, files)
+        super().__init__(options, starter, files)
         self._commit_seconds = options.commit_seconds
         self._boot_id = options.boot_id
         self._place = Place(files.main, files.path)
         self._foreign_change = ""
-        self._segment_numbers = itertools.count(_FIRST_SEGMENT)
+        self._shared_buffer_numbers = itertools.count(_FIRST_SHARED_BUFFER)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
@@ -84,7 +84,7 @@ class WritingRemoteStore(RemoteStore):
         self._timer.start()
         # Not as a change: where there is nothing to take up, the file stays as it was.
         hidden: ObjectInfo | None = self._pool.call(
-            "open_hidden", False, suspect=Suspect(_ROOT, b"hidden"), is_repeatable=False
+            "open_hidden", False, subject=Subject(_ROOT, b"hidden"), is_repeatable=False
         )
         self._hidden = None if hidden is None else hidden.ref
 
@@ -114,9 +114,9 @@ class WritingRemoteStore(RemoteStore):
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         if array.is_read:
             self._opened_objects()
-        with self._lent(array) as (segments, (new,)):
+        with self._lent(array) as (shared_buffers, (new,)):
             info: ObjectInfo = self._change(
-                "write_array", group, name, new, about=(group, name), segments=segments
+                "write_array", group, name, new, about=(group, name), shared_buffers=shared_buffers
             )
         return info
 
@@ -160,10 +160,10 @@ class WritingRemoteStore(RemoteStore):
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
         opened = self._opened_objects()
-        with self._lent(values, offsets) as (segments, new):
+        with self._lent(values, offsets) as (shared_buffers, new):
             info: ObjectInfo = self._change(
                 "write_sequences", group, name, *new, opened, about=(group, name),
-                segments=segments,
+                shared_buffers=shared_buffers,
             )  # fmt: skip
         return info
 
@@ -173,9 +173,9 @@ class WritingRemoteStore(RemoteStore):
     def change_array(
         self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
     ) -> bool:
-        with self._lent(array) as (segments, (new,)):
+        with self._lent(array) as (shared_buffers, (new,)):
             is_done: bool = self._change(
-                "change_array", ref, new, ranges, about=(ref, b""), segments=segments
+                "change_array", ref, new, ranges, about=(ref, b""), shared_buffers=shared_buffers
             )
         return is_done
 
@@ -186,7 +186,7 @@ class WritingRemoteStore(RemoteStore):
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         missing: tuple[bytes, ...] = self._pool.call(
-            "find_missing", paths, suspect=Suspect(_ROOT, b"targets")
+            "find_missing", paths, subject=Subject(_ROOT, b"targets")
         )
         return missing
 
@@ -230,7 +230,7 @@ class WritingRemoteStore(RemoteStore):
             if os.fstat(self._logged_files().log).st_size:
                 self._check_place()
             ask = functools.partial(
-                self._ask, "commit", is_checkpoint, suspect=Suspect(_ROOT, b"commit"),
+                self._ask, "commit", is_checkpoint, subject=Subject(_ROOT, b"commit"),
                 asked_bytes=size, is_repeatable=False,
             )  # fmt: skip
             ask_until_answered("commit", "the file", ask)
@@ -326,23 +326,28 @@ class WritingRemoteStore(RemoteStore):
         method: str,
         *arguments: Any,
         about: tuple[ObjectRef, bytes],
-        segments: tuple[Segment, ...] = (),
+        shared_buffers: tuple[SharedBuffer, ...] = (),
         size: int = 0,
     ) -> Any:
-        size += sum(segment.size_bytes for segment in segments)
+        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
         with self._clock:
             self._unsynced_bytes += size
             self._start_clock()
         # Of another name than those that are read: a change that fails leaves reading as it is.
-        suspect = Suspect(about[0], b"change " + about[1])
+        subject = Subject(about[0], b"change " + about[1])
 
         if method not in _HOUSEKEEPING:
             self._check_place()
         ask = functools.partial(
-            self._ask, method, *arguments, suspect=suspect, asked_bytes=size, segments=segments,
+            self._ask,
+            method,
+            *arguments,
+            subject=subject,
+            asked_bytes=size,
+            shared_buffers=shared_buffers,
             is_repeatable=False,
-        )  # fmt: skip
-        result = ask_until_answered(method, suspect.path, ask)
+        )
+        result = ask_until_answered(method, subject.path, ask)
         with self._clock:
             if method not in _HOUSEKEEPING:
                 self._uncommitted.note(size)
@@ -358,15 +363,16 @@ class WritingRemoteStore(RemoteStore):
     @contextmanager
     def _lent(
         self, *arrays: ArrayFile
-    ) -> Iterator[tuple[tuple[Segment, ...], tuple[NewArray, ...]]]:
-        """Yield the files of arrays as segments that the worker may map, and what is in them."""
-        numbers = [next(self._segment_numbers) for _ in arrays]
-        segments = tuple(
-            Segment(number, array.descriptor, array.size_bytes, is_on_disk=True)
+    ) -> Iterator[tuple[tuple[SharedBuffer, ...], tuple[NewArray, ...]]]:
+        """Yield the files of arrays as shared buffers that the worker may map, and what is in
+        them."""
+        numbers = [next(self._shared_buffer_numbers) for _ in arrays]
+        shared_buffers = tuple(
+            SharedBuffer(number, array.descriptor, array.size_bytes, is_on_disk=True)
             for number, array in zip(numbers, arrays, strict=True)
         )
         try:
-            yield segments, tuple(
+            yield shared_buffers, tuple(
                 NewArray(
                     array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
                     array.is_read,
@@ -374,8 +380,8 @@ class WritingRemoteStore(RemoteStore):
                 for number, array in zip(numbers, arrays, strict=True)
             )  # fmt: skip
         finally:
-            for segment in segments:
-                self._pool.forget_segment(segment)
+            for shared_buffer in shared_buffers:
+                self._pool.forget_shared_buffer(shared_buffer)
 
     def _commit_now_and_then(self) -> None:
         said = ""

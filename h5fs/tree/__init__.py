@@ -7,7 +7,7 @@ system without mounting it.
 
 from h5fs.tree.folder_tree import FolderTree
 from h5fs.tree.tree import Tree
-from h5fs.tree.versions.following_tree import RenewedTree
+from h5fs.tree.versions.following_tree import FollowingTree
 from h5fs.tree.writing.writable_tree import WritableTree
 
-__all__ = ["FolderTree", "RenewedTree", "Tree", "WritableTree"]
+__all__ = ["FolderTree", "FollowingTree", "Tree", "WritableTree"]

@@ -32,7 +32,7 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, as_folder
-from h5fs.tree.versions.following_tree import LOOK_SECONDS, RenewedTree
+from h5fs.tree.versions.following_tree import LOOK_SECONDS, FollowingTree
 
 MOST_FILES_OPEN = 8
 """How many HDF5 files are open, unless more are in use at once; each has a worker process."""
@@ -48,7 +48,7 @@ _TREES_KEPT = 1024
 class _Hdf5File:
     """An HDF5 file below the folder. ``seed`` sets its inode numbers apart from other files'."""
 
-    tree: RenewedTree
+    tree: FollowingTree
     seed: int
     seen_at: float
 
@@ -77,7 +77,7 @@ class FolderTree:
     for its disk and its workers, is asked without it.
     """
 
-    def __init__(self, folder: Path, open_tree: Callable[[Path], RenewedTree]) -> None:
+    def __init__(self, folder: Path, open_tree: Callable[[Path], FollowingTree]) -> None:
         self._root = os.fsencode(folder)
         self._open_tree = open_tree
         self.on_change: Callable[[], None] = lambda: None  # the kernel asks by itself

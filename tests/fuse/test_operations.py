@@ -1,4 +1,4 @@
-"""The adapter without a kernel: structures, guard, options, workers, over both libfuses."""
+"""The FUSE room without a kernel: structures, guard, options, workers, over both libfuses."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.bulk_fuzzing import check_in_bulk, start_nursery, stop_nursery
+from support.bulk_fuzzing import check_in_bulk, start_starter, stop_starter
 from support.fuzzing import (
     Limits,
     check_mutant,
@@ -72,10 +72,10 @@ def test_a_mount_that_hangs_would_be_found(tmp_path: Path) -> None:
 @pytest.mark.semantics("W2", "E3")
 def test_mutants_without_mounts_cost_errnos_and_nothing_else(corpus: Path) -> None:
     sources = find_sources(corpus)
-    start_nursery()
+    start_starter()
     try:
         for seed in range(60):
             verdict = check_in_bulk(make_mutant(seed, sources), Limits())
             assert not verdict.failures, f"seed {seed}: {verdict.failures}"
     finally:
-        stop_nursery()
+        stop_starter()

@@ -151,9 +151,9 @@ def test_an_object_in_quarantine_is_named_with_the_reason(tmp_path: Path) -> Non
             (mount.path / "loop.npy").read_bytes()
         found = status_of(mount.path)
         assert found["quarantined_count"] == 1
-        (suspect,) = found["quarantined"]
-        assert (suspect["file"], suspect["path"]) == (found["file"], "/loop")
-        assert "no answer within 1 s" in suspect["reason"]
+        (subject,) = found["quarantined"]
+        assert (subject["file"], subject["path"]) == (found["file"], "/loop")
+        assert "no answer within 1 s" in subject["reason"]
         assert "/loop: no answer within 1 s" in run_h5fs("status", mount.path).stdout
 
 
@@ -401,8 +401,8 @@ def test_the_files_of_a_folder_are_told_of_together(file: Path, tmp_path: Path) 
         found = status_of(mount.path)
         assert len(found["workers"]["pids"]) == 2 == found["workers"]["usual_count"]
         assert found["cache"]["misses"] > 0
-        (suspect,) = found["quarantined"]
-        assert (suspect["file"], suspect["path"]) == (str(folder / "two.h5"), "/loop")
+        (subject,) = found["quarantined"]
+        assert (subject["file"], subject["path"]) == (str(folder / "two.h5"), "/loop")
 
 
 @pytest.mark.semantics("C20")

@@ -214,8 +214,8 @@ def test_no_read_fails_when_the_process_that_starts_workers_is_killed(
             time.sleep(chance.uniform(0.05, 0.6))
             if not find_workers(mount.pid):
                 continue  # the last one's successor has not begun
-            for nursery in find_children(mount.pid):
-                Process.find(nursery).kill()
+            for starter in find_children(mount.pid):
+                Process.find(starter).kill()
                 kills += 1
         assert load.finish()
         assert kills >= 2

@@ -38,9 +38,9 @@ def read_all(mount: Mounted) -> None:
 def test_the_daemon_is_without_the_library_and_workers_have_it(file: Path) -> None:
     with mounted(file) as mount:
         read_all(mount)
-        daemon, nursery, *workers = family(mount.pid)
+        daemon, starter, *workers = family(mount.pid)
         assert not has_library(daemon)
-        assert has_library(nursery)
+        assert has_library(starter)
         assert 1 <= len(workers) <= max(os.cpu_count() or 1, 2)
 
 

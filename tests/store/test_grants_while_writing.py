@@ -15,31 +15,31 @@ from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.log.log_file import open_logged, read_boot_id
-from h5fs.store.writing_worker_store import WritingRemoteStore
+from h5fs.store.writing_worker_store import WritingWorkerStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[WritingRemoteStore]:
+def store(tmp_path: Path) -> Iterator[WritingWorkerStore]:
     with h5py.File(tmp_path / "other.h5", "w") as opened:
         opened["d"] = np.arange(3)
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened["link"] = h5py.ExternalLink("other.h5", "/d")
     options = StoreOptions(tmp_path / "f.h5", Mode.UPDATE)
     files = open_logged(options.file, options.mode, options.locking, read_boot_id())
-    made = WritingRemoteStore(dataclasses.replace(options, boot_id=read_boot_id()), files)
+    made = WritingWorkerStore(dataclasses.replace(options, boot_id=read_boot_id()), files)
     made.open()
     yield made
     made.close()
 
 
-def follow(store: WritingRemoteStore) -> ObjectInfo:
+def follow(store: WritingWorkerStore) -> ObjectInfo:
     root = store.root().ref
     return store.follow(root, store.get_link(root, b"link"))
 
 
 @pytest.mark.semantics("L4", "W6")
 def test_what_was_changed_is_there_after_another_worker_has_come(
-    store: WritingRemoteStore,
+    store: WritingWorkerStore,
 ) -> None:
     store.create_group(store.root().ref, b"made")
     (before,) = store.statistics().workers.pids
@@ -49,7 +49,7 @@ def test_what_was_changed_is_there_after_another_worker_has_come(
 
 
 @pytest.mark.semantics("R24", "W6")
-def test_an_array_that_is_being_written_is_not_lost_for_a_link(store: WritingRemoteStore) -> None:
+def test_an_array_that_is_being_written_is_not_lost_for_a_link(store: WritingWorkerStore) -> None:
     region = store.reserve_array((100_000,), np.dtype("<i8"))
     assert region is not None
     with pytest.raises(UnreadableError, match=r"other\.h5 cannot be opened before"):

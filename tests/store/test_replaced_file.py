@@ -15,7 +15,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import StaleError
 from h5fs.model.settings import StoreOptions
-from h5fs.store.worker_store import RemoteStore
+from h5fs.store.worker_store import WorkerStore
 from h5fs.tree import Tree
 
 COUNT = 10
@@ -47,8 +47,8 @@ def write(file: Path, number: int) -> None:
 
 
 @contextmanager
-def opened_tree(file: Path) -> Iterator[tuple[Tree, RemoteStore]]:
-    store = RemoteStore(StoreOptions(file, workers=1))
+def opened_tree(file: Path) -> Iterator[tuple[Tree, WorkerStore]]:
+    store = WorkerStore(StoreOptions(file, workers=1))
     store.open()
     tree = Tree(store)
     try:
@@ -67,7 +67,7 @@ def read(tree: Tree, name: str) -> list[str]:
     return [str(value) for value in np.frombuffer(content[128:], dtype)]
 
 
-def end_workers(store: RemoteStore) -> None:
+def end_workers(store: WorkerStore) -> None:
     for pid in store.statistics().workers.pids:
         handle = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from h5fs.store.statistics import (
     UncommittedStatistics,
     WorkerStatistics,
 )
-from h5fs.store.writing_worker_store import WritingRemoteStore
+from h5fs.store.writing_worker_store import WritingWorkerStore
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.statistics import TreeStatistics
 
@@ -120,7 +120,7 @@ def test_a_change_that_a_commit_came_before_is_committed_by_the_clock(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(StoreOptions(file, mode=Mode.UPDATE, commit_seconds=0.2))
-    assert isinstance(store, WritingRemoteStore)
+    assert isinstance(store, WritingWorkerStore)
     try:
         call = store._pool.call
 

@@ -21,7 +21,7 @@ from h5fs.errors import H5fsError
 from h5fs.model.settings import Limits as StoreLimits
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.tree import Tree
 from support.fuzzing import (
     Limits,
@@ -49,17 +49,17 @@ class _Lines(logging.Handler):
         self.lines.append(f"- {record.levelname} {record.getMessage()}{traceback}")
 
 
-_nursery = Nursery()
+_starter = WorkerStarter()
 
 
-def start_nursery() -> None:
+def start_starter() -> None:
     """Start what this process gets its workers from; it ends with the process."""
-    _nursery.start()
+    _starter.start()
 
 
-def stop_nursery() -> None:
+def stop_starter() -> None:
     """End it."""
-    _nursery.close()
+    _starter.close()
 
 
 def check_in_bulk(mutant: Mutant, limits: Limits) -> Verdict:
@@ -92,7 +92,7 @@ def _check(file: Path, limits: Limits, verdict: Verdict) -> None:
     )
     options = StoreOptions(file, workers=2, cache_bytes=2**24, limits=store_limits)
     try:
-        store = open_store(options, _nursery)
+        store = open_store(options, _starter)
     except H5fsError as error:
         verdict.outcome = f"refused: {classify_refusal(str(error))}"
         verdict.log.append(str(error))
@@ -159,7 +159,7 @@ def _ask(verdict: Verdict, counts: collections.Counter[str], what: str, path: by
     except H5fsError as error:
         result = None
         counts[f"{what} {errno.errorcode[error.errno]}"] += 1
-    except Exception as error:  # the adapter's guard would make EIO of it, and log a traceback
+    except Exception as error:  # the FUSE room's guard would make EIO of it, and log a traceback
         result = None
         verdict.failures.append(f"unexpected {type(error).__name__} in {what} {path!r}: {error}")
     taken = time.monotonic() - start

@@ -1,7 +1,7 @@
 """The store of a mount without processes: the library in this one, everything else as it is.
 
-Chunks are listed, decoded into segments and kept in blocks as in a mount, so that thousands of
-datasets can be read in seconds.
+Chunks are listed, decoded into shared buffers and kept in blocks as in a mount, so that thousands
+of datasets can be read in seconds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.local_store import LocalStore
-from h5fs.store.workers.shared_buffers import Segment, SegmentViews
+from h5fs.store.workers.shared_buffers import SharedBuffer, SharedBufferViews
 
 
 class InProcessStore(LocalStore):
     """A ``Store`` that reads chunks as a mount does, by one worker that is this process."""
 
     def __init__(self, options: StoreOptions) -> None:
-        self._views = SegmentViews()
-        super().__init__(options, segments=self._views)
+        self._views = SharedBufferViews()
+        super().__init__(options, shared_buffers=self._views)
         self._chunks = ChunkReader(_Worker(self, self._views), options.cache_bytes)  # type: ignore[arg-type]
 
     def read_into(
@@ -50,15 +50,17 @@ class _Worker:
 
     count = 1
 
-    def __init__(self, store: Hdf5Store, views: SegmentViews) -> None:
+    def __init__(self, store: Hdf5Store, views: SharedBufferViews) -> None:
         self._store = store
         self._views = views
 
-    def call(self, method: str, *arguments: Any, segments: Sequence[Segment] = (), **_: Any) -> Any:
-        for segment in segments:
-            descriptor = os.dup(segment.descriptor)
-            self._views.add(segment.number, descriptor, segment.size_bytes)
+    def call(
+        self, method: str, *arguments: Any, shared_buffers: Sequence[SharedBuffer] = (), **_: Any
+    ) -> Any:
+        for shared_buffer in shared_buffers:
+            descriptor = os.dup(shared_buffer.descriptor)
+            self._views.add(shared_buffer.number, descriptor, shared_buffer.size_bytes)
         return getattr(self._store, method)(*arguments)
 
-    def forget_segment(self, segment: Segment) -> None:
-        self._views.remove(segment.number)
+    def forget_shared_buffer(self, shared_buffer: SharedBuffer) -> None:
+        self._views.remove(shared_buffer.number)

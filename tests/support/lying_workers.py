@@ -28,7 +28,7 @@ from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
 from h5fs.store.workers import messages
 from h5fs.store.workers.starter_messages import serve
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.worker_starter import WorkerStarter
 
 MODES = ("garbage", "late", "twice", "empty", "long", "hang up", "lie")
 _RECORD, _MODE, _SEED = "H5FS_LIAR_RECORD", "H5FS_LIAR_MODE", "H5FS_LIAR_SEED"
@@ -40,7 +40,7 @@ Record = dict[str, list[bytes]]
 """By method: what true workers have answered, encoded."""
 
 
-class LyingNursery(Nursery):
+class LyingWorkerStarter(WorkerStarter):
     """Starts liars."""
 
     module = "support.lying_workers"
@@ -121,7 +121,7 @@ class Liar:
         if len(body) < messages.MAX_PACKET_BYTES:
             return self._head(messages.RESULT) + body
         os.pwrite(self._window, body, messages.NOTE_BYTES)
-        return self._head(messages.RESULT_IN_WINDOW) + len(body).to_bytes(8, "little")
+        return self._head(messages.RESULT_IN_BUFFER) + len(body).to_bytes(8, "little")
 
     def _send(self, packet: bytes) -> None:
         try:
@@ -162,7 +162,7 @@ class Liar:
         size = chance.choice([2**20, 2**30 + 1, 2**40, 2**63, 2**64 - 1])
         if size <= 2**40:
             os.ftruncate(self._window, size + messages.NOTE_BYTES)
-        kind = chance.choice([messages.RESULT_IN_WINDOW, messages.DATA_IN_WINDOW])
+        kind = chance.choice([messages.RESULT_IN_BUFFER, messages.DATA_IN_BUFFER])
         self._send(self._head(kind) + size.to_bytes(8, "little"))
 
     def _hang_up(self, _answer: bytes) -> None:
@@ -297,7 +297,7 @@ PATHS = [b"/", b"/g", b"/g/sub", b"/g/numbers.npy", b"/g/gzip.npy", b"/g/lzf.npy
 
 def record_answers(file: Path, record: Path) -> None:
     """Ask true workers everything, and write down what they answer."""
-    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.worker_store import WorkerStore
     from h5fs.store.workers.connection import WorkerConnection
 
     answers: Record = {}
@@ -309,7 +309,7 @@ def record_answers(file: Path, record: Path) -> None:
             answers.setdefault(method, []).append(messages.encode_result(result))
         return result
 
-    store = RemoteStore(StoreOptions(file, workers=1))
+    store = WorkerStore(StoreOptions(file, workers=1))
     store.open()
     WorkerConnection.call = call_recorded  # type: ignore[method-assign]
     try:
@@ -365,14 +365,14 @@ def meet_liars(mode: str, answers: int, seed: int, folder: Path) -> Counting:
         make_file(file)
         record_answers(file, record)
     chance, asking = random.Random(seed), Counting()
-    nursery = LyingNursery(mode, seed, record)
-    nursery.start()
+    starter = LyingWorkerStarter(mode, seed, record)
+    starter.start()
     try:
         with counted_answers(asking), small_files():
-            _read_from_liars(file, nursery, asking, chance, answers // 2)
-            _write_to_liars(file, nursery, asking, chance, answers)
+            _read_from_liars(file, starter, asking, chance, answers // 2)
+            _write_to_liars(file, starter, asking, chance, answers)
     finally:
-        nursery.close()
+        starter.close()
     if sys.exc_info()[0] is None and threading.active_count() > 40:
         asking.failures.append(f"{threading.active_count()} threads are left")
     return asking
@@ -386,12 +386,12 @@ def _options(file: Path, mode: Mode = Mode.READ) -> StoreOptions:
 
 
 def _read_from_liars(
-    file: Path, nursery: Nursery, asking: Counting, chance: random.Random, answers: int
+    file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.worker_store import RemoteStore
+    from h5fs.store.worker_store import WorkerStore
 
     while asking.answers < answers:
-        store = RemoteStore(_options(file), nursery)
+        store = WorkerStore(_options(file), starter)
         if asking.ask("open", lambda s=store: s.open() or True):
             for _ in range(50):
                 os.utime(file)  # what is in quarantine is asked for again
@@ -400,15 +400,15 @@ def _read_from_liars(
 
 
 def _write_to_liars(
-    file: Path, nursery: Nursery, asking: Counting, chance: random.Random, answers: int
+    file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
     from h5fs.store.log.log_file import open_logged, read_boot_id
-    from h5fs.store.writing_worker_store import WritingRemoteStore
+    from h5fs.store.writing_worker_store import WritingWorkerStore
 
     while asking.answers < answers:
         options = _options(file, Mode.UPDATE)
         files = open_logged(file, options.mode, options.locking, read_boot_id())
-        store = WritingRemoteStore(options, files, nursery)
+        store = WritingWorkerStore(options, files, starter)
         if asking.ask("open", lambda s=store: s.open() or True):
             for _ in range(100):
                 change_something(store, asking, chance)

@@ -12,7 +12,7 @@ from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.writing_worker_store import WritingRemoteStore
+from h5fs.store.writing_worker_store import WritingWorkerStore
 from h5fs.tree import WritableTree
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -47,10 +47,10 @@ class _NoTimer:
     ident = None
 
 
-def store_of(tree: WritableTree) -> WritingRemoteStore:
+def store_of(tree: WritableTree) -> WritingWorkerStore:
     """Return a tree's store."""
     store = tree._store
-    assert isinstance(store, WritingRemoteStore)
+    assert isinstance(store, WritingWorkerStore)
     return store
 
 

@@ -43,7 +43,7 @@ def find_children(pid: int) -> list[int]:
 
 def find_workers(daemon: int) -> list[int]:
     """Return the ids of a daemon's workers: its child forks them, and reads nothing itself."""
-    return [worker for nursery in find_children(daemon) for worker in find_descendants(nursery)]
+    return [worker for starter in find_children(daemon) for worker in find_descendants(starter)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from h5fs.tree import FolderTree, RenewedTree, folder_tree
+from h5fs.tree import FolderTree, FollowingTree, folder_tree
 from h5fs.tree.statistics import TreeStatistics
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n        "
@@ -76,10 +76,10 @@ class Folder:
             (path / name).write_bytes(SIGNATURE + b"one")
         self.tree = FolderTree(path, self._open_tree)
 
-    def _open_tree(self, file: Path) -> RenewedTree:
+    def _open_tree(self, file: Path) -> FollowingTree:
         is_slow = file.name == "slow.h5"
         opening, closing = (self.opening, self.closing) if is_slow else (Slowness(), Slowness())
-        return RenewedTree(file, lambda _: SlowTree(file, opening, closing))  # type: ignore[arg-type,return-value]
+        return FollowingTree(file, lambda _: SlowTree(file, opening, closing))  # type: ignore[arg-type,return-value]
 
     def read(self, name: str) -> bytes:
         return self.tree.read_link(f"/{name}/x".encode())

@@ -13,7 +13,7 @@ from h5fs.daemon.open_tree import explaining
 from h5fs.errors import H5fsError, MountError
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
 
@@ -24,11 +24,11 @@ COPY_BYTES = 4 * 2**20
 def opened_tree(options: StoreOptions) -> Iterator[Tree]:
     """Open an HDF5 file as a tree. Raises ``MountError`` with what the user can do."""
     check_file(options)
-    nursery = Nursery()
-    nursery.start()
+    starter = WorkerStarter()
+    starter.start()
     try:
         with explaining(options.file):
-            store = open_store(options, nursery)
+            store = open_store(options, starter)
         tree: Tree
         depth = options.limits.max_depth
         tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
         finally:
             store.close()
     finally:
-        nursery.close()
+        starter.close()
 
 
 def check_file(options: StoreOptions) -> None:

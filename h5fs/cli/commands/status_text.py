@@ -53,7 +53,7 @@ class _Text:
     def _quarantined(self, answer: dict[str, Any]) -> list[str]:
         shown = answer["quarantined"] or []
         lines = [
-            self._line("quarantined" if not index else "", self._in(_RED, _suspect(each, answer)))
+            self._line("quarantined" if not index else "", self._in(_RED, _subject(each, answer)))
             for index, each in enumerate(shown)
         ]
         more = (answer["quarantined_count"] or 0) - len(shown)
@@ -104,7 +104,7 @@ def _workers(found: dict[str, Any]) -> str:
     return f"{text}{f' (pid {pids})' if pids else ''}{replaced}"
 
 
-def _suspect(found: dict[str, Any], answer: dict[str, Any]) -> str:
+def _subject(found: dict[str, Any], answer: dict[str, Any]) -> str:
     where = "" if found["file"] == answer["file"] else f"{show_text(found['file'])}: "
     return f"{where}{show_text(found['path'])}: {show_text(found['reason'])}"
 

@@ -6,7 +6,7 @@ than 1. Where a chunk spans all the dimensions behind that one, it is a band by 
 
 Numbers of chunks count through the grid of chunks in row-major order; those of one band, and those
 of bands that follow one another, are consecutive. A **block** is some consecutive bands: what is
-decoded into one segment, and kept or forgotten as a whole.
+decoded into one shared buffer, and kept or forgotten as a whole.
 """
 
 from __future__ import annotations

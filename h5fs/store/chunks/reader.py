@@ -26,8 +26,8 @@ from h5fs.store.chunks.streams import Stream, Streams
 from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.pool import WorkerPool
-from h5fs.store.workers.quarantine import Suspect
-from h5fs.store.workers.shared_buffers import Segment, SegmentReader
+from h5fs.store.workers.quarantine import Subject
+from h5fs.store.workers.shared_buffers import SharedBuffer, SharedBufferReader
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class ChunkReader:
 
     def __init__(self, pool: WorkerPool, cache_bytes: int) -> None:
         self._pool = pool
-        self._segments = SegmentReader()
-        self._cache = BlockCache(cache_bytes, on_gone=self._forget_segment)
+        self._shared_buffers = SharedBufferReader()
+        self._cache = BlockCache(cache_bytes, on_gone=self._forget_shared_buffer)
         self._lock = threading.Lock()
         self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
         self._waiting_bytes = _WAITING_BYTES_PER_WORKER * pool.count
@@ -109,11 +109,11 @@ class ChunkReader:
         """Stop, and give the memory back."""
         self._helpers.shutdown(wait=False, cancel_futures=True)
         self._cache.close()
-        self._segments.close()
+        self._shared_buffers.close()
 
-    def _forget_segment(self, segment: Segment) -> None:
-        self._segments.forget(segment)
-        self._pool.forget_segment(segment)
+    def _forget_shared_buffer(self, shared_buffer: SharedBuffer) -> None:
+        self._shared_buffers.forget(shared_buffer)
+        self._pool.forget_shared_buffer(shared_buffer)
 
     def _array(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked) -> _Array:
         with self._lock:
@@ -145,7 +145,7 @@ class ChunkReader:
     def _load_index(self, array: _Array) -> ChunkIndex:
         count = array.grid.chunk_count
         index: ChunkIndex = self._pool.call(
-            "index_chunks", array.ref, suspect=Suspect(array.ref), asked_bytes=20 * count
+            "index_chunks", array.ref, subject=Subject(array.ref), asked_bytes=20 * count
         )
         if index.sizes is not None and len(index.sizes) != 8 * count:
             raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
@@ -171,7 +171,7 @@ class ChunkReader:
                 self._cache.hits += 1
             else:
                 self._make_under(array, block, offset, len(buffer), is_passing)
-            if self._segments.read_into(block.segment, buffer, offset) != len(buffer):
+            if self._shared_buffers.read_into(block.shared_buffer, buffer, offset) != len(buffer):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
             passed_bytes = len(buffer) if is_passing else 0
         finally:
@@ -233,15 +233,15 @@ class ChunkReader:
                 states[chunk - first] = PENDING
             # With most of its chunks to be made, laying all of it out pays.
             block.is_being_laid_out = (
-                block.segment.is_on_disk and is_fresh and 2 * len(missing) > len(states)
+                block.shared_buffer.is_on_disk and is_fresh and 2 * len(missing) > len(states)
             )
         return missing
 
     def _lay_out(self, array: _Array, block: Block, claimed: list[int]) -> None:
-        """Prepare the segment of a block in which only the caller has claimed chunks."""
+        """Prepare the shared buffer of a block in which only the caller has claimed chunks."""
         state = ABSENT
         try:
-            block.segment.lay_out()
+            block.shared_buffer.lay_out()
             state = PENDING
         except OSError as error:
             raise _no_room(array, error) from None
@@ -266,9 +266,12 @@ class ChunkReader:
         try:
             batch = _make_batch(array, self._sizes_of(array), block, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
-                "decode_chunks", batch, suspect=Suspect(array.ref), segments=(block.segment,),
+                "decode_chunks",
+                batch,
+                subject=Subject(array.ref),
+                shared_buffers=(block.shared_buffer,),
                 asked_bytes=len(chunks) * array.grid.chunk_bytes,
-            )  # fmt: skip
+            )
             state, failures = PRESENT, {failure.number: failure.reason for failure in failed}
         finally:
             states = {chunk: FAILED if chunk in failures else state for chunk in chunks}
@@ -377,5 +380,5 @@ def _make_batch(
         tasks = tuple(map(ChunkTask, chunks, sizes))
     return ChunkBatch(
         array.ref, grid.shape, grid.item_bytes, array.data,
-        block.first_chunk, tasks, block.segment.number,
+        block.first_chunk, tasks, block.shared_buffer.number,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a decoded chunk goes in a segment: the worker's side of a block.
+"""Where a decoded chunk goes in a shared buffer: the worker's side of a block.
 
 Everything is in bytes, the last dimension too, so that numpy copies runs of bytes whatever an
 element is.
@@ -16,20 +16,21 @@ from h5fs.store.chunks.geometry import Box, Grid
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
-MapSegment = Callable[[int, int], Array]
-"""Returns bytes ``[start, stop)`` of a segment, to write to."""
+MapSharedBuffer = Callable[[int, int], Array]
+"""Returns bytes ``[start, stop)`` of a shared buffer, to write to."""
 
 _WINDOW_BYTES = 256 * 2**20
 
 
 def places_of(
-    grid: Grid, box: Box, first_chunk: int, map_segment: MapSegment
+    grid: Grid, box: Box, first_chunk: int, map_shared_buffer: MapSharedBuffer
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield the parts of a segment that take the chunk of ``box``, with the rows of each.
+    """Yield the parts of a shared buffer that take the chunk of ``box``, with the rows of each.
 
     Rows are indexes in the bands' dimension, counted from the chunk's first. A part has the shape
     of those rows and the box's extent behind them. There are several where the band is too large to
-    be mapped at once. The segment begins with the band that chunk number ``first_chunk`` is in.
+    be mapped at once. The shared buffer begins with the band that chunk number ``first_chunk`` is
+    in.
     """
     axis = grid.axis
     base = grid.band_start(first_chunk // grid.chunks_per_band)
@@ -50,7 +51,7 @@ def places_of(
     )
     for row in range(0, box.count[axis], rows_at_once):
         stop = min(row + rows_at_once, box.count[axis])
-        window = map_segment(start + row * row_bytes, start + stop * row_bytes)
+        window = map_shared_buffer(start + row * row_bytes, start + stop * row_bytes)
         band = window.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
         yield slice(row, stop), band[(slice(None), *behind)]
 

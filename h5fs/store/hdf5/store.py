@@ -52,7 +52,7 @@ from h5fs.store.hdf5.reading.projected import (
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
-from h5fs.store.workers.shared_buffers import SegmentViews
+from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Hdf5Store:
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
-    other than the mounted one gets its number. ``segments`` are where chunks are decoded to.
+    other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
     ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
@@ -101,7 +101,7 @@ class Hdf5Store:
         on_progress: Callable[[], None] = _ignore,
         on_look: Callable[[bytes], None] = _ignore,
         on_file: Callable[[int, bytes], None] = _ignore,
-        segments: SegmentViews | None = None,
+        shared_buffers: SharedBufferViews | None = None,
         logged: LoggedMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
@@ -110,7 +110,7 @@ class Hdf5Store:
         self.is_broken = False
         self._limits = options.limits
         self._on_progress = on_progress
-        self._segments = segments or SegmentViews()
+        self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
             options,
             on_close=self._forget_file,
@@ -260,9 +260,9 @@ class Hdf5Store:
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
-            map_segment = functools.partial(self._segments.map, batch.segment)
+            map_shared_buffer = functools.partial(self._shared_buffers.map, batch.shared_buffer)
             decoder = chunks.ChunkDecoder(
-                batch, map_segment, dataset_id, projected.memory, self._pipeline_of(batch)
+                batch, map_shared_buffer, dataset_id, projected.memory, self._pipeline_of(batch)
             )
             return decoder.decode_all(self._on_progress)
 

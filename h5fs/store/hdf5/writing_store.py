@@ -284,7 +284,7 @@ class WritingHdf5Store(ChangingStore):
                     each.write()
 
     def _source(self, array: NewArray) -> Source:
-        map_bytes = functools.partial(self._segments.map, array.segment)
+        map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)
         base, trailing = array.dtype.base, array.dtype.shape
         return Source(
             map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,

@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Be a nursery; its only argument is the number of the socket's descriptor."""
+    """Be the process that forks workers; its only argument is the number of the socket's
+    descriptor."""
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -49,7 +50,7 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
     status = 1
     try:
         die_with_parent(own_pid)
-        charge_descriptor, connection_descriptor, window, *files = descriptors
+        charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
         with open(charge_descriptor, "rb") as file:
             charge = msgspec.msgpack.decode(file.read(), type=Charge, dec_hook=_to_path)
         options = charge.options
@@ -66,7 +67,7 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
             os.close(descriptor)
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
-        Worker(options, connection, window, files, granted=known).run()
+        Worker(options, connection, reply_buffer, files, granted=known).run()
         status = 0
     except BaseException:
         _log.exception("the worker ends")

@@ -21,14 +21,14 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.policy import FilesToAskForError
 from h5fs.store.workers import messages
-from h5fs.store.workers.shared_buffers import SegmentViews
+from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _PROGRESS_SECONDS = 0.2
 _MAX_DESCRIPTORS = 64
 
 
 class Worker:
-    """Answers requests from ``connection`` until it closes; ``window`` is the memory file.
+    """Answers requests from ``connection`` until it closes; ``reply_buffer`` is the memory file.
 
     ``files``: descriptors of the mounted file and of its log, where it is read through one.
     ``granted``: device and inode numbers of the other files that it may read.
@@ -38,23 +38,23 @@ class Worker:
         self,
         options: StoreOptions,
         connection: socket.socket,
-        window: int,
+        reply_buffer: int,
         files: Sequence[int] = (),
         *,
         granted: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self._connection = connection
         self._number = 0  # of the request that is answered
-        self._window = _Window(window)
-        self._segments = SegmentViews()
+        self._reply_buffer = _ReplyBuffer(reply_buffer)
+        self._shared_buffers = SharedBufferViews()
         self._last_progress = time.monotonic()
         self._store = make_library_store(
             options,
             files,
             on_progress=self._tell_progress,
-            on_look=self._window.note,
+            on_look=self._reply_buffer.note,
             on_file=self._tell_file,
-            segments=self._segments,
+            shared_buffers=self._shared_buffers,
             granted=granted,
         )
 
@@ -84,28 +84,28 @@ class Worker:
         if request.large_bytes:
             request = messages.with_arguments(request, _read_all(descriptors.pop(0)))
         for number in request.gone:
-            self._segments.remove(number)
-        for (number, size), descriptor in zip(request.segments, descriptors, strict=True):
-            self._segments.add(number, descriptor, size)
+            self._shared_buffers.remove(number)
+        for (number, size), descriptor in zip(request.shared_buffers, descriptors, strict=True):
+            self._shared_buffers.add(number, descriptor, size)
         for number, path in request.files:
             self._store.know_file(number, path)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)
-        self._window.note(b"")
+        self._reply_buffer.note(b"")
         result = getattr(self._store, request.method)(*arguments)
         if method.returns_data:
-            return self._pack(messages.DATA, messages.DATA_IN_WINDOW, result)
+            return self._pack(messages.DATA, messages.DATA_IN_BUFFER, result)
         encoded = messages.encode_result(result)
-        return self._pack(messages.RESULT, messages.RESULT_IN_WINDOW, encoded)
+        return self._pack(messages.RESULT, messages.RESULT_IN_BUFFER, encoded)
 
     def _head(self, kind: int) -> bytes:
         return bytes([kind]) + self._number.to_bytes(messages.NUMBER_BYTES, "little")
 
-    def _pack(self, inline: int, in_window: int, data: bytes | bytearray) -> bytes:
+    def _pack(self, inline: int, in_buffer: int, data: bytes | bytearray) -> bytes:
         if len(data) < messages.MAX_PACKET_BYTES:
             return self._head(inline) + data
-        self._window.write(data)
-        return self._head(in_window) + len(data).to_bytes(8, "little")
+        self._reply_buffer.write(data)
+        return self._head(in_buffer) + len(data).to_bytes(8, "little")
 
     def _answer(self, work: Any) -> None:
         try:
@@ -148,7 +148,7 @@ class Worker:
         self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
 
 
-class _Window:
+class _ReplyBuffer:
     """The memory file through which large answers go; it begins with the note."""
 
     def __init__(self, descriptor: int) -> None:

@@ -2,7 +2,7 @@
 
 Trusts nothing that comes from the worker: what is no answer to what was asked, however it fails to
 be one, is the worker's end. Waits for nothing without a bound. Used by one thread at a time, but
-for ``interrupt``, ``runs`` and ``forget_segment``.
+for ``interrupt``, ``runs`` and ``forget_shared_buffer``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.workers import answers, messages
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.process_handle import ProcessHandle
-from h5fs.store.workers.shared_buffers import Segment, make_memory_file
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.shared_buffers import SharedBuffer, make_memory_file
+from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
@@ -80,32 +80,32 @@ class FilesNeededError(Exception):
 
 
 class WorkerConnection:
-    """Starts a worker through the nursery, talks to it, ends it.
+    """Starts a worker through the worker starter, talks to it, ends it.
 
     ``on_file(number, path)`` hears of files that the worker has numbered. ``_ending`` keeps two
-    threads from ending it at once; ``_sharing`` protects ``_segments``, ``_sending`` and ``_gone``.
-    Nothing else is taken while either is held.
+    threads from ending it at once; ``_sharing`` protects ``_shared_buffers``, ``_sending`` and
+    ``_gone``. Nothing else is taken while either is held.
     """
 
     def __init__(
         self,
-        nursery: Nursery,
+        starter: WorkerStarter,
         options: StoreOptions,
         on_file: Callable[[int, bytes], None],
         files: tuple[int, ...] = (),
         grants: tuple[bytes, ...] = (),
     ) -> None:
-        self._nursery = nursery
+        self._starter = starter
         self._on_file = on_file
         self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
-        self._window = make_memory_file("window", messages.NOTE_BYTES)
+        self._reply_buffer = make_memory_file("reply-buffer", messages.NOTE_BYTES)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                process = nursery.spawn(options, theirs, self._window, files, grants)
+                process = starter.spawn(options, theirs, self._reply_buffer, files, grants)
         except OSError:
-            os.close(self._window)
+            os.close(self._reply_buffer)
             raise
         self._process = ProcessHandle(*process)
         self.pid = self._process.pid
@@ -114,7 +114,7 @@ class WorkerConnection:
         self._ending = threading.Lock()
         self._is_ended = False
         self._sharing = threading.Lock()
-        self._segments: set[int] = set()
+        self._shared_buffers: set[int] = set()
         self._sending: set[int] = set()
         self._gone: list[int] = []
         self._files: set[int] = set()
@@ -135,7 +135,7 @@ class WorkerConnection:
         seconds: float,
         into: memoryview | None,
         files: dict[int, bytes],
-        segments: tuple[Segment, ...],
+        shared_buffers: tuple[SharedBuffer, ...],
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
@@ -145,11 +145,15 @@ class WorkerConnection:
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
         self._number += 1
         with self._sharing:
-            unknown = [segment for segment in segments if segment.number not in self._segments]
-            self._sending = {segment.number for segment in unknown}
+            unknown = [
+                shared_buffer
+                for shared_buffer in shared_buffers
+                if shared_buffer.number not in self._shared_buffers
+            ]
+            self._sending = {shared_buffer.number for shared_buffer in unknown}
             gone, self._gone = self._gone, []
-            self._segments.difference_update(gone)
-        new = tuple((segment.number, segment.size_bytes) for segment in unknown)
+            self._shared_buffers.difference_update(gone)
+        new = tuple((shared_buffer.number, shared_buffer.size_bytes) for shared_buffer in unknown)
         encoded = messages.encode(arguments)
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
         request = messages.Request(
@@ -167,15 +171,19 @@ class WorkerConnection:
             raise
         self._files.update(number for number, _ in known)
         with self._sharing:
-            self._segments |= self._sending
+            self._shared_buffers |= self._sending
             self._sending = set()
         return result
 
     def _send(
-        self, request: messages.Request, segments: list[Segment], large: bytes, seconds: float
+        self,
+        request: messages.Request,
+        shared_buffers: list[SharedBuffer],
+        large: bytes,
+        seconds: float,
     ) -> None:
         packet = messages.encode(request)
-        descriptors = [segment.descriptor for segment in segments]
+        descriptors = [shared_buffer.descriptor for shared_buffer in shared_buffers]
         memory_file = _put_in_memory_file(large) if large else None
         if memory_file is not None:
             descriptors.insert(0, memory_file)
@@ -190,15 +198,15 @@ class WorkerConnection:
             if memory_file is not None:
                 os.close(memory_file)
 
-    def forget_segment(self, number: int) -> None:
-        """Let the worker know, with the next request, that a segment is gone."""
+    def forget_shared_buffer(self, number: int) -> None:
+        """Let the worker know, with the next request, that a shared buffer is gone."""
         with self._sharing:
-            if number in self._segments or number in self._sending:
+            if number in self._shared_buffers or number in self._sending:
                 self._gone.append(number)
 
     def note(self) -> bytes:
         """Return what the worker noted that it would look at next."""
-        head = os.pread(self._window, messages.NOTE_BYTES, 0)
+        head = os.pread(self._reply_buffer, messages.NOTE_BYTES, 0)
         return head[2 : 2 + int.from_bytes(head[:2], "little")]
 
     def is_alive(self) -> bool:
@@ -230,7 +238,7 @@ class WorkerConnection:
                 self._is_ended = True
                 self._process.kill()
                 self._socket.close()
-                os.close(self._window)
+                os.close(self._reply_buffer)
         return self.is_gone(_END_SECONDS)
 
     def is_gone(self, seconds: float = 0) -> bool:
@@ -350,12 +358,12 @@ class WorkerConnection:
             return None
         if kind == messages.RESULT and method is not None and not method.returns_data:
             return method.decode_result(body)
-        if kind == messages.RESULT_IN_WINDOW and method is not None:
-            return method.decode_result(self._from_window(body))
+        if kind == messages.RESULT_IN_BUFFER and method is not None:
+            return method.decode_result(self._from_reply_buffer(body))
         if kind == messages.DATA and into is not None:
             return self._copy(body, into)
-        if kind == messages.DATA_IN_WINDOW and into is not None:
-            return self._copy_from_window(body, into)
+        if kind == messages.DATA_IN_BUFFER and into is not None:
+            return self._copy_from_reply_buffer(body, into)
         raise ValueError(f"an answer of another kind than was asked for: {kind}")
 
     def _note_message(self, kind: int, body: memoryview, *, is_opening: bool) -> None:
@@ -371,13 +379,13 @@ class WorkerConnection:
         elif kind != messages.PROGRESS:
             raise ValueError(f"an answer of no kind known: {kind}")
 
-    def _from_window(self, body: memoryview) -> bytes:
+    def _from_reply_buffer(self, body: memoryview) -> bytes:
         size = int.from_bytes(body, "little")
         if size > self._most_answer_bytes:
             raise ValueError(f"an answer of {size} bytes")
-        data = os.pread(self._window, size, messages.NOTE_BYTES)
+        data = os.pread(self._reply_buffer, size, messages.NOTE_BYTES)
         if len(data) != size:
-            raise ValueError("an answer that is longer than its window")
+            raise ValueError("an answer that is longer than the reply buffer")
         return data
 
     def _copy(self, data: memoryview, into: memoryview) -> int:
@@ -386,11 +394,11 @@ class WorkerConnection:
         into[: len(data)] = data
         return len(data)
 
-    def _copy_from_window(self, body: memoryview, into: memoryview) -> int:
+    def _copy_from_reply_buffer(self, body: memoryview, into: memoryview) -> int:
         size = int.from_bytes(body, "little")
         if size > len(into):
             raise ValueError(f"{size} bytes of data instead of {len(into)}")
-        return os.preadv(self._window, [into[:size]], messages.NOTE_BYTES)
+        return os.preadv(self._reply_buffer, [into[:size]], messages.NOTE_BYTES)
 
     def _lied(self, reason: str) -> WorkerLiedError:
         self._process.kill()
@@ -405,7 +413,7 @@ class WorkerConnection:
 
     def _learn_end(self) -> str:
         if not self._end:
-            self._end = self._nursery.end_of(self.pid)
+            self._end = self._starter.end_of(self.pid)
         return self._end
 
 

@@ -5,7 +5,7 @@ from the annotations of ``LibraryStore``, and decoding checks them, since a work
 taken over by the file that it reads. Nothing here can make an object other than those types.
 
 One message is one packet of a SOCK_SEQPACKET socket. What does not fit into a packet goes through
-the worker's window, a memory file that both have open: the packet then says how much of it.
+the worker's reply buffer, a memory file that both have open: the packet then says how much of it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MAX_PACKET_BYTES: Final = 60_000
 """Largest message that goes as a packet; well below what the kernel lets a socket hold."""
 
 NOTE_BYTES: Final = 4096
-"""Start of the window, where a worker notes what it is about to look at."""
+"""Start of the reply buffer, where a worker notes what it is about to look at."""
 
-RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
+RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
 LOG, PROGRESS, FILE, READY = b"LPFY"
 """The first byte of a worker's packet. Data are bytes as they are, results are encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it would have to read for an answer. FILE names
@@ -36,7 +36,7 @@ a file that the worker has given a number; READY says that it is confined and wi
 mounted file."""
 
 ANSWERS: Final = frozenset(
-    {RESULT, RESULT_IN_WINDOW, DATA, DATA_IN_WINDOW, FAILURE, LAST_FAILURE, NEEDS}
+    {RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS}
 )
 """What ends a request. The request's number follows, of NUMBER_BYTES, little-endian; 0 is that of
 opening the file, which nobody has to ask for."""
@@ -49,17 +49,17 @@ class Request(Struct, frozen=True, array_like=True):
     """A call of a method; ``arguments`` are encoded apart, by the method's types.
 
     ``number`` is the request's own, which the answer repeats. ``files`` are the numbers and real
-    paths of files beside the mounted one that other workers have met; ``gone`` are segments that
-    nobody will name again. Descriptors of new segments travel with the packet, in the order of
-    ``segments``: number and size in bytes. Arguments of ``large_bytes`` are in a memory file
-    instead, whose descriptor comes before them.
+    paths of files beside the mounted one that other workers have met; ``gone`` are shared buffers
+    that nobody will name again. Descriptors of new shared buffers travel with the packet, in the
+    order of ``shared_buffers``: number and size in bytes. Arguments of ``large_bytes`` are in a
+    memory file instead, whose descriptor comes before them.
     """
 
     method: str
     arguments: msgspec.Raw
     number: int
     files: tuple[tuple[int, bytes], ...] = ()
-    segments: tuple[tuple[int, int], ...] = ()
+    shared_buffers: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
 

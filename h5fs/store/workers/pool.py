@@ -34,9 +34,9 @@ from h5fs.store.workers.connection import (
 )
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
-from h5fs.store.workers.quarantine import Quarantine, Suspect
-from h5fs.store.workers.shared_buffers import Segment
-from h5fs.store.workers.worker_starter import Nursery
+from h5fs.store.workers.quarantine import Quarantine, Subject
+from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _SECONDS_BETWEEN_STARTS = 0.1
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
+class _Slot:
     """Room for one worker; ``connection`` is None while nobody has been started there."""
 
     number: int
@@ -59,7 +59,7 @@ class WorkerPool:
     """Calls methods of ``LibraryStore`` in workers. Safe to use from any thread.
 
     ``grants``: what the workers may read beside the mounted file. ``_changed`` (a condition, whose
-    lock is taken for moments only) protects ``_places``, ``_files`` and ``_lingering``: workers
+    lock is taken for moments only) protects ``_slots``, ``_files`` and ``_lingering``: workers
     that were killed and have not ended.
     """
 
@@ -68,21 +68,21 @@ class WorkerPool:
         options: StoreOptions,
         count: int,
         quarantine: Quarantine,
-        nursery: Nursery,
+        starter: WorkerStarter,
         grants: Grants | None = None,
     ) -> None:
         self._options = options
         self._grants = grants or Grants(options.external, options.file.parent)
         self._limits = options.limits
         self.quarantine = quarantine
-        self._nursery = nursery
+        self._starter = starter
         self._changed = threading.Condition()
         self._count = count
         # Two that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
         self._descriptors: tuple[int, ...] = ()
         self._lingering: list[WorkerConnection] = []
-        self._places: list[_Place] = []
+        self._slots: list[_Slot] = []
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
         self._is_closed = False
@@ -99,24 +99,24 @@ class WorkerPool:
         ``files`` are descriptors of the file and, where it is read through one, of its log.
         """
         self._descriptors = files
-        place = self._take(None)
+        slot = self._take(None)
         try:
-            self._connect(place)
+            self._connect(slot)
         except NotOpenedError as failure:
             raise CannotOpenError(str(failure)) from None
         finally:
-            self._give_back(place)
+            self._give_back(slot)
 
     def start_all(self) -> None:
         """Start the workers that there are as a rule; the first read need not wait for them."""
         for number in range(1, self._count):
-            place = self._take(number)
+            slot = self._take(number)
             try:
-                self._connect(place)
+                self._connect(slot)
             except (H5fsError, NotOpenedError) as error:
                 _log.info("a worker did not start: %s", error)  # who needs it will try again
             finally:
-                self._give_back(place)
+                self._give_back(slot)
 
     def path_of(self, file: int) -> bytes:
         """Return the path of a file that a worker has numbered. Raises ``UnreadableError``."""
@@ -129,75 +129,80 @@ class WorkerPool:
         self,
         method: str,
         *arguments: Any,
-        suspect: Suspect,
+        subject: Subject,
         into: memoryview | None = None,
         asked_bytes: int = 0,
-        home: int | None = None,
-        at_home_only: bool = False,
-        segments: tuple[Segment, ...] = (),
+        preferred_worker: int | None = None,
+        preferred_only: bool = False,
+        shared_buffers: tuple[SharedBuffer, ...] = (),
         on_failure: Callable[[bytes], None] | None = None,
         is_repeatable: bool = True,
     ) -> Any:
         """Return what a worker answers.
 
-        ``suspect`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
-        before it does, with what the worker noted last, and may raise instead. ``home`` says which
-        worker knows most, counted modulo their number; with ``at_home_only`` the request waits for
-        it, since another would have to find out first what took this one long. A request that is
-        not ``is_repeatable`` changes the file: when the worker dies over it, that is
-        ``LostChangesError``. Raises ``H5fsError``.
+        ``subject`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
+        before it does, with what the worker noted last, and may raise instead. ``preferred_worker``
+        says which worker knows most, counted modulo their number; with ``preferred_only`` the
+        request waits for it, since another would have to find out first what took this one long. A
+        request that is not ``is_repeatable`` changes the file: when the worker dies over it, that
+        is ``LostChangesError``. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = Failures()
         while True:
-            self.quarantine.check(suspect)
-            place = self._take(home, at_home_only=at_home_only)
+            self.quarantine.check(subject)
+            slot = self._take(preferred_worker, preferred_only=preferred_only)
             try:
-                connection = self._connect(place)
+                connection = self._connect(slot)
                 with self._changed:
                     files = dict(self._files) if self._files else self._files
                 return connection.call(
-                    method, arguments, seconds=seconds, into=into, files=files, segments=segments
+                    method,
+                    arguments,
+                    seconds=seconds,
+                    into=into,
+                    files=files,
+                    shared_buffers=shared_buffers,
                 )
             except H5fsError:
-                if place.connection is not None and place.connection.is_last_answer:
-                    self._end(place)
+                if slot.connection is not None and slot.connection.is_last_answer:
+                    self._end(slot)
                 raise
             except FilesNeededError as need:
                 failures.note_need()
-                self._grant(place, need)
+                self._grant(slot, need)
             except NotOpenedError as failure:
-                raise UnreadableError(f"{suspect.path}: {failure}") from None
+                raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
-                self._bury(place)
-                note = place.connection.note() if place.connection is not None else b""
-                has_ended = self._end(place)
+                self._bury(slot)
+                note = slot.connection.note() if slot.connection is not None else b""
+                has_ended = self._end(slot)
                 if not is_repeatable and not _was_unasked(error):
                     was_killed = isinstance(error, WorkerDiedError) and error.was_killed
                     kind = KilledChangeError if was_killed else LostChangesError
-                    raise kind(f"{suspect.path}: {error}") from None
+                    raise kind(f"{subject.path}: {error}") from None
                 if not has_ended:  # not even by SIGKILL: the kernel has it wait
-                    raise UnreadableError(f"{suspect.path}: the disk does not answer") from None
-                self._judge(error, failures, suspect, note, on_failure)
+                    raise UnreadableError(f"{subject.path}: the disk does not answer") from None
+                self._judge(error, failures, subject, note, on_failure)
             finally:
-                self._give_back(place)
+                self._give_back(slot)
 
-    def forget_segment(self, segment: Segment) -> None:
-        """Let all workers know that a segment is gone."""
+    def forget_shared_buffer(self, shared_buffer: SharedBuffer) -> None:
+        """Let all workers know that a shared buffer is gone."""
         with self._changed:
-            for place in self._places:
-                if place.connection is not None:
-                    place.connection.forget_segment(segment.number)
+            for slot in self._slots:
+                if slot.connection is not None:
+                    slot.connection.forget_shared_buffer(shared_buffer.number)
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers that run."""
         with self._changed:
-            return [p.connection.pid for p in self._places if p.connection is not None]
+            return [p.connection.pid for p in self._slots if p.connection is not None]
 
     def statistics(self) -> WorkerStatistics:
         """Return which workers run; one that has died and was not missed yet is not among them."""
         with self._changed:
-            connections = [p.connection for p in self._places if p.connection is not None]
+            connections = [p.connection for p in self._slots if p.connection is not None]
         pids = tuple(each.pid for each in connections if each.runs())
         return WorkerStatistics(self._count, pids, self._replaced_count)
 
@@ -206,20 +211,20 @@ class WorkerPool:
         with self._changed:
             self._is_closed = True
             idle = []
-            for place in self._places:
-                if place.connection is None:
+            for slot in self._slots:
+                if slot.connection is None:
                     continue
-                if place.is_busy:
-                    place.connection.interrupt()
+                if slot.is_busy:
+                    slot.connection.interrupt()
                 else:
-                    idle.append(place.connection)
-                    place.connection = None
+                    idle.append(slot.connection)
+                    slot.connection = None
             self._changed.notify_all()
         for connection in idle:
             self._kill(connection)
         with self._changed:
             self._changed.wait_for(
-                lambda: not any(place.is_busy for place in self._places), _CLOSING_SECONDS
+                lambda: not any(slot.is_busy for slot in self._slots), _CLOSING_SECONDS
             )
         self._forget_ended()
         with self._changed:
@@ -228,58 +233,61 @@ class WorkerPool:
             _log.warning("worker %d does not end: the disk does not answer", connection.pid)
             connection.close()
 
-    def _take(self, home: int | None, *, at_home_only: bool = False) -> _Place:
-        """Return a place that is idle, and now busy; wait for one, or make one more."""
+    def _take(self, preferred_worker: int | None, *, preferred_only: bool = False) -> _Slot:
+        """Return a slot that is idle, and now busy; wait for one, or make one more."""
         patience_ends = time.monotonic() + _PATIENCE_SECONDS
         with self._changed:
             while True:
                 if self._is_closed:
                     raise UnreadableError("the mount has ended")
-                has_home = home is not None and home % self._count < len(self._places)
-                waits = at_home_only and has_home
-                place = self._find_idle(home, at_home_only=waits)
+                has_preferred = (
+                    preferred_worker is not None
+                    and preferred_worker % self._count < len(self._slots)
+                )
+                waits = preferred_only and has_preferred
+                slot = self._find_idle(preferred_worker, preferred_only=waits)
                 if (
-                    place is None
+                    slot is None
                     and not waits
                     and (
-                        len(self._places) < self._count
-                        or (time.monotonic() > patience_ends and len(self._places) < self._most)
+                        len(self._slots) < self._count
+                        or (time.monotonic() > patience_ends and len(self._slots) < self._most)
                     )
                 ):
-                    place = _Place(next(self._numbers))
-                    self._places.append(place)
-                if place is not None:
-                    place.is_busy = True
-                    return place
+                    slot = _Slot(next(self._numbers))
+                    self._slots.append(slot)
+                if slot is not None:
+                    slot.is_busy = True
+                    return slot
                 self._changed.wait(_PATIENCE_SECONDS)
 
-    def _find_idle(self, home: int | None, *, at_home_only: bool) -> _Place | None:
-        if home is not None:
-            wanted = home % self._count
-            if wanted >= len(self._places):
+    def _find_idle(self, preferred_worker: int | None, *, preferred_only: bool) -> _Slot | None:
+        if preferred_worker is not None:
+            wanted = preferred_worker % self._count
+            if wanted >= len(self._slots):
                 return None  # it is yet to be started
-            if at_home_only or not self._places[wanted].is_busy:
-                return None if self._places[wanted].is_busy else self._places[wanted]
-        return next((place for place in self._places if not place.is_busy), None)
+            if preferred_only or not self._slots[wanted].is_busy:
+                return None if self._slots[wanted].is_busy else self._slots[wanted]
+        return next((slot for slot in self._slots if not slot.is_busy), None)
 
-    def _give_back(self, place: _Place) -> None:
+    def _give_back(self, slot: _Slot) -> None:
         while True:
             with self._changed:
                 # One that was started for a rush goes, too: the next one starts in milliseconds.
-                goes = self._is_closed or place in self._places[self._count :]
-                if not goes or place.connection is None:
+                goes = self._is_closed or slot in self._slots[self._count :]
+                if not goes or slot.connection is None:
                     if goes:
-                        self._places = [other for other in self._places if other is not place]
-                    place.is_busy = False
+                        self._slots = [other for other in self._slots if other is not slot]
+                    slot.is_busy = False
                     self._changed.notify_all()
                     return
-                connection, place.connection = place.connection, None
+                connection, slot.connection = slot.connection, None
             # It is busy until it is gone: `close` waits for that, since it has the file locked.
             self._kill(connection)
 
-    def _end(self, place: _Place) -> bool:
+    def _end(self, slot: _Slot) -> bool:
         """Leave a place without a worker; return whether the one that was there is gone."""
-        connection, place.connection = place.connection, None
+        connection, slot.connection = slot.connection, None
         return connection is None or self._kill(connection)
 
     def _kill(self, connection: WorkerConnection) -> bool:
@@ -303,43 +311,43 @@ class WorkerPool:
             connection.close()
         return are_others
 
-    def _grant(self, place: _Place, need: FilesNeededError) -> None:
+    def _grant(self, slot: _Slot, need: FilesNeededError) -> None:
         """Let the next worker read what this one needs. Raises ``H5fsError``."""
         self._grants.add(need.paths)
-        self._end(place)
+        self._end(slot)
 
-    def _connect(self, place: _Place) -> WorkerConnection:
-        """Return the place's connection, with a worker that has opened the file.
+    def _connect(self, slot: _Slot) -> WorkerConnection:
+        """Return the slot's connection, with a worker that has opened the file.
 
         Raises ``H5fsError``, ``NotOpenedError``.
         """
-        if place.connection is not None and not place.connection.is_alive():
+        if slot.connection is not None and not slot.connection.is_alive():
             # It died while nobody asked it anything.
-            self._bury(place)
-            self._end(place)
-        if place.connection is not None:
-            return place.connection
+            self._bury(slot)
+            self._end(slot)
+        if slot.connection is not None:
+            return slot.connection
         failures = Failures()
         while True:
             if self._lingering and self._forget_ended() and self._options.mode.writes:
                 # What it waits for may be a write, which would come after those of the next one.
                 raise UnreadableError("the worker before has not ended: the disk does not answer")
             try:
-                place.connection = self._start()
+                slot.connection = self._start()
                 if self._is_closed:  # too late for `close` to see it
                     raise UnreadableError("the mount has ended")
-                place.connection.wait_until_open(self._limits.deadline_seconds)
-                return place.connection
+                slot.connection.wait_until_open(self._limits.deadline_seconds)
+                return slot.connection
             except H5fsError:
-                self._end(place)
+                self._end(slot)
                 raise
             except FilesNeededError:
-                self._end(place)
+                self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
             except (WorkerDiedError, WorkerHungError) as error:
-                was_ready = place.connection is not None and place.connection.is_ready
-                self._bury(place)
-                self._end(place)
+                was_ready = slot.connection is not None and slot.connection.is_ready
+                self._bury(slot)
+                self._end(slot)
                 is_held_up = isinstance(error, WorkerHungError) and not was_ready
                 if is_held_up and self._grants.clear():
                     raise UnreadableError(
@@ -351,7 +359,7 @@ class WorkerPool:
     def _start(self) -> WorkerConnection:
         try:
             return WorkerConnection(
-                self._nursery, self._options, self._on_file, self._descriptors, self._grants.all()
+                self._starter, self._options, self._on_file, self._descriptors, self._grants.all()
             )
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None
@@ -361,15 +369,15 @@ class WorkerPool:
             if self._files.setdefault(number, path) != path:
                 raise UnreadableError(f"two files have the number {number}")
 
-    def _bury(self, place: _Place) -> None:
+    def _bury(self, slot: _Slot) -> None:
         self._replaced_count += 1
-        _log.info("worker %s is replaced", place.connection.pid if place.connection else "?")
+        _log.info("worker %s is replaced", slot.connection.pid if slot.connection else "?")
 
     def _judge(
         self,
         error: Failure,
         failures: Failures,
-        suspect: Suspect,
+        subject: Subject,
         note: bytes,
         on_failure: Callable[[bytes], None] | None,
     ) -> None:
@@ -378,11 +386,11 @@ class WorkerPool:
             if not failures.is_to_blame(error):
                 return
         except UnreadableError as refusal:
-            raise UnreadableError(f"{suspect.path}: {refusal}") from None
+            raise UnreadableError(f"{subject.path}: {refusal}") from None
         if on_failure is not None:
             on_failure(note)
-        self.quarantine.add(suspect, str(error))
-        raise UnreadableError(f"{suspect.path}: {error}")
+        self.quarantine.add(subject, str(error))
+        raise UnreadableError(f"{subject.path}: {error}")
 
 
 def _was_unasked(error: Failure) -> bool:

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class Subject:
     """What a request is about: an object, or a link of a group (``name``) and what it leads to.
 
     ``of_attributes``: the object's attributes; its data are another matter.
@@ -39,7 +39,7 @@ class Suspect:
 
 
 class Quarantine:
-    """Remembers suspects and the reasons, until the file changes.
+    """Remembers subjects of requests and the reasons, until the file changes.
 
     ``identify_file`` returns a value that changes when the mounted file does.
     """
@@ -48,37 +48,37 @@ class Quarantine:
         self._identify_file = identify_file
         self._lock = threading.Lock()
         self._file: object = None
-        self._reasons: dict[Suspect, str] = {}
+        self._reasons: dict[Subject, str] = {}
 
-    def check(self, suspect: Suspect) -> None:
-        """Raise ``UnreadableError`` when the suspect is in quarantine."""
+    def check(self, subject: Subject) -> None:
+        """Raise ``UnreadableError`` when the subject is in quarantine."""
         if not self._reasons:  # as a rule; no lock for it
             return
         with self._lock:
-            reason = self._reasons.get(suspect)
+            reason = self._reasons.get(subject)
             if reason is not None and self._identify_file() != self._file:
                 self._reasons.clear()
                 reason = None
         if reason is not None:
-            raise UnreadableError(f"{suspect.path}: quarantined: {reason}")
+            raise UnreadableError(f"{subject.path}: quarantined: {reason}")
 
-    def add(self, suspect: Suspect, reason: str) -> None:
-        """Keep everybody from the suspect from now on."""
+    def add(self, subject: Subject, reason: str) -> None:
+        """Keep everybody from the subject from now on."""
         with self._lock:
             self._file = self._identify_file()
-            self._reasons[suspect] = reason
+            self._reasons[subject] = reason
         _log.error(
             "quarantined: %s: %s; it is EIO until the file changes or is mounted anew",
-            suspect.path, reason,
+            subject.path, reason,
         )  # fmt: skip
 
     def unsafe_names(self, group: ObjectRef) -> frozenset[bytes]:
-        """Return the names in a group behind which a suspect is."""
+        """Return the names in a group behind which something in quarantine is."""
         with self._lock:
             return frozenset(s.name for s in self._reasons if s.ref == group and s.name is not None)
 
-    def reasons(self) -> dict[Suspect, str]:
-        """Return every suspect and why it is here."""
+    def reasons(self) -> dict[Subject, str]:
+        """Return everything in quarantine, and why."""
         with self._lock:
             return dict(self._reasons)
 

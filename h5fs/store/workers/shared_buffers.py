@@ -1,4 +1,4 @@
-"""Segments: memory (or an unlinked file) that decoded chunks are put in, shared with the workers.
+"""Shared buffers: memory (or an unlinked file) for decoded chunks, shared with the workers.
 
 The daemon makes them and reads them; a worker maps them and writes. Nothing that a worker does to
 them can hurt the daemon: a memory file is sealed against shrinking, so that the daemon may map it,
@@ -25,11 +25,11 @@ _LEAST_MAPPED_BYTES = 2**18
 _MOST_MAPPINGS = 32
 
 LARGE_VIEWS_BYTES = 2**30
-"""How much of large segments a worker has mapped at once."""
+"""How much of large shared buffers a worker has mapped at once."""
 
 
 @dataclass(eq=False, slots=True)
-class Segment:
+class SharedBuffer:
     """A file without a name. ``number`` is what the workers know it by."""
 
     number: int
@@ -58,8 +58,8 @@ class Segment:
         os.close(self.descriptor)
 
 
-def make_segment(number: int, size_bytes: int, *, on_disk: bool) -> Segment:
-    """Return a new segment of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
+def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> SharedBuffer:
+    """Return a new shared buffer of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
     size_bytes = -(-size_bytes // _PAGE) * _PAGE
     if on_disk:
         # /var/tmp is for what is large, where /tmp may be memory.
@@ -67,8 +67,10 @@ def make_segment(number: int, size_bytes: int, *, on_disk: bool) -> Segment:
         with tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file:
             descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, size_bytes)
-        return Segment(number, descriptor, size_bytes, is_on_disk=True)
-    return Segment(number, make_memory_file("segment", size_bytes), size_bytes, is_on_disk=False)
+        return SharedBuffer(number, descriptor, size_bytes, is_on_disk=True)
+    return SharedBuffer(
+        number, make_memory_file("shared-buffer", size_bytes), size_bytes, is_on_disk=False
+    )
 
 
 def make_memory_file(name: str, size_bytes: int) -> int:
@@ -86,8 +88,8 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-class SegmentReader:
-    """The daemon's way to read segments. Safe to use from any thread.
+class SharedBufferReader:
+    """The daemon's way to read shared buffers. Safe to use from any thread.
 
     Large ones in memory are mapped, those read last: ``pread`` looks up each page, which for 256 MB
     cost the daemon a fifth more. A mapping takes a descriptor of its own (`mmap` keeps a copy), so
@@ -98,46 +100,46 @@ class SegmentReader:
         self._lock = threading.Lock()
         self._mappings: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
 
-    def read_into(self, segment: Segment, buffer: memoryview, offset: int) -> int:
+    def read_into(self, shared_buffer: SharedBuffer, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` on; return how much, less only where nothing is."""
-        mapping = self._mapping_of(segment)
+        mapping = self._mapping_of(shared_buffer)
         if mapping is None:
-            return os.preadv(segment.descriptor, [buffer], offset)
+            return os.preadv(shared_buffer.descriptor, [buffer], offset)
         found = mapping[offset : offset + len(buffer)]
         np.copyto(np.frombuffer(buffer, np.uint8)[: len(found)], found)  # lets other threads run
         return len(found)
 
-    def forget(self, segment: Segment) -> None:
-        """Let go of a segment that is gone; who copies from it just now keeps it so long."""
+    def forget(self, shared_buffer: SharedBuffer) -> None:
+        """Let go of a shared buffer that is gone; who copies from it just now keeps it so long."""
         with self._lock:
-            self._mappings.pop(segment.number, None)
+            self._mappings.pop(shared_buffer.number, None)
 
     def close(self) -> None:
         """Let go of all."""
         with self._lock:
             self._mappings.clear()
 
-    def _mapping_of(self, segment: Segment) -> npt.NDArray[np.uint8] | None:
-        if segment.is_on_disk or segment.size_bytes < _LEAST_MAPPED_BYTES:
+    def _mapping_of(self, shared_buffer: SharedBuffer) -> npt.NDArray[np.uint8] | None:
+        if shared_buffer.is_on_disk or shared_buffer.size_bytes < _LEAST_MAPPED_BYTES:
             return None
         with self._lock:
-            mapping = self._mappings.get(segment.number)
+            mapping = self._mappings.get(shared_buffer.number)
             if mapping is None:
                 try:
                     memory = mmap.mmap(
-                        segment.descriptor, segment.size_bytes, prot=mmap.PROT_READ
+                        shared_buffer.descriptor, shared_buffer.size_bytes, prot=mmap.PROT_READ
                     )
                 except OSError:  # no descriptor, or no mapping more: it can be read without
                     return None
-                mapping = self._mappings[segment.number] = np.frombuffer(memory, np.uint8)
+                mapping = self._mappings[shared_buffer.number] = np.frombuffer(memory, np.uint8)
                 if len(self._mappings) > _MOST_MAPPINGS:
                     self._mappings.popitem(last=False)
-            self._mappings.move_to_end(segment.number)
+            self._mappings.move_to_end(shared_buffer.number)
         return mapping
 
 
-class SegmentViews:
-    """A worker's mappings of the segments it has been told of.
+class SharedBufferViews:
+    """A worker's mappings of the shared buffers it has been told of.
 
     Small ones stay mapped; of large ones the parts used last do, ``LARGE_VIEWS_BYTES`` in all,
     since a worker's address space is limited.
@@ -149,7 +151,8 @@ class SegmentViews:
         self._windows: OrderedDict[tuple[int, int, int], npt.NDArray[np.uint8]] = OrderedDict()
 
     def add(self, number: int, descriptor: int, size_bytes: int) -> None:
-        """Take over a segment and its descriptor. Raises ``OSError`` when it cannot be mapped."""
+        """Take over a shared buffer and its descriptor. Raises ``OSError`` when it cannot be
+        mapped."""
         self.remove(number)  # it may be told again
         if size_bytes > _SMALL_BYTES:
             self._large[number] = descriptor, size_bytes
@@ -160,7 +163,7 @@ class SegmentViews:
             os.close(descriptor)
 
     def remove(self, number: int) -> None:
-        """Let go of a segment."""
+        """Let go of a shared buffer."""
         self._views.pop(number, None)
         if number in self._large:
             os.close(self._large.pop(number)[0])
@@ -168,7 +171,7 @@ class SegmentViews:
                 del self._windows[key]
 
     def map(self, number: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Return bytes ``[start, stop)`` of a segment, to write to."""
+        """Return bytes ``[start, stop)`` of a shared buffer, to write to."""
         if number in self._views:
             return self._views[number][start:stop]
         descriptor, size_bytes = self._large[number]

@@ -15,7 +15,7 @@ from h5fs.model.settings import StoreOptions
 SPAWN, STATUS = b"S", b"?"
 RUNNING = b"-"
 _MAX_PACKET_BYTES = 4096
-_MOST_DESCRIPTORS = 6  # a charge, a connection, a window, and of a logged file three
+_MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and of a logged file three
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -54,6 +54,6 @@ def _look_at(pid: int) -> bytes:
     """Return how a child ended, if it has."""
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # a child of a nursery before this one, which took it along
+    except ChildProcessError:  # a child of a worker starter before this one, which took it along
         return b"%d" % signal.SIGKILL
     return b"%d" % status if found else RUNNING

@@ -2,7 +2,7 @@
 
 A worker that a file has killed is replaced in milliseconds, with nothing to import; and the
 daemon, which has threads, never forks. Format of what is said: one packet each way, see
-``Nursery`` and, in ``h5fs.store.worker_process.starter``, ``_serve``.
+``WorkerStarter`` and, in ``h5fs.store.worker_process.starter``, ``_serve``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _END_SECONDS = 5
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
 
 
-class Nursery:
-    """The daemon's end of a nursery. Safe to use from any thread.
+class WorkerStarter:
+    """The daemon's end of a worker starter. Safe to use from any thread.
 
     ``_lock`` protects the conversation with the process; nothing else is taken while it is held,
     and nothing waited for but an answer that comes at once: one that does not come is the process's
@@ -73,21 +73,22 @@ class Nursery:
         self,
         options: StoreOptions,
         connection: socket.socket,
-        window: int,
+        reply_buffer: int,
         files: tuple[int, ...] = (),
         grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
         ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
-        the real paths of what it may read beside them. Raises ``OSError`` when the nursery is gone.
+        the real paths of what it may read beside them. Raises ``OSError`` when the worker starter
+        is gone.
         """
         charge = msgspec.msgpack.encode(Charge(options, grants), enc_hook=os.fsencode)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory_file, len(charge))
             os.pwrite(memory_file, charge, 0)  # the worker reads from where this stands
-            given = [memory_file, connection.fileno(), window, *files]
+            given = [memory_file, connection.fileno(), reply_buffer, *files]
             with self._lock:
                 try:
                     return self._ask_for_worker(given)

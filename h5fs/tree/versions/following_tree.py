@@ -1,6 +1,6 @@
 """An HDF5 file as a file system, also when another program replaces or rewrites it.
 
-A tree shows one version of the file (``Edition``). When the file has changed, the next question is
+A tree shows one version of the file (``Version``). When the file has changed, the next question is
 answered by a new tree; what the old one answered in the meantime is thrown away, so that no answer
 mixes two versions. Read-only. Safe to call from any thread.
 """
@@ -22,7 +22,7 @@ from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
-from h5fs.tree.versions.version import Edition, OpenFile, Version, open_edition
+from h5fs.tree.versions.version import FileStamp, OpenFile, Version, open_version
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _CLOSING_PATIENCE_SECONDS = 0.1
 _MOST_NAMES_KEPT = 100_000
 
 
-class RenewedTree:
+class FollowingTree:
     """Answers what ``Tree`` answers, for what stands at a path at the moment.
 
     ``open_tree(identity)`` opens the file there, which must have that device and inode number.
@@ -51,8 +51,8 @@ class RenewedTree:
     ``on_change`` is called when a change has been found, before anything is answered from the new
     content; it must not wait for an answer.
 
-    ``_lock`` protects the editions and what is open, for moments only: no disk and no worker is
-    waited for under it. ``_opening`` is held while a new edition is opened, by those who ask and
+    ``_lock`` protects the versions and what is open, for moments only: no disk and no worker is
+    waited for under it. ``_opening`` is held while a new version is opened, by those who ask and
     cannot be answered before; it comes before ``_lock``.
     """
 
@@ -64,22 +64,22 @@ class RenewedTree:
         may_grow: bool = False,
     ) -> None:
         self._file = file
-        self._open_edition = partial(open_edition, file, open_tree, may_grow=may_grow)
+        self._open_version = partial(open_version, file, open_tree, may_grow=may_grow)
         self._may_grow = may_grow
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
         self._opening = threading.Lock()
         self._has_ended = False
-        self._current: Edition | None = None
-        self._version: Version | None = None  # that was opened last
-        self._noticed: Version | None = None
-        self._retired: list[Edition] = []
+        self._current: Version | None = None
+        self._stamp: FileStamp | None = None  # that was opened last
+        self._noticed: FileStamp | None = None
+        self._retired: list[Version] = []
         self._files: Handles[OpenFile] = Handles()
         # Paths that were opened since the file changed for the first time: the kernel may keep
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
         self._names: set[bytes] = set()
-        self._ended = TreeStatistics()  # what editions that are closed have counted
+        self._ended = TreeStatistics()  # what versions that are closed have counted
         self._changes = 0
         self._looks_at = 0.0
         self._used_at = 0.0
@@ -89,16 +89,16 @@ class RenewedTree:
     def open_file(self) -> None:
         """Open the HDF5 file now. Raises ``CannotOpenError``, ``UnreadableError``."""
         with self._opening:
-            self._begin(self._open_edition(), None)
+            self._begin(self._open_version(), None)
 
     def check(self) -> int:
         """Look whether the file has changed; return how often it has been seen to change."""
         try:
-            found = Version.of(os.stat(self._file))
+            found = FileStamp.of(os.stat(self._file))
         except OSError:  # it is gone, and what is open stays
             return self._changes
         with self._lock:
-            if found not in (self._version, self._noticed):
+            if found not in (self._stamp, self._noticed):
                 self._noticed = found
                 self._looks_at = 0.0
                 self._changes += 1
@@ -120,25 +120,25 @@ class RenewedTree:
             return False
         try:
             with self._lock:
-                edition = self._current
+                version = self._current
                 is_used = time.monotonic() - self._used_at < seconds
-                if edition is None or edition.file_count or is_used:
+                if version is None or version.file_count or is_used:
                     return False
                 self._current = None
-                edition.is_retired = edition.is_closed = True
+                version.is_retired = version.is_closed = True
         finally:
             self._opening.release()
-        self._end(edition)
+        self._end(version)
         return True
 
     def statistics(self) -> TreeStatistics:
-        """Return what all editions hold now, and what they and those before have counted.
+        """Return what all versions hold now, and what they and those before have counted.
 
         Takes no lock, since one is held while the file is opened anew.
         """
         total, current = self._ended, self._current
-        for edition in [*self._retired, *([current] if current is not None else [])]:
-            total += edition.tree.statistics()
+        for version in [*self._retired, *([current] if current is not None else [])]:
+            total += version.tree.statistics()
         return total
 
     @property
@@ -151,7 +151,7 @@ class RenewedTree:
         """Whether the HDF5 file is open."""
         return self._current is not None or bool(self._retired)
 
-    # What the adapter asks.
+    # What the FUSE room asks.
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``."""
@@ -171,8 +171,8 @@ class RenewedTree:
         return dentries
 
     def version(self) -> object:
-        """Return what answers come from now: the edition."""
-        return self._ask_edition(lambda _: None)[0]
+        """Return what answers come from now: the version."""
+        return self._ask_version(lambda _: None)[0]
 
     def keeps_folder(self, path: bytes) -> bool:
         """Whether what the kernel has of a folder is its listing. Asked once, at ``opendir``."""
@@ -199,12 +199,12 @@ class RenewedTree:
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle."""
         while True:
-            edition, handle = self._ask_edition(lambda tree: tree.open(path, flags))
+            version, handle = self._ask_version(lambda tree: tree.open(path, flags))
             with self._lock:
-                if edition.is_closed:
+                if version.is_closed:
                     continue
-                edition.file_count += 1
-                return self._files.add(OpenFile(path, edition, handle))
+                version.file_count += 1
+                return self._files.add(OpenFile(path, version, handle))
 
     def keeps_cache(self, handle: int) -> bool:
         """Whether what the kernel has of the file is what it would read. Asked once, at open."""
@@ -222,74 +222,74 @@ class RenewedTree:
         file = self._files.get(handle)
         if self._may_grow:
             self._follow(file)
-        edition = file.edition
-        if edition.is_retired and (self._opened is None or file.path in self._opened):
+        version = file.version
+        if version.is_retired and (self._opened is None or file.path in self._opened):
             raise self._stale(file)
         try:
-            count = edition.tree.read_into(file.handle, buffer, offset)
+            count = version.tree.read_into(file.handle, buffer, offset)
         except H5fsError:
-            if edition.holds():
+            if version.holds():
                 raise
             raise self._stale(file) from None
-        if not edition.holds():
+        if not version.holds():
             raise self._stale(file)
         return count
 
     def release(self, handle: int) -> None:
         """Forget a file handle."""
         file = self._files.remove(handle)
-        if not file.edition.is_closed:
-            file.edition.tree.release(file.handle)
-        self._let_go(file.edition)
+        if not file.version.is_closed:
+            file.version.tree.release(file.handle)
+        self._let_go(file.version)
 
     def close(self) -> None:
         """Close everything."""
         with self._lock:
             self._has_ended = True
-            editions = [*self._retired, *([self._current] if self._current is not None else [])]
+            versions = [*self._retired, *([self._current] if self._current is not None else [])]
             self._current, self._retired = None, []
-            for edition in editions:
-                edition.is_retired = edition.is_closed = True
-        for edition in editions:
-            edition.close()
+            for version in versions:
+                version.is_retired = version.is_closed = True
+        for version in versions:
+            version.close()
 
-    # Editions.
+    # Versions.
 
     def _ask(self, question: Callable[[Tree], _Answer]) -> _Answer:
         """Return what the tree answers, of one version of the file."""
-        return self._ask_edition(question)[1]
+        return self._ask_version(question)[1]
 
-    def _ask_edition(self, question: Callable[[Tree], _Answer]) -> tuple[Edition, _Answer]:
+    def _ask_version(self, question: Callable[[Tree], _Answer]) -> tuple[Version, _Answer]:
         for _ in range(_MOST_ATTEMPTS):
-            edition = self._take()
+            version = self._take()
             try:
-                answer = question(edition.tree)
+                answer = question(version.tree)
             except Exception:
                 # What a tree says of a file that changes below it means nothing.
-                if edition.holds() and not edition.is_retired:
+                if version.holds() and not version.is_retired:
                     raise
             else:
-                if edition.holds() and not edition.is_retired:
-                    return edition, answer
-            self._retire(edition)
+                if version.holds() and not version.is_retired:
+                    return version, answer
+            self._retire(version)
         raise StaleError(f"{self._file} is being changed all the time")
 
-    def _take(self) -> Edition:
-        """Return the edition of what stands at the path now."""
+    def _take(self) -> Version:
+        """Return the version of what stands at the path now."""
         now = time.monotonic()
         self._used_at = now
-        edition = self._current
-        if edition is not None and now < self._looks_at:
-            return edition
+        version = self._current
+        if version is not None and now < self._looks_at:
+            return version
         with self._opening:
             # Before the look: a change that is noticed meanwhile is looked at again.
             self._looks_at = now + LOOK_SECONDS
-            edition = self._current
-            if edition is not None and edition.is_at(self._file):
-                return edition
-            return self._renew(edition)
+            version = self._current
+            if version is not None and version.is_at(self._file):
+                return version
+            return self._renew(version)
 
-    def _renew(self, old: Edition | None) -> Edition:
+    def _renew(self, old: Version | None) -> Version:
         """Open what stands at the path; go on with the old version when that is whole and the
         new one does not open yet."""
         now = time.monotonic()
@@ -298,7 +298,7 @@ class RenewedTree:
                 return old
             raise CannotOpenError(self._failure)
         try:
-            new = self._open_edition()
+            new = self._open_version()
         except H5fsError as error:
             self._fails_until = now + _AGAIN_SECONDS
             if str(error) != self._failure:
@@ -312,86 +312,86 @@ class RenewedTree:
         self._begin(new, old)
         return new
 
-    def _begin(self, edition: Edition, old: Edition | None) -> None:
-        """Let questions go to a new edition."""
+    def _begin(self, version: Version, old: Version | None) -> None:
+        """Let questions go to a new version."""
         with self._lock:
             if self._has_ended:
-                edition.is_retired = edition.is_closed = True
-                self._retired.append(edition)
+                version.is_retired = version.is_closed = True
+                self._retired.append(version)
             else:
                 if old is not None:
                     self._retire_one(old)
                 self._looks_at = time.monotonic() + LOOK_SECONDS
                 self._failure = ""
-                if self._version is not None and self._version != edition.version:
+                if self._stamp is not None and self._stamp != version.stamp:
                     self._opened = set()
                     self._tell_change()
                     _log.info("%s has changed; its new content is shown", self._file)
-                self._version = edition.version
-                self._current = edition
+                self._stamp = version.stamp
+                self._current = version
         self._close_unused()
 
-    def _retire(self, edition: Edition) -> None:
-        """Ask this edition nothing new; it is closed when no file of it is open any more."""
+    def _retire(self, version: Version) -> None:
+        """Ask this version nothing new; it is closed when no file of it is open any more."""
         with self._lock:
-            self._retire_one(edition)
+            self._retire_one(version)
         self._close_unused()
 
-    def _retire_one(self, edition: Edition) -> None:
-        if edition.is_retired:
+    def _retire_one(self, version: Version) -> None:
+        if version.is_retired:
             return
-        edition.is_retired = True
+        version.is_retired = True
         self._opened = set()
         self._tell_change()
-        if self._current is edition:
+        if self._current is version:
             self._current = None
-        self._retired.append(edition)
+        self._retired.append(version)
 
     def _tell_change(self) -> None:
         self._changes += 1
         self.on_change()
 
-    def _let_go(self, edition: Edition) -> None:
+    def _let_go(self, version: Version) -> None:
         with self._lock:
-            edition.file_count -= 1
+            version.file_count -= 1
         self._close_unused()
 
     def _close_unused(self) -> None:
-        """Close retired editions of which no file is open; not to be called with the lock."""
+        """Close retired versions of which no file is open; not to be called with the lock."""
         with self._lock:
             unused = [each for each in self._retired if not each.file_count]
-            for edition in unused:
-                self._retired.remove(edition)
-                edition.is_closed = True  # nobody opens a file of it any more
-        for edition in unused:
-            self._end(edition)
+            for version in unused:
+                self._retired.remove(version)
+                version.is_closed = True  # nobody opens a file of it any more
+        for version in unused:
+            self._end(version)
 
-    def _end(self, edition: Edition) -> None:
-        """Close an edition; where its disk or its workers take long, without waiting for them."""
-        counts = edition.tree.statistics().counts_only()
+    def _end(self, version: Version) -> None:
+        """Close a version; where its disk or its workers take long, without waiting for them."""
+        counts = version.tree.statistics().counts_only()
         with self._lock:
             self._ended += counts
-        closing = threading.Thread(target=edition.close, name="h5fs-close", daemon=True)
+        closing = threading.Thread(target=version.close, name="h5fs-close", daemon=True)
         try:
             closing.start()
         except RuntimeError:  # the system allows no more threads
-            edition.close()
+            version.close()
             return
         closing.join(_CLOSING_PATIENCE_SECONDS)
 
     def _follow(self, file: OpenFile) -> None:
         """Let an open file show what its dataset has become."""
-        edition = self._take()
-        if file.edition is edition:
+        version = self._take()
+        if file.version is version:
             return
-        edition, handle = self._ask_edition(
+        version, handle = self._ask_version(
             lambda tree: tree.open(file.path, os.O_RDONLY)
         )
         with self._lock:
-            if edition.is_closed or file.edition is edition:
+            if version.is_closed or file.version is version:
                 return
-            before, file.edition, file.handle = file.edition, edition, handle
-            edition.file_count += 1
+            before, file.version, file.handle = file.version, version, handle
+            version.file_count += 1
         self._let_go(before)
 
     def _stale(self, file: OpenFile) -> StaleError:

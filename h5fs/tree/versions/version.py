@@ -14,7 +14,7 @@ _MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class FileStamp:
     """What tells one state of a file from another."""
 
     device: int
@@ -23,13 +23,13 @@ class Version:
     mtime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Version:
+    def of(cls, status: os.stat_result) -> FileStamp:
         """Return the version that a ``stat`` saw."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(eq=False, slots=True)
-class Edition:
+class Version:
     """A tree over one version of a file.
 
     ``descriptor`` is of the file that the tree reads, so that what it says is true whatever has
@@ -38,7 +38,7 @@ class Edition:
     """
 
     tree: Tree
-    version: Version
+    stamp: FileStamp
     descriptor: int
     may_grow: bool
     file_count: int = 0
@@ -53,21 +53,21 @@ class Edition:
             found = os.fstat(self.descriptor)
         except OSError:  # it was closed in this moment
             return False
-        version = self.version
+        stamp = self.stamp
         if self.may_grow:
-            return found.st_size >= version.size_bytes
-        # Asked after every answer, so field by field: half the time of comparing two versions.
+            return found.st_size >= stamp.size_bytes
+        # Asked after every answer, so field by field: half the time of comparing two stamps.
         return (
-            found.st_mtime_ns == version.mtime_ns
-            and found.st_size == version.size_bytes
-            and found.st_ino == version.inode
-            and found.st_dev == version.device
+            found.st_mtime_ns == stamp.mtime_ns
+            and found.st_size == stamp.size_bytes
+            and found.st_ino == stamp.inode
+            and found.st_dev == stamp.device
         )
 
     def is_at(self, path: Path) -> bool:
         """Whether this is what stands at the path, or nothing stands there any more."""
         try:
-            return Version.of(os.stat(path)) == self.version
+            return FileStamp.of(os.stat(path)) == self.stamp
         except OSError:
             return self.holds()
 
@@ -80,16 +80,16 @@ class Edition:
 
 @dataclass(eq=False, slots=True)
 class OpenFile:
-    """An open file: its path, and the edition whose tree knows it by ``handle``."""
+    """An open file: its path, and the version whose tree knows it by ``handle``."""
 
     path: bytes
-    edition: Edition
+    version: Version
     handle: int
 
 
-def open_edition(
+def open_version(
     file: Path, open_tree: Callable[[tuple[int, int]], Tree], *, may_grow: bool
-) -> Edition:
+) -> Version:
     """Open what stands at a path; ``open_tree`` is told its device and inode number.
 
     Raises ``CannotOpenError``, ``UnreadableError``.
@@ -106,9 +106,9 @@ def open_edition(
             os.close(descriptor)
             raise
         # Opening brings a log into the file, and so changes it once.
-        version = Version.of(os.fstat(descriptor))
-        edition = Edition(tree, version, descriptor, may_grow)
-        if version == Version.of(status) or may_grow:
-            return edition
-        edition.close()
+        stamp = FileStamp.of(os.fstat(descriptor))
+        version = Version(tree, stamp, descriptor, may_grow)
+        if stamp == FileStamp.of(status) or may_grow:
+            return version
+        version.close()
     raise UnreadableError(f"{file} is being changed all the time")

@@ -87,18 +87,18 @@ def commit_array(
     """
     assert file.draft is not None
     header = read_header(file.draft)
-    stream = file.draft.stream
-    if stream is not None and stream.header == header and file.node is None:
+    direct = file.draft.direct
+    if direct is not None and direct.header == header and file.node is None:
         try:
-            store.finish_array(group, name, stream.region, file.draft.tail())
+            store.finish_array(group, name, direct.region, file.draft.tail())
         except LostChangesError:
             # The worker that knew the dataset has died; its data are where they were written.
-            file.draft.leave_stream()
+            file.draft.leave_direct_array()
         except H5fsError:
-            file.draft.leave_stream()
+            file.draft.leave_direct_array()
             raise
         else:
-            file.draft.end_stream()
+            file.draft.end_direct_array()
             return
     if file.draft.has_base and not is_read and _grow(store, file, header):
         return

@@ -15,7 +15,7 @@ from h5fs.store.interface import Region, WritingStore
 _FEWEST_BYTES = 2**20
 
 
-class Stream:
+class DirectArray:
     """The data of one draft that go to the HDF5 file, from byte ``start`` to ``stop`` of it."""
 
     def __init__(self, store: WritingStore, region: Region, header: NpyHeader) -> None:
@@ -38,9 +38,9 @@ class Stream:
         self._store.drop_array(self.region)
 
 
-def try_to_stream(
+def try_direct_array(
     store: WritingStore, group: ObjectRef, head: bytes, room_bytes: int
-) -> Stream | None:
+) -> DirectArray | None:
     """Return where the data of a file that begins so can go; None when they need a draft.
 
     ``group`` is where it will be. ``room_bytes``: how much the disk still takes. The store's own
@@ -59,4 +59,4 @@ def try_to_stream(
         region = store.reserve_array(group, header.shape, header.dtype)
     except H5fsError:
         return None
-    return None if region is None else Stream(store, region, header)
+    return None if region is None else DirectArray(store, region, header)

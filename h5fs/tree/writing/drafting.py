@@ -23,7 +23,7 @@ from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.writing.committing import (
     IncompleteError,
 )
-from h5fs.tree.writing.direct_arrays import try_to_stream
+from h5fs.tree.writing.direct_arrays import try_direct_array
 from h5fs.tree.writing.leftovers import keep_leftovers
 from h5fs.tree.writing.settling import SettlingTree
 from h5fs.tree.writing.writable_file import WritableFile
@@ -54,7 +54,7 @@ class DraftingTree(SettlingTree):
                 file.failure = error
                 raise
             if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
-                self._offer_stream(file)
+                self._offer_direct_array(file)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
@@ -204,7 +204,7 @@ class DraftingTree(SettlingTree):
             raise BadHandleError(f"file handle {handle} is open to read only")
         return file
 
-    def _offer_stream(self, file: WritableFile) -> None:
+    def _offer_direct_array(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""
         file.was_offered = True
         meaning = self._place(file.path)[1]
@@ -214,9 +214,9 @@ class DraftingTree(SettlingTree):
         status = self._store.file_system_status()
         room = status.f_bavail * status.f_frsize
         group = self._find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
-        stream = try_to_stream(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
-        if stream is not None:
-            file.draft.send_to(stream)
+        direct = try_direct_array(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
+        if direct is not None:
+            file.draft.send_to(direct)
 
     def _skip_header(
         self, content: ArrayContent, data: memoryview, offset: int

@@ -14,7 +14,7 @@ import tempfile
 from h5fs.errors import NoSpaceError, UnreadableError
 from h5fs.store.log.runs import RunIndex
 from h5fs.tree.content import Content
-from h5fs.tree.writing.direct_arrays import Stream
+from h5fs.tree.writing.direct_arrays import DirectArray
 
 _COPY_BYTES = 2**20
 _MOST_BYTES_IN_MEMORY = 2**15
@@ -30,20 +30,20 @@ class Draft:
         self._descriptor = -1
         self._memory = bytearray()  # what was written, as long as there is no descriptor
         self._written = RunIndex(page_bytes=1)  # where it is in the draft, twice
-        self._stream: Stream | None = None
+        self._direct: DirectArray | None = None
 
     @property
-    def stream(self) -> Stream | None:
+    def direct(self) -> DirectArray | None:
         """Where some of the data went instead of to the file on disk."""
-        return self._stream
+        return self._direct
 
-    def send_to(self, stream: Stream) -> None:
-        """Let a stream have its data, those that are here already first."""
-        start, stop = stream.start, min(stream.stop, self.size_bytes)
+    def send_to(self, direct: DirectArray) -> None:
+        """Let a direct array have its data, those that are here already first."""
+        start, stop = direct.start, min(direct.stop, self.size_bytes)
         data = memoryview(self.read(start, max(stop - start, 0)))
         if data:
-            stream.write(data, start)
-        self._stream = stream
+            direct.write(data, start)
+        self._direct = direct
 
     @property
     def descriptor(self) -> int:
@@ -73,14 +73,14 @@ class Draft:
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """Write bytes. Raises ``NoSpaceError``."""
         view, at = memoryview(data), offset
-        stream = self._stream
-        if stream is not None and offset < stream.stop and offset + len(view) > stream.start:
-            before = view[: max(stream.start - offset, 0)]
-            after = view[max(stream.stop - offset, 0) :]
+        direct = self._direct
+        if direct is not None and offset < direct.stop and offset + len(view) > direct.start:
+            before = view[: max(direct.start - offset, 0)]
+            after = view[max(direct.stop - offset, 0) :]
             inside = view[len(before) : len(view) - len(after)]
-            stream.write(inside, offset + len(before))
+            direct.write(inside, offset + len(before))
             self._write_here(before, offset)
-            self._write_here(after, stream.stop)
+            self._write_here(after, direct.stop)
         else:
             self._write_here(view, offset)
         at = offset + len(view)
@@ -90,7 +90,7 @@ class Draft:
     def truncate(self, size: int) -> None:
         """Cut the file, or let it grow by zeros."""
         if size < self.size_bytes:
-            self.leave_stream()
+            self.leave_direct_array()
             if self._descriptor >= 0:
                 os.ftruncate(self._descriptor, size)
             del self._memory[size:]
@@ -130,7 +130,7 @@ class Draft:
 
         There the file on disk has all bytes then, and it is as long as the draft.
         """
-        self.leave_stream()
+        self.leave_direct_array()
         changed = [(max(a, start), b) for a, b, _ in self._written if b > start]
         if self._base_stop < self.size_bytes:
             changed.append((max(self._base_stop, start), self.size_bytes))
@@ -151,39 +151,39 @@ class Draft:
         return tuple(ranges)
 
     def tail(self) -> bytes:
-        """Return what follows the stream's data, and write zeros where none were written."""
-        stream = self._stream
-        assert stream is not None
-        at = stream.start
+        """Return what follows the direct array's data, and write zeros where none were written."""
+        direct = self._direct
+        assert direct is not None
+        at = direct.start
         zeros = memoryview(bytes(_COPY_BYTES))
-        while at < stream.stop:
-            stop, is_written = self._part_at(at, min(at + _COPY_BYTES, stream.stop))
+        while at < direct.stop:
+            stop, is_written = self._part_at(at, min(at + _COPY_BYTES, direct.stop))
             if not is_written:
-                stream.write(zeros[: stop - at], at)
+                direct.write(zeros[: stop - at], at)
             at = stop
-        return self.read(stream.stop, self.size_bytes - stream.stop)
+        return self.read(direct.stop, self.size_bytes - direct.stop)
 
-    def end_stream(self) -> None:
-        """Forget the stream: its data have become a dataset's."""
-        self._stream = None
+    def end_direct_array(self) -> None:
+        """Forget the direct array: its data have become a dataset's."""
+        self._direct = None
 
-    def leave_stream(self) -> None:
-        """Take the stream's data back: they do not become a dataset's where they are."""
-        stream = self._stream
-        if stream is None:
+    def leave_direct_array(self) -> None:
+        """Take the direct array's data back: they do not become a dataset's where they are."""
+        direct = self._direct
+        if direct is None:
             return
         buffer = memoryview(bytearray(_COPY_BYTES))
         for start, stop, _ in self._written:
-            for at in range(max(start, stream.start), min(stop, stream.stop), _COPY_BYTES):
-                part = buffer[: min(_COPY_BYTES, stop - at, stream.stop - at)]
-                stream.read_into(part, at)
+            for at in range(max(start, direct.start), min(stop, direct.stop), _COPY_BYTES):
+                part = buffer[: min(_COPY_BYTES, stop - at, direct.stop - at)]
+                direct.read_into(part, at)
                 self._write_here(part, at)
-        self._stream = None  # only now: what fails on the way leaves the data where they are
-        stream.drop()
+        self._direct = None  # only now: what fails on the way leaves the data where they are
+        direct.drop()
 
     def complete(self) -> None:
         """Put all of the draft into the file on disk."""
-        self.leave_stream()
+        self.leave_direct_array()
         buffer = memoryview(bytearray(_COPY_BYTES))
         at = 0
         with _telling("no room for what is written"):
@@ -200,9 +200,9 @@ class Draft:
 
     def close(self) -> None:
         """Give the disk space back."""
-        if self._stream is not None:
-            self._stream.drop()
-            self._stream = None
+        if self._direct is not None:
+            self._direct.drop()
+            self._direct = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -220,15 +220,15 @@ class Draft:
             _write_all(self.descriptor, view, at)
 
     def _read_written(self, part: memoryview, at: int) -> None:
-        stream = self._stream
-        if stream is not None and at < stream.stop and at + len(part) > stream.start:
-            before = part[: max(stream.start - at, 0)]
-            after = part[max(stream.stop - at, 0) :]
-            stream.read_into(part[len(before) : len(part) - len(after)], at + len(before))
+        direct = self._direct
+        if direct is not None and at < direct.stop and at + len(part) > direct.start:
+            before = part[: max(direct.start - at, 0)]
+            after = part[max(direct.stop - at, 0) :]
+            direct.read_into(part[len(before) : len(part) - len(after)], at + len(before))
             if before:
                 self._read_here(before, at)
             if after:
-                self._read_here(after, stream.stop)
+                self._read_here(after, direct.stop)
             return
         self._read_here(part, at)
 

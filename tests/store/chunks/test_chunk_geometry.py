@@ -43,8 +43,8 @@ def chunk_of(grid: Grid, array: Array, number: int) -> Array:
     return chunk.ravel()
 
 
-def segment_mapper(segment: Array) -> Any:
-    return lambda start, stop: segment[start:stop]
+def shared_buffer_mapper(shared_buffer: Array) -> Any:
+    return lambda start, stop: shared_buffer[start:stop]
 
 
 @given(grids(), st.sampled_from([1, 20, 200]), st.booleans(), st.sampled_from([1, 2**20]))
@@ -62,10 +62,12 @@ def test_the_chunks_of_blocks_put_together_are_the_array(
             start, stop = block.start, block.stop
             assert start == len(got)
             assert stop - start <= grid.block_bytes
-            segment = np.zeros(stop - start, "u1")
+            shared_buffer = np.zeros(stop - start, "u1")
             chunks = block.chunks
             for chunk in chunks:
-                places = places_of(grid, grid.box(chunk), chunks[0], segment_mapper(segment))
+                places = places_of(
+                    grid, grid.box(chunk), chunks[0], shared_buffer_mapper(shared_buffer)
+                )
                 whole = chunk_of(grid, array, chunk)
                 if by_boxes:
                     box = grid.box(chunk)
@@ -75,7 +77,7 @@ def test_the_chunks_of_blocks_put_together_are_the_array(
                 else:
                     scatter(grid, grid.box(chunk), whole, places)
             seen += chunks
-            got += segment.tobytes()
+            got += shared_buffer.tobytes()
         assert got == expected
         assert seen == list(range(grid.chunk_count))
 
@@ -114,11 +116,11 @@ def test_a_chunk_that_was_never_written_is_fill_values(grid: Grid, value: bytes)
     value = value[: grid.item_bytes]
     block = grid.block(0)
     start, stop = block.start, block.stop
-    segment = np.zeros(stop - start, "u1")
+    shared_buffer = np.zeros(stop - start, "u1")
 
     def places(chunk: int) -> Iterator[tuple[slice, Any]]:
-        return places_of(grid, grid.box(chunk), 0, segment_mapper(segment))
+        return places_of(grid, grid.box(chunk), 0, shared_buffer_mapper(shared_buffer))
 
     for chunk in block.chunks:
         fill(grid, value, places(chunk))
-    assert segment.tobytes() == value * ((stop - start) // grid.item_bytes)
+    assert shared_buffer.tobytes() == value * ((stop - start) // grid.item_bytes)

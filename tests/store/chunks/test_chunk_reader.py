@@ -1,4 +1,5 @@
-"""What reading an array in chunks asks of the workers: each chunk once, ahead, in few segments."""
+"""What reading an array in chunks asks of the workers: each chunk once, ahead, in few shared
+buffers."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Workers:
         self._changed = threading.Condition()
         self._at_once = 0
 
-    def call(self, method: str, batch: Any, *, segments: Any = (), **_: Any) -> Any:
+    def call(self, method: str, batch: Any, *, shared_buffers: Any = (), **_: Any) -> Any:
         if method == "index_chunks":
             return ChunkIndex(np.ones(-(-len(self._array) // self._rows), "<u8").tobytes())
         with self._places:
@@ -56,13 +57,13 @@ class Workers:
             for task in batch.tasks:
                 rows = self._array[task.number * self._rows : (task.number + 1) * self._rows]
                 place = (task.number - batch.first_chunk) * self._rows * self._array[0].nbytes
-                os.pwrite(segments[0].descriptor, rows.tobytes(), place)
+                os.pwrite(shared_buffers[0].descriptor, rows.tobytes(), place)
             with self._changed:
                 self._at_once -= 1
                 self.decoded.update(task.number for task in batch.tasks)
         return ()
 
-    def forget_segment(self, segment: Any) -> None:
+    def forget_shared_buffer(self, shared_buffer: Any) -> None:
         """Have nothing mapped."""
 
 
@@ -128,7 +129,7 @@ def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
     assert workers.most_at_once == count
 
 
-def test_many_readers_share_few_segments() -> None:
+def test_many_readers_share_few_shared_buffers() -> None:
     array = make_array(24 * MB)
     workers = Workers(2, array, 1000)
     streams = [Stream(number, array, 1000) for number in range(6)]

@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t, h5z
 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.worker_process.libraries import files_of_libraries
-from h5fs.store.worker_store import RemoteStore
+from h5fs.store.worker_store import WorkerStore
 from h5fs.tree import Tree
 
 CODE = 32_700
@@ -98,7 +98,7 @@ def test_a_plugin_is_installed_for_workers_too(
         space = h5s.create_simple(DATA.shape)
         made = h5d.create(opened.id, b"d", h5t.STD_U8LE, space, creation)
         made.write_direct_chunk((0,), (DATA ^ 1).tobytes())
-    store = RemoteStore(StoreOptions(file, workers=1))
+    store = WorkerStore(StoreOptions(file, workers=1))
     store.open()
     tree = Tree(store)
     try:

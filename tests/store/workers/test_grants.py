@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import ForbiddenError, UnreadableError
 from h5fs.model.settings import ExternalPolicy, StoreOptions
-from h5fs.store.worker_store import RemoteStore
+from h5fs.store.worker_store import WorkerStore
 from h5fs.store.workers.grants import Grants, open_granted
 from h5fs.tree import Tree
 
@@ -22,8 +22,8 @@ FILES = 60
 
 
 @contextmanager
-def opened_tree(file: Path) -> Iterator[tuple[Tree, RemoteStore]]:
-    store = RemoteStore(StoreOptions(file, workers=1))
+def opened_tree(file: Path) -> Iterator[tuple[Tree, WorkerStore]]:
+    store = WorkerStore(StoreOptions(file, workers=1))
     store.open()
     tree = Tree(store)
     try:
@@ -40,7 +40,7 @@ def read(tree: Tree, path: bytes) -> bytes:
         tree.release(handle)
 
 
-def granted(store: RemoteStore) -> list[str]:
+def granted(store: WorkerStore) -> list[str]:
     return sorted(os.path.basename(os.fsdecode(path)) for path in store._grants.all())
 
 

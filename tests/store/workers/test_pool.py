@@ -22,13 +22,13 @@ import pytest
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, UnreadableError
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, StoreOptions
-from h5fs.store.worker_store import RemoteStore
+from h5fs.store.worker_store import WorkerStore
 from h5fs.store.workers import messages
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.pool import WorkerPool
-from h5fs.store.workers.quarantine import Quarantine, Suspect
-from h5fs.store.workers.shared_buffers import make_segment
-from h5fs.store.workers.worker_starter import Nursery, describe_end
+from h5fs.store.workers.quarantine import Quarantine, Subject
+from h5fs.store.workers.shared_buffers import make_shared_buffer
+from h5fs.store.workers.worker_starter import WorkerStarter, describe_end
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
@@ -78,7 +78,7 @@ while True:
         continue
     if what == 9:
         size = (2**62).to_bytes(8, "little")
-        send(messages.RESULT_IN_WINDOW, size)
+        send(messages.RESULT_IN_BUFFER, size)
         continue
     if what == 10: time.sleep(1)
     if what == 11: connection.close(); time.sleep(60)
@@ -107,7 +107,7 @@ while True:
 """
 
 
-class StandInNursery(Nursery):
+class StandInStarter(WorkerStarter):
     """Starts the program above instead of a worker."""
 
     def __init__(self, behaviour: str, folder: Path) -> None:
@@ -120,11 +120,11 @@ class StandInNursery(Nursery):
         self,
         options: StoreOptions,
         connection: socket.socket,
-        window: int,
+        reply_buffer: int,
         files: tuple[int, ...] = (),
         grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
-        numbers = [connection.fileno(), window]
+        numbers = [connection.fileno(), reply_buffer]
         child = subprocess.Popen(
             [sys.executable, "-c", WORKER, *map(str, numbers), self.behaviour, str(self.folder)],
             pass_fds=numbers,
@@ -140,23 +140,23 @@ class StandInNursery(Nursery):
 @contextmanager
 def pool_of(
     folder: Path, *, count: int = 1, behaviour: str = "", file: object = "same"
-) -> Iterator[tuple[WorkerPool, StandInNursery]]:
+) -> Iterator[tuple[WorkerPool, StandInStarter]]:
     options = StoreOptions(folder / "f.h5", limits=Limits(deadline_seconds=DEADLINE))
-    nursery = StandInNursery(behaviour, folder)
+    starter = StandInStarter(behaviour, folder)
     identify = (lambda: file) if not callable(file) else file
-    pool = WorkerPool(options, count, Quarantine(identify), nursery)
+    pool = WorkerPool(options, count, Quarantine(identify), starter)
     try:
         pool.open()
-        yield pool, nursery
+        yield pool, starter
     finally:
         pool.close()
-        for child in nursery.children.values():
+        for child in starter.children.values():
             child.kill()
             child.wait()
 
 
 def ask(pool: WorkerPool, what: int, name: bytes = b"") -> Any:
-    return pool.call("root", what, suspect=Suspect(ObjectRef(0, what, b"/x%d" % what)))
+    return pool.call("root", what, subject=Subject(ObjectRef(0, what, b"/x%d" % what)))
 
 
 EXPECTED = ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP)
@@ -166,14 +166,14 @@ EXPECTED = ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP)
 def test_what_crashes_workers_is_tried_twice_and_then_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         with pytest.raises(UnreadableError, match=r"/x1: .*killed by SIGSEGV"):
             ask(pool, 1)
-        assert len(nursery.children) == 2
+        assert len(starter.children) == 2
         assert [r.getMessage() for r in caplog.records if "quarantined: /x1" in r.getMessage()]
         with pytest.raises(UnreadableError, match="quarantined"):
             ask(pool, 1)
-        assert len(nursery.children) == 2
+        assert len(starter.children) == 2
         assert ask(pool, 0) == EXPECTED
 
 
@@ -194,13 +194,13 @@ def test_what_hangs_ends_at_the_deadline_and_at_once_from_then_on(tmp_path: Path
 @pytest.mark.semantics("W2")
 def test_quarantine_ends_when_the_file_changes(tmp_path: Path) -> None:
     file = ["before"]
-    with pool_of(tmp_path, file=lambda: file[0]) as (pool, nursery):
+    with pool_of(tmp_path, file=lambda: file[0]) as (pool, starter):
         with pytest.raises(UnreadableError):
             ask(pool, 1)
         file[0] = "after"
         with pytest.raises(UnreadableError, match="killed"):  # tried anew
             ask(pool, 1)
-        assert len(nursery.children) == 4
+        assert len(starter.children) == 4
 
 
 @pytest.mark.semantics("W2", "W3")
@@ -216,8 +216,8 @@ def test_a_request_is_repeated_when_its_worker_died_of_something_else(
 def test_a_worker_that_died_idle_is_replaced_without_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
-        (child,) = nursery.children.values()
+    with pool_of(tmp_path) as (pool, starter):
+        (child,) = starter.children.values()
         child.send_signal(signal.SIGKILL)
         child.wait()
         assert ask(pool, 0) == EXPECTED
@@ -234,20 +234,20 @@ def test_progress_is_patience(tmp_path: Path) -> None:
     "what", [6, 7, 9, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27, 28, 29, 30]
 )
 def test_an_answer_that_is_none_is_an_error_and_the_workers_end(tmp_path: Path, what: int) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         with pytest.raises(UnreadableError, match="answer is not one"):
             ask(pool, what)
-        assert len(nursery.children) == 2
-        assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2
+        assert len(starter.children) == 2
+        assert [child.poll() for child in starter.children.values()] == [-signal.SIGKILL] * 2
         assert ask(pool, 0) == EXPECTED
 
 
 def test_an_answer_that_comes_twice_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         assert ask(pool, 21) == EXPECTED
         with pytest.raises(NotFoundError):  # and not what came once more
             ask(pool, 8)
-        assert len(nursery.children) == 2
+        assert len(starter.children) == 2
 
 
 def test_a_worker_that_asks_for_what_the_policy_forbids_is_refused(tmp_path: Path) -> None:
@@ -264,36 +264,36 @@ def test_a_worker_that_asks_for_what_the_policy_forbids_is_refused(tmp_path: Pat
 def test_a_worker_that_hangs_up_and_goes_on_is_ended(
     tmp_path: Path, what: int, reason: str
 ) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         start = time.monotonic()
         with pytest.raises(UnreadableError, match=reason):
             ask(pool, what)
         assert time.monotonic() - start < 2 * DEADLINE
-        assert [child.poll() for child in nursery.children.values()] == [-signal.SIGKILL] * 2
+        assert [child.poll() for child in starter.children.values()] == [-signal.SIGKILL] * 2
         assert ask(pool, 0) == EXPECTED
 
 
 @pytest.mark.semantics("W2")
 def test_what_waits_is_an_error_and_is_asked_again(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         with pytest.raises(UnreadableError, match="waited"):
             ask(pool, 15)
         assert ask(pool, 15) == EXPECTED
-        assert len(nursery.children) == 2
+        assert len(starter.children) == 2
         assert not pool.quarantine.reasons()
 
 
 @pytest.mark.semantics("W3")
 def test_a_worker_that_is_stopped_is_replaced(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         assert ask(pool, 14) == EXPECTED
-        assert len(nursery.children) == 2
+        assert len(starter.children) == 2
 
 
 @pytest.mark.semantics("W2")
 def test_a_pause_of_everything_is_no_fault_of_anybody(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
-        (child,) = nursery.children.values()
+    with pool_of(tmp_path) as (pool, starter):
+        (child,) = starter.children.values()
 
         child.send_signal(signal.SIGSTOP)
         # The deadline is over by then, and the time that is given beyond it is not.
@@ -301,22 +301,22 @@ def test_a_pause_of_everything_is_no_fault_of_anybody(tmp_path: Path) -> None:
         going_on.start()
         assert ask(pool, 0) == EXPECTED
         going_on.join()
-        assert len(nursery.children) == 1
+        assert len(starter.children) == 1
 
 
 def test_a_worker_that_ends_before_it_touched_the_file_is_no_fault_of_the_file(
     tmp_path: Path,
 ) -> None:
-    with pool_of(tmp_path, behaviour="crash before") as (pool, nursery):
-        nursery.behaviour = ""
-        (child,) = nursery.children.values()
+    with pool_of(tmp_path, behaviour="crash before") as (pool, starter):
+        starter.behaviour = ""
+        (child,) = starter.children.values()
         child.kill()
         child.wait()
-        nursery.behaviour = "crash before"
+        starter.behaviour = "crash before"
         with pytest.raises(UnreadableError, match="no worker process can be started"):
             ask(pool, 0)
         assert not pool.quarantine.reasons()
-        nursery.behaviour = ""
+        starter.behaviour = ""
         assert ask(pool, 0) == EXPECTED
 
 
@@ -331,14 +331,14 @@ def test_a_file_is_not_called_damaged_when_no_worker_starts(tmp_path: Path) -> N
 def test_what_was_asked_is_not_blamed_when_the_file_cannot_be_opened_again(
     tmp_path: Path,
 ) -> None:
-    with pool_of(tmp_path, behaviour="crash on second open") as (pool, nursery):
-        (child,) = nursery.children.values()
+    with pool_of(tmp_path, behaviour="crash on second open") as (pool, starter):
+        (child,) = starter.children.values()
         child.kill()
         child.wait()
         with pytest.raises(UnreadableError, match="crashes when it opens the file"):
             ask(pool, 0)
         assert not pool.quarantine.reasons()
-        nursery.behaviour = ""
+        starter.behaviour = ""
         assert ask(pool, 0) == EXPECTED
 
 
@@ -351,10 +351,10 @@ def test_a_disk_that_does_not_answer_is_not_called_damage(tmp_path: Path) -> Non
 
 
 def test_an_error_of_the_library_costs_no_worker(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         with pytest.raises(NotFoundError):
             ask(pool, 8)
-        assert len(nursery.children) == 1
+        assert len(starter.children) == 1
 
 
 @pytest.mark.semantics("W4")
@@ -387,31 +387,31 @@ def test_a_request_that_takes_long_does_not_hold_up_others(tmp_path: Path) -> No
 
 @pytest.mark.semantics("W1")
 def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> None:
-    with pool_of(tmp_path) as (pool, nursery):
+    with pool_of(tmp_path) as (pool, starter):
         threads = [threading.Thread(target=ask, args=(pool, 10)) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(nursery.children) > 1
+        assert len(starter.children) > 1
         assert len(pool.worker_pids()) == 1
 
 
 @pytest.mark.parametrize("moment", ["before the request is sent", "after it"])
 @pytest.mark.parametrize("what", [0, 8])
-def test_a_segment_that_is_forgotten_while_a_request_is_sent_is_taken_away_with_the_next(
+def test_a_shared_buffer_that_is_forgotten_while_a_request_is_sent_is_taken_away_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, what: int
 ) -> None:
     sent: list[messages.Request] = []
-    segment = make_segment(7, 4096, on_disk=False)
+    shared_buffer = make_shared_buffer(7, 4096, on_disk=False)
     send = socket.send_fds
 
     def send_and_forget(connection: Any, buffers: Any, descriptors: Any, *others: Any) -> int:
         if moment.startswith("before"):
-            pool.forget_segment(segment)
+            pool.forget_shared_buffer(shared_buffer)
         count = send(connection, buffers, descriptors, *others)
         if moment.startswith("after"):
-            pool.forget_segment(segment)
+            pool.forget_shared_buffer(shared_buffer)
         sent.append(messages.decode_request(buffers[0]))
         return count
 
@@ -419,18 +419,18 @@ def test_a_segment_that_is_forgotten_while_a_request_is_sent_is_taken_away_with_
         monkeypatch.setattr(socket, "send_fds", send_and_forget)
         refused = pytest.raises(NotFoundError) if what == 8 else contextlib.nullcontext()
         with refused:  # one that is refused may have taken it over as well
-            suspect = Suspect(ObjectRef(0, what, b"/x"))
-            pool.call("root", what, suspect=suspect, segments=(segment,))
+            subject = Subject(ObjectRef(0, what, b"/x"))
+            pool.call("root", what, subject=subject, shared_buffers=(shared_buffer,))
         assert ask(pool, 0) == EXPECTED
         assert ask(pool, 0) == EXPECTED
-    assert [[number for number, _ in request.segments] for request in sent] == [[7], [], []]
+    assert [[number for number, _ in request.shared_buffers] for request in sent] == [[7], [], []]
     assert [set(request.gone) for request in sent] == [set(), {7}, set()]
-    segment.close()
+    shared_buffer.close()
 
 
 @pytest.mark.parametrize("what", [2, 10])
 def test_a_pool_that_closes_ends_those_that_are_asked(tmp_path: Path, what: int) -> None:
-    with pool_of(tmp_path, count=2) as (pool, nursery):
+    with pool_of(tmp_path, count=2) as (pool, starter):
         ends: list[object] = []
 
         def wait_for_answer() -> None:
@@ -445,7 +445,7 @@ def test_a_pool_that_closes_ends_those_that_are_asked(tmp_path: Path, what: int)
         time.sleep(0.3)
         start = time.monotonic()
         pool.close()
-        assert all(child.poll() is not None for child in nursery.children.values())
+        assert all(child.poll() is not None for child in starter.children.values())
         for thread in waiting:
             thread.join(DEADLINE)
         assert len(ends) == 3
@@ -458,11 +458,11 @@ def test_workers_are_replaced_while_a_thousand_files_are_open(tmp_path: Path) ->
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
     files = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
     try:
-        with pool_of(tmp_path) as (pool, nursery):
+        with pool_of(tmp_path) as (pool, starter):
             assert ask(pool, 0) == EXPECTED
             (pid,) = pool.worker_pids()
             os.kill(pid, signal.SIGKILL)
-            nursery.children[pid].wait()
+            starter.children[pid].wait()
             assert ask(pool, 0) == EXPECTED
     finally:
         for file in files:
@@ -481,16 +481,16 @@ def test_a_closed_store_has_let_go_of_the_file_though_a_worker_was_just_starting
         kill(connection)
 
     monkeypatch.setattr(WorkerConnection, "kill", kill_late)
-    nursery = Nursery()
-    nursery.start()
+    starter = WorkerStarter()
+    starter.start()
     try:
         for _ in range(2):
             with h5py.File(file, "w"):
                 pass
-            store = RemoteStore(StoreOptions(file, workers=2), nursery)
+            store = WorkerStore(StoreOptions(file, workers=2), starter)
             store.open()
             store.close()
             with h5py.File(file, "r+"):  # is refused while a worker has it open
                 pass
     finally:
-        nursery.close()
+        starter.close()

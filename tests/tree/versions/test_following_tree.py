@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from h5fs.errors import CannotOpenError, StaleError
-from h5fs.tree import FolderTree, RenewedTree, folder_tree
+from h5fs.tree import FolderTree, FollowingTree, folder_tree
 from h5fs.tree.statistics import TreeStatistics
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -54,7 +54,7 @@ class Place:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.trees: list[FakeTree] = []
-        self.tree = RenewedTree(file, self._open)
+        self.tree = FollowingTree(file, self._open)
 
     def _open(self, identity: tuple[int, int]) -> Any:
         status = self.file.stat()
@@ -69,7 +69,7 @@ class Place:
         self.tree.check()
 
 
-def read(tree: RenewedTree, handle: int) -> bytes:
+def read(tree: FollowingTree, handle: int) -> bytes:
     buffer = bytearray(100)
     return bytes(buffer[: tree.read_into(handle, memoryview(buffer), 0)])
 
@@ -143,7 +143,7 @@ def test_a_folder_closes_files_that_nobody_looks_into(
     (tmp_path / "f.h5").write_bytes(SIGNATURE + b"rest")
     places: list[Place] = []
 
-    def open_tree(file: Path) -> RenewedTree:
+    def open_tree(file: Path) -> FollowingTree:
         places.append(Place(file))
         return places[-1].tree
 

@@ -18,7 +18,7 @@ from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
 from h5fs.store.format.headers.scan import scan_headers
 from h5fs.store.hdf5.objects.files import OpenFiles
-from h5fs.store.hdf5.objects.scanned_links import ListingBuilder
+from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
 from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 from h5fs.store.hidden_names import is_hidden
@@ -65,7 +65,7 @@ class LinkReader:
             names = [name for name, _, _ in found]
             if len(set(names)) < len(names):  # damage; only the first of a name can be reached
                 found = [link for i, link in enumerate(found) if not i or names[i - 1] != link[0]]
-            listing = ListingBuilder(group, [name for name, _, _ in found])
+            listing = LinkTableBuilder(group, [name for name, _, _ in found])
             self._look_at_headers(listing, found, group)
             for index in listing.unknown():
                 name, kind, _ = found[index]
@@ -77,7 +77,7 @@ class LinkReader:
             return listing.table()
 
     def _look_at_headers(
-        self, listing: ListingBuilder, found: list[tuple[bytes, int, int]], group: ObjectRef
+        self, listing: LinkTableBuilder, found: list[tuple[bytes, int, int]], group: ObjectRef
     ) -> None:
         """Fill in what the headers of hard links' objects say, read past the library."""
         layout = self._files.layout(group.file)

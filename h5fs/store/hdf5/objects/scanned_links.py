@@ -52,7 +52,7 @@ class _Array:
             self.is_known = False
 
 
-class ListingBuilder:
+class LinkTableBuilder:
     """The links of a group on their way into a table, in the order of ``names``.
 
     What nothing is said of stays an UNREADABLE object.

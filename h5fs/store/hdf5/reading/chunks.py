@@ -18,7 +18,7 @@ from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError,
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
     Array,
-    MapSegment,
+    MapSharedBuffer,
     bytes_needed,
     fill,
     places_of,
@@ -83,7 +83,7 @@ def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> 
 
 
 class ChunkDecoder:
-    """Decodes the chunks of one batch into a segment.
+    """Decodes the chunks of one batch into a shared buffer.
 
     ``pipeline`` is None where only the library can decode them.
     """
@@ -91,14 +91,14 @@ class ChunkDecoder:
     def __init__(
         self,
         batch: ChunkBatch,
-        map_segment: MapSegment,
+        map_shared_buffer: MapSharedBuffer,
         dataset_id: h5d.DatasetID,
         memory: MemoryType,
         pipeline: Pipeline | None,
     ) -> None:
         self._batch = batch
         self._grid = Grid(batch.shape, batch.data.chunk_shape, batch.item_bytes)
-        self._map_segment = map_segment
+        self._map_shared_buffer = map_shared_buffer
         self._dataset_id = dataset_id
         self._memory = memory
         self._pipeline = pipeline
@@ -158,7 +158,7 @@ class ChunkDecoder:
 
     def _places(self, task: ChunkTask) -> Iterator[tuple[slice, Array]]:
         box = self._grid.box(task.number)
-        return places_of(self._grid, box, self._batch.first_chunk, self._map_segment)
+        return places_of(self._grid, box, self._batch.first_chunk, self._map_shared_buffer)
 
     def _read_by_library(self, box: Box, places: Iterator[tuple[slice, Array]]) -> None:
         space = self._dataset_id.get_space()
