@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from h5fs.errors import UnreadableError
-from h5fs.store.workers.connection import WorkerDiedError, WorkerHungError
+from h5fs.store.workers.endings import WorkerDiedError, WorkerHungError
 
 # A worker may have died of what an earlier request left behind, so that one more try is fair; and
 # one that was killed from outside has done nothing.

@@ -26,12 +26,8 @@ from h5fs.errors import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
-from h5fs.store.workers.connection import (
-    FilesNeededError,
-    WorkerConnection,
-    WorkerDiedError,
-    WorkerHungError,
-)
+from h5fs.store.workers.connection import WorkerConnection
+from h5fs.store.workers.endings import FilesNeededError, WorkerDiedError, WorkerHungError
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
@@ -174,9 +170,7 @@ class WorkerPool:
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
-                self._bury(slot)
-                note = slot.connection.note() if slot.connection is not None else b""
-                has_ended = self._end(slot)
+                note, has_ended = self._bury_asked(slot)
                 if not is_repeatable and not _was_unasked(error):
                     was_killed = isinstance(error, WorkerDiedError) and error.was_killed
                     kind = KilledChangeError if was_killed else LostChangesError
@@ -368,6 +362,12 @@ class WorkerPool:
         with self._changed:
             if self._files.setdefault(number, path) != path:
                 raise UnreadableError(f"two files have the number {number}")
+
+    def _bury_asked(self, slot: _Slot) -> tuple[bytes, bool]:
+        """Replace a worker that was asked; return what it noted last, and whether it is gone."""
+        self._bury(slot)
+        note = slot.connection.note() if slot.connection is not None else b""
+        return note, self._end(slot)
 
     def _bury(self, slot: _Slot) -> None:
         self._replaced_count += 1
