@@ -141,6 +141,9 @@ class NoPool:
     def call(self, *_arguments: Any, **_others: Any) -> Any:
         raise UnreadableError("nobody answers")
 
+    def forget_shared_buffer(self, _shared_buffer: Any) -> None:
+        """Nobody has mapped it."""
+
 
 def test_an_array_that_is_described_in_two_ways_is_an_error() -> None:
     reader = ChunkReader(NoPool(), 2**20)  # type: ignore[arg-type]
