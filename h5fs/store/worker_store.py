@@ -41,6 +41,7 @@ from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject, identify
 from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.system_errors import advise
 
 _MOST_UNSAFE_NAMES = 8
 
@@ -105,7 +106,7 @@ class WorkerStore:
             if has_log(self._options.file):
                 raise CannotOpenError(f"{self._options.file} was just written: open it once more")
         except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}") from None
+            raise CannotOpenError(f"{file}: {error.strerror}{advise(error)}") from None
         self._pool.open((self._descriptors[0],))
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
 
@@ -264,7 +265,7 @@ class WorkerStore:
         try:
             opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise CannotOpenError(f"{path}: {error.strerror}") from None
+            raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
         with self._lock:
             if file in self._descriptors:
                 os.close(opened)
