@@ -19,6 +19,7 @@ from h5fs.store.lock_holders import find_lock_holder
 from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
 from h5fs.store.parts import explain_part
 from h5fs.store.sources.local_file import LocalFile
+from h5fs.system_errors import advise
 
 
 def check_openable(
@@ -57,7 +58,7 @@ def check_openable(
                 _check_lock(path, file.fileno())
             return superblock
     except OSError as error:
-        raise CannotOpenError(f"{path}: {error.strerror}") from None
+        raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
 
 
 def explain_unopenable(path: Path, error: Exception) -> str:

@@ -39,6 +39,7 @@ from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.system_errors import advise
 
 _MOST_UNSAFE_NAMES = 8
 
@@ -117,7 +118,7 @@ class WorkerStore:
             if has_log(self._options.file):
                 raise CannotOpenError(f"{self._options.file} was just written: open it once more")
         except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}") from None
+            raise CannotOpenError(f"{file}: {error.strerror}{advise(error)}") from None
         self._pool.open((descriptor,))
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
 
@@ -250,7 +251,7 @@ class WorkerStore:
         try:
             opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise CannotOpenError(f"{path}: {error.strerror}") from None
+            raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
         with self._lock:
             if file in self._sources:
                 os.close(opened)

@@ -11,7 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,7 +214,11 @@ class ChunkReader:
             try:
                 self._decode(array, block, batches[0])
             finally:
-                wait(others)  # the block must not go while somebody writes into it
+                # The block must not go while somebody writes into it. Not by ``wait``, which does
+                # not end for a future that the executor has cancelled as it was shut down.
+                for other in others:
+                    with suppress(CancelledError):
+                        other.exception()
             for other in others:
                 if other.cancelled():
                     raise StaleError(f"{show_path(array.ref.path)}: the file has been closed")

@@ -143,7 +143,7 @@ class NoPool:
         raise UnreadableError("nobody answers")
 
     def forget_shared_buffer(self, _shared_buffer: Any) -> None:
-        """No worker has mapped one."""
+        """Nobody has mapped it."""
 
 
 def test_an_array_that_is_described_in_two_ways_is_an_error() -> None:
