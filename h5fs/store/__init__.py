@@ -3,7 +3,9 @@
 What leaves it are the plain values of ``h5fs.model``, never an object of h5py. ``open_store``
 is the door.
 
-- `interface`: what the tree asks (``Store``), what the HDF5 library answers (``LibraryStore``)
+- `interface`: what the tree asks (``Store``, ``WritingStore``): all that a store needs to know
+- `library_interface`: what is asked of the HDF5 library in a worker beside (``LibraryStore``)
+- `sources`: raw bytes, wherever they are kept
 - `hdf5`: the library's side
 - `workers`, `worker_process`: the daemon's end of worker processes, and the worker's
 - `chunks`: chunked arrays, decoded in the workers, kept in shared memory
@@ -19,9 +21,12 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.log.log_path import has_log
 
 if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
-    from h5fs.store.interface import Store
+    from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_store import WorkerStore
     from h5fs.store.workers.worker_starter import WorkerStarter
+    from h5fs.store.writing_worker_store import WritingWorkerStore
+
+    _WRITES: type[WritingStore] = WritingWorkerStore  # it keeps the promise, to the type
 
 __all__ = ["open_store"]
 

@@ -30,6 +30,7 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.model.datatypes import IntegerType
+from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Attribute, Layout, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.npy import parse_header
@@ -331,8 +332,43 @@ class StoreConformance:
             assert all(threads.map(look, range(200)))
 
     def test_the_file_is_described(self, store: Store) -> None:
-        assert store.file_status(0).size_bytes > 0
-        assert store.file_system_status().fragment_bytes > 0
+        status, space = store.file_status(0), store.file_system_status()
+        assert (type(status), type(space)) == (FileStatus, SpaceStatus)
+        assert status.size_bytes > 0
+        assert status.mtime_ns > 10**18  # nanoseconds
+        assert status.mode & 0o400
+        assert space.fragment_bytes > 0
+        assert space.fragments >= space.free_fragments >= space.available_fragments >= 0
+
+    def test_a_path_is_followed_to_its_last_link(self, store: Store) -> None:
+        root, group = store.root().ref, object_at(store, "group").ref
+        inner = store.get_link(group, b"inner")
+        for start, path in ((root, b"group/inner"), (group, b"inner"), (group, b"/group/inner")):
+            where, link = store.find_link(start, path)
+            assert (where, link) == (group, inner)
+        where, link = store.find_link(root, b"soft")
+        assert link is not None
+        assert (where, link.kind) == (root, LinkKind.SOFT)
+        assert store.find_link(group, b"/") == (root, None)
+        with pytest.raises(NotFoundError):
+            store.find_link(root, b"group/never")
+        with pytest.raises(NotFoundError):
+            store.find_link(root, b"dangling/more")
+
+    def test_a_part_that_a_dataset_has_not_is_an_error(self, store: Store) -> None:
+        ref = object_at(store, "sparse").ref
+        with pytest.raises(H5fsError):
+            read(store, object_at(store, "texts").ref, ArrayPart.OFFSETS, 0, 8)
+        assert read(store, ref, ArrayPart.ELEMENTS, 0, 4) == np.array(2.5, ">f4").tobytes()
+
+    def test_a_read_writes_to_its_buffer_alone(self, store: Store) -> None:
+        ref = object_at(store, "gzip").ref
+        buffer = bytearray(b"x" * 30)
+        info = store.describe_dataset(ref)
+        store.read_into(ref, info, ArrayPart.ELEMENTS, 4, memoryview(buffer)[10:18])
+        wanted = np.array([1, 2], "<i4").tobytes()
+        assert buffer == b"x" * 10 + wanted + b"x" * 12
+        store.read_into(ref, info, ArrayPart.ELEMENTS, 2400, memoryview(bytearray()))
 
     def test_statistics_add_up(self, store: Store) -> None:
         told = store.statistics()
@@ -523,6 +559,50 @@ class WritingStoreConformance(StoreConformance):
         with pytest.raises(H5fsError):
             own.move_link(root, b"no such", root, b"x")
         assert Links(own.list_links(root)).names() == before
+
+    def test_what_leads_to_no_object_is_missing(self, own: WritingStore) -> None:
+        own.create_group(own.root().ref, b"new")
+        paths = (b"/new", b"/group/inner", b"/never", b"/group/never", b"/")
+        assert own.find_missing(paths) == (b"/never", b"/group/never")
+        assert own.find_missing(()) == ()
+
+    def test_a_datatype_is_committed_once(self, own: WritingStore, sample: Path) -> None:
+        root = own.root().ref
+        datatype = own.describe_datatype(object_at(own, "type").ref)
+        made = own.create_datatype(root, b"new", datatype)
+        assert made.kind is ObjectKind.DATATYPE
+        assert own.describe_datatype(made.ref) == datatype
+        with pytest.raises(ExistsError):
+            own.create_datatype(root, b"gzip", datatype)
+        own.close()
+        with self.read_back(sample) as opened:
+            assert opened["new"].dtype == "<i8"
+
+    def test_the_hidden_group_is_in_no_listing_and_outlives_the_store(
+        self, own: WritingStore, sample: Path
+    ) -> None:
+        assert own.hidden_group(makes=False) is None
+        hidden = own.hidden_group()
+        assert hidden is not None
+        own.create_group(hidden, b"kept")
+        names = Links(own.list_links(own.root().ref)).names()
+        assert hidden.path.strip(b"/") not in names
+        own.close()
+        with closing(self.open_store(sample)) as again:
+            found = again.hidden_group(makes=False)
+            assert found is not None
+            assert Links(again.list_links(found)).names() == [b"kept"]
+            again.remove_hidden()
+            again.remove_hidden()
+            assert again.hidden_group(makes=False) is None
+
+    def test_what_is_done_is_there_in_the_next_store(
+        self, own: WritingStore, sample: Path
+    ) -> None:
+        own.create_group(own.root().ref, b"new")
+        own.close()
+        with closing(self.open_store(sample)) as again:
+            assert object_at(again, "new").kind is ObjectKind.GROUP
 
     def test_a_commit_is_no_change(self, own: WritingStore, sample: Path) -> None:
         root = own.root().ref

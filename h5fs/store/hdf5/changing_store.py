@@ -101,7 +101,7 @@ class ChangingStore(Hdf5Store):
                     self._forget_all()
                     hidden.unlink(name)
 
-    def commit(self, is_checkpoint: bool) -> None:
+    def commit(self, is_checkpoint: bool = False) -> None:
         with self._lock, self._failing("commit"):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:

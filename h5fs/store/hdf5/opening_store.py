@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
+from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
 from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
 
 
@@ -27,3 +28,8 @@ def make_library_store(options: StoreOptions, files: Sequence[int], **others: An
     if options.mode.writes:
         return WritingHdf5Store(options, logged, **others)
     return Hdf5Store(options, logged=logged, **others)
+
+
+if TYPE_CHECKING:  # that these keep the promise, to the type
+    _READS: type[LibraryStore] = Hdf5Store
+    _WRITES: type[WritingLibraryStore] = WritingHdf5Store

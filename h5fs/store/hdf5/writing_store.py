@@ -113,7 +113,7 @@ class WritingHdf5Store(ChangingStore):
                 else:
                     h5o.link(target, parent, link.name, link_properties())
 
-    def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...]) -> None:
+    def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             with self._step():
@@ -128,7 +128,7 @@ class WritingHdf5Store(ChangingStore):
         name: bytes,
         new_group: ObjectRef,
         new_name: bytes,
-        opened: tuple[int, ...],
+        opened: tuple[int, ...] = (),
     ) -> None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
@@ -161,7 +161,7 @@ class WritingHdf5Store(ChangingStore):
         name: bytes,
         values: NewArray,
         offsets: NewArray,
-        opened: tuple[int, ...],
+        opened: tuple[int, ...] = (),
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             base = element_type(values.dtype, values.shape)
