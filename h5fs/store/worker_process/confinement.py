@@ -45,12 +45,14 @@ class Confinement:
     and what the policy on external files allows; None for whatever the user may read.
     ``descriptors``: open files that it may open anew (``/proc/self/fd/N``), whatever has become of
     their paths; they are not closed. ``memory_bytes``: how much more address space it may take.
-    Every mapping counts, shared memory and the stacks of threads too.
+    Every mapping counts, shared memory and the stacks of threads too. ``locked``: open files that
+    it shares with another process, whose locks on them it must not change.
     """
 
     readable: tuple[Path, ...] | None
     memory_bytes: int
     descriptors: tuple[int, ...] = ()
+    locked: tuple[int, ...] = ()
 
 
 class Protection(Enum):
@@ -149,7 +151,7 @@ def _steps(
     yield _forbid_inspection, frozenset({Protection.INSPECTION})
     yield lambda: _apply_landlock(settings.readable, descriptors), _BY_LANDLOCK
     # The last: it forbids some of the calls above.
-    yield _apply_seccomp, _BY_SECCOMP
+    yield lambda: _apply_seccomp(settings.locked), _BY_SECCOMP
 
 
 def _load_packages() -> None:
@@ -352,6 +354,6 @@ def _plugin_libraries() -> frozenset[Path]:
     return frozenset(files_of_libraries(plugins))
 
 
-def _apply_seccomp() -> set[Protection]:
-    refuse_system_calls(_package("pyseccomp"))
+def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
+    refuse_system_calls(_package("pyseccomp"), locked)
     return set(_BY_SECCOMP)
