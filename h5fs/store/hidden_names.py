@@ -15,9 +15,9 @@ _DATASET, _BYTES = b"dataset:", b"bytes:"
 _MOST_NAME_BYTES = 255
 
 
-def nameless_name(address: int) -> bytes:
+def nameless_name(object_id: int) -> bytes:
     """Return the link name of an object that is open and has no other."""
-    return _NAMELESS + b"%x" % address
+    return _NAMELESS + b"%x" % object_id
 
 
 def is_nameless(name: bytes) -> bool:

@@ -24,7 +24,7 @@ from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream, Streams
-from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject

@@ -78,7 +78,7 @@ class KeepingTree(NamingTree):
         array = content.npy
         if content.dataset.dtype != _BYTE or len(array.shape) != 1:
             raise UnreadableError("what is kept of it are no bytes")
-        if content.size_bytes - len(array.header) > self._status_of_file(0).st_size:
+        if content.size_bytes - len(array.header) > self._status_of_file(0).size_bytes:
             raise UnreadableError("what is kept of it is longer than the HDF5 file")
         file = WritableFile(path, inode=next(self._inodes))
         draft = file.begin(empty=True)
