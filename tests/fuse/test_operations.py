@@ -737,6 +737,6 @@ def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:
 
 
 def test_the_room_is_imported_as_before() -> None:
-    adapter = importlib.import_module("h5fs.fuse")
-    assert " over libfuse " in adapter.describe_binding()
-    assert callable(adapter.serve) and callable(adapter.fuse_arguments)
+    room = importlib.import_module("h5fs.fuse")
+    assert " over libfuse " in room.describe_binding()
+    assert callable(room.serve) and callable(adapter.fuse_arguments)

@@ -96,20 +96,20 @@ def _parse(file: BinaryIO) -> tuple[list[str], list[str]]:
     order = "<" if head[5] == 1 else ">"
     (table,) = struct.unpack_from(order + "Q", head, 32)
     size, count = struct.unpack_from(order + "HH", head, 54)
-    shared_buffers = []
+    program_headers = []
     for index in range(count):
         kind, _, offset, address, _, length = struct.unpack(
             order + "IIQQQQ", _read(file, table + index * size, 40)
         )
-        shared_buffers.append((kind, offset, address, length))
+        program_headers.append((kind, offset, address, length))
     entries: list[tuple[int, int]] = []
-    for kind, offset, _, length in shared_buffers:
+    for kind, offset, _, length in program_headers:
         if kind == _PT_DYNAMIC:
             entries = list(struct.iter_unpack(order + "QQ", _read(file, offset, length // 16 * 16)))
     tags = [tag for tag, _ in entries]
     entries = entries[: tags.index(_DT_NULL)] if _DT_NULL in tags else entries
     values = dict(entries)
-    strings = _read(file, _offset_of(values[_DT_STRTAB], shared_buffers), values[_DT_STRSZ]) if (
+    strings = _read(file, _offset_of(values[_DT_STRTAB], program_headers), values[_DT_STRSZ]) if (
         _DT_STRTAB in values and _DT_STRSZ in values
     ) else b""  # fmt: skip
 
@@ -121,11 +121,11 @@ def _parse(file: BinaryIO) -> tuple[list[str], list[str]]:
     return needed, [folder for joined in folders for folder in joined.split(":")]
 
 
-def _offset_of(address: int, shared_buffers: list[tuple[int, int, int, int]]) -> int:
-    for kind, offset, start, length in shared_buffers:
+def _offset_of(address: int, program_headers: list[tuple[int, int, int, int]]) -> int:
+    for kind, offset, start, length in program_headers:
         if kind == _PT_LOAD and start <= address < start + length:
             return address - start + offset
-    raise ValueError("an address that is in no shared buffer")
+    raise ValueError("an address that no program header covers")
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

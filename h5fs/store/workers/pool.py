@@ -280,7 +280,7 @@ class WorkerPool:
             self._kill(connection)
 
     def _end(self, slot: _Slot) -> bool:
-        """Leave a place without a worker; return whether the one that was there is gone."""
+        """Leave a slot without a worker; return whether the worker that was in it is gone."""
         connection, slot.connection = slot.connection, None
         return connection is None or self._kill(connection)
 
