@@ -1,4 +1,4 @@
-"""The FUSE room without a kernel: structures, guard, options, workers, over both libfuses."""
+"""The FUSE room without a kernel: structures, guard, options, threads, over both libfuses."""
 
 from __future__ import annotations
 
@@ -574,7 +574,7 @@ def test_other_users_get_in_only_past_the_modes(major: int) -> None:
     assert b"default_permissions" not in fuse_arguments(make_options(), major).options
 
 
-# --- workers
+# --- threads
 
 
 class FakeLibrary:
@@ -665,7 +665,7 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
     assert library.is_unmounted
 
 
-def test_workers_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
+def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_module, "_CALM_SECONDS", 0.2)
@@ -711,7 +711,7 @@ def test_workers_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
     assert all(each > 8 for each in peaks) and all(2 <= each <= 4 for each in rests)
 
 
-def test_calls_that_end_start_no_workers() -> None:
+def test_calls_that_end_start_no_threads() -> None:
     library = FakeLibrary()
     session = make_session(library)
     seen: set[int] = set()
