@@ -739,4 +739,4 @@ def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:
 def test_the_room_is_imported_as_before() -> None:
     room = importlib.import_module("h5fs.fuse")
     assert " over libfuse " in room.describe_binding()
-    assert callable(room.serve) and callable(adapter.fuse_arguments)
+    assert callable(room.serve) and callable(room.fuse_arguments)

@@ -1,8 +1,8 @@
 """The daemon's end of the process that forks workers.
 
-A worker that a file has killed is replaced in milliseconds, with nothing to import; and the
-daemon, which has threads, never forks. Format of what is said: one packet each way, see
-``WorkerStarter`` and, in ``h5fs.store.worker_process.starter``, ``_serve``.
+That process has imported everything, so that a worker that a file has killed is replaced in
+milliseconds; and the daemon, which has threads, never forks. The messages between the two are in
+``starter_messages``.
 """
 
 from __future__ import annotations
