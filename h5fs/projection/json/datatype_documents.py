@@ -2,15 +2,16 @@
 
 The short form, where numpy can spell the type, is a numpy dtype string, meaning the HDF5 type that
 h5py makes for that dtype (``"<f4"``, ``"|u1"``, ``"|b1"`` for h5py's boolean enumeration,
-``"<c8"`` for its complex compound), or a numpy descr list for a compound of such members, one straight after
-the other (``[["x", "<f4"], ["v", "<i2", [3]]]``).
+``"<c8"`` for its complex compound), or a numpy descr list for a compound of such members, one
+straight after the other (``[["x", "<f4"], ["v", "<i2", [3]]]``).
 
 The long form is the class object of the HDF5/JSON specification
-(https://hdf5-json.readthedocs.io, "Type objects"): ``{"class": "H5T_STRING", "charSet": "H5T_CSET_UTF_8", "strPad": "H5T_STR_NULLPAD",
-"length": 5}``. That specification names atomic types only by the library's predefined names; here
-the layout is spelled out instead ("size" in bytes; "precision" and all positions in bits). Members
-of a compound have their "offset", and the compound its "size", in bytes. Names that are not UTF-8
-are percent-encoded (`strict_json`); a mapping with a name that stands twice is a list of pairs.
+(https://hdf5-json.readthedocs.io, "Type objects"): ``{"class": "H5T_STRING", "charSet":
+"H5T_CSET_UTF_8", "strPad": "H5T_STR_NULLPAD", "length": 5}``. That specification names atomic
+types only by the library's predefined names; here the layout is spelled out instead ("size" in
+bytes; "precision" and all positions in bits). Members of a compound have their "offset", and the
+compound its "size", in bytes. Names that are not UTF-8 are percent-encoded (`strict_json`); a
+mapping with a name that stands twice is a list of pairs.
 """
 
 from __future__ import annotations
