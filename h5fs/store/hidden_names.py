@@ -1,8 +1,8 @@
-"""Names in the hidden group, where a mount that writes keeps what has no name of its own. Pure.
+"""Link names in the hidden group, where a mount that writes keeps what has no other name. Pure.
 
-The group is in the root of the HDF5 file, and goes when the mount ends. In it are objects that no
-link leads to any more and that programs have open; and files that no object of the HDF5 file is
-yet, by their path in the mount, so that they outlive the daemon.
+The group is in the HDF5 file's root, and is removed when the mount ends. It holds objects that
+programs have open and that no other link leads to any more; and files that are no object of the
+HDF5 file yet, named by their path in the mount, so that they outlive the daemon.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ def nameless_name(object_id: int) -> bytes:
 
 
 def is_nameless(name: bytes) -> bool:
-    """Whether a link's object was kept just for those who had it open."""
+    """Whether a link's object was kept only because a program had it open."""
     return name.startswith(_NAMELESS)
 
 
 def kept_name(path: bytes, *, is_dataset: bool) -> bytes:
-    """Return the link name of a file of the mount that is no object's file.
+    """Return the link name for a file of the mount that is not the file of any object.
 
-    ``is_dataset``: what is kept is a dataset that had a name; else it holds the file's bytes.
+    ``is_dataset``: the link leads to a dataset that had a name before; else to a dataset that holds
+    the file's bytes.
     """
     escaped = path.replace(b"%", b"%25").replace(b"/", b"%2F")
     return (_DATASET if is_dataset else _BYTES) + escaped

@@ -24,7 +24,7 @@ _MOST_LINKS = 40
 _MOST_LEVELS = 20
 
 _SILENT = "tells no more: it has just begun, is ending, or is of an older version of h5fs"
-# The document's keys; what a daemon does not tell is null.
+# The keys of the document; a key that a daemon does not send is null.
 _KEYS = (
     "mountpoint file mode pid version uptime_seconds open_files drafts uncommitted cache workers "
     "quarantined_count quarantined operations problem"
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
-    """Return what a daemon tells, and whether it is stuck; None when it is gone."""
+    """Return what a daemon answers, and whether it is stuck; None when it is gone."""
     try:
         told = json.loads(ask(daemon, _PATIENCE_SECONDS))
         if not isinstance(told, dict) or not isinstance(told.get("mountpoint"), str):
@@ -122,7 +122,7 @@ def _explain_no_daemon(mountpoint: Path, place: Path) -> str:
 
 
 def _resolve(mountpoint: Path) -> Path:
-    """Return the real path of a mountpoint without a look into it: its daemon may be stuck.
+    """Return the real path of a mountpoint without asking the mount, whose daemon may be stuck.
 
     Raises ``MountError`` for symbolic links in a circle.
     """

@@ -1,7 +1,7 @@
 """The status of a mount as people read it.
 
-What a daemon tells may be of another version of h5fs: what is missing is not shown, and control
-characters in it do not reach the terminal.
+The daemon may be of another version of h5fs: what its answer lacks is not shown, and control
+characters in the answer do not reach the terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COLUMNS = ("count", "errors", "p50_us", "p90_us", "p99_us", "max_us")
 
 
 def show_mount(answer: dict[str, Any], *, has_colors: bool) -> str:
-    """Return some lines about a mount, of what ``status_document`` says or a part of it."""
+    """Return some lines about a mount, made from a status document that may lack keys."""
     try:
         return _Text(has_colors).mount(_harmless(answer))
     except (AttributeError, KeyError, TypeError, ValueError):
