@@ -1,8 +1,8 @@
 """The messages between the daemon and a worker, as bytes: msgpack, by msgspec.
 
 A request is the name of a method and its arguments. The types of arguments and answer come from the
-annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over the
-worker that reads it. Decoding can make no objects of other types.
+annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over
+the worker that reads it. Decoding can make no objects of other types.
 
 One message is one packet of a SOCK_SEQPACKET socket. An answer that does not fit into a packet goes
 through the worker's reply buffer, a memory file that both processes have open; the packet then
