@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import ``mount`` when it is asked for: the daemon and its workers never do."""
+    """Import ``mount`` when it is first used: the daemon and its workers never use it."""
     if name == "mount":
         from h5fs.api import mount
 

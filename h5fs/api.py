@@ -4,8 +4,8 @@
     with h5fs.mount("run42.h5", mode="r+") as path:
         np.save(path / "result.npy", np.arange(3))
 
-The daemon is a process of its own, as with the command: a program that used a mount of its own
-process would wait for itself.
+The daemon is a process of its own, as with the command: a process that both serves a mount and
+reads from it would wait for itself.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def mount(
     options: Mapping[str, str | int | float | bool] | None = None,
     **keywords: Unpack[MountKeywords],
 ) -> Iterator[Path]:
-    """Mount an HDF5 file within a ``with`` block; the path is where.
+    """Mount an HDF5 file for the length of a ``with`` block, which gets the mountpoint's path.
 
     ``mountpoint``: an empty folder; without it a temporary one. ``mode``: ``r``, ``r+``, ``a``,
     ``w`` or ``x``, as in h5py. ``keywords``: the options of ``-o`` (``h5fs mount --help``), such as
-    ``cache="1G", xattr=True``; a False one is left out. ``options``: the same as a mapping, and
-    FUSE's own that are no keywords.
+    ``cache="1G", xattr=True``; a False option is left out. ``options``: the same options as a
+    mapping, for FUSE's own, whose names are no Python keywords.
 
     At the end of the block, also after an exception, the file is unmounted, and everything written
-    is in it and on the disk. Raises ``MountError`` with one line that says what to do, also when
-    something within still uses the mount at the end; it stays mounted then.
+    is in it and on the disk. Raises ``MountError`` with one line that says what to do. A mount that
+    is still in use at the end stays mounted, and is a ``MountError`` too.
     """
     arguments = ["--mode", mode]
     for name, value in {**(options or {}), **keywords}.items():
@@ -65,7 +65,7 @@ def mount(
             _run("umount", "--", os.fspath(path))
     finally:
         if is_own:
-            # rmdir, and nothing that removes what is inside: it may still be the HDF5 file's.
+            # Only rmdir: what is inside may still be the HDF5 file's, and must not be removed.
             with suppress(OSError):
                 path.rmdir()
 

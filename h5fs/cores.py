@@ -14,9 +14,9 @@ _VERSION_2 = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 
 @functools.cache
 def count_cores() -> int:
-    """Return the number of processors that may be used, at least 1: as it was when first asked.
+    """Return the number of processors that may be used, at least 1.
 
-    A worker must have it from before it was confined.
+    The number is counted once and kept: a confined worker can no longer read what it comes from.
     """
     return count_cores_of(os.environ, Path("/"))
 

@@ -16,7 +16,7 @@ class H5fsError(Exception):
 
     errno: int = _errno.EIO
     is_news: bool = True
-    """Whether the log has a line for it; else only one that logs everything has."""
+    """Whether the log gets a line for this error; other errors are logged with --debug only."""
 
 
 class UnreadableError(H5fsError):
@@ -30,7 +30,7 @@ class CannotOpenError(UnreadableError):
 
 
 class HeldByH5fsError(CannotOpenError):
-    """Another h5fs has the file, or a worker of one that was killed, which ends in a moment."""
+    """Another h5fs has the file locked, or a worker of a killed h5fs does, for a moment more."""
 
 
 class NotFoundError(H5fsError):
@@ -97,9 +97,9 @@ class InvalidArrayError(H5fsError):
 
 
 class EmptiedError(InvalidArrayError):
-    """A file that was emptied, and nothing written to it yet.
+    """A file was emptied, and nothing has been written to it yet.
 
-    A shell closes one such descriptor before each command whose output it redirects.
+    A shell that redirects a command's output opens, empties and closes the file first.
     """
 
     is_news = False
@@ -124,7 +124,7 @@ class ExistsError(H5fsError):
 
 
 class NotEmptyError(H5fsError):
-    """A group that is to go still has links, or files waiting in it."""
+    """A group that is to be removed still has links, or files that wait in it."""
 
     errno = _errno.ENOTEMPTY
 
@@ -154,7 +154,7 @@ class LostChangesError(H5fsError):
 
 
 class KilledChangeError(LostChangesError):
-    """A worker was killed from outside over a change, which is done or is not."""
+    """A worker was killed from outside during a change: nobody knows whether it was done."""
 
 
 class ChangeFailedError(LostChangesError):

@@ -1,12 +1,12 @@
-"""How h5fs starts Python again: isolated, so that no folder that it happens to be in slips in code.
+"""How h5fs starts Python again, so that no code comes from the folder that it is started in.
 
 ``python -m`` and ``python -c`` look for modules in the working directory first, and a script in its
 own folder: a ``select.py`` that lies there would run in the daemon. ``-P`` is there since Python
 3.11 only; ``-I`` also ignores PYTHONPATH, which may be what finds h5fs. So the way to the modules
 is handed over, without those folders.
 
-This module and those above it import only what every Python process has at its start, and needs no
-search for.
+This module and the package itself import only modules that every Python process has loaded at its
+start, so that nothing is searched for.
 """
 
 import os
@@ -32,7 +32,7 @@ def isolated_command(module: str, *words: str) -> list[str]:
 def import_paths() -> list[str]:
     """Return where this process finds modules, but for the working directory and the script's.
 
-    Those stay that PYTHONPATH names, or that an installation has added (``pip install -e``).
+    Folders that PYTHONPATH names, or that an installation has added (``pip install -e``), stay.
     """
     standard = os.path.dirname(os.__file__)
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -63,6 +63,6 @@ def _is_around(path: str) -> bool:
         try:
             if os.path.samefile(path, folder):
                 return True
-        except OSError:  # one of them is gone
+        except OSError:  # one of the two folders is gone
             continue
     return False

@@ -28,7 +28,7 @@ class Mount:
 
     @property
     def is_h5fs(self) -> bool:
-        """Whether h5fs serves it."""
+        """Whether h5fs serves this mount."""
         return self.type == "fuse.h5fs"
 
 
@@ -43,7 +43,7 @@ def find_mount(mountpoint: Path) -> Mount | None:
 
 def read_mounts() -> Iterator[Mount]:
     """Yield what is mounted, in the kernel's order; a line of another form is passed over."""
-    # Of line ends and spaces the kernel escapes only its own.
+    # The kernel escapes only ASCII spaces and line ends: str.split() knows more of them.
     for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
         before, _, after = line.partition(" - ")
         where, what = before.split(" "), after.split(" ")

@@ -1,4 +1,7 @@
-"""Errors of the system that are no fault of h5fs nor of the file: what they are, and what to do."""
+"""Errors of the system (a full disk, too many open files), explained, with what to do about them.
+
+Neither h5fs nor the file is at fault in these.
+"""
 
 from __future__ import annotations
 
@@ -23,5 +26,5 @@ def explain_system_error(error: OSError) -> str:
 
 
 def advise(error: BaseException | None) -> str:
-    """Return what to do about an error, to be put behind it; nothing where that is not known."""
+    """Return advice to put behind an error's text; an empty text where there is none."""
     return _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""

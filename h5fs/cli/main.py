@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except OSError as error:
-        # Python would complain when it closes stdout.
+        # Without this Python would fail again when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):  # who read it (head, less) has had enough
             return 0
@@ -72,7 +72,7 @@ def _complain(error: MountError, status: int) -> int:
 
 
 def _allow_any_text() -> None:
-    """Print what the locale has no characters for, names and examples, with backslashes."""
+    """Print characters that the locale does not have, in names and examples, with backslashes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -87,7 +87,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _check_first_word(words: list[str]) -> None:
-    """Raise ``UsageError`` for what was meant as a command, as far as one can tell."""
+    """Raise ``UsageError`` for a first word that looks like a command and is none."""
     if not words:
         raise UsageError("what is to be mounted, and where? h5fs FILE MOUNTPOINT (h5fs --help)")
     word = words[0]
@@ -107,7 +107,7 @@ def _check_first_word(words: list[str]) -> None:
 
 
 def make_mount_options(given: argparse.Namespace) -> MountOptions:
-    """Return what a mount is told, from what the parser of ``mount`` gives.
+    """Return the settings of a mount, from what the parser of ``mount`` gives.
 
     Raises ``UsageError`` for a wrong option or mode.
     """
@@ -116,11 +116,11 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
     parsed = parse_options(given.options)
-    if given.mode is not None:  # fstab(5) and mount(8) have nothing but -o
+    if given.mode is not None:  # --mode wins over -o mode=, which is there for fstab(5), mount(8)
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
     options = parsed.apply(
         MountOptions(
-            # realpath of the mountpoint, since the kernel's table has no other.
+            # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(given.mountpoint)),
             store=StoreOptions(file=Path(os.path.abspath(given.file))),
             log=LogOptions(level=_log_level(given)),
@@ -142,7 +142,7 @@ def _run_command(given: argparse.Namespace) -> int:
 
 
 class _ShowVersion(argparse.Action):
-    """Prints the versions and exits; looks for libfuse only then."""
+    """Prints the versions and exits; libfuse is looked for only when they are asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)

@@ -1,6 +1,6 @@
 """The man page h5fs(1), in man(7) macros, from the parser and the table of mount options.
 
-Made when the package is built, where only the standard library is there.
+The page is made when the package is built, where only the standard library can be imported.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _write_synopsis(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return what a command takes but ``--help``: positionals first."""
+    """Return the arguments of a command except ``--help``, positional ones first."""
     actions = [action for action in parser._actions if action.dest != "help"]
     return sorted(actions, key=lambda action: bool(action.option_strings))
 

@@ -67,7 +67,7 @@ def _mount(words: list[str]) -> None:
     options = [option for text in given.options for option in split_options(text)]
     if given.s:
         options = [option for option in options if is_known(option)]
-    # A file may be named like an option here as well.
+    # A file may be named like an option, so "--" stands before it.
     command = ["mount", *(["-v"] if given.v else []), *_pass_on(options)]
     mount_options = make_mount_options(
         build_parser().parse_args([*command, "--", given.file, given.mountpoint])
@@ -75,7 +75,7 @@ def _mount(words: list[str]) -> None:
     if given.f:
         check_mount(mount_options)
         return
-    # At boot there may be no home, which a log would need.
+    # At boot there may be no $HOME, and the log's folder may be in it.
     os.environ.setdefault("HOME", "/root" if os.getuid() == 0 else "/")
     mount(mount_options)
 

@@ -1,4 +1,4 @@
-"""What ``-o`` takes: one row for each option, from which all the rest comes.
+"""What ``-o`` takes: one row for each option, from which everything else about it is made.
 
 Parsing, ``--help``, the man page, the shells' completion, README's table, the keyword arguments of
 ``h5fs.mount`` and "did you mean" are made from ``MOUNT_OPTIONS``, or tests hold them to it.
@@ -43,18 +43,18 @@ from h5fs.model.settings import (
 )
 
 FUSE = "fuse"
-"""The field of options that are libfuse's: they go there as they are."""
+"""The field of libfuse's options, which are passed to libfuse as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class MountOption:
     """One option.
 
-    ``field``: which field of ``MountOptions`` it sets, as ``store.limits.max_depth``; two of them
-    where two say the same. ``value``: how its value is written in help; None for a flag. ``parse``
-    makes the field's value of the text, and raises ``ValueError`` with what the text must be; a
-    flag has none, and sets True. ``choices``: values that a shell can offer. Without ``help`` an
-    option is known and shown nowhere.
+    ``field``: the field of ``MountOptions`` that it sets, such as ``store.limits.max_depth``; two
+    fields where two rooms keep the same value. ``value``: how help writes its value; None for a
+    flag. ``parse`` turns the text into the field's value, and raises ``ValueError`` with what the
+    text must be; a flag has no ``parse``, and sets True. ``choices``: values that a shell can
+    offer. An option without ``help`` is accepted, and shown nowhere.
     """
 
     name: str
@@ -71,18 +71,18 @@ class MountOption:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is h5fs's, not libfuse's."""
+        """Whether the option is h5fs's, not libfuse's."""
         return self.field != FUSE
 
     @property
     def description(self) -> str:
-        """What help says: with what the option is when nobody sets it, where that is a value."""
+        """The option's help, with its default where that is a value."""
         usual = say_value(_usual(self.field.split()[0])) if self.is_own else ""
         return f"{self.help} ({usual})" if usual else self.help
 
 
 class MountKeywords(TypedDict, total=False):
-    """The options as keyword arguments of ``h5fs.mount``; a test holds it to the table."""
+    """The options as keyword arguments of ``h5fs.mount``; a test compares them with the table."""
 
     external: Literal["none", "folder", "all"]
     locking: Literal["default", "true", "false", "best-effort"]
@@ -243,8 +243,8 @@ OTHER_OPTIONS = (
     "_netdev, x-...) do nothing. In a value \\, is a comma."
 )
 
-# Options of mount(8) and fstab(5) that are not for the file system, and those that say what a
-# mount in mode r does anyway. "rw" is what mount(8) passes when it was told nothing.
+# Options of mount(8) and fstab(5) that are not for the file system, and options that ask for what a
+# mount does anyway. "rw" is what mount(8) passes by default.
 _IGNORED = frozenset(
     "defaults rw auto noauto user nouser users owner group nofail _netdev relatime norelatime "
     "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
@@ -258,21 +258,21 @@ _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 
 @dataclass(frozen=True, slots=True)
 class ParsedOptions:
-    """What ``-o`` texts say: ``values`` of fields of ``MountOptions``, and FUSE's own options."""
+    """Parsed ``-o`` texts: ``values`` for fields of ``MountOptions``, and FUSE's own options."""
 
     values: dict[str, object] = field(default_factory=dict)
     fuse: dict[str, str | None] = field(default_factory=dict)
     is_read_only: bool = False
 
     def apply(self, settings: MountOptions) -> MountOptions:
-        """Return the settings with what the texts say."""
+        """Return the settings changed as the texts say."""
         for path, value in self.values.items():
             settings = _replace(settings, path.split("."), value)
         return dataclasses.replace(settings, fuse=tuple(self.fuse.items()))
 
 
 def parse_options(texts: Iterable[str]) -> ParsedOptions:
-    """Sort ``opt,opt=value`` texts by whom they are for; of several the last counts.
+    """Sort ``opt,opt=value`` texts into h5fs's and FUSE's; of equal options the last one counts.
 
     ``\\,`` stands for a comma within a value. Raises ``UsageError`` for an option that nobody knows
     or a value that the option does not take.
@@ -340,14 +340,14 @@ def split_options(text: str) -> list[str]:
 
 
 def _replace(settings: Any, path: list[str], value: object) -> Any:
-    """Return nested settings with one field of another value."""
+    """Return nested settings with another value in one field."""
     first, *rest = path
     if rest:
         value = _replace(getattr(settings, first), rest, value)
     return dataclasses.replace(settings, **{first: value})
 
 
-# --- what is used when nobody says anything
+# --- defaults
 
 _USUAL = MountOptions(Path("/"), StoreOptions(Path("/")), LogOptions())
 

@@ -1,4 +1,4 @@
-"""The texts that options of ``-o`` take, as values, and back.
+"""From the text of an option of ``-o`` to its value, and back.
 
 Each parser raises ``ValueError`` with what the text must be.
 """
@@ -22,7 +22,7 @@ def parse_mode(text: str) -> Mode:
 
 
 def choice_parser(kind: type[Enum]) -> Callable[[str], Enum]:
-    """Return what makes a member of an enumeration of its value."""
+    """Return a parser that takes the value of a member of an enumeration."""
 
     def parse(text: str) -> Enum:
         try:
@@ -35,7 +35,7 @@ def choice_parser(kind: type[Enum]) -> Callable[[str], Enum]:
 
 
 def number_parser(*, least: int = 0, most: int = 10**9) -> Callable[[str], int]:
-    """Return what makes a number of decimal digits."""
+    """Return a parser that takes a number in decimal digits."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -53,7 +53,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_seconds_or_0(text: str) -> float:
-    """Return a number of seconds, or none at all."""
+    """Return a number of seconds, which may be 0."""
     return 0.0 if text == "0" else parse_seconds(text)
 
 
@@ -95,7 +95,7 @@ def parse_switch(text: str) -> bool:
 
 def parse_log_target(text: str) -> str:
     """Return where the log goes: a path, or syslog."""
-    # The daemon works elsewhere, where a relative path would mean another file.
+    # The daemon has another working directory, where a relative path would name another file.
     return text if text == "syslog" else os.path.abspath(text)
 
 
@@ -120,7 +120,7 @@ def values_of(kind: type[Enum]) -> tuple[str, ...]:
 
 
 def say_value(value: object) -> str:
-    """Return a value as an option takes it; empty for what no option says."""
+    """Return a value as the text that an option takes; empty for a value that has no text."""
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, Enum):

@@ -33,7 +33,7 @@ h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A command that works where ``data.h5`` and an empty folder ``mnt`` are, and what it does."""
+    """A command, and what it does. It works in a folder with ``data.h5`` and an empty ``mnt``."""
 
     command: str
     explanation: str
@@ -50,10 +50,10 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line: it raises ``UsageError``, and ends no program."""
+    """A parser that raises ``UsageError`` with one line where argparse would end the program."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``UsageError`` with where to read on."""
+        """Raise ``UsageError`` with a pointer to ``--help``."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
@@ -98,7 +98,7 @@ def takes_value(action: argparse.Action) -> bool:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Wraps the help of options, and leaves lines as they are where they are given as lines."""
+    """Wraps the help of options, except help that has line ends of its own."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         if "\n" not in text:

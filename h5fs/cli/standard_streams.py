@@ -1,7 +1,7 @@
-"""stdin, stdout and stderr, where whoever started this process has closed some of them.
+"""stdin, stdout and stderr, opened where the process was started with some of them closed.
 
-Left closed, their numbers go to the next files that are opened: a pipe, the HDF5 file; and what is
-printed ends there.
+The next files that a process opens get the numbers of closed streams: a pipe, the HDF5 file. What
+is printed would then be written there.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import sys
 
 
 def open_missing_streams() -> bool:
-    """Put /dev/null in the place of streams that are closed; return whether stdout was."""
+    """Put /dev/null in the place of closed streams; return whether stdout was closed."""
     had_stdout = sys.stdout is not None
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             _open_null(number)
-    # Python has None for what was closed when it began.
+    # Python sets a stream to None when it was closed at the start.
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

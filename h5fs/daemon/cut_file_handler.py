@@ -1,7 +1,7 @@
 """A log file that does not grow without end, and stays the same file.
 
-Other processes have it as their stderr, so it is never renamed: when it is full, what is in it is
-copied to ``FILE.1``, and it is emptied. Whoever has it open to append goes on at its beginning.
+Other processes have the file as their stderr, so it is never renamed: when it is full, its content
+is copied to ``FILE.1``, and the file is emptied. Processes that append go on at its new end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_BYTES = 10 * 2**20
 
 
 class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic in Python 3.10
-    """Writes lines to the end of a file. Raises ``OSError`` when it cannot be opened."""
+    """Writes lines to the end of a file. Raises ``OSError`` when the file cannot be opened."""
 
     def __init__(self, path: Path, max_bytes: int = _MAX_BYTES) -> None:
         descriptor = _open(path)
@@ -28,7 +28,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; one that the disk has no room for is lost."""
+        """Write a line; a line that the disk has no room for is lost."""
         try:
             if self._is_regular:
                 self._go_on_at_path()
@@ -39,7 +39,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
             self.handleError(record)
 
     def _go_on_at_path(self) -> None:
-        """Take what stands at the path now, if somebody has moved or removed the log."""
+        """Open the path anew, if somebody has moved or removed the log."""
         own = self.stream.fileno()
         with suppress(OSError):
             if os.path.exists(self._path) and os.path.samestat(
@@ -54,7 +54,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
             os.close(fresh)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Go on: there is no place where it could be said."""
+        """Ignore the error: the log is the only place where it could be reported."""
 
     def close(self) -> None:
         """Close the file."""
@@ -64,7 +64,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
 
     def _cut(self) -> None:
         self.flush()
-        with suppress(OSError):  # a folder that cannot be written, a full disk
+        with suppress(OSError):  # the folder cannot be written, or the disk is full
             self._keep_copy()
         os.ftruncate(self.stream.fileno(), 0)
 
@@ -79,7 +79,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
 
 
 def _open(path: Path) -> int:
-    """Open a file to append, without waiting for whoever would read a pipe. Raises ``OSError``."""
+    """Open a file to append; do not wait for the reader of a pipe. Raises ``OSError``."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
     mode = os.fstat(descriptor).st_mode

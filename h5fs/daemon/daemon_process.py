@@ -1,8 +1,8 @@
 """The daemon: a process that opens the file, mounts it, answers the kernel, and ends cleanly.
 
-The HDF5 file is opened here only: HDF5's locks do not survive a fork. Until the mount answers, what
-goes wrong is told to the command that waits; a signal then gives the start up, and leaves nothing.
-Once the mount has ended, nothing interrupts what is still to be committed.
+The HDF5 file is opened after the fork only, since HDF5's locks do not survive one. Until the mount
+answers, errors go to the command that waits, and a signal ends the start and leaves nothing behind.
+Once the mount has ended, no signal interrupts what is still to be committed.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _GivenUpError(BaseException):
-    """A signal has ended the start. Not an ``Exception``: nothing takes it for a fault."""
+    """A signal has ended the start. Not an ``Exception``, so that nobody handles it as a fault."""
 
 
 def run_daemon(options: MountOptions, writer: int) -> NoReturn:
-    """Be the daemon: everything that goes wrong before the mount answers goes to ``writer``."""
+    """Be the daemon. Errors before the mount answers are written to ``writer``."""
     status = 1
     try:
         os.setsid()
@@ -78,7 +78,7 @@ def serve_in_foreground(options: MountOptions) -> None:
 
 
 def _let_go_of_descriptors(*kept: int) -> None:
-    """Close what the shell had open: it may be a lock, a pipe or a disk to be unmounted."""
+    """Close what the shell had open: a lock, a pipe, a file on a disk that is to be unmounted."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(null, number)
@@ -103,7 +103,7 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
         is_ready = True
         begun()
         os.close(writer)
-        # From here on what libfuse or the C library complain about belongs in the log.
+        # From here on complaints of libfuse and the C library belong in the log.
         if log is not None:
             log.take_stderr()
 
@@ -114,7 +114,7 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
             os.write(writer, text.encode("utf-8", "replace"))
 
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        # Until the FUSE room takes it: the file has just been opened, or will be.
+        # Ignored until the FUSE room handles it: the file is only just being opened, so it is new.
         signal.signal(signal.SIGHUP, lambda *_: None)
     with _signals_of_start() as begun:
         try:
@@ -130,9 +130,9 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
 
 @contextmanager
 def _signals_of_start() -> Iterator[Callable[[], None]]:
-    """Let signals give the start up; after a call of what is yielded, let them do nothing.
+    """Let signals end the start; once the yielded function was called, ignore them.
 
-    While the mount lasts, the FUSE room takes them.
+    While the mount lasts, the FUSE room handles signals.
     """
     has_begun = False
 
@@ -153,7 +153,7 @@ def _signals_of_start() -> Iterator[Callable[[], None]]:
 
 
 def _explain(error: BaseException, complaints: int) -> str:
-    """Return one line for the person who waits, with what libfuse wrote about it."""
+    """Return one line for the person who waits, with what libfuse wrote about the error."""
     if isinstance(error, OSError):
         return explain_system_error(error)
     if not isinstance(error, (MountError, H5fsError, _GivenUpError)):
@@ -166,17 +166,17 @@ def _explain(error: BaseException, complaints: int) -> str:
 
 def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> None:
     """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
-    # HDF5 also looks for the sources of virtual datasets in the working directory: let that be the
-    # one place where it looks anyway. The open file keeps its file system busy as it is.
+    # HDF5 also looks for the sources of virtual datasets in the working directory, so that is set
+    # to the file's folder, where HDF5 looks anyway. (The open file keeps that disk busy already.)
     real = os.path.realpath(options.store.file)
     os.chdir(real if options.is_folder else os.path.dirname(real))
     if options.store.external is not ExternalPolicy.ALL:
-        for variable in _PREFIX_VARIABLES:  # further places where HDF5 would look
+        for variable in _PREFIX_VARIABLES:  # HDF5 would look for files in further folders
             os.environ.pop(variable, None)
     _allow_descriptors()
     starter = WorkerStarter(log.descriptor)
     if options.store.workers != 0:
-        starter.start()  # first of all: it imports the HDF5 library while this process goes on
+        starter.start()  # first: the starter imports the HDF5 library while this process goes on
     try:
         _serve_with(starter, options, on_ready)
     finally:
@@ -187,10 +187,10 @@ def _serve_with(
     starter: WorkerStarter, options: MountOptions, on_ready: Callable[[], None]
 ) -> None:
     try:
-        from h5fs import fuse  # libfuse is looked for at the import
+        from h5fs import fuse  # the import loads libfuse
     except OSError as error:
         raise MountError(str(error)) from None
-    fuse.check_mode(options.mode)  # before a mode that makes or empties the file has done so
+    fuse.check_mode(options.mode)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
 
     with opened_to_mount(options, starter) as tree:
@@ -207,7 +207,7 @@ def _serve_with(
         def describe() -> bytes:
             return make_document(options, started, tree.statistics(), meter.statistics())
 
-        # In the foreground SIGHUP says that the terminal is gone.
+        # In the foreground SIGHUP means that the terminal is gone: it ends the mount.
         renews = watcher is not None and not options.foreground
         on_hangup = watcher.renew if watcher and renews else None
         try:
@@ -235,6 +235,6 @@ def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[
 
 
 def _allow_descriptors() -> None:
-    """Allow as many open files as may be: the cache of decoded chunks has one for each block."""
+    """Raise the limit of open files as far as allowed: each block of chunks is an open file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

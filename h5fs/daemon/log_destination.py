@@ -21,9 +21,9 @@ _SYSLOG = "/dev/log"
 
 
 class Log:
-    """Where the log goes; ``descriptor`` is of what takes stderr's place, None for stderr itself.
+    """Where the log goes; ``descriptor`` is the log file's, None when the log is stderr itself.
 
-    It stays the same when the log is cut, so that other processes may have it as their stderr.
+    The descriptor stays valid when the log is cut, so that other processes may use it as stderr.
     """
 
     def __init__(self, handler: logging.Handler, descriptor: int | None) -> None:
@@ -31,7 +31,7 @@ class Log:
         self.descriptor = descriptor
 
     def take_stderr(self) -> None:
-        """Let what the C libraries write to stderr go there as well."""
+        """Send what C libraries write to stderr to the log as well."""
         if self.descriptor is not None:
             os.dup2(self.descriptor, 2)
 
@@ -47,12 +47,12 @@ def start_logging(options: MountOptions) -> Log:
     formatter = logging.Formatter(
         _SYSLOG_FORMAT if isinstance(log.handler, logging.handlers.SysLogHandler) else _FORMAT
     )
-    # One line for each event, whatever names the HDF5 file holds.
+    # One line for each event, even when a name in the HDF5 file holds line ends.
     log.handler.setFormatter(formatter)
     root = logging.getLogger()
     root.addHandler(log.handler)
     root.setLevel(options.log.level)
-    logging.getLogger("h5py").setLevel(logging.WARNING)  # its debug lines are about itself
+    logging.getLogger("h5py").setLevel(logging.WARNING)  # h5py's debug lines help nobody here
     return log
 
 
@@ -96,7 +96,7 @@ def _open_file(path: Path, *, is_default: bool) -> Log:
 
 
 def _make_private_folder(folder: Path) -> None:
-    """Make a folder for logs where there is none: names of objects are for the user alone."""
+    """Make a folder for logs that only the user may read, since logs name objects."""
     before = os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)

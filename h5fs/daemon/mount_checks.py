@@ -1,4 +1,4 @@
-"""What can be seen to prevent a mount before anything starts: one line that says what to do."""
+"""Checks before anything starts; what would prevent the mount is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from h5fs.model.settings import Mode, MountOptions
 
 
 def check_mount(options: MountOptions) -> None:
-    """Raise ``MountError`` for what can be seen to prevent the mount before anything starts."""
+    """Raise ``MountError`` for whatever is seen to prevent the mount before anything starts."""
     if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
         raise MountError(
             f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
@@ -39,7 +39,7 @@ def check_mount(options: MountOptions) -> None:
 
 
 def _check_drafts_folder() -> None:
-    """Refuse to write where no draft could be: each ``write`` would fail, and only then."""
+    """Refuse a mode that writes where no draft can be made: each ``write`` would fail later."""
     folder = os.environ.get("TMPDIR") or "/var/tmp"
     try:
         with tempfile.TemporaryFile(prefix="h5fs-", dir=folder):
@@ -95,12 +95,12 @@ def _check_folder(folder: Path, mode: Mode) -> None:
 
 @contextmanager
 def claimed_mountpoint(options: MountOptions) -> Iterator[Callable[[], None]]:
-    """Let no other h5fs mount at the same place until what is yielded is called.
+    """Keep every other h5fs from mounting at the same mountpoint until the yielded call is made.
 
-    Raises ``MountError`` when another one does just now, or has done so since it was looked at.
+    Raises ``MountError`` when another h5fs is mounting there, or has done so since the checks.
     """
     with ExitStack() as claim:
-        with suppress(OSError):  # it may be entered only, or have no locks
+        with suppress(OSError):  # the folder cannot be opened to read, or there are no locks
             folder = os.open(options.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             claim.callback(os.close, folder)
             try:
@@ -148,7 +148,7 @@ def check_mountpoint(options: MountOptions) -> None:
             f"{mountpoint} is not empty, and a mount would hide what is in it; name an empty "
             "folder, or use -o nonempty"
         )
-    # The daemon would wait for itself when it makes the log beside the file, or writes its own.
+    # The daemon would wait for itself when it makes the redo log there, or writes its messages.
     for path in (os.path.realpath(options.store.file), options.log.target):
         if path is not None and Path(path).is_relative_to(mountpoint):
             raise MountError(f"{mountpoint} holds {path}, which a mount there would hide")

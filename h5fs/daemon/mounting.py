@@ -22,7 +22,7 @@ from h5fs.kernel_mounts import Mount, find_mount
 from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
-# Whoever just looks at a mountpoint keeps it busy for that moment.
+# A program that looks at a mountpoint keeps it busy for a moment.
 _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
@@ -49,9 +49,9 @@ def mount(options: MountOptions) -> None:
 
 
 def _start_daemon(options: MountOptions) -> bytes:
-    """Start the daemon; return what it says when it is ready, or gives up. Raises ``OSError``."""
+    """Start the daemon; return its message once it is ready or has given up. Raises ``OSError``."""
     reader, writer = os.pipe()
-    # What was written and not flushed would be written twice.
+    # Without this both processes would write what is still buffered.
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -62,7 +62,7 @@ def _start_daemon(options: MountOptions) -> bytes:
     try:
         with open(reader, "rb") as messages:
             message = messages.read()
-    except BaseException:  # Ctrl-C: whoever waited does not want the mount any more
+    except BaseException:  # Ctrl-C: the user does not want the mount any more
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
@@ -115,7 +115,7 @@ def _detach(mount: Mount) -> None:
             _unmount_command(mount.mountpoint), check=False, capture_output=True, text=True,
             errors="backslashreplace",
         )  # fmt: skip
-        # Another one may have unmounted it in the same moment.
+        # Another process may have unmounted it in the same moment.
         if not done.returncode or find_mount(mount.mountpoint) != mount:
             return
         reason = " ".join(done.stderr.split())

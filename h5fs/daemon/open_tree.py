@@ -15,7 +15,7 @@ from h5fs.store.lock_patience import opened_patiently
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
-if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
+if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
 
 _LEFTOVERS_SUFFIX = ".h5fs-left"
@@ -25,7 +25,7 @@ _LEFTOVERS_SUFFIX = ".h5fs-left"
 def opened_to_mount(
     options: MountOptions, starter: WorkerStarter
 ) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
-    """Open what is to be mounted; close it after the block, without what is unfinished in it.
+    """Open the tree that is to be mounted; after the block close it, and drop what is unfinished.
 
     Raises ``MountError``.
     """
@@ -48,7 +48,7 @@ def opened_to_mount(
 
 @contextmanager
 def explaining(file: Path) -> Iterator[None]:
-    """Let what keeps ``file`` from being opened be a ``MountError`` that says what to do."""
+    """Turn errors of opening ``file`` into a ``MountError`` that says what to do."""
     try:
         yield
     except CannotOpenError as error:
@@ -56,7 +56,7 @@ def explaining(file: Path) -> Iterator[None]:
     except H5fsError as error:
         from h5fs.store.opening import explain_unopenable
 
-        if isinstance(error.__context__, OSError):  # no fault of the file's, nor of HDF5
+        if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
             advice = advise(error.__context__)
             raise MountError(f"{file} cannot be opened: {error}{advice}") from None
         raise MountError(explain_unopenable(file, error)) from None
@@ -100,7 +100,7 @@ def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
     from h5fs.tree.folder_tree import MOST_FILES_OPEN
 
-    # Memory and processes for all files together, as far as the number of open ones is bounded.
+    # Memory and processes are shared out among the files that may be open at the same time.
     store = dataclasses.replace(
         options.store,
         workers=options.store.workers or 1,

@@ -1,8 +1,8 @@
-"""The daemons of mounts that live: what they are found by.
+"""How other processes find the daemons of mounts.
 
-Each daemon leaves a small file in a folder of its user's while it lives, since the kernel does
-not tell which process answers for a FUSE mount; beside it is the socket at which the daemon
-tells its status. What a daemon that was killed has left there is removed by the next look.
+The kernel does not tell which process answers for a FUSE mount. So each daemon keeps a small file,
+its record, in a folder of its user's while it lives; beside the record is the socket at which the
+daemon tells its status. Records of killed daemons are removed by the next process that looks.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon that lives, as its record says; ``uid``: whose record it is, ``started_ns``: when it
-    was made, in nanoseconds since 1970."""
+    """A running daemon, as its record says; ``uid``: the record's owner; ``started_ns``: when the
+    record was made, in nanoseconds since 1970."""
 
     pid: int
     uid: int
@@ -39,7 +39,7 @@ class Daemon:
 
     @property
     def socket(self) -> Path:
-        """Where it tells its status, if it does."""
+        """The path of the daemon's status socket, which may be missing."""
         return self.record.with_suffix(".sock")
 
 
@@ -53,7 +53,7 @@ def registered(mountpoint: Path, file: Path) -> Iterator[list[Path]]:
     with own_folders() as folders, ExitStack() as records:
         sockets = []
         for folder in folders:
-            with suppress(OSError):  # a full disk; one that knows no locks
+            with suppress(OSError):  # the disk is full, or the file system has no locks
                 records.enter_context(_recorded(folder, json.dumps(names).encode()))
                 sockets.append(folder.path / f"{os.getpid()}.sock")
         yield sockets
@@ -64,14 +64,14 @@ def _recorded(folder: RuntimeFolder, content: bytes) -> Iterator[None]:
     """Keep a record of this process, locked, in a folder. Raises ``OSError``."""
     record = f"{os.getpid()}.json"
     fresh = f"{record}.new"
-    _remove_all_of(folder, os.getpid())  # what a daemon of the same number has left
+    _remove_all_of(folder, os.getpid())  # left by a killed daemon that had the same process id
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(fresh, flags, 0o600, dir_fd=folder.descriptor)
     try:
         os.fchmod(descriptor, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(descriptor, content)
-        # Nobody finds it before it is whole and locked.
+        # The record gets its name only when it is whole and locked.
         os.rename(fresh, record, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
         yield
     finally:
@@ -87,12 +87,12 @@ def find_daemon(mountpoint: Path) -> int | None:
 
 
 def find_daemons() -> list[Daemon]:
-    """Return this user's daemons, all users' for root, by mountpoint."""
+    """Return this user's daemons (for root, all users'), in the order of their mountpoints."""
     found: dict[tuple[int, int], Daemon] = {}
     with folders_to_search() as folders:
         for folder in folders:
             for daemon in _daemons_in(folder):
-                # One has a record in each of several folders.
+                # A daemon has a record in each of several folders.
                 found.setdefault((daemon.uid, daemon.pid), daemon)
     owners = {os.fspath(each.mountpoint): each.uid for each in read_mounts() if each.is_h5fs}
     believed = [d for d in found.values() if owners.get(d.mountpoint, d.uid) == d.uid]
@@ -100,7 +100,7 @@ def find_daemons() -> list[Daemon]:
 
 
 def _daemons_in(folder: RuntimeFolder) -> Iterator[Daemon]:
-    """Yield the daemons with a record in a folder; remove what those that are gone have left."""
+    """Yield the daemons with a record in a folder; remove the records of daemons that are gone."""
     try:
         names = folder.names()
     except OSError:
@@ -120,7 +120,7 @@ def _remove_if_left(folder: RuntimeFolder, pid: int, name: str) -> None:
     try:
         if name == f"{record}.new":
             is_left = not _is_alive(pid, folder.uid)
-        else:  # the record is there before the socket, and after it
+        else:  # there is no record: a record is made before its socket, and removed after it
             is_left = record not in folder.names()
         if is_left:
             folder.remove(name)
@@ -129,7 +129,7 @@ def _remove_if_left(folder: RuntimeFolder, pid: int, name: str) -> None:
 
 
 def _read_record(folder: RuntimeFolder, pid: int) -> Daemon | None:
-    """Return the daemon of a record, None where there is none; then its record goes."""
+    """Return the daemon of a record; None, and remove the record, where the daemon is gone."""
     name = f"{pid}.json"
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -141,9 +141,10 @@ def _read_record(folder: RuntimeFolder, pid: int) -> Daemon | None:
                 _remove_all_of(folder, pid)
                 return None
             names = json.loads(file.read(_MOST_RECORD_BYTES))
-        if not _is_alive(pid, folder.uid):  # who has the lock may have written any number
+        if not _is_alive(pid, folder.uid):  # the process that has the lock may claim any number
             return None
-    except (OSError, ValueError):  # it has just ended, or the record is none of ours
+    # It has just ended, or the record is none of ours: RecursionError is JSON's, of a thousand `[`.
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(names, dict):
         return None
@@ -168,11 +169,11 @@ def _is_alive(pid: int | str, uid: int) -> bool:
         lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
     except OSError:
         return False
-    # Not the owner of the folder in /proc: some processes' is root's.
+    # The owner of /proc/PID does not tell: for some processes it is root.
     return any(line.split()[:2] == [b"Uid:", b"%d" % uid] for line in lines)
 
 
 def _remove_all_of(folder: RuntimeFolder, pid: int) -> None:
-    """Remove what a daemon that is gone has left: the record last, so that the rest is found."""
+    """Remove what a daemon that is gone has left; the record last, since it leads to the rest."""
     for ending in (".json.new", ".sock.new", ".sock", ".json"):
         folder.remove(f"{pid}{ending}")

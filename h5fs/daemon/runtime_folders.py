@@ -1,9 +1,9 @@
-"""Where daemons leave what other processes find them by: folders that belong to one user alone.
+"""The folders in which daemons keep their records; each belongs to one user alone.
 
-One is in the user's runtime folder ($XDG_RUNTIME_DIR, /run/user/UID), which goes when the user logs
-out. Another is in /tmp, where each process of the user finds it, whatever its environment. Anybody
-can make folders and links in /tmp: so a folder counts only when it is a real one, of that user and
-of mode 0700, and what is in it is reached through its descriptor.
+One folder is in the user's runtime folder ($XDG_RUNTIME_DIR, /run/user/UID), which is removed when
+the user logs out. Another is in /tmp, where each process of the user finds it, whatever its
+environment. Anybody can make folders and links in /tmp: so a folder counts only when it is a real
+folder, of that user and of mode 0700, and its files are reached through its descriptor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_SHARED = Path("/tmp")  # whatever $TMPDIR says: who looks has another one, perhaps
+_SHARED = Path("/tmp")  # not $TMPDIR: the process that looks may have another one
 _USERS = Path("/run/user")
 _NAME = "h5fs"
 _MODE = 0o700
@@ -25,7 +25,7 @@ _MODE = 0o700
 
 @dataclass(frozen=True, slots=True)
 class RuntimeFolder:
-    """A folder of one user's, open; ``descriptor`` is valid within the block that opened it."""
+    """An open folder of one user; ``descriptor`` is valid within the block that opened it."""
 
     path: Path
     uid: int
@@ -36,14 +36,14 @@ class RuntimeFolder:
         return os.listdir(self.descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a file of it that may be gone already. Raises ``OSError``."""
+        """Remove a file in the folder, which may be gone already. Raises ``OSError``."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.descriptor)
 
 
 @contextmanager
 def own_folders() -> Iterator[list[RuntimeFolder]]:
-    """Open, and make where they are missing, the folders for this user's daemons; best first.
+    """Open the folders for this user's daemons, and make those that are missing; best first.
 
     The list is empty where the system allows none.
     """
@@ -53,9 +53,9 @@ def own_folders() -> Iterator[list[RuntimeFolder]]:
         for path in (next(filter(_make, runtime), None), _made_in_shared()):
             if path is None:
                 continue
-            with suppress(OSError):  # it has just gone
+            with suppress(OSError):  # the folder has just gone
                 found.append(opened.enter_context(_opened(path, os.getuid())))
-                # What clears /tmp of old files (systemd-tmpfiles) passes over one with a lock.
+                # systemd-tmpfiles, which clears /tmp of old files, passes over locked folders.
                 fcntl.flock(found[-1].descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield found
 
@@ -74,7 +74,7 @@ def folders_to_search() -> Iterator[list[RuntimeFolder]]:
     with ExitStack() as opened:
         found: dict[tuple[int, int], RuntimeFolder] = {}
         for path, owner_uid in places:
-            with suppress(OSError):  # it has just gone, is a link, or somebody else's
+            with suppress(OSError):  # the folder has just gone, is a link, or is somebody else's
                 folder = opened.enter_context(_opened(path, owner_uid))
                 status = os.fstat(folder.descriptor)
                 found.setdefault((status.st_dev, status.st_ino), folder)
@@ -115,7 +115,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _made_in_shared() -> Path | None:
-    """Return this user's folder in /tmp; one of another name where somebody took the usual one."""
+    """Return this user's folder in /tmp, under another name where somebody took the usual one."""
     uid = os.getuid()
     names = _shared_names(uid)
     for path in names:
@@ -137,7 +137,7 @@ def _make(path: Path) -> bool:
     try:
         with suppress(FileExistsError):
             path.mkdir(_MODE)
-        # A umask can have taken from the mode what opening the folder to read needs.
+        # The umask can have taken away the permission that opening the folder to read needs.
         descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False

@@ -1,6 +1,6 @@
 """What ``h5fs status --json`` prints of one mount: stable keys, with their units in the names.
 
-Made in the daemon from the statistics of its rooms; plain values only.
+The daemon makes the document from the statistics of its rooms. It holds plain values only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from h5fs.store.statistics import QuarantinedObject, StoreStatistics
     from h5fs.tree.statistics import TreeStatistics
 
-# So that the document fits into a socket: see `status_socket`.
+# Bounded so that the document fits into a socket's buffer: see `status_socket`.
 _MOST_QUARANTINE_CHARACTERS = 16384
 
 
@@ -88,7 +88,7 @@ def _cache(store: StoreStatistics) -> dict[str, Any]:
 
 
 def _quarantined(objects: tuple[QuarantinedObject, ...]) -> list[dict[str, str]]:
-    """Return as many as there is room for; ``quarantined_count`` tells when it is not all."""
+    """Return as many objects as there is room for; ``quarantined_count`` counts all of them."""
     found, left = [], _MOST_QUARANTINE_CHARACTERS
     for each in objects:
         left -= len(each.file) + len(each.path) + len(each.reason)

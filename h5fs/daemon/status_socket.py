@@ -1,9 +1,9 @@
 """The socket at which a daemon tells its status, and how to ask there.
 
 A Unix stream socket beside the daemon's record, in a folder that only its user and root can reach.
-Who connects is sent one document and is hung up on; nothing is read from anybody. The document is
-small enough for the kernel to take it whole, so that a client that does not read, or is gone, holds
-up nobody. One thread serves one client after another; no lock is held while it sends.
+Each client is sent one document, and the connection is closed; nothing is read from a client. The
+kernel takes the document whole, since it is small, so that a client that does not read, or is gone,
+holds up nobody. One thread serves one client after another; no lock is held while it sends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from h5fs.daemon.registry import Daemon
 
 _log = logging.getLogger(__name__)
 
-_MOST_WAITING = 8  # clients; those beyond are told to come again
+_MOST_WAITING = 8  # clients; further ones get EAGAIN, and try again
 _SEND_SECONDS = 1.0
 _JOIN_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
@@ -57,16 +57,16 @@ def answering(path: Path, describe: Callable[[], bytes]) -> Iterator[None]:
             path.unlink(missing_ok=True)
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)  # wakes the thread up
-        server.join(_JOIN_SECONDS)  # no longer: what it looks at may be on a dead network
+        server.join(_JOIN_SECONDS)  # bounded: `describe` may wait for a file on a dead network
         listener.close()
 
 
 def ask(daemon: Daemon, seconds: float) -> bytes:
     """Return the document of a daemon.
 
-    Raises ``FileNotFoundError`` when it has no socket, ``ConnectionRefusedError`` when it is gone,
-    ``TimeoutError`` when it does not answer, another ``OSError`` when it may not be asked or is
-    not the one that the record names.
+    Raises ``FileNotFoundError`` when the daemon has no socket, ``ConnectionRefusedError`` when it
+    is gone, ``TimeoutError`` when it does not answer, another ``OSError`` when this user may not
+    ask it, or when another process answers than the record names.
     """
     deadline = time.monotonic() + seconds
     with ExitStack() as opened:
@@ -100,14 +100,14 @@ def _left(deadline: float) -> float:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return a socket that listens at a path; nobody finds it there before it does."""
+    """Return a socket that listens at a path; it gets that name only once it listens."""
     with ExitStack() as opened:
         listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         fresh = path.with_suffix(".sock.new")
         fresh.unlink(missing_ok=True)
         with _short_path(fresh) as short:
             listener.bind(short)
-        fresh.chmod(0o600)  # its folder is this user's alone, meanwhile too
+        fresh.chmod(0o600)  # until then the folder, which is this user's alone, protects it
         listener.listen(_MOST_WAITING)
         fresh.rename(path)
         opened.pop_all()

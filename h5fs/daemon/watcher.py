@@ -1,4 +1,4 @@
-"""The thread that looks whether what is mounted has changed, and lets the kernel forget."""
+"""The thread that looks whether the mounted file has changed, and makes the kernel forget it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _SECONDS = 0.4
 
 
 class Watched(Protocol):
-    """A tree over what other programs may change.
+    """A tree over files that other programs may change.
 
-    It calls ``on_change`` when it has found a change, before it answers from the new content.
+    The tree calls ``on_change`` when it has found a change, before it answers from the new content.
     """
 
     on_change: Callable[[], None]
 
     def check(self) -> int:
-        """Look; return a number that is another one after each change."""
+        """Look for a change; return a number that differs after each change."""
         ...
 
     def forget(self) -> None:
-        """Take everything to have changed."""
+        """Assume that everything has changed."""
         ...
 
     def take_names(self) -> set[bytes]:
@@ -31,10 +31,10 @@ class Watched(Protocol):
 
 
 class Notifying(Protocol):
-    """What tells the kernel."""
+    """Tells the kernel about changes."""
 
     def expire(self) -> bool:
-        """The same for a thread that answers the kernel, if the kernel knows how."""
+        """Do as ``forget``, from a thread that answers the kernel; False if the kernel cannot."""
         ...
 
     def forget(self, root_names: Iterable[bytes]) -> None:
@@ -53,7 +53,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def start(self, notifier: Notifying) -> None:
-        """Begin to look, in a thread of its own."""
+        """Begin to watch, in a thread of its own."""
 
         def on_change() -> None:
             notifier.expire()
@@ -66,7 +66,7 @@ class Watcher:
         self._thread.start()
 
     def renew(self) -> None:
-        """Take everything to have changed, at once. A signal handler may call this."""
+        """Assume at once that everything has changed. A signal handler may call this."""
         self._is_asked = True
         self._wakes.set()
 
@@ -88,7 +88,7 @@ class Watcher:
                 self._is_asked = False
                 self._tree.forget()
             changes = self._tree.check()
-            # Twice, since an answer may have been on its way to the kernel the first time.
+            # The kernel is told twice, since an old answer may have been on its way the first time.
             if changes != seen or tells_again:
                 notifier.forget(self._tree.take_names())
             seen, tells_again = changes, changes != seen

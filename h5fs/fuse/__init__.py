@@ -1,8 +1,8 @@
 """FUSE calls to tree calls and back: the only room that imports a FUSE binding.
 
-Converts arguments, calls the tree once, converts the result; decides nothing. Its guard is the one
-place where exceptions become errnos, and it is total: whatever happens behind it, libfuse gets a
-valid answer. Calls arrive on the session's worker threads, many at a time.
+Each function converts arguments, calls the tree once, and converts the result; it decides nothing.
+The guard is the one place where exceptions become errnos, and it is total: whatever is raised,
+libfuse gets a valid answer. Calls arrive on the session's threads, many at a time.
 
 ``import h5fs.fuse`` raises ``OSError`` that names what to install when no libfuse can be loaded.
 Which binding runs, and how to choose one (``H5FS_FUSE=2`` or ``=3``), is in ``binding``.
@@ -73,11 +73,11 @@ def serve(
 ) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
-    A write mode needs a ``WritableTree``. The tree is the caller's to close afterwards.
-    ``on_ready`` is called, on a worker thread, when the kernel has accepted the mount, with what
-    can make the kernel forget. ``on_hangup``: what SIGHUP does, if not end the mount.
-    ``meter`` counts the calls. Raises ``MountError``, and nothing stays mounted, when libfuse
-    cannot mount (what it wrote to stderr says why) and when ``on_ready`` raises.
+    A write mode needs a ``WritableTree``. The caller closes the tree afterwards. ``on_ready`` is
+    called with a ``Notifier``, on a thread of the session, when the kernel has accepted the mount.
+    ``on_hangup``: called on SIGHUP; without it SIGHUP ends the mount. ``meter`` counts the calls.
+    Raises ``MountError``, and nothing stays mounted, when libfuse cannot mount (it has written why
+    to stderr) and when ``on_ready`` raises.
     """
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
@@ -90,7 +90,7 @@ def serve(
             widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes)
             on_ready(session.notifier())
         except BaseException as error:
-            # libfuse would take an error for success, and everybody wait for what never comes.
+            # libfuse would take the error for success, and the caller would wait for ever.
             failures.append(error)
             session.end()
 
@@ -103,7 +103,7 @@ def serve(
     else:
         operations = Operations(
             tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs,
-            # Who opens a folder is asked whether it is still the same.
+            # Where folders change, each opendir asks the tree whether the listing is still true.
             caches_folders=not (options.is_folder or options.store.is_swmr), meter=meter,
         )  # fmt: skip
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from h5fs.model.settings import MountOptions
 
-# Nothing changes in mode r, so that the kernel may keep what it was told for a day; if the file is
+# Nothing changes in mode r, so the kernel may keep names and statuses for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.
 _READING: dict[str, str | None] = {
     "ro": None,
@@ -16,20 +16,20 @@ _READING: dict[str, str | None] = {
     "attr_timeout": "86400",
     "negative_timeout": "86400",
 }
-# A folder of files, or a file that is being written: half of the second in which a change is to be
-# seen, the tree takes the other half.
+# A folder of files, or a file that is being written: a change is to be seen within a second. The
+# kernel may take half of it; the tree takes the other half.
 _READING_WHAT_CHANGES: dict[str, str | None] = {
     **_READING,
     "entry_timeout": "0.5",
     "attr_timeout": "0.5",
     "negative_timeout": "0.5",
 }
-# In a write mode a name may be gone and a size be another with each call, also by another hard link
-# or when a new dataset takes its place at close.
+# In a write mode names and sizes may change with each call, also those of another hard link, and
+# when a new dataset takes the old one's place at close.
 _WRITING: dict[str, str | None] = {
     "use_ino": None,
-    # Without it libfuse renames a file that is open when it is unlinked or replaced: a replacement
-    # would be two steps, and the first would leave no dataset.
+    # Without this libfuse renames an open file that is unlinked or replaced: a replacement would be
+    # two steps, and after the first there would be no dataset.
     "hard_remove": None,
     # O_TRUNC comes with `open`, so that an open that fails truncates nothing.
     "atomic_o_trunc": None,
@@ -45,9 +45,9 @@ _WRITING: dict[str, str | None] = {
 class Arguments:
     """What libfuse reads as ``-o`` options, and what libfuse 3 wants to be set in ``init``.
 
-    That is members of ``fuse_config`` (to 1), the largest read if there is a limit, which it must
-    be told twice, how far to read ahead if the user says so, and whether a listing comes with what
-    is known of the files' statuses.
+    In ``init`` these are set: members of ``fuse_config`` (to 1); the largest read, if there is a
+    limit, which libfuse 3 also needs as an option; how far to read ahead, if the user says so; and
+    whether a listing comes with what is known of the files' statuses.
     """
 
     options: tuple[bytes, ...]
@@ -70,16 +70,16 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
         **dict(options.fuse),
     }
     if "allow_other" in collected or "allow_root" in collected:
-        # Else other users could read what the HDF5 file's mode denies them.
+        # Without this other users could read what the HDF5 file's mode denies them.
         collected["default_permissions"] = None
     return collected
 
 
 def lists_statuses(options: MountOptions) -> bool:
-    """Whether a listing comes with what is known of the files' statuses, where that can be.
+    """Whether a listing comes with what is known of the files' statuses (libfuse 3 only).
 
-    Always, not when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of a folder before
-    it looks at the first file. Not where statuses are good for a moment alone.
+    With every listing, not only when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of
+    a folder before it looks at the first file. Never where statuses are valid for a moment only.
     """
     return _of_mode(options) is _READING
 

@@ -1,11 +1,11 @@
 """Which FUSE binding runs: the only module that imports one.
 
 mfusepy over libfuse 3, where that is installed; else fusepy, the same interface over libfuse 2.
-``H5FS_FUSE=2`` or ``=3`` insists on one, for tests and measurements; ``FUSE_LIBRARY_PATH`` names a
-libfuse of one's own, as for the bindings themselves. From a binding h5fs takes the library that it
-has loaded and the layouts of libfuse's structures.
+``H5FS_FUSE=2`` or ``=3`` insists on one, for tests and measurements; ``FUSE_LIBRARY_PATH`` names
+another libfuse, as for the bindings themselves. From a binding h5fs takes the loaded library and
+the layouts of libfuse's structures.
 
-Called once, before any thread of libfuse runs.
+``load_binding`` is called once, before any thread of libfuse runs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Binding:
 
     @property
     def libfuse(self) -> type[Libfuse]:
-        """What is this libfuse's own."""
+        """The class for what this version of libfuse does in its own way."""
         return LIBFUSES[self.major]
 
 
@@ -67,7 +67,7 @@ def load_binding() -> Binding:
 def _load_library(major: int, kind: type[Libfuse], path: str | None) -> Any:
     """Return the library of a libfuse, None when there is none.
 
-    By its soname first: ``find_library`` starts ldconfig (6 to 10 ms), and compilers if that fails.
+    The soname is tried first: ``find_library`` starts ldconfig (6 to 10 ms), and then compilers.
     """
     for name in (path,) if path else kind.SONAMES:
         library = _try_to_load(name, major)
@@ -88,7 +88,7 @@ def _try_to_load(name: str, major: int) -> Any:
 
 
 def _import_over(kind: type[Libfuse], library: Any) -> Any:
-    """Import a libfuse's package over this very library; None when it is not installed."""
+    """Import the binding for this very library; None when the binding is not installed."""
     with _environment(_PATH_VARIABLE, library._name):
         try:
             return importlib.import_module(kind.MODULE)

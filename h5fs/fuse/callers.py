@@ -1,4 +1,4 @@
-"""Who called: the process behind the request that libfuse is answering on this thread."""
+"""Which process called: the one behind the request that is being answered on this thread."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from h5fs.fuse.binding import Binding
 
 
 def caller_finder(binding: Binding) -> Callable[[], int]:
-    """Return a function that returns the calling process's id, 0 when there is none to be seen.
+    """Return a function that returns the calling process's id, 0 when it is not known.
 
-    To be called on a thread that answers a request.
+    The function must be called on a thread that is answering a request.
     """
-    # A prototype of our own, since the library's is the binding's to declare; one that keeps the
-    # interpreter's lock, since the function only looks up a thread's own memory.
+    # A prototype of our own, since the binding declares the library's. It keeps the interpreter's
+    # lock, since the function only looks up the thread's own memory.
     get_context = ctypes.PYFUNCTYPE(c_void_p)(("fuse_get_context", binding.library))
     offset = binding.module.fuse_context.pid.offset
 
@@ -28,9 +28,9 @@ def caller_finder(binding: Binding) -> Callable[[], int]:
 
 
 def find_process(thread: int) -> int:
-    """Return the process that a thread belongs to: the kernel tells FUSE the thread.
+    """Return the process that a thread belongs to, since the kernel tells FUSE only the thread.
 
-    A program whose threads share a file would else look like many programs.
+    Otherwise a program whose threads share a file would look like many programs.
     """
     if thread <= 0:  # a process outside this one's namespace
         return 0

@@ -1,6 +1,6 @@
-"""Where exceptions become errnos: nothing passes into ctypes, which would read it as success.
+"""Where exceptions become errnos. No exception reaches ctypes, which would take it for success.
 
-Runs on libfuse's threads, many at a time; keeps nothing but how long each call took.
+Runs on the session's threads, many at a time; keeps nothing but how long each call took.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from h5fs.fuse.latencies import Latencies
 
 _log = logging.getLogger("h5fs.fuse")
 
-# Errors that are answers, not news: programs ask for what is not there all the time.
+# Errors that are not logged: programs ask for files that are not there all the time.
 _QUIET = frozenset(
     {
         errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENODATA,
         errno.EEXIST, errno.ENOTEMPTY,
     }
 )  # fmt: skip
-# A program that changes something is told EINVAL for what the log alone can explain.
+# Operations that change something: only the log can say why one of them was EINVAL.
 _INVALID_IS_NEWS = frozenset(
     "create write flush fsync fsyncdir truncate rename link symlink mkdir".split()
 )
@@ -46,7 +46,7 @@ def guarded(
             answer = function(*arguments) or 0
         except BaseException as error:
             answer = _answer_to(error, function.__name__, arguments)
-        # A count that fails must not turn the answer into something else.
+        # An error in counting must not change the answer.
         try:  # noqa: SIM105  (in each call; suppress() takes longer than the count)
             note(perf_counter_ns() - start_ns, answer)
         except BaseException:
@@ -59,7 +59,7 @@ def guarded(
 def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...]) -> int:
     """Log an error and return its negative errno."""
     number = error.errno if isinstance(error, H5fsError) else errno.EIO
-    if number <= 0:  # would be success
+    if number <= 0:  # libfuse would take it for success
         number = errno.EIO
     # A log that fails must not turn the answer into something else.
     try:
@@ -79,9 +79,9 @@ def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...])
 
 
 def _object_of(operation: str, arguments: tuple[Any, ...]) -> str:
-    """Return the path that libfuse passes first to nearly every operation; to some it passes two.
+    """Return the path, or the two paths, that an operation was called with, for the log.
 
-    None is the path of a file that was unlinked while it is open.
+    libfuse passes None for a file that was unlinked while it is open.
     """
     if not arguments:
         return ""

@@ -1,7 +1,7 @@
 """How many calls of each kind there were, and how long each took.
 
-Written on libfuse's threads, many at a time, and without a lock: an increment that gets lost when
-two threads count at once does no harm, a lock in each call would. Read from any thread.
+Many threads count at the same time, without a lock: an increment that gets lost does no harm, a
+lock in each call would. Any thread may read the counts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _BUCKETS = 64 * _PER_OCTAVE  # no number of nanoseconds in 64 bits is beyond
 
 @dataclass(frozen=True, slots=True)
 class OperationStatistics:
-    """The calls of one kind that were answered: how many, how many of them with an error, and how
-    long they took in the daemon, from libfuse's call to the answer."""
+    """The answered calls of one kind: how many, how many of them with an error, and how long they
+    took in the daemon, from libfuse's call to the answer."""
 
     count: int
     error_count: int
@@ -38,7 +38,7 @@ class Latencies:
 
     def note(self, elapsed_ns: int, answer: int) -> None:
         """Count a call; ``answer`` is below 0 for an error."""
-        # With the two looks at the clock this costs a call 0.39 us (timeit, CPython 3.11).
+        # With the two readings of the clock this costs a call 0.39 us (timeit, CPython 3.11).
         if elapsed_ns < _PER_OCTAVE:
             self._buckets[0] += 1
         else:

@@ -1,6 +1,6 @@
-"""What the two libfuses do each in its own way: one promise, and which class keeps it.
+"""What libfuse 2 and 3 do differently: one protocol, and the class for each of them.
 
-What only libfuse 2 needs is in ``libfuse_2`` and in its row below: they can go in one commit.
+Only ``libfuse_2`` and its row below know libfuse 2, so that one commit could remove it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from h5fs.model.settings import MountOptions
 class Libfuse(Protocol):
     """One mount by a libfuse; ``module`` and ``library`` are those of its binding.
 
-    ``PACKAGE`` speaks to it, and is imported as ``MODULE``; ``SONAMES`` newest first;
-    ``LINKER_NAME`` is what a linker calls it; ``PROTOTYPES``: the arguments of functions that only
-    this libfuse calls so; ``METHODS``: those that an operation of another name answers;
-    ``KEEPS_LISTINGS``: whether the kernel may keep listings; ``WHY_NOT_WRITE`` is why a mode that
-    writes is refused. ``pointer`` is the ``struct fuse`` once it is mounted.
+    ``PACKAGE``: the binding's name on PyPI; ``MODULE``: the name that it is imported by;
+    ``SONAMES``: the library's, newest first; ``LINKER_NAME``: its name for a linker;
+    ``PROTOTYPES``: arguments of functions that only this version calls in this way; ``METHODS``:
+    functions that a method of another name answers; ``KEEPS_LISTINGS``: whether the kernel may
+    keep listings; ``WHY_NOT_WRITE``: why a mode that writes is refused, or None. ``pointer``: the
+    ``struct fuse``, once it is mounted.
     """
 
     PACKAGE: ClassVar[str]
@@ -62,11 +63,11 @@ class Libfuse(Protocol):
         ...
 
     def mount(self, table: Any, words: list[bytes], mountpoint: bytes) -> bool:
-        """Mount, with the functions of a ``fuse_operations``; return whether it has."""
+        """Mount, with the functions of a ``fuse_operations``; return whether that succeeded."""
         ...
 
     def negotiate(self, arguments: Arguments, connection: int, config: int | None) -> None:
-        """Agree with the kernel; ``init`` was called with these structures."""
+        """Settle what the kernel may do; the arguments are those that ``init`` was called with."""
         ...
 
     def descriptor(self) -> int:
@@ -83,7 +84,7 @@ class Libfuse(Protocol):
 
 
 LIBFUSES: Mapping[int, type[Libfuse]] = {3: Libfuse3, 2: Libfuse2}
-"""By the major version, the one that is taken first in front."""
+"""The classes by major version, in the order in which they are tried."""
 
 
 def fuse_arguments(options: MountOptions, major: int = 3) -> Arguments:

@@ -1,4 +1,4 @@
-"""What only libfuse 2 needs, which mounts where libfuse 3 is missing, and reads alone."""
+"""What only libfuse 2 needs. It is used where libfuse 3 is missing, and for mode r only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from h5fs.fuse.arguments import Arguments, number_of, spell_option
 from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
 
-# As libfuse 3's, without the flags.
+# Like libfuse 3's, without the flags.
 _FILLER = ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64)
 
 
 class _RequestLoop(RequestLoop):
-    """The loop over a channel, into memory that is the caller's."""
+    """The loop over a channel, which reads into memory of the caller."""
 
     def __init__(self, library: Any, fuse: c_void_p) -> None:
         super().__init__(library, fuse)
@@ -46,10 +46,11 @@ class _RequestLoop(RequestLoop):
 class Libfuse2:
     """See ``libfuse.Libfuse``.
 
-    It reads alone: over it, ``open`` of a name that was just renamed over is ``ENOENT``, since its
-    node has no path any more, for which libfuse 3 answers ``ESTALE``, and the kernel looks again
-    (376 of 2,506 ``json.load`` beside a writer). And who has an array open while it is saved anew
-    gets pages of both, once a third program has read it (20 of 20).
+    It serves mode r only, for two reasons. Where a file was just renamed over, ``open`` is
+    ``ENOENT``: libfuse's node has lost its path (376 of 2,506 ``json.load`` beside a writer);
+    libfuse 3 answers ``ESTALE``, and the kernel looks the name up again. And a program that has an
+    array open while it is saved anew gets pages of both, once a third program has read it (20 of
+    20).
     """
 
     PACKAGE: ClassVar[str] = "fusepy"
@@ -81,7 +82,7 @@ class Libfuse2:
 
     @staticmethod
     def version(library: Any) -> str:
-        """Return the version in its file's name; it does not tell more than two numbers itself."""
+        """Return the version from the library's file name; the library tells two numbers only."""
         number = str(library.fuse_version())
         short = f"{number[0]}.{number[1:]}"
         try:
@@ -123,7 +124,7 @@ class Libfuse2:
         return self.pointer.value is not None
 
     def negotiate(self, arguments: Arguments, connection: int, config: int | None) -> None:
-        """Leave all as it is: the options have said it."""
+        """Do nothing: the options have said everything."""
 
     def descriptor(self) -> int:
         session = self._library.fuse_get_session(self.pointer)
@@ -137,7 +138,7 @@ class Libfuse2:
         self._library.fuse_teardown(self.pointer, self._path_of_libfuse)
 
 
-# What is not declared would be an int for ctypes.
+# ctypes takes everything that is not declared for an int.
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_get_session": (c_void_p, (c_void_p,)),
     "fuse_session_next_chan": (c_void_p, (c_void_p, c_void_p)),

@@ -1,4 +1,4 @@
-"""What is libfuse 3's own: how it mounts, what it calls, what it is told as a mount begins."""
+"""What libfuse 3 does in its own way: mounting, functions, what is settled in ``init``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from h5fs.fuse.arguments import Arguments, number_of, spell_option
 from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
 
-# libfuse 3 does these always, and knows them no more.
+# Options that libfuse 3 no longer has, because it always does these.
 _GONE = frozenset({"big_writes", "large_read", "nonempty"})
-# These are members of `struct fuse_config`.
+# Options that are members of `struct fuse_config`.
 _CONFIG = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
 
 # FUSE_CAP_READDIRPLUS and FUSE_CAP_READDIRPLUS_AUTO.
@@ -20,8 +20,8 @@ _READDIRPLUS = 1 << 13
 _READDIRPLUS_AUTO = 1 << 14
 _FILL_DIR_PLUS = 2  # FUSE_FILL_DIR_PLUS: here is a status
 
-# The function that takes one dentry. It is called without giving up the GIL, which takes as long
-# again; it waits for no lock of libfuse's that is held while Python runs.
+# The function that takes one dentry. The call keeps the GIL, since releasing it takes as long as
+# the call itself; the function waits for no lock that libfuse holds while Python runs.
 _FILLER = ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64, c_int)
 
 
@@ -117,7 +117,7 @@ class Libfuse3:
         info = self._module.fuse_conn_info.from_address(connection)
         if arguments.max_read_bytes is not None:
             info.max_read = arguments.max_read_bytes
-        # libfuse 3.17 has 64 bits of these, and wants nobody to set both.
+        # libfuse 3.17 has these flags in 64 bits as well, and only one of the two may be set.
         suffix = "_ext" if hasattr(info, "want_ext") else ""
         capable, want = getattr(info, f"capable{suffix}"), getattr(info, f"want{suffix}")
         want &= ~(_READDIRPLUS | _READDIRPLUS_AUTO)
@@ -137,7 +137,7 @@ class Libfuse3:
         self._library.fuse_destroy(self.pointer)
 
 
-# What is not declared would be an int for ctypes.
+# ctypes takes everything that is not declared for an int.
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_get_session": (c_void_p, (c_void_p,)),
     "fuse_session_fd": (c_int, (c_void_p,)),

@@ -1,8 +1,8 @@
-"""What the kernel is told without having asked: to forget what it knows.
+"""Notifications: the kernel is told to forget what it knows, without having asked.
 
-libfuse has functions for this, but for each version others, and for the newest message none; so
-the messages are written to /dev/fuse as libfuse would write them. Formats: <linux/fuse.h>,
-``fuse_out_header`` with ``enum fuse_notify_code`` for its error, and ``unique`` 0.
+libfuse has functions for this, but each version has others, and none has one for the newest
+message. So the messages are written to /dev/fuse as libfuse would write them. Formats:
+<linux/fuse.h>, ``fuse_out_header`` with ``enum fuse_notify_code`` for its error, and ``unique`` 0.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Notifier:
         self._descriptor = descriptor
 
     def expire(self) -> bool:
-        """Let the kernel ask for every name and status anew; return False if it knows no way.
+        """Let the kernel ask for every name and status anew; return False if the kernel cannot.
 
-        Waits for nothing, so that it may be called while the kernel waits for an answer.
+        Waits for nothing, so that a thread may call it while the kernel waits for its answer.
         """
         self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(_ROOT, -1, 0))
         return self._tell(_NOTIFY_INCREMENT_EPOCH, b"")
 
     def forget(self, root_names: Iterable[bytes]) -> None:
-        """Do the same whatever the kernel; not from a thread that answers it.
+        """Do as ``expire``, with any kernel; never from a thread that answers the kernel.
 
-        ``root_names`` are the dentries of the root that it may know, also those that it knows not
-        to be there; what is below goes with them. A newer kernel needs no list.
+        ``root_names``: the names in the root that the kernel has asked for, whether they exist or
+        not; everything below is forgotten with them. Kernels since 6.16 need no list.
         """
         if self.expire():
             return
@@ -52,6 +52,6 @@ class Notifier:
         try:
             os.write(self._descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
         except OSError as error:
-            # ENOENT: it does not know the name; ENODEV, ENOTCONN: the mount has ended.
+            # ENOENT: the kernel does not know the name; ENODEV, ENOTCONN: the mount has ended.
             return error.errno != errno.EINVAL
         return True

@@ -1,8 +1,8 @@
-"""Folders that are open: what each lists, packed as libfuse wants it, a piece at a time.
+"""Folders that are open: the listing of each, packed as libfuse wants it, a piece at a time.
 
-A listing is taken when it is read from its beginning, so that whoever reads on gets the rest of
-the same one, and libfuse need not keep it: it would go through all that it has given out before
-with each request. Of one open folder the kernel lets one thread at a time read.
+A listing is taken when a program reads a folder from its beginning, and kept, so that further reads
+get the rest of the same listing. libfuse could keep it, too, but would go through everything that
+it has given out before with each request. The kernel lets one thread at a time read an open folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from h5fs.tree.dentries import Dentries
 _DENTRIES_AT_ONCE = 512
 _DOTS = (b".", b"..")
 
-# Which field of `ROW` goes where; times are apart.
+# The field of `ROW` for each field of `struct stat`; times are set separately.
 _FIELDS = {
     "st_ino": "inode",
     "st_mode": "mode",
@@ -34,7 +34,7 @@ _TIMES = {"st_atimespec": "atime_ns", "st_mtimespec": "mtime_ns", "st_ctimespec"
 
 
 class OpenFolder:
-    """One ``opendir``. ``version``: what the tree answered from when it was listed."""
+    """One ``opendir``. ``version``: the tree's version when the folder was listed."""
 
     def __init__(self, layout: np.dtype[Any]) -> None:
         self.version: object = None
@@ -52,10 +52,10 @@ class OpenFolder:
         self.is_listed = True
 
     def entries(self, offset: int) -> Iterator[tuple[bytes, int | None, int, bool]]:
-        """Yield ``.``, ``..`` and the dentries, those that follow on ``offset``.
+        """Yield ``.``, ``..`` and the dentries, from ``offset`` on.
 
-        Each is its name, the address of a ``struct stat`` that is valid until the next is asked
-        for, the offset behind it, and whether all of the structure is known.
+        Each comes as its name, the address of a ``struct stat`` that is valid until the next one is
+        asked for, the offset behind it, and whether all of the structure is known.
         """
         for place, name in enumerate(_DOTS[offset:], offset + 1):
             yield name, None, place, False

@@ -1,8 +1,8 @@
 """libfuse's calls, answered by the tree: raw arguments in, C structures out.
 
-Converts arguments, calls the tree once, converts the result; decides nothing. Paths are the bytes
-that the kernel sent. A buffer of libfuse's is an address, valid until the call returns. Runs on the
-session's threads, many at a time; keeps nothing of its own but the folders that are open.
+Each method converts arguments, calls the tree once, and converts the result; it decides nothing.
+Paths are the bytes that the kernel sent. A buffer of libfuse is an address, valid until the call
+returns. Runs on the session's threads, many at a time; keeps nothing but the folders that are open.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.status import Status
 
-# Every pointer but a path is a plain number here, which is what memmove and from_address take. All
-# in all a getattr that the tree answers at once takes 4.4 us, with fusepy's functions 11.4 us.
+# Every pointer except a path is a plain number here, as memmove and from_address take it. A getattr
+# that the tree answers at once takes 4.4 us in all; with fusepy's own functions it takes 11.4 us.
 _PATH = (c_char_p,)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "readlink": (*_PATH, c_void_p, c_size_t),
@@ -53,7 +53,7 @@ view_memory = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_
 
 
 class Operations:
-    """What mode r needs. What is missing libfuse answers itself: a read-only mount asks no more."""
+    """The operations of mode r. libfuse answers the others itself, as for any read-only mount."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Operations:
         self._handle_offset = module.fuse_file_info.fh.offset
         self._flags_offset = module.fuse_file_info.flags.offset
         self._folders: Handles[OpenFolder] = Handles()
-        # Why reading a file was last refused, by its handle.
+        # The last refusal to read each file, by its handle.
         self._refused: dict[int, str] = {}
         self._status_layout = status_dtype(module.c_stat)
         self._caches_folders = caches_folders and binding.libfuse.KEEPS_LISTINGS
@@ -90,19 +90,19 @@ class Operations:
     def make_table(self, around: Callable[[Callable[..., int]], Callable[..., int]]) -> Any:
         """Return the binding's ``fuse_operations``, whose functions call these methods.
 
-        Each method is guarded, and ``around`` what is put around that.
+        Each method is guarded, and ``around`` wraps the guarded function.
         """
         table = self._binding.module.fuse_operations()
         fields = {field[0]: field[1] for field in table._fields_}
         for name, arguments in self.prototypes().items():
             if "xattr" in name and not self._has_xattrs:
-                continue  # the kernel is told once that there are none, and asks no more
+                continue  # the kernel learns from the first answer that there are no xattrs
             result = c_void_p if name == "init" else c_int
             method_name = self._binding.libfuse.METHODS.get(name, name)
             method = getattr(self, method_name)
             function = around(guarded(method, self._meter.of(method_name)))
             callback = ctypes.CFUNCTYPE(result, *arguments)(function)
-            # A cast keeps its source alive, and the table what is assigned to it.
+            # A cast keeps its source alive, and the table keeps what is assigned to it.
             setattr(table, name, ctypes.cast(callback, fields[name]))
         return table
 
@@ -159,7 +159,7 @@ class Operations:
         folder = self._folders.get(handle)
         if not offset or not folder.is_listed:
             self._list(folder, path, offset)
-        # What the listing knows of the files may be an old version's by now.
+        # The statuses in the listing may be those of an old version by now.
         gives_statuses = bool(flags & _READDIR_PLUS) and self._tree.version() is folder.version
         self._binding.libfuse.fill(
             collector, filler, folder.entries(offset), gives_statuses=gives_statuses
@@ -168,10 +168,10 @@ class Operations:
     def _list(self, folder: OpenFolder, path: bytes | None, offset: int) -> None:
         version = self._tree.version()
         if offset and folder.version not in (None, version):
-            # What comes before came from the kernel's cache, and was another version's.
+            # The beginning came from the kernel's cache, and belongs to another version.
             raise StaleError("the HDF5 file has changed while the folder is being read")
         folder.version = version
-        # Without a path it was removed while it is open, and has no dentries.
+        # Without a path the folder was removed while it is open, and has no dentries.
         folder.list(Dentries.of(()) if path is None else self._tree.list_folder(path))
 
     def releasedir(self, _path: bytes | None, file_info: int) -> None:
@@ -198,11 +198,11 @@ class Operations:
         try:
             count: int = self._tree.read_into(handle, view, offset)
         except H5fsError as error:
-            # The kernel asks again, for less, before it gives up: one refusal, in its eyes too.
+            # The kernel asks again, for less, before it gives up: the log needs only one line.
             error.is_news = error.is_news and self._refused.get(handle) != str(error)
             self._refused[handle] = str(error)
             raise
-        # libfuse frees its memory next: who has kept the view gets an exception, not a crash.
+        # libfuse frees its memory next. Code that has kept the view gets an exception, not a crash.
         view.release()
         if not 0 <= count <= size:
             raise ValueError(f"{count} bytes read of {size}")
@@ -231,7 +231,7 @@ class Operations:
 
 
 def _answer_with(data: bytes, buffer: int | None, size: int) -> int:
-    """Copy what was asked for; its length when nothing but that was asked, size 0."""
+    """Copy the data to the buffer and return its length; with size 0 return only the length."""
     if not buffer or not size:
         return len(data)
     if len(data) > size:

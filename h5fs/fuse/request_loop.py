@@ -1,7 +1,8 @@
 """libfuse's loop for one thread, one request at a time, so that the thread may end between two.
 
-``fuse_loop`` ends for all threads at once: told to end, it drops what it has just read from the
-kernel, and whoever has asked would wait for ever. This one costs two more calls for each request.
+``fuse_loop`` can only end for all threads at once: told to end, it drops the request that it has
+just read from the kernel, and the program would wait for ever. The loop here costs two more calls
+for each request.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 
 class Turn(Enum):
-    """What has come of waiting for a request."""
+    """The result of waiting for a request."""
 
     ANSWERED = 1
     INTERRUPTED = 2  # by a signal to this thread
@@ -22,7 +23,7 @@ class Turn(Enum):
 
 
 class FuseBuffer(ctypes.Structure):
-    """``struct fuse_buf``, with room for what later versions of libfuse have behind it."""
+    """``struct fuse_buf``, with room for fields that later versions of libfuse add."""
 
     _fields_ = (
         ("size", c_size_t), ("flags", c_int), ("mem", c_void_p), ("fd", c_int), ("pos", c_int64),
@@ -31,7 +32,7 @@ class FuseBuffer(ctypes.Structure):
 
 
 class RequestLoop:
-    """Takes requests of a session on one thread. ``close`` gives its memory back.
+    """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """

@@ -1,12 +1,12 @@
 """One mount in libfuse's hands, and the threads that answer for it.
 
 libfuse's own loop (``fuse_main``) starts and ends threads as it sees fit, and Python makes and
-drops a thread state in each call on a thread that is not its own (`find` over 100,000 files: 7.3 s
-against 2.5 s). So the threads here are Python's, and each runs libfuse's loop for one thread: no
-state is made in a call, and the number of threads is ours. Nothing is daemonised, and the working
-directory stays (``fuse_main`` of libfuse 3 would go to ``/``).
+drops a thread state in each call on a thread that Python did not start (`find` over 100,000 files:
+7.3 s against 2.5 s). So Python starts the threads here, and each runs libfuse's loop for one
+thread: no state is made in a call, and h5fs decides how many threads there are. The process is not
+daemonised here, and keeps its working directory (``fuse_main`` of libfuse 3 would go to ``/``).
 
-The main thread waits, takes the signals, starts workers that are missing, and ends them all.
+The main thread waits, handles the signals, starts further threads when all are busy, and ends all.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from h5fs.fuse.request_loop import Turn
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
 # `find` over 100,000 files: 2.0 s with 1, 2.3 s with 2, 2.9 s with 4, 3.0 s with 10, 4.5 s with
-# libfuse's own loop), but several decompress at the same time, one for each core.
-_FEWEST_WORKERS = 2
-_USUAL_MOST_WORKERS = 4
-# So that a read which blocks (a dead network file system, a slow filter) blocks no other call: when
-# all workers have been in one call each for this long, there are half as many more. (31 readers
+# libfuse's own loop), but with several the workers decompress at the same time, one on each core.
+_FEWEST_THREADS = 2
+_USUAL_MOST_THREADS = 4
+# A read that blocks (a dead network file system, a slow filter) must block no other call: when each
+# thread has been in one call for this long, half as many threads more are started. (31 readers
 # blocked for 5 s: `ls -l` of the folder took 180 ms.)
 _PATIENCE_SECONDS = 0.02
-_MOST_WORKERS = 64
-# When they have not been needed for this long, they end.
+_MOST_THREADS = 64
+# Threads that were started so end when they have not been needed for this long.
 _CALM_SECONDS = 5.0
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -51,12 +51,12 @@ class MountRefusedError(Exception):
 
 
 class _Event(Enum):
-    END = 1  # a signal, or a worker's loop has ended
+    END = 1  # a signal, or a thread's loop has ended
     ALL_BUSY = 2
 
 
 class Session:
-    """A mount and its workers, for as long as ``serve`` runs."""
+    """A mount and its threads, for as long as ``serve`` runs."""
 
     def __init__(self, binding: Binding, arguments: Arguments, mountpoint: bytes) -> None:
         self._library = _declare(binding.library)
@@ -65,26 +65,26 @@ class Session:
         self._mountpoint = mountpoint
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        # A signal to a thread that is gone would be a crash: who leaves takes himself off the list
-        # under this lock, and who sends a signal has it.
+        # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
+        # the list under this lock, and signals are sent under it.
         self._roster = threading.Lock()
-        self._workers: list[threading.Thread] = []
-        self._relief: list[threading.Thread] = []  # those of them that end when it is calm
-        self._usual_count = min(max(count_cores(), _FEWEST_WORKERS), _USUAL_MOST_WORKERS)
+        self._threads: list[threading.Thread] = []
+        self._relief: list[threading.Thread] = []  # threads that end when they are not needed
+        self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_go = threading.Event()
-        # One for each worker that is in no call. list.pop and list.append are atomic.
+        # One entry for each thread that is in no call. list.pop and list.append are atomic.
         self._idle: list[None] = []
-        self._finished_calls = 0  # to see that it changes: a lost increment does no harm
+        self._finished_calls = 0  # compared, not added up: a lost increment does no harm
         self._is_watched = False  # so that a busy mount wakes the main thread seldom
 
     def serve(self, table: Any, on_hangup: Callable[[], None] | None = None) -> None:
         """Mount, with the functions of a ``fuse_operations``; answer until the mount ends.
 
-        It ends by a signal or an unmount from outside. SIGHUP calls ``on_hangup``; without one it
-        ends the mount, too. Main thread only. Raises ``MountRefusedError``.
+        A signal or an unmount from outside ends the mount. SIGHUP calls ``on_hangup``; without one
+        SIGHUP ends the mount, too. Main thread only. Raises ``MountRefusedError``.
         """
         calls: dict[int, Callable[[], None]] = {
             **dict.fromkeys(_ENDING_SIGNALS, self.end),
@@ -96,11 +96,11 @@ class Session:
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
             try:
-                self._start_workers(self._usual_count, self._work)
+                self._start_threads(self._usual_count, self._work)
                 while self._next_event() is not _Event.END:
                     self._relieve()
             finally:
-                self._end_workers()
+                self._end_threads()
                 self._libfuse.unmount()
 
     def end(self) -> None:
@@ -109,7 +109,7 @@ class Session:
 
     def _next_event(self) -> _Event:
         # A signal that arrives just before the wait begins does not end the wait, and its handler
-        # runs only after it: so no wait is without end.
+        # runs only after the wait: so the wait has a limit.
         while True:
             try:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
@@ -117,7 +117,7 @@ class Session:
                 self._dismiss_relief()
 
     def notifier(self) -> Notifier:
-        """Return what tells the kernel to forget; for as long as the mount lasts."""
+        """Return a notifier, which can be used as long as the mount lasts."""
         return Notifier(self._libfuse.descriptor())
 
     def init(self, connection: int, config: int | None) -> None:
@@ -125,11 +125,11 @@ class Session:
         self._libfuse.negotiate(self._arguments, connection, config)
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
-        """Return a function that also tells whether a worker is left while it runs."""
+        """Return a function that also counts a thread as busy, and tells when none is idle."""
         idle = self._idle
 
         def call(*arguments: Any) -> int:
-            if not idle:  # another call than a worker's
+            if not idle:  # a call that came on none of these threads
                 return function(*arguments)
             idle.pop()
             self._tell_if_all_busy()
@@ -142,7 +142,7 @@ class Session:
         return call
 
     def _relieve(self) -> None:
-        """Look on while all workers are busy, and start more if none finishes a call."""
+        """Watch while all threads are busy, and start more if none of them finishes a call."""
         self._is_calm = False
         while True:
             self._relieved_at = time.monotonic()
@@ -161,49 +161,49 @@ class Session:
                     return
                 self._is_watched = True
             elif self._finished_calls == before:
-                self._start_workers(max(len(self._workers) // 2, 1), self._work_while_needed)
+                self._start_threads(max(len(self._threads) // 2, 1), self._work_while_needed)
 
     def _dismiss_relief(self) -> None:
-        """Let the workers end that have been started in a busy time, some time after it."""
+        """End the threads that were started in a busy time, some time after it."""
         if not self._relief or time.monotonic() - self._relieved_at < _CALM_SECONDS:
             return
         self._is_calm = True
         with self._roster:
-            for worker in self._relief:
-                if worker.ident is not None:
-                    signal.pthread_kill(worker.ident, _DISMISSAL)
+            for thread in self._relief:
+                if thread.ident is not None:
+                    signal.pthread_kill(thread.ident, _DISMISSAL)
 
-    def _start_workers(self, count: int, work: Callable[[], None]) -> None:
-        for _ in range(min(count, _MOST_WORKERS - len(self._workers))):
-            worker = threading.Thread(target=work, name="h5fs-fuse", daemon=True)
-            # Before the start: its first call may be one that blocks.
-            self._enter(worker, is_relief=work == self._work_while_needed)
+    def _start_threads(self, count: int, work: Callable[[], None]) -> None:
+        for _ in range(min(count, _MOST_THREADS - len(self._threads))):
+            thread = threading.Thread(target=work, name="h5fs-fuse", daemon=True)
+            # Before the start, since the thread's first call may be one that blocks.
+            self._enter(thread, is_relief=work == self._work_while_needed)
             try:
-                worker.start()
+                thread.start()
             except RuntimeError as error:  # the system allows no more
-                self._leave(worker)
-                if not self._workers:
+                self._leave(thread)
+                if not self._threads:
                     raise MountRefusedError(f"no thread can be started: {error}") from None
                 return
 
-    def _enter(self, worker: threading.Thread, *, is_relief: bool) -> None:
+    def _enter(self, thread: threading.Thread, *, is_relief: bool) -> None:
         with self._roster:
-            self._workers.append(worker)
+            self._threads.append(thread)
             if is_relief:
-                self._relief.append(worker)
+                self._relief.append(thread)
         self._idle.append(None)
 
-    def _leave(self, worker: threading.Thread) -> None:
+    def _leave(self, thread: threading.Thread) -> None:
         with self._roster:
-            self._workers.remove(worker)
-            if worker in self._relief:
-                self._relief.remove(worker)
+            self._threads.remove(thread)
+            if thread in self._relief:
+                self._relief.remove(thread)
             with suppress(IndexError):
                 self._idle.pop()
         self._tell_if_all_busy()
 
     def _may_leave(self) -> bool:
-        """Whether enough others wait for requests: the usual ones may all be blocked."""
+        """Whether enough other threads wait for requests: the usual ones may all be blocked."""
         return self._is_calm and len(self._idle) > self._usual_count
 
     def _tell_if_all_busy(self) -> None:
@@ -220,13 +220,13 @@ class Session:
             if not self._turn_while_needed():
                 self._leave(threading.current_thread())
                 return
-        except BaseException:  # what is gone must not be counted on, nor be sent a signal
+        except BaseException:  # a thread that is gone must not be counted, nor be sent a signal
             self._leave(threading.current_thread())
             raise
         self._wait_for_the_end()
 
     def _turn_while_needed(self) -> bool:
-        """Answer requests; return True when the mount ends, False when others do without."""
+        """Answer requests; return True when the mount ends, False when the thread may end."""
         loop = self._libfuse.request_loop()
         try:
             while loop.turn() is not Turn.ENDED:
@@ -242,26 +242,26 @@ class Session:
         # A signal to a thread that is gone would be a crash.
         self._may_go.wait()
 
-    def _end_workers(self) -> None:
-        """Get each worker out of its ``read`` of /dev/fuse; what it answers now it answers first.
+    def _end_threads(self) -> None:
+        """Get each thread out of its ``read`` of /dev/fuse, after the request that it is answering.
 
-        Again and again: a signal may come just before the read, and a loop that ends takes
-        libfuse's mark that all shall end away.
+        This is repeated: a signal may come just before the read, and a loop that ends takes away
+        libfuse's mark that all loops shall end.
         """
         self._is_calm = False
-        while len(self._ended) < len(self._workers):
+        while len(self._ended) < len(self._threads):
             self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:
-                for worker in self._workers:
-                    if worker not in self._ended and worker.ident is not None:
-                        signal.pthread_kill(worker.ident, signal.SIGTERM)
+                for thread in self._threads:
+                    if thread not in self._ended and thread.ident is not None:
+                        signal.pthread_kill(thread.ident, signal.SIGTERM)
             try:
                 self._events.get(timeout=_AGAIN_SECONDS)
             except queue.Empty:
                 continue
         self._may_go.set()
-        for worker in self._workers:
-            worker.join()
+        for thread in self._threads:
+            thread.join()
 
 
 @contextmanager
@@ -280,7 +280,7 @@ def _signals_to(calls: Mapping[int, Callable[[], None]]) -> Iterator[None]:
 
 
 def _declare(library: Any) -> Any:
-    """Tell ctypes the functions that are called here: what is not declared would be an int."""
+    """Declare the functions that are called here: ctypes takes the rest for functions of ints."""
     library.fuse_loop.restype, library.fuse_loop.argtypes = c_int, (c_void_p,)
     library.fuse_exit.restype, library.fuse_exit.argtypes = None, (c_void_p,)
     return library

@@ -1,8 +1,8 @@
-"""Python values into libfuse's C structures, in one go.
+"""Python values into libfuse's C structures, all fields at once.
 
-The layouts come from the binding's ctypes structures, so that they are right wherever the binding
-is. fusepy sets one field after another (5.0 us for a ``struct stat``; packed: 1.7 us). Pure; safe
-on any thread.
+The layouts come from the binding's ctypes structures, so that they are right wherever those are.
+fusepy sets one field after another (5.0 us for a ``struct stat``; packed: 1.7 us). Pure; safe on
+any thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 NANOSECONDS = 10**9
 
-# What `pack_status` takes, in this order; those beyond the first ten are (seconds, nanoseconds).
+# The values that a status is packed from, in this order; after the first ten they are times, as
+# (seconds, nanoseconds).
 _STATUS_FIELDS = (
     "st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_blksize",
     "st_atimespec.tv_sec", "st_atimespec.tv_nsec", "st_mtimespec.tv_sec", "st_mtimespec.tv_nsec",
@@ -41,7 +42,7 @@ _CODES = {(1, True): "b", (2, True): "h", (4, True): "i", (8, True): "q"}
 
 
 class Packer:
-    """Values of named fields to the bytes of a C structure; what is not named is zero."""
+    """Values of named fields to the bytes of a C structure; all other fields are zero."""
 
     def __init__(self, structure: type[ctypes.Structure], names: Sequence[str]) -> None:
         places = {name: place_of(structure, name) for name in names if has_field(structure, name)}

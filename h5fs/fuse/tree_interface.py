@@ -1,5 +1,4 @@
-"""The tree that the FUSE room asks: what mode r needs, and what a mode that writes needs as
-well."""
+"""What the FUSE room asks of a tree: in mode r, and beyond that in a mode that writes."""
 
 from __future__ import annotations
 
@@ -27,17 +26,16 @@ class ReadableTree(Protocol):
     def get_xattr(self, path: bytes, name: bytes) -> bytes: ...
 
     def keeps_cache(self, handle: int) -> bool:
-        """Whether the pages that the kernel has of the file are its content. Asked once, at open.
-        """
+        """Whether the pages that the kernel has of the file are still true. Asked once, at open."""
         ...
 
     def version(self) -> object:
-        """What answers come from: the same object as long as those that were given stay true."""
+        """What answers come from: the same object as long as earlier answers stay true."""
         ...
 
     def keeps_folder(self, path: bytes) -> bool:
-        """Whether the listing that the kernel has of a folder is what it would get. Asked once, at
-        ``opendir``."""
+        """Whether the listing that the kernel has of a folder is still true. Asked at ``opendir``.
+        """
         ...
 
 
@@ -53,7 +51,7 @@ class WritableTree(ReadableTree, Protocol):
         ...
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
-        """There was no such dentry just before; ``O_EXCL`` in ``flags`` insists on it.
+        """Make a file. There was no such dentry just before; ``O_EXCL`` insists that there is none.
 
         ``mode`` is the permission bits that the program gave, 0 to 0o7777.
         """
@@ -68,11 +66,11 @@ class WritableTree(ReadableTree, Protocol):
         ...
 
     def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """All of it or an error. ``data`` is gone after the call."""
+        """Write all of ``data``, or raise. ``data`` is valid until the call returns."""
         ...
 
     def flush(self, handle: int, pid: int) -> None:
-        """``close(2)`` of one descriptor of perhaps many; its error reaches the caller."""
+        """``close(2)`` of one descriptor, of perhaps many; an error here is that of ``close``."""
         ...
 
     def fsync(self, handle: int) -> None: ...
@@ -98,9 +96,9 @@ class WritableTree(ReadableTree, Protocol):
         ...
 
     def set_owner(self, path: bytes | None, uid: int, gid: int) -> None:
-        """-1 leaves what is there."""
+        """-1 leaves the owner or group as it is."""
         ...
 
     def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """None leaves what is there."""
+        """None leaves the time as it is."""
         ...

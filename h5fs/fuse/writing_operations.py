@@ -1,8 +1,8 @@
 """libfuse's calls in a write mode: those of mode r, and those that change something.
 
-As ``operations``: converts arguments, calls the tree once, converts the result; decides nothing. A
-file that has lost its name while it is open arrives with None for its path. Over libfuse 3 alone
-(``check_mode``).
+As in ``operations``, each method converts arguments, calls the tree once, and converts the result.
+libfuse passes None for the path of a file that has lost its name while it is open. Only libfuse 3
+gets here (``check_mode``).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
 
 _PyBUF_READ = 0x100
 _NO_ID = 2**32 - 1
-# Of <sys/stat.h>, in the place of nanoseconds.
+# From <sys/stat.h>; they stand where the nanoseconds are.
 _UTIME_NOW = 2**30 - 1
 _UTIME_OMIT = 2**30 - 2
 
 
 class WritingOperations(Operations):
-    """What the write modes need."""
+    """The operations of the write modes."""
 
     _tree: WritableTree
 
@@ -71,7 +71,7 @@ class WritingOperations(Operations):
         return {**super().prototypes(), **_PROTOTYPES}
 
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
-        """``stat``; of a handle, perhaps without a path, in those cases where the kernel tells."""
+        """``stat``; ``fstat`` where the kernel tells the handle, perhaps without a path."""
         if _file_info:
             self._put_status(self._tree.get_status_of_handle(self._handle(_file_info)), buffer)
         else:
@@ -89,7 +89,7 @@ class WritingOperations(Operations):
         self._put_handle(handle, file_info)
 
     def mknod(self, _path: bytes, _mode: int, _device: int) -> int:
-        """Refuse pipes, sockets and devices; a file would have been created."""
+        """Refuse pipes, sockets and devices (the kernel makes files by ``create``)."""
         return -errno.EPERM
 
     def write(
@@ -100,7 +100,7 @@ class WritingOperations(Operations):
         try:
             self._tree.write(self._handle(file_info), view, offset)
         finally:
-            # libfuse uses its memory again: who has kept the view gets an exception.
+            # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()
         return size
 
@@ -113,7 +113,7 @@ class WritingOperations(Operations):
         self._tree.fsync(self._handle(file_info))
 
     def fsyncdir(self, path: bytes | None, _datasync: int, _file_info: int) -> None:
-        """``fsync`` of a folder. Of one that was removed: so that it stays removed."""
+        """``fsync`` of a folder; also of a removed folder, so that it stays removed."""
         self._tree.sync_folder(b"/" if path is None else path)
 
     def truncate(self, path: bytes | None, size: int, file_info: int | None = None) -> None:

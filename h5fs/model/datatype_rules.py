@@ -1,8 +1,8 @@
-"""What an HDF5 datatype may be, and how much of attributes h5fs takes. Pure.
+"""Which HDF5 datatypes are valid, and how large attributes may be. Pure.
 
-The library checks what its own setters are given, but hardly what a datatype message says, and
-then computes with it: types from JSON must not reach it unchecked, nor types from a damaged file
-those who compute with them here. Rules from the HDF5 reference manual (H5Tset_precision,
+The library checks the arguments of its setters, but hardly checks datatype messages, and then
+computes with them. So types from JSON are checked before they reach the library, and types from a
+damaged file before h5fs computes with them. Rules from the HDF5 reference manual (H5Tset_precision,
 H5Tset_fields, H5Tinsert, H5Tarray_create).
 """
 
@@ -35,13 +35,13 @@ MAX_RANK: Final = 32
 """H5S_MAX_RANK: most dimensions of a dataspace or an array type."""
 
 MAX_ATTRIBUTE_BYTES: Final = 1 << 28
-"""Largest attribute that is read or written: its elements are held in memory, several times."""
+"""Largest attribute that is read or written: memory holds its elements several times over."""
 
 MAX_ATTRIBUTES: Final = 1 << 16
-"""Most attributes of an object that are read: each is looked up by its name, in 50 us or more."""
+"""Most attributes of an object that are read: looking one up by its name takes 50 us or more."""
 
 MAX_ELEMENTS: Final = 1 << 21
-"""Most elements of an object's attributes together: each is a value of its own, of 100 bytes."""
+"""Most elements of an object's attributes together: each is a Python value of 100 bytes."""
 
 _MAX_SIZE_BYTES: Final = (1 << 32) - 1
 _MAX_NUMBER_BYTES: Final = 8191  # the precision, in bits, is a 16-bit number

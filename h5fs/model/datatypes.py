@@ -157,8 +157,8 @@ class ComplexType(Struct, frozen=True, tag=True, tag_field="class"):
 class StringType(Struct, frozen=True, tag=True, tag_field="class"):
     """H5T_STRING; ``size_bytes`` is None for a variable-length string.
 
-    ``order`` is that of the bytes of a variable-length string: it means nothing, but H5Tequal
-    tells strings of big-endian machines from those of little-endian ones by it.
+    ``order``: the byte order of a variable-length string's characters. It means nothing, but makes
+    H5Tequal tell strings of big-endian machines from strings of little-endian ones.
     """
 
     size_bytes: int | None
@@ -256,7 +256,7 @@ def size_in_memory(datatype: Datatype) -> int:
 
 
 def is_variable(datatype: Datatype) -> bool:
-    """Tell whether elements lead elsewhere: by pointer (strings, sequences) or by reference."""
+    """Tell whether elements hold pointers (variable-length strings, sequences) or references."""
     if isinstance(datatype, SequenceType | ReferenceType):
         return True
     if isinstance(datatype, StringType):

@@ -1,8 +1,8 @@
-"""All links of a group in one value: what `readdir` and a `stat` of each need, without an object
-per link.
+"""All links of a group in one value, with what `readdir` and a `stat` of each link need.
 
-A group may hold a million links. As `Link` values they would take a gigabyte; here each takes its
-name and 58 bytes, in arrays that cross processes as they are. A plain value, like ``objects``.
+A group may hold a million links. As `Link` values they would take a gigabyte; in this table a link
+takes its name and 58 bytes, in arrays that cross processes as they are. A plain value, like those
+of ``objects``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Struct
 from h5fs.model.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 
 OBJECT_KINDS = (ObjectKind.UNREADABLE, ObjectKind.GROUP, ObjectKind.DATASET, ObjectKind.DATATYPE)
-"""By the number that stands for each in a row."""
+"""The kinds of objects; a row has the index of one."""
 
 ROW = np.dtype(
     [
@@ -36,17 +36,17 @@ ROW = np.dtype(
         ("holds_sequences", "u1"),
     ]
 )
-"""One hard link's object. ``dataset``: which of the table's datasets it looks like, -1 when only
-``describe_dataset`` tells; ``file_offset``: where its data lie when they are contiguous, else -1.
+"""The object of one hard link. ``dataset``: the index of the table's dataset that describes it, -1
+when only ``describe_dataset`` does; ``file_offset``: where contiguous data lie, else -1.
 """
 
 
 class LinkTable(Struct, frozen=True):
     """The links of ``group``, sorted by name.
 
-    ``names`` are all names joined; ``name_stops`` (``<u8``) is where each ends. ``rows`` has one of
-    ``ROW`` for each; ``others`` are the links that are not hard, by their place. Of ``datasets``
-    the storage size, and where their data lie, are in the row.
+    ``names``: all names joined; ``name_stops`` (``<u8``): where each name ends. ``rows``: one
+    ``ROW`` for each link. ``others``: the links that are not hard links, by their index.
+    ``datasets``: distinct shapes and types; a dataset's storage size and offset are in its row.
     """
 
     group: ObjectRef
@@ -78,7 +78,7 @@ class Links:
         return len(self._stops) - 1
 
     def name(self, index: int) -> bytes:
-        """Return the name of the link at a place."""
+        """Return the name of the link at an index."""
         return self._names[self._stops[index] : self._stops[index + 1]]
 
     def names(self) -> list[bytes]:
@@ -91,8 +91,8 @@ class Links:
         return self._names
 
     def find(self, name: bytes) -> int | None:
-        """Return the place of a name, None when no link has it."""
-        # Whoever asks for all of them does it in order.
+        """Return the index of a name, None when no link has it."""
+        # A program that asks for many names asks in order, so the next one is tried first.
         hint = self._hint
         if hint < len(self) and self.name(hint) == name:
             self._hint = hint + 1
@@ -115,17 +115,17 @@ class Links:
 
     @property
     def datasets(self) -> tuple[DatasetInfo, ...]:
-        """What ``dataset`` in a row counts in."""
+        """The datasets that ``dataset`` in a row is an index of."""
         return self._table.datasets
 
     def row(self, index: int) -> tuple[int, ...]:
-        """Return the fields of ``ROW`` at a place; all zero for a link that is not hard."""
+        """Return the fields of the ``ROW`` at an index; all zero for a link that is not hard."""
         row: tuple[int, ...] = self._rows[index].item()
         return row
 
     @property
     def rows(self) -> npt.NDArray[Any]:
-        """The ``ROW`` of each link, not to be changed; all zero for a link that is not hard."""
+        """The ``ROW`` of each link, read-only; all zero for a link that is not hard."""
         return self._rows
 
     def _object(self, index: int, name: bytes) -> ObjectInfo:

@@ -80,13 +80,14 @@ class NewDatasets:
 class StoreOptions:
     """What the store needs to know.
 
-    ``workers``: how many processes read through the HDF5 library; 0 is none, this process does it
-    (for debugging); None is as many as there are cores, and at least two. A mode that writes has
-    one. ``cache_bytes``: decoded chunks kept in memory. ``boot_id`` tells this run of the kernel
-    from others, where the file is read or written through the redo log. ``commit_seconds``: how
-    long what was closed may stay uncommitted; 0 is not at all, None is until somebody asks.
-    ``is_swmr``: another program may be writing it by HDF5's SWMR rules. ``identity``: device and
-    inode number that the file must have; another one at its path is another file.
+    ``workers``: how many processes read through the HDF5 library; 0: this process itself does (for
+    debugging); None: as many as there are cores, and at least two. A mode that writes has one.
+    ``cache_bytes``: memory for decoded chunks. ``boot_id``: tells this run of the kernel from
+    others, for a file that is read or written through the redo log. ``commit_seconds``: how long
+    closed files may wait for a commit that survives a power cut; 0: ``close`` waits for it; None:
+    only ``fsync`` makes one. ``is_swmr``: another program may be writing the file by HDF5's SWMR
+    rules. ``identity``: device and inode number that the file must have; a file with other numbers
+    at the same path is another file.
     """
 
     file: Path
@@ -113,10 +114,10 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """Everything that a mount is told; paths are absolute.
+    """All settings of a mount; paths are absolute.
 
-    ``fuse`` holds FUSE's own options, name and value (None for a flag), in the order given.
-    ``is_folder``: what is mounted is a folder of HDF5 files, and ``store.file`` its path.
+    ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
+    ``is_folder``: a folder of HDF5 files is mounted, and ``store.file`` is the folder's path.
     """
 
     mountpoint: Path

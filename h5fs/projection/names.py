@@ -1,8 +1,8 @@
-"""Link names to dentry names and back: static, injective, blind to siblings.
+"""Link names to dentry names and back: one to one, and independent of a group's other links.
 
-A link name is bytes, as HDF5 stores it; a dentry name is bytes, as POSIX takes it. What stands
-between them is a suffix that tells the kind of projection, and percent-escapes (``%`` and two
-upper-case hex digits) for what a dentry cannot carry or what would read as something else.
+A link name is bytes, as HDF5 stores it; a dentry name is bytes, as POSIX takes it. The dentry name
+is the link name with a suffix that tells the kind of projection, and with percent-escapes (``%``
+and two upper-case hex digits) for bytes that a dentry cannot have or that would be misread.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ NAME_MAX = 255
 
 _HASH_DIGITS = 12
 _CUT_TAIL = 1 + _HASH_DIGITS  # "~" and the digits
-# A cut never removes more than this beyond what it must: it goes back to the start of a UTF-8
-# character (at most 3 bytes) or of an escape (2 bytes), or of several escapes of one character.
+# A cut goes back to the start of a UTF-8 character (at most 3 bytes), of an escape (2 bytes), or of
+# several escapes of one character: it never removes more than this beyond what it must.
 _CUT_SLACK = 12
-# Of a link name that is cut; each of its bytes becomes three at most.
+# No shorter link name is cut, since an escape makes at most three bytes of one.
 _SHORTEST_ESCAPED = (NAME_MAX - len(b".offsets.npy") - _CUT_SLACK) // 3 - 1
 
-# Most names; the long way gives the same for them.
+# A fast way for most names; the slow way would give the same.
 _PLAIN = re.compile(rb"[0-9A-Za-z_ -]{1,200}\Z")
 
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
@@ -32,10 +32,10 @@ _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
 
 class Projection(Enum):
-    """What a dentry shows; the value is its suffix after the escaped link name.
+    """What a dentry shows; the value is the suffix after the escaped link name.
 
-    FOLDER serves groups and symbolic links alike: a soft link's name must not change with the
-    kind of object that it leads to.
+    FOLDER is for groups and for symbolic links: a soft link's name must not change with the kind
+    of object that the link leads to.
     """
 
     FOLDER = b""
@@ -47,17 +47,18 @@ class Projection(Enum):
 
 
 GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
-"""Dentry of a group's own attributes, inside the group; no link has an empty name."""
+"""The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
 
 OUTSIDE = b"external:"
-"""What the text of a link that leads out of the HDF5 file begins with; no dentry name does."""
+"""The beginning of a symbolic link's text that leads out of the HDF5 file; no dentry has it."""
 
 _SUFFIXES = tuple(p.value for p in Projection if p is not Projection.FOLDER)
-# Of two suffixes that fit, the longer one is meant.
+# Where two suffixes fit, the longer one counts.
 _BY_LENGTH = sorted(
     (p for p in Projection if p is not Projection.FOLDER), key=lambda p: -len(p.value)
 )
-# The suffixes with which a link's own name, followed by the projection's, would look like another.
+# Endings of link names that, with the projection's suffix behind them, would look like another
+# projection.
 _AMBIGUOUS_ENDS: dict[Projection, tuple[bytes, ...]] = {
     Projection.FOLDER: _SUFFIXES,
     Projection.ARRAY: (b".values", b".offsets"),
@@ -87,7 +88,7 @@ def encode_name(link_name: bytes, projection: Projection) -> bytes:
 def decode_name(dentry: bytes) -> DentryName | None:
     """Return what ``dentry`` means, or None when no link has that dentry name.
 
-    ``link_name`` is None for a cut name: its link is the one in the group that encodes to it.
+    ``link_name`` is None for a cut name: only the group's links tell which one encodes to it.
     """
     projection = next((p for p in _BY_LENGTH if dentry.endswith(p.value)), Projection.FOLDER)
     suffix = projection.value
@@ -97,8 +98,8 @@ def decode_name(dentry: bytes) -> DentryName | None:
     if _looks_cut(stem, suffix):
         return DentryName(projection, None)
     link_name = unescape(stem)
-    # One dentry a link: any other spelling of the same link name is not there. Nor is what HDF5 has
-    # no links for: it would cut a name at its null.
+    # A link has one dentry name: no other spelling of it is accepted. Nor is a name that no HDF5
+    # link can have: HDF5 would cut it at its null.
     if not is_listable(link_name) or encode_name(link_name, projection) != dentry:
         return None
     return DentryName(projection, link_name)
@@ -117,7 +118,7 @@ def find_cut_names(link_names: Iterable[bytes]) -> dict[bytes, bytes]:
 
 
 def is_listable(link_name: bytes) -> bool:
-    """Tell whether HDF5 can reach a link of this name by path; others are listed nowhere."""
+    """Tell whether HDF5 can reach a link of this name by path; other links are not listed."""
     return link_name not in (b"", b".") and b"/" not in link_name and b"\0" not in link_name
 
 
@@ -146,7 +147,7 @@ def _escape(link_name: bytes, projection: Projection) -> bytes:
     for end in _AMBIGUOUS_ENDS.get(projection, ()):
         if stem.endswith(end):
             dot = stem.rindex(b".")
-            # ".attrs.json" has two dots; the last one is enough to tell it apart.
+            # ".attrs.json" has two dots; escaping the last one is enough.
             return stem[:dot] + b"%2E" + stem[dot + 1 :]
     return stem
 
@@ -166,7 +167,7 @@ def _escape_unprintable(stem: bytes) -> bytes:
 
 
 def _looks_cut(stem: bytes, suffix: bytes) -> bool:
-    """Tell whether a stem is as long as only cut ones are, and ends as they do."""
+    """Tell whether a stem has the length and the ending of a cut one."""
     shortest = NAME_MAX - len(suffix) - _CUT_SLACK
     return len(stem) >= shortest and _CUT.search(stem) is not None
 

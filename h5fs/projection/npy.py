@@ -1,7 +1,7 @@
 """The `.npy` file of an array that is not in memory.
 
-Format: NEP 1, "A Simple File Format for NumPy Arrays". numpy writes the header, so that it is to
-the byte what this numpy's ``np.save`` writes.
+Format: NEP 1, "A Simple File Format for NumPy Arrays". numpy itself writes the header, so that it
+has exactly the bytes that ``np.save`` of the installed numpy writes.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
     return NpyFile(format_header(base, shape + trailing), shape, dtype.itemsize)
 
 
-@functools.lru_cache(maxsize=1024)  # a file often has thousands of arrays alike
+@functools.lru_cache(maxsize=1024)  # a file often has thousands of arrays of one dtype and shape
 def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return the header that ``np.save`` writes for a C-order array."""
     try:
         description = np.lib.format.dtype_to_descr(dtype)
-    except ValueError as error:  # fields that overlap
+    except ValueError as error:  # the fields overlap
         raise UnsupportedTypeError(f"no .npy spelling for dtype {dtype}: {error}") from None
     fields = {"descr": description, "fortran_order": False, "shape": shape}
     # In the order that np.save tries them: 1.0 unless the header is too long or not latin-1.
@@ -94,8 +94,8 @@ class _HeaderOnly(io.BytesIO):
 def _format_header_3_0(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """Return the header in format 3.0, for field names beyond latin-1.
 
-    numpy has a public function for 1.0 and 2.0 but not for 3.0: let it write an array that takes
-    no memory, up to the first element.
+    numpy has public functions for 1.0 and 2.0, but not for 3.0. So it writes an array that takes no
+    memory, and is stopped at the first element.
     """
     array = np.broadcast_to(np.zeros((), dtype), shape)
     file = _HeaderOnly()
@@ -170,7 +170,7 @@ def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
         _check_spellings(fields["descr"])
         dtype = np.lib.format.descr_to_dtype(fields["descr"])
         _check_names(dtype)
-    except Exception as error:  # what numpy raises for what is no dtype has no bound
+    except Exception as error:  # numpy may raise anything for text that is no dtype
         raise InvalidArrayError(f"no header of a .npy file: {error!s:.200}") from None
     shape, order = fields["shape"], fields["fortran_order"]
     is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
@@ -184,7 +184,7 @@ def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
 
 
 def _check_spellings(descr: Any) -> None:
-    """Refuse text that numpy would parse for long: its dtype strings may be whole records."""
+    """Refuse long dtype strings, which numpy would parse for a long time: "i4,i4,..." is one."""
     if isinstance(descr, str):
         if len(descr) > _MAX_DTYPE_CHARACTERS:
             raise ValueError(f"a dtype of {len(descr)} characters")

@@ -1,9 +1,9 @@
 """The text of a ``.npy`` header: a dictionary as Python prints it. Pure.
 
-numpy lets Python's own parser read it, which takes 500 bytes of memory for a byte of text, and can
-be made to crash. Here are the few literals that headers have: dictionaries, lists, tuples, text,
-integers of up to 20 digits (with the ``L`` of Python 2), True, False, None. Time and memory are
-proportional to the text.
+numpy lets Python's own parser read this text; that takes 500 bytes of memory for a byte of text,
+and a hostile text can crash it. The parser here knows the few literals that headers have:
+dictionaries, lists, tuples, text, integers of up to 20 digits (with the ``L`` of Python 2), True,
+False, None. Time and memory are proportional to the length of the text.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Parser:
             items.append(self.value(token, depth))
             token = self.next()
             if token == closing and opening == "(" and len(items) == 1:
-                return items[0]  # no tuple, for want of a comma
+                return items[0]  # without a comma parentheses make no tuple
             token = self._after_comma(token, closing)
         return tuple(items) if opening == "(" else items
 

@@ -1,10 +1,10 @@
 """Soft links whose names in the mount end as a file's do: ``latest.npy``. Pure.
 
-What a name in the mount ends in says what kind of file it is, and a soft link's must not change
-with what it leads to: so a soft link ``latest`` is ``latest`` in the mount, and one that HDF5 calls
-``latest.npy`` is ``latest%2Enpy``. One that is made in the mount as ``latest.npy`` is a soft link
-``latest`` whose stored path begins with a number of ``./``, which HDF5 skips: the number says the
-ending. Fewer than four say nothing, as other programs may write them.
+The ending of a name in the mount tells the kind of file, and a soft link's name must not change
+with the object that it leads to. So a soft link that HDF5 calls ``latest`` is ``latest`` in the
+mount, and one that HDF5 calls ``latest.npy`` is ``latest%2Enpy``. A link that is made in the mount
+as ``latest.npy`` is a soft link ``latest`` whose stored path begins with some ``./``, which HDF5
+skips: their number tells the ending. Fewer than four tell nothing: other programs may write them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DOT = b"./"
 
 
 class Endings(NamedTuple):
-    """How a soft link's own name ends, and the last one of its text; None: as its target's does."""
+    """The ending of a soft link's name, and of the last name in its text; None: the target's."""
 
     own: Projection
     target: Projection | None
@@ -48,10 +48,10 @@ def endings_of(stored: bytes) -> Endings:
 
 
 def mark(path: bytes, own: Projection, target: Projection) -> bytes:
-    """Return an HDF5 path, absolute or relative, as a link stores it whose name ends in ``own``.
+    """Return an HDF5 path, absolute or relative, as a link whose name ends in ``own`` stores it.
 
-    ``target``: what the last name of the link's text ends in. Raises ``InvalidNameError`` where
-    the two are unlike, and both are a file's.
+    ``target``: the ending of the last name in the link's text. Raises ``InvalidNameError`` where
+    both are endings of files, and differ.
     """
     path = unmarked(path)
     if own is Projection.FOLDER:
@@ -67,7 +67,7 @@ def mark(path: bytes, own: Projection, target: Projection) -> bytes:
 
 
 def unmarked(stored: bytes) -> bytes:
-    """Return a stored path without what says the endings."""
+    """Return a stored path without the ``./`` that tell the endings."""
     if endings_of(stored) is _UNMARKED:
         return stored
     found = _MARK.match(stored)

@@ -1,7 +1,7 @@
 """The HDF5 file: the only room that imports h5py, and that only in `hdf5` and in worker processes.
 
-What leaves it are the plain values of ``h5fs.model``, never an object of h5py. ``open_store``
-is the door.
+Only plain values of ``h5fs.model`` leave this room, never an object of h5py. Other rooms enter by
+``open_store``.
 
 - `interface`: what the tree asks (``Store``, ``WritingStore``): all that a store needs to know
 - `library_interface`: what is asked of the HDF5 library in a worker beside (``LibraryStore``)
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from h5fs.model.settings import StoreOptions
 from h5fs.store.log.log_path import has_log
 
-if TYPE_CHECKING:  # numpy takes long to import, and the worker processes can start meanwhile
+if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_store import WorkerStore
     from h5fs.store.workers.worker_starter import WorkerStarter
@@ -34,10 +34,10 @@ __all__ = ["open_store"]
 def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> Store:
     """Open an HDF5 file. Raises ``CannotOpenError``, ``UnreadableError``.
 
-    Workers come from ``starter``, which may have been started and stays the caller's; without one
-    the store has its own. With ``options.workers`` 0 there are none: call it in the process that
-    will use the store then, since HDF5's locks do not survive a fork. Else this process never
-    imports h5py.
+    Workers come from ``starter``, which may have been started, and which the caller closes; without
+    one the store has its own. With ``options.workers`` 0 there are no workers: then the process
+    that opens the store must be the one that uses it, since HDF5's locks do not survive a fork.
+    With workers this process never imports h5py.
     """
     if options.mode.writes or has_log(options.file):
         logged = _open_logged(options, starter)
@@ -57,7 +57,7 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
 def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store | None:
     """Open a file through its log: to write, or to read what a writer has left in it.
 
-    None when the log to read is gone by now.
+    None when the log that was to be read is gone by now.
     """
     from h5fs.store.log.log_file import open_logged, read_boot_id
     from h5fs.store.worker_store import WorkerStore

@@ -28,7 +28,7 @@ class LocalStore(Hdf5Store):
         take_own_lock(self._files.descriptor(0), self._options.file, writes=False)
 
     def statistics(self) -> StoreStatistics:
-        """There is no cache, no worker and no quarantine to tell of."""
+        """Return empty statistics: there is no cache, no worker and no quarantine."""
         return StoreStatistics()
 
     def read_into(

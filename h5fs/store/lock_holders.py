@@ -1,4 +1,4 @@
-"""Who holds a lock on a file, as far as the system tells."""
+"""Which process holds a lock on a file, as far as the system tells."""
 
 from __future__ import annotations
 

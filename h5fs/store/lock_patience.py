@@ -1,7 +1,8 @@
-"""Waiting for a lock that goes in a moment: of an h5fs that ends, or that was killed.
+"""Waits a moment for the lock of an h5fs that is ending, or that was killed.
 
 A lock goes with the last process that has the file open. When a daemon is killed, its workers have
-it for some milliseconds more; when it is unmounted by others than `h5fs umount`, so has the daemon.
+the file open for some milliseconds more. When a program other than `h5fs umount` unmounts, it
+returns before the daemon has ended.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def opened_patiently(file: Path, open_it: Callable[[], _Opened]) -> _Opened:
 def is_left_by_ended_process(file: Path) -> bool:
     """Whether a lock on a file was taken by a process that has ended.
 
-    It has left the file open in a process that it has started, as a daemon in its workers.
+    Such a process has left the file open in processes that it started, as a daemon in its workers.
     """
     try:
         status = os.stat(file)
@@ -53,7 +54,7 @@ def is_left_by_ended_process(file: Path) -> bool:
 
 
 def _runs(pid: str) -> bool:
-    try:  # an ended process whose parent has not looked yet has no memory
+    try:  # a zombie, an ended process that its parent has not waited for, has no memory
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""What can be seen of a file before the HDF5 library opens it, to say what prevents that."""
+"""Checks of a file before the HDF5 library opens it, so that a refusal says what is wrong."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from h5fs.system_errors import advise
 def check_openable(
     path: Path, locking: Locking, *, is_swmr: bool = False, opened_as: Path | None = None
 ) -> Superblock:
-    """Return the superblock of a file that can be opened, as far as is seen from outside.
+    """Return the superblock of a file, after checking that HDF5 can open the file to read.
 
-    ``is_swmr``: along with a program that writes it by the SWMR rules. ``opened_as``: another path
-    of the same file, by which it is opened. Raises ``CannotOpenError`` for what keeps HDF5 from
-    opening it to read.
+    ``is_swmr``: a program may be writing the file by the SWMR rules. ``opened_as``: another path of
+    the same file, by which it is opened. Raises ``CannotOpenError``.
     """
     opened_as = opened_as or path
     try:
@@ -62,7 +61,7 @@ def check_openable(
 
 
 def explain_unopenable(path: Path, error: Exception) -> str:
-    """Return what a person is told of a file that looked openable and that HDF5 could not open."""
+    """Return the message for a file that passed the checks and that HDF5 could not open."""
     try:
         part = explain_part(path)
         with path.open("rb") as file:
@@ -80,7 +79,7 @@ def explain_unopenable(path: Path, error: Exception) -> str:
 
 
 def check_identity(options: StoreOptions, descriptor: int) -> None:
-    """Raise ``CannotOpenError`` when another file stands at the path than is meant."""
+    """Raise ``CannotOpenError`` when the file at the path is not the one that the options name."""
     found = os.fstat(descriptor)
     if options.identity not in (None, (found.st_dev, found.st_ino)):
         raise CannotOpenError(f"{options.file} has been replaced")
@@ -94,7 +93,7 @@ def locks_apply(locking: Locking) -> bool:
 
 
 def _check_lock(path: Path, descriptor: int) -> None:
-    """Ask for the lock that HDF5 will ask for, to say plainly who holds it."""
+    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,7 +106,7 @@ def _check_lock(path: Path, descriptor: int) -> None:
 def explain_lock(path: Path, descriptor: int, *, is_read: bool) -> CannotOpenError:
     """Return the refusal of a file that another program has locked, naming it where that is known.
 
-    ``is_read``: it is refused to a reader, so that who has it writes.
+    ``is_read``: a reader was refused, so that the lock's holder writes.
     """
     if is_written_by_h5fs(descriptor):
         return explain_own_lock(path, descriptor)

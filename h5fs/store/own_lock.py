@@ -1,9 +1,10 @@
-"""h5fs's own lock on an HDF5 file: no option and no environment variable does without it.
+"""h5fs's own lock on an HDF5 file, which no option and no environment variable switches off.
 
-HDF5's lock (``opening``) is for the sake of HDF5's other programs, and can be switched off. This
-one keeps h5fs away from h5fs. It lies on one byte far beyond the end of any file, as a lock of an
-open file description: whatever name leads to the file, and whether it has a log or not, and it
-meets neither HDF5's lock nor anybody else's. It goes with the last process that has the descriptor.
+HDF5's lock (``opening``) keeps out other HDF5 programs, and can be switched off. The lock here
+keeps one h5fs away from another. It is a lock of an open file description on one byte far beyond
+the end of any file: so it works whatever name leads to the file, with a log and without one, and
+conflicts with no lock of HDF5 or of other programs. The last process that closes the descriptor
+releases it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _REFUSED = (errno.EAGAIN, errno.EACCES)
 def take_own_lock(descriptor: int, file: Path, *, writes: bool) -> None:
     """Lock a file for as long as the descriptor, or a copy of it, is open.
 
-    A writer is alone, readers are not. Raises ``HeldByH5fsError``.
+    A writer excludes all others; readers share the lock. Raises ``HeldByH5fsError``.
     """
     kind = fcntl.F_WRLCK if writes else fcntl.F_RDLCK
     try:
@@ -45,7 +46,7 @@ def take_own_lock(descriptor: int, file: Path, *, writes: bool) -> None:
 def explain_own_lock(file: Path, descriptor: int) -> HeldByH5fsError:
     """Return the refusal of a file that another h5fs has."""
     who = find_lock_holder(os.fstat(descriptor))
-    with suppress(OSError):  # with HDF5's lock switched off, that on the log alone tells
+    with suppress(OSError):  # with HDF5's lock switched off, only the log's lock names the holder
         who = who or find_lock_holder(os.stat(find_log(file)))
     return HeldByH5fsError(
         f"{file} is locked by another h5fs{who}, which has it mounted or "
@@ -55,8 +56,8 @@ def explain_own_lock(file: Path, descriptor: int) -> HeldByH5fsError:
 
 
 def is_written_by_h5fs(descriptor: int) -> bool:
-    """Whether another h5fs has the file of a descriptor to write it, or a worker that is left of
-    one."""
+    """Whether another h5fs, or a worker that outlived one, has the file of a descriptor to write.
+    """
     asked = _FLOCK.pack(fcntl.F_RDLCK, 0, _BYTE, 1, 0)
     try:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)

@@ -1,12 +1,14 @@
-"""Files that are a part of an HDF5 file which a driver of HDF5's keeps in several files.
+"""Files that are only a part of an HDF5 file, since an HDF5 driver has split it into several.
 
-The library opens them by that driver alone; a part by itself looks cut short, or like no HDF5 file.
+The library opens such files by that driver only; a part by itself looks cut short, or like no HDF5
+file.
 Format: HDF5 File Format Specification 3.0, II.B (driver information) and IV.A.2.u.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from h5fs.store.format.superblock import read_addresses, read_missing_end, read_superblock
@@ -19,15 +21,19 @@ _UNDEFINED = (2**64 - 1, 2**32 - 1, 2**16 - 1)
 
 
 def explain_part(path: Path) -> str:
-    """Return a line about a file that is a part of one; empty for any other.
+    """Return a line about a file that is a part of an HDF5 file; empty for any other file.
 
     Raises ``OSError``.
     """
     with path.open("rb") as file:
         driver = _read_driver(LocalFile(file.fileno()))
-    if re.search(r"\.subfile_(\d+_)?\d+_of_\d+$", path.name) or _has_subfiles(path):
+    pattern = None
+    if re.search(r"\.subfile_(\d+_)?\d+_of_\d+$", path.name):
         driver = _SUBFILING
-    pattern = _family_pattern(path)
+    # A confined worker may not look at the files beside this one.
+    with suppress(PermissionError):
+        driver = _SUBFILING if _has_subfiles(path) else driver
+        pattern = _family_pattern(path)
     if driver == _SUBFILING:
         return (
             f"{path} is a part of a file that HDF5's subfiling driver keeps in several files: make "
@@ -67,8 +73,10 @@ def _has_subfiles(path: Path) -> bool:
 
 
 def _family_pattern(path: Path) -> str | None:
-    """Return the name of all members of a family, as ``printf`` has it, by the files that there
-    are: the first one, which begins as an HDF5 file does, and one that does not."""
+    """Return the ``printf`` pattern of a family's file names; None for a file of no family.
+
+    A family has a first file, which begins as an HDF5 file does, and others, which do not.
+    """
     for digits in reversed(list(re.finditer(r"\d+", path.name))):
         head, tail = path.name[: digits.start()], path.name[digits.end() :]
         width = len(digits[0])

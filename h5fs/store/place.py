@@ -1,4 +1,4 @@
-"""Whether a file that is written is still the one that stands at its path, under no other name."""
+"""Whether a file that is being written still has its path, and no other name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Place:
         return os.fstat(self._descriptor).st_nlink == 0
 
     def problem(self) -> str:
-        """Return a line that says what has become of the file; empty when all is as it was.
+        """Return a line that says what has become of the file; empty when nothing has changed.
 
         Raises ``OSError``.
         """
@@ -32,7 +32,7 @@ class Place:
             return f"{self._path} cannot be looked at any more ({error.strerror})"
         if not os.path.samestat(found, file):
             return f"{self._path} was replaced by another file{self._where()}"
-        if file.st_nlink == 0:  # a container may still be shown what has no name any more
+        if file.st_nlink == 0:  # in a container the path may still show the removed file
             return f"{self._path} was removed"
         if file.st_nlink > 1:
             return (

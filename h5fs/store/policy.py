@@ -29,9 +29,9 @@ def check_path(path: Path, policy: ExternalPolicy, folder: Path) -> None:
 
 
 class FilesToAskForError(BaseException):
-    """What a worker does next needs files that it may not read yet.
+    """The worker needs files that it may not read yet.
 
-    Not an ``Exception``: no reader of HDF5 may take it for damage, and go on without.
+    Not an ``Exception``, so that no code takes it for damage, and goes on without those files.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -42,8 +42,8 @@ class FilesToAskForError(BaseException):
 def places_of_external(name: bytes, beside: Path) -> list[Path]:
     """Return where HDF5 looks for the file of an external link.
 
-    An absolute path as it is, then its last part beside the linking file, whose folder is
-    ``beside``; a relative one beside the linking file.
+    HDF5 looks at an absolute path as it is, then for its last part in ``beside``, the linking
+    file's folder; for a relative path in ``beside``.
     """
     if b"\0" in name:
         return []

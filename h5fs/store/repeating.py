@@ -1,7 +1,8 @@
-"""Changes whose worker was killed from outside, or failed of what it had kept: asked for once more.
+"""Repeats changes whose worker was killed from outside, or failed because of what it had cached.
 
-A change is done whole or not at all, but a worker that is killed cannot say which. Written data may
-be written again; a link that was to come and is there, or was to go and is gone, was changed.
+A change is done as a whole or not at all, but a killed worker cannot say which. Data may be written
+again. A link that was to be made and exists, or was to be removed and is gone, was changed before
+the worker died.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SAYS_DONE: Final[dict[str, type[H5fsError]]] = {
 
 
 def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
-    """Return what a worker answers; None for a change that one did before it was killed.
+    """Return a worker's answer; None for a change that a worker did before it was killed.
 
     ``what`` names the change in the log. Raises what ``ask`` raises.
     """
@@ -41,8 +42,8 @@ def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
         except ChangeFailedError as error:
-            # What the library kept of objects that are gone can be in the way of new ones. The next
-            # worker begins at the last commit, with nothing kept.
+            # What the library has cached of removed objects can be in the way of new ones. The next
+            # worker begins at the last commit, with nothing cached.
             failures += 1
             if failures > 1:
                 raise

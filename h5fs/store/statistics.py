@@ -1,7 +1,7 @@
-"""What a store tells about itself: plain values, which can be added up over several stores.
+"""Statistics of a store: plain values, which can be added up over several stores.
 
-Each has values of now (memory, processes) and counts since the store was opened. ``+`` adds both;
-``counts_only`` is what remains of a store that was closed, to be added to that of the next one.
+Some are about the present (memory, processes), others are counts since the store was opened. ``+``
+adds both; ``counts_only`` gives what remains of a store that was closed, to be added to the next.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CacheStatistics:
 
     @property
     def hit_rate(self) -> float | None:
-        """The part of all that were hits, 0 to 1; None when nothing was read."""
+        """The share of hits, 0 to 1; None when nothing was read."""
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
 
 
@@ -98,8 +98,8 @@ class QuarantinedObject:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """All of the above. ``uncommitted`` is None where nothing is written; ``log_problem``: what was
-    found damaged in the redo log, None when nothing was."""
+    """All statistics of a store. ``uncommitted`` is None in mode r; ``log_problem``: a line about
+    damage in the redo log, None when there is none."""
 
     cache: CacheStatistics = CacheStatistics()
     workers: WorkerStatistics = WorkerStatistics()

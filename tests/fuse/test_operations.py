@@ -1,4 +1,4 @@
-"""The FUSE room without a kernel: structures, guard, options, workers, over both libfuses."""
+"""The FUSE room without a kernel: structures, guard, options, threads, over both libfuses."""
 
 from __future__ import annotations
 
@@ -576,7 +576,7 @@ def test_other_users_get_in_only_past_the_modes(major: int) -> None:
     assert b"default_permissions" not in fuse_arguments(make_options(), major).options
 
 
-# --- workers
+# --- threads
 
 
 class FakeLibrary:
@@ -667,7 +667,7 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
     assert library.is_unmounted
 
 
-def test_workers_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
+def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_module, "_CALM_SECONDS", 0.2)
@@ -713,7 +713,7 @@ def test_workers_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
     assert all(each > 8 for each in peaks) and all(2 <= each <= 4 for each in rests)
 
 
-def test_calls_that_end_start_no_workers() -> None:
+def test_calls_that_end_start_no_threads() -> None:
     library = FakeLibrary()
     session = make_session(library)
     seen: set[int] = set()
@@ -739,6 +739,6 @@ def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:
 
 
 def test_the_room_is_imported_as_before() -> None:
-    adapter = importlib.import_module("h5fs.fuse")
-    assert " over libfuse " in adapter.describe_binding()
-    assert callable(adapter.serve) and callable(adapter.fuse_arguments)
+    room = importlib.import_module("h5fs.fuse")
+    assert " over libfuse " in room.describe_binding()
+    assert callable(room.serve) and callable(room.fuse_arguments)

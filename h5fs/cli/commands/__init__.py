@@ -1,5 +1,5 @@
-"""What the command does beside mounting: each module one word of the command line.
+"""Commands other than mounting: one module for each word of the command line.
 
-A module has ``run(arguments)``, which returns the exit status; ``parsers.py`` declares what it is
-given. They use the tree and the store as a mount does, without the kernel.
+Each module has ``run(arguments)``, which returns the exit status; ``parsers.py`` declares the
+arguments. Commands use the tree and the store as a mount does, without the kernel.
 """

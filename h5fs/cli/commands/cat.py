@@ -1,4 +1,4 @@
-"""``h5fs cat FILE:/path``: what a mount would have there, to stdout."""
+"""``h5fs cat FILE:/path``: the bytes that a mount would show there, to stdout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from h5fs.tree import Tree
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write them one after another; return the exit status."""
+    """Write the files one after another; return the exit status."""
     if sys.stdout.isatty() and any(place.endswith(".npy") for place in arguments.places):
         raise MountError("an array is no text for a terminal; send it to a file or a program")
     for text in arguments.places:

@@ -80,7 +80,7 @@ def _tell_log(file: Path) -> bool:
         f"{found.pages * found.page_bytes} bytes to be brought into the file; a mount that writes, "
         f"or h5fs recover {file}, does it"
     )
-    # One that is just being written may look damaged.
+    # A log that is just being written may look damaged.
     problem = "" if is_in_use else explain_damage(path, found)
     if problem:
         print(f"log: {problem}")

@@ -66,21 +66,21 @@ def _copy_out(file: Path, path: bytes, target: Path) -> int:
                     _copy_one(tree, inside, each, place, bar, is_target=inside == path)
                 except (H5fsError, OSError) as error:
                     failures.add(inside, is_folder=_has_files(each))
-                    # The system's errors are about the copy.
+                    # An error of the system is about the copy, not about the HDF5 file.
                     of_system = isinstance(error, OSError)
                     _complain(bar, os.fsencode(place) if of_system else inside, error)
     return failures.exit_status
 
 
 class _Failures:
-    """What could not be copied: of a folder, nothing that is in it is tried."""
+    """What could not be copied. Where a folder could not, nothing below it is tried."""
 
     def __init__(self) -> None:
         self._folder: bytes | None = None
         self.exit_status = 0
 
     def add(self, path: bytes, *, is_folder: bool) -> None:
-        """Take one more."""
+        """Note one more failure."""
         self.exit_status = 1
         if is_folder:
             self._folder = path.rstrip(b"/") + b"/"
@@ -104,8 +104,8 @@ def _copy_one(
 ) -> None:
     """Copy out one file, folder or link.
 
-    Below the target that the user named, nothing is written through a symbolic link: one that an
-    earlier copy has made would lead anywhere. Raises ``H5fsError``, ``OSError``.
+    Below the target that the user named, nothing is written through a symbolic link: a link that an
+    earlier copy made could lead anywhere. Raises ``H5fsError``, ``OSError``.
     """
     if stat.S_ISDIR(status.mode):
         if not is_target and place.is_symlink():
@@ -174,7 +174,7 @@ def _put_one(
             if not _is_folder(tree, path):
                 raise
     elif stat.S_ISREG(status.st_mode):
-        # It may have become a pipe since, which would wait for a writer.
+        # The file may have become a pipe since; opening that would wait for a writer.
         descriptor = os.open(local, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as opened:
             _put_file(tree, opened, path, bar)

@@ -11,8 +11,8 @@ from pathlib import Path
 def walk_local(source: Path) -> Iterator[tuple[Path, os.stat_result | OSError]]:
     """Yield a file, or a folder and all that is in it, folders before their content.
 
-    Each comes with its status, of symbolic links their own, or with why there is none; so does,
-    once more, a folder that cannot be listed.
+    Each path comes with its status (a symbolic link with its own), or with the error where there is
+    none. A folder that cannot be listed comes a second time, with that error.
     """
     pending = [source]
     while pending:

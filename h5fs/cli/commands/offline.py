@@ -1,5 +1,4 @@
-"""A tree without a mount: the same that a mount shows, for the commands that read and write files.
-"""
+"""A tree without a mount, for commands that read and write files: the tree that a mount shows."""
 
 from __future__ import annotations
 
@@ -56,10 +55,11 @@ def check_file(options: StoreOptions) -> None:
 
 
 def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
-    """Return file and path in the mount of ``FILE:/path``, and with ``needs_file`` of ``FILE``.
+    """Split ``FILE:/path`` into the HDF5 file and the path in its mount.
 
-    None for a mere path. A colon in the name of a file that is there belongs to the name. Raises
-    ``MountError`` when ``needs_file`` and no such file is there.
+    With ``needs_file`` a mere ``FILE`` is one, too, with its root; else a mere path gives None. A
+    colon in the name of a file that exists belongs to the name. Raises ``MountError`` when
+    ``needs_file`` and there is no such file.
     """
     at = len(text)
     while at > 0:
@@ -82,7 +82,8 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | N
 def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:
     """Yield the paths below a folder with their status, folders before what is in them.
 
-    What cannot be listed or described comes with its error. Groups may be deeper than Python calls.
+    What cannot be listed or described comes with its error. Not recursive: groups may nest deeper
+    than Python's calls can.
     """
     pending = [path]
     while pending:

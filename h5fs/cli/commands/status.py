@@ -21,9 +21,10 @@ from h5fs.kernel_mounts import find_mount
 _PATIENCE_SECONDS = 5.0
 _MOST_ASKED_AT_ONCE = 32
 _MOST_LINKS = 40
+_MOST_LEVELS = 20
 
 _SILENT = "tells no more: it has just begun, is ending, or is of an older version of h5fs"
-# The document's keys; what a daemon does not tell is null.
+# The keys of the document; a key that a daemon does not send is null.
 _KEYS = (
     "mountpoint file mode pid version uptime_seconds open_files drafts uncommitted cache workers "
     "quarantined_count quarantined operations problem"
@@ -56,10 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
-    """Return what a daemon tells, and whether it is stuck; None when it is gone."""
+    """Return what a daemon answers, and whether it is stuck; None when it is gone."""
     try:
         told = json.loads(ask(daemon, _PATIENCE_SECONDS))
         if not isinstance(told, dict) or not isinstance(told.get("mountpoint"), str):
+            raise ValueError
+        if not _is_shallow(told, _MOST_LEVELS):  # printing it would fail
             raise ValueError
         return {**dict.fromkeys(_KEYS), **told}, False
     except (FileNotFoundError, ConnectionRefusedError):
@@ -70,12 +73,20 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
         problem = (
             f"the daemon (pid {daemon.pid}) is stuck: no answer within {_PATIENCE_SECONDS:.0f} s"
         )
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = f"the daemon (pid {daemon.pid}) gives an answer that is none"
     except OSError as error:
         reason = error.strerror or error
         problem = f"the daemon (pid {daemon.pid}) cannot be asked: {reason}"
     return _from_record(daemon, problem), True
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether lists and objects in each other are no more than so many."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _from_record(daemon: Daemon, problem: str) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def _explain_no_daemon(mountpoint: Path, place: Path) -> str:
 
 
 def _resolve(mountpoint: Path) -> Path:
-    """Return the real path of a mountpoint without a look into it: its daemon may be stuck.
+    """Return the real path of a mountpoint without asking the mount, whose daemon may be stuck.
 
     Raises ``MountError`` for symbolic links in a circle.
     """

@@ -1,7 +1,7 @@
 """The status of a mount as people read it.
 
-What a daemon tells may be of another version of h5fs: what is missing is not shown, and control
-characters in it do not reach the terminal.
+The daemon may be of another version of h5fs: what its answer lacks is not shown, and control
+characters in the answer do not reach the terminal.
 """
 
 from __future__ import annotations
@@ -17,12 +17,23 @@ _COLUMNS = ("count", "errors", "p50_us", "p90_us", "p99_us", "max_us")
 
 
 def show_mount(answer: dict[str, Any], *, has_colors: bool) -> str:
-    """Return some lines about a mount, of what ``status_document`` says or a part of it."""
+    """Return some lines about a mount, made from a status document that may lack keys."""
     try:
-        return _Text(has_colors).mount(answer)
+        return _Text(has_colors).mount(_harmless(answer))
     except (AttributeError, KeyError, TypeError, ValueError):
         mountpoint, version = (show_text(answer.get(key)) for key in ("mountpoint", "version"))
         return f"{mountpoint}  (h5fs {version} tells what is not understood)"
+
+
+def _harmless(value: Any) -> Any:
+    """Return a document without control characters, also where a number was to be expected."""
+    if isinstance(value, str):
+        return show_text(value)
+    if isinstance(value, list):
+        return [_harmless(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _harmless(each) for key, each in value.items()}
+    return value
 
 
 class _Text:

@@ -54,7 +54,7 @@ class _Entry:
     dentry_path: bytes = b""
 
 
-# In the order in which --json has them; "entries" follows.
+# Fields in the order in which --json prints them; "entries" follows.
 _FIELDS = tuple(each.name for each in fields(_Entry) if each.name not in ("entries", "dentry_path"))
 
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(tree: Tree, path: bytes, depth: int | None, sort: str) -> list[_Entry]:
-    """Return what is in a folder, with what is in it. Groups may be deeper than Python calls."""
+    """Return what is below a folder. Not recursive: groups may nest deeper than Python's calls."""
     top = _Entry("", "", "group", entries=_list_folder(tree, path))
     found = _every(top.entries or [], lambda entry, levels: _fill(tree, entry, depth, levels))
     for entry in [*reversed(list(found)), top]:
@@ -97,7 +97,7 @@ def _list(tree: Tree, path: bytes, depth: int | None, sort: str) -> list[_Entry]
 def _list_folder(tree: Tree, path: bytes) -> list[_Entry]:
     names = sorted(dentry.name for dentry in tree.list_folder(path))
     folder = path.rstrip(b"/") + b"/"
-    # Attributes are counted with their object.
+    # Attribute files have no line of their own: an object's line tells how many attributes it has.
     return [
         _Entry(show_path(name), show_path(folder + name), "unreadable", dentry_path=folder + name)
         for name in names
@@ -183,7 +183,7 @@ def _print(entries: list[_Entry], has_colors: bool) -> None:
 
 
 def _rows(entries: list[_Entry], indent: str) -> list[tuple[_Entry, str, int, bool]]:
-    """Return entries with indent, width of the names and whether it is the last; that one first."""
+    """Return entries with indent, width of the names and whether each is the last, in reverse."""
     width = max((len(entry.name) for entry in entries), default=0)
     return [(entry, indent, width, entry is entries[-1]) for entry in reversed(entries)]
 

@@ -1,7 +1,7 @@
 """Completion of the words of h5fs in bash, zsh and fish, made from its parser.
 
-Each module writes the script of one shell. What all of them offer is collected here. They know
-that a first word which is no command is the file to mount, and that ``-o`` takes a list.
+Each module writes the script of one shell; `words` collects what all of them offer. The scripts
+know that a first word which is no command is the file to mount, and that ``-o`` takes a list.
 """
 
 from __future__ import annotations

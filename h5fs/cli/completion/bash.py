@@ -119,7 +119,10 @@ def _write_command(command: CommandWords) -> str:
 
 
 def _write_arguments(command: CommandWords) -> list[str]:
-    """Return what completes the arguments, in the ``if`` of the options: files need nothing."""
+    """Return the lines that complete arguments, for the ``else`` of the options' ``if``.
+
+    Files need no line: bash completes them by itself.
+    """
     kinds = {argument.kind: argument for argument in command.arguments}
     if Kind.MOUNTED in kinds:
         return [

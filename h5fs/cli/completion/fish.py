@@ -73,8 +73,8 @@ def _write_option(option: Option) -> str:
 
 
 def _write_arguments(command: CommandWords, condition: str) -> list[str]:
-    """Return what completes the arguments; files are what fish offers anyway."""
-    # Where the command itself is still being typed, its arguments are not.
+    """Return the lines that complete arguments; files need none, since fish offers them anyway."""
+    # Arguments are offered only once the command itself has been typed.
     later = condition[:-1] + "; and test (count (commandline -opc)) -gt 1'"
     lines = []
     for argument in command.arguments:

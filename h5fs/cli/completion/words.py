@@ -23,7 +23,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option with all its spellings; ``kind`` None is one without a value."""
+    """An option with all its spellings; ``kind`` is None for an option without a value."""
 
     spellings: tuple[str, ...]
     help: str
@@ -33,7 +33,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A positional argument; ``repeats`` when there may be more of it."""
+    """A positional argument; ``repeats``: it may be given several times."""
 
     label: str
     kind: Kind

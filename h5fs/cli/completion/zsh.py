@@ -89,7 +89,7 @@ def _write_command(command: CommandWords) -> str:
 
 
 def _write_option(option: Option) -> list[str]:
-    """Return one spec for each spelling, which excludes the others."""
+    """Return one spec for each spelling; a spelling excludes the others."""
     value = ""
     if option.kind is Kind.MOUNT_OPTIONS:
         value = ":options:_h5fs_mount_options"

@@ -1,21 +1,22 @@
 """The attributes of one object as a ``.attrs.json`` file, and back. Pure: no I/O, no h5py.
 
-One JSON object in UTF-8, a line per attribute, in the order that HDF5 iterates them. The values are
-plain (`elements`, `scalars` say how each type is spelled); nested lists are the shape.
-Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json`), with one more
-``$`` where they begin with one. Two keys, at the end, are reserved:
+The file is one JSON object in UTF-8, a line per attribute, in the order that HDF5 iterates them.
+The values are plain (`elements`, `scalars` say how each type is spelled); nested lists show the
+shape. Keys are attribute names, percent-encoded where they are not UTF-8 (`strict_json`); a name
+that begins with ``$`` gets one more ``$``. Two keys, at the end, are reserved:
 
-- ``"$unreadable"``: the names of attributes that could not be read, and why. Ignored in what is
-  written: such an attribute stays as it is unless a value is given for it.
-- ``"$types"``: the HDF5 type of each attribute whose value alone would not create it. An entry is a
-  type (`datatype_documents`), or an object with that as its ``"type"`` and beside it ``"shape"``,
-  where the nesting does not tell it (a list of dimensions, ``"H5S_NULL"`` for a null dataspace),
-  ``"encoding": "base64"``, when the strings in the value are base64 for not being UTF-8, or
-  ``"stored"``, the base64 of all fixed-length strings in it, when they hold more than their text
-  and padding (`strings`): each that still says what is stored for it keeps what is stored.
+- ``"$unreadable"``: the names of attributes that could not be read, and why. It is ignored when the
+  file is written: such an attribute stays as it is unless a value is given for it.
+- ``"$types"``: the HDF5 type of each attribute whose value alone would create another type. An
+  entry is a type (`datatype_documents`), or an object with that as its ``"type"`` and beside it:
+  ``"shape"``, where the nesting does not tell the shape (a list of dimensions, ``"H5S_NULL"`` for a
+  null dataspace); ``"encoding": "base64"``, when strings in the value are not UTF-8 and therefore
+  in base64; ``"stored"``, the base64 of all fixed-length strings in the value, when the file holds
+  more than their text and padding (`strings`): a string whose text was not edited keeps its bytes.
 
-A value alone creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8 string, a
-list of one of these; an empty list a float64 array, and null a null dataspace of float64.
+A value without an entry creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8
+string, or an array of one of these; an empty list creates an empty float64 array, and null creates
+a null dataspace of float64.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ TEXT: Final = StringType(None, StringPadding.NULL_TERMINATED, CharacterSet.UTF8)
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """All that an attribute is beside its name and elements."""
+    """Everything about an attribute except its name and elements."""
 
     type: Datatype
     shape: Shape | None
@@ -111,11 +112,11 @@ def attributes_from_json(
     """Return the attributes that the content of a ``.attrs.json`` file means, in its order.
 
     The type of a value is that of its ``$types`` entry; else that of the attribute of its name in
-    ``existing``, if it can hold the value exactly; else what the value alone implies. A value that
-    says what an existing attribute says is that attribute, bits outside of the data included; so
-    is one whose numbers are what float64 makes of those that are there (`rounded_numbers`).
-    Raises ``InvalidAttributesError``, naming the attribute, and ``AttributeTooLargeError`` for more
-    than could be read again.
+    ``existing``, if that type can hold the value exactly; else the type that the value alone
+    implies. A value that shows what an existing attribute shows gives that very attribute, bits
+    outside of the data included; so does a value whose numbers are the existing ones rounded to
+    float64 (`rounded_numbers`). Raises ``InvalidAttributesError``, naming the attribute, and
+    ``AttributeTooLargeError`` for more than h5fs could read again.
     """
     document = parse_json(data)
     if not isinstance(document, dict):
@@ -187,7 +188,7 @@ def _read(
 
 
 def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | None:
-    """Return the value in an existing attribute's type, None when it does not hold it exactly."""
+    """Return the value in an existing attribute's type, None when that cannot hold it exactly."""
     shape = shape_of(value, element_depth(old.type))
     try:
         attribute = _make(name, value, _Form(old.type, shape))
@@ -195,7 +196,7 @@ def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | N
         return Attribute(name, old.type, None, ()) if value is None else None
     shown, form = _show(attribute)
     if isinstance(old.type, EnumType) and any(type(item) is int for item in _flat(shown)):
-        return None  # its bits could be stored, but they are no member of it
+        return None  # the enumeration could store the integer, but has no member for it
     is_exact = not form.in_base64 and _is_same(_reread(shown), value, one_spelling=False)
     return attribute if is_exact else None
 
@@ -279,15 +280,15 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
 
 
 def _reread(shown: JsonValue) -> JsonValue:
-    """Return a value with the kinds of numbers that it has when it is read."""
+    """Return a value as a reader gets it: written to JSON and parsed again."""
     return parse_json(write_json(shown).encode())
 
 
 def _is_same(left: JsonValue, right: JsonValue, *, one_spelling: bool = True) -> bool:
     """Compare values as read; 1 and 1.0 are the same, but -0.0 is not 0 and true is not 1.
 
-    Without ``one_spelling``, values of different kinds are let pass, such as an enumeration's name
-    and integer: they are two spellings, or else the type would have refused one.
+    Without ``one_spelling``, values of different kinds count as the same, such as an enumeration's
+    name and its integer: both are spellings, since the type has accepted both.
     """
     if isinstance(left, list) and isinstance(right, list):
         pairs = zip(left, right, strict=False)

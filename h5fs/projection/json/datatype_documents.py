@@ -1,16 +1,17 @@
 """HDF5 datatypes as JSON, exactly, and back. Pure: no I/O, no h5py.
 
-Short form, where numpy can spell the type: a numpy dtype string, meaning the HDF5 type that h5py
-makes for that dtype (``"<f4"``, ``"|u1"``, ``"|b1"`` for h5py's boolean enumeration, ``"<c8"`` for
-its complex compound), or a numpy descr list for a compound of such members, one straight after
-the other (``[["x", "<f4"], ["v", "<i2", [3]]]``).
+The short form, where numpy can spell the type, is a numpy dtype string, meaning the HDF5 type that
+h5py makes for that dtype (``"<f4"``, ``"|u1"``, ``"|b1"`` for h5py's boolean enumeration,
+``"<c8"`` for its complex compound), or a numpy descr list for a compound of such members, one
+straight after the other (``[["x", "<f4"], ["v", "<i2", [3]]]``).
 
-Otherwise the class object of the HDF5/JSON specification (https://hdf5-json.readthedocs.io, "Type
-objects"): ``{"class": "H5T_STRING", "charSet": "H5T_CSET_UTF_8", "strPad": "H5T_STR_NULLPAD",
-"length": 5}``. That specification names atomic types only by the library's predefined names; here
-the layout is spelled out instead ("size" in bytes; "precision" and all positions in bits). Members
-of a compound have their "offset", and the compound its "size", in bytes. Names that are not UTF-8
-are percent-encoded (`strict_json`); a mapping with a name that stands twice is a list of pairs.
+The long form is the class object of the HDF5/JSON specification
+(https://hdf5-json.readthedocs.io, "Type objects"): ``{"class": "H5T_STRING", "charSet":
+"H5T_CSET_UTF_8", "strPad": "H5T_STR_NULLPAD", "length": 5}``. That specification names atomic
+types only by the library's predefined names; here the layout is spelled out instead ("size" in
+bytes; "precision" and all positions in bits). Members of a compound have their "offset", and the
+compound its "size", in bytes. Names that are not UTF-8 are percent-encoded (`strict_json`); a
+mapping with a name that stands twice is a list of pairs.
 """
 
 from __future__ import annotations
@@ -88,10 +89,10 @@ def datatype_from_json(value: JsonValue) -> Datatype:
 
 
 def check_new_datatype(datatype: Datatype) -> None:
-    """Check what the library would refuse to make, although damaged files have it.
+    """Refuse types that the library would not make, although damaged files have them.
 
-    Raises ``InvalidAttributesError`` for members of one name, and ``AttributeTooLargeError`` for
-    more members than a header message has room for: the library would take minutes to find out.
+    Raises ``InvalidAttributesError`` for members of the same name, and ``AttributeTooLargeError``
+    for more members than a header message has room for: the library would take minutes to find out.
     """
     if isinstance(datatype, ArrayType | SequenceType | ComplexType):
         check_new_datatype(datatype.base)
@@ -214,13 +215,13 @@ def _parse(value: JsonValue, depth: int) -> Datatype:
 
 
 class _Fields:
-    """The keys of a class object, each of which must be taken."""
+    """The keys of a class object. Every key must be taken by the parser of its class."""
 
     def __init__(self, value: Mapping[str, JsonValue]) -> None:
         self._left = dict(value)
 
     def take(self, key: str, default: JsonValue = None) -> JsonValue:
-        """Return the value of a key, or ``default``; there must be one of them."""
+        """Return the value of a key, or ``default``; refuse the object when both are missing."""
         value = self._left.pop(key, default)
         if value is None:
             raise InvalidAttributesError(f"datatype without {key!r}")
@@ -241,7 +242,7 @@ class _Fields:
         return self.integer("length")
 
     def term(self, key: str, terms: Mapping[_Term, str], default: _Term | None = None) -> _Term:
-        """Return what the term of HDF5 under a key stands for."""
+        """Return the value that HDF5's term under a key stands for."""
         value = self.take(key, terms[default] if default is not None else None)
         for member, term in terms.items():
             if term == value:
@@ -256,7 +257,7 @@ class _Fields:
         return value
 
     def check_all_taken(self) -> None:
-        """Refuse keys that mean nothing here: a typing error must not be lost in silence."""
+        """Refuse keys that nobody has taken: a misspelled key must not be ignored."""
         if self._left:
             keys = show_value(sorted(self._left))
             raise InvalidAttributesError(f"unknown keys in a datatype: {keys}")

@@ -1,13 +1,13 @@
 """Elements of any HDF5 type as JSON values, and back. Pure: no I/O, no h5py.
 
-`scalars` spells the simple types, `strings` strings. Here: complex numbers (HDF5's, and
-h5py's compound of "r" and "i") are ``[re, im]``; compounds are objects (lists, if two members have
-the same name); arrays and variable-length sequences are lists. An object reference is its target's
-path (``{"address": ...}`` where no path leads), a region reference
+`scalars` spells the simple types, `strings` strings. This module spells the others: complex numbers
+(HDF5's, and h5py's compound of "r" and "i") are ``[re, im]``; compounds are objects (lists, if two
+members have the same name); arrays and variable-length sequences are lists. An object reference is
+its target's path (``{"address": ...}`` where no path leads), a region reference
 ``{"path": ..., "blocks": [[start, stop], ...]}`` with half-open corners, or ``"points"``, or
 ``"everything": true``; null references and null strings are null.
 
-All functions take and return columns, the elements of one type in one attribute.
+All functions take and return columns: all elements of one type in one attribute.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def elements_to_json(
 ) -> list[JsonValue]:
     """Return one JSON value per element.
 
-    Raises ``NotTextError`` when strings are not UTF-8 and not wanted in base64.
+    Raises ``NotTextError`` when strings are not UTF-8 and base64 was not asked for.
     """
     if isinstance(datatype, IntegerType):
         return integers_to_json(elements, datatype)
@@ -108,9 +108,9 @@ def _compounds_to_json(
 def elements_from_json(
     values: Sequence[JsonValue], datatype: Datatype, strings: StringSpelling
 ) -> list[Element]:
-    """Return the elements that JSON values say.
+    """Return the elements that JSON values stand for.
 
-    Raises ``InvalidAttributesError``, and ``AttributeTooLargeError`` before they take the memory.
+    Raises ``InvalidAttributesError``, and ``AttributeTooLargeError`` before elements take memory.
     """
     size = len(values) * size_in_memory(datatype)
     if size > MAX_ATTRIBUTE_BYTES:
@@ -163,7 +163,7 @@ def _compounds_from_json(
 
 
 def is_shown_as_list(datatype: CompoundType) -> bool:
-    """Tell whether a compound is a complex number, or has names that cannot be an object's keys."""
+    """Tell whether a compound is a complex number, or has two members of one name."""
     first = datatype.members[0].type if datatype.members else None
     if isinstance(first, FloatType) and datatype == complex_compound(first):
         return True

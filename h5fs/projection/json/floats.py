@@ -1,10 +1,10 @@
 """Floating-point bits of any layout, to exact decimals and back. Pure: no I/O, no h5py.
 
-Integer arithmetic throughout: what numpy has no type for (80-bit long double, IEEE quad, bfloat16,
-float8, VAX) comes out as the shortest decimal that reads back to the same bits. As in the library's
-own conversions, an exponent of all ones means infinity or NaN; VAX has neither, nor subnormals.
-A mantissa that is not normalised (as HDF5 says of the 80-bit long double of x86) is read like one
-whose first bit is always set: that bit stands before the binary point.
+All arithmetic is in integers, so that layouts for which numpy has no type (80-bit long double, IEEE
+quad, bfloat16, float8, VAX) give the shortest decimal that reads back to the same bits. As in the
+library's own conversions, an exponent of all ones means infinity or NaN; VAX has neither, nor
+subnormals. A mantissa without normalisation (as HDF5 describes the 80-bit long double of x86) is
+read like one whose first bit is always set: that bit stands before the binary point.
 Layouts: HDF5 File Format Specification, section IV.A.2.d, floating-point numbers.
 """
 
@@ -23,13 +23,14 @@ NAN: Final = "NaN"
 
 _MAX_EXPONENT_BITS: Final = 16
 _MAX_MANTISSA_BITS: Final = 256
-# No number of such an exponent reaches 10**20000, and none but zero is below 10**-20100.
+# Beyond this no number of a type that `has_decimals` accepts lies: they stay below 10**20000, and
+# above 10**-20100 unless they are zero.
 _MAX_DECIMAL_EXPONENT: Final = 40_000
 _LOG10_2: Final = math.log10(2)
 
 
 def has_decimals(datatype: FloatType) -> bool:
-    """Tell whether decimals of a sensible length can say the numbers of a type."""
+    """Tell whether decimals of a reasonable length can show the numbers of a type."""
     return (
         datatype.exponent_size <= _MAX_EXPONENT_BITS
         and datatype.mantissa_size <= _MAX_MANTISSA_BITS
@@ -40,7 +41,7 @@ def has_decimals(datatype: FloatType) -> bool:
 def read_float(stored: bytes, datatype: FloatType) -> Decimal | str | None:
     """Return the number in ``stored``: a decimal, or "NaN" or "Infinity", with "-" when negative.
 
-    None when ``store_float`` makes the same significant bits of none of these, as with a NaN's
+    None when ``store_float`` cannot make the same significant bits from any of these: a NaN with a
     payload.
     """
     if not has_decimals(datatype):
@@ -56,7 +57,7 @@ def read_float(stored: bytes, datatype: FloatType) -> Decimal | str | None:
 
 
 def store_float(value: Decimal | str, datatype: FloatType) -> bytes:
-    """Return the nearest number of a type (ties to even), or what a special value's name says.
+    """Return the bits of the nearest number of a type (ties to even), or of a special value.
 
     Raises ``OverflowError`` when the type cannot hold it.
     """
@@ -101,7 +102,8 @@ def _decimals(significand: int, unit: int) -> Iterator[Decimal]:
         return
     bits = significand.bit_length()
     numerator, denominator = significand << max(unit, 0), 1 << max(-unit, 0)
-    # Fewer digits than the first always come back from it, more than the last are never needed.
+    # A decimal with fewer digits than `first` is found with `first` digits, too (zeros behind it);
+    # more digits than `last` are never needed.
     first, last = max(int((bits - 2) * _LOG10_2), 1), int(bits * _LOG10_2) + 2
     for digits in range(first, last + 1):
         context = Context(prec=digits + 1, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -161,7 +163,7 @@ def _round(value: Decimal, datatype: FloatType) -> tuple[int, int]:
 
 
 def _ratio(value: Decimal) -> tuple[int, int]:
-    """Return numerator and denominator of a magnitude. Not reduced: that would take long."""
+    """Return numerator and denominator of a magnitude, not reduced, since that would take long."""
     _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     whole = int("".join(map(str, digits)))
@@ -173,8 +175,8 @@ def _store_special(name: str, datatype: FloatType) -> bytes:
     if magnitude not in (INFINITY, NAN) or not _has_specials(datatype):
         raise OverflowError(f"{name} is no number of the type")
     top = 1 << datatype.mantissa_size - 1
-    # The highest bit makes a NaN a quiet one; where a number's first bit is not implied, it stands
-    # before that, set in an infinity too.
+    # The highest mantissa bit makes a NaN a quiet one. Where a number's first bit is not implied,
+    # that bit stands in front, and is set in an infinity too.
     is_implied = datatype.normalisation is Normalisation.IMPLIED
     mantissa = 0 if is_implied else top
     if magnitude == NAN:

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 def nest(flat: list[JsonValue], shape: Shape) -> JsonValue:
     """Return the elements, row-major, as lists in lists; the element itself when it is a scalar.
 
-    Where a dimension is empty that is an empty list, whatever the other dimensions are.
+    An array with an empty dimension is an empty list, whatever the other dimensions are.
     """
     if not shape:
         return flat[0]
@@ -25,8 +25,8 @@ def nest(flat: list[JsonValue], shape: Shape) -> JsonValue:
 def flatten(value: JsonValue, shape: Shape) -> list[JsonValue]:
     """Return the elements of nested lists, row-major.
 
-    Raises ``InvalidAttributesError`` when the lists do not have that shape; where a dimension is
-    empty, any lists with nothing in them do.
+    Raises ``InvalidAttributesError`` when the lists do not have that shape. For a shape with an
+    empty dimension, any lists without elements will do.
     """
     flat = [value]
     if 0 in shape:

@@ -47,7 +47,7 @@ def is_boolean(datatype: EnumType) -> bool:
 
 
 def standard_integer(size_bytes: int, order: ByteOrder, *, signed: bool) -> IntegerType:
-    """Return the integer type that numpy has, too."""
+    """Return the integer type whose bits are all significant, as numpy's are."""
     return IntegerType(BitLayout(size_bytes, order, 8 * size_bytes), signed)
 
 
@@ -101,7 +101,7 @@ def _numpy_name(datatype: IntegerType | FloatType) -> str | None:
     ):
         return None
     if size == 1:
-        # numpy knows no order of one byte; H5Tequal does.
+        # numpy gives one byte no byte order; H5Tequal tells the orders apart.
         character = "|"
         if order is not ByteOrder.LITTLE:
             return None
@@ -131,7 +131,7 @@ def _numpy_descr(datatype: CompoundType) -> JsonValue | None:
 def parse_dtype(text: str) -> Datatype:
     """Return the type that h5py makes for a numpy dtype string; no order means little-endian.
 
-    Raises ``InvalidAttributesError`` for any that is not integer, float, complex, bool or ``S``.
+    Raises ``InvalidAttributesError`` for all but integer, float, complex, bool and ``S``.
     """
     match = _DTYPE.fullmatch(text)
     if match is None:

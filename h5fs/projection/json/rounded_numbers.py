@@ -1,12 +1,12 @@
 """Numbers of a JSON text that went through programs which know no number but float64. Pure.
 
-Such a program (jq before 1.7, JavaScript, Go without its own types) prints each number that it
-reads as the float64 nearest to it, those that nobody touched too: 9007199254740993 comes back as
+Such a program (jq before 1.7, JavaScript, Go with its default types) prints each number that it
+reads as the nearest float64, numbers that nobody edited too: 9007199254740993 comes back as
 9007199254740992, 18446744073709551615 as 18446744073709552000 or 1.8446744073709552e+19.
 
-A number is taken for untouched when it is one of the decimals that such programs print for the
-number which stood in the same place. An integer that none of them would print, anywhere in the
-text, shows that the program keeps integers; then no integer in the text is taken for another.
+A number counts as not edited when it is one of the decimals that such programs print for the number
+that stood in the same place. If any integer in the text is one that such programs never print, then
+the program keeps integers exact, and every integer in the text is taken as it is.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _EXACT_UP_TO: Final = 1 << 53
 
 
 class RoundedNumbers:
-    """What of a document's numbers is a rounding; ``document`` as `strict_json` reads it."""
+    """Finds numbers of a document that were rounded. ``document``: as `strict_json` reads it."""
 
     def __init__(self, document: JsonValue) -> None:
         self._document = document
 
     def undo(self, given: JsonValue, shown: JsonValue) -> JsonValue:
-        """Return a value with each rounded number replaced by the one of ``shown`` in its place.
+        """Return ``given`` with each rounded number replaced by the number in ``shown``.
 
-        ``given`` is part of the document, ``shown`` what stood there, as it is read.
+        ``given`` is part of the document; ``shown`` is what h5fs showed there, as a reader gets it.
         """
         if type(given) is type(shown) and given == shown:
             return given
@@ -49,7 +49,7 @@ class RoundedNumbers:
 
     @cached_property
     def _keeps_integers(self) -> bool:
-        """Whether some integer in the document is none that a float64 is printed as."""
+        """Whether the document has an integer that no float64 is printed as."""
         return any(
             abs(number) > _EXACT_UP_TO and not _is_print_of(number, number)
             for number in _integers(self._document)
@@ -73,15 +73,15 @@ def _integers(document: JsonValue) -> Iterable[int]:
 
 
 def _is_print_of(given: int | Decimal, number: int | Decimal) -> bool:
-    """Tell whether a program that has ``number`` as a float64 prints it as ``given``."""
+    """Tell whether a program that holds ``number`` as a float64 prints it as ``given``."""
     try:
         nearest = float(number)
-    except OverflowError:  # of an int; a Decimal becomes infinity
+    except OverflowError:  # only an int raises this; a Decimal becomes infinity
         nearest = float("inf") if number > 0 else float("-inf")
     # jq prints the largest number for infinity.
     nearest = min(max(nearest, -sys.float_info.max), sys.float_info.max)
     if nearest == 0:
-        # JavaScript prints 0 for -0.0. A zero that was meant as a float has its point.
+        # JavaScript prints 0 for -0.0. A zero that a person meant as a float is written 0.0.
         return type(given) is int and given == 0
     prints = (repr(nearest), f"{nearest:.17g}")
     return any(Decimal(text) == given for text in prints) or Decimal(nearest) == given

@@ -3,14 +3,14 @@
 - Integers and bitfields: the integer. Floats: the shortest decimal that reads back to the same
   value; "NaN", "Infinity", "-Infinity" and "-NaN" (the quiet NaN with its sign set). A NaN with a
   payload keeps its bits: "NaN(0x7ff8000000000001)".
-- What none of these says (a float whose layout has no decimals, a pseudo-denormal, an integer of
-  more than 4096 bits) is its bits, "0x" and two hex digits a byte, the most significant one first.
-  Any number may be written so.
+- Numbers that none of these can show (a float whose layout has no decimals, a pseudo-denormal, an
+  integer of more than 4096 bits): the bits, "0x" and two hex digits a byte, the most significant
+  byte first. A program may write any number in this way.
 - Enumerations: the member's name, or the integer where no name says it; h5py's boolean is true or
   false. Opaque: base64; with numpy's tag for dates, ISO 8601 (or the count of units since 1970),
   with that for durations the count of units.
 
-Bits outside of a number's precision are padding, not data: they are written as the type says.
+Bits outside of a number's precision are padding, not data: they are filled as the type says.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[J
 
 
 def integer_from_json(value: JsonValue, datatype: IntegerType) -> bytes:
-    """Return an integer as stored. Raises ``InvalidAttributesError``, as all of these do."""
+    """Return an integer as stored. Raises ``InvalidAttributesError``, as all functions back do."""
     if isinstance(value, str):
         return _bits_from_text(value, datatype.bits)
     try:
@@ -83,7 +83,7 @@ def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonV
         return [_float_to_json(element, datatype) for element in elements]
     array = np.frombuffer(b"".join(elements), spelling)
     if array.itemsize < 8:
-        # Through the shortest decimal of that width: as a double it has the same digits.
+        # By way of the shortest decimal of that width, which has the same digits as a double.
         values: list[JsonValue] = [float(str(number)) for number in array]
     else:
         values = array.tolist()
@@ -138,12 +138,12 @@ def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[byt
 
 
 def _values_by_text(datatype: EnumType) -> dict[str, int]:
-    # Of members with one name, which only a damaged file has, the first is meant.
+    # Only a damaged file has two members of one name; the name then means the first of them.
     return {name_to_text(name): value for name, value in reversed(datatype.members)}
 
 
 def opaque_to_json(element: bytes, datatype: OpaqueType) -> JsonValue:
-    """Return base64, or what numpy's tag for dates and durations makes of it."""
+    """Return base64; with numpy's tag for dates and durations a date or a count of units."""
     dtype = _numpy_time(datatype)
     if dtype is None:
         return base64.b64encode(element).decode("ascii")
@@ -176,7 +176,7 @@ def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
 
 
 def _integer(value: JsonValue) -> int:
-    # 2.0 and 2e3 are integers too; an exponent in the millions is not worth the computation.
+    # 2.0 and 2e3 are integers too. Exponents beyond 5000 are refused: 10**(10**6) takes too long.
     if isinstance(value, Decimal) and -5000 < value.adjusted() < 5000 and value == int(value):
         return int(value)
     if type(value) is not int:
@@ -199,7 +199,7 @@ def _special_from_text(text: str, datatype: FloatType) -> bytes:
 
 
 def _pack_double(number: Decimal, bits: BitLayout) -> bytes:
-    nearest = float(number)  # Python's own, correctly rounded, and much faster than ours
+    nearest = float(number)  # Python's conversion is correctly rounded, and much faster than ours
     if math.isinf(nearest):
         raise OverflowError(f"{number} is beyond the largest number")
     return bits.swapped(struct.pack("<d", nearest))
@@ -244,9 +244,9 @@ def _date_to_text(element: bytes, dtype: np.dtype[Any]) -> str | None:
 
 
 def _date_from_text(text: str, dtype: np.dtype[Any]) -> bytes | None:
-    """Return a date of that type; None for what is no date, or none that the type can hold.
+    """Return a date of that type; None for text that is no date, or a date the type cannot hold.
 
-    numpy computes on beyond its 64 bits, and drops what a unit has no room for, without a word.
+    numpy would not say: it overflows its 64 bits, and drops what is finer than the unit.
     """
     if not _DATE.fullmatch(text):
         return None

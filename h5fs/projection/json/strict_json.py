@@ -1,4 +1,4 @@
-"""Strict JSON (RFC 8259): exact numbers in, exact numbers out; nothing that jq would refuse.
+"""Strict JSON (RFC 8259): numbers are read and written exactly, and jq accepts all that is written.
 
 Numbers with a fraction or an exponent are read as ``Decimal``, so that no digit is lost; floats
 and Decimals are written alike. Bytes that stand for names become text as in dentry names: UTF-8,
@@ -58,7 +58,7 @@ def _check_count(data: bytes) -> None:
     """Refuse a text of too many values before each of them takes memory."""
     if _count_values(data) <= MAX_VALUES:
         return
-    # In strings the same characters mean nothing.
+    # Strings are taken out first, since commas and brackets within them separate no values.
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     strings = bare.count(b'"') // 2
     outside = 0 if strings > MAX_VALUES else sum(map(_count_values, bare.split(b'"')[::2]))
@@ -167,9 +167,9 @@ def _unique_keys(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 
 def write_indented(value: JsonValue, indent: str = "") -> str:
-    """Return the JSON text of a value, two spaces deeper for each object or list in it.
+    """Return the JSON text of a value, indented by two spaces for each object or list around it.
 
-    What holds no other object or list, and fits, stays on one line.
+    An object or list that holds no other one, and is short enough, stays on one line.
     """
     line = write_json(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -1,9 +1,9 @@
 """Strings of HDF5 as JSON text, to the bit, and back. Pure.
 
-The text of a fixed-length string is what h5py reads: up to the first null where it is
-null-terminated, without trailing nulls where it is null-padded, without trailing spaces and then
-trailing nulls where it is padded with spaces (converters of C programs leave a null in front of
-the spaces). Where that text, padded anew, is not what the file holds, the bits are kept beside it.
+The text of a fixed-length string is what h5py reads: a null-terminated string ends before its first
+null; a null-padded string loses its trailing nulls; a space-padded string loses its trailing
+spaces, and then trailing nulls (C programs leave a null in front of the spaces). Where that text,
+padded again, differs from what the file holds, the file's bytes are kept beside the text.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FILL: Final = {
 
 
 class NotTextError(Exception):
-    """Strings that are not UTF-8: only base64 can show them."""
+    """The strings are not UTF-8: only base64 can show them."""
 
 
 class StringSpelling:
     """How the strings of one attribute are spelled, and what the file holds of them.
 
-    ``stored``: the fixed-length strings one after another, in the order in which `elements`
-    comes to them. It grows as they are shown, and is used up as they are read back.
+    ``stored``: the bytes of all fixed-length strings, in the order in which `elements` visits them.
+    It grows while strings are shown, and is used up while they are read back.
     """
 
     def __init__(self, *, in_base64: bool = False, stored: bytes = b"") -> None:
@@ -42,7 +42,7 @@ class StringSpelling:
 
     @property
     def stored(self) -> bytes:
-        """What the strings hold, if that is more than what was shown of them says."""
+        """The bytes of the strings, if their texts alone would not give the same bytes."""
         return bytes(self._stored) if self._is_more else b""
 
     def show(self, element: bytes | None, datatype: StringType) -> JsonValue:
@@ -57,7 +57,7 @@ class StringSpelling:
         return self._spell(text)
 
     def read(self, value: JsonValue, datatype: StringType) -> bytes | None:
-        """Return a string as stored: as it was, if it still says what it said."""
+        """Return a string as stored; a string whose text was not edited keeps its bytes."""
         if value is None and datatype.size_bytes is None:
             return None
         if not isinstance(value, str):

@@ -1,8 +1,8 @@
-"""Decoded blocks, bounded: which are there, which are being made, which are forgotten.
+"""The cache of decoded blocks: which are there, which are being made, which are forgotten.
 
-A block in memory is a shared buffer that counts towards the bound. One that is too large for that
-(the band of a dataset in tall columns may be all of it) is an unlinked temporary file, and only a
-few of those are kept.
+A block in memory is a shared buffer that counts towards the cache's limit. A block that is too
+large for memory (where chunks are tall columns, one band may be the whole dataset) is an unlinked
+temporary file; only a few of those are kept.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ABSENT, PENDING, PRESENT, FAILED = 0, 1, 2, 3
 class Block:
     """One block: its shared buffer, the state of each of its chunks, and whether all are PRESENT.
 
-    ``failures`` says of those that are FAILED why, by their numbers. ``users`` keep it from being
-    forgotten; ``passed_bytes`` of it were read by somebody who reads on and on; while it
-    ``is_being_laid_out``, nobody may begin to make a chunk. The cache's condition protects what
-    changes.
+    ``failures``: why chunks are FAILED, by chunk number. ``users``: how many readers use the block;
+    it is not forgotten before there are none. ``passed_bytes``: how many of its bytes a sequential
+    reader has read. While it ``is_being_laid_out``, nobody may begin to make a chunk. The cache's
+    condition protects all fields that change.
     """
 
     key: Hashable
@@ -53,16 +53,16 @@ class Block:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether nobody is expected to read it again: what it holds, the kernel has by now."""
+        """Whether nobody is expected to read the block again, since the kernel has all of it."""
         return self.passed_bytes >= self.bounds.size_bytes
 
 
 class BlockCache:
-    """Blocks by key, the one used longest ago forgotten first. Safe to use from any thread.
+    """Blocks by key; the one used longest ago is forgotten first. Safe to use from any thread.
 
-    ``changed`` is a condition whose lock protects everything here and in the blocks; nothing else
-    is taken while it is held, but not ``hits`` and ``misses``, which whoever reads counts: an
-    increment that gets lost does no harm. ``on_gone`` is told of shared buffers that are no more.
+    ``changed`` is a condition whose lock protects everything here and in the blocks; no other lock
+    is taken while it is held. Only ``hits`` and ``misses`` are counted without it: an increment
+    that gets lost does no harm. ``on_gone`` is called with shared buffers that are closed.
     """
 
     def __init__(self, capacity_bytes: int, on_gone: Callable[[SharedBuffer], None]) -> None:
@@ -72,9 +72,9 @@ class BlockCache:
         self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
         self._spare: list[SharedBuffer] = []
         self._used_up: deque[Block] = deque()
-        # What shared buffers count towards the bound. A small one counts for more than it has,
-        # because it takes a descriptor as well: no more than a fourth of all may go to shared
-        # buffers.
+        # How much a shared buffer counts towards the limit. A small one counts for more than its
+        # size, because it takes a descriptor as well: shared buffers may have no more than a fourth
+        # of all descriptors.
         most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 1)
         least = min(_LEAST_CHARGE_BYTES, capacity_bytes // _FEWEST_SHARED_BUFFERS)
         self._least_charge = max(least, capacity_bytes // most)
@@ -94,7 +94,7 @@ class BlockCache:
         return block_bytes <= self._capacity_bytes // 2
 
     def pin(self, array: Hashable, grid: Grid, number: int) -> Block:
-        """Return a block of an array, made when it is not there; it stays until it is unpinned.
+        """Return a block of an array, made when it is not there; ``unpin`` lets it be forgotten.
 
         Raises ``OSError`` when there is no room for it.
         """
@@ -115,12 +115,12 @@ class BlockCache:
             self._let_go(gone)
 
     def unpin(self, block: Block, passed_bytes: int = 0) -> None:
-        """Let a block be forgotten again, of which so much was read on the way past it.
+        """Let a block be forgotten again; a sequential reader has read ``passed_bytes`` of it.
 
-        One that was passed as a whole goes before all others. Who reads on and on uses the same few
-        shared buffers so, whose pages are there already (a fresh one costs as much again as copying
-        to it). Bytes are counted, since the kernel asks for the last ones before those that precede
-        them, at times.
+        A block that was read as a whole is forgotten before all others. So a sequential reader uses
+        the same few shared buffers, whose pages are there already (touching the pages of a fresh
+        one takes as long as copying to it). Bytes are counted, since the kernel at times asks for a
+        block's last bytes before those in front of them.
         """
         gone: list[SharedBuffer] = []
         with self.changed:
@@ -136,7 +136,7 @@ class BlockCache:
         self._let_go(gone)
 
     def holds(self, array: Hashable, number: int) -> bool:
-        """Whether a block is there, whatever of it."""
+        """Whether a block is there, whatever the state of its chunks."""
         with self.changed:
             return (array, number) in self._blocks
 
@@ -156,7 +156,7 @@ class BlockCache:
             )
 
     def close(self) -> None:
-        """Give all memory back: that of blocks which somebody uses once nobody does any more."""
+        """Give all memory back; that of a block in use when its last user unpins it."""
         with self.changed:
             self._is_closed = True
             unused = [key for key, block in self._blocks.items() if not block.users]
@@ -180,7 +180,7 @@ class BlockCache:
             if self._charged_bytes + self._charge(block_bytes) <= self._capacity_bytes:
                 break
             if not self._forget_one(gone):
-                break  # all are in use: better a little too much than to wait for each other
+                break  # all are in use: exceed the limit a little rather than wait for each other
         shared_buffer = make_shared_buffer(next(self._numbers), block_bytes, on_disk=False)
         self._charged_bytes += self._charge(shared_buffer.size_bytes)
         return shared_buffer
@@ -211,8 +211,7 @@ class BlockCache:
         return None
 
     def _forget_one(self, gone: list[SharedBuffer]) -> bool:
-        """Free something: a spare shared buffer, none of which has fitted, else the oldest
-        block's."""
+        """Free a spare shared buffer (none of them has the right size), else the oldest block's."""
         if self._spare:
             self._drop(self._spare.pop(0), gone)
             return True

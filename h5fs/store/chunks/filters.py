@@ -1,7 +1,7 @@
 """Chunks as the file holds them, decoded without the HDF5 library.
 
-Owns the filters that are faster here than in the library; ``can_decode`` tells a pipeline whose
-filters are not all among them. Does no I/O, keeps nothing of a file. Bytes come from anyone: a
+Owns the filters that are faster here than in the library; ``can_decode`` tells whether all filters
+of a pipeline are among them. Does no I/O, keeps nothing of a file. The bytes may be hostile: a
 chunk decodes to the size that is known beforehand or is an ``UnreadableError``, and memory is
 bounded by that size. One thread at a time may use a ``Pipeline``.
 
@@ -9,9 +9,9 @@ Sources: "Filter Pipeline Message" of the HDF5 File Format Specification, versio
 filters do, H5Zdeflate.c, H5Zshuffle.c, H5Zfletcher32.c, H5checksum.c of the HDF5 library, and
 https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md for the others.
 
-Left to the library, which is as fast (measured: 0.9 to 1.2 times) or is all there is: szip,
-bitshuffle, blosc2, scale-offset, n-bit, and pipelines of two compressors, where what is between
-them has no size that is known.
+Other filters are left to the library, which is as fast (measured: 0.9 to 1.2 times) or the only
+way: szip, bitshuffle, blosc2, scale-offset, n-bit; and pipelines of two compressors, since the size
+between the two is not known.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHECKSUM_ROW_WORDS = 1024  # the fastest of 256 to 4096; row sums fit 32 bits
 _MODULUS = 0xFFFF
 
 _MAX_LIBDEFLATE_BYTES = 2**31 - 1  # deflate 0.9 takes a size of 32 bits, and drops what is above
-# Asked for here, which loads the library: a worker that has given up its rights cannot.
+# Asked at import, which loads the library: a confined worker could not load it any more.
 _HAS_DEFLATE_INTO: Final = imagecodecs is not None and imagecodecs.DEFLATE.available
 _LIBDEFLATE_ERRORS = tuple(
     error
@@ -54,11 +54,11 @@ _LIBDEFLATE_ERRORS = tuple(
 
 
 class LongChunkError(UnreadableError):
-    """A chunk that decodes to more bytes than a chunk has; the HDF5 library drops the rest."""
+    """A chunk decodes to more bytes than a chunk has; the HDF5 library drops the rest."""
 
 
 class ShortChunkError(UnreadableError):
-    """A chunk that decodes to ``size_bytes``, fewer than a chunk has; more are not there."""
+    """A chunk decodes to ``size_bytes`` only, fewer than a chunk has."""
 
     def __init__(self, size_bytes: int, expected_bytes: int) -> None:
         super().__init__(f"the chunk ends after {size_bytes} of {expected_bytes} bytes")
@@ -104,7 +104,7 @@ class Pipeline:
 
     @property
     def max_stored_bytes(self) -> int:
-        """No chunk that is in order takes more in the file: what to read at most."""
+        """The most bytes that an undamaged chunk can take in the file."""
         return 2 * self._chunk_bytes + 2**16
 
     def decode(
@@ -112,10 +112,10 @@ class Pipeline:
     ) -> Array:
         """Return a chunk's elements as they lie in memory, exactly ``chunk_bytes`` bytes.
 
-        Bit i of ``filter_mask``: filter i was left out when the chunk was written. ``out``, when
-        given, is a contiguous array of ``chunk_bytes`` that takes the elements, and is returned;
-        after an error it may hold anything. Without it, the result may be a view of ``raw`` or of
-        a buffer that the next call overwrites.
+        Bit i of ``filter_mask``: filter i was skipped when the chunk was written. ``out``: a
+        contiguous array of ``chunk_bytes`` that gets the elements, and is returned; after an error
+        it may hold anything. Without ``out``, the result may be a view of ``raw`` or of a buffer
+        that the next call overwrites.
 
         Raises ``UnreadableError`` when the chunk is damaged, ``ShortChunkError`` when it is too
         short, ``LongChunkError`` when it is too long (zstd and lzf do not tell that from damage).
@@ -134,12 +134,12 @@ class Pipeline:
         return out
 
     def _undo(self, code: int, data: Array, pending: list[int], out: Array | None) -> Array:
-        """Undo one filter; ``pending`` are those that were applied before it."""
+        """Undo one filter; ``pending``: the filters that were applied before it."""
         if code == FLETCHER32:
             return _verify_fletcher32(data)
         if code == SHUFFLE:
             if self._item_bytes == 1 or len(data) < 2 * self._item_bytes:
-                return data  # HDF5 does not shuffle these
+                return data  # HDF5 does not shuffle elements of one byte
             if out is None or len(out) != len(data):
                 out = self._buffer(len(data), data)
             unshuffle(data, self._item_bytes, out, self._frame)
@@ -160,7 +160,7 @@ class Pipeline:
         for buffer in free:
             if len(buffer) >= ROOM_BYTES + size_bytes:
                 return buffer[ROOM_BYTES : ROOM_BYTES + size_bytes]
-        # At most two: what is too small makes room.
+        # At most two buffers are kept: one that is too small is dropped.
         self._buffers = [b for b in self._buffers if np.may_share_memory(b, source)]
         self._buffers.append(np.empty(ROOM_BYTES + size_bytes, np.uint8))
         return self._buffers[-1][ROOM_BYTES:]
@@ -168,7 +168,7 @@ class Pipeline:
     def _frame(self, data: Array) -> Array:
         """Return room and what follows it: ``data``, a copy unless they are in a buffer already."""
         for buffer in self._buffers:
-            if data.base is buffer:  # whatever lies in a buffer begins behind the room
+            if data.base is buffer:  # data in a buffer always begin behind the room
                 return buffer[: ROOM_BYTES + len(data)]
         framed = np.empty(ROOM_BYTES + len(data), np.uint8)
         framed[ROOM_BYTES:] = data
@@ -189,17 +189,17 @@ def _decode_deflate(data: Array, out: Array) -> Array:
             if _HAS_DEFLATE_INTO:
                 found: Array = imagecodecs.deflate_decode(data, out=out)
                 return found
-            if deflate is not None:  # the same library, but it makes its own memory
+            if deflate is not None:  # the same library, but this package allocates the result
                 return np.frombuffer(deflate.zlib_decompress(data, len(out)), np.uint8)
         except _LIBDEFLATE_ERRORS:
-            pass  # does not say whether it is damaged or too long: zlib does
+            pass  # libdeflate does not tell damage from a chunk that is too long: zlib does
     return np.frombuffer(_inflate_with_zlib(data, len(out)), np.uint8)
 
 
 def _inflate_with_zlib(data: Array, size_bytes: int) -> bytes:
     stream = zlib.decompressobj()
     try:
-        # Room for one byte more: with none left, zlib would stop before the checksum.
+        # One byte of room too much: with none left, zlib would stop before the checksum.
         found = stream.decompress(data.data, size_bytes + 1)
     except zlib.error as error:
         raise UnreadableError(f"deflate: {error}") from None
@@ -211,7 +211,7 @@ def _inflate_with_zlib(data: Array, size_bytes: int) -> bytes:
 
 
 def _verify_fletcher32(data: Array) -> Array:
-    """Return what precedes the checksum, little-endian at the end. Raises ``UnreadableError``.
+    """Return the data without the checksum at their end. Raises ``UnreadableError``.
 
     Before release 1.6.3, the library wrote the bytes of both halves in the other order on
     little-endian machines; like the library, this accepts either.
@@ -237,7 +237,7 @@ def _fletcher32_swapped(data: Array) -> int:
     width = _CHECKSUM_ROW_WORDS
     row_count = len(data) // (2 * width)
     rows = data[: row_count * 2 * width].view("<u2").reshape(row_count, width)
-    # Reduced, so that their products with the numbers of 2**21 rows (4 GiB) fit 64 bits.
+    # Reduced modulo 65535, so that products with the numbers of 2**21 rows (4 GiB) fit 64 bits.
     row_sums = rows.sum(axis=1, dtype=np.uint32).astype(np.uint64) % _MODULUS
     column_sums = rows.sum(axis=0, dtype=np.uint64)
     first = int(column_sums.sum())
@@ -253,7 +253,7 @@ def _fletcher32_swapped(data: Array) -> int:
 
 
 def _fold(total: int) -> int:
-    """Return a sum as HDF5 reduces it: carries added again, which leaves 0 only of nothing."""
+    """Return a sum as HDF5 reduces it: carries are added again, so only 0 becomes 0."""
     return total and (total % _MODULUS or _MODULUS)
 
 
@@ -266,8 +266,8 @@ def _decode_lzf(data: Array, out: Array) -> Array:
 def _decode_lz4(data: Array, out: Array) -> Array:
     """Undo lz4: 8 bytes for the size, 4 for the size of a block, then blocks.
 
-    Each begins with the 4 bytes of its stored size; where that is the block's own, it is not
-    compressed. All big-endian (H5Zlz4.c of the HDF5 plugins).
+    Each block begins with its stored size in 4 bytes; where that is its full size, the block is not
+    compressed. All numbers are big-endian (H5Zlz4.c of the HDF5 plugins).
     """
     if len(data) < 12:
         raise UnreadableError("lz4: no header")
@@ -285,7 +285,7 @@ def _decode_zstd(data: Array, out: Array) -> Array:
 def _decode_blosc(data: Array, out: Array) -> Array:
     """Undo blosc: one buffer of Blosc 1 (README_CHUNK_FORMAT.rst of c-blosc).
 
-    Its header is looked at here, because c-blosc believes the sizes in it.
+    The header is checked here, because c-blosc believes the sizes in it.
     """
     if len(data) < 16:
         raise UnreadableError("blosc: no header")
@@ -300,8 +300,8 @@ def _decode_blosc(data: Array, out: Array) -> Array:
 def _find_decompressors() -> dict[int, _Decompress]:
     """Return the decompressors whose libraries are installed; Python has one for deflate.
 
-    ``imagecodecs`` loads a library when it is first asked for it: here, because a worker that has
-    given up its rights cannot.
+    ``imagecodecs`` loads each library when it is first asked about: so it is asked here, at import,
+    because a confined worker could not load libraries any more.
     """
     every = {
         LZF: ("LZF", _decode_lzf),
@@ -317,7 +317,7 @@ def _find_decompressors() -> dict[int, _Decompress]:
 
 
 def _catching(name: str, decode: _Decompress) -> _Decompress:
-    """Return a decompressor whose own errors are ``UnreadableError``."""
+    """Return a decompressor that raises ``UnreadableError`` instead of its library's errors."""
 
     def decode_or_refuse(data: Array, out: Array) -> Array:
         try:

@@ -50,9 +50,9 @@ class BlockBounds:
 
 @dataclass(frozen=True)
 class Grid:
-    """The chunks of an array of ``shape``, none of its dimensions 0, ``item_bytes`` an element.
+    """The chunks of an array of ``shape``, in which no dimension is 0; ``item_bytes`` an element.
 
-    A block has about ``wanted_block_bytes``, but for the last, or is one band.
+    A block has about ``wanted_block_bytes``, except the last one, or is one band.
     """
 
     shape: tuple[int, ...]
@@ -93,7 +93,7 @@ class Grid:
 
     @cached_property
     def band_bytes(self) -> int:
-        """Size of a band that is not the last of its dimension."""
+        """Size of a band, except the last band along its dimension, which may be smaller."""
         axis = self.axis
         rows = min(self.chunk_shape[axis], self.shape[axis])
         return rows * self.row_elements * self.item_bytes
@@ -134,7 +134,7 @@ class Grid:
         return prod(self.counts[: self.axis + 1])
 
     def band_start(self, band: int) -> int:
-        """Return the element that a band begins with; of the band after the last, the end."""
+        """Return a band's first element; for the number after the last band, the array's end."""
         axis = self.axis
         outer, inner = divmod(band, self.counts[axis])
         row = outer * self.shape[axis] + inner * self.chunk_shape[axis]
@@ -147,7 +147,7 @@ class Grid:
         return outer * self.counts[axis] + row // self.chunk_shape[axis]
 
     def box(self, chunk: int) -> Box:
-        """Return what of a chunk is within the array."""
+        """Return the part of a chunk that is within the array."""
         position = np.unravel_index(chunk, self.counts)
         start = tuple(int(p) * c for p, c in zip(position, self.chunk_shape, strict=True))
         sizes = zip(start, self.chunk_shape, self.shape, strict=True)
@@ -164,8 +164,8 @@ class Grid:
             if per_band == 1 or high - low >= self.row_elements:
                 yield range(first, first + per_band)
                 continue
-            # Less than a row: of the first dimension behind, just the chunks it reaches; those
-            # of the dimensions further behind are taken whole.
+            # Less than a row: along the dimension behind the bands' only the chunks that the range
+            # reaches; along the dimensions behind that one, all chunks.
             behind = prod(self.shape[axis + 2 :])
             grid_behind = prod(self.counts[axis + 2 :])
             size = self.chunk_shape[axis + 1]

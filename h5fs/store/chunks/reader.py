@@ -1,7 +1,7 @@
 """Arrays in chunks, read as the bytes of their elements: decoded in workers, kept in blocks.
 
-Each chunk is decoded once for as long as its block is kept, and never twice at once. Who reads on
-and on finds the next blocks there already.
+Each chunk is decoded once for as long as its block is kept, and never by two readers at once. For a
+sequential reader the next blocks are made ahead.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _log = logging.getLogger(__name__)
 _ARRAYS_KEPT = 256
 _INDEX_BYTES_KEPT = 64 * 2**20
 
-# One request costs the worker and the daemon 0.3 ms each. Somebody waits for what is read now: it
-# is shared among the workers. What is read ahead goes in larger pieces.
+# One request costs the worker and the daemon 0.3 ms each. A read that a program waits for is shared
+# out among the workers; read-ahead goes to them in larger pieces.
 _BATCH_BYTES = 512 * 2**10
 _AHEAD_BATCH_BYTES = 4 * 2**20
 
-# What is read ahead: for each worker a block that it decodes, and beside those as many that wait to
-# be read, which all readers together share. With more, readers get no faster, and memory that is
-# touched for the first time costs five times as much as to decode into what is there (four readers
-# at once, each 16 MiB ahead: 120 MB of it, and a fourth of the workers' time).
+# Read-ahead is limited to one block for each worker to decode, and as many blocks that wait to be
+# read; all readers together share these. More makes no reader faster, and touching fresh memory
+# costs five times as much as decoding into used memory (four readers at once, each 16 MiB ahead:
+# 120 MB of fresh memory, and a fourth of the workers' time).
 _WAITING_BYTES_PER_WORKER = BLOCK_BYTES
-# Who has not gone on for so long needs no room.
+# A reader that has paused for so long gets no room for read-ahead.
 _STREAM_SECONDS = 1
 
 
@@ -53,8 +53,8 @@ _STREAM_SECONDS = 1
 class _Array:
     """An array that is read.
 
-    ``index_lock`` keeps others from asking for the index while one does, and nothing else is taken
-    while it is held, but in the worker pool.
+    ``index_lock`` lets one thread at a time ask for the index; no other lock is taken while it is
+    held, except in the worker pool.
     """
 
     ref: ObjectRef
@@ -92,7 +92,7 @@ class ChunkReader:
             block = self._pin(array, grid.block_of(offset + done))
             bounds = block.bounds
             part = buffer[done : max(min(len(buffer), bounds.stop - offset), 0)]
-            if not part:  # what a worker has said of the array before is not what it says now
+            if not part:  # the worker's answers about this array contradict each other
                 self._cache.unpin(block)
                 raise UnreadableError(f"{show_path(ref.path)}: it is described in two ways")
             is_passing = stream is not None
@@ -132,7 +132,7 @@ class ChunkReader:
         return array
 
     def _sizes_of(self, array: _Array) -> bytes | None:
-        """Return the sizes of the chunks in the file; None where the library looks for them."""
+        """Return the chunks' sizes in the file; None where the library must look up each chunk."""
         if array.data.filters is None:
             return None
         index = array.index
@@ -227,7 +227,7 @@ class ChunkReader:
             self._await(array, block, wanted)
 
     def _claim(self, block: Block, wanted: Sequence[int]) -> list[int]:
-        """Return those of the chunks that nobody makes yet: the caller does now."""
+        """Return the chunks that no thread is making yet; from now on the caller makes them."""
         states, first = block.states, block.first_chunk
         with self._cache.changed:
             while block.is_being_laid_out:
@@ -236,7 +236,7 @@ class ChunkReader:
             missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
             for chunk in missing:
                 states[chunk - first] = PENDING
-            # With most of its chunks to be made, laying all of it out pays.
+            # Laying out the whole block pays only when most of its chunks are to be made.
             block.is_being_laid_out = (
                 block.shared_buffer.is_on_disk and is_fresh and 2 * len(missing) > len(states)
             )
@@ -263,7 +263,7 @@ class ChunkReader:
             while any(block.states[chunk - first] == PENDING for chunk in wanted):
                 self._cache.changed.wait()
             absent = [chunk for chunk in wanted if block.states[chunk - first] == ABSENT]
-        if absent:  # whoever made them failed: find out why
+        if absent:  # the thread that was making them has failed: find out why
             self._make(array, block, absent)
 
     def _decode(self, array: _Array, block: Block, chunks: list[int]) -> None:
@@ -291,23 +291,23 @@ class ChunkReader:
             self._cache.changed.notify_all()
 
     def _submit(self, array: _Array, block: Block, chunks: list[int]) -> Future[None]:
-        """Have chunks decoded; the future is cancelled when everything ends before that."""
+        """Have chunks decoded; the future is cancelled when the reader is closed before that."""
         try:
             future = self._helpers.submit(self._decode, array, block, chunks)
-        except RuntimeError:  # of an executor that has been shut down
+        except RuntimeError:  # the executor has been shut down
             future = Future()
             future.cancel()
             future.set_running_or_notify_cancel()
 
         def give_up(ended: Future[None]) -> None:
-            if ended.cancelled():  # others may be waiting for these
+            if ended.cancelled():  # other threads may be waiting for these chunks
                 self._set_states(block, dict.fromkeys(chunks, ABSENT), {})
 
         future.add_done_callback(give_up)
         return future
 
     def _read_ahead(self, array: _Array, stream: Stream, offset: int) -> None:
-        """Have the next blocks made: what keeps the workers busy, and what others have room for."""
+        """Have the next blocks made, as many as workers can decode and other readers leave room."""
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
@@ -321,7 +321,7 @@ class ChunkReader:
                 self._start_block(array, number)
 
     def _waiting_for_others(self, stream: Stream) -> int:
-        """Return how much waits, or soon will, for other readers to come to it."""
+        """Return how many bytes are made ahead, or soon will be, for other readers."""
         now = stream.ahead_time = time.monotonic()
         with self._lock:
             arrays = list(self._arrays.values())
@@ -337,7 +337,7 @@ class ChunkReader:
         try:
             block = self._pin(array, number)
         except UnreadableError:
-            return  # no room to read ahead; the read itself will say so
+            return  # no room to read ahead; the read itself will raise
         missing = self._claim(block, block.bounds.chunks)
         batches = _split(missing, array, _AHEAD_BATCH_BYTES, 1)
         futures = [self._submit(array, block, batch) for batch in batches]
@@ -367,7 +367,7 @@ def _no_room(array: _Array, error: OSError) -> UnreadableError:
 def _split(
     chunks: list[int], array: _Array, batch_bytes: int, workers: int
 ) -> list[list[int]]:
-    """Split chunks into batches, as many as there are workers if they are worth it."""
+    """Split chunks into batches: one for each worker, unless they would be too small."""
     chunk_bytes = array.grid.chunk_bytes
     per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
     per_batch = min(per_batch, 1024, max(1, _AHEAD_BATCH_BYTES // chunk_bytes))

@@ -1,7 +1,7 @@
 """Where a decoded chunk goes in a shared buffer: the worker's side of a block.
 
-Everything is in bytes, the last dimension too, so that numpy copies runs of bytes whatever an
-element is.
+All sizes are in bytes, those of the last dimension too, so that numpy copies runs of bytes whatever
+the type of an element.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ def places_of(
     """Yield the parts of a shared buffer that take the chunk of ``box``, with the rows of each.
 
     Rows are indexes in the bands' dimension, counted from the chunk's first. A part has the shape
-    of those rows and the box's extent behind them. There are several where the band is too large to
-    be mapped at once. The shared buffer begins with the band that chunk number ``first_chunk`` is
-    in.
+    of those rows and the box's extent behind them. There are several parts where the band is too
+    large to be mapped at once. The shared buffer begins with the band of chunk ``first_chunk``.
     """
     axis = grid.axis
     base = grid.band_start(first_chunk // grid.chunks_per_band)
@@ -68,7 +67,8 @@ def scatter(
 def scatter_inside(
     grid: Grid, box: Box, inside: Array, places: Iterator[tuple[slice, Array]]
 ) -> None:
-    """Copy what of a chunk is within the array (in bytes, of the box's extent) to its place."""
+    """Copy the part of a chunk that is within the array (bytes, of the box's extent) to its place.
+    """
     axis = grid.axis
     rows = inside.reshape(_in_bytes(box.count, grid))[(0,) * axis]
     # Where the bands' dimension is the last one, rows are elements.
@@ -78,7 +78,7 @@ def scatter_inside(
 
 
 def bytes_needed(grid: Grid, box: Box) -> int:
-    """Return how many bytes of a decoded chunk it takes to have all that is within the array."""
+    """Return how many of a chunk's first bytes hold everything that is within the array."""
     strides = [prod(grid.chunk_shape[axis + 1 :]) for axis in range(len(grid.chunk_shape))]
     last = sum((count - 1) * stride for count, stride in zip(box.count, strides, strict=True))
     return (last + 1) * grid.item_bytes

@@ -1,9 +1,9 @@
-"""The shuffle filter undone: bytes that were put together by their place in an item, put back.
+"""Undoes the shuffle filter, which puts the first bytes of all items first, then all second bytes.
 
-Two ways. numpy's copies with strides move a byte at a time. Blosc has the same filter, vectorised,
-and imagecodecs has Blosc, but shows no function for the filter alone: so what is shuffled is made
-a Blosc buffer of one block that is stored as it is, by a header in front of it. 256 MB take 24 ms
-so, with a copy to behind the header, and 88 ms with numpy (4-byte items, chunks of 1 MiB).
+There are two ways. numpy copies with strides, a byte at a time. Blosc has the same filter,
+vectorised, and imagecodecs has Blosc, but no function for the filter alone: so a header in front of
+the shuffled bytes makes them a Blosc buffer of one block that is not compressed. In this way 256 MB
+take 24 ms, with a copy to behind the header, and 88 ms with numpy (4-byte items, chunks of 1 MiB).
 
 Sources: H5Zshuffle.c of the HDF5 library; README_CHUNK_FORMAT.rst of c-blosc.
 """
@@ -20,36 +20,36 @@ from h5fs.store.chunks.packages import imagecodecs
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Asked for here, which loads the library: a worker that has given up its rights cannot.
+# Asked at import, which loads the library: a confined worker could not load it any more.
 _HAS_BLOSC: Final = imagecodecs is not None and imagecodecs.BLOSC.available
 
-# What numpy writes at a time: it comes back to each line of the cache once per byte plane, and a
+# numpy writes this much at a time: it returns to each cache line once per byte plane, and a
 # second-level cache holds this much.
 _STEP_BYTES = 2**19
-_MAX_PLANES = 32  # of larger items, numpy's transposing copy is faster than plane by plane
+_MAX_PLANES = 32  # for larger items numpy's transposing copy is faster than plane by plane
 
-# Blosc has vectors for these; of other sizes it is slower than numpy.
+# Blosc is vectorised for these item sizes; for others it is slower than numpy.
 _VECTORISED_BYTES = frozenset({2, 4, 8, *range(16, 256)})
-# Blosc takes memory for itself, twice a block. From 32 MiB on malloc makes that of fresh pages each
-# time, and numpy is three times as fast.
+# Blosc allocates twice a block's size. From 32 MiB on malloc uses fresh pages each time, and numpy
+# is three times as fast.
 _MAX_BLOSC_BYTES = 15 * 2**20
 
-# Version of the format and of the compressor's; flags: shuffled, a block is not split by planes;
-# bytes of an item, of everything, of a block, of the buffer; where the first block begins, and how
-# many bytes it takes: as many as it has, which is how Blosc marks one that is not compressed.
+# Versions of the format and of the compressor's format; flags (shuffled, blocks not split by
+# planes); bytes of an item, of everything, of a block, of the buffer; where the first block begins;
+# its stored size, which equals its full size where a block is not compressed.
 _HEADER: Final = struct.Struct("<BBBBIIIII")
 _FORMAT, _COMPRESSOR_FORMAT, _FLAGS = 2, 1, 0x01 | 0x10
 _FIRST_BLOCK = 20
 
 ROOM_BYTES: Final = _HEADER.size
-"""What is wanted in front of shuffled bytes; who leaves it there saves a copy."""
+"""Room for the header in front of shuffled bytes; callers that leave it there save a copy."""
 
 
 def unshuffle(data: Array, item_bytes: int, out: Array, frame: Callable[[Array], Array]) -> None:
-    """Fill ``out`` with the items whose bytes are in ``data``; what is left over comes last.
+    """Fill ``out`` with the items whose bytes are in ``data``; bytes of no whole item come last.
 
     ``frame`` returns ``data``, themselves or copied, behind ``ROOM_BYTES`` that may be written to.
-    All are contiguous; ``out`` is as long as ``data``, and apart.
+    All arrays are contiguous; ``out`` is as long as ``data``, and does not overlap it.
     """
     if _HAS_BLOSC and item_bytes in _VECTORISED_BYTES and len(data) <= _MAX_BLOSC_BYTES:
         _unshuffle_with_blosc(frame(data), item_bytes, out)

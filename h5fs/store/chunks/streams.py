@@ -1,9 +1,9 @@
-"""Who reads on and on in an array, told from who reads here and there. Does no I/O.
+"""Tells sequential readers of an array from random reads. Does no I/O.
 
 A reader's requests come in any order, since the kernel has two read-aheads of a few MiB under way
-at once (``fuse/read_ahead``), and several readers may be at different places. So a read belongs
-to the stream that it is near to; and what tells a stream from random reads is that it reads nearly
-everything that it passes, once.
+at once (``fuse/read_ahead``), and several readers may be at different offsets. So a read belongs to
+the stream that it is near to. A stream is sequential when it reads nearly everything that it
+passes, once; random reads do not.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from dataclasses import dataclass
 
 _MB = 2**20
 
-# A request may overtake others, or be late.
+# A request may overtake others by so much, or be so late.
 _EARLY_BYTES = 4 * _MB
 _LATE_BYTES = 8 * _MB
-# After so much it is a stream, unless it has passed more than twice as much as it has read, or read
-# it half as often again; give or take what may be under way.
+# After so many bytes a stream is sequential, unless it has passed more than twice as many bytes as
+# it has read, or has read more than one and a half times as many as it has passed; give or take the
+# requests that may be under way.
 _LEAST_BYTES = _MB
-# What was read long ago counts less.
+# Bytes beyond these were read long ago, and count less.
 _REMEMBERED_BYTES = 64 * _MB
 _MOST_STREAMS = 8
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """Where somebody reads.
+    """Reads that are near to each other.
 
-    ``read_bytes`` of ``[start, stop)`` were read. ``ahead_block``: the block that was read when
-    blocks were last made ahead of it, at ``ahead_time``; ``ahead_stop``: where those end.
+    ``read_bytes`` of ``[start, stop)`` were read. ``ahead_block``: the block that was being read
+    when blocks were last made ahead of it, at ``ahead_time``; ``ahead_stop``: where those end.
     """
 
     start: int
@@ -41,7 +42,7 @@ class Stream:
 
     @property
     def is_sequential(self) -> bool:
-        """Whether this is somebody who reads on and on."""
+        """Whether these are the reads of a sequential reader."""
         passed_bytes = self.stop - self.start
         return (
             self.read_bytes >= _LEAST_BYTES
@@ -60,16 +61,17 @@ class Stream:
 
 
 class Streams:
-    """The streams of one array, those that went on last. Safe to use from any thread."""
+    """The latest streams of one array. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: list[Stream] = []
 
     def note(self, start: int, stop: int) -> Stream | None:
-        """Take in a read of bytes ``[start, stop)``; return the stream that it belongs to, if any.
+        """Take in a read of bytes ``[start, stop)``; return its stream if that is sequential.
 
-        Who begins at the beginning goes on, most likely, and is a stream at once.
+        A reader that begins at the array's beginning most likely goes on: its stream is sequential
+        at once.
         """
         with self._lock:
             stream = next((each for each in self._streams if _is_near(each, start)), None)
@@ -88,7 +90,7 @@ class Streams:
             return list(self._streams)
 
     def _make_room(self) -> None:
-        """Forget the one that went on longest ago, of those that are none if there is one."""
+        """Forget the stream that was read longest ago, preferably one that is not sequential."""
         if len(self._streams) >= _MOST_STREAMS:
             oldest = next((each for each in self._streams if not each.is_sequential), None)
             self._streams.remove(oldest or self._streams[0])

@@ -88,10 +88,11 @@ class ChangingStore(Hdf5Store):
 
     def remove_hidden(self) -> None:
         with self._changing(HIDDEN_PATH):
-            if find_hidden(self._files.file_id(0)) is not None:
+            hidden = find_hidden(self._files.file_id(0))
+            if hidden is not None:
                 with self._step():
                     self._forget_all()
-                    remove_hidden(self._files.file_id(0))
+                    remove_hidden(self._files.file_id(0), hidden)
 
     def drop_nameless(self, object_id: int) -> None:
         with self._changing(HIDDEN_PATH):

@@ -1,6 +1,6 @@
 """The capabilities of root, given up for good: see capabilities(7).
 
-A process of root without them is a user like others, who owns what is root's.
+A process of root without capabilities is an ordinary user who owns root's files.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 
 def drop_capabilities(needed: Iterable[int]) -> None:
-    """Give up all capabilities but what opening ``needed`` anew takes.
+    """Give up all capabilities except those that opening the descriptors ``needed`` again takes.
 
-    These descriptors are of files that the process will open by ``/proc/self/fd/N``. Where root
-    reads a file that belongs to somebody else, and that others may not read, that takes the right
-    to read any file; it stays then. Raises ``OSError``.
+    The process will open these files by ``/proc/self/fd/N``. Where root reads a file that belongs
+    to somebody else, and that others may not read, this takes the right to read any file, which the
+    process then keeps. Raises ``OSError``.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_VERSION, 0)
@@ -32,14 +32,14 @@ def drop_capabilities(needed: Iterable[int]) -> None:
     _ask(libc.capget(header, sets), "capget")
     if not any(sets):
         return
-    # What is not in the bounding set no program can give back. Who may not change it has none of
-    # the capabilities that matter here.
+    # No program can give back a capability that is not in the bounding set. A process that may not
+    # change the set has no capability that matters here.
     for capability in range(_MOST_CAPABILITIES):
         _prctl(libc, _PR_CAPBSET_DROP, capability)
     _prctl(libc, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     permitted = sets[1]
     for index in (0, 2, 3, 5):
-        sets[index] = 0  # of no effect for now, but not given up
+        sets[index] = 0  # the effective set: without effect for now, but not given up
     _ask(libc.capset(header, sets), "capset")
     kept = 0 if all(map(_can_be_opened, needed)) else permitted & 1 << _DAC_READ_SEARCH
     sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)

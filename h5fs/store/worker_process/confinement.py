@@ -1,11 +1,11 @@
 """What a worker gives up before it opens a file: memory, other files, the network, programs.
 
-Owns the calls that confine the calling process; none can be taken back. Opens no HDF5 file. To be
-called in the process's only thread: Landlock and seccomp bind the thread that asks, and what it
-starts afterwards.
+Owns the calls that confine the calling process; none can be taken back. Opens no HDF5 file. The
+process must have only one thread: Landlock and seccomp bind the thread that calls them, and the
+threads that it starts afterwards.
 
-Two mechanisms lie behind most protections, and overlap on purpose, so that either is enough where
-a kernel or an installation lacks the other: Landlock (kernel 5.13; which files, by path) through
+Most protections rest on two mechanisms, so that one is enough where a kernel or an installation
+lacks the other: Landlock (kernel 5.13; which files, by path) through
 the package ``landlock``, and seccomp (which system calls, with which flags) through ``pyseccomp``,
 which needs the system's libseccomp.
 """
@@ -41,20 +41,22 @@ from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
 class Confinement:
     """What a worker may still do.
 
-    ``readable``: the files, and the folders with all below them, that it may read: the HDF5 file,
-    and what the policy on external files allows; None for whatever the user may read.
-    ``descriptors``: open files that it may open anew (``/proc/self/fd/N``), whatever has become of
-    their paths; they are not closed. ``memory_bytes``: how much more address space it may take.
-    Every mapping counts, shared memory and the stacks of threads too.
+    ``readable``: the files, and the folders with everything below, that it may read: the HDF5 file,
+    and what the policy on external files allows; None: everything that the user may read.
+    ``descriptors``: open files that it may open again (``/proc/self/fd/N``), whatever has become of
+    their paths; they stay open. ``memory_bytes``: how much more address space it may take. Every
+    mapping counts, also shared memory and the stacks of threads. ``locked``: open files that it
+    shares with another process, whose locks it must not change.
     """
 
     readable: tuple[Path, ...] | None
     memory_bytes: int
     descriptors: tuple[int, ...] = ()
+    locked: tuple[int, ...] = ()
 
 
 class Protection(Enum):
-    """What `confine` protects from; the value begins the line that says that it is missing."""
+    """What `confine` protects from; the value begins the message about a missing protection."""
 
     MEMORY = "limit on memory"
     CORE = "no core dumps"
@@ -73,7 +75,7 @@ class Protection(Enum):
 
 
 class _MissingError(Exception):
-    """A mechanism is not there; the text says why."""
+    """A mechanism is missing; the text says why."""
 
 
 _BY_LANDLOCK: Final = frozenset({Protection.READING, Protection.WRITING, Protection.PROGRAMS,
@@ -84,9 +86,9 @@ _BY_SECCOMP: Final = frozenset({Protection.WRITING, Protection.METADATA, Protect
 
 
 def prepare() -> None:
-    """Do once what `confine` would do in each process forked from this one.
+    """Do once what `confine` would otherwise do in each process forked from this one.
 
-    Finding libseccomp runs ``ldconfig``: tens of milliseconds that no worker should pay.
+    Finding libseccomp runs ``ldconfig``, which takes tens of milliseconds.
     """
     _load_packages()
     _interpreter_folders()
@@ -94,13 +96,13 @@ def prepare() -> None:
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
-    """Take from this process, for good, what a worker has no use for.
+    """Give up, for good, the rights that a worker has no use for.
 
-    Returns one line for each protection that the system lacks or refused; raises for none.
+    Returns one line for each protection that the system lacks or refused; never raises for one.
     """
     _load_packages()  # afterwards it would be too late
-    # Before Landlock: the kernel drops and makes anew the inodes of /proc as it likes, and a rule
-    # is tied to an inode. Nothing may be looked for there once the process is confined.
+    # Counted before Landlock: the kernel drops inodes of /proc and makes new ones as it likes, and
+    # a rule is tied to an inode. Nothing can be read there once the process is confined.
     others = len(os.listdir("/proc/self/task")) - 1
     reached: set[Protection] = set()
     reasons: dict[Protection, list[str]] = {}
@@ -108,8 +110,8 @@ def confine(settings: Confinement) -> tuple[str, ...]:
         reason = "this kernel is too old"
         try:
             reached |= step()
-        # Whatever goes wrong in a package or in the kernel: a worker that is confined less, and a
-        # line that says so, are better than no worker.
+        # Any exception of a package or the kernel: a worker with less confinement, and a line in
+        # the log about it, are better than no worker.
         except Exception as error:
             reason = str(error) or type(error).__name__
         for aim in aims - reached:
@@ -129,8 +131,8 @@ def confine(settings: Confinement) -> tuple[str, ...]:
 def die_with_parent(parent_pid: int) -> None:
     """Let the kernel kill this process when the thread that forked it ends.
 
-    ``parent_pid`` is what the parent learnt of itself *before* it forked: should it be gone by
-    now, this process dies at once. Raises ``OSError`` if the kernel refuses.
+    ``parent_pid``: the parent's own id, which it learnt *before* it forked; if the parent is gone
+    by now, this process dies at once. Raises ``OSError`` if the kernel refuses.
     """
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -149,7 +151,7 @@ def _steps(
     yield _forbid_inspection, frozenset({Protection.INSPECTION})
     yield lambda: _apply_landlock(settings.readable, descriptors), _BY_LANDLOCK
     # The last: it forbids some of the calls above.
-    yield _apply_seccomp, _BY_SECCOMP
+    yield lambda: _apply_seccomp(settings.locked), _BY_SECCOMP
 
 
 def _load_packages() -> None:
@@ -164,7 +166,7 @@ def _load(name: str) -> ModuleType | str:
         return importlib.import_module(name)
     except ImportError:
         return f"the Python package {name.partition('.')[0]} is not installed"
-    # What pyseccomp raises where the system's library is missing, too old, or does not load.
+    # pyseccomp raises these where the system's library is missing, too old, or does not load.
     except (RuntimeError, AttributeError, OSError):
         return "the library libseccomp is missing or too old"
 
@@ -192,7 +194,7 @@ def _limit_memory(memory_bytes: int) -> set[Protection]:
 
 
 def _forbid_core_dumps() -> set[Protection]:
-    # Where the kernel pipes dumps to a program it ignores this limit, but not PR_SET_DUMPABLE.
+    # Where dumps are piped to a program, the kernel ignores this limit, but not PR_SET_DUMPABLE.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return {Protection.CORE}
 
@@ -213,10 +215,10 @@ def _drop_capabilities(descriptors: Iterable[int]) -> set[Protection]:
 
 
 def _forbid_inspection() -> set[Protection]:
-    """No ptrace and no core dump, whatever the limit says.
+    """Forbid ptrace and core dumps, whatever the limit says.
 
-    Files in ``/proc/<pid>`` then belong to root. The process itself still reads its own, but for
-    ``/proc/self/mem``; others still read ``status``, ``stat`` and ``statm``.
+    Files in ``/proc/<pid>`` then belong to root. The process itself can still read its own, except
+    ``/proc/self/mem``; other processes can still read ``status``, ``stat`` and ``statm``.
     """
     _prctl(PR_SET_DUMPABLE, 0)
     return {Protection.INSPECTION}
@@ -232,7 +234,7 @@ def _prctl(option: int, value: int) -> None:
 
 # --- Landlock ---
 
-# From linux/landlock.h: what the package does not have.
+# From linux/landlock.h, since the package does not have these.
 _RULE_PATH_BENEATH: Final = 1
 _NET_BIND_AND_CONNECT_TCP: Final = 0b11
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11
@@ -252,13 +254,13 @@ _SYSTEM_PATHS: Final = tuple(
 def _apply_landlock(
     readable: tuple[Path, ...] | None, descriptors: Iterable[int]
 ) -> set[Protection]:
-    """Allow reading these files and what programs need; nothing else that Landlock knows of."""
+    """Allow reading these files and the files that programs need; forbid all other access."""
     plumbing = _package("landlock.plumbing")
     try:
         version = _ask_landlock(plumbing.landlock_abi_version)
     except Exception:
         raise _MissingError("Landlock is not in this kernel, or is switched off") from None
-    # The package's own structure ends after the first of these, and with it what it can forbid.
+    # The package's own structure has only the first of these fields, and so can forbid less.
     handled = (ctypes.c_uint64 * 3)(
         plumbing.FSAccess.all(),
         _NET_BIND_AND_CONNECT_TCP if version >= 4 else 0,
@@ -283,7 +285,7 @@ def _apply_landlock(
 
 
 def _ask_landlock(call: Callable[..., int], *arguments: Any) -> int:
-    # The package takes a stale errno for a failure.
+    # The package takes an errno that is left over from an earlier call for a failure.
     ctypes.set_errno(0)
     return call(*arguments)
 
@@ -292,7 +294,7 @@ def _allow_reading_at(plumbing: Any, ruleset: int, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # not there, or out of reach: nothing to allow
+        return  # the file is missing or out of reach: nothing to allow
     try:
         _allow_reading(plumbing, ruleset, descriptor)
     finally:
@@ -311,7 +313,7 @@ def _allow_reading(plumbing: Any, ruleset: int, descriptor: int) -> None:
 def _program_paths() -> Iterable[Path]:
     """Return the files and folders that Python, its packages and HDF5's plugins are read from.
 
-    Not what is in ``sys.path``: that may be the user's own folder, with anything in it.
+    The folders of ``sys.path`` are not taken: one may be the user's own folder, with any files.
     """
     packages = [
         folder
@@ -333,7 +335,7 @@ def _interpreter_folders() -> tuple[str, ...]:
 
 
 def _folders_of(module: ModuleType | None) -> list[str]:
-    # Not getattr: some modules in sys.modules import others when they are asked for anything.
+    # Not by getattr: some modules in sys.modules import others on any attribute access.
     path = getattr(module, "__dict__", {}).get("__path__", ())
     return [folder for folder in path if isinstance(folder, str)]
 
@@ -347,11 +349,11 @@ def _plugin_folders() -> list[str]:
 
 @functools.cache
 def _plugin_libraries() -> frozenset[Path]:
-    """Return where plugins really are, and what they need: often links into another folder."""
+    """Return the real paths of plugins, which are often links, and of the libraries they need."""
     plugins = [each for folder in _plugin_folders() for each in libraries_in(Path(folder))]
     return frozenset(files_of_libraries(plugins))
 
 
-def _apply_seccomp() -> set[Protection]:
-    refuse_system_calls(_package("pyseccomp"))
+def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
+    refuse_system_calls(_package("pyseccomp"), locked)
     return set(_BY_SECCOMP)

@@ -1,6 +1,6 @@
 """The system calls that a worker may not make, by name and by argument.
 
-Names only: which protection they stand for is `confinement`'s.
+`confinement` says which protections these calls stand for.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -21,7 +21,7 @@ _OTHER_PROCESSES: Final = """
     ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp
     pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo rt_tgsigqueueinfo
 """.split()
-# What would slow down other processes of the user, or let this one go before them.
+# Calls that slow down other processes of the user, or give this process priority over them.
 _PRIORITIES: Final = """
     sched_setscheduler sched_setparam sched_setattr sched_setaffinity setpriority ioprio_set nice
 """.split()
@@ -35,8 +35,8 @@ _CHANGES_TO_METADATA: Final = """
     utime utimes futimesat utimensat utimensat_time64 setxattr lsetxattr fsetxattr setxattrat
     removexattr lremovexattr fremovexattr removexattrat file_setattr
 """.split()
-# What exploits of the kernel use, and what could undo or go round the rest (io_uring: files and
-# sockets without a system call for each).
+# Calls that exploits of the kernel use, and calls that could go round the other rules (io_uring
+# opens files and sockets without a system call for each).
 _KERNEL_INTERFACES: Final = """
     io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd
     keyctl add_key request_key open_by_handle_at fanotify_init fanotify_mark
@@ -49,14 +49,14 @@ _KERNEL_INTERFACES: Final = """
     sethostname setdomainname vhangup lookup_dcookie nfsservctl
 """.split()
 
-# libseccomp names only what was there when it was made; these numbers hold on every architecture.
+# libseccomp has names only for calls older than itself; these numbers hold on every architecture.
 _NUMBERS_OF_NEWER: Final = {
     "quotactl_fd": 443, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
     "removexattrat": 466, "open_tree_attr": 467, "file_setattr": 469,
 }  # fmt: skip
 
 _CLONE_THREAD: Final = 0x10000
-_INT: Final = 0xFFFFFFFF  # of an int argument the kernel looks at 32 bits, seccomp at 64
+_INT: Final = 0xFFFFFFFF  # the kernel looks at 32 bits of an int argument, seccomp at 64
 _F_SETOWN_EX: Final = 15
 # Locks of records and leases, which hold up other programs; HDF5 asks for a shared flock(2).
 _LOCKING_COMMANDS: Final = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLEASE, fcntl.F_NOTIFY)
@@ -64,10 +64,10 @@ _LOCKING_COMMANDS: Final = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLE
 _FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
 
 
-def refuse_system_calls(package: Any) -> None:
+def refuse_system_calls(package: Any, locked: Iterable[int] = ()) -> None:
     """Refuse this process system calls by name, some by what they are asked for; allow all others.
 
-    ``package`` is ``pyseccomp``.
+    ``package`` is ``pyseccomp``. ``locked``: descriptors whose locks are another process's, too.
 
     A list of what is allowed would be stricter, but would kill workers with each new version of
     the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
@@ -79,12 +79,14 @@ def refuse_system_calls(package: Any) -> None:
                   _CHANGES_TO_METADATA, _KERNEL_INTERFACES):  # fmt: skip
         for name in names:
             _refuse(package, rules, refused, name)
-    # What they are asked for lies in memory, which a filter cannot see. The C library falls back
-    # to clone and openat when it is told that these do not exist.
+    # The arguments of these calls lie in memory, which a filter cannot see. The C library falls
+    # back to clone and openat when it is told that these calls do not exist.
     for name in ("clone3", "openat2"):
         _refuse(package, rules, absent, name)
     for name, condition in _conditions(package):
         _refuse(package, rules, refused, name, condition)
+    for descriptor in locked:
+        _keep_locks(package, rules, refused, descriptor)
     rules.load()
 
 
@@ -94,6 +96,17 @@ def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) 
         number = _NUMBERS_OF_NEWER.get(name, -1)
     if number != -1:
         rules.add_rule(action, number, *conditions)
+
+
+def _keep_locks(package: Any, rules: Any, action: int, descriptor: int) -> None:
+    """Refuse to unlock an open file, also by another number."""
+    is_it = package.Arg(0, package.MASKED_EQ, _INT, descriptor)
+    for name in ("flock", "dup", "dup2", "dup3"):
+        _refuse(package, rules, action, name, is_it)
+    for name in ("fcntl", "fcntl64"):
+        for command in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
+            copies = package.Arg(1, package.MASKED_EQ, _INT, command)
+            _refuse(package, rules, action, name, is_it, copies)
 
 
 def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
@@ -118,11 +131,12 @@ def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
         for command in _LOCKING_COMMANDS:
             yield name, masked(1, _INT, command)
     # An exclusive lock keeps others out. Those that the daemon holds are out of reach: a lock goes
-    # with the opening of a file, and the daemon gives its workers openings of their own.
+    # with the opening of a file, and a worker that reads has openings of its own; for one that
+    # writes see `_keep_locks`.
     yield "flock", masked(1, fcntl.LOCK_EX, fcntl.LOCK_EX)
     for request in _FORBIDDEN_IOCTLS:
         yield "ioctl", masked(1, _INT, request)
-    # What was set above stays set.
+    # These two options stay as they were set.
     for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE):
         yield "prctl", masked(0, _INT, option)
     yield "prlimit64", package.Arg(2, package.NE, 0)

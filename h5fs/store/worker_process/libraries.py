@@ -1,8 +1,8 @@
 """The files that loading a shared library takes, as ld.so(8) finds them: other libraries.
 
-For confining a process that will load plugins: they may be symbolic links, and may need libraries
-that lie elsewhere. Reads ELF files itself (System V ABI, chapters 4 and 5): asking the dynamic
-linker would run what is looked at. What it cannot read it passes over.
+A process that is confined before it loads plugins needs these files: plugins may be symbolic links,
+and may need libraries in other folders. This module reads ELF files itself (System V ABI, chapters
+4 and 5), since the dynamic linker would run code of the files. It skips files that it cannot read.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _CONFIGURATION = Path("/etc/ld.so.conf")
 
 
 def files_of_libraries(libraries: Iterable[Path]) -> set[Path]:
-    """Return the real paths of shared libraries and of all that they need, where these are found.
+    """Return the real paths of shared libraries and of all libraries that they need.
 
-    Those that are found in the system's own folders are not among them.
+    Libraries in the system's own folders are left out.
     """
     found: set[Path] = set()
-    # With the folders that those name who need it.
+    # Each library comes with the folders that are named by the libraries that need it.
     pending: list[tuple[Path, tuple[Path, ...]]] = [(library, ()) for library in libraries]
     configured = tuple(_configured_folders(_CONFIGURATION))
     seen: set[Path] = set()
@@ -38,7 +38,7 @@ def files_of_libraries(libraries: Iterable[Path]) -> set[Path]:
         seen.add(real)
         found.add(real)
         needed, own_folders = _look_into(real)
-        # $ORIGIN is the folder of the name that was asked for, or of what it leads to.
+        # $ORIGIN is the folder of the requested path, or of the file that the path leads to.
         origins = dict.fromkeys((path.parent, real.parent))
         own = (each for origin in origins for each in _spell_out(own_folders, origin))
         folders = (*own, *inherited)
@@ -51,7 +51,7 @@ def files_of_libraries(libraries: Iterable[Path]) -> set[Path]:
 
 
 def libraries_in(folder: Path) -> list[Path]:
-    """Return what HDF5 would try to load from a folder of plugins."""
+    """Return the files that HDF5 would try to load from a folder of plugins."""
     try:
         return [path for path in folder.iterdir() if ".so" in path.name]
     except OSError:
@@ -81,7 +81,7 @@ def _configured_folders(file: Path, depth: int = 0) -> Iterator[Path]:
 
 
 def _look_into(path: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the libraries that one needs, and the folders that it names."""
+    """Return the names of the libraries that a library needs, and the folders that it names."""
     try:
         with path.open("rb") as file:
             return _parse(file)
@@ -96,20 +96,20 @@ def _parse(file: BinaryIO) -> tuple[list[str], list[str]]:
     order = "<" if head[5] == 1 else ">"
     (table,) = struct.unpack_from(order + "Q", head, 32)
     size, count = struct.unpack_from(order + "HH", head, 54)
-    shared_buffers = []
+    program_headers = []
     for index in range(count):
         kind, _, offset, address, _, length = struct.unpack(
             order + "IIQQQQ", _read(file, table + index * size, 40)
         )
-        shared_buffers.append((kind, offset, address, length))
+        program_headers.append((kind, offset, address, length))
     entries: list[tuple[int, int]] = []
-    for kind, offset, _, length in shared_buffers:
+    for kind, offset, _, length in program_headers:
         if kind == _PT_DYNAMIC:
             entries = list(struct.iter_unpack(order + "QQ", _read(file, offset, length // 16 * 16)))
     tags = [tag for tag, _ in entries]
     entries = entries[: tags.index(_DT_NULL)] if _DT_NULL in tags else entries
     values = dict(entries)
-    strings = _read(file, _offset_of(values[_DT_STRTAB], shared_buffers), values[_DT_STRSZ]) if (
+    strings = _read(file, _offset_of(values[_DT_STRTAB], program_headers), values[_DT_STRSZ]) if (
         _DT_STRTAB in values and _DT_STRSZ in values
     ) else b""  # fmt: skip
 
@@ -121,11 +121,11 @@ def _parse(file: BinaryIO) -> tuple[list[str], list[str]]:
     return needed, [folder for joined in folders for folder in joined.split(":")]
 
 
-def _offset_of(address: int, shared_buffers: list[tuple[int, int, int, int]]) -> int:
-    for kind, offset, start, length in shared_buffers:
+def _offset_of(address: int, program_headers: list[tuple[int, int, int, int]]) -> int:
+    for kind, offset, start, length in program_headers:
         if kind == _PT_LOAD and start <= address < start + length:
             return address - start + offset
-    raise ValueError("an address that is in no shared buffer")
+    raise ValueError("an address that no program header covers")
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """The process that has imported the HDF5 library and forks workers when asked.
 
-It opens no HDF5 file itself, so that no file can hurt it. It ends when the daemon does, since the
-socket between them then closes, and its workers with it.
+The worker starter opens no HDF5 file itself, so that no file can harm it. It ends when the daemon
+ends, since the socket between them then closes; and its workers end with it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Be the process that forks workers; its only argument is the number of the socket's
-    descriptor."""
+    """Run the worker starter; the only argument is the number of the socket's descriptor."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's to understand
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
     from h5fs.store.hdf5.store import register_plugins
@@ -43,7 +42,7 @@ def _to_path(_kind: type, path: bytes) -> Path:
 
 
 def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
-    """Be a worker; ``complains``: say what the system does not protect from."""
+    """Run a worker; ``complains``: log which protections the system lacks."""
     from h5fs.store.worker_process.worker import ConnectionHandler, Worker
     from h5fs.store.workers.shared_buffers import LARGE_VIEWS_BYTES
 
@@ -62,7 +61,9 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
         granted, known = open_granted(charge.grants)
         # The log, and what is remembered of the file, are never opened anew.
-        missing = confine(Confinement((), room, descriptors=(*files[:1], *granted)))
+        missing = confine(
+            Confinement((), room, descriptors=(*files[:1], *granted), locked=tuple(files))
+        )
         for descriptor in granted:
             os.close(descriptor)
         if missing and complains:

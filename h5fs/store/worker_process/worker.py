@@ -1,8 +1,8 @@
 """A worker: one process that reads the file through the HDF5 library, one request at a time.
 
-Owns the process that it runs in. Single-threaded: the library has one lock, and a process that is
-killed in the middle must leave nothing behind but its memory. It trusts the daemon; the daemon
-trusts nothing that comes from here.
+Owns the process that it runs in. Single-threaded, since the library has one lock; a worker that is
+killed must leave nothing behind but its memory. It trusts the daemon; the daemon trusts nothing
+that a worker sends.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MAX_DESCRIPTORS = 64
 
 
 class Worker:
-    """Answers requests from ``connection`` until it closes; ``reply_buffer`` is the memory file.
+    """Answers requests from ``connection`` until it closes; ``reply_buffer``: its memory file.
 
-    ``files``: descriptors of the mounted file and of its log, where it is read through one.
-    ``granted``: device and inode numbers of the other files that it may read.
+    ``files``: descriptors of the mounted file and, where it is read through a log, of its log.
+    ``granted``: device and inode numbers of the other files that this process may read.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Worker:
         granted: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self._connection = connection
-        self._number = 0  # of the request that is answered
+        self._number = 0  # of the request that is being answered
         self._reply_buffer = _ReplyBuffer(reply_buffer)
         self._shared_buffers = SharedBufferViews()
         self._last_progress = time.monotonic()
@@ -59,7 +59,7 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Open the file, then serve until the daemon hangs up."""
+        """Open the file, then answer requests until the daemon closes the connection."""
         self._connection.send(bytes([messages.READY]))
         self._answer(self._open)
         buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
@@ -124,7 +124,7 @@ class Worker:
         self._connection.send(packet)
 
     def _ask_for(self, paths: tuple[bytes, ...]) -> bytes:
-        """Return the answer after which another worker takes this one's place."""
+        """Return the answer that names files; after it another worker replaces this one."""
         if not self._store.may_be_replaced:
             return self._pack_failure(
                 UnreadableError(
@@ -149,14 +149,15 @@ class Worker:
 
 
 class _ReplyBuffer:
-    """The memory file through which large answers go; it begins with the note."""
+    """The memory file for large answers; it begins with the worker's note."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._note = mmap.mmap(descriptor, messages.NOTE_BYTES)
 
     def note(self, text: bytes) -> None:
-        """Write down what is looked at next, for whoever asks why this process ended."""
+        """Write down the object that is looked at next, so that the daemon knows it after a crash.
+        """
         text = text[: messages.NOTE_BYTES - 2]
         self._note[: 2 + len(text)] = len(text).to_bytes(2, "little") + text
 
@@ -183,7 +184,7 @@ class ConnectionHandler(logging.Handler):
 
 
 def _first_of(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return as many paths as fit into a packet; those beyond are asked for next."""
+    """Return as many paths as fit into a packet; the others are asked for the next time."""
     room = 2 * messages.MAX_PACKET_BYTES
     first = [path for path, size in zip(paths, accumulate(map(len, paths)), strict=True)
              if size < room]  # fmt: skip

@@ -1,4 +1,4 @@
 """The daemon's end of the processes that the HDF5 library runs in.
 
-A hostile file meets no more than those processes.
+A hostile file can harm only those processes.
 """

@@ -1,8 +1,8 @@
-"""Whether a worker's answer, which has the right types, can be true.
+"""Checks whether a worker's answer, which has the right types, can be true.
 
-An answer that is wrong shows wrong data, of one file, to who reads it; nothing prevents that. But
-numbers and shapes that no library would give must not make the daemon compute without end, take
-memory without end, or raise what nobody expects. Pure.
+A worker that a hostile file has taken over can always show wrong data of that file. But numbers and
+shapes that no library would give must not make the daemon compute without end, take memory without
+end, or raise unexpected exceptions. Pure.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _OFFSET_LIMIT = 2**62
 _MAX_RANK = 64  # 32 of a dataset, and as many of an array type
 _MAX_PER_ELEMENT = 2**40
 _MOST_CHUNKS = 2**26  # an array with more is read through the library
-_MOST_WIDENING = 16  # of elements, between the file and memory
-_SPARE_BITS = 2**16  # what a damaged type may say beyond its size
+_MOST_WIDENING = 16  # how many times larger an element may be in memory than in the file
+_SPARE_BITS = 2**16  # how far positions in a damaged type may lie beyond its size
 
 
 def check(arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None:
     """Raise ``ValueError`` for a result that the library cannot have given.
 
-    ``most_item_bytes``: no element of fixed size is larger. Nothing to say is no error.
+    ``most_item_bytes``: the largest element of fixed size. Methods without a check pass.
     """
     if isinstance(result, LinkTable):
         _check_table(result, arguments[0], most_item_bytes)
@@ -179,7 +179,7 @@ def _check_bits(bits: BitLayout, most_item_bytes: int) -> None:
 
 
 def _check_elements(datatype: Any, elements: Sequence[Any]) -> None:
-    """Look at all elements at once: an attribute may have millions."""
+    """Check all elements of an attribute at once, since there may be millions."""
     kinds = set(map(type, elements))
     if isinstance(datatype, CompoundType):
         _need(kinds <= {tuple}, "a compound")

@@ -1,8 +1,8 @@
-"""One worker as the daemon sees it: a request goes out, an answer comes back, or it is dead.
+"""One worker as the daemon sees it: a request goes out, an answer comes back or the worker ends.
 
-Trusts nothing that comes from the worker: what is no answer to what was asked, however it fails to
-be one, is the worker's end. Waits for nothing without a bound. Used by one thread at a time, but
-for ``interrupt``, ``runs`` and ``forget_shared_buffer``.
+Trusts nothing that comes from the worker: a message that is no valid answer to the request ends the
+worker. Every wait has a limit. One thread at a time may use a connection, except for ``interrupt``,
+``runs`` and ``forget_shared_buffer``.
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
-# A request that makes progress may take this many deadlines, and no more: files can promise work
+# A request that makes progress may take this many deadlines, and no more: a file can ask for work
 # without end.
 _MOST_DEADLINES = 100
-# Who has computed for less than this part of a deadline has waited: a loop computes all the time.
+# A worker that has computed for less than this share of a deadline has waited: an endless loop
+# computes all the time.
 _WORKING_SHARE = 0.1
-# A worker that was held up answers so soon once it goes on.
+# A worker that was held up answers within this time once it goes on.
 _GRACE_SECONDS = 1
-# A process that ends closes its socket a moment before it is seen to have ended.
+# A process that ends closes its socket some time before the system says that it has ended.
 _OWN_END_SECONDS = 1
-_END_SECONDS = 2  # within which a process ends that was killed, unless a disk holds it
+_END_SECONDS = 2  # a killed process ends within this time, unless it waits for a disk
 _MOST_LOG_LINES = 100_000  # for one request
 
 
 class WorkerConnection:
     """Starts a worker through the worker starter, talks to it, ends it.
 
-    ``on_file(number, path)`` hears of files that the worker has numbered. ``_ending`` keeps two
-    threads from ending it at once; ``_sharing`` protects ``_shared_buffers``, ``_sending`` and
-    ``_gone``. Nothing else is taken while either is held.
+    ``on_file(number, path)`` is called for files that the worker has numbered. ``_ending`` keeps
+    two threads from ending the worker at once; ``_sharing`` protects ``_shared_buffers``,
+    ``_sending`` and ``_gone``. No other lock is taken while either is held.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class WorkerConnection:
         self._files: set[int] = set()
         self._number = 0
         self._end = ""  # how it ended, once that is known
-        self.is_ready = False  # it is confined, and has begun to open the file
-        self.is_last_answer = False  # the worker ends after what it answered
+        self.is_ready = False  # the worker is confined, and has begun to open the file
+        self.is_last_answer = False  # the worker ends after this answer
 
     def wait_until_open(self, seconds: float) -> None:
         """Wait until the worker has opened the file. Raises what opening raised."""
@@ -133,7 +134,7 @@ class WorkerConnection:
             self._send(request, unknown, encoded if large_bytes else b"", seconds)
             result = self._receive(METHODS[method], arguments, seconds, into)
         except BaseException:
-            # It may have been in taking them over: they are sent again, or taken away again.
+            # The worker may not have taken these over: they will be sent, or taken back, again.
             with self._sharing:
                 self._gone += self._sending
                 self._sending = set()
@@ -174,7 +175,7 @@ class WorkerConnection:
                 self._gone.append(number)
 
     def note(self) -> bytes:
-        """Return what the worker noted that it would look at next."""
+        """Return the worker's last note: the object that it was going to look at."""
         head = os.pread(self._reply_buffer, messages.NOTE_BYTES, 0)
         return head[2 : 2 + int.from_bytes(head[:2], "little")]
 
@@ -183,7 +184,7 @@ class WorkerConnection:
         return not self._process.has_ended_within(0)
 
     def runs(self) -> bool:
-        """Whether the process runs and is not being ended; from any thread, waits for none."""
+        """Whether the process runs and is not being ended. Any thread may ask; never waits."""
         if not self._ending.acquire(blocking=False):
             return False
         try:
@@ -192,15 +193,15 @@ class WorkerConnection:
             self._ending.release()
 
     def interrupt(self) -> None:
-        """End the worker at once, from any thread; who waits for its answer sees it die."""
+        """End the worker at once, from any thread; the thread that waits for it sees it die."""
         with self._ending:
             if not self._is_ended:
                 self._process.kill()
 
     def kill(self) -> bool:
-        """End the worker and forget it; return whether it holds nothing any more.
+        """End the worker; return whether the process has ended.
 
-        One that a disk holds does not end in time: ask ``is_gone`` for it later.
+        A worker that waits for a disk does not end in time: ask ``is_gone`` later.
         """
         with self._ending:
             if not self._is_ended:
@@ -211,14 +212,14 @@ class WorkerConnection:
         return self.is_gone(_END_SECONDS)
 
     def is_gone(self, seconds: float = 0) -> bool:
-        """Whether a worker that was killed has ended, or does while it is waited for."""
+        """Whether a killed worker has ended, or ends within ``seconds``."""
         if not self._process.has_ended_within(seconds):
             return False
-        self._learn_end()  # or it would stay as a zombie
+        self._learn_end()  # without this the process would stay as a zombie
         return True
 
     def close(self) -> None:
-        """Let go of a worker that is gone, or is given up."""
+        """Close the connection to a worker that has ended, or that is given up."""
         self._process.close()
 
     def _receive(
@@ -247,7 +248,7 @@ class WorkerConnection:
                     self._note_message(kind, body, is_opening=method is None)
             except FilesNeededError:
                 raise
-            # Whatever goes wrong with what a worker sent: of which kind is the sender's choice.
+            # Any exception, since the worker chooses what it sends.
             except Exception as error:
                 raise self._lied(f"{type(error).__name__}: {error}") from None
             if refusal is not None:
@@ -259,14 +260,14 @@ class WorkerConnection:
                 raise WorkerHungError(f"no answer within {seconds * _MOST_DEADLINES:.3g} s")
 
     def _check_number(self, body: memoryview, *, is_opening: bool) -> memoryview:
-        """Return an answer without the number of the request that it answers."""
+        """Check the request's number in an answer, and return the rest."""
         size = messages.NUMBER_BYTES
         if int.from_bytes(body[:size], "little") != (0 if is_opening else self._number):
             raise ValueError("the answer to another request")
         return body[size:]
 
     def _next_packet(self, seconds: float) -> tuple[int, memoryview]:
-        """Return kind and content of what comes next."""
+        """Return kind and content of the next packet."""
         self._socket.settimeout(seconds)
         since, computed = time.monotonic(), self._process.cpu_seconds()
         while True:
@@ -287,13 +288,13 @@ class WorkerConnection:
             return self._buffer[0], self._view[1:size]
 
     def _judge_silence(self, seconds: float, since: float, computed: float) -> None:
-        """Return when an answer is there, or may come yet. Raises ``WorkerHungError``."""
+        """Return while an answer may still come. Raises ``WorkerHungError`` when none will."""
         reason = f"no answer within {seconds:.3g} s"
         elapsed = time.monotonic() - since
         if self._process.cpu_seconds() - computed >= _WORKING_SHARE * elapsed:
             raise WorkerHungError(reason)
         if elapsed > seconds + _GRACE_SECONDS:
-            return  # this process was held up as well: such time counts for nobody
+            return  # this process was held up as well, so that time does not count
         if not self._is_readable_within(_GRACE_SECONDS):
             raise WorkerHungError(
                 f"{reason}: the worker waited, for the disk perhaps",
@@ -374,7 +375,7 @@ class WorkerConnection:
         return WorkerLiedError(f"the worker's answer is not one: {reason[:400]}")
 
     def _how_it_ended(self) -> str:
-        """Return how a worker ended that has hung up, and end one that has not."""
+        """Return how a worker ended whose socket is closed; kill it if it still runs."""
         if self._process.has_ended_within(_OWN_END_SECONDS):
             return f"the worker process was {self._learn_end()}"
         self._process.kill()

@@ -1,13 +1,13 @@
-"""How a request to a worker ends that brings neither an answer nor a refusal."""
+"""The ways in which a request to a worker ends with neither an answer nor a refusal."""
 
 from __future__ import annotations
 
 
 class WorkerHungError(Exception):
-    """No answer within the deadline.
+    """The worker gave no answer within the deadline.
 
-    ``has_waited``: it did not compute, so that nothing says that what it was asked is to blame.
-    ``was_stopped``: by a signal.
+    ``has_waited``: it did not compute, so that the request need not be to blame. ``was_stopped``: a
+    signal or a debugger has stopped it.
     """
 
     def __init__(self, reason: str, *, has_waited: bool = False, was_stopped: bool = False) -> None:
@@ -17,9 +17,9 @@ class WorkerHungError(Exception):
 
 
 class WorkerDiedError(Exception):
-    """The connection broke. ``was_killed``: by SIGKILL, which is no fault of the request.
+    """The worker has ended. ``was_killed``: by SIGKILL, which is no fault of the request.
 
-    ``was_asked``: it may have begun with what it was asked.
+    ``was_asked``: it may have begun to work on the request.
     """
 
     def __init__(self, reason: str, *, was_asked: bool = True) -> None:
@@ -29,7 +29,7 @@ class WorkerDiedError(Exception):
 
 
 class WorkerLiedError(WorkerDiedError):
-    """What came is no answer to what was asked: whoever has taken the worker over sent it."""
+    """The worker sent something that is no answer to the request: a file has taken it over."""
 
 
 class FilesNeededError(Exception):

@@ -1,4 +1,4 @@
-"""What the death of a worker, or its silence, says: who is to blame, and whether to try again."""
+"""What follows from a worker's death, or silence: what is to blame, and whether to try again."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from h5fs.errors import UnreadableError
 from h5fs.store.workers.endings import WorkerDiedError, WorkerHungError
 
-# A worker may have died of what an earlier request left behind, so that one more try is fair; and
-# one that was killed from outside has done nothing.
+# A worker may have died of what an earlier request left behind, so that one more try is fair. A
+# worker that was killed from outside proves nothing about the request.
 _CRASHES_ALLOWED = 2
 _KILLS_ALLOWED = 20
 _STOPS_ALLOWED = 2
 _STARTS_ALLOWED = 5
-_NEEDS_ALLOWED = 100  # each time a worker is started; sources of one dataset are asked for together
+_NEEDS_ALLOWED = 100  # each one starts a worker; sources of one dataset are asked for together
 
 Failure = WorkerDiedError | WorkerHungError
 
 
 class NotOpenedError(Exception):
-    """Workers that were to open the file died or hung; ``error`` says how the last one did."""
+    """Workers that were to open the file died or hung; ``error``: how the last one ended."""
 
     def __init__(self, error: Failure) -> None:
         super().__init__(explain_not_opened(error))
@@ -28,7 +28,7 @@ class NotOpenedError(Exception):
 
 @dataclass(slots=True)
 class Failures:
-    """What one request, or one start of a worker, has cost so far."""
+    """How many workers one request, or one start of a worker, has cost so far."""
 
     crashes: int = 0
     kills: int = 0
@@ -36,15 +36,15 @@ class Failures:
     needs: int = 0
 
     def note_need(self) -> None:
-        """Return when an answer may need yet more files. Raises ``UnreadableError``."""
+        """Count an answer that needs more files. Raises ``UnreadableError`` after too many."""
         self.needs += 1
         if self.needs > _NEEDS_ALLOWED:
             raise UnreadableError("it needs other files without end")
 
     def is_to_blame(self, error: Failure) -> bool:
-        """Whether what was asked has killed or hung workers by itself; False: try once more.
+        """Whether the request is to blame for killing or hanging workers; False: try once more.
 
-        Raises ``UnreadableError`` when nobody is to blame and another try would be as bad.
+        Raises ``UnreadableError`` when nothing is to blame and another try would end alike.
         """
         if isinstance(error, WorkerDiedError):
             is_innocent = error.was_killed or not error.was_asked
@@ -55,14 +55,14 @@ class Failures:
             return True
         self.stops += 1
         if error.was_stopped and self.stops < _STOPS_ALLOWED:
-            return False  # somebody has stopped it: that is as good as killed
+            return False  # somebody has stopped the worker, which is like killing it
         raise UnreadableError(f"{error}; it is tried again when it is asked for")
 
     def note_start(self, error: Failure, *, was_ready: bool) -> None:
-        """Return when one more start may succeed. Raises ``UnreadableError``, ``NotOpenedError``.
+        """Return if one more start may succeed. Raises ``UnreadableError``, ``NotOpenedError``.
 
-        ``was_ready``: the worker had begun to open the file. Before that nothing is the file's
-        fault.
+        ``was_ready``: the worker had begun to open the file. Before that the file cannot be to
+        blame.
         """
         if was_ready and not (isinstance(error, WorkerDiedError) and error.was_killed):
             self.crashes += 1
@@ -75,7 +75,7 @@ class Failures:
 
 
 def explain_not_opened(error: Failure) -> str:
-    """Return what a person is told when workers die or hang that open the file."""
+    """Return the message for a file on which workers die or hang while they open it."""
     if isinstance(error, WorkerDiedError):
         return f"the HDF5 library crashes when it opens the file ({error}); the file is damaged"
     if error.has_waited:

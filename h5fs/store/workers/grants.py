@@ -1,11 +1,12 @@
 """Which files beside the mounted one a worker may read: one by one, as links lead to them.
 
-A worker is confined when it starts, for good. Where an answer needs a file that it may not read, it
-says so; the daemon looks at the policy, and a worker that may read that one, too, takes its place.
-So nobody who has taken a worker over reads what merely lies in the same folder, unseen.
+A worker is confined when it starts, for good. When an answer needs a file that the worker may not
+read, the worker says so; the daemon checks the policy, and starts another worker that may read that
+file, too. So a worker that a file has taken over cannot read other files in the same folder.
 
-The daemon compares paths and never looks at one: it might be below its own mount, and the daemon
-would wait for itself. Workers look, before they are confined; one that waits is ended.
+The daemon compares paths as text and never looks at the files: a path might be below its own mount,
+and the daemon would wait for itself. Workers look at them before they are confined; a worker that
+hangs there is killed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _KERNELS_OWN = (b"/proc/", b"/sys/", b"/dev/")
 
 
 class Grants:
-    """What the workers of one store may read: real paths. Safe to use from any thread.
+    """The real paths that the workers of one store may read. Safe to use from any thread.
 
-    ``_lock`` protects ``_granted``; nothing else is taken while it is held.
+    ``_lock`` protects ``_granted``; no other lock is taken while it is held.
     """
 
     def __init__(self, policy: ExternalPolicy, folder: Path) -> None:
@@ -37,12 +38,12 @@ class Grants:
         self._granted: dict[bytes, None] = {}
 
     def all(self) -> tuple[bytes, ...]:
-        """Return what is granted so far."""
+        """Return the paths that are granted so far."""
         with self._lock:
             return tuple(self._granted)
 
     def add(self, paths: Iterable[bytes]) -> None:
-        """Grant what a worker asks for. Raises ``ForbiddenError`` where the policy says no."""
+        """Grant the paths that a worker asks for. Raises ``ForbiddenError`` by the policy."""
         wanted = dict.fromkeys(paths)
         mounts = _find_own_mounts()
         for path in wanted:
@@ -53,18 +54,19 @@ class Grants:
             self._granted |= wanted
 
     def add_early(self, paths: Iterable[Path]) -> None:
-        """Grant what links lead to that somebody lists, as far as it may be: it will be needed.
+        """Grant the files that listed links lead to, where the policy allows: they will be needed.
 
-        Where such a path has symbolic links in it, or nothing is there, this is of no effect.
+        A path with symbolic links in it, or to no file, has no effect.
         """
         for path in paths:
             try:
                 self.add([os.path.normpath(os.fsencode(path))])
             except H5fsError:
-                continue  # whoever follows the link is told
+                continue  # following the link will raise
 
     def clear(self) -> bool:
-        """Take all back, since one of them holds up who looks at it; return whether any was."""
+        """Take all grants back, since workers hang at one of them; return whether there were any.
+        """
         with self._lock:
             were_any = bool(self._granted)
             self._granted.clear()
@@ -74,7 +76,7 @@ class Grants:
         if os.path.normpath(path) != path or b"\0" in path:
             raise ForbiddenError(f"{show_path(path)} is no real path")
         check_path(Path(os.fsdecode(path)), self._policy, self._folder)
-        # What looks like a file there is the kernel's, and another one for each worker.
+        # Files there are the kernel's, and show each worker something else.
         if path.startswith(_KERNELS_OWN):
             raise ForbiddenError(f"{show_path(path)} is of the kernel")
         if any(path == mount or path.startswith(mount + b"/") for mount in mounts):
@@ -93,24 +95,24 @@ def _find_own_mounts() -> tuple[bytes, ...]:
         fields, _, kind = line.partition(b" - ")
         if b"h5fs" in kind.split(b" ", 2)[0]:
             place = fields.split(b" ")[4]
-            # Spaces and the like are octal there.
+            # The kernel writes spaces and the like in octal.
             found.append(place.decode("unicode_escape").encode("latin-1"))
     return tuple(found)
 
 
 def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int, int]]]:
-    """Return descriptors (O_PATH) of the files that are there, and which these are: device, inode.
+    """Return descriptors (O_PATH) of the files that exist, and their device and inode numbers.
 
-    For the worker, before it is confined.
+    The worker calls this before it is confined.
     """
     descriptors, known = [], set()
     for path in paths:
         try:
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
-            continue  # gone: who needs what stands there now asks again
+            continue  # the file is gone; a worker that needs a new one there asks again
         found = os.fstat(descriptor)
-        # A path that symbolic links lead away from is not the one that was looked at.
+        # A path with symbolic links in it by now is not the one that the policy allowed.
         is_real = os.readlink(b"/proc/self/fd/%d" % descriptor) == path
         if is_real and stat.S_ISREG(found.st_mode):
             descriptors.append(descriptor)

@@ -1,11 +1,12 @@
-"""What the daemon and a worker say to each other, as bytes: msgpack, by msgspec.
+"""The messages between the daemon and a worker, as bytes: msgpack, by msgspec.
 
-A request is the name of a method and its arguments; the types of both, and of the answer, come
-from the annotations of ``WritingLibraryStore``, and decoding checks them, since a worker may have
-been taken over by the file that it reads. Nothing here can make an object other than those types.
+A request is the name of a method and its arguments. The types of arguments and answer come from the
+annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over
+the worker that reads it. Decoding can make no objects of other types.
 
-One message is one packet of a SOCK_SEQPACKET socket. What does not fit into a packet goes through
-the worker's reply buffer, a memory file that both have open: the packet then says how much of it.
+One message is one packet of a SOCK_SEQPACKET socket. An answer that does not fit into a packet goes
+through the worker's reply buffer, a memory file that both processes have open; the packet then
+holds the number of bytes in it.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ MAX_PACKET_BYTES: Final = 60_000
 """Largest message that goes as a packet; well below what the kernel lets a socket hold."""
 
 NOTE_BYTES: Final = 4096
-"""Start of the reply buffer, where a worker notes what it is about to look at."""
+"""Size of the note at the start of the reply buffer: the object that a worker will look at next."""
 
 RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
 LOG, PROGRESS, FILE, READY = b"LPFY"
-"""The first byte of a worker's packet. Data are bytes as they are, results are encoded; after a
-LAST_FAILURE the worker ends; NEEDS names files that it would have to read for an answer. FILE names
-a file that the worker has given a number; READY says that it is confined and will now open the
-mounted file."""
+"""The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
+LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
+file that the worker has given a number; READY: the worker is confined and will now open the mounted
+file."""
 
 ANSWERS: Final = frozenset(
     {RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS}
 )
-"""What ends a request. The request's number follows, of NUMBER_BYTES, little-endian; 0 is that of
-opening the file, which nobody has to ask for."""
+"""The packets that end a request. The request's number follows, NUMBER_BYTES, little-endian; number
+0 is opening the file, which needs no request."""
 
 NUMBER_BYTES: Final = 8
 _MOST_TEXT = 20_000
@@ -49,11 +50,11 @@ _MOST_TEXT = 20_000
 class Request(Struct, frozen=True, array_like=True):
     """A call of a method; ``arguments`` are encoded apart, by the method's types.
 
-    ``number`` is the request's own, which the answer repeats. ``files`` are the numbers and real
-    paths of files beside the mounted one that other workers have met; ``gone`` are shared buffers
-    that nobody will name again. Descriptors of new shared buffers travel with the packet, in the
-    order of ``shared_buffers``: number and size in bytes. Arguments of ``large_bytes`` are in a
-    memory file instead, whose descriptor comes before them.
+    ``number``: the request's own, which the answer repeats. ``files``: numbers and real paths of
+    files beside the mounted one that other workers have numbered. ``gone``: shared buffers that no
+    request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, whose
+    descriptors travel with the packet in the same order. ``large_bytes``: when not 0, the arguments
+    are so many bytes in a memory file, whose descriptor comes first.
     """
 
     method: str
@@ -66,7 +67,7 @@ class Request(Struct, frozen=True, array_like=True):
 
 
 class Method:
-    """How one method's arguments and result are decoded."""
+    """Decodes the arguments and the result of one method."""
 
     def __init__(self, name: str) -> None:
         function = getattr(WritingLibraryStore, name)
@@ -88,7 +89,7 @@ class Method:
         return arguments
 
     def decode_result(self, encoded: bytes | memoryview) -> Any:
-        """Return the result of a call. Raises ``UnreadableError`` when it is not one."""
+        """Return the result of a call. Raises ``UnreadableError`` for bytes that are no result."""
         try:
             result = None if self._result is None else self._result.decode(encoded)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
@@ -113,7 +114,7 @@ def encode_result(result: Any) -> bytes:
     """Return a method's result as bytes.
 
     An attribute whose type has integers beyond 64 bits (in an enumeration) becomes an unreadable
-    one. Raises ``UnsupportedTypeError`` when there is nothing to leave out.
+    attribute. Raises ``UnsupportedTypeError`` where such a type is no attribute's.
     """
     try:
         return encode(result)
@@ -144,17 +145,17 @@ def decode_request(packet: bytes | memoryview) -> Request:
 
 
 def with_arguments(request: Request, arguments: bytes) -> Request:
-    """Return a request with the arguments that were elsewhere."""
+    """Return a request with the arguments that came in a memory file."""
     return msgspec.structs.replace(request, arguments=msgspec.Raw(arguments))
 
 
 def encode_failure(error: H5fsError) -> bytes:
-    """Return one of our errors as bytes: its class and its message, which fit into a packet."""
+    """Return an ``H5fsError`` as bytes that fit into a packet: its class and its message."""
     return _ENCODER.encode((type(error).__name__, str(error)[:_MOST_TEXT]))
 
 
 def decode_failure(encoded: bytes | memoryview) -> H5fsError:
-    """Return the error in a packet; one of no class of ours is ``UnreadableError``."""
+    """Return the error in a packet; an unknown class becomes ``UnreadableError``."""
     name, text = _TEXTS.decode(encoded)
     text = _on_one_line(text)
     kind = getattr(errors, name, None)
@@ -201,7 +202,7 @@ def _decode_other(kind: type, plain: Any) -> Any:
 
 
 def _dtype_to_plain(dtype: np.dtype[Any]) -> Any:
-    """Return a dtype as strings, numbers and lists; unlike ``descr`` it says every offset."""
+    """Return a dtype as strings, numbers and lists; unlike ``descr``, with every offset."""
     if dtype.subdtype is not None:
         return [_dtype_to_plain(dtype.subdtype[0]), list(dtype.shape)]
     if dtype.names is None or dtype.fields is None:
@@ -239,7 +240,7 @@ def _with_elements(attribute: Any) -> Any:
 
 
 def _restore_element(plain: Any) -> Any:
-    """Return an element, whose type nothing announces: lists were tuples, dicts were targets."""
+    """Return an element, whose encoding has no type: a list was a tuple, a dict was a target."""
     if isinstance(plain, list):
         return tuple(map(_restore_element, plain))
     if isinstance(plain, dict):

@@ -1,10 +1,10 @@
-"""The workers of one file: who answers a request, and what happens when one does not.
+"""The workers of one file: which worker answers a request, and what happens when it does not.
 
-A request goes to an idle worker, one at a time each. When all have been busy for a moment another
-is started, so that a request that takes long holds up nobody else. A worker that dies or hangs is
-replaced, and its request repeated when that can help; one that kills or hangs workers by itself is
-an error for good (``quarantine``). Only what a worker was asked takes the blame, and only for what
-it did: not for a worker that did not come as far as that, nor for one that waited.
+A worker has one request at a time. When all workers have been busy for a moment, another one is
+started, so that a long request holds up no others. A worker that dies or hangs is replaced, and its
+request is repeated when that can help; the subject of a request that kills or hangs workers by
+itself is an error from then on (``quarantine``). A request is not blamed for a worker that had not
+begun with it, nor for a worker that only waited.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_STARTS = 0.1
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """Room for one worker; ``connection`` is None while nobody has been started there."""
+    """Room for one worker; ``connection`` is None while it has no worker."""
 
     number: int
     connection: WorkerConnection | None = None
@@ -54,9 +54,9 @@ class _Slot:
 class WorkerPool:
     """Calls methods of ``LibraryStore`` in workers. Safe to use from any thread.
 
-    ``grants``: what the workers may read beside the mounted file. ``_changed`` (a condition, whose
-    lock is taken for moments only) protects ``_slots``, ``_files`` and ``_lingering``: workers
-    that were killed and have not ended.
+    ``grants``: the files that workers may read beside the mounted one. ``_changed`` (a condition,
+    whose lock is held for moments only) protects ``_slots``, ``_files`` and ``_lingering``, the
+    workers that were killed and have not ended.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class WorkerPool:
         self._starter = starter
         self._changed = threading.Condition()
         self._count = count
-        # Two that write would not know of each other's changes.
+        # Two workers that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
         self._descriptors: tuple[int, ...] = ()
         self._lingering: list[WorkerConnection] = []
@@ -86,11 +86,11 @@ class WorkerPool:
 
     @property
     def count(self) -> int:
-        """How many workers there are as a rule."""
+        """The usual number of workers."""
         return self._count
 
     def open(self, files: tuple[int, ...] = ()) -> None:
-        """Start the first worker and let it open the file. Raises what that raises.
+        """Start the first worker and let it open the file. Raises what opening raises.
 
         ``files`` are descriptors of the file and, where it is read through one, of its log.
         """
@@ -104,13 +104,13 @@ class WorkerPool:
             self._give_back(slot)
 
     def start_all(self) -> None:
-        """Start the workers that there are as a rule; the first read need not wait for them."""
+        """Start the usual number of workers, so that the first reads need not wait for them."""
         for number in range(1, self._count):
             slot = self._take(number)
             try:
                 self._connect(slot)
             except (H5fsError, NotOpenedError) as error:
-                _log.info("a worker did not start: %s", error)  # who needs it will try again
+                _log.info("a worker did not start: %s", error)  # the next request will try again
             finally:
                 self._give_back(slot)
 
@@ -134,14 +134,14 @@ class WorkerPool:
         on_failure: Callable[[bytes], None] | None = None,
         is_repeatable: bool = True,
     ) -> Any:
-        """Return what a worker answers.
+        """Return a worker's answer.
 
-        ``subject`` takes the blame when the request kills or hangs workers; ``on_failure`` is told
-        before it does, with what the worker noted last, and may raise instead. ``preferred_worker``
-        says which worker knows most, counted modulo their number; with ``preferred_only`` the
-        request waits for it, since another would have to find out first what took this one long. A
-        request that is not ``is_repeatable`` changes the file: when the worker dies over it, that
-        is ``LostChangesError``. Raises ``H5fsError``.
+        ``subject`` goes into quarantine when the request kills or hangs workers; before that
+        ``on_failure`` is called with the worker's last note, and may raise instead.
+        ``preferred_worker``: the number, modulo the usual number, of the worker that has most of
+        the answer cached; with ``preferred_only`` the request waits for that worker, since any
+        other would take long. A request that is not ``is_repeatable`` changes the file: when the
+        worker dies during it, ``LostChangesError`` is raised. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = Failures()
@@ -175,7 +175,7 @@ class WorkerPool:
                     was_killed = isinstance(error, WorkerDiedError) and error.was_killed
                     kind = KilledChangeError if was_killed else LostChangesError
                     raise kind(f"{subject.path}: {error}") from None
-                if not has_ended:  # not even by SIGKILL: the kernel has it wait
+                if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
                 self._judge(error, failures, subject, note, on_failure)
             finally:
@@ -194,14 +194,14 @@ class WorkerPool:
             return [p.connection.pid for p in self._slots if p.connection is not None]
 
     def statistics(self) -> WorkerStatistics:
-        """Return which workers run; one that has died and was not missed yet is not among them."""
+        """Return which workers run, without those that died and were not replaced yet."""
         with self._changed:
             connections = [p.connection for p in self._slots if p.connection is not None]
         pids = tuple(each.pid for each in connections if each.runs())
         return WorkerStatistics(self._count, pids, self._replaced_count)
 
     def close(self) -> None:
-        """End all workers, also those that are asked something; return when they are gone."""
+        """End all workers, also those with a request; return when they are gone."""
         with self._changed:
             self._is_closed = True
             idle = []
@@ -228,7 +228,7 @@ class WorkerPool:
             connection.close()
 
     def _take(self, preferred_worker: int | None, *, preferred_only: bool = False) -> _Slot:
-        """Return a slot that is idle, and now busy; wait for one, or make one more."""
+        """Mark an idle slot as busy and return it; wait for one, or make one more."""
         patience_ends = time.monotonic() + _PATIENCE_SECONDS
         with self._changed:
             while True:
@@ -259,7 +259,7 @@ class WorkerPool:
         if preferred_worker is not None:
             wanted = preferred_worker % self._count
             if wanted >= len(self._slots):
-                return None  # it is yet to be started
+                return None  # the preferred worker is yet to be started
             if preferred_only or not self._slots[wanted].is_busy:
                 return None if self._slots[wanted].is_busy else self._slots[wanted]
         return next((slot for slot in self._slots if not slot.is_busy), None)
@@ -267,7 +267,7 @@ class WorkerPool:
     def _give_back(self, slot: _Slot) -> None:
         while True:
             with self._changed:
-                # One that was started for a rush goes, too: the next one starts in milliseconds.
+                # A worker beyond the usual number ends: the next one starts in milliseconds.
                 goes = self._is_closed or slot in self._slots[self._count :]
                 if not goes or slot.connection is None:
                     if goes:
@@ -276,11 +276,11 @@ class WorkerPool:
                     self._changed.notify_all()
                     return
                 connection, slot.connection = slot.connection, None
-            # It is busy until it is gone: `close` waits for that, since it has the file locked.
+            # The slot is busy until the worker is gone: `close` waits, since workers lock the file.
             self._kill(connection)
 
     def _end(self, slot: _Slot) -> bool:
-        """Leave a place without a worker; return whether the one that was there is gone."""
+        """Leave a slot without a worker; return whether the worker that was in it is gone."""
         connection, slot.connection = slot.connection, None
         return connection is None or self._kill(connection)
 
@@ -293,12 +293,12 @@ class WorkerPool:
         return False
 
     def _forget_ended(self) -> bool:
-        """Let go of workers that have ended late; return whether there are others."""
+        """Forget killed workers that have ended by now; return whether there are others."""
         with self._changed:
             lingering = list(self._lingering)
         ended = [each for each in lingering if each.is_gone()]
         with self._changed:
-            gone = [each for each in self._lingering if each in ended]  # nobody else has it then
+            gone = [each for each in self._lingering if each in ended]  # no other thread has these
             self._lingering = [each for each in self._lingering if each not in ended]
             are_others = bool(self._lingering)
         for connection in gone:
@@ -306,7 +306,7 @@ class WorkerPool:
         return are_others
 
     def _grant(self, slot: _Slot, need: FilesNeededError) -> None:
-        """Let the next worker read what this one needs. Raises ``H5fsError``."""
+        """Let the next worker read the files that this one needs. Raises ``H5fsError``."""
         self._grants.add(need.paths)
         self._end(slot)
 
@@ -316,7 +316,7 @@ class WorkerPool:
         Raises ``H5fsError``, ``NotOpenedError``.
         """
         if slot.connection is not None and not slot.connection.is_alive():
-            # It died while nobody asked it anything.
+            # The worker died while it had no request.
             self._bury(slot)
             self._end(slot)
         if slot.connection is not None:
@@ -324,11 +324,11 @@ class WorkerPool:
         failures = Failures()
         while True:
             if self._lingering and self._forget_ended() and self._options.mode.writes:
-                # What it waits for may be a write, which would come after those of the next one.
+                # It may be waiting in a write, which would come after writes of the next worker.
                 raise UnreadableError("the worker before has not ended: the disk does not answer")
             try:
                 slot.connection = self._start()
-                if self._is_closed:  # too late for `close` to see it
+                if self._is_closed:  # `close` has not seen this worker
                     raise UnreadableError("the mount has ended")
                 slot.connection.wait_until_open(self._limits.deadline_seconds)
                 return slot.connection
@@ -364,7 +364,7 @@ class WorkerPool:
                 raise UnreadableError(f"two files have the number {number}")
 
     def _bury_asked(self, slot: _Slot) -> tuple[bytes, bool]:
-        """Replace a worker that was asked; return what it noted last, and whether it is gone."""
+        """Drop a worker that had a request; return its last note, and whether it is gone."""
         self._bury(slot)
         note = slot.connection.note() if slot.connection is not None else b""
         return note, self._end(slot)
@@ -381,7 +381,7 @@ class WorkerPool:
         note: bytes,
         on_failure: Callable[[bytes], None] | None,
     ) -> None:
-        """Return when the request may be tried once more; else raise ``UnreadableError``."""
+        """Return if the request may be tried once more; else raise ``UnreadableError``."""
         try:
             if not failures.is_to_blame(error):
                 return

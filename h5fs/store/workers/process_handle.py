@@ -1,7 +1,7 @@
-"""A process as another one holds it: by a pidfd, which never names a stranger.
+"""A handle on another process: a pidfd, which never refers to a later process of the same number.
 
-No call here waits longer than it is told to: a process that a dead disk holds does not end,
-whatever signal it is sent.
+No call waits longer than it is told to: a process that waits for a dead disk does not end, whatever
+signal it is sent.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ProcessHandle:
         self._clock = (~pid << 3) | _CLOCK_OF_PROCESS
 
     def has_ended_within(self, seconds: float) -> bool:
-        """Whether it has ended, or does while it is waited for."""
-        # select() knows no descriptor beyond 1023, and blocks of the cache have one each.
+        """Whether the process has ended, or ends within ``seconds``."""
+        # select() takes no descriptor beyond 1023, and each block of the cache has a descriptor.
         process = select.poll()
         process.register(self._descriptor, select.POLLIN)
         return bool(process.poll(seconds * 1000))
@@ -40,21 +40,21 @@ class ProcessHandle:
             _log.debug("process %d is gone already", self.pid)
 
     def cpu_seconds(self) -> float:
-        """Return how long it has computed so far; 0 once it is gone."""
+        """Return the processor time that the process has used; 0 once it is gone."""
         try:
             return time.clock_gettime(self._clock)
         except OSError:
             return 0.0
 
     def is_stopped(self) -> bool:
-        """Whether a signal (SIGSTOP) or a debugger holds it."""
+        """Whether a signal (SIGSTOP) or a debugger has stopped the process."""
         try:
             with open(f"/proc/{self.pid}/stat", "rb") as file:
-                # The name before the state may have any bytes, a parenthesis too.
+                # The process's name stands before the state, and may have any bytes, even ")".
                 return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
         except OSError:
             return False
 
     def close(self) -> None:
-        """Let go of it; it goes on."""
+        """Close the handle; the process goes on."""
         os.close(self._descriptor)

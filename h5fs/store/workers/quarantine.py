@@ -1,6 +1,6 @@
-"""Objects that have killed or hung a worker: left alone while the file stays as it is.
+"""Objects that have killed or hung a worker; nobody reads them until the file changes.
 
-``_lock`` protects ``_reasons``; nothing else is taken while it is held.
+``_lock`` protects ``_reasons``; no other lock is taken while it is held.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a request is about: an object, or a link of a group (``name``) and what it leads to.
+    """The object that a request is about, or a link of a group (``name``) with its target.
 
-    ``of_attributes``: the object's attributes; its data are another matter.
+    ``of_attributes``: the object's attributes only, not its data.
     """
 
     ref: ObjectRef
@@ -29,7 +29,7 @@ class Subject:
 
     @property
     def path(self) -> str:
-        """The HDF5 path and what of it, for messages."""
+        """The HDF5 path, and which part of the object, for messages."""
         if self.of_attributes:
             return f"attributes of {show_path(self.ref.path)}"
         if self.name is None:
@@ -51,7 +51,7 @@ class Quarantine:
 
     def check(self, subject: Subject) -> None:
         """Raise ``UnreadableError`` when the subject is in quarantine."""
-        if not self._reasons:  # as a rule; no lock for it
+        if not self._reasons:  # the usual case takes no lock
             return
         with self._lock:
             reason = self._reasons.get(subject)
@@ -62,7 +62,7 @@ class Quarantine:
             raise UnreadableError(f"{subject.path}: quarantined: {reason}")
 
     def add(self, subject: Subject, reason: str) -> None:
-        """Keep everybody from the subject from now on."""
+        """From now on refuse requests about the subject."""
         with self._lock:
             self._file = self._identify_file()
             self._reasons[subject] = reason
@@ -72,11 +72,11 @@ class Quarantine:
         )  # fmt: skip
 
     def unsafe_names(self, group: ObjectRef) -> frozenset[bytes]:
-        """Return the names in a group behind which something in quarantine is."""
+        """Return the names of a group's links that lead to something in quarantine."""
         with self._lock:
             return frozenset(s.name for s in self._reasons if s.ref == group and s.name is not None)
 
     def reasons(self) -> dict[Subject, str]:
-        """Return everything in quarantine, and why."""
+        """Return everything in quarantine, with the reasons."""
         with self._lock:
             return dict(self._reasons)

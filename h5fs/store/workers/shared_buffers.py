@@ -1,8 +1,8 @@
 """Shared buffers: memory (or an unlinked file) for decoded chunks, shared with the workers.
 
-The daemon makes them and reads them; a worker maps them and writes. Nothing that a worker does to
-them can hurt the daemon: a memory file is sealed against shrinking, so that the daemon may map it,
-and an unlinked file it reads with ``pread``, where what is missing is a short read, not a signal.
+The daemon makes and reads them; workers map them and write. A worker cannot harm the daemon by what
+it does to them: a memory file is sealed against shrinking, so that the daemon may map it; an
+unlinked file is read with ``pread``, where missing bytes are a short read and not a signal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LARGE_VIEWS_BYTES = 2**30
 
 @dataclass(eq=False, slots=True)
 class SharedBuffer:
-    """A file without a name. ``number`` is what the workers know it by."""
+    """A file without a name; workers know it by its ``number``."""
 
     number: int
     descriptor: int
@@ -38,23 +38,23 @@ class SharedBuffer:
     is_on_disk: bool
 
     def lay_out(self) -> None:
-        """Write zeros all over it. Raises ``OSError`` when there is no room.
+        """Fill the file with zeros. Raises ``OSError`` when there is no room.
 
-        Then the file system has found places for all of it, and page cache in large pieces: chunks
-        in tall columns touch each page of a band again and again, and where a fault has to do that
-        page by page, 256 MB take 0.4 s instead of 0.1 s (ext4).
+        The file system then has allocated the file and its page cache in large pieces. Chunks in
+        tall columns touch each page of a band again and again; where page faults allocate page by
+        page, 256 MB take 0.4 s instead of 0.1 s (ext4).
         """
         zeros = bytes(_LAYING_OUT_BYTES)
         try:
             for offset in range(0, self.size_bytes, _LAYING_OUT_BYTES):
                 _write_all(self.descriptor, zeros[: self.size_bytes - offset], offset)
         except OSError:
-            os.ftruncate(self.descriptor, 0)  # what it took belongs to others
+            os.ftruncate(self.descriptor, 0)  # give the space back to other programs
             os.ftruncate(self.descriptor, self.size_bytes)
             raise
 
     def close(self) -> None:
-        """Give the memory back; workers let go of theirs when they are told."""
+        """Close the file; workers unmap it when they are told that it is gone."""
         os.close(self.descriptor)
 
 
@@ -91,9 +91,9 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 class SharedBufferReader:
     """The daemon's way to read shared buffers. Safe to use from any thread.
 
-    Large ones in memory are mapped, those read last: ``pread`` looks up each page, which for 256 MB
-    cost the daemon a fifth more. A mapping takes a descriptor of its own (`mmap` keeps a copy), so
-    there are only a few. ``_lock`` protects which, and is held for moments only.
+    The large ones in memory that were read last are mapped: ``pread`` looks up each page, which for
+    256 MB cost the daemon a fifth more. A mapping takes a descriptor of its own (`mmap` keeps a
+    copy), so there are only a few. ``_lock`` protects them, and is held for moments only.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class SharedBufferReader:
         self._mappings: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
 
     def read_into(self, shared_buffer: SharedBuffer, buffer: memoryview, offset: int) -> int:
-        """Fill ``buffer`` from ``offset`` on; return how much, less only where nothing is."""
+        """Fill ``buffer`` from ``offset`` on; return the number of bytes, less only at the end."""
         mapping = self._mapping_of(shared_buffer)
         if mapping is None:
             return os.preadv(shared_buffer.descriptor, [buffer], offset)
@@ -110,7 +110,7 @@ class SharedBufferReader:
         return len(found)
 
     def forget(self, shared_buffer: SharedBuffer) -> None:
-        """Let go of a shared buffer that is gone; who copies from it just now keeps it so long."""
+        """Drop the mapping of a shared buffer; a thread that copies from it keeps it until then."""
         with self._lock:
             self._mappings.pop(shared_buffer.number, None)
 
@@ -129,7 +129,7 @@ class SharedBufferReader:
                     memory = mmap.mmap(
                         shared_buffer.descriptor, shared_buffer.size_bytes, prot=mmap.PROT_READ
                     )
-                except OSError:  # no descriptor, or no mapping more: it can be read without
+                except OSError:  # no descriptor or mapping is left: `pread` works without
                     return None
                 mapping = self._mappings[shared_buffer.number] = np.frombuffer(memory, np.uint8)
                 if len(self._mappings) > _MOST_MAPPINGS:
@@ -139,7 +139,7 @@ class SharedBufferReader:
 
 
 class SharedBufferViews:
-    """A worker's mappings of the shared buffers it has been told of.
+    """A worker's mappings of the shared buffers that it was sent.
 
     Small ones stay mapped; of large ones the parts used last do, ``LARGE_VIEWS_BYTES`` in all,
     since a worker's address space is limited.
@@ -153,7 +153,7 @@ class SharedBufferViews:
     def add(self, number: int, descriptor: int, size_bytes: int) -> None:
         """Take over a shared buffer and its descriptor. Raises ``OSError`` when it cannot be
         mapped."""
-        self.remove(number)  # it may be told again
+        self.remove(number)  # a shared buffer may be sent again
         if size_bytes > _SMALL_BYTES:
             self._large[number] = descriptor, size_bytes
             return

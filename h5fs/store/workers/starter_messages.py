@@ -1,4 +1,4 @@
-"""What the daemon and the process that forks workers say to each other: one packet each way."""
+"""The messages between the daemon and the worker starter: one packet each way."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from h5fs.model.settings import StoreOptions
 SPAWN, STATUS = b"S", b"?"
 RUNNING = b"-"
 _MAX_PACKET_BYTES = 4096
-_MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and of a logged file three
+_MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and three of a logged file
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What a worker is started with."""
+    """The settings that a worker is started with."""
 
     options: StoreOptions
     grants: tuple[bytes, ...]
 
 
 def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
-    """Fork a worker for each that is asked for, and be it in ``run_worker``, which ends it."""
+    """Fork a worker for each request; the child runs ``run_worker`` and ends with it."""
     is_first, own_pid = True, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
@@ -54,6 +54,6 @@ def _look_at(pid: int) -> bytes:
     """Return how a child ended, if it has."""
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # a child of a worker starter before this one, which took it along
+    except ChildProcessError:  # a child of an earlier worker starter, and ended with that
         return b"%d" % signal.SIGKILL
     return b"%d" % status if found else RUNNING

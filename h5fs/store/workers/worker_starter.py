@@ -1,8 +1,8 @@
 """The daemon's end of the process that forks workers.
 
-A worker that a file has killed is replaced in milliseconds, with nothing to import; and the
-daemon, which has threads, never forks. Format of what is said: one packet each way, see
-``WorkerStarter`` and, in ``h5fs.store.worker_process.starter``, ``_serve``.
+That process has imported everything, so that a worker that a file has killed is replaced in
+milliseconds; and the daemon, which has threads, never forks. The messages between the two are in
+``starter_messages``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, Charge
 
 _log = logging.getLogger(__name__)
 
-# It forks in milliseconds, but on a machine that has no time left.
+# The starter forks in milliseconds, except on a machine that is overloaded.
 _ANSWER_SECONDS = 30
 _END_SECONDS = 5
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
@@ -31,16 +31,16 @@ _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
 class WorkerStarter:
     """The daemon's end of a worker starter. Safe to use from any thread.
 
-    ``_lock`` protects the conversation with the process; nothing else is taken while it is held,
-    and nothing waited for but an answer that comes at once: one that does not come is the process's
-    end.
+    ``_lock`` protects the conversation with the process; no other lock is taken while it is held.
+    Under it a thread waits only for an answer that comes at once; if none comes, the process is
+    ended.
     """
 
     module = "h5fs.store.worker_process.starter"
-    """What the process runs the ``main`` of."""
+    """The module whose ``main`` the process runs."""
 
     def __init__(self, stderr: int | None = None) -> None:
-        """``stderr``: a descriptor of what the processes have as theirs; None is this one's."""
+        """``stderr``: the descriptor that becomes the processes' stderr; None: this process's."""
         self._stderr = stderr
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,12 +87,12 @@ class WorkerStarter:
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory_file, len(charge))
-            os.pwrite(memory_file, charge, 0)  # the worker reads from where this stands
+            os.pwrite(memory_file, charge, 0)  # does not move the offset, from which workers read
             given = [memory_file, connection.fileno(), reply_buffer, *files]
             with self._lock:
                 try:
                     return self._ask_for_worker(given)
-                except OSError:  # it has been killed, or does not answer: a new one it is
+                except OSError:  # the starter was killed, or does not answer: start another
                     self._end()
                     return self._ask_for_worker(given)
         finally:
@@ -117,7 +117,7 @@ class WorkerStarter:
                 self._control.send(STATUS + b"%d" % pid)
                 packet = self._control.recv(64)
             except OSError:
-                self._end()  # an answer that came later would be taken for the next one
+                self._end()  # a late answer would be taken for the answer to the next request
                 return _UNKNOWN_END
         if packet == RUNNING:
             return "still running"

@@ -32,12 +32,10 @@ _Answer = TypeVar("_Answer")
 LOOK_SECONDS = 0.4
 """How long the file is taken to be what it was."""
 
-# An attempt to open a file that is being rewritten costs some milliseconds.
-_AGAIN_SECONDS = 0.2
+_AGAIN_SECONDS = 0.2  # an attempt to open a file that is being rewritten costs milliseconds
 _MOST_ATTEMPTS = 5
 _CLOSING_PATIENCE_SECONDS = 0.1
-# The kernel is told to forget these; more would be all.
-_MOST_NAMES_KEPT = 100_000
+_MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be all
 
 
 class FollowingTree:

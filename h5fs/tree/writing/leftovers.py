@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.errors import H5fsError, show_path
+from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.file_status import FileStatus
 from h5fs.tree.writing.writable_file import WritableFile
 
@@ -112,6 +112,8 @@ class _Place:
     def _opened_folder_of(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """Open the folder that a path is in, making those that are missing; yield the name, too."""
         *folders, name = path.lstrip(b"/").split(b"/")
+        if not {b"", b".", b".."}.isdisjoint((*folders, name)):  # it would lead out of the folder
+            raise InvalidNameError(f"{show_path(path)} is no path of a mount")
         here = os.dup(self._descriptor)
         try:
             for folder in folders:
