@@ -185,8 +185,11 @@ class WorkerStore:
     ) -> None:
         if isinstance(dataset.data, Contiguous):
             start = dataset.data.file_offset + offset
-            if self._source(ref.file).read_into(buffer, start) == len(buffer):
-                return
+            try:
+                if self._source(ref.file).read_into(buffer, start) == len(buffer):
+                    return
+            except OSError as error:
+                raise UnreadableError(f"{show_path(ref.path)}: {error.strerror}") from None
             # The file is shorter than it says: the library knows what that means.
         elif isinstance(dataset.data, Chunked):
             self._quarantine.check(Subject(ref))
@@ -202,10 +205,16 @@ class WorkerStore:
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def file_status(self, file: int) -> FileStatus:
-        return self._source(file).status()
+        try:
+            return self._source(file).status()
+        except OSError as error:
+            raise CannotOpenError(f"{self._name_of(file)}: {error.strerror}") from None
 
     def file_system_status(self) -> SpaceStatus:
-        return self._source(0).space()
+        try:
+            return self._source(0).space()
+        except OSError as error:
+            raise CannotOpenError(f"{self._name_of(0)}: {error.strerror}") from None
 
     def statistics(self) -> StoreStatistics:
         quarantined = tuple(
