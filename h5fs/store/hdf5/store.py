@@ -274,11 +274,11 @@ class Hdf5Store:
             return type_ids.describe_datatype(self._opened.open(ref).identifier)
 
     def file_status(self, file: int) -> FileStatus:
-        with self._lock:
+        with self._lock, reading("the file's owner and mode"):
             return self._files.source(file).status()
 
     def file_system_status(self) -> SpaceStatus:
-        with self._lock:
+        with self._lock, reading("the room on the file system"):
             return self._files.source(0).space()
 
     @property
