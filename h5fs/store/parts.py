@@ -62,7 +62,10 @@ def _read_driver(file: BinaryIO) -> bytes | None:
 
 def _has_subfiles(path: Path) -> bool:
     wanted = re.compile(re.escape(path.name) + r"\.subfile_(\d+_)?\d+_of_\d+$")
-    return any(wanted.match(other.name) for other in path.parent.iterdir())
+    try:
+        return any(wanted.match(other.name) for other in path.parent.iterdir())
+    except OSError:  # a worker may read the file, and not its folder
+        return False
 
 
 def _family_pattern(path: Path) -> str | None:
@@ -79,6 +82,9 @@ def _family_pattern(path: Path) -> str | None:
 
 def _are_family(first: Path, second: Path) -> bool:
     """Whether a file goes on in the next one, by its own size and that one's beginning."""
-    with first.open("rb") as one, second.open("rb") as two:
-        goes_on = read_superblock(one) is not None and read_missing_end(one) is not None
-        return goes_on and read_superblock(two) is None
+    try:
+        with first.open("rb") as one, second.open("rb") as two:
+            goes_on = read_superblock(one) is not None and read_missing_end(one) is not None
+            return goes_on and read_superblock(two) is None
+    except OSError:  # a worker may read one of them, and not the other
+        return False
