@@ -69,7 +69,10 @@ def _read_driver(source: Source) -> bytes | None:
 
 def _has_subfiles(path: Path) -> bool:
     wanted = re.compile(re.escape(path.name) + r"\.subfile_(\d+_)?\d+_of_\d+$")
-    return any(wanted.match(other.name) for other in path.parent.iterdir())
+    try:
+        return any(wanted.match(other.name) for other in path.parent.iterdir())
+    except OSError:  # a worker may read the file, and not its folder
+        return False
 
 
 def _family_pattern(path: Path) -> str | None:

@@ -31,7 +31,7 @@ from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
-from h5fs.store.policy import check_policy, places_of_external
+from h5fs.store.policy import places_of_external
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 from h5fs.store.workers.grants import Grants
@@ -255,12 +255,11 @@ class WorkerStore:
         source = self._sources.get(file)
         if source is not None:
             return source
-        path = Path(os.fsdecode(self._pool.path_of(file)))
-        check_policy(Path(os.path.realpath(path)), self._options.external, self._path.parent)
+        path = self._pool.path_of(file)
         try:
-            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            opened = self._grants.open(path)
         except OSError as error:
-            raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
+            raise CannotOpenError(f"{show_path(path)}: {error.strerror}{advise(error)}") from None
         with self._lock:
             if file in self._sources:
                 os.close(opened)

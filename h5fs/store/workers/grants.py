@@ -64,6 +64,19 @@ class Grants:
             except H5fsError:
                 continue  # following the link will raise
 
+    def open(self, path: bytes) -> int:
+        """Open for the daemon a file that workers read, by its real path.
+
+        Should a symbolic link be on the way by now, it would lead past the policy: what was opened
+        is asked where it is. Raises ``ForbiddenError``, ``OSError``.
+        """
+        self._check(path, _find_own_mounts())
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not _is_file_at(descriptor, path):
+            os.close(descriptor)
+            raise ForbiddenError(f"{show_path(path)} is no real path to a regular file any more")
+        return descriptor
+
     def clear(self) -> bool:
         """Take all grants back, since workers hang at one of them; return whether there were any.
         """
@@ -111,12 +124,16 @@ def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             continue  # the file is gone; a worker that needs a new one there asks again
-        found = os.fstat(descriptor)
-        # A path with symbolic links in it by now is not the one that the policy allowed.
-        is_real = os.readlink(b"/proc/self/fd/%d" % descriptor) == path
-        if is_real and stat.S_ISREG(found.st_mode):
+        if _is_file_at(descriptor, path):
+            found = os.fstat(descriptor)
             descriptors.append(descriptor)
             known.add((found.st_dev, found.st_ino))
         else:
             os.close(descriptor)
     return descriptors, frozenset(known)
+
+
+def _is_file_at(descriptor: int, path: bytes) -> bool:
+    """Whether a descriptor is of a regular file that no symbolic link has led to from its path."""
+    is_real = os.readlink(b"/proc/self/fd/%d" % descriptor) == path
+    return is_real and stat.S_ISREG(os.fstat(descriptor).st_mode)

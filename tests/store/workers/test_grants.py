@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -163,3 +164,55 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_link_alone(tmp_path: Path
         link = store.get_link(store.root().ref, b"raw")
         with pytest.raises(UnreadableError, match="not an HDF5 file"):
             store.follow(store.root().ref, link)
+
+
+@pytest.mark.semantics("L5", "W6")
+def test_the_daemon_opens_no_file_behind_a_link_that_came_after_the_policy_was_asked(
+    tmp_path: Path,
+) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside / "sub", inside / "real", outside):
+        folder.mkdir(parents=True)
+        (folder / "x.h5").write_bytes(b"data")
+    grants = Grants(ExternalPolicy.FOLDER, inside)
+    path = inside / "sub/x.h5"
+    os.close(grants.open(os.fsencode(path)))
+    path.unlink()
+    path.parent.rmdir()
+    for target in (outside, inside / "real"):
+        path.parent.symlink_to(target)
+        with pytest.raises(ForbiddenError):
+            grants.open(os.fsencode(path))
+        path.parent.unlink()
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(ForbiddenError):
+        grants.open(os.fsencode(path))
+
+
+@pytest.mark.semantics("L5", "W6")
+def test_a_file_that_a_worker_names_is_not_read_past_a_link_that_has_come_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    for each in (folder / "sub", outside):
+        each.mkdir(parents=True)
+    (outside / "x.h5").write_bytes(b"secret" * 1000)
+    with h5py.File(folder / "sub/x.h5", "w") as opened:
+        opened["d"] = np.arange(100)
+    with h5py.File(folder / "f.h5", "w") as opened:
+        opened["link"] = h5py.ExternalLink("sub/x.h5", "/d")
+    real_open = os.open
+
+    def swap_and_open(path: Any, *how: Any, **more: Any) -> int:
+        if os.fsencode(path).endswith(b"/sub/x.h5") and not (folder / "away").exists():
+            (folder / "sub").rename(folder / "away")  # between check and use
+            (folder / "sub").symlink_to(outside)
+        return real_open(path, *how, **more)
+
+    with opened_tree(folder / "f.h5") as (_, store):
+        root = store.root().ref
+        ref = store.follow(root, store.get_link(root, b"link")).ref
+        monkeypatch.setattr(os, "open", swap_and_open)
+        with pytest.raises(ForbiddenError):
+            store.file_status(ref.file)
