@@ -1,14 +1,14 @@
 """What follows the end of a log's chain: a commit that a crash cut off, or damage.
 
-A crash leaves an unfinished end, and that is no loss: nobody was told that it was committed. What
-no crash leaves is this:
+A crash leaves an unfinished end. That is no loss, since no program was told that it was committed.
+Three things are damage, since no crash leaves them:
 
-- behind the broken place a whole commit of the same boot. As long as the kernel lives the log is
-  what was written, all of it up to where the last write was cut off.
-- behind it a durable commit, and right after that one another whole frame. Frames are written after
-  a durable commit only once fsync has returned, so that all before it was on the disk.
-- in a log that was begun, or whose last good commit was made, under the same boot, a broken place
-  that is not the file's end.
+- behind the broken place, a whole commit of the same boot. As long as the same kernel runs, the log
+  has everything that was written, up to where the last write was cut off.
+- behind the broken place, a durable commit with another whole frame right after it. Frames follow a
+  durable commit only once fsync has returned, when everything before it was on the disk.
+- a broken place that is not the file's end, in a log that was begun, or whose last good commit was
+  made, under the same boot.
 
 A frame behind a broken place is known by its checksum, which begins with the one that the frame
 before it has stored. Changes nothing. Not thread-safe.
@@ -29,9 +29,9 @@ _DEFAULT_PAGE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class LogRest:
-    """What follows the chain. ``start``: its offset in the log; ``size_bytes``; ``commits``: how
-    many whole commits are in it, which cannot be brought into the file, since others before them
-    are damaged; ``is_damage``: no crash leaves such."""
+    """What follows the chain. ``start``: its offset in the log; ``size_bytes``; ``commits``: the
+    number of whole commits in it, which cannot be brought into the file, since frames before them
+    are damaged; ``is_damage``: no crash can have left it."""
 
     start: int = 0
     size_bytes: int = 0
