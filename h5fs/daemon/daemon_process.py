@@ -7,6 +7,7 @@ Once the mount has ended, no signal interrupts what is still to be committed.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -27,14 +28,15 @@ from h5fs.daemon.watcher import Watcher
 from h5fs.errors import H5fsError, MountError
 from h5fs.model.settings import ExternalPolicy, MountOptions
 from h5fs.store.workers.worker_starter import WorkerStarter
-from h5fs.system_errors import explain_system_error
+from h5fs.system_errors import advise, explain_system_error
 
 _log = logging.getLogger(__name__)
 
 READY = b"ready"
 _PREFIX_VARIABLES = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
-# Advice for each complaint of fusermount3.
+# What to do about what libfuse and fusermount3 say.
 _ADVICE = (
+    (os.strerror(errno.EMFILE), advise(OSError(errno.EMFILE, ""))),
     ("user_allow_other", "; ask the administrator for that line, or mount without it"),
     (
         "Operation not permitted",

@@ -143,7 +143,8 @@ def _read_record(folder: RuntimeFolder, pid: int) -> Daemon | None:
             names = json.loads(file.read(_MOST_RECORD_BYTES))
         if not _is_alive(pid, folder.uid):  # the process that has the lock may claim any number
             return None
-    except (OSError, ValueError):  # the daemon has just ended, or h5fs did not write the record
+    # It has just ended, or the record is none of ours: RecursionError is JSON's, of a thousand `[`.
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(names, dict):
         return None

@@ -217,7 +217,7 @@ class Operations:
     def statfs(self, _path: bytes, buffer: int) -> None:
         """``statvfs(3)``."""
         status = self._tree.get_file_system_status()
-        data = self._pack_statvfs([getattr(status, name) for name in STATVFS_FIELDS])
+        data = self._pack_statvfs([getattr(status, name) for name in STATVFS_FIELDS.values()])
         ctypes.memmove(buffer, data, len(data))
 
     def getxattr(self, path: bytes, name: bytes, buffer: int | None, size: int) -> int:

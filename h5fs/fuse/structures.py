@@ -24,10 +24,19 @@ _STATUS_FIELDS = (
     "st_atimespec.tv_sec", "st_atimespec.tv_nsec", "st_mtimespec.tv_sec", "st_mtimespec.tv_nsec",
     "st_ctimespec.tv_sec", "st_ctimespec.tv_nsec",
 )  # fmt: skip
-STATVFS_FIELDS = (
-    "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail",
-    "f_flag", "f_namemax",
-)  # fmt: skip
+STATVFS_FIELDS = {
+    "f_bsize": "block_bytes",
+    "f_frsize": "fragment_bytes",
+    "f_blocks": "fragments",
+    "f_bfree": "free_fragments",
+    "f_bavail": "available_fragments",
+    "f_files": "inodes",
+    "f_ffree": "free_inodes",
+    "f_favail": "available_inodes",
+    "f_flag": "flags",
+    "f_namemax": "longest_name",
+}
+"""The fields of ``struct statvfs``, and what each is called in a ``SpaceStatus``."""
 
 _CODES = {(1, True): "b", (2, True): "h", (4, True): "i", (8, True): "q"}
 
@@ -76,7 +85,7 @@ def status_dtype(structure: type[ctypes.Structure]) -> np.dtype[Any]:
 
 def statvfs_packer(structure: type[ctypes.Structure]) -> Packer:
     """Return the packer of a binding's ``c_statvfs``."""
-    return Packer(structure, STATVFS_FIELDS)
+    return Packer(structure, tuple(STATVFS_FIELDS))
 
 
 def has_field(structure: Any, name: str) -> bool:

@@ -23,7 +23,7 @@ OBJECT_KINDS = (ObjectKind.UNREADABLE, ObjectKind.GROUP, ObjectKind.DATASET, Obj
 
 ROW = np.dtype(
     [
-        ("address", "<u8"),
+        ("object_id", "<u8"),
         ("storage_size_bytes", "<i8"),
         ("file_offset", "<i8"),
         ("mtime", "<i8"),
@@ -131,12 +131,12 @@ class Links:
     def _object(self, index: int, name: bytes) -> ObjectInfo:
         group = self._table.group
         (
-            address, storage_size_bytes, file_offset, mtime, ctime, atime, attribute_count,
+            object_id, storage_size_bytes, file_offset, mtime, ctime, atime, attribute_count,
             hard_link_count, dataset, kind, holds_sequences,
         ) = self.row(index)  # fmt: skip
         path = group.path + name if group.path == b"/" else group.path + b"/" + name
         return ObjectInfo(
-            ObjectRef(group.file, address, path), OBJECT_KINDS[kind], attribute_count,
+            ObjectRef(group.file, object_id, path), OBJECT_KINDS[kind], attribute_count,
             hard_link_count, mtime, ctime, atime, bool(holds_sequences),
             self._table.datasets[dataset] if dataset >= 0 else None,
             storage_size_bytes, file_offset,

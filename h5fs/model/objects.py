@@ -1,7 +1,7 @@
 """What the rooms tell each other about an HDF5 file: links, objects, attributes, selections.
 
-Plain frozen values only. An object is known by its file and its address in it; the path that led
-to it is kept to open it again.
+Plain frozen values only. An object is known by its file and its id in it; the path that led to it
+is kept to open it again.
 """
 
 from __future__ import annotations
@@ -35,26 +35,30 @@ class LinkKind(Enum):
 
 
 class ObjectRef(Struct, frozen=True, eq=False):
-    """Names one object: ``file`` is its file's number, 0 the mounted one; ``address`` its header.
+    """Names one object: ``file`` is its file's number, 0 the mounted one; ``id`` its own in there.
+
+    An id is what the store makes of it: from 0 to 2**63, and the same in every mount, since inode
+    numbers come of it: those of an object's files are ``id`` and the three after it, so that the
+    ids of two objects are 4 apart at least. 0 stands for objects that cannot be read.
 
     ``path`` is an HDF5 path of hard links from that file's root, by which to open it; it takes no
     part in equality, since several hard links lead to one object.
     """
 
     file: int
-    address: int
+    id: int
     path: bytes
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ObjectRef):
             return NotImplemented
-        return self.address == other.address and self.file == other.file
+        return self.id == other.id and self.file == other.file
 
     def __ne__(self, other: object) -> bool:  # Struct brings one of its own
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((self.file, self.address))
+        return hash((self.file, self.id))
 
 
 class ObjectInfo(Struct, frozen=True):

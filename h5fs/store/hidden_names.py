@@ -12,11 +12,12 @@ HIDDEN_PATH = b"/" + HIDDEN_GROUP
 
 _NAMELESS = b"nameless-"
 _DATASET, _BYTES = b"dataset:", b"bytes:"
+_MOST_NAME_BYTES = 255
 
 
-def nameless_name(address: int) -> bytes:
-    """Return the link name of an open object that has no other name."""
-    return _NAMELESS + b"%x" % address
+def nameless_name(object_id: int) -> bytes:
+    """Return the link name of an object that is open and has no other."""
+    return _NAMELESS + b"%x" % object_id
 
 
 def is_nameless(name: bytes) -> bool:
@@ -35,12 +36,34 @@ def kept_name(path: bytes, *, is_dataset: bool) -> bytes:
 
 
 def path_of_kept(name: bytes) -> tuple[bytes, bool] | None:
-    """Return path and ``is_dataset`` for a name of ``kept_name``; None for any other."""
+    """Return path and ``is_dataset`` for a name of ``kept_name``; None for any other.
+
+    The file may be a stranger's: a path that no file of a mount has is none.
+    """
     for prefix in (_DATASET, _BYTES):
         if name.startswith(prefix):
             escaped = name[len(prefix) :]
-            return escaped.replace(b"%2F", b"/").replace(b"%25", b"%"), prefix is _DATASET
+            path = escaped.replace(b"%2F", b"/").replace(b"%25", b"%")
+            return (path, prefix is _DATASET) if _is_of_a_mount(path) else None
     return None
+
+
+def is_own(name: bytes) -> bool:
+    """Whether a mount may have made a link of the hidden group, by its name."""
+    return is_nameless(name) or name.startswith((_DATASET, _BYTES))
+
+
+def is_below_hidden(path: bytes) -> bool:
+    """Whether a path without its first slash is the hidden group's, or of something in it."""
+    return path == HIDDEN_GROUP or path.startswith(HIDDEN_GROUP + b"/")
+
+
+def _is_of_a_mount(path: bytes) -> bool:
+    """Whether a path is absolute and leads nowhere but down."""
+    first, *names = path.split(b"/")
+    return not first and bool(names) and all(
+        name not in (b"", b".", b"..") and len(name) <= _MOST_NAME_BYTES for name in names
+    )
 
 
 def is_hidden(group_path: bytes, name: bytes) -> bool:

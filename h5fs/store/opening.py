@@ -18,6 +18,8 @@ from h5fs.store.format.superblock import (
 from h5fs.store.lock_holders import find_lock_holder
 from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
 from h5fs.store.parts import explain_part
+from h5fs.store.sources.local_file import LocalFile
+from h5fs.system_errors import advise
 
 
 def check_openable(
@@ -33,8 +35,9 @@ def check_openable(
         if not stat.S_ISREG(opened_as.stat().st_mode):  # opening a FIFO would wait for a writer
             raise CannotOpenError(f"{path} is not a regular file")
         with opened_as.open("rb") as file:
-            superblock = read_superblock(file)
-            if superblock is None and file.seek(0, 2) == 0:
+            source = LocalFile(file.fileno())
+            superblock = read_superblock(source)
+            if superblock is None and source.size_bytes == 0:
                 raise CannotOpenError(
                     f"{path} is empty, so it is not an HDF5 file; --mode a or w makes it one"
                 )
@@ -54,7 +57,7 @@ def check_openable(
                 _check_lock(path, file.fileno())
             return superblock
     except OSError as error:
-        raise CannotOpenError(f"{path}: {error.strerror}") from None
+        raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
 
 
 def explain_unopenable(path: Path, error: Exception) -> str:
@@ -62,7 +65,7 @@ def explain_unopenable(path: Path, error: Exception) -> str:
     try:
         part = explain_part(path)
         with path.open("rb") as file:
-            missing = read_missing_end(file)
+            missing = read_missing_end(LocalFile(file.fileno()))
     except OSError:
         part, missing = "", None
     if part:

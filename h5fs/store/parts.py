@@ -8,10 +8,12 @@ Format: HDF5 File Format Specification 3.0, II.B (driver information) and IV.A.2
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from h5fs.store.format.superblock import read_addresses, read_missing_end, read_superblock
+from h5fs.store.sources.interface import Source, read_bytes
+from h5fs.store.sources.local_file import LocalFile
 
 _FAMILY, _MULTI, _SUBFILING = b"NCSAfami", b"NCSAmult", b"Subfilin"
 _MOST_EXTENSION_BYTES = 1024
@@ -24,10 +26,14 @@ def explain_part(path: Path) -> str:
     Raises ``OSError``.
     """
     with path.open("rb") as file:
-        driver = _read_driver(file)
-    if re.search(r"\.subfile_(\d+_)?\d+_of_\d+$", path.name) or _has_subfiles(path):
+        driver = _read_driver(LocalFile(file.fileno()))
+    pattern = None
+    if re.search(r"\.subfile_(\d+_)?\d+_of_\d+$", path.name):
         driver = _SUBFILING
-    pattern = _family_pattern(path)
+    # A confined worker may not look at the files beside this one.
+    with suppress(PermissionError):
+        driver = _SUBFILING if _has_subfiles(path) else driver
+        pattern = _family_pattern(path)
     if driver == _SUBFILING:
         return (
             f"{path} is a part of a file that HDF5's subfiling driver keeps in several files: make "
@@ -46,18 +52,18 @@ def explain_part(path: Path) -> str:
     return ""
 
 
-def _read_driver(file: BinaryIO) -> bytes | None:
+def _read_driver(source: Source) -> bytes | None:
     """Return the name of the driver that the file says it needs."""
-    found = read_superblock(file)
-    addresses = read_addresses(file, found) if found is not None else None
+    found = read_superblock(source)
+    addresses = read_addresses(source, found) if found is not None else None
     if found is None or addresses is None:
         return None
     # The fourth address of old versions, the second one of new ones.
     base, address = addresses[0], addresses[3 if found.version < 2 else 1]
-    if address in _UNDEFINED or base + address >= file.seek(0, 2):
+    if address in _UNDEFINED or base + address >= source.size_bytes:
         return None
-    file.seek(base + address)
-    data = file.read(16 if found.version < 2 else _MOST_EXTENSION_BYTES)
+    size = 16 if found.version < 2 else _MOST_EXTENSION_BYTES
+    data = read_bytes(source, base + address, size)
     return next((name for name in (_FAMILY, _MULTI, _SUBFILING) if name in data), None)
 
 
@@ -81,7 +87,8 @@ def _family_pattern(path: Path) -> str | None:
 
 
 def _are_family(first: Path, second: Path) -> bool:
-    """Whether the second file continues the first, by the first's size and the second's start."""
-    with first.open("rb") as one, second.open("rb") as two:
+    """Whether a file goes on in the next one, by its own size and that one's beginning."""
+    with first.open("rb") as first_file, second.open("rb") as second_file:
+        one, two = LocalFile(first_file.fileno()), LocalFile(second_file.fileno())
         goes_on = read_superblock(one) is not None and read_missing_end(one) is not None
         return goes_on and read_superblock(two) is None

@@ -14,41 +14,53 @@ from typing import Any
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, UnreadableError, show_path
-from h5fs.model.datatypes import Datatype
+from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
-    Attribute,
     Chunked,
     Contiguous,
     DatasetInfo,
     Link,
     LinkKind,
-    ObjectInfo,
     ObjectRef,
-    StorageInfo,
-    UnreadableAttribute,
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.interface import ArrayPart
+from h5fs.store.interface import ArrayPart, ObjectStore
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
 from h5fs.store.policy import check_policy, places_of_external
+from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 from h5fs.store.workers.grants import Grants
+from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
-from h5fs.store.workers.quarantine import Quarantine, Subject, identify
+from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.system_errors import advise
 
 _MOST_UNSAFE_NAMES = 8
+
+
+def link_subject(group: ObjectRef, link: Link) -> Subject:
+    """Return the subject of a request about a link."""
+    return Subject(group, link.name)
+
+
+def _root_of(file: int) -> Subject:
+    return Subject(ObjectRef(file, 0, b"/"), b"")
+
+
+def _attributes_of(ref: ObjectRef) -> Subject:
+    return Subject(ref, of_attributes=True)
 
 
 class WorkerStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
-    ``_lock`` protects ``_descriptors``; nothing else is taken while it is held. The store takes
+    ``_lock`` protects ``_sources``; nothing else is taken while it is held. The store takes
     the worker starter with it when it closes, unless it was given one that others use too.
     """
 
@@ -65,13 +77,13 @@ class WorkerStore:
         self._own_starter = own_starter if starter is None else None
         self._path = Path(os.path.realpath(options.file))
         self._lock = threading.Lock()
-        self._descriptors: dict[int, int] = {}
+        self._sources: dict[int, LocalFile] = {}
         self._worker_files: tuple[int, ...] = ()
         count = options.workers if options.workers is not None else max(count_cores(), 2)
         if options.mode.writes:
             count = 1
         self._grants = Grants(options.external, self._path.parent)
-        self._quarantine = Quarantine(lambda: identify(self._descriptor(0)))
+        self._quarantine = Quarantine(lambda: self._source(0).version)
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
@@ -87,7 +99,7 @@ class WorkerStore:
         file = self._options.file
         try:
             if self._logged is not None:
-                self._descriptors[0] = os.dup(self._logged.main)
+                self._sources[0] = LocalFile(os.dup(self._logged.main))
                 # A worker that reads gets openings of its own, so that locks are out of its reach.
                 # One that writes keeps the locks, too: until it has ended, nobody else may write,
                 # also when the daemon is killed.
@@ -95,18 +107,19 @@ class WorkerStore:
                 self._worker_files = tuple(map(lend, self._logged.descriptors()))
                 self._pool.open(self._worker_files)
                 return
-            self._descriptors[0] = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._sources[0] = LocalFile(descriptor)
             check_openable(
                 file, self._options.locking, is_swmr=self._options.is_swmr,
-                opened_as=_own_path(self._descriptors[0]),
+                opened_as=_own_path(descriptor),
             )  # fmt: skip
-            check_identity(self._options, self._descriptors[0])
-            take_own_lock(self._descriptors[0], self._options.file, writes=False)
+            check_identity(self._options, descriptor)
+            take_own_lock(descriptor, self._options.file, writes=False)
             if has_log(self._options.file):
                 raise CannotOpenError(f"{self._options.file} was just written: open it once more")
         except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}") from None
-        self._pool.open((self._descriptors[0],))
+            raise CannotOpenError(f"{file}: {error.strerror}{advise(error)}") from None
+        self._pool.open((descriptor,))
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
 
     def _start_workers(self) -> None:
@@ -115,11 +128,23 @@ class WorkerStore:
         except UnreadableError:
             return  # the mount has ended meanwhile
 
-    def root(self, file: int = 0) -> ObjectInfo:
-        info: ObjectInfo = self._pool.call(
-            "root", file, subject=Subject(ObjectRef(file, 0, b"/"), b"")
+    def _pass_on(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
+        return self._pool.call(method, *arguments, subject=subject)
+
+    def _pass_to_preferred(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
+        # What a scan of a dataset found out stays in the worker that made it.
+        return self._pool.call(
+            method, *arguments, subject=subject, preferred_worker=_preferred_worker(subject.ref)
         )
-        return info
+
+    root = passed_on(ObjectStore.root, _pass_on, _root_of)
+    get_link = passed_on(ObjectStore.get_link, _pass_on, Subject)
+    follow = passed_on(ObjectStore.follow, _pass_on, link_subject)
+    find_link = passed_on(ObjectStore.find_link, _pass_on, Subject)
+    describe_dataset = passed_on(ObjectStore.describe_dataset, _pass_to_preferred, Subject)
+    describe_storage = passed_on(ObjectStore.describe_storage, _pass_to_preferred, Subject)
+    describe_datatype = passed_on(ObjectStore.describe_datatype, _pass_to_preferred, Subject)
+    read_attributes = passed_on(ObjectStore.read_attributes, _pass_to_preferred, _attributes_of)
 
     def list_links(self, group: ObjectRef) -> LinkTable:
         def blame(note: bytes) -> None:
@@ -150,38 +175,6 @@ class WorkerStore:
     def _folder_of(self, file: int) -> Path:
         return Path(os.fsdecode(self._pool.path_of(file))).parent if file else self._path.parent
 
-    def get_link(self, group: ObjectRef, name: bytes) -> Link:
-        link: Link = self._pool.call("get_link", group, name, subject=Subject(group, name))
-        return link
-
-    def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
-        info: ObjectInfo = self._pool.call("follow", group, link, subject=Subject(group, link.name))
-        return info
-
-    def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
-        found: tuple[ObjectRef, Link | None] = self._pool.call(
-            "find_link", group, path, subject=Subject(group, path)
-        )
-        return found
-
-    def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
-        info: DatasetInfo = self._about("describe_dataset", ref)
-        return info
-
-    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
-        info: StorageInfo = self._about("describe_storage", ref)
-        return info
-
-    def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
-        attributes: tuple[Attribute | UnreadableAttribute, ...] = self._about(
-            "read_attributes", ref
-        )
-        return attributes
-
-    def describe_datatype(self, ref: ObjectRef) -> Datatype:
-        datatype: Datatype = self._about("describe_datatype", ref)
-        return datatype
-
     def read_into(
         self,
         ref: ObjectRef,
@@ -192,7 +185,7 @@ class WorkerStore:
     ) -> None:
         if isinstance(dataset.data, Contiguous):
             start = dataset.data.file_offset + offset
-            if os.preadv(self._descriptor(ref.file), [buffer], start) == len(buffer):
+            if self._source(ref.file).read_into(buffer, start) == len(buffer):
                 return
             # The file is shorter than it says: the library knows what that means.
         elif isinstance(dataset.data, Chunked):
@@ -208,11 +201,11 @@ class WorkerStore:
         if size != len(buffer):
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
-    def file_status(self, file: int) -> os.stat_result:
-        return os.fstat(self._descriptor(file))
+    def file_status(self, file: int) -> FileStatus:
+        return self._source(file).status()
 
-    def file_system_status(self) -> os.statvfs_result:
-        return os.fstatvfs(self._descriptor(0))
+    def file_system_status(self) -> SpaceStatus:
+        return self._source(0).space()
 
     def statistics(self) -> StoreStatistics:
         quarantined = tuple(
@@ -239,36 +232,30 @@ class WorkerStore:
         if self._own_starter is not None:
             self._own_starter.close()
         with self._lock:
-            for descriptor in (*self._descriptors.values(), *self._worker_files):
+            own = (source.descriptor for source in self._sources.values())
+            for descriptor in (*own, *self._worker_files):
                 os.close(descriptor)
-            self._descriptors.clear()
+            self._sources.clear()
             self._worker_files = ()
         if self._logged is not None:
             self._logged.close(removes_log=self._removes_log)
             self._logged = None
 
-    def _about(self, method: str, ref: ObjectRef) -> Any:
-        # What a scan of a dataset found out stays in the worker that made it.
-        subject = Subject(ref, of_attributes=method == "read_attributes")
-        return self._pool.call(
-            method, ref, subject=subject, preferred_worker=_preferred_worker(ref)
-        )
-
-    def _descriptor(self, file: int) -> int:
-        """Return a descriptor of a file, opened when it is first needed."""
-        descriptor = self._descriptors.get(file)
-        if descriptor is not None:
-            return descriptor
+    def _source(self, file: int) -> LocalFile:
+        """Return the bytes of a file, opened when it is first needed."""
+        source = self._sources.get(file)
+        if source is not None:
+            return source
         path = Path(os.fsdecode(self._pool.path_of(file)))
         check_policy(Path(os.path.realpath(path)), self._options.external, self._path.parent)
         try:
             opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise CannotOpenError(f"{path}: {error.strerror}") from None
+            raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
         with self._lock:
-            if file in self._descriptors:
+            if file in self._sources:
                 os.close(opened)
-            return self._descriptors.setdefault(file, opened)
+            return self._sources.setdefault(file, LocalFile(opened))
 
 
 class _BehindLinkError(Exception):

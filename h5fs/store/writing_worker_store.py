@@ -8,17 +8,12 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import itertools
 import logging
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-import numpy as np
 
 from h5fs.errors import (
     H5fsError,
@@ -28,16 +23,17 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.model.datatypes import Datatype
-from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef
+from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.store.interface import ArrayFile, NewArray, Region
+from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.place import Place
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_store import WorkerStore, link_subject
+from h5fs.store.workers.lending import Lender
+from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.worker_starter import WorkerStarter
@@ -47,7 +43,10 @@ _log = logging.getLogger(__name__)
 _ROOT = ObjectRef(0, 0, b"/")
 # What makes room and gives it back; nothing that a program wrote is lost with it.
 _HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
-_FIRST_SHARED_BUFFER = 1 << 40  # those of decoded chunks count from 0
+
+
+def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
+    return Subject(group, name)
 
 
 class WritingWorkerStore(WorkerStore):
@@ -67,7 +66,7 @@ class WritingWorkerStore(WorkerStore):
         self._boot_id = options.boot_id
         self._place = Place(files.main, files.path)
         self._foreign_change = ""
-        self._shared_buffer_numbers = itertools.count(_FIRST_SHARED_BUFFER)
+        self._lender = Lender(self._pool)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
@@ -88,55 +87,52 @@ class WritingWorkerStore(WorkerStore):
         )
         self._hidden = None if hidden is None else hidden.ref
 
-    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        info: ObjectInfo | None = self._change("create_group", group, name, about=(group, name))
-        return info or self._target_of(group, name)
+    def _pass_change(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
+        return self._change(method, *arguments, about=subject)
 
-    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
-        info: ObjectInfo | None = self._change(
-            "create_datatype", group, name, datatype, about=(group, name)
-        )
-        return info or self._target_of(group, name)
+    def _pass_creation(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
+        info: ObjectInfo | None = self._change(method, *arguments, about=subject)
+        return info or self._target_of(*arguments[:2])
 
-    def create_link(self, group: ObjectRef, link: Link) -> None:
-        self._change("create_link", group, link, about=(group, link.name))
+    def _pass_unlinking(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
+        return self._change(method, *arguments, self._opened_objects(), about=subject)
 
-    def delete_link(self, group: ObjectRef, name: bytes) -> None:
-        opened = self._opened_objects()
-        self._change("delete_link", group, name, opened, about=(group, name))
-
-    def move_link(
-        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
-        opened = self._opened_objects()
-        self._change("move_link", group, name, new_group, new_name, opened, about=(group, name))
+    create_group = passed_on(WritingObjectStore.create_group, _pass_creation, _named)
+    create_datatype = passed_on(WritingObjectStore.create_datatype, _pass_creation, _named)
+    create_link = passed_on(WritingObjectStore.create_link, _pass_change, link_subject)
+    delete_link = passed_on(WritingObjectStore.delete_link, _pass_unlinking, _named)
+    move_link = passed_on(WritingObjectStore.move_link, _pass_unlinking, _named)
+    reserve_array = passed_on(
+        WritingObjectStore.reserve_array, _pass_change, lambda group, *_: Subject(group, b"reserve")
+    )
+    drop_array = passed_on(
+        WritingObjectStore.drop_array, _pass_change, lambda _: Subject(_ROOT, b"drop")
+    )
+    write_attributes = passed_on(
+        WritingObjectStore.write_attributes, _pass_change, lambda ref, *_: Subject(ref)
+    )
+    find_missing = passed_on(
+        WritingObjectStore.find_missing, WorkerStore._pass_on, lambda _: Subject(_ROOT, b"targets")
+    )
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         if array.is_read:
             self._opened_objects()
-        with self._lent(array) as (shared_buffers, (new,)):
+        with self._lender.lend(array) as (shared_buffers, (new,)):
             info: ObjectInfo = self._change(
-                "write_array", group, name, new, about=(group, name), shared_buffers=shared_buffers
-            )
+                "write_array", group, name, new, about=Subject(group, name),
+                shared_buffers=shared_buffers,
+            )  # fmt: skip
         return info
-
-    def reserve_array(
-        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> Region | None:
-        found = self._change("reserve_array", group, shape, dtype, about=(group, b"reserve"))
-        return None if found is None else Region(*found)
 
     def finish_array(
         self, group: ObjectRef, name: bytes, region: Region, tail: bytes
     ) -> ObjectInfo:
         info: ObjectInfo = self._change(
-            "finish_array", group, name, region.number, tail, about=(group, name),
+            "finish_array", group, name, region, tail, about=Subject(group, name),
             size=region.size_bytes,
         )  # fmt: skip
         return info
-
-    def drop_array(self, region: Region) -> None:
-        self._change("drop_array", region.number, about=(_ROOT, b"drop"))
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
@@ -160,35 +156,24 @@ class WritingWorkerStore(WorkerStore):
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
         opened = self._opened_objects()
-        with self._lent(values, offsets) as (shared_buffers, new):
+        with self._lender.lend(values, offsets) as (shared_buffers, new):
             info: ObjectInfo = self._change(
-                "write_sequences", group, name, *new, opened, about=(group, name),
+                "write_sequences", group, name, *new, opened, about=Subject(group, name),
                 shared_buffers=shared_buffers,
             )  # fmt: skip
         return info
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
-        self._change("write_elements", ref, offset, data, about=(ref, b""), size=len(data))
+        self._change("write_elements", ref, offset, data, about=Subject(ref), size=len(data))
 
     def change_array(
         self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
     ) -> bool:
-        with self._lent(array) as (shared_buffers, (new,)):
+        with self._lender.lend(array) as (shared_buffers, (new,)):
             is_done: bool = self._change(
-                "change_array", ref, new, ranges, about=(ref, b""), shared_buffers=shared_buffers
+                "change_array", ref, new, ranges, about=Subject(ref), shared_buffers=shared_buffers
             )
         return is_done
-
-    def write_attributes(
-        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
-        self._change("write_attributes", ref, attributes, gone, about=(ref, b""))
-
-    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        missing: tuple[bytes, ...] = self._pool.call(
-            "find_missing", paths, subject=Subject(_ROOT, b"targets")
-        )
-        return missing
 
     def hold(self, ref: ObjectRef) -> None:
         with self._clock:
@@ -203,23 +188,23 @@ class WritingWorkerStore(WorkerStore):
             if ref not in self._perhaps_nameless:
                 return
             self._perhaps_nameless.discard(ref)
-        self._change("drop_nameless", ref.address, about=(ref, b""))
+        self._change("drop_nameless", ref.id, about=Subject(ref))
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         if self._hidden is None and makes:
-            info: ObjectInfo = self._change("open_hidden", True, about=(_ROOT, b"hidden"))
+            info: ObjectInfo = self._change("open_hidden", True, about=Subject(_ROOT, b"hidden"))
             self._hidden = info.ref
         return self._hidden
 
     def remove_hidden(self) -> None:
-        self._change("remove_hidden", about=(_ROOT, b"hidden"))
+        self._change("remove_hidden", about=Subject(_ROOT, b"hidden"))
         self._hidden = None
 
     def _opened_objects(self) -> tuple[int, ...]:
-        """Return the addresses of the objects that programs have open, before a link goes."""
+        """Return the ids of the objects that programs have open, before a link goes."""
         with self._clock:
             self._perhaps_nameless.update(self._held)
-            return tuple(ref.address for ref in self._held)
+            return tuple(ref.id for ref in self._held)
 
     def commit(self, is_checkpoint: bool = False) -> None:
         with self._clock:
@@ -325,7 +310,7 @@ class WritingWorkerStore(WorkerStore):
         self,
         method: str,
         *arguments: Any,
-        about: tuple[ObjectRef, bytes],
+        about: Subject,
         shared_buffers: tuple[SharedBuffer, ...] = (),
         size: int = 0,
     ) -> Any:
@@ -334,7 +319,7 @@ class WritingWorkerStore(WorkerStore):
             self._unsynced_bytes += size
             self._start_clock()
         # Of another name than those that are read: a change that fails leaves reading as it is.
-        subject = Subject(about[0], b"change " + about[1])
+        subject = Subject(about.ref, b"change " + (about.name or b""))
 
         if method not in _HOUSEKEEPING:
             self._check_place()
@@ -359,29 +344,6 @@ class WritingWorkerStore(WorkerStore):
         if self._changed_at is None:
             self._changed_at = time.monotonic()
             self._clock.notify_all()
-
-    @contextmanager
-    def _lent(
-        self, *arrays: ArrayFile
-    ) -> Iterator[tuple[tuple[SharedBuffer, ...], tuple[NewArray, ...]]]:
-        """Yield the files of arrays as shared buffers that the worker may map, and what is in
-        them."""
-        numbers = [next(self._shared_buffer_numbers) for _ in arrays]
-        shared_buffers = tuple(
-            SharedBuffer(number, array.descriptor, array.size_bytes, is_on_disk=True)
-            for number, array in zip(numbers, arrays, strict=True)
-        )
-        try:
-            yield shared_buffers, tuple(
-                NewArray(
-                    array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
-                    array.is_read,
-                )
-                for number, array in zip(numbers, arrays, strict=True)
-            )  # fmt: skip
-        finally:
-            for shared_buffer in shared_buffers:
-                self._pool.forget_shared_buffer(shared_buffer)
 
     def _commit_now_and_then(self) -> None:
         said = ""

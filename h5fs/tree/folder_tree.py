@@ -26,7 +26,9 @@ from h5fs.errors import (
     ReadOnlyError,
     show_path,
 )
+from h5fs.model.file_status import SpaceStatus
 from h5fs.store.format.superblock import is_hdf5_file
+from h5fs.store.sources.local_file import space_at
 from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
@@ -157,10 +159,10 @@ class FolderTree:
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
         return file.tree.get_xattr(inner, name)
 
-    def get_file_system_status(self) -> os.statvfs_result:
+    def get_file_system_status(self) -> SpaceStatus:
         """Answer ``statfs``: that of the file system the folder is on."""
         try:
-            return os.statvfs(self._root)
+            return space_at(self._root)
         except OSError as error:
             raise PassedThroughError.of(error, b"/") from None
 

@@ -7,7 +7,6 @@ tree has the long way for everything else, and both give the same.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.errors import H5fsError
+from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import OBJECT_KINDS, Links
 from h5fs.model.objects import DatasetInfo, Link, ObjectKind
 from h5fs.projection.names import Projection
@@ -51,7 +51,7 @@ class FolderListing:
     Safe to use from any thread.
     """
 
-    def __init__(self, folder: Node, links: Links, file: os.stat_result) -> None:
+    def __init__(self, folder: Node, links: Links, file: FileStatus) -> None:
         self.folder = folder
         self.links = links
         self._file = file
@@ -66,14 +66,14 @@ class FolderListing:
         if index is None:
             return None
         (
-            address, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset, kind,
-            _,
+            object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset,
+            kind, _,
         ) = self.links.row(index)  # fmt: skip
         size_bytes = self._sizes[dataset] if kind == _DATASET and dataset >= 0 else None
         if size_bytes is None:
             return None
         return make_file_status(
-            object_inode(address, NodeKind.ARRAY), self._file, size_bytes, storage_size_bytes,
+            object_inode(object_id, NodeKind.ARRAY), self._file, size_bytes, storage_size_bytes,
             hard_link_count, mtime, ctime, atime,
         )  # fmt: skip
 
@@ -110,7 +110,7 @@ class FolderListing:
         for place, dentry in others:
             rows[place] = row_of(dentry)
         files, owners = rows[attributes[0]], table[attributes[1]]
-        files["inode"] = object_inodes(owners["address"], NodeKind.ATTRIBUTES)
+        files["inode"] = object_inodes(owners["object_id"], NodeKind.ATTRIBUTES)
         files["mode"] = stat.S_IFREG
         rows[attributes[0]] = files
         rows[arrays[0]] = self._array_rows(table[arrays[1]])
@@ -123,17 +123,17 @@ class FolderListing:
         has_status = sizes >= 0
         file = self._file
         rows = np.zeros(len(links), DENTRY_ROW)
-        rows["inode"] = object_inodes(links["address"], NodeKind.ARRAY)
+        rows["inode"] = object_inodes(links["object_id"], NodeKind.ARRAY)
         rows["mode"] = np.where(has_status, file_mode(file), stat.S_IFREG)
         rows["hard_link_count"] = links["hard_link_count"]
-        rows["uid"], rows["gid"] = file.st_uid, file.st_gid
+        rows["uid"], rows["gid"] = file.uid, file.gid
         rows["size_bytes"] = np.where(has_status, sizes, 0)
         rows["blocks"] = blocks_of(links["storage_size_bytes"], rows["size_bytes"])
         rows["preferred_read_bytes"] = PREFERRED_READ_BYTES
-        mtime_ns = _nanoseconds(links["mtime"], file.st_mtime_ns)
+        mtime_ns = _nanoseconds(links["mtime"], file.mtime_ns)
         rows["mtime_ns"] = mtime_ns
         rows["ctime_ns"] = _nanoseconds(links["ctime"], mtime_ns)
-        rows["atime_ns"] = _nanoseconds(links["atime"], file.st_atime_ns)
+        rows["atime_ns"] = _nanoseconds(links["atime"], file.atime_ns)
         rows["has_status"] = has_status
         return rows
 

@@ -58,7 +58,7 @@ class Node:
 
     @property
     def inode(self) -> int:
-        """Inode number: from the object's address, an attribute file's just before its object's.
+        """Inode number: from the object's id, an attribute file's just before its object's.
 
         Hard links to one object share it. A symbolic link has no object of its own; its number
         comes from its group and name, and so is the same in every mount.
@@ -73,21 +73,21 @@ class Node:
         ref = self.info.ref
         if ref.file:
             return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2)
-        return object_inode(ref.address, kind)
+        return object_inode(ref.id, kind)
 
 
 _POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
 
 
-def object_inode(address: int, kind: NodeKind) -> int:
+def object_inode(object_id: int, kind: NodeKind) -> int:
     """Return the inode number of what shows an object of the mounted file."""
-    # An object header takes at least 16 bytes, so these few numbers after its address are its.
-    return address + _POSITIONS.get(kind, 2) & (1 << 63) - 1
+    # Ids are 4 apart at least, so these few numbers after an object's id are its own.
+    return object_id + _POSITIONS.get(kind, 2) & (1 << 63) - 1
 
 
-def object_inodes(addresses: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
+def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
     """Return the same of many objects."""
-    return addresses + np.uint64(_POSITIONS.get(kind, 2)) & np.uint64((1 << 63) - 1)
+    return object_ids + np.uint64(_POSITIONS.get(kind, 2)) & np.uint64((1 << 63) - 1)
 
 
 def make_root(info: ObjectInfo) -> Node:
@@ -183,6 +183,6 @@ def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
 
 
 def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
-    seed = b"%d %d " % (group.file, group.address) + name
+    seed = b"%d %d " % (group.file, group.id) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
     return int.from_bytes(digest, "little")

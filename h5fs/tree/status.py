@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from typing import Any
 
 from msgspec import Struct
 
+from h5fs.model.file_status import FileStatus
 from h5fs.tree.nodes import Node, NodeKind
 
 NANOSECONDS = 10**9
@@ -61,7 +61,7 @@ def file_type(kind: NodeKind) -> int:
 
 def make_status(
     node: Node,
-    file: os.stat_result,
+    file: FileStatus,
     *,
     size_bytes: int,
     storage_bytes: int,
@@ -74,24 +74,37 @@ def make_status(
     """
     kind = file_type(node.kind)
     info = node.info
-    mtime_ns = info.mtime * NANOSECONDS or file.st_mtime_ns
+    mtime_ns = info.mtime * NANOSECONDS or file.mtime_ns
     return Status(
         inode=node.inode,
-        mode=kind | (_permissions(kind, file.st_mode) if is_readable else 0),
+        mode=kind | (_permissions(kind, file.mode) if is_readable else 0),
         hard_link_count=info.hard_link_count if node.kind in _COUNTED else 1,
-        uid=file.st_uid,
-        gid=file.st_gid,
+        uid=file.uid,
+        gid=file.gid,
         size_bytes=size_bytes,
         blocks=blocks_of(storage_bytes, size_bytes if kind == stat.S_IFREG else 0),
-        atime_ns=info.atime * NANOSECONDS or file.st_atime_ns,
+        atime_ns=info.atime * NANOSECONDS or file.atime_ns,
         mtime_ns=mtime_ns,
         ctime_ns=info.ctime * NANOSECONDS or mtime_ns,
     )
 
 
+def make_dentry(node: Node, file: FileStatus) -> Dentry:
+    """Return a node's dentry; ``file`` is the status of the HDF5 file that lists it."""
+    status = None
+    # Of an object in another file than the folder, that file's would count.
+    if (
+        node.kind is NodeKind.FOLDER
+        and node.parent is not None
+        and node.info.ref.file == node.parent.info.ref.file
+    ):
+        status = make_status(node, file, size_bytes=0, storage_bytes=0)
+    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)), status)
+
+
 def make_file_status(
     inode: int,
-    file: os.stat_result,
+    file: FileStatus,
     size_bytes: int,
     storage_bytes: int,
     hard_link_count: int,
@@ -100,17 +113,17 @@ def make_file_status(
     atime: int,
 ) -> Status:
     """Return the status of a dataset's file, as ``make_status`` does, without a node."""
-    mtime_ns = mtime * NANOSECONDS or file.st_mtime_ns
+    mtime_ns = mtime * NANOSECONDS or file.mtime_ns
     return Status(
-        inode, file_mode(file), hard_link_count, file.st_uid, file.st_gid, size_bytes,
-        blocks_of(storage_bytes, size_bytes), atime * NANOSECONDS or file.st_atime_ns, mtime_ns,
+        inode, file_mode(file), hard_link_count, file.uid, file.gid, size_bytes,
+        blocks_of(storage_bytes, size_bytes), atime * NANOSECONDS or file.atime_ns, mtime_ns,
         ctime * NANOSECONDS or mtime_ns,
     )  # fmt: skip
 
 
-def file_mode(file: os.stat_result) -> int:
+def file_mode(file: FileStatus) -> int:
     """Return the mode of a file that can be read."""
-    return stat.S_IFREG | file.st_mode & 0o444
+    return stat.S_IFREG | file.mode & 0o444
 
 
 def blocks_of(storage_bytes: Any, size_bytes: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Iterator
 
 from h5fs.errors import (
@@ -23,6 +22,7 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
+from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.model.settings import Limits
@@ -51,7 +51,7 @@ from h5fs.tree.nodes import (
     make_root,
 )
 from h5fs.tree.statistics import TreeStatistics
-from h5fs.tree.status import Dentry, Status, file_type, make_status
+from h5fs.tree.status import Dentry, Status, make_dentry, make_status
 from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Tree:
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         self._handles: Handles[Content] = Handles()
         # By file number; few, since the store bounds how many files are open.
-        self._file_status: dict[int, os.stat_result] = {}
+        self._file_status: dict[int, FileStatus] = {}
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``. Reads no element of any dataset."""
@@ -159,7 +159,7 @@ class Tree:
                 make_attributes_node(folder, node), make_offsets_node(folder, node), node
             ):  # fmt: skip
                 if shown is not None:
-                    yield _dentry(shown, file)
+                    yield make_dentry(shown, file)
 
         if folder.info.ref.file:
             dentries = Dentries.of(dentry for link in links for dentry in list_link(link))
@@ -168,7 +168,9 @@ class Tree:
             self._listed.put(path.rstrip(b"/"), listed)
             dentries = listed.dentries(list_link)
         own_attributes = make_attributes_node(folder, folder)
-        return dentries if own_attributes is None else dentries.after(_dentry(own_attributes, file))
+        if own_attributes is None:
+            return dentries
+        return dentries.after(make_dentry(own_attributes, file))
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
@@ -232,7 +234,7 @@ class Tree:
         self._xattrs.forget()
         self._root = None
 
-    def get_file_system_status(self) -> os.statvfs_result:
+    def get_file_system_status(self) -> SpaceStatus:
         """Answer ``statfs``: that of the file system the HDF5 file is on."""
         return self._store.file_system_status()
 
@@ -372,7 +374,7 @@ class Tree:
             (self._large_contents if is_large else self._contents).put(key, content)
         return content
 
-    def _status_of_file(self, number: int) -> os.stat_result:
+    def _status_of_file(self, number: int) -> FileStatus:
         if number not in self._file_status:
             self._file_status[number] = self._store.file_status(number)
         return self._file_status[number]
@@ -387,16 +389,3 @@ def check_length(name: bytes) -> None:
     """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
     if len(name) > NAME_MAX:
         raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")
-
-
-def _dentry(node: Node, file: os.stat_result) -> Dentry:
-    """Return a node's dentry; ``file`` is the ``stat`` of the file that lists it."""
-    status = None
-    # Of an object in another file than the folder, that file's would count.
-    if (
-        node.kind is NodeKind.FOLDER
-        and node.parent is not None
-        and node.info.ref.file == node.parent.info.ref.file
-    ):
-        status = make_status(node, file, size_bytes=0, storage_bytes=0)
-    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)), status)

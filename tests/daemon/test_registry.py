@@ -232,6 +232,26 @@ def test_a_record_of_another_shape_is_passed_over(records: Path) -> None:
         assert find_daemon(Path("/m")) == os.getpid()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"mountpoint": 5}', "[" * 60_000, '{"a":' * 10_000, "1" * 60_000, "\xff"],
+    ids=["cut off", "list", "number", "lists", "objects", "digits", "no UTF-8"],
+)  # fmt: skip
+def test_a_record_that_a_living_process_has_locked_may_hold_anything(
+    records: Path, text: str
+) -> None:
+    with (
+        registered(Path("/m"), Path("/f.h5")),
+        process() as pid,
+        (records / f"{pid}.json").open("wb") as record,
+    ):
+        record.write(text.encode("latin-1"))
+        record.flush()
+        fcntl.flock(record, fcntl.LOCK_EX)
+        assert find_daemon(Path("/m")) == os.getpid()
+        assert (records / f"{pid}.json").exists()
+
+
 def test_a_record_that_goes_away_meanwhile_is_passed_over(records: Path) -> None:
     with registered(Path("/m"), Path("/f.h5")):
         # As a daemon's that ends between the listing and the look at it.

@@ -193,7 +193,8 @@ def test_a_daemon_without_a_socket_is_listed_and_one_with_nonsense_is_an_error(
         assert "tells no more" in found["problem"] and 0 <= found["uptime_seconds"] < 60
         assert main.main(["status", "/m"]) == 0
         assert f"pid {os.getpid()}" in capsys.readouterr().out
-        for nonsense in (b"", b"{", b"[]", b'{"mountpoint": 5}'):
+        deep = b'{"mountpoint": "/m", "cache": ' + b"[" * 900 + b"]" * 900 + b"}"
+        for nonsense in (b"", b"{", b"[]", b'{"mountpoint": 5}', b"[" * 100_000, deep):
             with answering(path, lambda answer=nonsense: answer):
                 assert main.main(["status", "/m"]) == 1
                 said = capsys.readouterr()
@@ -209,3 +210,6 @@ def test_text_of_a_daemon_harms_no_terminal_whatever_it_is() -> None:
     for key in ("operations", "cache", "workers", "quarantined", "drafts", "problem"):
         for value in ("x", ["\x1b"], {"\x1b": 5}, 7):
             assert "\x1b" not in show_mount({**known, key: value}, has_colors=False)
+    for key in ("open_files", "pid"):
+        shown = show_mount({**known, "version": "1", key: "\x1b[2J"}, has_colors=False)
+        assert "\\x1b[2J" in shown and "\x1b" not in shown

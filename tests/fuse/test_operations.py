@@ -30,7 +30,9 @@ from h5fs.fuse.libfuse_3 import Libfuse3
 from h5fs.fuse.operations import Operations
 from h5fs.fuse.session import MountRefusedError, Session
 from h5fs.fuse.structures import status_packer
+from h5fs.model.file_status import SpaceStatus
 from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.store.sources.local_file import space_at
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
@@ -256,8 +258,8 @@ class FakeTree:
     def release(self, handle: int) -> None:
         self.released.append(handle)
 
-    def get_file_system_status(self) -> os.statvfs_result:
-        return os.statvfs("/")
+    def get_file_system_status(self) -> SpaceStatus:
+        return space_at(b"/")
 
     def list_xattrs(self, _path: bytes) -> list[bytes]:
         return [b"user.a", b"user.\xff"]

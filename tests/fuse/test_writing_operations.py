@@ -28,8 +28,10 @@ import pytest
 
 from h5fs import errors
 from h5fs.errors import BadHandleError, ExistsError, NotAGroupError, NotEmptyError, NotFoundError
+from h5fs.model.file_status import SpaceStatus
 from h5fs.model.settings import LogOptions, MountOptions, StoreOptions
 from h5fs.model.settings import Mode as MountMode
+from h5fs.store.sources.local_file import space_at
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Dentry, Status
 
@@ -288,8 +290,8 @@ class MemoryTree:
             if value is not None:
                 times[index] = value
 
-    def get_file_system_status(self) -> os.statvfs_result:
-        return os.statvfs("/")
+    def get_file_system_status(self) -> SpaceStatus:
+        return space_at(b"/")
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         return []

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,15 @@ class StoreConformance:
         assert first.ref != object_at(store, "gzip").ref
         assert first.hard_link_count == 2
 
+    def test_ids_are_4_apart_since_inode_numbers_are_made_of_them(self, store: Store) -> None:
+        groups = [store.root().ref, object_at(store, "group").ref]
+        links = [link for group in groups for link in Links(store.list_links(group))]
+        found = {link.target.ref.id for link in links if link.target is not None}
+        found |= {group.id for group in groups}
+        ids = sorted(found)
+        assert 0 < ids[0] <= ids[-1] < 2**63
+        assert all(second - first >= 4 for first, second in pairwise(ids))
+
     def test_a_link_that_is_not_there_is_not_found(self, store: Store) -> None:
         for name in (b"nothing of that name", b"\xff", b"contiguou"):
             with pytest.raises(NotFoundError):
@@ -321,8 +331,8 @@ class StoreConformance:
             assert all(threads.map(look, range(200)))
 
     def test_the_file_is_described(self, store: Store) -> None:
-        assert store.file_status(0).st_size > 0
-        assert store.file_system_status().f_bsize > 0
+        assert store.file_status(0).size_bytes > 0
+        assert store.file_system_status().fragment_bytes > 0
 
     def test_statistics_add_up(self, store: Store) -> None:
         told = store.statistics()
@@ -542,4 +552,4 @@ def array_file(array: np.ndarray[Any, Any]) -> Iterator[ArrayFile]:
 
 def replace_path(ref: ObjectRef, path: bytes) -> ObjectRef:
     """Return a ref that no object of the store has."""
-    return ObjectRef(ref.file, ref.address + 1, path)
+    return ObjectRef(ref.file, ref.id + 1, path)

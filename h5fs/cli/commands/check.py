@@ -17,6 +17,7 @@ from h5fs.store.log.log_entry import open_to_look
 from h5fs.store.log.log_file import explain_damage, read_boot_id
 from h5fs.store.log.log_path import find_log, has_log
 from h5fs.store.parts import explain_part
+from h5fs.store.sources.local_file import LocalFile
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _tell_superblock(file: Path) -> None:
     try:
         with file.open("rb") as opened:
-            superblock = read_superblock(opened)
+            superblock = read_superblock(LocalFile(opened.fileno()))
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
     if superblock is None:

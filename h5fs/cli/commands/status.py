@@ -21,6 +21,7 @@ from h5fs.kernel_mounts import find_mount
 _PATIENCE_SECONDS = 5.0
 _MOST_ASKED_AT_ONCE = 32
 _MOST_LINKS = 40
+_MOST_LEVELS = 20
 
 _SILENT = "tells no more: it has just begun, is ending, or is of an older version of h5fs"
 # The keys of the document; a key that a daemon does not send is null.
@@ -61,6 +62,8 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
         told = json.loads(ask(daemon, _PATIENCE_SECONDS))
         if not isinstance(told, dict) or not isinstance(told.get("mountpoint"), str):
             raise ValueError
+        if not _is_shallow(told, _MOST_LEVELS):  # printing it would fail
+            raise ValueError
         return {**dict.fromkeys(_KEYS), **told}, False
     except (FileNotFoundError, ConnectionRefusedError):
         if daemon.pid not in (each.pid for each in find_daemons()):
@@ -70,12 +73,20 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
         problem = (
             f"the daemon (pid {daemon.pid}) is stuck: no answer within {_PATIENCE_SECONDS:.0f} s"
         )
-    except ValueError:
+    except (ValueError, RecursionError):
         problem = f"the daemon (pid {daemon.pid}) gives an answer that is none"
     except OSError as error:
         reason = error.strerror or error
         problem = f"the daemon (pid {daemon.pid}) cannot be asked: {reason}"
     return _from_record(daemon, problem), True
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether lists and objects in each other are no more than so many."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _from_record(daemon: Daemon, problem: str) -> dict[str, Any]:

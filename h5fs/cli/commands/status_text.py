@@ -19,10 +19,21 @@ _COLUMNS = ("count", "errors", "p50_us", "p90_us", "p99_us", "max_us")
 def show_mount(answer: dict[str, Any], *, has_colors: bool) -> str:
     """Return some lines about a mount, made from a status document that may lack keys."""
     try:
-        return _Text(has_colors).mount(answer)
+        return _Text(has_colors).mount(_harmless(answer))
     except (AttributeError, KeyError, TypeError, ValueError):
         mountpoint, version = (show_text(answer.get(key)) for key in ("mountpoint", "version"))
         return f"{mountpoint}  (h5fs {version} tells what is not understood)"
+
+
+def _harmless(value: Any) -> Any:
+    """Return a document without control characters, also where a number was to be expected."""
+    if isinstance(value, str):
+        return show_text(value)
+    if isinstance(value, list):
+        return [_harmless(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _harmless(each) for key, each in value.items()}
+    return value
 
 
 class _Text:

@@ -36,14 +36,23 @@ from h5fs.model.datatypes import (
     FloatType,
     IntegerType,
     Member,
-    Normalisation,
     OpaqueType,
-    ReferenceKind,
     ReferenceType,
     SequenceType,
     StringPadding,
     StringType,
     TimeType,
+)
+from h5fs.projection.json.datatype_terms import (
+    BIT_PADDINGS,
+    BYTE_ORDERS,
+    CHARACTER_SETS,
+    FLOAT_FIELDS,
+    NORMALISATIONS,
+    REFERENCE_BASES,
+    REFERENCE_SIZES,
+    STRING_PADDINGS,
+    VARIABLE,
 )
 from h5fs.projection.json.numpy_spelling import numpy_spelling, parse_descr, parse_dtype
 from h5fs.projection.json.strict_json import (
@@ -56,50 +65,8 @@ from h5fs.projection.json.strict_json import (
 
 _Term = TypeVar("_Term", bound=Enum)
 
-STRING_PADDINGS: Final = {
-    StringPadding.NULL_TERMINATED: "H5T_STR_NULLTERM",
-    StringPadding.NULL_PADDED: "H5T_STR_NULLPAD",
-    StringPadding.SPACE_PADDED: "H5T_STR_SPACEPAD",
-}
-CHARACTER_SETS: Final = {
-    CharacterSet.ASCII: "H5T_CSET_ASCII",
-    CharacterSet.UTF8: "H5T_CSET_UTF_8",
-}
-REFERENCE_BASES: Final = {
-    ReferenceKind.OBJECT: "H5T_STD_REF_OBJ",
-    ReferenceKind.REGION: "H5T_STD_REF_DSETREG",
-    ReferenceKind.STANDARD: "H5T_STD_REF",
-}
-REFERENCE_SIZES: Final = {
-    ReferenceKind.OBJECT: 8,
-    ReferenceKind.REGION: 12,
-    ReferenceKind.STANDARD: 64,
-}
-BYTE_ORDERS: Final = {
-    ByteOrder.LITTLE: "H5T_ORDER_LE",
-    ByteOrder.BIG: "H5T_ORDER_BE",
-    ByteOrder.VAX: "H5T_ORDER_VAX",
-}
-BIT_PADDINGS: Final = {BitPadding.ZERO: "H5T_PAD_ZERO", BitPadding.ONE: "H5T_PAD_ONE"}
-NORMALISATIONS: Final = {
-    Normalisation.IMPLIED: "H5T_NORM_IMPLIED",
-    Normalisation.SET: "H5T_NORM_MSBSET",
-    Normalisation.NONE: "H5T_NORM_NONE",
-}
-VARIABLE: Final = "H5T_VARIABLE"
-
 _MESSAGE_BYTES: Final = (1 << 16) - 1
 _LEAST_MEMBER_BYTES: Final = 10  # of a compound: the name's null, an offset, a datatype message
-
-
-FLOAT_FIELDS: Final = (
-    ("signPosition", "sign_position"),
-    ("exponentPosition", "exponent_position"),
-    ("exponentSize", "exponent_size"),
-    ("exponentBias", "exponent_bias"),
-    ("mantissaPosition", "mantissa_position"),
-    ("mantissaSize", "mantissa_size"),
-)
 
 
 def datatype_to_json(datatype: Datatype) -> JsonValue:

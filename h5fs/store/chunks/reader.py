@@ -11,7 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream, Streams
-from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
@@ -213,7 +214,11 @@ class ChunkReader:
             try:
                 self._decode(array, block, batches[0])
             finally:
-                wait(others)  # the block must stay while workers write into it
+                # The block must not go while somebody writes into it. Not by ``wait``, which does
+                # not end for a future that the executor has cancelled as it was shut down.
+                for other in others:
+                    with suppress(CancelledError):
+                        other.exception()
             for other in others:
                 if other.cancelled():
                     raise StaleError(f"{show_path(array.ref.path)}: the file has been closed")

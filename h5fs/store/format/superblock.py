@@ -6,15 +6,15 @@ for the consistency flags.
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
 from h5fs.errors import CannotOpenError
 from h5fs.store.format.lookup3 import checksum_blocks
+from h5fs.store.sources.interface import Source, read_bytes
+from h5fs.store.sources.local_file import LocalFile
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -51,13 +51,12 @@ class Superblock:
         return self.version <= LAST_VERSION
 
 
-def read_superblock(file: BinaryIO) -> Superblock | None:
+def read_superblock(source: Source) -> Superblock | None:
     """Return the superblock, or None when the file has none: it is not an HDF5 file."""
-    size = file.seek(0, 2)
+    size = source.size_bytes
     offset = 0
     while offset + len(SIGNATURE) <= size:
-        file.seek(offset)
-        head = file.read(12)
+        head = read_bytes(source, offset, 12)
         if head.startswith(SIGNATURE) and len(head) == 12:
             version = head[8]
             # Versions 0 and 1 have sizes of other fields there; only 3 honours the flag.
@@ -68,31 +67,30 @@ def read_superblock(file: BinaryIO) -> Superblock | None:
     return None
 
 
-def read_missing_end(file: BinaryIO) -> tuple[int, int] | None:
+def read_missing_end(source: Source) -> tuple[int, int] | None:
     """Return (bytes there, bytes that the superblock says) of a file that is cut short, else None.
     """
-    found = read_superblock(file)
+    found = read_superblock(source)
     if found is None:
         return None
     if not found.is_known:
         return None
-    addresses = read_addresses(file, found)
-    size = file.seek(0, 2)
+    addresses = read_addresses(source, found)
+    size = source.size_bytes
     if addresses is None:
-        return size, found.offset_bytes + _end_of_addresses(file, found)
+        return size, found.offset_bytes + _end_of_addresses(source, found)
     # The base address, one other address, then where the file ends.
     return (size, addresses[2]) if size < addresses[2] < 2**63 else None
 
 
-def read_addresses(file: BinaryIO, superblock: Superblock) -> list[int] | None:
+def read_addresses(source: Source, superblock: Superblock) -> list[int] | None:
     """Return the four addresses of a superblock, or None when the file ends within them.
 
     In versions 0 and 1 those are the base, the free space, the file's end and the driver
     information; in 2 and 3 the base, the extension, the file's end and the root group.
     """
-    stop = _end_of_addresses(file, superblock)
-    file.seek(superblock.offset_bytes)
-    head = file.read(stop)
+    stop = _end_of_addresses(source, superblock)
+    head = read_bytes(source, superblock.offset_bytes, stop)
     if not superblock.is_known or len(head) < stop:
         return None
     width = (stop - _first_address(superblock)) // 4
@@ -104,9 +102,9 @@ def _first_address(superblock: Superblock) -> int:
     return {0: 24, 1: 28}.get(superblock.version, 12)
 
 
-def _end_of_addresses(file: BinaryIO, superblock: Superblock) -> int:
-    file.seek(superblock.offset_bytes + (13 if superblock.version < 2 else _ADDRESS_SIZE_AT))
-    width = (file.read(1) or b"\x08")[0] or 8
+def _end_of_addresses(source: Source, superblock: Superblock) -> int:
+    at = superblock.offset_bytes + (13 if superblock.version < 2 else _ADDRESS_SIZE_AT)
+    width = (read_bytes(source, at, 1) or b"\x08")[0] or 8
     return _first_address(superblock) + 4 * width
 
 
@@ -120,12 +118,13 @@ def is_hdf5_file(path: bytes) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
-    with io.FileIO(descriptor) as file:
+    try:
         if path.lower().endswith(_SUFFIXES):
-            with io.BufferedReader(file) as buffered:
-                return read_superblock(buffered) is not None
+            return read_superblock(LocalFile(descriptor)) is not None
         offsets = (0, *(_FIRST_USER_BLOCK << power for power in range(_MOST_POWERS)))
         return any(os.pread(descriptor, 8, offset) == SIGNATURE for offset in offsets)
+    finally:
+        os.close(descriptor)
 
 
 def clear_write_mark(descriptor: int) -> bool:
@@ -134,8 +133,7 @@ def clear_write_mark(descriptor: int) -> bool:
     Only a superblock that is wholly understood is written, at once, within one sector of the disk.
     Raises ``CannotOpenError`` for another one, ``OSError``.
     """
-    with io.FileIO(os.dup(descriptor)) as raw, io.BufferedReader(raw) as file:
-        superblock = read_superblock(file)
+    superblock = read_superblock(LocalFile(descriptor))
     if superblock is not None and not superblock.is_known:
         raise CannotOpenError(explain_version(superblock) + "; nothing is changed")
     if superblock is None or not superblock.is_open_for_write:

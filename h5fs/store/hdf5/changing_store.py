@@ -30,6 +30,7 @@ from h5fs.errors import (
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.objects.links import address_of
 from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.translation import reading
@@ -87,14 +88,15 @@ class ChangingStore(Hdf5Store):
 
     def remove_hidden(self) -> None:
         with self._changing(HIDDEN_PATH):
-            if find_hidden(self._files.file_id(0)) is not None:
+            hidden = find_hidden(self._files.file_id(0))
+            if hidden is not None:
                 with self._step():
                     self._forget_all()
-                    remove_hidden(self._files.file_id(0))
+                    remove_hidden(self._files.file_id(0), hidden)
 
-    def drop_nameless(self, address: int) -> None:
+    def drop_nameless(self, object_id: int) -> None:
         with self._changing(HIDDEN_PATH):
-            hidden, name = find_hidden(self._files.file_id(0)), nameless_name(address)
+            hidden, name = find_hidden(self._files.file_id(0)), nameless_name(object_id)
             if hidden is not None and hidden.links.exists(name):
                 with self._step():
                     self._forget_all()
@@ -110,12 +112,12 @@ class ChangingStore(Hdf5Store):
 
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(0)
-        if ref.file == 0 and not leads_to(file_id, ref.path, ref.address):
+        if ref.file == 0 and not leads_to(file_id, ref.path, address_of(ref)):
             # Who has it open knows it by a name that it had then.
-            path = find_path(file_id, ref.address, self._on_progress)
+            path = find_path(file_id, address_of(ref), self._on_progress)
             if path is None:
                 raise UnreadableError(f"{show_path(ref.path)}: it is gone, and so is its object")
-            ref = ObjectRef(ref.file, ref.address, path)
+            ref = ObjectRef(ref.file, ref.id, path)
         return super()._open_identifier(ref)
 
     @contextmanager
@@ -168,7 +170,6 @@ class ChangingStore(Hdf5Store):
     def _forget_all(self) -> None:
         """Let go of whatever may be another object's, or nobody's, after the next step."""
         self._opened.clear()
-        self._cached_bytes = 0
         self._scanned.clear()
         self._read.clear()
         self._object_paths.clear()

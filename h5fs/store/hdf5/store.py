@@ -8,7 +8,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from h5py import h5d, h5g, h5o
 
 from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.datatypes import Datatype
+from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
     Attribute,
@@ -38,10 +38,11 @@ from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import OpenFiles
-from h5fs.store.hdf5.objects.links import LinkReader
+from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.reading import chunks, datasets
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
@@ -51,29 +52,14 @@ from h5fs.store.hdf5.reading.projected import (
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
-from h5fs.store.interface import ArrayPart, ChunkBatch, ChunkFailure
+from h5fs.store.interface import ArrayPart
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
 
-_MAX_IDENTIFIERS_OPEN = 64
-_MAX_CACHED_BYTES = 256 * 2**20
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
-
-
-@dataclass(slots=True)
-class _Opened:
-    """An open identifier.
-
-    ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
-    read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
-    """
-
-    identifier: Any
-    cache_bytes: int = 0
-    is_permitted: bool = False
-    sources: tuple[tuple[str, int], ...] = ()
 
 
 def _ignore(*_what: object) -> None:
@@ -119,8 +105,7 @@ class Hdf5Store:
             main=main,
             granted=granted,
         )
-        self._opened: OrderedDict[ObjectRef, _Opened] = OrderedDict()
-        self._cached_bytes = 0
+        self._opened = OpenIdentifiers(self._open_identifier)
         # What a scan of a dataset cost much to find out, and takes little to keep.
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         # Those of them that may keep elements, which take memory.
@@ -204,7 +189,7 @@ class Hdf5Store:
             return None
         creation = dataset_id.get_create_plist()
         if creation.get_layout() == h5d.CHUNKED:
-            head = self._files.read_raw(ref.file, ref.address, HEAD_BYTES)
+            head = self._files.read_raw(ref.file, address_of(ref), HEAD_BYTES)
             return chunks.describe_chunks(
                 dataset_id, projected.memory, whole_edges=edges_are_whole(head)
             )
@@ -279,24 +264,22 @@ class Hdf5Store:
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):
             return attributes.read_attributes(
-                self._open(ref).identifier,
+                self._opened.open(ref).identifier,
                 paths=self._path_of(ref.file),
                 on_progress=self._on_progress,
             )
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         with self._lock, reading(ref.path):
-            return type_ids.describe_datatype(self._open(ref).identifier)
+            return type_ids.describe_datatype(self._opened.open(ref).identifier)
 
-    def file_status(self, file: int) -> os.stat_result:
-        """Return the ``stat`` of a file."""
+    def file_status(self, file: int) -> FileStatus:
         with self._lock:
-            return os.fstat(self._files.descriptor(file))
+            return self._files.source(file).status()
 
-    def file_system_status(self) -> os.statvfs_result:
-        """Return the ``statvfs`` of the mounted file."""
+    def file_system_status(self) -> SpaceStatus:
         with self._lock:
-            return os.fstatvfs(self._files.descriptor(0))
+            return self._files.source(0).space()
 
     @property
     def may_be_replaced(self) -> bool:
@@ -309,14 +292,14 @@ class Hdf5Store:
             self._files.close()
 
     def _group_id(self, ref: ObjectRef) -> Any:
-        identifier = self._open(ref).identifier
+        identifier = self._opened.open(ref).identifier
         if not isinstance(identifier, h5g.GroupID):
             raise UnreadableError(f"{show_path(ref.path)} is not a group")
         return identifier
 
     def _dataset_id(self, ref: ObjectRef) -> Any:
         """Return a dataset that may be read. Raises ``ForbiddenError``."""
-        opened = self._open(ref)
+        opened = self._opened.open(ref)
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
@@ -328,13 +311,13 @@ class Hdf5Store:
 
     def _confirm_sources(self, ref: ObjectRef) -> None:
         """See after a read that HDF5 could open all sources that there are."""
-        opened = self._opened.get(ref)
+        opened = self._opened.find(ref)
         if opened is not None and opened.sources:
             self._files.confirm_sources(opened.sources)
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
-        identifier = self._open(ref).identifier
+        identifier = self._opened.open(ref).identifier
         with reading(ref.path):
             size = datasets.chunk_bytes_of(identifier)
         if size > self._limits.max_chunk_bytes:
@@ -370,30 +353,6 @@ class Hdf5Store:
         if len(self._read) > _MAX_READ_AT_ONCE:
             self._read.popitem(last=False)[1].forget()
 
-    def _open(self, ref: ObjectRef) -> _Opened:
-        opened = self._opened.get(ref)
-        if opened is None:
-            identifier = self._open_identifier(ref)
-            is_dataset = isinstance(identifier, h5d.DatasetID)
-            with reading(ref.path):
-                cache_bytes = datasets.cache_bytes_of(identifier) if is_dataset else 0
-            opened = self._adopt(ref, identifier, cache_bytes)
-        self._opened.move_to_end(ref)
-        return opened
-
-    def _adopt(self, ref: ObjectRef, identifier: Any, cache_bytes: int = 0) -> _Opened:
-        opened = self._opened[ref] = _Opened(identifier, cache_bytes)
-        self._cached_bytes += cache_bytes
-        self._close_the_oldest()
-        return opened
-
-    def _close_the_oldest(self) -> None:
-        """Bound the number of identifiers, and what HDF5 caches for them; the newest one stays."""
-        while len(self._opened) > 1 and (
-            len(self._opened) > _MAX_IDENTIFIERS_OPEN or self._cached_bytes > _MAX_CACHED_BYTES
-        ):
-            self._cached_bytes -= self._opened.popitem(last=False)[1].cache_bytes
-
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(ref.file)
         with reading(ref.path):
@@ -409,8 +368,7 @@ class Hdf5Store:
 
     def _forget_file(self, number: int) -> None:
         self._object_paths.pop(number, None)
-        for ref in [ref for ref in self._opened if ref.file == number]:
-            self._cached_bytes -= self._opened.pop(ref).cache_bytes
+        self._opened.forget_file(number)
         for ref in [ref for ref in self._scanned if ref.file == number]:
             del self._scanned[ref]
             self._read.pop(ref, None)

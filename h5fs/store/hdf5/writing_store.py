@@ -59,7 +59,8 @@ from h5fs.store.hdf5.writing.sequence_writer import (
     write_rows,
 )
 from h5fs.store.hidden_names import is_hidden
-from h5fs.store.interface import ArrayPart, NewArray
+from h5fs.store.interface import ArrayPart, Region
+from h5fs.store.library_interface import NewArray
 
 
 class WritingHdf5Store(ChangingStore):
@@ -99,7 +100,9 @@ class WritingHdf5Store(ChangingStore):
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
             parent = self._free_place(group, link.name)
-            target = self._open(link.target.ref).identifier if link.target is not None else None
+            target = None
+            if link.target is not None:
+                target = self._opened.open(link.target.ref).identifier
             with self._step():
                 if link.kind is LinkKind.SOFT:
                     parent.links.create_soft(link.name, link.soft_target, link_properties())
@@ -183,7 +186,7 @@ class WritingHdf5Store(ChangingStore):
 
     def reserve_array(
         self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[int, int, int] | None:
+    ) -> Region | None:
         with self._changing(b"a new array"):
             write_type = natural_type(dtype)
             item_bytes = write_type.file_type.get_size()
@@ -208,23 +211,25 @@ class WritingHdf5Store(ChangingStore):
             # the file is lost, and no more.
             number = next(self._reserved_numbers)
             self._reserved[number] = new_id
-            return number, start, whole
+            return Region(number, start, whole)
 
-    def finish_array(self, group: ObjectRef, name: bytes, number: int, tail: bytes) -> ObjectInfo:
+    def finish_array(
+        self, group: ObjectRef, name: bytes, region: Region, tail: bytes
+    ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
-            if number not in self._reserved:
+            if region.number not in self._reserved:
                 raise LostChangesError(f"the array for {show_path(name)} is lost")
             parent = self._free_place(group, name)
             with self._step():
-                new_id = self._reserved.pop(number)
+                new_id = self._reserved.pop(region.number)
                 self._file.note_direct_write()
                 write_tail(new_id, tail)
                 h5o.link(new_id, parent, name, link_properties())
         return self._info(group, name)
 
-    def drop_array(self, number: int) -> None:
+    def drop_array(self, region: Region) -> None:
         with self._changing(b"an array"), self._step():
-            self._reserved.pop(number, None)
+            self._reserved.pop(region.number, None)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
         with self._changing(ref.path):
@@ -275,7 +280,7 @@ class WritingHdf5Store(ChangingStore):
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
     ) -> None:
         with self._changing(ref.path):
-            identifier = self._open(ref).identifier
+            identifier = self._opened.open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step(attributes=True):
                 delete_attributes(identifier, gone, on_progress=self._on_progress)
@@ -325,7 +330,7 @@ class WritingHdf5Store(ChangingStore):
         path = show_path(join_path(group.path, name))
         link = self.get_link(group, name)
         # Opened as for reading: with its own settings for data in other files.
-        identifier = None if link.target is None else self._open(link.target.ref).identifier
+        identifier = None if link.target is None else self._opened.open(link.target.ref).identifier
         if not isinstance(identifier, h5d.DatasetID):
             raise ExistsError(f"{path} exists and is not a dataset")
         if identifier.get_create_plist().get_external_count():

@@ -31,6 +31,7 @@ from h5fs.store.log.log_entry import is_at, make_free, open_log, remove_log
 from h5fs.store.log.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
 from h5fs.store.own_lock import take_own_lock
+from h5fs.system_errors import advise
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def open_logged(
             opened.pop_all()  # what was opened is the caller's to close
     except OSError as error:
         raise CannotOpenError(
-            f"{file} or its log cannot be read or written: {error.strerror}"
+            f"{file} or its log cannot be read or written: {error.strerror}{advise(error)}"
         ) from None
     return files
 
@@ -219,7 +220,7 @@ def _open_main(file: Path, real: Path, mode: Mode) -> tuple[int, bool]:
         try:
             main, is_new = _open_or_make(real, mode)
         except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}") from None
+            raise CannotOpenError(f"{file}: {error.strerror}{advise(error)}") from None
         try:
             take_own_lock(main, file, writes=mode.writes)
             if is_at(real, main):
@@ -256,7 +257,8 @@ def _lock(main: int, file: Path, mode: Mode, locking: Locking) -> None:
         raise explain_lock(file, main, is_read=not mode.writes) from None
     except OSError as error:
         if locking is Locking.TRUE:
-            raise CannotOpenError(f"{file} cannot be locked: {error.strerror}") from None
+            reason = f"{error.strerror}{advise(error)}"
+            raise CannotOpenError(f"{file} cannot be locked: {reason}") from None
 
 
 def _open_log(path: Path, file: Path, main: int, mode: Mode) -> int | None:
@@ -264,7 +266,7 @@ def _open_log(path: Path, file: Path, main: int, mode: Mode) -> int | None:
         return open_log(path, file, main, writes=mode.writes)
     except OSError as error:
         if not mode.writes:
-            raise CannotOpenError(f"{path}: {error.strerror}") from None
+            raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
         reason = "read-only file system" if error.errno == errno.EROFS else error.strerror
         raise CannotOpenError(
             f"{path}: {reason}; a mount that writes keeps its log beside the file, so the folder "

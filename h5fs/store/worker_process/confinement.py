@@ -45,12 +45,14 @@ class Confinement:
     and what the policy on external files allows; None: everything that the user may read.
     ``descriptors``: open files that it may open again (``/proc/self/fd/N``), whatever has become of
     their paths; they stay open. ``memory_bytes``: how much more address space it may take. Every
-    mapping counts, also shared memory and the stacks of threads.
+    mapping counts, also shared memory and the stacks of threads. ``locked``: open files that it
+    shares with another process, whose locks it must not change.
     """
 
     readable: tuple[Path, ...] | None
     memory_bytes: int
     descriptors: tuple[int, ...] = ()
+    locked: tuple[int, ...] = ()
 
 
 class Protection(Enum):
@@ -148,8 +150,8 @@ def _steps(
     yield _forbid_privileges, frozenset({Protection.PRIVILEGES})
     yield _forbid_inspection, frozenset({Protection.INSPECTION})
     yield lambda: _apply_landlock(settings.readable, descriptors), _BY_LANDLOCK
-    # seccomp comes last, since it forbids some of the calls above.
-    yield _apply_seccomp, _BY_SECCOMP
+    # The last: it forbids some of the calls above.
+    yield lambda: _apply_seccomp(settings.locked), _BY_SECCOMP
 
 
 def _load_packages() -> None:
@@ -352,6 +354,6 @@ def _plugin_libraries() -> frozenset[Path]:
     return frozenset(files_of_libraries(plugins))
 
 
-def _apply_seccomp() -> set[Protection]:
-    refuse_system_calls(_package("pyseccomp"))
+def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
+    refuse_system_calls(_package("pyseccomp"), locked)
     return set(_BY_SECCOMP)

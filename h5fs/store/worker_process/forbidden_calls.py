@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -64,10 +64,10 @@ _LOCKING_COMMANDS: Final = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLE
 _FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
 
 
-def refuse_system_calls(package: Any) -> None:
-    """Refuse system calls to this process by name, some by their arguments; allow all others.
+def refuse_system_calls(package: Any, locked: Iterable[int] = ()) -> None:
+    """Refuse this process system calls by name, some by what they are asked for; allow all others.
 
-    ``package`` is ``pyseccomp``.
+    ``package`` is ``pyseccomp``. ``locked``: descriptors whose locks are another process's, too.
 
     A list of what is allowed would be stricter, but would kill workers with each new version of
     the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
@@ -85,6 +85,8 @@ def refuse_system_calls(package: Any) -> None:
         _refuse(package, rules, absent, name)
     for name, condition in _conditions(package):
         _refuse(package, rules, refused, name, condition)
+    for descriptor in locked:
+        _keep_locks(package, rules, refused, descriptor)
     rules.load()
 
 
@@ -94,6 +96,17 @@ def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) 
         number = _NUMBERS_OF_NEWER.get(name, -1)
     if number != -1:
         rules.add_rule(action, number, *conditions)
+
+
+def _keep_locks(package: Any, rules: Any, action: int, descriptor: int) -> None:
+    """Refuse to unlock an open file, also by another number."""
+    is_it = package.Arg(0, package.MASKED_EQ, _INT, descriptor)
+    for name in ("flock", "dup", "dup2", "dup3"):
+        _refuse(package, rules, action, name, is_it)
+    for name in ("fcntl", "fcntl64"):
+        for command in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
+            copies = package.Arg(1, package.MASKED_EQ, _INT, command)
+            _refuse(package, rules, action, name, is_it, copies)
 
 
 def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
@@ -117,8 +130,9 @@ def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
     for name in ("fcntl", "fcntl64"):
         for command in _LOCKING_COMMANDS:
             yield name, masked(1, _INT, command)
-    # An exclusive lock keeps others out. A worker cannot release the daemon's locks: a lock belongs
-    # to an open file description, and the daemon gives its workers descriptions of their own.
+    # An exclusive lock keeps others out. Those that the daemon holds are out of reach: a lock goes
+    # with the opening of a file, and a worker that reads has openings of its own; for one that
+    # writes see `_keep_locks`.
     yield "flock", masked(1, fcntl.LOCK_EX, fcntl.LOCK_EX)
     for request in _FORBIDDEN_IOCTLS:
         yield "ioctl", masked(1, _INT, request)

@@ -60,8 +60,10 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         # Shared memory counts towards the address space.
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
         granted, known = open_granted(charge.grants)
-        # The redo log, and the record of the main file, are never opened again.
-        missing = confine(Confinement((), room, descriptors=(*files[:1], *granted)))
+        # The log, and what is remembered of the file, are never opened anew.
+        missing = confine(
+            Confinement((), room, descriptors=(*files[:1], *granted), locked=tuple(files))
+        )
         for descriptor in granted:
             os.close(descriptor)
         if missing and complains:

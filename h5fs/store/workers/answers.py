@@ -38,6 +38,7 @@ from h5fs.model.objects import (
     UnnamedTarget,
 )
 from h5fs.store.chunks.geometry import Grid
+from h5fs.store.interface import Region
 
 _OFFSET_LIMIT = 2**62
 _MAX_RANK = 64  # 32 of a dataset, and as many of an array type
@@ -47,15 +48,16 @@ _MOST_WIDENING = 16  # how many times larger an element may be in memory than in
 _SPARE_BITS = 2**16  # how far positions in a damaged type may lie beyond its size
 
 
-def check(method: str, arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None:
+def check(arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None:
     """Raise ``ValueError`` for a result that the library cannot have given.
 
     ``most_item_bytes``: the largest element of fixed size. Methods without a check pass.
     """
     if isinstance(result, LinkTable):
         _check_table(result, arguments[0], most_item_bytes)
-    elif isinstance(result, tuple) and method == "reserve_array":
-        _need(all(0 <= each < _OFFSET_LIMIT for each in result[1:]), "a place in the file")
+    elif isinstance(result, Region):
+        _need(0 <= result.file_offset < _OFFSET_LIMIT, "a place in the file")
+        _need(0 <= result.size_bytes < _OFFSET_LIMIT, "a place in the file")
     elif isinstance(result, tuple):
         for each in result:
             _check_value(each, most_item_bytes)
@@ -90,7 +92,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _check_object(info: ObjectInfo, most_item_bytes: int) -> None:
-    counts = (info.ref.file, info.ref.address, info.attribute_count, info.hard_link_count)
+    counts = (info.ref.file, info.ref.id, info.attribute_count, info.hard_link_count)
     _need(min(counts) >= 0, "a count")
     _need(-1 <= info.file_offset < _OFFSET_LIMIT, "a place in the file")
     if info.dataset is not None:

@@ -242,7 +242,7 @@ class WorkerConnection:
                         result = self._result_in(kind, body, method, into)
                         if method is not None:
                             most = self._most_item_bytes
-                            answers.check(method.name, arguments, result, most)
+                            answers.check(arguments, result, most)
                         return result
                 else:
                     self._note_message(kind, body, is_opening=method is None)

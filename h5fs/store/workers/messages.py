@@ -1,8 +1,8 @@
 """The messages between the daemon and a worker, as bytes: msgpack, by msgspec.
 
 A request is the name of a method and its arguments. The types of arguments and answer come from the
-annotations of ``LibraryStore``, and decoding checks them, since a file may have taken over the
-worker that reads it. Decoding can make no objects of other types.
+annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over
+the worker that reads it. Decoding can make no objects of other types.
 
 One message is one packet of a SOCK_SEQPACKET socket. An answer that does not fit into a packet goes
 through the worker's reply buffer, a memory file that both processes have open; the packet then
@@ -21,7 +21,8 @@ from msgspec import Struct
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
-from h5fs.store.interface import LibraryStore, WritingLibraryStore
+from h5fs.store.interface import Array_contra
+from h5fs.store.library_interface import NewArray, WritingLibraryStore
 
 MAX_PACKET_BYTES: Final = 60_000
 """Largest message that goes as a packet; well below what the kernel lets a socket hold."""
@@ -73,7 +74,7 @@ class Method:
         hints = get_type_hints(function)
         self.name = name
         parameters = list(inspect.signature(function).parameters.values())[1:]
-        kinds = tuple(hints[parameter.name] for parameter in parameters)
+        kinds = tuple(_kind_of(hints[parameter.name]) for parameter in parameters)
         self.returns_data = hints["return"] in (bytes, bytes | bytearray)
         self._arguments = _decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
         is_encoded = not self.returns_data and hints["return"] is not type(None)
@@ -97,6 +98,11 @@ class Method:
         if self.name == "read_attributes" and result is not None:
             return tuple(_with_elements(attribute) for attribute in result)
         return result
+
+
+def _kind_of(annotation: Any) -> Any:
+    """Return the type of an argument on this way: arrays are lent in shared buffers."""
+    return NewArray if annotation is Array_contra else annotation
 
 
 def encode(value: Any) -> bytes:
@@ -258,8 +264,7 @@ _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 METHODS: Final = {
     name: Method(name)
-    for kind in (LibraryStore, WritingLibraryStore)
-    for name, function in vars(kind).items()
-    if inspect.isfunction(function) and not name.startswith("_")
+    for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
+    if not name.startswith("_")
 }
-"""Every method of ``LibraryStore`` and of ``WritingLibraryStore`` by its name."""
+"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,9 +80,3 @@ class Quarantine:
         """Return everything in quarantine, with the reasons."""
         with self._lock:
             return dict(self._reasons)
-
-
-def identify(descriptor: int) -> tuple[int, int, int]:
-    """Return a value that changes when a program writes to an open file."""
-    status = os.fstat(descriptor)
-    return status.st_mtime_ns, status.st_size, status.st_ino

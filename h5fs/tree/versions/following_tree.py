@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, H5fsError, StaleError, show_path
+from h5fs.model.file_status import SpaceStatus
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
@@ -192,7 +193,7 @@ class FollowingTree:
         """Answer ``getxattr``."""
         return self._ask(lambda tree: tree.get_xattr(path, name))
 
-    def get_file_system_status(self) -> os.statvfs_result:
+    def get_file_system_status(self) -> SpaceStatus:
         """Answer ``statfs``."""
         return self._ask(lambda tree: tree.get_file_system_status())
 

@@ -16,6 +16,7 @@ from h5fs.errors import (
     NoSpaceError,
     show_path,
 )
+from h5fs.model.file_status import FileStatus
 from h5fs.projection.names import Projection
 from h5fs.tree.content import ArrayContent
 from h5fs.tree.nodes import NodeKind
@@ -191,7 +192,7 @@ class DraftingTree(SettlingTree):
         except H5fsError as error:
             _log.error("the next mount that writes removes what was kept: %s", error)
 
-    def _known_status_of_file(self) -> os.stat_result | None:
+    def _known_status_of_file(self) -> FileStatus | None:
         try:
             return self._status_of_file(0)
         except H5fsError as error:
@@ -212,7 +213,7 @@ class DraftingTree(SettlingTree):
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
         status = self._store.file_system_status()
-        room = status.f_bavail * status.f_frsize
+        room = status.available_fragments * status.fragment_bytes
         group = self._find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
         direct = try_direct_array(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
         if direct is not None:

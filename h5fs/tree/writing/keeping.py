@@ -74,6 +74,12 @@ class KeepingTree(NamingTree):
         content = self._content_of(Node(NodeKind.ARRAY, b"", info, None))
         if not isinstance(content, ArrayContent):
             raise UnreadableError("what is kept of it is no dataset")
+        # As `_keep` writes it; a stranger's file may say that there are any number of bytes.
+        array = content.npy
+        if content.dataset.dtype != _BYTE or len(array.shape) != 1:
+            raise UnreadableError("what is kept of it are no bytes")
+        if content.size_bytes - len(array.header) > self._status_of_file(0).size_bytes:
+            raise UnreadableError("what is kept of it is longer than the HDF5 file")
         file = WritableFile(path, inode=next(self._inodes))
         draft = file.begin(empty=True)
         at = start = len(content.npy.header)

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.errors import H5fsError, show_path
+from h5fs.errors import H5fsError, InvalidNameError, show_path
+from h5fs.model.file_status import FileStatus
 from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def keep_leftovers(
     folder: Path | None,
     files: Sequence[WritableFile],
     links: Sequence[tuple[bytes, bytes]],
-    of_file: os.stat_result | None,
+    of_file: FileStatus | None,
 ) -> None:
     """Save files and symbolic links under their paths, each with a line in the log.
 
@@ -73,7 +74,7 @@ def _told(path: bytes, folder: Path) -> Iterator[None]:
 class _Place:
     """A new folder, open by its descriptor."""
 
-    def __init__(self, folder: Path, of_file: os.stat_result | None) -> None:
+    def __init__(self, folder: Path, of_file: FileStatus | None) -> None:
         self._of_file = of_file
         self.folder = _make_free(folder)
         self._descriptor = os.open(self.folder, _OPEN_FOLDER)
@@ -111,6 +112,8 @@ class _Place:
     def _opened_folder_of(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """Open the folder that a path is in, making those that are missing; yield the name, too."""
         *folders, name = path.lstrip(b"/").split(b"/")
+        if not {b"", b".", b".."}.isdisjoint((*folders, name)):  # it would lead out of the folder
+            raise InvalidNameError(f"{show_path(path)} is no path of a mount")
         here = os.dup(self._descriptor)
         try:
             for folder in folders:
@@ -139,11 +142,11 @@ class _Place:
         of_file = self._of_file
         if of_file is None:
             return
-        mode = of_file.st_mode & (stat.S_IRGRP | stat.S_IROTH)
+        mode = of_file.mode & (stat.S_IRGRP | stat.S_IROTH)
         try:
-            os.fchown(descriptor, of_file.st_uid, of_file.st_gid)
+            os.fchown(descriptor, of_file.uid, of_file.gid)
         except PermissionError:  # another user's file, that this one may write to
-            if os.fstat(descriptor).st_gid != of_file.st_gid:
+            if os.fstat(descriptor).st_gid != of_file.gid:
                 mode &= ~stat.S_IRGRP
         if least_mode & stat.S_IXUSR:
             mode |= mode >> 2  # who may read may enter

@@ -131,7 +131,7 @@ class NamingTree(WritableBase):
         except (NotFoundError, NotAGroupError):
             return  # it went with what was in it
         times = self._times.get(folder.inode)
-        atime_ns = times[0] if times else self._status_of_file(folder.info.ref.file).st_atime_ns
+        atime_ns = times[0] if times else self._status_of_file(folder.info.ref.file).atime_ns
         self._times.set(folder.inode, atime_ns, now_ns)
 
     def _place(self, path: bytes) -> tuple[Node, DentryName | None]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from dataclasses import dataclass, field
 
 from h5fs.errors import NotALinkError, show_path
+from h5fs.model.file_status import FileStatus
 from h5fs.tree.status import Dentry, Status, as_folder
 
 
@@ -35,14 +35,13 @@ class ScratchEntry:
         """Return the entry as ``readdir`` tells it."""
         return Dentry(name, self.inode, stat.S_IFDIR if self.is_folder else stat.S_IFLNK)
 
-    def status(self, file: os.stat_result) -> Status:
+    def status(self, file: FileStatus) -> Status:
         """Return the entry as ``stat`` tells it; ``file`` is the status of the HDF5 file."""
+        mode = stat.S_IFLNK | 0o777
         if self.is_folder:
-            mode = as_folder(file.st_mode) | file.st_mode & 0o222
-        else:
-            mode = stat.S_IFLNK | 0o777
+            mode = as_folder(file.mode) | file.mode & 0o222
         return Status(
-            inode=self.inode, mode=mode, hard_link_count=1, uid=file.st_uid, gid=file.st_gid,
+            inode=self.inode, mode=mode, hard_link_count=1, uid=file.uid, gid=file.gid,
             size_bytes=len(self.text or b""), blocks=0, atime_ns=self.atime_ns,
             mtime_ns=self.mtime_ns, ctime_ns=self.mtime_ns,
         )  # fmt: skip

@@ -275,8 +275,8 @@ class WritableBase(Tree):
         draft = file.draft
         size = draft.size_bytes if draft is not None else file.size_bytes
         return Status(
-            inode=file.inode, mode=stat.S_IFREG | of_file.st_mode & 0o666,
-            hard_link_count=0 if file.is_gone else 1, uid=of_file.st_uid, gid=of_file.st_gid,
+            inode=file.inode, mode=stat.S_IFREG | of_file.mode & 0o666,
+            hard_link_count=0 if file.is_gone else 1, uid=of_file.uid, gid=of_file.gid,
             size_bytes=size, blocks=-(-size // 512), atime_ns=file.atime_ns,
             mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns,
         )  # fmt: skip
@@ -302,7 +302,7 @@ class WritableBase(Tree):
         of_file = self._status_of_file(node.info.ref.file)
         mode = status.mode
         if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
-            mode |= of_file.st_mode & 0o222
+            mode |= of_file.mode & 0o222
         times = self._times.get(node.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
         return msgspec.structs.replace(

@@ -36,6 +36,7 @@ from h5fs.store.format.headers.scan import (
     scan_headers,
 )
 from h5fs.store.format.lookup3 import checksum_blocks
+from h5fs.store.sources.local_file import LocalFile
 
 LIBVERS = ("earliest", "v108", "latest")
 KINDS = {h5o.TYPE_GROUP: GROUP, h5o.TYPE_DATASET: DATASET, h5o.TYPE_NAMED_DATATYPE: DATATYPE}
@@ -85,9 +86,9 @@ def find_objects(opened: h5py.File) -> dict[int, tuple[Any, Any]]:
 def scan_file(path: Path, addresses: list[int]) -> tuple[FileLayout, HeaderScan]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        layout = read_file_layout(descriptor)
+        layout = read_file_layout(LocalFile(descriptor))
         assert layout is not None
-        return layout, scan_headers(descriptor, layout, np.array(addresses, np.uint64))
+        return layout, scan_headers(LocalFile(descriptor), layout, np.array(addresses, np.uint64))
     finally:
         os.close(descriptor)
 
@@ -379,8 +380,9 @@ def test_no_addresses_and_no_bytes_are_no_trouble(tmp_path: Path) -> None:
     assert scan.arrays == ()
     descriptor = os.open(path, os.O_RDONLY)
     os.truncate(path, 0)
-    assert read_file_layout(descriptor) is None
-    assert scan_headers(descriptor, FileLayout(0, 8, 8), np.array([96], np.uint64)).kind[0] == 0
+    source = LocalFile(descriptor)
+    assert read_file_layout(source) is None
+    assert scan_headers(source, FileLayout(0, 8, 8), np.array([96], np.uint64)).kind[0] == 0
     os.close(descriptor)
 
 
@@ -388,8 +390,9 @@ def test_a_descriptor_that_cannot_be_read_has_unknown_objects(tmp_path: Path) ->
     path = tmp_path / "f.h5"
     make_file(path, "links", "latest")
     descriptor = os.open(path, os.O_WRONLY)
-    assert read_file_layout(descriptor) is None
-    assert scan_headers(descriptor, FileLayout(0, 8, 8), np.array([48], np.uint64)).kind[0] == 0
+    source = LocalFile(descriptor)
+    assert read_file_layout(source) is None
+    assert scan_headers(source, FileLayout(0, 8, 8), np.array([48], np.uint64)).kind[0] == 0
     os.close(descriptor)
 
 
@@ -409,7 +412,8 @@ def scan_bytes(path: Path, content: bytes, addresses: list[int]) -> HeaderScan:
     path.write_bytes(content)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return scan_headers(descriptor, FileLayout(0, 8, 8), np.array(addresses, np.uint64))
+        source = LocalFile(descriptor)
+        return scan_headers(source, FileLayout(0, 8, 8), np.array(addresses, np.uint64))
     finally:
         os.close(descriptor)
 

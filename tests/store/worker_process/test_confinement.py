@@ -17,6 +17,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -481,6 +482,33 @@ def test_other_programs_cannot_be_held_up(way: str, forbidden: Path) -> None:
         os.close(descriptor)
     need(missing, Protection.KERNEL)
     assert _refused(result), result
+
+
+WAYS_TO_LET_A_LOCK_GO: dict[str, Callable[[int], object]] = {
+    "unlocked": lambda file: fcntl.flock(file, fcntl.LOCK_UN),
+    "shared": lambda file: fcntl.flock(file, fcntl.LOCK_SH),
+    "dup": lambda file: fcntl.flock(os.dup(file), fcntl.LOCK_UN),
+    "dup2": lambda file: fcntl.flock(os.dup2(file, 200), fcntl.LOCK_UN),
+    "fcntl": lambda file: fcntl.flock(fcntl.fcntl(file, fcntl.F_DUPFD, 9), fcntl.LOCK_UN),
+    "own lock": lambda file: fcntl.fcntl(
+        file, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", fcntl.F_UNLCK, 0, 2**62, 1, 0)
+    ),
+}
+
+
+@pytest.mark.semantics("W6", "U6")
+@pytest.mark.parametrize("way", WAYS_TO_LET_A_LOCK_GO)
+def test_a_lock_that_is_shared_with_the_daemon_cannot_be_let_go(way: str, forbidden: Path) -> None:
+    with forbidden.open("r+b") as file, forbidden.open("rb") as other:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        missing, result = confined(
+            lambda: WAYS_TO_LET_A_LOCK_GO[way](file.fileno()),
+            settings=Confinement((), GIB, locked=(file.fileno(),)),
+        )
+        need(missing, Protection.KERNEL)
+        assert _refused(result), result
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 # --- Open files, and what root may do ---

@@ -257,3 +257,68 @@ def test_what_was_kept_and_cannot_be_read_is_left_out(
     with writable_tree(file) as tree:
         assert names(tree) >= {b"b.attrs.json", b"d.npy"}
     assert "/a.attrs.json cannot be brought back: damaged" in caplog.text
+
+
+@pytest.mark.semantics("U15", "R18")
+@pytest.mark.parametrize(
+    "path",
+    [b"/../out", b"/../../out", b"/g/../../out", b"out", b"", b"/", b"//out", b"/.", b"/g/./out",
+     b"/" + b"x" * 256],
+)  # fmt: skip
+def test_what_a_strangers_hidden_group_names_is_written_nowhere_else(
+    tmp_path: Path, path: bytes
+) -> None:
+    folder = tmp_path / "above" / "own"
+    folder.mkdir(parents=True)
+    file = make_file(folder / "f.h5", d=np.arange(3))
+    kept = np.frombuffer(b"planted", np.uint8)
+    with h5py.File(file, "a") as opened:
+        hidden = opened.create_group(".h5fs-hidden")
+        for kind in (b"bytes:", b"dataset:"):
+            hidden[kind + path.replace(b"/", b"%2F")] = kept
+        hidden[b"bytes:%2Fwaits.attrs.json"] = np.frombuffer(as_json(a=1), np.uint8)
+    with writable_tree(file) as tree:
+        assert names(tree) == {b"d.npy", b"waits.attrs.json"}
+    found = {each.relative_to(folder) for each in folder.rglob("*")}
+    left = Path("f.h5.h5fs-left")
+    assert found == {Path("f.h5"), left, left / "waits.attrs.json"}
+    assert [each.name for each in tmp_path.rglob("*out*")] == []
+
+
+@pytest.mark.semantics("U15")
+def test_what_is_kept_and_no_mount_can_have_kept_is_not_copied(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with h5py.File(file, "a") as opened:
+        hidden = opened.create_group(".h5fs-hidden")
+        hidden.create_dataset(b"bytes:%2Fhuge.tmp", (2**50,), "u1", chunks=(2**20,))
+        hidden[b"bytes:%2Ffloats.tmp"] = np.ones((2, 3))
+        hidden[b"bytes:%2Fgroup.tmp"] = hidden.create_group("bytes:%2Fsame.tmp")
+        hidden[b"dataset:%2Ftype.tmp"] = np.dtype("i4")
+    with writable_tree(file) as tree:
+        assert names(tree) == {b"d.npy", b"d.attrs.json", b"g"}
+    assert not file.with_name("f.h5.h5fs-left").exists()
+    with h5py.File(file) as opened:
+        assert ".h5fs-hidden" not in opened
+    assert "/huge.tmp cannot be brought back: " in caplog.text
+
+
+@pytest.mark.semantics("U15")
+def test_what_a_stranger_has_in_a_group_of_the_hidden_name_stays(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened[".h5fs-hidden/theirs"] = np.arange(4)
+    with writable_tree(file) as tree:
+        handle = tree.open(b"/d.npy", 0, 1)
+        tree.unlink(b"/d.npy")
+        tree.release(handle)
+    with h5py.File(file) as opened:
+        assert list(opened[".h5fs-hidden"]) == ["theirs"]
+        assert opened[".h5fs-hidden/theirs"][()].tolist() == [0, 1, 2, 3]
+
+
+def test_a_reference_to_a_name_that_only_begins_as_the_hidden_one_has_a_path(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened[".h5fs-hidden-not"] = 1
+        opened["d"].attrs["to"] = opened[".h5fs-hidden-not"].ref
+    with writable_tree(file) as tree:
+        assert json.loads(read(tree, b"/d.attrs.json"))["to"] == "/.h5fs-hidden-not"

@@ -8,11 +8,12 @@ has all bits set).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from h5fs.store.sources.interface import Source
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -41,10 +42,10 @@ class Arena:
     Memory is touched only as far as it is used. Positions count from the arena's start.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._used = 0
-        self.file_size_bytes = os.fstat(descriptor).st_size
+        self.file_size_bytes = source.size_bytes
         # What lies behind the end may be loaded, and is masked or not looked at.
         self.data: npt.NDArray[np.uint8] = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
         self._words = np.ndarray((len(self.data) - 7,), "<i8", buffer=self.data, strides=(1,))
@@ -106,7 +107,7 @@ class Arena:
                 continue
             self._used = end
             try:
-                ends.append(place + os.preadv(self._descriptor, [view[place:end]], start))
+                ends.append(place + self._source.read_into(view[place:end], start))
             except OSError:
                 ends.append(place)
         return np.array(ends, np.int64)

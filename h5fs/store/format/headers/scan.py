@@ -13,7 +13,6 @@ Format: HDF5 File Format Specification 3.0, II.A (superblock) and IV.A (object h
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +37,7 @@ from h5fs.store.format.headers.messages import (
     interpret_headers,
 )
 from h5fs.store.format.superblock import SIGNATURE
+from h5fs.store.sources.interface import Source, read_bytes
 
 __all__ = [
     "CHUNKED",
@@ -91,13 +91,13 @@ class HeaderScan(Facts):
     arrays: tuple[tuple[bytes, bytes], ...]
 
 
-def read_file_layout(descriptor: int) -> FileLayout | None:
+def read_file_layout(source: Source) -> FileLayout | None:
     """Return what the superblock says, None when there is none or it is not one that is known."""
     try:
-        file_size = os.fstat(descriptor).st_size
+        file_size = source.size_bytes
         offset = 0
         while offset < file_size:
-            head = os.pread(descriptor, 16, offset)
+            head = read_bytes(source, offset, 16)
             if head.startswith(SIGNATURE):
                 return _parse_superblock(head, offset)
             offset = offset * 2 if offset else _FIRST_USER_BLOCK
@@ -117,16 +117,16 @@ def _parse_superblock(head: bytes, offset: int) -> FileLayout | None:
 
 
 def scan_headers(
-    descriptor: int, layout: FileLayout, addresses: npt.NDArray[np.uint64]
+    source: Source, layout: FileLayout, addresses: npt.NDArray[np.uint64]
 ) -> HeaderScan:
     """Return what the object headers at those HDF5 addresses say.
 
-    The descriptor must be open for reading; a file that is cut off, damaged or unreadable leads to
+    A source that is cut off, damaged or unreadable leads to
     UNKNOWN objects, not to an exception.
     """
     facts = blank_facts(len(addresses))
     table = ArrayTable(layout)
-    arena = Arena(descriptor)
+    arena = Arena(source)
     # Compared as they are: an address may be anything, and the sum must not wrap around.
     last = np.uint64(max(arena.file_size_bytes - layout.base_offset, 0))
     reachable = np.flatnonzero(addresses < last)

@@ -26,6 +26,8 @@ from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
+from h5fs.store.sources.interface import read_bytes
+from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 64
 _MAX_SOURCES = 2**16  # that one name with %b stands for
@@ -166,7 +168,7 @@ class OpenFiles:
         if self._options.is_swmr and number == 0:
             return None  # a header may be written at this moment: the library knows how to wait
         if number not in self._layouts:
-            self._layouts[number] = read_file_layout(self.descriptor(number))
+            self._layouts[number] = read_file_layout(self.source(number))
         return self._layouts[number]
 
     def read_raw(self, number: int, address: int, size: int) -> bytes:
@@ -178,9 +180,13 @@ class OpenFiles:
             offset = address + self._base_offsets[number]
             if number == 0 and self._logged is not None:
                 return self._logged.read_at(offset, size)
-            return os.pread(self.descriptor(number), size, offset)
+            return read_bytes(self.source(number), offset, size)
         except (OSError, OverflowError):
             return b""
+
+    def source(self, number: int) -> LocalFile:
+        """Return the bytes of a numbered file, past the HDF5 library."""
+        return LocalFile(self.descriptor(number))
 
     def descriptor(self, number: int) -> int:
         """Return a descriptor of a numbered file, as a rule the one through which HDF5 reads it.
@@ -284,7 +290,7 @@ class OpenFiles:
 
     def _number_if_hdf5(self, path: Path) -> int | None:
         with path.open("rb") as file:
-            return self._number_of(path) if read_superblock(file) else None
+            return self._number_of(path) if read_superblock(LocalFile(file.fileno())) else None
 
     def _is_replaced(self) -> bool:
         try:

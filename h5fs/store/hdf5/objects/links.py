@@ -85,7 +85,7 @@ class LinkReader:
         if layout is None or len(hard) < _WORTH_A_SCAN:
             return
         addresses = np.array([found[index][2] for index in hard], np.uint64)
-        scan = scan_headers(self._files.descriptor(group.file), layout, addresses)
+        scan = scan_headers(self._files.source(group.file), layout, addresses)
         listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
@@ -138,6 +138,11 @@ class LinkReader:
             except Exception:  # any of h5py's; whoever opens the dataset is told
                 return False
         return peeked is Peeked.SEQUENCE
+
+
+def address_of(ref: ObjectRef) -> int:
+    """Return where an object's header is: an HDF5 file has no better id for an object."""
+    return ref.id
 
 
 def join_path(group_path: bytes, name: bytes) -> bytes:

@@ -18,7 +18,7 @@ from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.datatypes import ReferenceKind, ReferenceType
 from h5fs.model.objects import RegionTarget, UnnamedTarget
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.hidden_names import HIDDEN_GROUP
+from h5fs.store.hidden_names import is_below_hidden
 
 PathOf = Callable[[int], bytes | None]
 """Returns the HDF5 path of the object at an address, None when no path leads there."""
@@ -58,14 +58,14 @@ class PathFinder:
         hidden: set[int] = set()
 
         def note(name: bytes, info: h5o.ObjInfo) -> None:
-            if name.startswith(HIDDEN_GROUP):
+            if is_below_hidden(name):
                 hidden.add(info.addr)
             else:
                 paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
 
         def note_link(name: bytes, info: Any) -> None:
             if info.type == h5l.TYPE_HARD and info.u in hidden and (
-                not name.startswith(HIDDEN_GROUP)
+                not is_below_hidden(name)
             ):
                 paths.setdefault(info.u, b"/" + name)
 

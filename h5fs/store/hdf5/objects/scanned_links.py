@@ -87,7 +87,7 @@ class LinkTableBuilder:
         kind[(kind == DATASET) & unknown[scan.array_index]] = UNKNOWN
         known = np.flatnonzero(kind != UNKNOWN)
         rows = np.zeros(len(known), ROW)
-        rows["address"] = addresses[known]
+        rows["object_id"] = addresses[known]
         rows["kind"] = kind[known]
         rows["mtime"] = np.where(scan.mtime, scan.mtime, scan.ctime)[known]
         for name in ("ctime", "atime", "attribute_count", "hard_link_count"):
@@ -131,7 +131,7 @@ class LinkTableBuilder:
             return
         info = link.target
         self._rows[index] = (
-            info.ref.address, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
+            info.ref.id, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
             info.hard_link_count, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
         )  # fmt: skip
 

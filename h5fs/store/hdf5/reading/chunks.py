@@ -29,7 +29,7 @@ from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
 from h5fs.store.hdf5.translation import explain
 from h5fs.store.hdf5.types.elements import MemoryType
-from h5fs.store.interface import ChunkBatch, ChunkFailure, ChunkTask
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
 
 def describe_chunks(

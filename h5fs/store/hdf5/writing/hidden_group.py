@@ -5,6 +5,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
@@ -19,9 +20,11 @@ from h5fs.store.hidden_names import (
     HIDDEN_PATH,
     is_hidden,
     is_nameless,
+    is_own,
     nameless_name,
 )
 
+_log = logging.getLogger(__name__)
 
 def check_visible(group_path: bytes, name: bytes) -> None:
     """Raise ``InvalidNameError`` for the hidden group's name."""
@@ -49,8 +52,20 @@ def make_hidden(file_id: h5f.FileID) -> h5g.GroupID:
     return h5g.create(root, HIDDEN_GROUP, link_properties(), group_properties(root))
 
 
-def remove_hidden(file_id: h5f.FileID) -> None:
-    """Remove the hidden group, with all that nothing else leads to."""
+def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
+    """Remove what mounts have put into the hidden group; and the group, if nothing else is in it.
+
+    The file may have had a group of that name from elsewhere.
+    """
+    for name in list(hidden):
+        if is_own(name):
+            hidden.unlink(name)
+    if len(hidden):
+        _log.warning(
+            "%s has links in it that h5fs has not made: they stay, and no mount shows them",
+            show_path(HIDDEN_PATH),
+        )
+        return
     root = h5g.open(file_id, b"/")
     root.unlink(HIDDEN_GROUP)
 

@@ -27,7 +27,7 @@ from h5fs.store.hdf5.writing.creating import (
 )
 from h5fs.store.hdf5.writing.hidden_group import keep_nameless
 from h5fs.store.hidden_names import HIDDEN_GROUP
-from h5fs.store.interface import NewArray
+from h5fs.store.library_interface import NewArray
 
 
 @dataclass(frozen=True)

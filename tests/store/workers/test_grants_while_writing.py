@@ -50,7 +50,7 @@ def test_what_was_changed_is_there_after_another_worker_has_come(
 
 @pytest.mark.semantics("R24", "W6")
 def test_an_array_that_is_being_written_is_not_lost_for_a_link(store: WritingWorkerStore) -> None:
-    region = store.reserve_array((100_000,), np.dtype("<i8"))
+    region = store.reserve_array(store.root().ref, (100_000,), np.dtype("<i8"))
     assert region is not None
     with pytest.raises(UnreadableError, match=r"other\.h5 cannot be opened before"):
         follow(store)

@@ -1,0 +1,37 @@
+"""What ``stat`` and ``statvfs`` say of an HDF5 file, whoever keeps it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class FileStatus(Struct, frozen=True):
+    """Of a ``struct stat`` what the mount shows of the HDF5 file; times since the epoch.
+
+    ``mode`` has the permissions as ``st_mode`` has them.
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    size_bytes: int
+    atime_ns: int
+    mtime_ns: int
+
+
+class SpaceStatus(Struct, frozen=True):
+    """A ``struct statvfs``. Sizes are counted in fragments, as ``f_blocks`` and its like are.
+
+    ``available_...``: to who is not root.
+    """
+
+    block_bytes: int
+    fragment_bytes: int
+    fragments: int
+    free_fragments: int
+    available_fragments: int
+    inodes: int = 0
+    free_inodes: int = 0
+    available_inodes: int = 0
+    flags: int = 0
+    longest_name: int = 255

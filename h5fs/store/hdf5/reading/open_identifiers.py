@@ -1,0 +1,78 @@
+"""Objects of HDF5 files that are kept open: opening one costs more than reading a little of it.
+
+Not thread-safe: the store's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from h5py import h5d
+
+from h5fs.model.objects import ObjectRef
+from h5fs.store.hdf5.reading.datasets import cache_bytes_of
+from h5fs.store.hdf5.translation import reading
+
+_MAX_IDENTIFIERS_OPEN = 64
+_MAX_CACHED_BYTES = 256 * 2**20
+
+
+@dataclass(slots=True)
+class OpenIdentifier:
+    """An open identifier.
+
+    ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
+    read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
+    """
+
+    identifier: Any
+    cache_bytes: int = 0
+    is_permitted: bool = False
+    sources: tuple[tuple[str, int], ...] = ()
+
+
+class OpenIdentifiers:
+    """The identifiers that were used last. ``open_identifier`` opens one that is not kept."""
+
+    def __init__(self, open_identifier: Callable[[ObjectRef], Any]) -> None:
+        self._open_identifier = open_identifier
+        self._opened: OrderedDict[ObjectRef, OpenIdentifier] = OrderedDict()
+        self._cached_bytes = 0
+
+    def open(self, ref: ObjectRef) -> OpenIdentifier:
+        """Return an object's identifier, open. Raises what opening it raises."""
+        opened = self._opened.get(ref)
+        if opened is None:
+            identifier = self._open_identifier(ref)
+            is_dataset = isinstance(identifier, h5d.DatasetID)
+            with reading(ref.path):
+                cache_bytes = cache_bytes_of(identifier) if is_dataset else 0
+            opened = self._opened[ref] = OpenIdentifier(identifier, cache_bytes)
+            self._cached_bytes += cache_bytes
+            self._close_the_oldest()
+        self._opened.move_to_end(ref)
+        return opened
+
+    def find(self, ref: ObjectRef) -> OpenIdentifier | None:
+        """Return an object's identifier if it is open."""
+        return self._opened.get(ref)
+
+    def forget_file(self, number: int) -> None:
+        """Close what is open of a file."""
+        for ref in [ref for ref in self._opened if ref.file == number]:
+            self._cached_bytes -= self._opened.pop(ref).cache_bytes
+
+    def clear(self) -> None:
+        """Close all."""
+        self._opened.clear()
+        self._cached_bytes = 0
+
+    def _close_the_oldest(self) -> None:
+        """Bound the number of identifiers, and what HDF5 caches for them; the newest one stays."""
+        while len(self._opened) > 1 and (
+            len(self._opened) > _MAX_IDENTIFIERS_OPEN or self._cached_bytes > _MAX_CACHED_BYTES
+        ):
+            self._cached_bytes -= self._opened.popitem(last=False)[1].cache_bytes

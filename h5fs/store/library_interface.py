@@ -1,0 +1,130 @@
+"""What the HDF5 library answers, as a rule in a worker: the promise between daemon and worker.
+
+Nobody but the workers' two ends needs this; whoever writes another store needs
+``h5fs.store.interface`` alone. What both say is said there, and here only what differs: a worker is
+lent arrays in shared buffers, and is told what the daemon alone knows. Arguments and results cross
+processes, by their annotations (``h5fs.store.workers.messages``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from h5fs.model.link_table import LinkTable
+from h5fs.model.objects import Chunked, ChunkIndex, ObjectInfo, ObjectRef
+from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
+
+
+class ChunkTask(Struct, frozen=True, array_like=True):
+    """A chunk to decode: its number in the grid, and how many bytes it takes in the file."""
+
+    number: int
+    size: int
+
+
+class ChunkFailure(Struct, frozen=True, array_like=True):
+    """A chunk that cannot be decoded, and why."""
+
+    number: int
+    reason: str
+
+
+class ChunkBatch(Struct, frozen=True):
+    """Chunks of one dataset to decode into a shared buffer.
+
+    The shared buffer begins with the band of chunks that chunk number ``first_chunk`` is in; the
+    chunks land in it in the order of the array's elements, ``item_bytes`` each.
+    """
+
+    ref: ObjectRef
+    shape: tuple[int, ...]
+    item_bytes: int
+    data: Chunked
+    first_chunk: int
+    tasks: tuple[ChunkTask, ...]
+    shared_buffer: int
+
+
+class NewArray(Struct, frozen=True):
+    """An array that is written: the elements lie in a shared buffer, as a ``.npy`` file has them.
+
+    All else is as in ``ArrayFile``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran_order: bool
+    data_start: int
+    shared_buffer: int
+    is_read: bool = False
+
+
+class LibraryStore(ObjectStore, Protocol):
+    """An HDF5 file, open, as the HDF5 library shows it. One call at a time."""
+
+    def describe_object(self, ref: ObjectRef) -> ObjectInfo:
+        """Return what an object's header says now."""
+
+    def list_links(self, group: ObjectRef, unsafe: frozenset[bytes] = frozenset()) -> LinkTable:
+        """Return all links of a group.
+
+        Parameters: the library looks at no target of an ``unsafe`` name, since that has killed a
+        worker; b"" stands for all names.
+        """
+
+    def read_data(
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
+    ) -> bytes | bytearray:
+        """Return ``size`` bytes of a file's data from ``offset`` on, the header excluded.
+
+        Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
+        """
+
+    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+        """Return which of a dataset's chunks there are, from one walk through its index."""
+
+    def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
+        """Decode chunks into a shared buffer; return those that could not be."""
+
+
+class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
+    """What the HDF5 library does to the mounted file.
+
+    ``opened`` are the ids of objects that programs have open: one of them that loses its last link
+    is kept in the hidden group, until ``drop_nameless``.
+    """
+
+    def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
+        """Delete a link."""
+
+    def move_link(
+        self,
+        group: ObjectRef,
+        name: bytes,
+        new_group: ObjectRef,
+        new_name: bytes,
+        opened: tuple[int, ...] = (),
+    ) -> None:
+        """Move a link."""
+
+    def write_sequences(
+        self,
+        group: ObjectRef,
+        name: bytes,
+        values: NewArray,
+        offsets: NewArray,
+        opened: tuple[int, ...] = (),
+    ) -> ObjectInfo:
+        """Make a dataset of variable-length sequences."""
+
+    def open_hidden(self, makes: bool) -> ObjectInfo | None:
+        """Return the hidden group, None when there is none and none is made.
+
+        When none is to be made, a mount begins: what only those of the last one had open, goes.
+        """
+
+    def drop_nameless(self, object_id: int) -> None:
+        """Let an object go that was only open, if that is so."""

@@ -1,0 +1,40 @@
+"""Methods that only pass a call on to a worker, made of the promise that they keep."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from h5fs.store.workers.quarantine import Subject
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def passed_on(
+    promise: Callable[Concatenate[Any, _Parameters], _Result],
+    ask: Callable[[Any, str, tuple[Any, ...], Subject], Any],
+    subject: Callable[..., Subject],
+) -> Callable[Concatenate[Any, _Parameters], _Result]:
+    """Return a method with the name, the types and the docstring of a protocol's method.
+
+    ``ask`` is a method of the store that asks a worker: it is given the name, all arguments, those
+    that have defaults, too, and what ``subject`` makes of the arguments.
+    """
+    signature = inspect.signature(promise)
+    count = len(signature.parameters) - 1
+    name = promise.__name__
+
+    def method(store: Any, /, *given: _Parameters.args, **named: _Parameters.kwargs) -> _Result:
+        arguments: tuple[Any, ...] = given
+        if named or len(given) != count:
+            bound = signature.bind(store, *given, **named)
+            bound.apply_defaults()
+            arguments = bound.args[1:]
+        result: _Result = ask(store, name, arguments, subject(*arguments))
+        return result
+
+    functools.update_wrapper(method, promise)
+    return method
