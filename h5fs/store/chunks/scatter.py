@@ -50,8 +50,8 @@ def places_of(
     )
     for row in range(0, box.count[axis], rows_at_once):
         stop = min(row + rows_at_once, box.count[axis])
-        window = map_shared_buffer(start + row * row_bytes, start + stop * row_bytes)
-        band = window.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
+        part = map_shared_buffer(start + row * row_bytes, start + stop * row_bytes)
+        band = part.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
         yield slice(row, stop), band[(slice(None), *behind)]
 
 

@@ -23,7 +23,7 @@ from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead, PageHead
 from h5fs.store.log.system_calls import SystemCalls
 
-_WINDOW_BYTES = 2**20
+_PIECE_BYTES = 2**20
 _DEFAULT_PAGE_BYTES = 4096
 
 
@@ -136,10 +136,10 @@ def read_frame(
 def _find_tags(log: SystemCalls, start: int, size: int) -> Iterator[int]:
     """Yield the offsets where a frame may begin, after ``start``."""
     overlap = log_format.TAG_BYTES - 1
-    for window in range(start + 1, size, _WINDOW_BYTES):
-        data = log.pread(_WINDOW_BYTES + overlap, window)
+    for piece in range(start + 1, size, _PIECE_BYTES):
+        data = log.pread(_PIECE_BYTES + overlap, piece)
         places = {at for tag in log_format.TAGS for at in _find_all(data, tag)}
-        yield from (window + at for at in sorted(places))
+        yield from (piece + at for at in sorted(places))
 
 
 def _find_all(data: bytes, tag: bytes) -> Iterator[int]:
