@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 MapSharedBuffer = Callable[[int, int], Array]
 """Returns bytes ``[start, stop)`` of a shared buffer, to write to."""
 
-_WINDOW_BYTES = 256 * 2**20
+_PART_BYTES = 256 * 2**20
 
 
 def places_of(
@@ -39,7 +39,7 @@ def places_of(
     first_row = outer * grid.shape[axis] + box.start[axis]
     start = (first_row * grid.row_elements - base) * grid.item_bytes
     row_bytes = grid.row_elements * grid.item_bytes
-    rows_at_once = max(1, _WINDOW_BYTES // row_bytes)
+    rows_at_once = max(1, _PART_BYTES // row_bytes)
     behind = tuple(
         slice(low, low + count)
         for low, count in zip(
@@ -50,8 +50,8 @@ def places_of(
     )
     for row in range(0, box.count[axis], rows_at_once):
         stop = min(row + rows_at_once, box.count[axis])
-        window = map_shared_buffer(start + row * row_bytes, start + stop * row_bytes)
-        band = window.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
+        part = map_shared_buffer(start + row * row_bytes, start + stop * row_bytes)
+        band = part.reshape(_in_bytes((stop - row, *grid.shape[axis + 1 :]), grid))
         yield slice(row, stop), band[(slice(None), *behind)]
 
 

@@ -1,8 +1,8 @@
 """Changes of an HDF5 file in steps: each leads from one whole file to the next.
 
-After a step the library is made to hand over what it holds, and the log gets a commit that outlives
-this process. When something fails within one, this store is done for: what it has of the file is no
-longer what the log has. The worker then ends, and the next one begins at the last commit.
+After a step the library is flushed, and the log gets a commit that outlives this process. When
+something fails within a step, this store is broken: the library's state of the file differs from
+the log's. The worker then ends, and the next one begins at the last commit.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MOST_LOG_BYTES = 2**26
 
 
 class ChangingStore(Hdf5Store):
-    """A store that can take steps, and that has a hidden group for what has no name.
+    """A store that can take steps, and that has a hidden group for objects without a name.
 
     ``is_broken``: it must not be used any more.
     """
@@ -69,7 +69,7 @@ class ChangingStore(Hdf5Store):
         except NotFoundError:
             return False
         except H5fsError:
-            return True  # whoever goes there is told what is wrong
+            return True  # opening it will say what is wrong
         return True
 
     def open_hidden(self, makes: bool) -> ObjectInfo | None:
@@ -113,7 +113,7 @@ class ChangingStore(Hdf5Store):
     def _open_identifier(self, ref: ObjectRef) -> Any:
         file_id = self._files.file_id(0)
         if ref.file == 0 and not leads_to(file_id, ref.path, address_of(ref)):
-            # Who has it open knows it by a name that it had then.
+            # A program that has the object open knows it by the name that it had then.
             path = find_path(file_id, address_of(ref), self._on_progress)
             if path is None:
                 raise UnreadableError(f"{show_path(ref.path)}: it is gone, and so is its object")
@@ -122,15 +122,15 @@ class ChangingStore(Hdf5Store):
 
     @contextmanager
     def _changing(self, what: bytes) -> Iterator[None]:
-        """Hold the lock; what h5py raises before a step is a refusal that names ``what``."""
+        """Hold the lock; turn what h5py raises before a step into a refusal that names ``what``."""
         with self._lock, reading(what):
             yield
 
     @contextmanager
     def _step(self, *, attributes: bool = False) -> Iterator[None]:
-        """Commit what is done within, or be broken.
+        """Commit the changes of the block; after an exception the store is broken.
 
-        ``attributes``: a refusal of one of them is told as it is.
+        ``attributes``: refusals of attributes are raised as they are.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             yield
@@ -139,7 +139,7 @@ class ChangingStore(Hdf5Store):
             self._bound_log()
 
     def _bound_log(self) -> None:
-        """Bring the log into the file when it has grown large. A failure harms nothing."""
+        """Bring the log into the file when it has grown large. A failure does no harm."""
         if self._file.log_bytes <= _MOST_LOG_BYTES:
             return
         try:
@@ -160,7 +160,7 @@ class ChangingStore(Hdf5Store):
             if error.errno == errno.ESTALE:
                 raise StaleError(f"{what}: {error.strerror}") from error
             raise LostChangesError(f"{what}: {error}") from error
-        except Exception as error:  # any of h5py's: what it has done so far is undone by the log
+        except Exception as error:  # any of h5py's: the log undoes what was done so far
             self.is_broken = True
             is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
             if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
@@ -168,7 +168,7 @@ class ChangingStore(Hdf5Store):
             raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
 
     def _forget_all(self) -> None:
-        """Let go of whatever may be another object's, or nobody's, after the next step."""
+        """Forget everything cached that may be wrong after the next step."""
         self._opened.clear()
         self._scanned.clear()
         self._read.clear()

@@ -1,7 +1,7 @@
 """The mounted file behind its redo log, as the HDF5 library opens it.
 
 The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
-file that is open for write: whoever opens the file has seen to both. Under the store's lock.
+file that is open for write: `log_file` and `opening` have done both. Under the store's lock.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from h5fs.store.log import LoggedFile
 
 _log = logging.getLogger(__name__)
 
-# So that large data begin on a page of the log: they need not share one with what is committed.
+# Large data begin on a page of the log, so that they share no page with committed data.
 _LARGE_BYTES = 2**16
 PAGE_BYTES = 2**12
-"""The log's page: what is written past the library must not share one with what is committed."""
+"""The log's page size: data written past the library must share no page with committed data."""
 
 
 class LoggedMain:
@@ -45,7 +45,7 @@ class LoggedMain:
         access.set_alignment(_LARGE_BYTES, PAGE_BYTES)
         self._open_file(path)
         if mode.writes and self.file.rest.is_damage:
-            # Whoever opened the file has brought in what there was: this came since.
+            # The log was brought in when the file was opened, so this is a newer one.
             raise UnreadableError(
                 f"{path}: its log is damaged at byte {self.file.rest.start}, and what was "
                 "committed after that is lost: unmount, and run: h5fs recover"
@@ -71,7 +71,7 @@ class LoggedMain:
             raise UnreadableError(f"{path} or its log: {error.strerror}") from None
 
     def _make_room(self) -> None:
-        """Empty the log that a worker before this one has left: the disk may be full of it."""
+        """Empty the log that an earlier worker has left: it may fill the disk."""
         try:
             self.file.checkpoint()
         except OSError as error:

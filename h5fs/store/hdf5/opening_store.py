@@ -1,4 +1,4 @@
-"""Which store a process is: one that reads, one that reads through a log, one that writes."""
+"""Makes the store of a process: it reads, or reads through a log, or writes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
 
 
 def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
-    """Return a store that is yet to be opened.
+    """Return a store that is not opened yet.
 
-    ``files``: descriptors of the mounted file; where there is a log, also of the log, and of what
-    is remembered of the first.
+    ``files``: the descriptor of the mounted file; where there is a log, also of the log, and of the
+    record of the main file (`main_witness`).
     """
     if len(files) < 2:
         return Hdf5Store(options, main=files[0] if files else None, **others)

@@ -1,8 +1,8 @@
-"""The one place where an exception of h5py becomes one of ours.
+"""The one place where an exception of h5py becomes an ``H5fsError``.
 
 h5py raises OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError and more on
 files that are damaged or unusual, with no errno and no fixed meaning. The store checks its
-preconditions first, so that whatever h5py then raises means one thing: it cannot read this.
+preconditions first, so that any exception of h5py then means that the library cannot read this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from h5fs.errors import H5fsError, UnreadableError, show_path
 class reading:
     """Turn any exception of h5py within into ``UnreadableError``, naming what was read.
 
-    Our own errors pass as they are. ``what`` is an HDF5 path or a text.
+    h5fs's own errors pass as they are. ``what``: an HDF5 path or a text.
     """
 
     __slots__ = ("_what",)

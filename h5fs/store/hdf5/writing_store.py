@@ -1,7 +1,7 @@
 """The store of a mode that writes: one operation, one step from a whole file to the next.
 
-Each operation checks first and changes then (``changing_store``): a refusal in the middle would
-end this process.
+Each operation checks everything before it changes anything: an error within a step would end this
+process (``changing_store``).
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class WritingHdf5Store(ChangingStore):
         super().__init__(options, logged, **others)
         self._new_datasets: NewDatasets = options.new_datasets
         self._reserved: dict[int, h5d.DatasetID] = {}
-        # No other worker's: who asks for one that has died must not get another.
+        # Numbers of no other worker: a number that a dead worker gave must not be found here.
         self._reserved_numbers = itertools.count(os.getpid() << 32)
 
     @property
     def may_be_replaced(self) -> bool:
-        """Whether another process can take over: what is reserved goes with this one."""
+        """Whether another process can take over: reserved datasets are lost with this one."""
         return not self._reserved
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
@@ -152,7 +152,7 @@ class WritingHdf5Store(ChangingStore):
             with self._step():
                 self._forget_all()
                 replacement.write(plan, source)
-            del replacement  # what it has replaced goes with it
+            del replacement  # closes the dataset that was replaced
         return self._info(group, name)
 
     def write_sequences(
@@ -207,8 +207,8 @@ class WritingHdf5Store(ChangingStore):
                     self._file.allows_direct_write(start, start + whole)
                 ):
                     return None
-            # From here on the file has it, without a name; should nobody finish it, its space in
-            # the file is lost, and no more.
+            # From here on the file has the dataset, without a name. If it is never finished, only
+            # its space in the file is lost.
             number = next(self._reserved_numbers)
             self._reserved[number] = new_id
             return Region(number, start, whole)
@@ -249,7 +249,7 @@ class WritingHdf5Store(ChangingStore):
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
             check_can_encode(dataset_id)
-            write_type.convert(elements)  # what it refuses is refused before anything is done
+            write_type.convert(elements)  # raises before anything is changed
             with self._step():
                 write_range(dataset_id, elements, start, write_type)
                 self._forget_scans(ref)
@@ -264,7 +264,7 @@ class WritingHdf5Store(ChangingStore):
                 return False
             check_can_encode(dataset_id)
             source, item = self._source(array), array.dtype.itemsize
-            # Whole elements: what was there is in the file that is lent, too.
+            # Whole elements: the lent file also has the bytes beside the changed ones.
             parts = [(low // item, -(-high // item)) for low, high in ranges]
             for start, stop in parts:
                 check_part(source, start, stop, write_type)

@@ -1,16 +1,17 @@
-"""How writes find their place: memory, the log, or the main file itself.
+"""Where each write goes: to memory, to the log, or to the main file itself.
 
-Owns a file's length, its layers and the *floor*. The main file's bytes before the floor stay as
-they are until a checkpoint: what is written there is kept in memory and in the log. The floor is
-the greatest length that any state has to which a power cut could still lead back: that of the last
-durable commit, and of what was committed since. Past it, large writes go straight to the main file.
+The *main file* is the HDF5 file, as opposed to its log. This module owns the file's length, its
+layers (`page_layers`) and the *floor*: the greatest length of any state to which a power cut could
+still lead back, which are the last durable commit and all later commits. The main file's bytes
+before the floor stay as they are until a checkpoint; writes there are kept in memory and in the
+log. Large writes past the floor go straight to the main file.
 
-Two rules keep what a shorter file once held from coming back when it grows again. In the last page
-the bytes past the length are zeros in the topmost layer that has it. And before the length is
-raised, the main file is cut off at the length or the floor, and pages that lie between the two, or
-that the log will replay, are laid over with zeros.
+When a file is made shorter and grows again, its old bytes must not come back. Two rules see to
+that. In the last page, the bytes past the length are zeros in the topmost layer that has the page.
+And before the length is raised, the main file is cut off at the length or the floor, and pages
+between the two, or that the log will replay, are covered with zeros in a higher layer.
 
-Must not commit; that is `logged_file`. Not thread-safe.
+This module never commits; `logged_file` does. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _Buffer = bytes | bytearray | memoryview
 
 
 class ChangingFile:
-    """A file with changes that are not committed. ``length`` is its size in bytes; ``failure`` is
-    the first error of a method that must not raise, or of an fsync."""
+    """A file with uncommitted changes. ``length``: its size in bytes; ``failure``: the first error
+    of a method that must not raise, or of an fsync."""
 
     def __init__(
         self,
@@ -72,9 +73,9 @@ class ChangingFile:
 
     @property
     def _first_free(self) -> int:
-        """The first page of the main file that no state to go back to has.
+        """The first page of the main file that no state has to which a power cut could lead back.
 
-        Never the first one, by which a log knows its main file.
+        Never page 0, by which a log knows its main file.
         """
         return max(1, -(-self._floor // self._page_bytes))
 
@@ -89,7 +90,8 @@ class ChangingFile:
             self.failure = error
 
     def _sync(self, sync: Callable[[], None], name: str) -> None:
-        """Wait for the disk. An error is kept for good: what is there is not known any more."""
+        """Wait for the disk. An error is kept for good, since nobody knows what the disk has then.
+        """
         try:
             sync()
         except OSError as error:
@@ -127,7 +129,7 @@ class ChangingFile:
             data = changed.get(page)
             if data is None:
                 data = self._load(page)
-                # A page past the end must be laid over what is stale below it, equal or not.
+                # A page past the end must cover the stale page below it, even an equal one.
                 is_there = page * page_bytes < self.length
                 if is_there and data[at : at + len(piece)] == piece:
                     continue
@@ -142,10 +144,10 @@ class ChangingFile:
             return bytearray(self._page_bytes)
 
     def _write_pages(self, first: int, stop: int, view: memoryview) -> None:
-        """Write whole pages: to the main file where nothing committed sees it, else to the log."""
+        """Write whole pages: to the main file where no commit has them, else to the log."""
         split = min(max(self._first_free, first), stop)
         if self._layers.pending.overlap(split, stop):
-            split = stop  # the log would lay its older pages over them
+            split = stop  # older pages in the log would cover them
         at = (split - first) * self._page_bytes
         if first < split and not self._is_equal(first, split, view[:at]):
             self._write_to(self._put_pending_view, first, split, view[:at])
@@ -247,7 +249,7 @@ class ChangingFile:
             del self._layers.changed[late]
 
     def _check_main(self) -> None:
-        """See that nobody else has written to the main file, which is written to now.
+        """Check, before a write to the main file, that no other program has written to it.
 
         Raises ``OSError``.
         """
@@ -260,7 +262,7 @@ class ChangingFile:
         log.begin(first_page, self._committed_length, digest_boot_id(self._boot_id))
 
     def _begin_on_disk(self) -> None:
-        """See that the log remembers where the main file ended, before the file is extended."""
+        """Make sure that the log's header is on the disk before the main file is extended."""
         assert self._log is not None
         if not self._log.is_header_on_disk:
             with self._log.operation():

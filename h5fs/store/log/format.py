@@ -1,4 +1,4 @@
-"""What the bytes of a log are. Knows no files; all functions are pure.
+"""The format of a redo log. Knows no files; all functions are pure.
 
 A log is a header and then frames, without gaps; all integers are little-endian.
 
@@ -21,7 +21,7 @@ Page frame, 20 bytes and the pages: what the main file holds in consecutive page
     8   the number of the first one
     4   checksum of the 16 bytes before it and of the pages after it
 
-Commit frame, 52 bytes: all that was said since the commit before it holds::
+Commit frame, 52 bytes: makes all frames since the commit before it count::
 
     4   "DONE"
     4   kind: 1 durable, 2 soft
@@ -37,9 +37,9 @@ with the header's, which depends on the salt. So a frame counts only where it wa
 just those frames; one that is left over from an earlier use of the same bytes does not.
 
 **Which commits count.** The chain ends at the first frame that is cut off or whose checksum is
-wrong. In it the last durable commit counts and all before it, and after it those soft commits whose
-boot id is ours: soft commits are not waited for, and only as long as the kernel lives is what they
-need sure to be there, in its page cache.
+wrong. The last durable commit of the chain and all before it count; after it, the soft commits of
+this boot. Nobody waits until a soft commit is on the disk: its bytes are surely there only as long
+as the same kernel runs, which has them in its page cache.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _DURABLE, _SOFT = 1, 2
 TAGS = (_PAGE_TAG, COMMIT_TAG)
 TAG_BYTES = 4
 MAX_FILE_BYTES = 2**63 - 1
-"""The most that any file has; a frame that says more was not written by h5fs."""
+"""The largest number that any file can have; h5fs writes no frame with a larger one."""
 
 PAGE_FRAME_BYTES = _PAGE.size + _CHECKSUM.size
 COMMIT_FRAME_BYTES = _COMMIT.size + _CHECKSUM.size
@@ -205,8 +205,8 @@ def pack_commit(commit: CommitHead, chain: int) -> tuple[bytes, int]:
 def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
     """Return the frame that ``data`` begins with, or None where the chain ends.
 
-    A commit frame's checksum has been compared; a page frame's is the caller's to compare, with
-    ``continue_page_checksum``, when it has the pages.
+    The checksum of a commit frame is verified. The caller verifies that of a page frame, with
+    ``continue_page_checksum``, once it has the pages.
     """
     if data.startswith(_PAGE_TAG) and len(data) >= PAGE_FRAME_BYTES:
         _, page_count, first_page = _PAGE.unpack_from(data)

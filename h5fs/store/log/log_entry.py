@@ -1,9 +1,8 @@
-"""The redo log as an entry of a folder: found, made, locked, told from what only has its name.
+"""The redo log as an entry of a folder: found, made, locked, told from other files of its name.
 
-A log is trusted with the HDF5 file's content, so it must be a regular file with no other name, of
-an owner who could write the HDF5 file anyway, and no link leads to it. Its lock is taken before it
-is believed to be the log: whoever removes it holds that lock, so the one that is locked and still
-stands at the path is the one that stays.
+A log becomes content of the HDF5 file. So it must be a regular file with one name, no symbolic
+link, and of an owner who could write the HDF5 file anyway. A log is removed only under its lock: so
+a file that is locked, and is still the one at the path, is the log.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def open_log(path: Path, file: Path, main: int, *, writes: bool) -> int | None:
         except BaseException:
             os.close(log)
             raise
-        os.close(log)  # it was removed by who had it before
+        os.close(log)  # the process that had the lock before has removed this log
     raise CannotOpenError(f"{path} is removed again and again: end the program that does it")
 
 
@@ -89,8 +88,8 @@ def remove_log(path: Path, log: int) -> None:
 
 
 def check_log(path: Path, log: os.stat_result, main: os.stat_result) -> None:
-    """Raise ``CannotOpenError`` for what only has a log's name, or what a stranger may have put
-    there."""
+    """Raise ``CannotOpenError`` for a file that is no log, or that another user may have put there.
+    """
     if not stat.S_ISREG(log.st_mode):
         raise _refuse(path, "is not a regular file")
     if log.st_nlink > 1:

@@ -1,6 +1,6 @@
 """An HDF5 file and its redo log, opened together: locked, recovered, closed.
 
-What is in a log, and when it counts, is the room ``log``'s; which file is one, `log_entry`'s.
+`format` says what is in a log, and which commits count; `log_entry` says which file is a log.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _LEFT_SUFFIX = ".h5fs-left"
 
 
 def read_boot_id() -> bytes:
-    """Return what tells this run of the kernel from others: its page cache has lived since then."""
+    """Return the boot id of this kernel, whose page cache holds everything written since it booted.
+    """
     return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 
 
@@ -51,9 +52,8 @@ def read_boot_id() -> bytes:
 class LoggedFiles:
     """The descriptors of an HDF5 file and of its log, locked while they are open.
 
-    ``record``: that of what is remembered of the HDF5 file.
-    ``path``: the HDF5 file's real one; ``problem``: what was found damaged in the log, in a line,
-    empty when nothing was.
+    ``record``: a memory file with what is remembered of the HDF5 file (`main_witness`). ``path``:
+    the HDF5 file's real path. ``problem``: a line about damage in the log, or an empty text.
     """
 
     main: int
@@ -65,7 +65,7 @@ class LoggedFiles:
     problem: str = ""
 
     def descriptors(self) -> tuple[int, int, int]:
-        """Return what a worker is given."""
+        """Return the descriptors that a worker gets."""
         return self.main, self.log, self.record
 
     def keep_log_aside(self) -> Path:
@@ -157,7 +157,7 @@ def _prepare(
     files: LoggedFiles, mode: Mode, boot_id: bytes, on_write: Callable[[int], object]
 ) -> LoggedFiles:
     if mode in (Mode.CREATE, Mode.EXCLUSIVE):
-        # The log first: alone it would be brought into what is not its file any more.
+        # The log is emptied first: left behind, it would be brought into a file not its own.
         os.ftruncate(files.log, 0)
         os.ftruncate(files.main, 0)
     found = describe_log(RealFile(files.main), RealFile(files.log), boot_id)

@@ -1,4 +1,4 @@
-"""Reading a log: which frames hold, which commits count, whether it is this main file's.
+"""Reads a log: which frames are whole, which commits count, whether the log is this main file's.
 
 Changes nothing. Not thread-safe.
 """
@@ -38,7 +38,7 @@ class Commit:
 
 @dataclass(slots=True)
 class LogContents:
-    """A log: all commits of its chain; the first ``counted`` of them count. ``rest``: what follows
+    """A log: all commits of its chain, of which the first ``counted`` count. ``rest``: what follows
     the chain."""
 
     header: Header
@@ -48,7 +48,7 @@ class LogContents:
 
     @property
     def last(self) -> Commit | None:
-        """The commit that the file is at, if any counts."""
+        """The last commit that counts, if there is one: the state of the file."""
         return self.commits[self.counted - 1] if self.counted else None
 
     @property
@@ -74,7 +74,7 @@ def read_log(log: SystemCalls, boot_id: bytes) -> LogContents | None:
 
     Raises ``OSError``, and ``LogMismatchError`` for what is no log, or another version's.
     """
-    size = log.size()  # before all: a log that is being written may only grow meanwhile
+    size = log.size()  # asked first: a log that is being written may grow meanwhile
     header = _read_header(log)
     if header is None:
         return None

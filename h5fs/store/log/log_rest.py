@@ -1,14 +1,14 @@
 """What follows the end of a log's chain: a commit that a crash cut off, or damage.
 
-A crash leaves an unfinished end, and that is no loss: nobody was told that it was committed. What
-no crash leaves is this:
+A crash leaves an unfinished end. That is no loss, since no program was told that it was committed.
+Three things are damage, since no crash leaves them:
 
-- behind the broken place a whole commit of the same boot. As long as the kernel lives the log is
-  what was written, all of it up to where the last write was cut off.
-- behind it a durable commit, and right after that one another whole frame. Frames are written after
-  a durable commit only once fsync has returned, so that all before it was on the disk.
-- in a log that was begun, or whose last good commit was made, under the same boot, a broken place
-  that is not the file's end.
+- behind the broken place, a whole commit of the same boot. As long as the same kernel runs, the log
+  has everything that was written, up to where the last write was cut off.
+- behind the broken place, a durable commit with another whole frame right after it. Frames follow a
+  durable commit only once fsync has returned, when everything before it was on the disk.
+- a broken place that is not the file's end, in a log that was begun, or whose last good commit was
+  made, under the same boot.
 
 A frame behind a broken place is known by its checksum, which begins with the one that the frame
 before it has stored. Changes nothing. Not thread-safe.
@@ -23,15 +23,15 @@ from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead, PageHead
 from h5fs.store.log.system_calls import SystemCalls
 
-_WINDOW_BYTES = 2**20
+_PIECE_BYTES = 2**20
 _DEFAULT_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class LogRest:
-    """What follows the chain. ``start``: its offset in the log; ``size_bytes``; ``commits``: how
-    many whole commits are in it, which cannot be brought into the file, since others before them
-    are damaged; ``is_damage``: no crash leaves such."""
+    """What follows the chain. ``start``: its offset in the log; ``size_bytes``; ``commits``: the
+    number of whole commits in it, which cannot be brought into the file, since frames before them
+    are damaged; ``is_damage``: no crash can have left it."""
 
     start: int = 0
     size_bytes: int = 0
@@ -136,10 +136,10 @@ def read_frame(
 def _find_tags(log: SystemCalls, start: int, size: int) -> Iterator[int]:
     """Yield the offsets where a frame may begin, after ``start``."""
     overlap = log_format.TAG_BYTES - 1
-    for window in range(start + 1, size, _WINDOW_BYTES):
-        data = log.pread(_WINDOW_BYTES + overlap, window)
+    for piece in range(start + 1, size, _PIECE_BYTES):
+        data = log.pread(_PIECE_BYTES + overlap, piece)
         places = {at for tag in log_format.TAGS for at in _find_all(data, tag)}
-        yield from (window + at for at in sorted(places))
+        yield from (piece + at for at in sorted(places))
 
 
 def _find_all(data: bytes, tag: bytes) -> Iterator[int]:

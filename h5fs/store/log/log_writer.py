@@ -1,7 +1,6 @@
-"""Writing a log: frames are put at the end of its chain, all of an operation's or none.
+"""Writes a log: puts frames at the end of its chain, all frames of an operation or none.
 
-Owns the log's descriptor; knows nothing of the main file but the page in the header. Not
-thread-safe.
+Owns the log's descriptor; of the main file it knows only the page in the header. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _Mark = tuple[bool, int, int, int]
 
 
 class LogWriter:
-    """The end of a log. ``is_begun``: it has a header; ``is_header_on_disk``; ``sequence``: the
-    last commit's number; ``is_unusable``: what was withdrawn could still be read there;
-    ``is_emptying``: it is not sure that the disk has an empty log."""
+    """The end of a log. ``is_begun``: the log has a header; ``is_header_on_disk``; ``sequence``:
+    the last commit's number; ``is_unusable``: withdrawn frames may still be in the file;
+    ``is_emptying``: the disk may still have frames of a log that was emptied."""
 
     def __init__(self, log: SystemCalls, page_bytes: int) -> None:
         self.page_bytes = page_bytes
@@ -73,7 +72,7 @@ class LogWriter:
 
     @contextmanager
     def operation(self) -> Iterator[None]:
-        """Frames put within this are all in the log after it; after an ``OSError`` none is."""
+        """Put the frames of the block into the log together; after an ``OSError`` none is there."""
         mark = self.mark()
         try:
             yield
@@ -89,13 +88,13 @@ class LogWriter:
     def withdraw(self, mark: _Mark) -> None:
         """Take back all frames since ``mark``."""
         self.is_begun, self._end, self._chain, self.sequence = mark
-        # Not cleared: an exception on its way may still have a view of it.
+        # A new bytearray, not a cleared one: an exception may still hold a view of the old one.
         self._collected = bytearray()
         self._may_have_rest = True
         try:
             self._log.ftruncate(self._end)
         except OSError:
-            # The next frames would take their place, but until then they can be read there.
+            # The next frames would overwrite them, but until then a reader could find them.
             self.is_unusable = True
 
     def put_pages(self, first_page: int, pages: bytes | bytearray | memoryview) -> int:
@@ -127,8 +126,8 @@ class LogWriter:
     def empty(self) -> None:
         """Leave nothing in the log, and wait until that is on the disk. Raises ``OSError``.
 
-        When it fails, nothing can be written before it has succeeded: a new header in front of old
-        frames, or old frames under a header that a power cut kept from the disk, must not be.
+        After a failure nothing may be written until a later call succeeds: a new header must not
+        stand in front of old frames, nor may old frames survive a header that a power cut lost.
         """
         self.is_emptying = True
         self._log.ftruncate(0)

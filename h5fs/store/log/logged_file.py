@@ -1,8 +1,8 @@
-"""A file for the HDF5 library whose committed bytes never change but by a checkpoint.
+"""A file for the HDF5 library in which only a checkpoint changes committed bytes.
 
-Owns what HDF5 calls, and commits and checkpoints; where writes go is in `changing_file`.
+Owns the methods that HDF5 calls, commits and checkpoints; `changing_file` decides where writes go.
 
-Must not: open, close or name a file, import h5py, start a thread. Not thread-safe: the caller's
+Must not open, close or name a file, import h5py, or start a thread. Not thread-safe: the caller's
 lock covers H5Fflush and ``commit`` together.
 """
 
@@ -25,9 +25,9 @@ class LoggedFile(ChangingFile):
     """A file object for h5py's ``fileobj`` driver, over a main file and a log that are open.
 
     ``log`` None: nothing can be committed. ``boot_id``: the kernel's, empty when it is not known.
-    The methods that HDF5 calls raise nothing: what fails is in ``failure``, what was written stays
-    in memory, and ``commit`` raises. ``length`` is the file's, in bytes; ``rest``: what followed
-    the log's last commit when it was opened.
+    The methods that HDF5 calls never raise: the first error is kept in ``failure``, written data
+    stay in memory, and ``commit`` raises. ``length``: the file's size in bytes; ``rest``: what
+    followed the log's last commit when it was opened.
     """
 
     rest = NO_REST
@@ -52,7 +52,7 @@ class LoggedFile(ChangingFile):
             self._log.adopt(contents)
             self._layers.committed = contents.index_pages()
             self.length = contents.length
-            # A killed process may not have waited for the disk: what it did can still be lost.
+            # A killed process may not have waited for the disk, so a power cut can still undo it.
             lengths = [commit.head.length for commit in contents.commits[: contents.counted]]
             self._floor = max([contents.header.base_length, *lengths])
             self._is_main_on_disk = False
@@ -123,13 +123,13 @@ class LoggedFile(ChangingFile):
         return size
 
     def flush(self) -> None:
-        """Do nothing: ``commit`` is what makes things last."""
+        """Do nothing: ``commit`` makes changes last."""
 
     # What the owner calls.
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is something to commit, as far as is known before all is compared."""
+        """Whether there may be something to commit; ``commit`` compares the pages and knows."""
         layers = self._layers
         return (
             bool(layers.changed)
@@ -151,12 +151,12 @@ class LoggedFile(ChangingFile):
         return bytes(data)
 
     def allows_direct_write(self, start: int, stop: int) -> bool:
-        """Whether somebody else may write bytes ``[start, stop)`` of the main file itself.
+        """Whether another process may write bytes ``[start, stop)`` of the main file directly.
 
-        True when no state to which the file could go back has them, no page above the main file
-        hides them, and they lie before the length, so that no growth will cut them off. The log
-        has a header then, which remembers where the main file ended. Call ``note_direct_write``
-        after it.
+        True when no state to which the file could go back has these bytes, no layer above the main
+        file covers them, and they lie before the length, so that no growth will cut them off. The
+        log then has a header, which remembers where the main file ended. After the write, call
+        ``note_direct_write``.
         """
         first, last = start // self._page_bytes, -(-stop // self._page_bytes)
         if self._log is None or self.failure or stop > self.length or first < self._first_free:
@@ -172,7 +172,7 @@ class LoggedFile(ChangingFile):
         return True
 
     def note_direct_write(self) -> None:
-        """Take note that somebody wrote where ``allows_direct_write`` said they may."""
+        """Take note of a write that ``allows_direct_write`` had allowed."""
         self._has_direct = True
         self._is_main_on_disk = False
         try:
@@ -181,11 +181,11 @@ class LoggedFile(ChangingFile):
             self._latch(error)
 
     def commit(self, *, durable: bool) -> None:
-        """Make the file's state now the one that an open finds; the caller has flushed HDF5.
+        """Commit the present state, which the next open will find. Flush HDF5 first.
 
-        ``durable``: also after a power cut; otherwise only after the end of this process. Raises
-        ``OSError``: then the commit before this one stands and this one may be tried again, unless
-        ``failure`` is set; after that close the file in HDF5 and ``open`` again.
+        ``durable``: the commit survives a power cut; otherwise only the end of this process. Raises
+        ``OSError``: then the commit before this one stands, and this one may be tried again. If
+        ``failure`` is set, close the file in HDF5 and call ``open`` instead.
         """
         if self.failure:
             raise OSError(self.failure.errno, self.failure.strerror) from self.failure
@@ -205,7 +205,7 @@ class LoggedFile(ChangingFile):
     def checkpoint(self) -> None:
         """Commit durably, bring the main file to that state and empty the log.
 
-        Raises ``OSError``; a checkpoint that failed harmed nothing and can be tried again.
+        Raises ``OSError``; a checkpoint that failed did no harm and can be tried again.
         """
         self.commit(durable=True)
         if self._log is None or self._log_calls is None:
@@ -217,7 +217,7 @@ class LoggedFile(ChangingFile):
             self._witness.note_own_write(of_first_page=True)
         self._is_main_on_disk = False
         if self._log.is_begun and self._main.size() > -(-length // page_bytes) * page_bytes:
-            # First, since the disk may be full of what is beyond, which belongs to no state.
+            # Truncate first: bytes beyond the length belong to no state, and may fill the disk.
             self._main_bytes = min(self._main_bytes, length)
             self._main.ftruncate(length)
         for start, stop, offset in self._layers.committed:

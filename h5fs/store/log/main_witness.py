@@ -1,9 +1,9 @@
-"""Whether the main file is still as the log's owner left it, before anything is written to it.
+"""Checks, before a write to the main file, whether another program has written to it.
 
-HDF5's locks keep out its own programs alone: ``cp``, an editor or ``truncate`` write what they
-like. Pages of the log laid over what such a program has left would be half one file and half
-another. What is remembered lies in a file in memory, for the processes that come after this one.
-Not thread-safe.
+HDF5's locks keep out HDF5 programs only: ``cp``, an editor or ``truncate`` write all the same.
+Pages of the log over such a file would be half one file and half another. What the witness
+remembers of the main file is in a *record*, a memory file that later workers get, too. Not
+thread-safe.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FIELDS = struct.Struct("<????q")
 @dataclass(slots=True)
 class _Memory:
     """What the record holds before the first page. ``is_foreign``: another program has written to
-    the file; ``has_other_writer``: another process of the owner's may, at any time; ``knows_page``,
-    ``knows_time``: the page, and ``modified_ns``, are what they must be."""
+    the file; ``has_other_writer``: another process of h5fs may write, at any time; ``knows_page``,
+    ``knows_time``: the page, and ``modified_ns``, can be compared with the file."""
 
     is_foreign: bool = False
     has_other_writer: bool = False
@@ -40,9 +40,9 @@ def make_record() -> int:
 class MainWitness:
     """Remembers a main file: its first page, and when it was written to last.
 
-    The first page is never written but by a checkpoint. The time tells of everybody's writes, the
-    owner's own, too: it is believed only while the owner has written nothing past the log.
-    ``record``: the same one for all processes.
+    Only a checkpoint writes the first page. The file's time changes with every write, also those of
+    h5fs: so it is compared only while h5fs has written nothing past the log. ``record``: the same
+    one for all processes.
     """
 
     def __init__(self, main: RealFile, record: RealFile) -> None:

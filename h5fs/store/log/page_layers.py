@@ -1,11 +1,11 @@
-"""The file as it is read: the main file, and over it the pages that the log and memory have.
+"""The file as it is read: the main file, covered by the pages of the log and of memory.
 
-From the bottom: the main file; ``committed``, the log's pages that a commit covers; ``pending``,
-those that none does yet; ``changed``, pages in memory. This module reads and looks up, it writes to
-no file. Not thread-safe.
+The layers from the bottom: the main file; ``committed``, pages in the log that a commit covers;
+``pending``, pages in the log that no commit covers yet; ``changed``, pages in memory. This module
+only reads and looks up. Not thread-safe.
 
-What lies at or past the file's length in a lower layer is stale, and whoever lets the file grow
-sees to it that it does not come back: see ``LoggedFile``.
+Bytes at or past the file's length in a lower layer are stale; `changing_file` keeps them from
+coming back when the file grows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The system calls that the log makes, one object for one descriptor, so that tests can put others
-in their place: record them, cut them off, let them fail.
+"""The system calls that the log makes, one object for each descriptor.
 
-Nothing else in this package touches a descriptor. Not thread-safe.
+Tests replace these objects to record the calls, cut them off, or let them fail. Nothing else in
+this package touches a descriptor. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RealFile:
 
 
 class WatchedFile(RealFile):
-    """One that tells how many bytes are written, for a person who waits."""
+    """A file that reports how many bytes are written, for a progress bar."""
 
     def __init__(self, descriptor: int, on_write: Callable[[int], object]) -> None:
         super().__init__(descriptor)
@@ -88,7 +88,7 @@ class WatchedFile(RealFile):
 class LogFile(RealFile):
     """A log's descriptor, with some room on the disk kept for it.
 
-    Where the disk is full something can still be removed, which takes a commit of its own.
+    So that objects can still be removed when the disk is full: that takes a commit, too.
     """
 
     def ftruncate(self, size: int) -> None:

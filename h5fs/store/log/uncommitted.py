@@ -30,21 +30,21 @@ class Uncommitted:
         self._on_their_way: list[Changes] = []
 
     def note(self, size_bytes: int) -> None:
-        """A change is made now."""
+        """Count a change that is made now."""
         self._waiting.add(Changes(1, size_bytes, time.monotonic()))
 
     def begin(self) -> Changes:
-        """A commit begins, of all that wait; ``end`` or ``fail`` with what is returned."""
+        """Begin a commit of all waiting changes; call ``end`` or ``fail`` with the result."""
         taken, self._waiting = self._waiting, Changes()
         self._on_their_way.append(taken)
         return taken
 
     def end(self, taken: Changes) -> None:
-        """They are committed."""
+        """Forget changes that are committed now."""
         self._on_their_way = [each for each in self._on_their_way if each is not taken]
 
     def fail(self, taken: Changes) -> None:
-        """They are not, and wait again."""
+        """Let changes wait again, since their commit failed."""
         self.end(taken)
         self._waiting.add(taken)
 

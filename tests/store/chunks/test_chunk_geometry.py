@@ -53,7 +53,7 @@ def test_the_chunks_of_blocks_put_together_are_the_array(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         grid = replace(grid, wanted_block_bytes=block_bytes)
-        patch.setattr("h5fs.store.chunks.scatter._WINDOW_BYTES", window)
+        patch.setattr("h5fs.store.chunks.scatter._PART_BYTES", window)
         array = array_of(grid)
         expected = array.tobytes()
         got, seen = b"", []

@@ -87,14 +87,14 @@ class Arena:
         begins = np.ones(len(order), np.bool_)
         begins[1:] = first[1:] > reach[:-1] + _GAP_BYTES
         heads = np.flatnonzero(begins)
-        window = np.cumsum(begins) - 1
+        span = np.cumsum(begins) - 1
         starts = first[heads]
         lengths = reach[np.append(heads[1:], len(order)) - 1] - starts
         places = self._used + np.cumsum(lengths) - lengths
         ends = self._fill(starts.tolist(), lengths.tolist(), places.tolist())
         at, end = np.empty_like(offset), np.empty_like(offset)
-        at[order] = places[window] + first - starts[window]
-        end[order] = ends[window]
+        at[order] = places[span] + first - starts[span]
+        end[order] = ends[span]
         return at, end
 
     def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:

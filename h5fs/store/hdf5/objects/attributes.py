@@ -55,7 +55,7 @@ def list_names(object_id: Any) -> tuple[bytes, ...]:
     with reading("list of attributes"):
         names: list[bytes] = []
         h5a.iterate(object_id, names.append, index_type=_iteration_index(object_id))
-        # A name that stands twice is damage; only the first can be opened.
+        # A name that stands twice is damage; only its first attribute can be opened.
         return tuple(dict.fromkeys(names))
 
 
@@ -71,10 +71,10 @@ def read_attributes(
 ) -> tuple[Attribute | UnreadableAttribute, ...]:
     """Return an object's attributes, in the order of ``list_names``.
 
-    ``object_id`` is the identifier of an open group, dataset or committed datatype. ``paths``
-    names the targets of references by address; without it the file is walked for the first one.
-    ``on_progress`` is called before each. Those beyond ``MAX_ELEMENTS`` in all are unreadable.
-    Raises ``UnreadableError`` when they cannot even be listed.
+    ``object_id``: the identifier of an open group, dataset or committed datatype. ``paths``: gives
+    the targets of references by address; without it the first reference causes a walk through the
+    file. ``on_progress`` is called before each attribute. Attributes beyond ``MAX_ELEMENTS``
+    elements in all are unreadable. Raises ``UnreadableError`` when attributes cannot be listed.
     """
     with reading("number of attributes"):
         count = h5a.get_num_attrs(object_id)
@@ -147,8 +147,8 @@ def write_attribute(
 ) -> None:
     """Create an attribute, or give the one of that name this type, shape and elements.
 
-    One of equal type and shape is overwritten where it is and keeps its place in the order of
-    creation; any other is replaced by a new one only once that is complete, so that a failure
+    An attribute of equal type and shape is overwritten, and keeps its place in the order of
+    creation. Any other is replaced by a new attribute only once that is complete, so that a failure
     leaves the old one. ``resolve_reference`` makes object references to HDF5 paths.
     Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``, ``UnreadableError``.
     """
@@ -199,8 +199,8 @@ def delete_attributes(
 ) -> None:
     """Delete attributes that are there, the last one of the header first.
 
-    The library closes the gap that each one leaves: of 1,000 from the first on it takes 57 s, from
-    the last on 2 s. Raises ``UnreadableError``.
+    The library closes the gap that each deletion leaves: deleting 1,000 attributes takes 57 s from
+    the first on, and 2 s from the last on. Raises ``UnreadableError``.
     """
     found: list[bytes] = []
     with reading("list of attributes"):
@@ -253,7 +253,7 @@ def _pack(
 
 
 def _check_room(object_id: Any, attribute: Attribute, type_id: h5t.TypeID, size: int) -> None:
-    """Refuse what only dense storage can hold on an object whose header knows no dense storage."""
+    """Refuse an attribute that needs dense storage on an object that cannot have dense storage."""
     needed = _MESSAGE_HEAD_BYTES + 16 * len(attribute.shape or ()) + len(attribute.name)
     needed += len(type_id.encode()) + _size_in_file(attribute.type, size)
     if needed > _MAX_MESSAGE_BYTES and h5o.get_info(object_id).hdr.version == _OLD_HEADER:

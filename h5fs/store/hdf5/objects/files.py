@@ -34,15 +34,15 @@ _MAX_SOURCES = 2**16  # that one name with %b stands for
 
 
 class OpenFiles:
-    """Numbers the files and keeps the mounted one (number 0) open, others as long as they are used.
+    """Numbers the files. The mounted one (number 0) stays open, others as long as they are used.
 
     ``on_close(number)`` is called before a file is closed, to let go of its objects;
     ``on_number(number, path)`` when a file other than the mounted one gets its number.
 
-    ``main`` is a descriptor of the mounted file: that very file is opened, whatever stands at its
-    path by now. ``granted`` has device and inode numbers of the other files that this process may
-    read; for those that it needs beside them there is ``FilesToAskForError``. None: it may read
-    what the policy allows.
+    ``main``: a descriptor of the mounted file: that very file is opened, whatever stands at its
+    path by now. ``granted``: device and inode numbers of the other files that this process may
+    read; when it needs further files, it raises ``FilesToAskForError``. None: it may read whatever
+    the policy allows.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class OpenFiles:
         self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
-        self._is_out_of_reach = False  # by its path: the mounted file has been replaced
+        self._is_out_of_reach = False  # the path no longer leads to the mounted file
         self._descriptors: dict[int, int] = {}
         self._base_offsets: dict[int, int] = {}
         self._layouts: dict[int, FileLayout | None] = {}
@@ -96,7 +96,7 @@ class OpenFiles:
         else:
             path = self._paths[number]
             if has_log(path):
-                # Its own bytes are an older state, or a checkpoint that was cut off.
+                # Without its log the file is in an older state, or amid a checkpoint.
                 raise CannotOpenError(
                     f"{path} has a log that is not brought in: end what writes it, "
                     f"or run: h5fs recover {path}"
@@ -111,8 +111,8 @@ class OpenFiles:
     def _open_main(self) -> Any:
         """Open the mounted file for reading.
 
-        By its path, from which HDF5 finds what a file refers to, while that leads there; else, for
-        it has been replaced, or is out of reach, by the descriptor.
+        By its path while that leads to it, since HDF5 finds other files from the path. Otherwise
+        (the file was replaced, or the path is out of reach) by the descriptor.
         """
         path, is_swmr = self._paths[0], self._options.is_swmr
         if self._main is None or self._is_at(path):
@@ -148,25 +148,25 @@ class OpenFiles:
                     locking is not Locking.FALSE, locking is Locking.BEST_EFFORT
                 )
             flags = h5f.ACC_RDONLY
-            if is_swmr and superblock.version >= 3:  # no older one can be written by those rules
+            if is_swmr and superblock.version >= 3:  # SWMR needs version 3
                 flags |= h5f.ACC_SWMR_READ
                 access.set_libver_bounds(h5f.LIBVER_LATEST, h5f.LIBVER_LATEST)
             if self._is_out_of_reach:
-                # Of what the usual driver opens HDF5 wants to know the real path, which a file
-                # without a name has none of. Of all files, since two drivers share none.
+                # With the usual driver HDF5 asks for the real path, which a file without a name
+                # does not have. So this driver opens all files: two drivers cannot share a file.
                 access.set_fapl_stdio()
             return h5f.open(os.fsencode(opened_as), flags, access)
 
     def sources_folder(self, number: int) -> Path | None:
-        """Return where sources of virtual datasets have to be looked for; None where HDF5 knows."""
+        """Return the folder of a virtual dataset's sources; None where HDF5 knows it by itself."""
         return self._paths[0].parent if self._is_out_of_reach and not number else None
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
         if self.is_logged(number):
-            return None  # what the library has not handed over yet is nowhere to be read
+            return None  # the library may hold data that it has not written yet
         if self._options.is_swmr and number == 0:
-            return None  # a header may be written at this moment: the library knows how to wait
+            return None  # a program may be writing a header just now: the library reads again
         if number not in self._layouts:
             self._layouts[number] = read_file_layout(self.source(number))
         return self._layouts[number]
@@ -191,7 +191,7 @@ class OpenFiles:
     def descriptor(self, number: int) -> int:
         """Return a descriptor of a numbered file, as a rule the one through which HDF5 reads it.
 
-        What is asked of it is right whatever has become of the path since.
+        It is the same file, whatever has become of the path since.
         """
         if number == 0 and self._main is not None:
             return self._main
@@ -231,12 +231,12 @@ class OpenFiles:
         raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
 
     def find_sources(self, name: str, using_file: int) -> list[int | None]:
-        """Return the numbers of the files in which a dataset may have elements under that name.
+        """Return the numbers of the files that HDF5 would open under a source's name.
 
-        Looks where HDF5 looks: at an absolute path, in the folder of the file that uses it, in the
-        working directory. ``%b`` in a name stands for a number. None stands for a file that is not
-        an HDF5 file (raw data, or a source that HDF5 cannot open either). Raises
-        ``ForbiddenError`` when the policy forbids one, even one that is not there yet.
+        Looks where HDF5 looks: at an absolute path, in the folder of the file with the dataset, in
+        the working directory. ``%b`` in a name stands for a number. None stands for a file that is
+        not an HDF5 file (raw data, or a source that HDF5 cannot open either). Raises
+        ``ForbiddenError`` when the policy forbids a file, even one that does not exist yet.
         """
         self.check_policy(Path(os.path.realpath(self._paths[using_file].parent / name)))
         found = self._sources_now(name, using_file)
@@ -249,10 +249,10 @@ class OpenFiles:
         return [self._number_if_hdf5(path) for path in found]
 
     def confirm_sources(self, sources: Iterable[tuple[str, int]]) -> None:
-        """Raise ``FilesToAskForError`` where a source has come that could not be read.
+        """Raise ``FilesToAskForError`` if a source exists by now that this process may not read.
 
-        Of a source that it may not open HDF5 believes that it is not there: asked after a read,
-        this says whether the read can be believed. ``sources``: names, and who uses them.
+        HDF5 takes a source that it may not open for a missing one. So this is called after a read,
+        to see whether the read was complete. ``sources``: names, and the files that use them.
         """
         if self._granted is not None:
             for name, using_file in sources:
@@ -284,7 +284,7 @@ class OpenFiles:
         try:
             status = os.stat(path)
         except OSError:
-            return True  # there is nothing to read
+            return True  # the file does not exist
         identity = status.st_dev, status.st_ino
         return identity in self._granted or self._numbers.get(identity) == 0
 
@@ -314,7 +314,7 @@ class OpenFiles:
         try:
             status = os.stat(real)
         except OSError:
-            return  # whoever needs it is told that it is gone
+            return  # opening it will say that it is gone
         self._numbers.setdefault((status.st_dev, status.st_ino), number)
 
     def close(self) -> None:
@@ -324,7 +324,7 @@ class OpenFiles:
 
     def _number_of(self, path: Path) -> int:
         if path == self._paths[0]:
-            return 0  # the version that is mounted, should another one stand there by now
+            return 0  # the mounted file, even if another file stands at its path by now
         try:
             status = os.stat(path)
         except OSError as error:

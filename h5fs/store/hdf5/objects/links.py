@@ -49,12 +49,13 @@ class LinkReader:
     ) -> LinkTable:
         """Return all links of a group, in name order: one pass, one look at each object.
 
-        The target of an ``unsafe`` name is UNREADABLE without a look by the library; an empty name
-        among them stands for all. So is an object that cannot be read. Raises ``UnreadableError``.
+        The target of an ``unsafe`` name is UNREADABLE, and the library does not look at it; an
+        empty name among them stands for all. An object that cannot be read is UNREADABLE, too.
+        Raises ``UnreadableError``.
         """
         found: list[tuple[bytes, int, int]] = []
         with reading(group.path):
-            # In the order in which they lie there: the library would have to sort them first.
+            # In native order: for any other the library would have to sort the links first.
             group_id.links.iterate(
                 lambda name, info: found.append((name, info.type, info.u)),
                 info=True,
@@ -70,7 +71,7 @@ class LinkReader:
             for index in listing.unknown():
                 name, kind, _ = found[index]
                 if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
-                    continue  # it stays UNREADABLE
+                    continue  # the target stays UNREADABLE
                 self._on_look(name)
                 listing.set_link(index, self._read_link(group_id, group, name, kind))
             self._on_look(b"")
@@ -97,10 +98,10 @@ class LinkReader:
             return self._read_link(group_id, group, name, group_id.links.get_info(name).type)
 
     def describe_object(self, location: Any, name: bytes, *, file: int, path: bytes) -> ObjectInfo:
-        """Return what an object's header says. One that HDF5 cannot look at is UNREADABLE."""
+        """Return what an object's header says; UNREADABLE if HDF5 cannot look at the object."""
         try:
             info = h5o.get_info(location, name)
-        except Exception:  # any of h5py's; opening the object says which
+        except Exception:  # any of h5py's; opening the object will say why
             return _describe_without_info(location, name, ObjectRef(file, 0, path))
         kind = _OBJECT_KINDS.get(info.type, ObjectKind.UNREADABLE)
         return ObjectInfo(
@@ -135,7 +136,7 @@ class LinkReader:
         if peeked is Peeked.UNKNOWN:
             try:
                 return is_sequence_type(h5d.open(location, name).get_type())
-            except Exception:  # any of h5py's; whoever opens the dataset is told
+            except Exception:  # any of h5py's; opening the dataset will say why
                 return False
         return peeked is Peeked.SEQUENCE
 
@@ -160,10 +161,10 @@ def why_unreadable(location: Any, name: bytes) -> str:
 
 
 def _describe_without_info(location: Any, name: bytes, ref: ObjectRef) -> ObjectInfo:
-    """Look at an object that HDF5 opens although it cannot sum up its header.
+    """Look at an object that HDF5 can open, although ``H5Oget_info`` fails for it.
 
-    Damage to the attributes does that, and to a group's or a dataset's index. The attribute file is
-    listed, to say so.
+    The reason is damage to the attributes, or to a group's or dataset's index. The attribute file
+    is listed, so that reading it says so.
     """
     try:
         address = h5g.get_objinfo(location, name).objno[0]

@@ -48,7 +48,7 @@ class PathFinder:
         """Return the path of the object at ``address``, None when no path leads there."""
         if self._paths is None:
             self._paths = self._walk()
-        if address not in self._paths:  # the walk ends early where the file is damaged
+        if address not in self._paths:  # in a damaged file the walk ends early
             reference = _to_python(address.to_bytes(8, sys.byteorder), ReferenceKind.OBJECT)
             self._paths[address] = h5r.get_name(reference, self._object_id)
         return self._paths[address]
@@ -138,7 +138,7 @@ def _hdf5_type(kind: ReferenceKind) -> h5t.TypeID:
 def _to_python(stored: bytes, kind: ReferenceKind) -> h5r.Reference:
     buffer = np.zeros(2, np.uint64)
     buffer.view(np.uint8)[: len(stored)] = np.frombuffer(stored, np.uint8)
-    background = np.zeros(1, np.uint64)  # h5py drops the object that a pointer there names
+    background = np.zeros(1, np.uint64)  # h5py releases the object that a pointer here names
     h5t.convert(_hdf5_type(kind), h5t.PYTHON_OBJECT, 1, buffer, background)
     owner = np.empty(1, object)
     np.ndarray(1, np.uint64, buffer=owner)[0] = buffer[0]  # moves the pointer, with its count
@@ -191,6 +191,6 @@ def _select_region(space: h5s.SpaceID, target: RegionTarget) -> None:
         space.select_none()
         for start, stop in target.blocks:
             count = tuple(high - low for low, high in zip(start, stop, strict=True))
-            # One block of that shape, not many of one element, which would be listed singly.
+            # One block of that shape: many blocks of one element would be listed one by one.
             one = (1,) * len(count)
             space.select_hyperslab(start, one, block=count, op=h5s.SELECT_OR)

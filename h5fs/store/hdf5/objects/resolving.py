@@ -30,7 +30,7 @@ class LinkSource(Protocol):
 
 
 class Resolver:
-    """Follows one link; counts what it has followed, so that circles end.
+    """Follows one link; counts the links on the way, so that circles end.
 
     With ``leaves_file`` False an external link on the way is a ``ForbiddenError``.
     """

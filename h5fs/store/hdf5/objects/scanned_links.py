@@ -1,4 +1,4 @@
-"""Puts a table of links together, from header scans where they tell and single looks elsewhere."""
+"""Builds a table of links, from header scans and, where these are not sure, from the library."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from h5fs.store.hdf5.types.sequences import is_sequence_type
 _MESSAGE_PREFIX = b"\x03\x00"  # what H5Tencode writes before a datatype message
 
 
-_LARGE_ELEMENT_BYTES = 2**20  # there are limits that a closer look applies
+_LARGE_ELEMENT_BYTES = 2**20  # for larger elements the library checks further limits
 
 
 class _Array:
@@ -47,7 +47,7 @@ class _Array:
                 self.info = DatasetInfo(shape, npy_dtype(memory.dtype), 0)
                 self.is_as_stored = bool(type_id.equal(memory.type_id))
         except H5fsError:
-            return  # whoever opens such a dataset is told
+            return  # opening such a dataset will say why
         except Exception:  # any of h5py's: the library has the last word
             self.is_known = False
 
@@ -55,7 +55,7 @@ class _Array:
 class LinkTableBuilder:
     """The links of a group on their way into a table, in the order of ``names``.
 
-    What nothing is said of stays an UNREADABLE object.
+    A link that nothing was set for leads to an UNREADABLE object.
     """
 
     def __init__(self, group: ObjectRef, names: list[bytes]) -> None:
@@ -69,7 +69,7 @@ class LinkTableBuilder:
         self._others: dict[int, Link] = {}
 
     def unknown(self) -> list[int]:
-        """Return the places of all links of which no scan has told what they lead to."""
+        """Return the indexes of all links whose targets no scan has described."""
         places: list[int] = np.flatnonzero(self._rows["kind"] == 0).tolist()
         return places
 

@@ -2,13 +2,13 @@
 
 Functions over open identifiers; they keep nothing. Under the store's lock.
 
-HDF5 2.0 and before find a chunk by its coordinates where it is, but list those of an extensible
-array wrongly when its one dimension without limit is not the first: such an array numbers its
-chunks with that dimension put in front, and ``H5Dchunk_iter`` (``H5Dget_chunk_info`` and
-``H5Dget_chunk_info_by_coord`` too) counts through it with the dimensions as they are
+HDF5 up to 2.0 reads the right chunk for given coordinates, but lists wrong coordinates for chunks
+in an extensible array whose one unlimited dimension is not the first. Such an array numbers its
+chunks with that dimension moved to the front, while ``H5Dchunk_iter`` (and ``H5Dget_chunk_info``
+and ``H5Dget_chunk_info_by_coord``) counts with the dimensions in their own order
 (``H5D__earray_idx_get_addr`` and ``H5D__earray_idx_iterate_cb``, H5Dearray.c). No function tells
-which index a dataset has, so that both readings of such a list are tried, and the library asked
-for a chunk that only one of them has.
+which index a dataset has. So both readings of such a list are tried, and the library is asked for a
+chunk that only one of them has.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _Integers = npt.NDArray[np.int64]
 
 _PROGRESS_CHUNKS = 2**16
-_MOST = 2**62  # of what is multiplied here, so that no product wraps around
+_MOST = 2**62  # the largest product that is computed here, so that none wraps around
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class _UntrustedListError(Exception):
 def list_written_chunks(
     dataset_id: h5d.DatasetID, grid: Grid, on_progress: Callable[[], None]
 ) -> WrittenChunks | None:
-    """Return which chunks of a dataset were written; None when the library does not say it rightly.
+    """Return which chunks of a dataset were written; None when the library's list is wrong.
 
-    A list is believed when each chunk is within the array, once, and when there are as many, of as
-    many bytes in all, as the dataset's storage has. Else a line in the log says why it is not.
+    A list is believed when each chunk is within the array and listed once, and when the number of
+    chunks and their bytes in all agree with the dataset's storage. Else the log says why not.
     """
     try:
         offsets, sizes = _list_chunks(dataset_id, on_progress)
@@ -62,7 +62,7 @@ def list_written_chunks(
         return _read_list(dataset_id, grid, offsets, sizes)
     except _UntrustedListError as error:
         reason = str(error)
-    except Exception as error:  # any of h5py's: a chunk may be found where the list breaks off
+    except Exception as error:  # any of h5py's: the list breaks off, but chunks may still be found
         reason = explain(error)
     name = show_path(h5i.get_name(dataset_id) or b"a dataset without a name")
     _log.warning(
@@ -140,7 +140,7 @@ def _written_chunks(grid: Grid, positions: _Integers, sizes: _Integers) -> Writt
 def _put_back(
     positions: _Integers, grid: Grid, limits: tuple[int, ...], unlimited: int
 ) -> _Integers:
-    """Return where chunks are that were counted with no dimension put in front.
+    """Return the positions of chunks if their numbers had a dimension moved to the front.
 
     Raises ``_UntrustedListError``.
     """

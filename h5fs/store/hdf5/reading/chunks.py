@@ -37,8 +37,8 @@ def describe_chunks(
 ) -> Chunked | None:
     """Return how a chunked dataset of fixed-size elements is read by its chunks.
 
-    None when only the library can read it: for no elements, or too many chunks. ``whole_edges``:
-    chunks that stick out of the array are stored as the others are.
+    None when only the library can read it: it has no elements, or too many chunks. ``whole_edges``:
+    chunks that stick out of the array are stored filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
     creation = dataset_id.get_create_plist()
@@ -58,7 +58,7 @@ def describe_chunks(
 
 
 def _fill_value(creation: Any, memory: MemoryType) -> bytes:
-    """Return what elements of a chunk that was never written read as."""
+    """Return the element that a chunk that was never written is full of."""
     value = np.zeros((), np.dtype((np.void, memory.dtype.itemsize)))
     if (
         creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
@@ -71,7 +71,7 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
 
 
 def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return which of a dataset's chunks there are, from one walk through its index."""
+    """Return which chunks of a dataset were written, from one walk through its index."""
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
     written = list_written_chunks(dataset_id, grid, on_progress)
@@ -111,7 +111,7 @@ class ChunkDecoder:
                 self._decode(task)
             except H5fsError as error:
                 failures.append(ChunkFailure(task.number, str(error)))
-            except Exception as error:  # any of h5py's; whoever reads names the object
+            except Exception as error:  # any of h5py's; the reader's refusal names the object
                 failures.append(ChunkFailure(task.number, explain(error)))
             on_progress()
         return tuple(failures)
@@ -134,8 +134,8 @@ class ChunkDecoder:
     def _decode_to(self, box: Box, task: ChunkTask, place: Array | None) -> None:
         assert self._pipeline is not None
         try:
-            # The library finds a chunk in another way than it lists them, and in a damaged index
-            # not the same ones: what it reads is the truth.
+            # The library does not find a chunk in the way in which it lists chunks; in a damaged
+            # index the two disagree. What it reads is the truth.
             mask, raw = self._dataset_id.read_direct_chunk(box.start)
         except Exception:  # any of h5py's; the library has the last word
             self._read_by_library(box, self._places(task))
@@ -143,12 +143,12 @@ class ChunkDecoder:
         try:
             decoded = self._pipeline.decode(raw, mask, out=place)
         except LongChunkError:
-            # The library drops what is too much.
+            # The library drops the bytes that are too many.
             self._read_by_library(box, self._places(task))
             return
         except ShortChunkError as error:
-            # Programs leave out what of an edge chunk is outside of the array. The library is not
-            # asked for more than there is: it would make up the rest.
+            # Some programs store only the part of an edge chunk that is within the array. The
+            # library is not asked to read a chunk that is too short: it would make up the rest.
             if error.size_bytes < bytes_needed(self._grid, box):
                 raise
             self._read_by_library(box, self._places(task))
@@ -165,7 +165,7 @@ class ChunkDecoder:
         space.select_hyperslab(box.start, box.count)
         count = prod(box.count)
         elements = np.zeros(count * self._grid.item_bytes, np.uint8)
-        # Of the same shape in memory: else HDF5 goes element by element (4 times as long).
+        # The same shape in memory: otherwise HDF5 goes element by element (4 times as long).
         in_memory = h5s.create_simple(box.count)
         self._dataset_id.read(in_memory, space, elements, self._memory.type_id)
         scatter_inside(self._grid, box, elements, places)

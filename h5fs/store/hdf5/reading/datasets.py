@@ -19,7 +19,7 @@ from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.types.elements import memory_type
 
 MAX_INDEXED_CHUNKS = 2**22
-"""Of more chunks an index would take more memory than it is worth; the library looks them up."""
+"""An index of more chunks would take more memory than it is worth; the library looks them up."""
 
 _LAYOUTS = {
     h5d.COMPACT: Layout.COMPACT,
@@ -28,19 +28,18 @@ _LAYOUTS = {
     h5d.VIRTUAL: Layout.VIRTUAL,
 }
 
-# Reading on goes row by row, through all the chunks that a row touches: when HDF5's cache does not
-# hold them, each is decoded again for the next row. A chunk that it does not hold is decoded again
-# for every request.
+# A sequential reader goes row by row, through all the chunks that a row touches: where HDF5's cache
+# cannot hold these, each is decoded again for the next row. A chunk larger than the cache is
+# decoded again for every request.
 _MAX_BAND_BYTES = 64 * 2**20
 
 
 def creation_of(dataset_id: h5d.DatasetID) -> h5p.PropDCID:
-    """Return a dataset's creation properties, or those of a plain one for want of its own.
+    """Return a dataset's creation properties, or default ones where it has none that can be read.
 
-    The library cannot make a list of them when the fill value is of variable length and its text
-    cannot be found; all that was written can be read nevertheless. The layout is then said to be
-    contiguous, without filters, and it is certain that the data lie in the dataset's own file.
-    Raises what h5py raises.
+    The library cannot read them when the fill value is of variable length and its text cannot be
+    found; the data can be read nevertheless. The properties then say contiguous, without filters;
+    and it is certain that the data lie in the dataset's own file. Raises what h5py raises.
     """
     try:
         return dataset_id.get_create_plist()
@@ -68,11 +67,11 @@ def tune_dataset(
     sources_folder: Path | None,
     is_read_by_chunk: bool,
 ) -> h5d.DatasetID:
-    """Return a dataset just opened, or opened again with settings that suit it.
+    """Return a dataset as it was opened, or opened again with settings that suit it.
 
-    Raw data outside the file is looked for in ``folder``, and the sources of a virtual dataset in
-    ``sources_folder`` where HDF5 does not know the file's path. ``is_read_by_chunk``: where that
-    can be, chunks are read one by one and kept elsewhere.
+    HDF5 looks for raw data outside the file in ``folder``, and for the sources of a virtual dataset
+    in ``sources_folder`` where it does not know the file's path. ``is_read_by_chunk``: the daemon
+    reads chunks one by one where possible, and keeps them itself.
     """
     creation = creation_of(dataset_id)
     access = h5p.create(h5p.DATASET_ACCESS)
@@ -95,7 +94,7 @@ def tune_dataset(
 
 
 def _is_read_by_chunk(dataset_id: h5d.DatasetID) -> bool:
-    """Whether each chunk is decoded once and kept elsewhere, so that a cache here gains nothing."""
+    """Whether the daemon keeps decoded chunks, so that HDF5's own cache would gain nothing."""
     try:
         memory = memory_type(dataset_id.get_type())
     except UnsupportedTypeError:

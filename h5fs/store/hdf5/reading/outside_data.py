@@ -1,7 +1,7 @@
-"""Where a dataset's elements lie when not in its own file, and whether they may be read.
+"""Which other files hold a dataset's elements, and whether those may be read.
 
-HDF5 opens external raw data and the sources of virtual datasets by itself, wherever they lead.
-So everything that it would open is looked at first, sources of sources included. Under the store's
+HDF5 opens external raw data and the sources of virtual datasets by itself, wherever they are. So
+h5fs first checks every file that HDF5 would open, sources of sources included. Under the store's
 lock.
 """
 
@@ -43,9 +43,9 @@ class OutsidePolicy:
         self._open_dataset = open_dataset
 
     def check(self, ref: ObjectRef) -> tuple[tuple[str, int], ...]:
-        """Return under which names, and used by which files, a dataset has sources elsewhere.
+        """Return the names of a dataset's sources in other files, each with the file that uses it.
 
-        Raises ``ForbiddenError`` when elements lie where they may not be read, or in a circle.
+        Raises ``ForbiddenError`` when a source may not be read, or when sources form a circle.
         """
         self._sources: dict[tuple[str, int], None] = {}
         self._check(ref, ())
@@ -78,12 +78,12 @@ class OutsidePolicy:
     def _find_datasets(self, file: int, path: bytes) -> Iterator[ObjectRef]:
         """Yield the datasets that a source's path leads to; ``%b`` in it stands for a number.
 
-        One that is not there, or that cannot be opened, HDF5 cannot open either.
+        Datasets that are missing or cannot be opened are skipped: HDF5 cannot open them either.
         """
         try:
             root = self._store.root(file).ref
             for candidate in self._spell_out(root, path):
-                # HDF5 would follow an external link to where only it looks.
+                # External links are refused: HDF5 would follow them without the policy.
                 info = Resolver(self._store, leaves_file=False).walk(root, candidate)
                 if info.kind is ObjectKind.DATASET:
                     yield info.ref
@@ -116,8 +116,8 @@ def _virtual_sources(creation: Any) -> Iterator[tuple[str, str]]:
 def check_readable_through_log(dataset_id: Any) -> None:
     """Raise ``UnsupportedTypeError`` for a virtual dataset with sources in other files.
 
-    The library looks for them through the driver of this file, which knows no other, and would
-    read zeros.
+    The library looks for the sources with this file's driver, which can open no other file, and
+    would read zeros.
     """
     creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.VIRTUAL:

@@ -1,7 +1,8 @@
 """Datasets as ``.npy`` files hold them: one way to read for each kind of type.
 
-Where a type has variable-length parts a scan reads every element once, in blocks, and keeps some
-numbers for each block but no element. Under the store's lock.
+Where a type has variable-length parts, a scan reads every element once, a run of elements at a time
+(called a block in this module), and keeps some numbers for each run but no element. Under the
+store's lock.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class FixedDataset:
     def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytearray:
         """Return elements ``[start, stop)`` as the file holds them.
 
-        HDF5 reads no part of an element. One that takes many requests (an HDF5 array type) is
-        kept, or each request would read all of it again.
+        HDF5 reads whole elements only. A large element (of an HDF5 array type), which takes many
+        requests, is kept: otherwise each request would read all of it again.
         """
         if stop - start != 1 or self.memory.dtype.itemsize <= _LARGE_ELEMENT_BYTES:
             return read_fixed(dataset_id, self.memory, start, stop)
@@ -137,7 +138,8 @@ class SequenceDataset:
             is_last = block == len(firsts) - 1
             lengths = [] if is_last else [len(each) for each in self._block(dataset_id, block)]
             offsets = np.cumsum([self.first_values[block], *lengths], dtype="<i8")
-            # A block's last offset is the next one's first, which the entry after the last has.
+            # A block's last offset is the first one of the next block; the entry after the last
+            # block has that of the last one.
             end = stop if is_last else min(stop, firsts[block + 1])
             pieces.append(offsets[start - firsts[block] : end - firsts[block]])
             start, block = end, block + 1
@@ -163,7 +165,7 @@ class SequenceDataset:
         self._kept = (-1, [])
 
     def _block(self, dataset_id: h5d.DatasetID, block: int) -> list[Array]:
-        """Return the sequences of a block. The last one read is kept: reading goes on in it."""
+        """Return the sequences of a block. The last block is kept, since reads go on in it."""
         if self._kept[0] != block:
             start, stop = self.first_elements[block], self.first_elements[block + 1]
             self._kept = (block, self._read(dataset_id, start, stop))
@@ -227,7 +229,7 @@ def project_dataset(
 def _measure_elements(
     dataset_id: h5d.DatasetID, memory: MemoryType, part: Part, on_progress: Callable[[], None]
 ) -> None:
-    """Let a part measure every element; of those that were never written, one.
+    """Let a part measure every written element, and one of those that were never written.
 
     A dataset may claim a trillion elements of which a few were written.
     """

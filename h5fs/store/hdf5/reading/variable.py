@@ -1,7 +1,7 @@
 """Elements with variable-length parts: how wide they get, and arrays of one width for all.
 
-``.npy`` has no variable-length type and pickle is out of the question, so that every such part is
-given the width of the longest:
+``.npy`` has no variable-length type, and h5fs never uses pickle. So every such part gets the width
+of its longest value:
 
 - a variable-length string, or the path that a reference leads to, is ``U{n}``, n its characters,
   or ``S{n}``, n its bytes, when some value is not UTF-8;
@@ -70,7 +70,7 @@ def sequence_base(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 
 
 def _bytes_of_string(value: Any) -> bytes:
-    # h5py leaves what it put in a new array where the file has a null pointer.
+    # Where the file has a null pointer, h5py leaves the 0 that it put into the new array.
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     return value if isinstance(value, bytes) else b""

@@ -1,4 +1,4 @@
-"""Elements of a ``.npy`` file into a dataset, from memory that the daemon shares.
+"""Writes the elements of a ``.npy`` file into a dataset, from a file that the daemon lends.
 
 Row-major arrays go in bands of whole chunks, so that memory stays bounded; compressed ones chunk by
 chunk, compressed on all cores. Functions over open identifiers; they keep nothing. Under the
@@ -37,9 +37,9 @@ _CHUNKS_AHEAD = 3  # for each core: what is compressed while HDF5 writes
 class Source:
     """The elements of an array, as the ``.npy`` file has them.
 
-    ``data_start``: where they begin among the bytes that ``map_bytes`` gives. ``shape`` has the
-    dimensions of ``.npy``, those of a subarray dtype included; ``dtype`` is its base. ``rank``: how
-    many of them are the dataset's.
+    ``data_start``: where the elements begin among the bytes that ``map_bytes`` gives. ``shape``:
+    the dimensions in the ``.npy`` file, those of a subarray dtype included; ``dtype``: its base
+    dtype. ``rank``: how many of the dimensions are the dataset's.
     """
 
     map_bytes: MapBytes
@@ -259,7 +259,7 @@ def _write_chunks(
 
 
 def _fill_element(creation: Any, dtype: np.dtype[Any]) -> Array:
-    """Return what lies in a chunk beyond the array: it shows should the dataset grow."""
+    """Return the element to fill a chunk beyond the array with: it shows when the dataset grows."""
     value = np.zeros((), dtype)
     if creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         creation.get_fill_value(value)

@@ -31,10 +31,10 @@ def create_dataset(
     group_id: h5g.GroupID | None = None,
     takes_space: bool = False,
 ) -> h5d.DatasetID:
-    """Return a new dataset that has no link yet, stored as ``old_id`` is where it takes a place.
+    """Return a new dataset that has no link yet; stored like ``old_id`` if it replaces that one.
 
-    It keeps the order of its attributes' creation as that does, or as ``group_id`` does, where it
-    will be. ``takes_space``: its space in the file is taken at once, and nothing written to it.
+    It keeps the order in which attributes are created if ``old_id`` does, or else if ``group_id``
+    does, its future group. ``takes_space``: its space in the file is allocated at once, unwritten.
     """
     creation = h5p.create(h5p.DATASET_CREATE)
     keep_attribute_order(creation, old_id if old_id is not None else group_id)
@@ -132,7 +132,7 @@ def _keep_properties(
 def can_take(
     dataset_id: h5d.DatasetID, write_type: WriteType | None, shape: tuple[int, ...]
 ) -> bool:
-    """Whether a dataset can hold an array where it is: its type shows alike, and its shape fits."""
+    """Whether a dataset can hold an array in place: its dtype is the same, and the shape fits."""
     if write_type is None:
         return False
     if not lies_in_file(dataset_id):
@@ -169,9 +169,9 @@ def lies_in_file(dataset_id: h5d.DatasetID) -> bool:
 
 
 def group_properties(parent: h5g.GroupID) -> h5p.PropGCID:
-    """Return how a group is made: it keeps orders of creation as its parent does.
+    """Return the properties of a new group: it keeps orders of creation if its parent does.
 
-    netCDF-C writes to no file in which a group does not.
+    netCDF-C writes to no file in which a group does not keep them.
     """
     properties = h5p.create(h5p.GROUP_CREATE)
     properties.set_link_creation_order(parent.get_create_plist().get_link_creation_order())
@@ -180,7 +180,7 @@ def group_properties(parent: h5g.GroupID) -> h5p.PropGCID:
 
 
 def keep_attribute_order(properties: Any, like: h5d.DatasetID | h5g.GroupID | None) -> None:
-    """Let a new object store its attributes as another does: in their order, or as many."""
+    """Let a new object store attributes as another does: order of creation, dense storage."""
     if like is None:
         return
     old = like.get_create_plist()

@@ -71,7 +71,8 @@ def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
 
 
 def find_nameless(file_id: h5f.FileID) -> list[bytes]:
-    """Return the names of objects that nobody can have open any more when a mount begins."""
+    """Return the names of objects without another link; when a mount begins nobody has them open.
+    """
     hidden = find_hidden(file_id)
     names: list[bytes] = [] if hidden is None else list(hidden)
     return [name for name in names if is_nameless(name)]
@@ -80,7 +81,7 @@ def find_nameless(file_id: h5f.FileID) -> list[bytes]:
 def keep_if_open(
     file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
 ) -> None:
-    """Keep the object of a link that goes, if it is among the ``opened`` and has no other link."""
+    """Keep the object of a link that is removed, if it is ``opened`` and has no other link."""
     info = group.links.get_info(name)
     if info.type != h5l.TYPE_HARD or info.u not in opened:
         return
@@ -89,7 +90,7 @@ def keep_if_open(
 
 
 def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
-    """Link an object into the hidden group, as one that is about to lose its last name."""
+    """Link an object that is about to lose its last name into the hidden group."""
     name = nameless_name(h5o.get_info(object_id).addr)
     h5o.link(object_id, make_hidden(file_id), name, link_properties())
 

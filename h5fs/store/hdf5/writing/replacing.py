@@ -1,7 +1,7 @@
-"""An array in a dataset's place: over it where it can hold the array, else a new one instead.
+"""Replaces a dataset's array: in place where the dataset can hold it, else by a new dataset.
 
-What can be refused is refused by ``plan`` and ``check``, before anything is changed. Over open
-identifiers; keeps nothing beyond one replacement. Under the store's lock.
+``plan`` and ``check`` raise all refusals, before anything is changed. Works on open identifiers;
+keeps nothing beyond one replacement. Under the store's lock.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A dataset that a name of a group is to lead to; ``old_id`` is the one that has it now.
+    """Puts an array under a name of a group; ``old_id``: the dataset that has the name now.
 
-    ``keeps_old``: a program has the old one open, and shall go on reading it.
+    ``keeps_old``: a program has the old dataset open, and shall go on reading it.
     """
 
     file_id: h5f.FileID
@@ -57,8 +57,8 @@ class Replacement:
     def plan(self, source: Source, array: NewArray) -> Plan:
         """Return how an array will be written: over the old dataset where that can hold it.
 
-        Over it, whatever refers to it goes on doing so; but not under a reader's hands. Raises
-        ``InvalidArrayError``, ``UnsupportedTypeError``, ``DatatypeTooLargeError``,
+        Then references to the dataset stay valid. It is not written over while a program has it
+        open. Raises ``InvalidArrayError``, ``UnsupportedTypeError``, ``DatatypeTooLargeError``,
         ``UnreadableError``.
         """
         old_id, shape = self.old_id, source.shape
@@ -140,7 +140,7 @@ def _attributes_of(old_id: h5d.DatasetID) -> tuple[Attribute, ...]:
 def find_hard_links(file_id: h5f.FileID, address: int) -> list[bytes]:
     """Return the paths of all hard links to an object, from a walk through the file's groups.
 
-    One with a temporary name goes on leading to what it was made for.
+    Links in the hidden group are left out: a temporary name keeps its own dataset.
     """
     paths: list[bytes] = []
     root = h5g.open(file_id, b"/")
