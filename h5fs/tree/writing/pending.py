@@ -229,12 +229,10 @@ class Pending:
 
     def set_times(self, inode: int, atime_ns: int, mtime_ns: int) -> None:
         """Set both times; those set longest ago are forgotten when there are too many."""
-        self._note_times(inode)
         self._times.set(inode, atime_ns, mtime_ns)
 
     def forget_times(self, inode: int) -> None:
         """Forget the times of a file that is gone."""
-        self._note_times(inode)
         self._times.forget(inode)
 
     # All of it.
@@ -253,8 +251,8 @@ class Pending:
     def restored_on_error(self) -> Iterator[None]:
         """Take back all that changes here within the block if the block raises.
 
-        What has become part of the HDF5 file stays. Costs what the changes cost, not what is
-        pending. No such block is within another.
+        What has become part of the HDF5 file stays, and so do times, which are set when that has
+        happened. Costs what the changes cost, not what is pending. No such block is within another.
         """
         assert self._undo is None
         self._undo = changes = list[Callable[[], object]]()
@@ -296,13 +294,6 @@ class Pending:
             self._undo.append(lambda: mapping.__setitem__(key, value))
         else:
             self._undo.append(lambda: mapping.pop(key, None))
-
-    def _note_times(self, inode: int) -> None:
-        times = self._times.get(inode)
-        if self._undo is not None and times is None:
-            self._undo.append(lambda: self._times.forget(inode))
-        elif self._undo is not None and times is not None:
-            self._undo.append(lambda: self._times.set(inode, *times))
 
     def _set_path(self, file: WritableFile, path: bytes) -> None:
         old = file.path
