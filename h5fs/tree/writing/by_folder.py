@@ -52,19 +52,11 @@ class ByFolder(MutableMapping[bytes, Value]):
         paths = self._folders.get(path.rstrip(b"/"), ())
         return [(each.rpartition(b"/")[2], self._values[each]) for each in paths]
 
-    def move(self, old: bytes, new: bytes) -> list[tuple[bytes, Value]]:
-        """Let ``old``, and what is below it, have paths from ``new`` on; return what has moved."""
-        below = old + b"/"
-        moved = [
-            (new + path[len(old) :], value)
-            for path, value in self._values.items()
-            if path == old or path.startswith(below)
-        ]
-        for path, _ in moved:
-            del self[old + path[len(new) :]]
-        for path, value in moved:
-            self[path] = value
-        return moved
+    def at_or_below(self, path: bytes) -> list[tuple[bytes, Value]]:
+        """Return the paths that are this one or below it, and their values."""
+        below = path + b"/"
+        every = self._values.items()
+        return [(each, value) for each, value in every if each == path or each.startswith(below)]
 
 
 def _folder_of(path: bytes) -> bytes:

@@ -80,11 +80,11 @@ class DraftingTree(SettlingTree):
 
     def _being_written(self, path: bytes) -> WritableFile | None:
         """Return the file at a path if it has something that the HDF5 file does not have."""
-        file = self._staged.get(path)
-        if file is not None or path in self._scratch:
+        file = self._pending.staged(path)
+        if file is not None or self._pending.scratch(path) is not None:
             return file
         node = self._find(path)
-        edited = self._editing.get((node.kind, node.info.ref))
+        edited = self._pending.edited(node)
         return edited if edited is not None and edited.draft is not None else None
 
     def _truncate_committed(self, path: bytes, size: int) -> None:
@@ -153,10 +153,7 @@ class DraftingTree(SettlingTree):
         self._writer.commit(False)
 
     def statistics(self) -> TreeStatistics:
-        # Without the lock, which a call keeps while it waits for a worker. Copying a dict's values
-        # is one step for the interpreter; what changes meanwhile is counted as before or after.
-        files = {id(each): each for each in [*self._staged.snapshot(), *self._editing.values()]}
-        drafts = [d for f in files.values() if f.is_dirty and (d := f.draft) is not None]
+        drafts = self._pending.drafts()
         return TreeStatistics(
             self._store.statistics(), len(self._open_handles), len(drafts),
             sum(draft.written_bytes for draft in drafts),
@@ -164,23 +161,23 @@ class DraftingTree(SettlingTree):
 
     def close(self) -> None:
         with self._lock:
-            for file in list(self._editing.values()):
+            for file in self._pending.edited_files():
                 if file.is_changed:
                     self._try_to_commit(file)
-            for file in list(self._staged.values()):
+            for file in self._pending.staged_files():
                 self._try_to_commit(file)
-            for path in list(self._hidden):
+            for path in self._pending.hidden_paths():
                 self._end_hiding(path)
             self._end_waiting()
-            links = [(path, e.text) for path, e in self._scratch.items() if e.text is not None]
             keep_leftovers(
-                self._leftovers, list(self._staged.values()), links, self._known_status_of_file()
-            )
+                self._leftovers, self._pending.staged_files(), self._pending.scratch_links(),
+                self._known_status_of_file(),
+            )  # fmt: skip
             self._remove_hidden()
         super().close()
 
     def _end_waiting(self) -> None:
-        for file in list(self._staged.values()):
+        for file in self._pending.staged_files():
             try:
                 self._apply_in_part(file)
             except H5fsError as error:
@@ -241,7 +238,7 @@ class DraftingTree(SettlingTree):
         if data:
             self._writer.write_elements(content.ref, offset - start, bytes(data))
             assert file.node is not None
-            self._times.set(file.node.inode, file.mtime_ns, file.mtime_ns)
+            self._pending.set_times(file.node.inode, file.mtime_ns, file.mtime_ns)
         return True
 
     def _release_file(self, file: WritableFile) -> None:
@@ -267,12 +264,12 @@ class DraftingTree(SettlingTree):
                 return
             file.discard()
             self._forget_kept(file)
-            self._editing = {key: each for key, each in self._editing.items() if each is not file}
+            self._pending.end_editing(file)
 
     def _waiting_pairs(self) -> set[bytes]:
         """Return the paths of files of sequences that wait for the other one."""
         return {
             each.path
-            for each in self._editing.values()
+            for each in self._pending.edited_files()
             if each.node is not None and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
         }

@@ -54,7 +54,7 @@ class KeepingTree(NamingTree):
                 _log.error("%s cannot be brought back: %s", show_path(path), error)
                 continue
             file.kept_as = link.name
-            self._staged[path] = file
+            self._pending.stage(file)
             self._take_up_folder(path.rpartition(b"/")[0])
             files.append(file)
         return files
@@ -63,7 +63,7 @@ class KeepingTree(NamingTree):
         """Let a folder be there again that was outside of the HDF5 file."""
         if path and not self._is_there(path):
             self._take_up_folder(path.rpartition(b"/")[0])
-            self._scratch[path] = ScratchEntry(next(self._inodes))
+            self._pending.add_scratch(path, ScratchEntry(next(self._inodes)))
 
     def _take_up_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
         file = self._scratch_file(path, info)
@@ -137,26 +137,12 @@ class KeepingTree(NamingTree):
 
     def _move_paths(self, old: bytes, new: bytes) -> None:
         """Let files that are open or wait below a path be below the new one."""
-        below = old + b"/"
-
-        def moved(path: bytes) -> bytes:
-            if path == old:
-                return new
-            return new + path[len(old) :] if path.startswith(below) else path
-
-        for path, file in self._staged.move(old, new):
-            file.path = path
+        for file in self._pending.move(old, new):
             self._rename_kept(file)
-        for file in self._editing.values():
-            file.path = moved(file.path)
-        self._scratch.move(old, new)
-        self._hidden = {moved(path) for path in self._hidden}
 
     def _move_awaiting(self, old: bytes, new: bytes) -> None:
         """Let attributes that wait for what they refer to go along with their object."""
-        file = self._staged.get(old)
-        if file is not None and file.awaits and new not in self._staged:
-            del self._staged[old]
-            file.path = new
-            self._staged[new] = file
+        file = self._pending.staged(old)
+        if file is not None and file.awaits and self._pending.staged(new) is None:
+            self._pending.stage(file, new)
             self._rename_kept(file)

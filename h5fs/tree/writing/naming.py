@@ -58,7 +58,7 @@ class NamingTree(WritableBase):
             self._check_new_name(path, flags, mode)
             file = WritableFile(path, inode=next(self._inodes))
             file.begin(empty=True)
-            self._staged[path] = file
+            self._pending.stage(file)
             self._note_change_in(path)
             bypasses_cache = writes_anew(flags | os.O_TRUNC)
             opened = OpenedFile(pid, file, bypasses_cache=bypasses_cache, writes=True)
@@ -70,7 +70,7 @@ class NamingTree(WritableBase):
         return self._leftovers is not None
 
     def _is_in_scratch(self, path: bytes) -> bool:
-        return path.rpartition(b"/")[0] in self._scratch
+        return self._pending.scratch(path.rpartition(b"/")[0]) is not None
 
     def _is_scratch_folder_name(self, path: bytes, meaning: DentryName | None) -> bool:
         """Whether a folder that is made under a path is outside of the HDF5 file."""
@@ -89,27 +89,27 @@ class NamingTree(WritableBase):
 
     def _add_scratch(self, path: bytes, text: bytes | None) -> None:
         """Make a scratch folder, or a symbolic link of that text."""
-        self._scratch[path] = ScratchEntry(next(self._inodes), text)
+        self._pending.add_scratch(path, ScratchEntry(next(self._inodes), text))
         self._note_change_in(path)
 
     def _remove_scratch_folder(self, path: bytes) -> None:
-        entry = self._scratch[path]
-        if not entry.is_folder:
+        entry = self._pending.scratch(path)
+        if entry is None or not entry.is_folder:
             raise NotAGroupError(f"{show_path(path)} is not a folder")
         self._check_nothing_outside_in(path)
-        del self._scratch[path]
+        self._pending.remove_scratch(path)
         self._note_change_in(path)
 
     def _check_nothing_outside_in(self, path: bytes) -> None:
         """Raise when a folder has files or folders that the HDF5 file has not."""
-        if self._staged.in_folder(path) or self._scratch.in_folder(path):
+        if self._pending.has_any_in(path):
             raise NotEmptyError(f"{show_path(path)} is not empty")
 
     def _check_may_replace_scratch(self, path: bytes, *, is_folder: bool) -> None:
         """Raise when something of that kind cannot be renamed over what is outside at a path."""
-        entry = self._scratch.get(path)
+        entry = self._pending.scratch(path)
         if entry is None:
-            if is_folder and path in self._staged:
+            if is_folder and self._pending.staged(path) is not None:
                 raise NotAGroupError(f"{show_path(path)} is not a folder")
             return
         if entry.is_folder and not is_folder:
@@ -122,7 +122,7 @@ class NamingTree(WritableBase):
     def _note_change_in(self, path: bytes) -> None:
         """Let the times of a path's folder be now: an entry has come or gone."""
         folder_path, now_ns = path.rpartition(b"/")[0], time.time_ns()
-        entry = self._scratch.get(folder_path)
+        entry = self._pending.scratch(folder_path)
         if entry is not None:
             entry.mtime_ns = now_ns
             return
@@ -130,9 +130,9 @@ class NamingTree(WritableBase):
             folder = self._find_folder(folder_path or b"/")
         except (NotFoundError, NotAGroupError):
             return  # it went with what was in it
-        times = self._times.get(folder.inode)
+        times = self._pending.times_of(folder.inode)
         atime_ns = times[0] if times else self._status_of_file(folder.info.ref.file).atime_ns
-        self._times.set(folder.inode, atime_ns, now_ns)
+        self._pending.set_times(folder.inode, atime_ns, now_ns)
 
     def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
         """Return the folder of a path, which may be written to, and what a file of that name is.
@@ -148,8 +148,9 @@ class NamingTree(WritableBase):
         """Return the folder of a path, which may be written to, and what its name means."""
         folder_path, _, name = path.rpartition(b"/")
         check_length(name)
-        if folder_path in self._scratch:
-            if not self._scratch[folder_path].is_folder:
+        entry = self._pending.scratch(folder_path)
+        if entry is not None:
+            if not entry.is_folder:
                 raise NotAGroupError(f"{show_path(folder_path)} is not a folder")
             return self._place_of_any(folder_path)[0], None
         folder = self._find_folder(folder_path or b"/")
@@ -190,5 +191,5 @@ class NamingTree(WritableBase):
             self._get_link(folder.info.ref, link_name)
         except NotFoundError:
             return
-        if path not in self._hidden:
+        if not self._pending.is_hidden(path):
             raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")

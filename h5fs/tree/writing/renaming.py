@@ -54,13 +54,14 @@ class RenamingTree(DraftingTree):
             self._note_change_in(new)
 
     def _rename(self, old: bytes, new: bytes) -> None:
-        entry = self._scratch.get(old)
+        entry = self._pending.scratch(old)
         if entry is not None:
             self._rename_scratch(old, new, entry)
             return
-        if old in self._staged:
+        staged = self._pending.staged(old)
+        if staged is not None:
             self._check_may_replace_scratch(new, is_folder=False)
-            self._rename_staged(old, new)
+            self._rename_staged(staged, new)
             return
         node = self._find_visible(old)
         self._check_own(node, old)
@@ -71,7 +72,7 @@ class RenamingTree(DraftingTree):
             self._rename_to_scratch(old, new, node)
         else:
             self._rename_link(old, new, node)
-        self._scratch.pop(new, None)
+        self._pending.remove_scratch(new)
 
     def _link_name(self, path: bytes, meaning: DentryName | None, projection: Projection) -> bytes:
         if meaning is None or meaning.link_name is None or meaning.projection is not projection:
@@ -80,7 +81,7 @@ class RenamingTree(DraftingTree):
         return meaning.link_name
 
     def _find_visible(self, path: bytes) -> Node:
-        if path in self._hidden:
+        if self._pending.is_hidden(path):
             raise NotFoundError(f"{show_path(path)} was removed")
         return self._find(path)
 
@@ -90,7 +91,7 @@ class RenamingTree(DraftingTree):
 
     def _check_empty(self, node: Node, path: bytes) -> None:
         has_attributes = node.info.attribute_count and (
-            path + b"/" + GROUP_ATTRIBUTES not in self._hidden
+            not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
         )
         if has_attributes or len(self._list_links(node.info.ref)):
             raise NotEmptyError(f"{show_path(path)} is not empty")
@@ -104,16 +105,15 @@ class RenamingTree(DraftingTree):
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
             partner = encode_name(node.link.name, PARTNERS[PROJECTIONS[node.kind]])
             partner_path = path.rpartition(b"/")[0] + b"/" + partner
-            if partner_path not in self._hidden:
-                self._hidden.add(path)  # the dataset goes with the other one
+            if not self._pending.is_hidden(partner_path):
+                self._pending.hide(path)  # the dataset goes with the other one
                 return
-            self._hidden.discard(partner_path)
+            self._pending.unhide(partner_path)
         self._writer.delete_link(node.parent.info.ref, node.link.name)
         for kind in (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS):
-            self._times.forget(node.inode if node.is_symbolic_link else node.inode_of(kind))
+            self._pending.forget_times(node.inode if node.is_symbolic_link else node.inode_of(kind))
 
-    def _rename_staged(self, old: bytes, new: bytes) -> None:
-        file = self._staged[old]
+    def _rename_staged(self, file: WritableFile, new: bytes) -> None:
         folder, meaning = self._place(new)
         if meaning is None:
             self._check_scratch(new)
@@ -122,26 +122,16 @@ class RenamingTree(DraftingTree):
         ):
             self._bring_back(file, folder, meaning.link_name, new)
             return
-        replaced = self._staged.pop(new, None)
-        del self._staged[old]
-        file.path = new
-        self._staged[new] = file
-        try:
+        with self._pending.restored_on_error():
+            replaced = self._pending.stage(file, new)
             if meaning is not None:
                 self._commit_over_link(file)
             elif self._is_node(new):
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
             self._rename_kept(file)
-        except H5fsError:
-            file.path = old
-            self._staged.pop(new, None)
-            self._staged[old] = file
-            if replaced is not None:
-                self._staged[new] = replaced
-            raise
         if replaced is not None:
             self._let_replaced_disappear(replaced, file.kept_as)
-        self._scratch.pop(new, None)
+        self._pending.remove_scratch(new)
 
     def _commit_over_link(self, file: WritableFile) -> None:
         """Commit a file that takes a symbolic link's place; the link is back if that fails."""
@@ -174,7 +164,7 @@ class RenamingTree(DraftingTree):
         with self._changing():
             self._writer.move_link(hidden, file.kept_as, folder.info.ref, name)
         file.kept_as = None
-        self._staged.pop(file.path, None)
+        self._pending.unstage(file.path)
         file.path = new
         file.is_gone = not file.opened
         self._drop(file)
@@ -190,18 +180,12 @@ class RenamingTree(DraftingTree):
         file = WritableFile(new, inode=next(self._inodes))
         draft = file.begin(empty=True)
         draft.write(self._text_of(old), 0)
-        replaced = self._staged.pop(new, None)
-        self._staged[new] = file
-        try:
+        with self._pending.restored_on_error():
+            replaced = self._pending.stage(file)
             self._commit_over_link(file)
-        except H5fsError:
-            self._staged.pop(new, None)
-            if replaced is not None:
-                self._staged[new] = replaced
-            raise
         if replaced is not None:
             self._let_replaced_disappear(replaced, file.kept_as)
-        self._hidden.add(old)
+        self._pending.hide(old)
         if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
             # and what it cannot show shall stay.
@@ -220,7 +204,7 @@ class RenamingTree(DraftingTree):
         name = kept_name(new, is_dataset=True)
         with self._changing():
             self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
-        replaced = self._staged.pop(new, None)
+        replaced = self._pending.unstage(new)
         if replaced is not None:
             self._let_replaced_disappear(replaced, name)
         self._stage_kept(new, hidden, name)
@@ -240,7 +224,8 @@ class RenamingTree(DraftingTree):
         info = self._get_link(hidden, name).target
         assert info is not None
         self._writer.hold(info.ref)
-        self._staged[path] = file = self._scratch_file(path, info)
+        file = self._scratch_file(path, info)
+        self._pending.stage(file)
         file.kept_as = name
 
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
@@ -259,14 +244,14 @@ class RenamingTree(DraftingTree):
         if self._is_node(new) and not self._may_replace(node, self._find(new), new):
             return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
-        if not self._is_node(new) and new not in self._staged and not is_same_link:
+        if not self._is_node(new) and self._pending.staged(new) is None and not is_same_link:
             self._check_free_for(folder, name, new)
         with self._changing():
             self._move_link(node, folder, meaning)
-        times = self._times.get(node.inode) if node.is_symbolic_link else None
+        times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
         if times is not None:  # a symbolic link's inode number comes from its name
-            self._times.set(self._find(new).inode, *times)
-        replaced = self._staged.pop(new, None)
+            self._pending.set_times(self._find(new).inode, *times)
+        replaced = self._pending.unstage(new)
         if replaced is not None:
             self._let_disappear(replaced)
         self._move_paths(old, new)
@@ -313,28 +298,28 @@ class RenamingTree(DraftingTree):
                 )
             if self._is_node(new):
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
-            self._scratch.pop(new, None)
+            self._pending.remove_scratch(new)
             self._move_paths(old, new)
             return
         link = None
         if not self._is_scratch_link_name(new):
             assert entry.text is not None
             link = self._link_of_text(new, meaning, entry.text)
-        replaced = self._staged.get(new)
+        replaced = self._pending.staged(new)
         if self._is_node(new):
             self._replace_by_link(new, folder, link)
         elif link is not None:
             with self._changing():
                 self._writer.create_link(folder.info.ref, link)
-        self._scratch.pop(old)
+        self._pending.remove_scratch(old)
         if replaced is not None:
-            del self._staged[new]
+            self._pending.unstage(new)
             self._let_disappear(replaced)
-        self._scratch.pop(new, None)
+        self._pending.remove_scratch(new)
         if link is None:
-            self._scratch[new] = entry
+            self._pending.add_scratch(new, entry)
         else:
-            self._times.set(self._find(new).inode, entry.atime_ns, entry.mtime_ns)
+            self._pending.set_times(self._find(new).inode, entry.atime_ns, entry.mtime_ns)
             self._apply_waiting(new.rpartition(b"/")[0], link.name)
 
     def _replace_by_link(self, path: bytes, folder: Node, link: Link | None) -> None:
@@ -344,7 +329,7 @@ class RenamingTree(DraftingTree):
             raise IsAGroupError(f"{show_path(path)} is a group")
         if link is None:
             raise ExistsError(f"{show_path(path)} is in the HDF5 file")
-        edited = self._editing.pop((node.kind, node.info.ref), None)
+        edited = self._pending.end_editing_of(node)
         if edited is not None:
             self._let_disappear(edited)
         with self._changing():
@@ -368,7 +353,7 @@ class RenamingTree(DraftingTree):
         is_same = target.kind is node.kind and target.info.ref == node.info.ref
         if is_same and not node.is_symbolic_link:
             return False
-        edited = self._editing.pop((target.kind, target.info.ref), None)
+        edited = self._pending.end_editing_of(target)
         if edited is not None:
             self._let_disappear(edited)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from h5fs.errors import (
@@ -68,10 +68,7 @@ class SettlingTree(KeepingTree):
         self._keep(file)
         if meaning.projection is Projection.ATTRIBUTES and file.node is not None:
             # What is shown, until it can be applied, is what was written.
-            self._editing = {key: each for key, each in self._editing.items() if each is not file}
-            file.node = file.content = None
-            self._staged[file.path] = file
-            self._hidden.discard(file.path)
+            self._pending.let_wait(file)
 
     def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
         group, name, draft = folder.info.ref, meaning.link_name, file.draft
@@ -80,12 +77,13 @@ class SettlingTree(KeepingTree):
             owner = folder.info if name is None else self._owner_of(folder, name)
             if owner is None:
                 check_json(draft)
-                file.awaits = set()
+                self._pending.stop_awaiting(file)
                 return False
-            self._await(file, commit_attributes(self._writer, owner.ref, draft))
+            missing = commit_attributes(self._writer, owner.ref, draft)
+            self._pending.await_targets(file, missing)
             if file.awaits:
                 return False
-            self._hidden.discard(file.path)
+            self._pending.unhide(file.path)
             return True
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
@@ -105,8 +103,8 @@ class SettlingTree(KeepingTree):
         """Make a dataset of sequences, once both of its files are here."""
         other_name = encode_name(name, PARTNERS[projection])
         other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
-        other = self._staged.get(other_path) or next(
-            (each for each in self._editing.values() if each.path == other_path), None
+        other = self._pending.staged(other_path) or next(
+            (each for each in self._pending.edited_files() if each.path == other_path), None
         )
         assert file.draft is not None
         read_header(file.draft)
@@ -128,8 +126,7 @@ class SettlingTree(KeepingTree):
 
         Whoever has it open goes on seeing what was written, where that is not what is shown now.
         """
-        self._staged.pop(file.path, None)
-        self._editing = {key: each for key, each in self._editing.items() if each is not file}
+        self._pending.settle(file)
         self._forget_kept(file)
         try:
             node = self._find(file.path)
@@ -142,33 +139,21 @@ class SettlingTree(KeepingTree):
         file.is_dirty = False
         if not file.opened or _reads_alike(file.draft, file.content):
             file.discard()
-        self._times.set(node.inode, file.atime_ns, file.mtime_ns)
+        self._pending.set_times(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
-            self._editing[node.kind, node.info.ref] = file
-
-    def _await(self, file: WritableFile, targets: Iterable[bytes]) -> None:
-        """Note which HDF5 paths attributes wait for."""
-        file.awaits = set(targets)
-        for target in file.awaits:
-            self._awaited.setdefault(target, []).append(file)
+            self._pending.begin_editing(node, file)
 
     def _apply_waiting(self, folder_path: bytes, link_name: bytes) -> None:
         """Apply what has waited for an object of that name: its attributes, and others' to it."""
         path = folder_path + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
-        waiting = self._staged.get(path)
+        waiting = self._pending.staged(path)
         if waiting is not None and not waiting.awaits:
             self._try_to_commit(waiting)
-        if not self._awaited:
+        if not self._pending.awaits_any():
             return
         new = self._find_folder(folder_path or b"/").info.ref.path.rstrip(b"/") + b"/" + link_name
-        below = new + b"/"  # a group that was moved has brought others along
-        for target in [each for each in self._awaited if each == new or each.startswith(below)]:
-            for file in self._awaited.pop(target):
-                if target not in file.awaits:
-                    continue  # it was written anew since
-                file.awaits.discard(target)
-                if not file.awaits and self._staged.get(file.path) is file:
-                    self._try_to_commit(file)
+        for file in self._pending.arrived(new):
+            self._try_to_commit(file)
 
     def _apply_in_part(self, file: WritableFile) -> None:
         """At the end: apply those attributes that refer to nothing that never came."""
@@ -193,6 +178,7 @@ class SettlingTree(KeepingTree):
 
     def _let_disappear(self, file: WritableFile) -> None:
         file.is_gone = True
+        self._pending.stop_awaiting(file)
         self._forget_kept(file)
         file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
         if file.origin is not None:
@@ -214,9 +200,9 @@ class SettlingTree(KeepingTree):
 
     def _end_hiding(self, path: bytes) -> None:
         """Delete what was renamed away and has not come back."""
-        if path not in self._hidden:
+        if not self._pending.is_hidden(path):
             return
-        self._hidden.discard(path)
+        self._pending.unhide(path)
         try:
             node = self._find(path)
             if node.kind is NodeKind.ATTRIBUTES:

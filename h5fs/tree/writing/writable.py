@@ -34,12 +34,10 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content, TextContent
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.status import Dentry, Status, make_status
+from h5fs.tree.status import Status, make_status
 from h5fs.tree.tree import Tree
-from h5fs.tree.writing.by_folder import ByFolder
 from h5fs.tree.writing.opened_file import OpenedFile
-from h5fs.tree.writing.scratch_entries import ScratchEntry
-from h5fs.tree.writing.times import Times
+from h5fs.tree.writing.pending import Pending
 from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -48,8 +46,6 @@ _FILE_KINDS = frozenset(
     {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.ATTRIBUTES, NodeKind.DATATYPE}
 )
 _STAGED_INODES = 1 << 62
-
-NodeKey = tuple[NodeKind, ObjectRef]
 
 
 class WritableBase(Tree):
@@ -70,29 +66,20 @@ class WritableBase(Tree):
         self._leftovers = leftovers
         self._commits_at_close = commits_at_close
         self._lock = threading.RLock()
-        self._staged: ByFolder[WritableFile] = ByFolder()
-        # Folders outside of the HDF5 file, and symbolic links in them.
-        self._scratch: ByFolder[ScratchEntry] = ByFolder()
-        self._editing: dict[NodeKey, WritableFile] = {}
+        self._pending = Pending()
         self._open_handles: dict[int, OpenedFile] = {}
         self._numbers = itertools.count(1)
         self._inodes = itertools.count(_STAGED_INODES)
-        # Dentries that were unlinked while the object they show stays for another one's sake.
-        self._hidden: set[bytes] = set()
-        # Attributes that refer to an object that is not there yet, by its HDF5 path.
-        self._awaited: dict[bytes, list[WritableFile]] = {}
-        # HDF5 keeps no times, or just its own; those that programs set last as long as the mount.
-        self._times = Times()
 
     def get_status(self, path: bytes) -> Status:
         with self._lock:
-            file = self._staged.get(path)
+            file = self._pending.staged(path)
             if file is not None:
                 return self._staged_status(file)
-            entry = self._scratch.get(path)
+            entry = self._pending.scratch(path)
             if entry is not None:
                 return entry.status(self._status_of_file(0))
-            if path in self._hidden:
+            if self._pending.is_hidden(path):
                 raise NotFoundError(f"{show_path(path)} was removed")
             return self._node_status(path, self._find(path))
 
@@ -110,18 +97,10 @@ class WritableBase(Tree):
 
     def list_folder(self, path: bytes) -> Dentries:
         with self._lock:
-            prefix = path.rstrip(b"/") + b"/"
-            new = [
-                *(
-                    Dentry(name, file.inode, stat.S_IFREG)
-                    for name, file in self._staged.in_folder(path)
-                ),
-                *(entry.dentry(name) for name, entry in self._scratch.in_folder(path)),
-            ]
-            if path in self._scratch:
+            new = self._pending.in_folder(path)
+            if self._pending.scratch(path) is not None:
                 return Dentries.of(new)
-            gone = {each[len(prefix) :] for each in self._hidden if each.startswith(prefix)}
-            gone |= {dentry.name for dentry in new}
+            gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
             dentries = super().list_folder(path)
             return dentries.changed(gone, new) if gone else dentries
 
@@ -130,31 +109,31 @@ class WritableBase(Tree):
 
     def read_link(self, path: bytes) -> bytes:
         with self._lock:
-            entry = self._scratch.get(path)
+            entry = self._pending.scratch(path)
             return super().read_link(path) if entry is None else entry.read_link(path)
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         with self._lock:
-            return [] if self._is_outside(path) else super().list_xattrs(path)
+            return [] if self._pending.is_outside(path) else super().list_xattrs(path)
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         with self._lock:
-            if self._is_outside(path):
+            if self._pending.is_outside(path):
                 raise NoAttributeError(f"{show_path(path)} is not in the HDF5 file")
             return super().get_xattr(path, name)
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         with self._lock:
             writes = flags & os.O_ACCMODE != os.O_RDONLY
-            file = self._staged.get(path)
+            file = self._pending.staged(path)
             if file is not None:
                 if flags & os.O_TRUNC:
                     self._empty(file)
                 opened = OpenedFile(pid, file, bypasses_cache=writes_anew(flags), writes=writes)
                 return self._add_handle(opened)
-            if path in self._scratch:
+            if self._pending.scratch(path) is not None:
                 raise IsAGroupError(f"{show_path(path)} is a folder")
-            if path in self._hidden:
+            if self._pending.is_hidden(path):
                 raise NotFoundError(f"{show_path(path)} was removed")
             node = self._find(path)
             if node.kind is NodeKind.FOLDER:
@@ -197,7 +176,7 @@ class WritableBase(Tree):
         return number
 
     def _open_to_read(self, node: Node, pid: int) -> int:
-        edited = self._editing.get((node.kind, node.info.ref))
+        edited = self._pending.edited(node)
         content = self._content_of(node)
         _ = content.size_bytes  # what stat refuses is refused here too
         # The kernel keeps one copy of the pages for all who have a path open: whoever reads another
@@ -222,11 +201,10 @@ class WritableBase(Tree):
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
         if node.kind not in _FILE_KINDS:
             raise ReadOnlyError(f"{show_path(path)}: an object that cannot be read")
-        key = (node.kind, node.info.ref)
-        file = self._editing.get(key)
+        file = self._pending.edited(node)
         if file is None:
             file = WritableFile(path, node, self._content_to_edit(node, flags), inode=node.inode)
-            self._editing[key] = file
+            self._pending.begin_editing(node, file)
         if flags & os.O_TRUNC:
             self._empty(file)
         held = self._hold(node)
@@ -255,12 +233,10 @@ class WritableBase(Tree):
         file.begin(empty=True)
         file.mtime_ns = time.time_ns()
 
-    def _is_outside(self, path: bytes) -> bool:
-        """Whether a path is one that the HDF5 file does not have."""
-        return path in self._staged or path in self._scratch
-
     def _is_there(self, path: bytes) -> bool:
-        return self._is_outside(path) or (path not in self._hidden and self._is_node(path))
+        if self._pending.is_outside(path):
+            return True
+        return not self._pending.is_hidden(path) and self._is_node(path)
 
     def _is_node(self, path: bytes) -> bool:
         """Whether the HDF5 file has something under a path."""
@@ -283,7 +259,7 @@ class WritableBase(Tree):
 
     def _node_status(self, path: bytes, node: Node) -> Status:
         status = self._as_in_mount(self._describe(path, node), node)
-        edited = self._editing.get((node.kind, node.info.ref))
+        edited = self._pending.edited(node)
         return status if edited is None else self._with_draft(status, edited)
 
     def _status_of_opened(self, node: Node, content: Content | None) -> Status:
@@ -303,7 +279,7 @@ class WritableBase(Tree):
         mode = status.mode
         if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
             mode |= of_file.mode & 0o222
-        times = self._times.get(node.inode)
+        times = self._pending.times_of(node.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
         return msgspec.structs.replace(
             status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns

@@ -42,7 +42,7 @@ class WritableFile:
     origin: bytes | None = None
     kept_as: bytes | None = None
     is_kept: bool = False
-    awaits: set[bytes] = field(default_factory=set)
+    awaits: frozenset[bytes] = frozenset()
     was_offered: bool = False
     failure: NoSpaceError | None = None
     inode: int = 0

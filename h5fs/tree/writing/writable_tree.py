@@ -73,10 +73,10 @@ class WritableTree(RenamingTree):
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``: delete the link to an empty group."""
         with self._lock:
-            if path in self._scratch:
+            if self._pending.scratch(path) is not None:
                 self._remove_scratch_folder(path)
                 return
-            if path in self._staged:
+            if self._pending.staged(path) is not None:
                 raise NotAGroupError(f"{show_path(path)} is not a folder")
             node = self._find_folder(path)
             if node.link is None or node.parent is None:
@@ -85,29 +85,29 @@ class WritableTree(RenamingTree):
             self._check_empty(node, path)
             with self._changing():
                 self._writer.delete_link(node.parent.info.ref, node.link.name)
-            self._times.forget(node.inode)
+            self._pending.forget_times(node.inode)
             self._note_change_in(path)
 
     def unlink(self, path: bytes) -> None:
         """Answer ``unlink``."""
         with self._lock:
-            staged = self._staged.pop(path, None)
+            staged = self._pending.unstage(path)
             if staged is not None:
                 self._let_disappear(staged)
                 self._note_change_in(path)
                 return
-            entry = self._scratch.get(path)
+            entry = self._pending.scratch(path)
             if entry is not None:
                 if entry.is_folder:
                     raise IsAGroupError(f"{show_path(path)} is a folder")
-                del self._scratch[path]
+                self._pending.remove_scratch(path)
                 self._note_change_in(path)
                 return
             node = self._find_visible(path)
             self._check_own(node, path)
             if node.kind is NodeKind.FOLDER:
                 raise IsAGroupError(f"{show_path(path)} is a group")
-            edited = self._editing.pop((node.kind, node.info.ref), None)
+            edited = self._pending.end_editing_of(node)
             if edited is not None:
                 self._let_disappear(edited)
             with self._changing():
@@ -117,7 +117,7 @@ class WritableTree(RenamingTree):
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
         """Answer ``link``."""
         with self._lock:
-            if self._is_outside(existing):
+            if self._pending.is_outside(existing):
                 raise NotPermittedError(f"{show_path(existing)} is not in the HDF5 file yet")
             node = self._find_visible(existing)
             self._check_own(node, existing)
@@ -172,15 +172,15 @@ class WritableTree(RenamingTree):
             status = self.get_status(path)
             atime_ns = status.atime_ns if atime_ns is None else atime_ns
             mtime_ns = status.mtime_ns if mtime_ns is None else mtime_ns
-            staged = self._staged.get(path)
+            staged = self._pending.staged(path)
             if staged is not None:
                 staged.atime_ns, staged.mtime_ns = atime_ns, mtime_ns
                 return
-            entry = self._scratch.get(path)
+            entry = self._pending.scratch(path)
             if entry is not None:
                 entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
                 return
-            self._times.set(self._find(path).inode, atime_ns, mtime_ns)
+            self._pending.set_times(self._find(path).inode, atime_ns, mtime_ns)
 
     def _check_is_there(self, path: bytes | None) -> None:
         if path is not None:

@@ -195,7 +195,7 @@ def test_variables_that_refer_to_each_other_come_in_any_order(file: Path) -> Non
             others = [f"/v{other}" for other in range(count) if other != number]
             save(tree, b"/v%d.attrs.json" % number, reference_to(*others))
             save(tree, b"/v%d.npy" % number, ARRAY)
-        assert tree._staged == {}
+        assert tree.statistics().draft_count == 0
     for number in range(count):
         assert targets_of(file, f"v{number}") == [f"/v{o}" for o in range(count) if o != number]
 
