@@ -204,10 +204,16 @@ class RenamingTree(DraftingTree):
         name = kept_name(new, is_dataset=True)
         with self._changing():
             self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
+        try:
+            file = self._kept_file(new, hidden, name)
+        except H5fsError:  # in the hidden group alone, the dataset would go when the mount ends
+            with self._changing():
+                self._writer.move_link(hidden, name, node.parent.info.ref, node.link.name)
+            raise
         replaced = self._pending.unstage(new)
         if replaced is not None:
             self._let_replaced_disappear(replaced, name)
-        self._stage_kept(new, hidden, name)
+        self._pending.stage(file)
 
     def _link_scratch(self, new: bytes, node: Node) -> None:
         """Give a dataset a temporary name beside its own."""
@@ -217,16 +223,16 @@ class RenamingTree(DraftingTree):
         name = kept_name(new, is_dataset=True)
         with self._changing():
             self._writer.create_link(hidden, Link(name, LinkKind.HARD, target=node.info))
-        self._stage_kept(new, hidden, name)
+        self._pending.stage(self._kept_file(new, hidden, name))
 
-    def _stage_kept(self, path: bytes, hidden: ObjectRef, name: bytes) -> None:
-        """Let a dataset be seen by a temporary name that it has got."""
+    def _kept_file(self, path: bytes, hidden: ObjectRef, name: bytes) -> WritableFile:
+        """Return the file by which a dataset is seen that has got a temporary name; it is held."""
         info = self._get_link(hidden, name).target
         assert info is not None
-        self._writer.hold(info.ref)
         file = self._scratch_file(path, info)
-        self._pending.stage(file)
+        self._writer.hold(info.ref)
         file.kept_as = name
+        return file
 
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
         if node.link is None or node.parent is None:

@@ -22,7 +22,7 @@ from support.trees import (
 )
 from support.writing import make_file
 
-from h5fs.errors import H5fsError, InvalidAttributesError
+from h5fs.errors import H5fsError, InvalidAttributesError, UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree
@@ -322,3 +322,20 @@ def test_a_reference_to_a_name_that_only_begins_as_the_hidden_one_has_a_path(fil
         opened["d"].attrs["to"] = opened[".h5fs-hidden-not"].ref
     with writable_tree(file) as tree:
         assert json.loads(read(tree, b"/d.attrs.json"))["to"] == "/.h5fs-hidden-not"
+
+
+@pytest.mark.semantics("R17")
+def test_a_dataset_that_cannot_be_kept_under_a_temporary_name_keeps_its_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise UnreadableError("a disk that fails")
+
+    with writable_tree(file) as tree:
+        monkeypatch.setattr(tree, "_scratch_file", fail)
+        with pytest.raises(UnreadableError, match="fails"):
+            tree.rename(b"/d.npy", b"/d.npy~")
+        assert names(tree) == {b"d.npy", b"d.attrs.json", b"g"}
+    with h5py.File(file) as opened:
+        assert opened["d"][...].tolist() == [0, 1, 2]
+        assert opened["d"].attrs["old"] == 1
