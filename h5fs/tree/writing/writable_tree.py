@@ -180,7 +180,11 @@ class WritableTree(RenamingTree):
             if entry is not None:
                 entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
                 return
-            self._pending.set_times(self._find(path).inode, atime_ns, mtime_ns)
+            node = self._find(path)
+            edited = self._pending.edited(node)
+            if edited is not None:  # at its `close`, which comes later, they are set once more
+                edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
+            self._pending.set_times(node.inode, atime_ns, mtime_ns)
 
     def _check_is_there(self, path: bytes | None) -> None:
         if path is not None:

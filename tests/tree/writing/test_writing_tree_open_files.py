@@ -295,3 +295,18 @@ def test_reading_starts_no_clock(file: Path) -> None:
         assert store_of(tree).statistics().uncommitted == (
             type(store_of(tree).statistics().uncommitted)(0, 0, None, 0)
         )
+
+
+@pytest.mark.semantics("R16")
+@pytest.mark.parametrize("path", [b"/d.npy", b"/d.attrs.json", b"/new.npy"])
+def test_times_that_are_set_before_the_close_stay(file: Path, path: bytes) -> None:
+    data = b'{"a": 1}' if path.endswith(b"json") else npy_bytes(NEW)
+    with writable_tree(file) as tree:
+        save(tree, path, data)
+        handle = tree.open(path, os.O_WRONLY | os.O_TRUNC, 1)
+        tree.write(handle, memoryview(data), 0)
+        tree.set_times(path, 5 * 10**9, 7 * 10**9)  # as `cp -a` does
+        tree.flush(handle, 1)
+        tree.release(handle)
+        status = tree.get_status(path)
+        assert (status.atime_ns, status.mtime_ns) == (5 * 10**9, 7 * 10**9)
