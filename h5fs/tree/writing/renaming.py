@@ -247,13 +247,16 @@ class RenamingTree(DraftingTree):
         else:
             projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
         name = self._link_name(new, meaning, projection)
-        if self._is_node(new) and not self._may_replace(node, self._find(new), new):
+        target = self._find(new) if self._is_node(new) else None
+        if target is not None and not self._may_replace(node, target, new):
             return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
-        if not self._is_node(new) and self._pending.staged(new) is None and not is_same_link:
+        if target is None and self._pending.staged(new) is None and not is_same_link:
             self._check_free_for(folder, name, new)
         with self._changing():
             self._move_link(node, folder, meaning)
+        if target is not None:
+            self._end_editing_of(target)
         times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
         if times is not None:  # a symbolic link's inode number comes from its name
             self._pending.set_times(self._find(new).inode, *times)
@@ -335,13 +338,11 @@ class RenamingTree(DraftingTree):
             raise IsAGroupError(f"{show_path(path)} is a group")
         if link is None:
             raise ExistsError(f"{show_path(path)} is in the HDF5 file")
-        edited = self._pending.end_editing_of(node)
-        if edited is not None:
-            self._let_disappear(edited)
         with self._changing():
             self._delete(path, node)
             self.forget()
             self._writer.create_link(folder.info.ref, link)
+        self._end_editing_of(node)
 
     def _link_of_text(self, path: bytes, meaning: DentryName | None, text: bytes) -> Link:
         if meaning is None or meaning.link_name is None:
@@ -357,9 +358,4 @@ class RenamingTree(DraftingTree):
         elif node.kind is NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(new)} is not a group")
         is_same = target.kind is node.kind and target.info.ref == node.info.ref
-        if is_same and not node.is_symbolic_link:
-            return False
-        edited = self._pending.end_editing_of(target)
-        if edited is not None:
-            self._let_disappear(edited)
-        return True
+        return not is_same or node.is_symbolic_link

@@ -186,6 +186,12 @@ class SettlingTree(KeepingTree):
         if not file.opened:
             self._drop(file)
 
+    def _end_editing_of(self, node: Node) -> None:
+        """Let what is written to a node go, once the node is gone; not before, as that may fail."""
+        edited = self._pending.end_editing_of(node)
+        if edited is not None:
+            self._let_disappear(edited)
+
     def _let_replaced_disappear(self, file: WritableFile, kept_as: bytes | None) -> None:
         """Let a file go whose name is another's now, which may be kept as it was."""
         if file.kept_as == kept_as:

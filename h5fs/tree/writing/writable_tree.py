@@ -107,11 +107,9 @@ class WritableTree(RenamingTree):
             self._check_own(node, path)
             if node.kind is NodeKind.FOLDER:
                 raise IsAGroupError(f"{show_path(path)} is a group")
-            edited = self._pending.end_editing_of(node)
-            if edited is not None:
-                self._let_disappear(edited)
             with self._changing():
                 self._delete(path, node)
+            self._end_editing_of(node)
             self._note_change_in(path)
 
     def make_hard_link(self, existing: bytes, new: bytes) -> None:

@@ -23,7 +23,13 @@ from support.trees import (
 )
 from support.writing import make_file
 
-from h5fs.errors import H5fsError, InvalidArrayError, InvalidNameError, NotFoundError
+from h5fs.errors import (
+    H5fsError,
+    InvalidArrayError,
+    InvalidNameError,
+    NoSpaceError,
+    NotFoundError,
+)
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
@@ -310,3 +316,24 @@ def test_times_that_are_set_before_the_close_stay(file: Path, path: bytes) -> No
         tree.release(handle)
         status = tree.get_status(path)
         assert (status.atime_ns, status.mtime_ns) == (5 * 10**9, 7 * 10**9)
+
+
+@pytest.mark.semantics("R21")
+@pytest.mark.parametrize("change", [remove, move_over])
+def test_what_is_written_stays_when_the_name_cannot_go(
+    file: Path, change: Callable[[WritableTree], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise NoSpaceError("the disk is full")
+
+    with writable_tree(file) as tree:
+        handle = tree.open(b"/d.npy", os.O_WRONLY | os.O_TRUNC, 1)
+        tree.write(handle, memoryview(npy_bytes(NEW)), 0)
+        with monkeypatch.context() as patch, pytest.raises(NoSpaceError):
+            patch.setattr(store_of(tree), "delete_link", fail)
+            patch.setattr(store_of(tree), "move_link", fail)
+            change(tree)
+        tree.flush(handle, 1)
+        tree.release(handle)
+        assert read(tree, b"/d.npy") == npy_bytes(NEW)
+        assert b"e.npy" in names(tree)
