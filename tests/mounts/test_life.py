@@ -174,11 +174,11 @@ def test_a_mount_that_cannot_begin_is_an_error_and_not_left_in_place(
 SLOW_OPENING = """
 import os, time
 from h5fs.daemon import open_tree
-def opened(*arguments, before=trees._opened_store_tree):
+def opened(*arguments, before=open_tree._opened_store_tree):
     open({sign!r}, "w").close()
     time.sleep({seconds})
     return before(*arguments)
-trees._opened_store_tree = opened
+open_tree._opened_store_tree = opened
 """
 
 
