@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
-from support.mounts import Mounted, mounted, run_h5fs
+from support.mounts import Mounted, mounted, needs_libfuse_3, run_h5fs
 
 NUMBERS = np.arange(6, dtype="<i4")
 
@@ -336,7 +336,7 @@ def test_a_group_that_another_file_leads_back_to_has_its_own_file_s_mode(tmp_pat
 
 
 @pytest.mark.semantics("L5", "N5")
-@pytest.mark.parametrize("mode", ["r", "r+"])
+@pytest.mark.parametrize("mode", ["r", pytest.param("r+", marks=needs_libfuse_3)])
 def test_the_kernel_is_led_nowhere_outside_of_the_mount(tmp_path: Path, mode: str) -> None:
     away = "/.." * 40 + "/etc/hostname"
     for name in ("f.h5", "other.h5"):
@@ -371,6 +371,7 @@ def test_the_kernel_is_led_nowhere_outside_of_the_mount(tmp_path: Path, mode: st
     assert links > 20
 
 
+@needs_libfuse_3
 @pytest.mark.semantics("R15")
 def test_links_that_dangle_are_copied_as_what_they_are(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as opened:

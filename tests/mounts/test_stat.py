@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from h5py import h5o
 from support.damage import add_quad_float, add_with_missing_filter
-from support.mounts import Mounted, mounted
+from support.mounts import Mounted, mounted, needs_libfuse_3
 from support.processes import bytes_read
 
 OLD_SECONDS = 1_000_000_000
@@ -226,7 +226,7 @@ def test_listing_reads_no_element_and_the_first_stat_of_strings_scans_them(
 
 
 @pytest.mark.semantics("S4")
-@pytest.mark.parametrize("mode", ["r", "r+"])
+@pytest.mark.parametrize("mode", ["r", pytest.param("r+", marks=needs_libfuse_3)])
 @pytest.mark.parametrize("lists_first", [False, True])
 def test_tar_sparse_archives_what_is_not_stored(
     tmp_path: Path, mode: str, lists_first: bool

@@ -16,8 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from h5fs.daemon.registry import find_daemon
 from h5fs.kernel_mounts import find_mount
+
+needs_libfuse_3 = pytest.mark.skipif(
+    os.environ.get("H5FS_FUSE") == "2", reason="modes that write need libfuse 3"
+)
 
 START_SECONDS = 60
 
