@@ -130,10 +130,6 @@ class Pending:
         """Return the file in which a node is being edited."""
         return self._editing.get((node.kind, node.info.ref))
 
-    def edited_at(self, path: bytes) -> WritableFile | None:
-        """Return the file that is being edited and has a path."""
-        return next((file for file in self._editing.values() if file.path == path), None)
-
     def edited_files(self) -> list[WritableFile]:
         """Return all files that are being edited."""
         return list(self._editing.values())
