@@ -48,10 +48,11 @@ def check_file(options: StoreOptions) -> None:
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise MountError(f"{file} is not a regular file; name an HDF5 file")
+        mode = file.stat().st_mode
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise MountError(f"{file} is not a regular file; name an HDF5 file")
 
 
 def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
