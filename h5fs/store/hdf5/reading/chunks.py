@@ -60,11 +60,11 @@ def describe_chunks(
         and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
         and creation.get_fill_time() != h5d.FILL_TIME_NEVER
     ):
-        found = _fill_value(creation, memory)
-        if found is None:
+        value = _fill_value(creation, memory)
+        if value is None:
             filters = None  # the library reads the chunks that were never written, too
         else:
-            fill_value = found
+            fill_value = value
     return Chunked(chunk_shape, filters, fill_value)
 
 
