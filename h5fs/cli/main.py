@@ -52,7 +52,7 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
         if has_no_output and given.command == "cat":
             raise MountError("stdout is closed, so the bytes can go nowhere")
         if given.command == "mount":
-            mount(make_mount_options(given))
+            warn(mount(make_mount_options(given)))
         elif given.command == "umount":
             unmount(given.mountpoint)
         else:
@@ -64,6 +64,12 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def warn(problem: str) -> None:
+    """Print a line about what is no error of the command, if there is any."""
+    if problem:
+        print(f"h5fs: {problem}", file=sys.stderr)
 
 
 def _complain(error: MountError, status: int) -> int:

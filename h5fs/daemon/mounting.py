@@ -16,10 +16,11 @@ from pathlib import Path
 
 from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
-from h5fs.daemon.registry import find_daemon
+from h5fs.daemon.registry import Daemon, find_daemon_of
 from h5fs.errors import MountError
 from h5fs.kernel_mounts import Mount, find_mount
 from h5fs.model.settings import MountOptions
+from h5fs.store.kept_files import kept_beside
 from h5fs.system_errors import explain_system_error
 
 # A program that looks at a mountpoint keeps it busy for a moment.
@@ -27,25 +28,27 @@ _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
 
-def mount(options: MountOptions) -> None:
+def mount(options: MountOptions) -> str:
     """Mount an HDF5 file; return once the mount answers, or in the foreground once it has ended.
 
+    Returns a line about damage that the mount shows the file without, as a rule an empty one.
     Raises ``MountError``; nothing is left mounted then.
     """
     check_mount(options)
     if options.foreground:
         serve_in_foreground(options)
-        return
+        return ""
     try:
         message = _start_daemon(options)
     except OSError as error:
         raise MountError(explain_system_error(error)) from None
-    if message != READY:
+    if not message.startswith(READY):
         raise MountError(
             message.decode("utf-8", "replace")
             or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
         )
     _check_answer(options.mountpoint)
+    return message.removeprefix(READY).decode("utf-8", "replace")
 
 
 def _start_daemon(options: MountOptions) -> bytes:
@@ -66,13 +69,17 @@ def _start_daemon(options: MountOptions) -> bytes:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
-    if message != READY:
+    if not message.startswith(READY):
         os.waitpid(pid, 0)
     return message
 
 
 def unmount(mountpoint: Path) -> None:
-    """Unmount, and wait until the daemon is gone. Raises ``MountError``."""
+    """Unmount, and wait until the daemon is gone.
+
+    Raises ``MountError``, also when the daemon had to keep something that was committed beside the
+    HDF5 file, since another program had replaced or changed that.
+    """
     place = Path(os.path.realpath(mountpoint))
     found = find_mount(place)
     if found is None:
@@ -81,10 +88,11 @@ def unmount(mountpoint: Path) -> None:
         )
     if not found.is_h5fs:
         raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
-    pid = find_daemon(place)
-    daemon = _open_process(pid) if pid is not None else None
+    record = find_daemon_of(place)
+    daemon = _open_process(record.pid) if record is not None else None
+    before = _kept_for(record)
     _detach(found)
-    if daemon is None:
+    if record is None or daemon is None:
         return
     try:
         ended, _, _ = select.select([daemon], [], [], _UNMOUNT_PATIENCE_SECONDS)
@@ -92,9 +100,19 @@ def unmount(mountpoint: Path) -> None:
         os.close(daemon)
     if not ended:
         raise MountError(
-            f"{mountpoint} is unmounted, but its daemon (pid {pid}) still runs after "
+            f"{mountpoint} is unmounted, but its daemon (pid {record.pid}) still runs after "
             f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
         )
+    kept = sorted(map(str, _kept_for(record) - before))
+    if kept:
+        raise MountError(
+            f"{mountpoint} is unmounted, but what was written is not in {record.file}, which "
+            f"another program has replaced or changed: it is kept as {', '.join(kept)}"
+        )
+
+
+def _kept_for(daemon: Daemon | None) -> set[Path]:
+    return kept_beside(Path(daemon.file)) if daemon is not None else set()
 
 
 def _check_answer(mountpoint: Path) -> None:

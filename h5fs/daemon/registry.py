@@ -82,8 +82,14 @@ def _recorded(folder: RuntimeFolder, content: bytes) -> Iterator[None]:
 
 def find_daemon(mountpoint: Path) -> int | None:
     """Return the process id of the daemon that serves a mount; None when it is not known."""
+    found = find_daemon_of(mountpoint)
+    return found.pid if found else None
+
+
+def find_daemon_of(mountpoint: Path) -> Daemon | None:
+    """Return the daemon that serves a mount; None when it is not known."""
     found = [each for each in find_daemons() if each.mountpoint == os.fsdecode(mountpoint)]
-    return max(found, key=lambda each: each.started_ns).pid if found else None
+    return max(found, key=lambda each: each.started_ns, default=None)
 
 
 def find_daemons() -> list[Daemon]:

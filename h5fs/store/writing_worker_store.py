@@ -260,8 +260,8 @@ class WritingWorkerStore(WorkerStore):
                 aside = files.keep_log_aside()
                 _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
             elif self._place.is_gone() and has_content:
-                left = files.save_content(self._boot_id)
-                _log.error("%s; its content is kept as %s", self._place.problem(), left)
+                kept = files.save_content(self._boot_id)
+                _log.error("%s; its content is kept as %s", self._place.problem(), kept)
             elif not self._foreign_change and not self._place.is_gone():
                 self.commit(is_checkpoint=True)
                 if has_content and (problem := self._place.problem()):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.settings import Locking, Mode
+from h5fs.store.kept_files import ASIDE_SUFFIX, REPLACED_SUFFIX
 from h5fs.store.log import (
     LogDescription,
     LogFile,
@@ -38,8 +39,6 @@ _log = logging.getLogger(__name__)
 _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
 _MOST_TRIES = 100
 _COPY_BYTES = 2**20
-_ASIDE_SUFFIX = "-aside"
-_LEFT_SUFFIX = ".h5fs-left"
 
 
 def read_boot_id() -> bytes:
@@ -70,7 +69,7 @@ class LoggedFiles:
 
     def keep_log_aside(self) -> Path:
         """Copy the log to a name of its own, and return that. Raises ``OSError``."""
-        aside = self.log_path.with_name(self.log_path.name + _ASIDE_SUFFIX)
+        aside = self.log_path.with_name(self.log_path.name + ASIDE_SUFFIX)
         return _write_free(aside, self.main, lambda at, size: os.pread(self.log, size, at))
 
     def save_content(self, boot_id: bytes) -> Path:
@@ -80,8 +79,8 @@ class LoggedFiles:
         """
         file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
         file.open()
-        left = self.path.with_name(self.path.name + _LEFT_SUFFIX)
-        return _write_free(left, self.main, file.read_at)
+        kept = self.path.with_name(self.path.name + REPLACED_SUFFIX)
+        return _write_free(kept, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""
