@@ -136,6 +136,8 @@ class WritingWorkerStore(WorkerStore):
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
+        # But the file may have become another program's since.
+        self._check_place()
         assert self._logged is not None
         at = region.file_offset + offset
         try:

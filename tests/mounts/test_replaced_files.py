@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -152,6 +154,33 @@ def test_a_file_that_is_overwritten_in_place_stays_what_the_other_program_wrote(
     if way != "truncate":
         with mounted(file, options=WRITES) as mount:
             np.save(mount.path / "new.npy", NUMBERS)
+
+
+@pytest.mark.semantics("U9")
+@pytest.mark.parametrize("way", ["replaced", "overwritten"])
+def test_an_array_that_is_being_streamed_into_a_file_never_goes_into_another(
+    file: Path, way: str
+) -> None:
+    other = make_other(file.with_name("other.h5"))
+    with mounted(file, options=WRITES) as mount:
+        opened = (mount.path / "large.npy").open("wb", buffering=0)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f8", "fortran_order": False, "shape": (2**20,)}
+        )
+        opened.write(header.getvalue())
+        opened.write(b"x" * 2**20)
+        if way == "replaced":
+            change(file, way)
+        else:
+            subprocess.run(["cp", file.with_name("other.h5"), file], check=True)
+        fail_to_write(mount, "after.npy")
+        with pytest.raises(OSError) as caught:
+            opened.write(b"x" * 2**20)
+        assert caught.value.errno == errno.ESTALE
+        with suppress(OSError):
+            opened.close()
+    assert file.read_bytes() == other
 
 
 @pytest.mark.semantics("U9")
