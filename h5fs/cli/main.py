@@ -55,7 +55,7 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
             raise MountError("stdout is closed, so the bytes can go nowhere")
         if given.command == "mount":
             options = make_mount_options(given)
-            mount(options)
+            warn(mount(options))
             if given.mountpoint is None and not given.foreground:
                 print(f"mounted on {options.mountpoint.name}")
         elif given.command == "umount":
@@ -96,6 +96,12 @@ def _unmount(given: argparse.Namespace) -> int:
 def _own_mountpoints() -> list[Path]:
     uid = os.getuid()
     return [each.mountpoint for each in read_mounts() if each.is_h5fs and each.uid == uid]
+
+
+def warn(problem: str) -> None:
+    """Print a line about what is no error of the command, if there is any."""
+    if problem:
+        print(f"h5fs: {problem}", file=sys.stderr)
 
 
 def _complain(error: MountError, status: int) -> int:

@@ -27,8 +27,9 @@ _FILES = (
      "The file and its log belong together: do not move or copy the one without the other."),
     ("FILE.h5fs-log-aside", "A log that was found damaged, or that belongs to what another "
      "program has overwritten."),
-    ("FILE.h5fs-left", "What programs wrote that could not become HDF5, saved at the end; or all "
-     "of an HDF5 file that was removed while it was mounted to be written."),
+    ("FILE.h5fs-left/", "What programs wrote that could not become HDF5, saved at the end."),
+    ("FILE.h5fs-replaced", "All of an HDF5 file that was replaced or removed while it was mounted "
+     "to be written."),
     ("~/.local/state/h5fs/, /var/log/h5fs/", "The logs of mounts in the background, of users and "
      "of root, named after the mountpoints."),
 )  # fmt: skip

@@ -75,7 +75,7 @@ def serve_in_foreground(options: MountOptions) -> None:
     log = start_logging(options)
     with _signals_of_start() as begun:
         try:
-            _serve(options, log, begun)
+            _serve(options, log, lambda _problem: begun())  # it is in the log, and so on stderr
         except MountError:
             raise
         except OSError as error:
@@ -101,10 +101,10 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
     is_ready = False
     log: Log | None = None
 
-    def on_ready() -> None:
+    def on_ready(problem: str) -> None:
         nonlocal is_ready
         try:
-            os.write(writer, READY)
+            os.write(writer, READY + problem.encode("utf-8", "replace"))
         except BrokenPipeError:
             raise MountError("the command that waited for the mount is gone") from None
         is_ready = True
@@ -171,8 +171,12 @@ def _explain(error: BaseException, complaints: int) -> str:
     return f"{error}: {said}{advice}" if said else str(error)
 
 
-def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> None:
-    """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
+def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> None:
+    """Open the file and answer the kernel until the mount ends.
+
+    ``on_ready`` is told of damage to the redo log, as a rule by an empty text. Raises
+    ``MountError``.
+    """
     # HDF5 also looks for the sources of virtual datasets in the working directory, so that is set
     # to the file's folder, where HDF5 looks anyway. (The open file keeps that disk busy already.)
     real = os.path.realpath(options.store.file)
@@ -236,7 +240,7 @@ def _reporting_the_end(
 def _serve_with(
     starter: WorkerStarter,
     options: MountOptions,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[str], None],
     *,
     described: tuple[Log, RecentMessages],
     on_end: Callable[[], None],
@@ -255,7 +259,7 @@ def _serve_with(
             if watcher is not None:
                 watcher.start(notifier)
             let_go()
-            on_ready()
+            on_ready(tree.statistics().store.log_problem or "")
 
         meter, started = fuse.CallMeter(), now_seconds()
 

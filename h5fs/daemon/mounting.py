@@ -32,26 +32,28 @@ _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
 
-def mount(options: MountOptions) -> None:
+def mount(options: MountOptions) -> str:
     """Mount an HDF5 file; return once the mount answers, or in the foreground once it has ended.
 
+    Returns a line about damage that the mount shows the file without, as a rule an empty one.
     Raises ``MountError``; nothing is left mounted then.
     """
     with _made_mountpoint(options) as ready:
         check_mount(ready)
         if options.foreground:
             serve_in_foreground(ready)
-            return
+            return ""
         try:
             message = _start_daemon(ready)
         except OSError as error:
             raise MountError(explain_system_error(error)) from None
-        if message != READY:
+        if not message.startswith(READY):
             raise MountError(
                 message.decode("utf-8", "replace")
                 or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
             )
         _check_answer(options.mountpoint)
+    return message.removeprefix(READY).decode("utf-8", "replace")
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _start_daemon(options: MountOptions) -> bytes:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
-    if message != READY:
+    if not message.startswith(READY):
         os.waitpid(pid, 0)
     return message
 

@@ -136,6 +136,8 @@ class WritingWorkerStore(WorkerStore):
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
+        # But the file may have become another program's since.
+        self._check_place()
         assert self._logged is not None
         at = region.file_offset + offset
         try:
@@ -260,8 +262,8 @@ class WritingWorkerStore(WorkerStore):
                 aside = files.keep_log_aside()
                 _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
             elif self._place.is_gone() and has_content:
-                left = files.save_content(self._boot_id)
-                _log.error("%s; its content is kept as %s", self._place.problem(), left)
+                kept = files.save_content(self._boot_id)
+                _log.error("%s; its content is kept as %s", self._place.problem(), kept)
             elif not self._foreign_change and not self._place.is_gone():
                 self.commit(is_checkpoint=True)
                 if has_content and (problem := self._place.problem()):

@@ -34,7 +34,11 @@ from h5fs.model.objects import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
+from h5fs.store.format.headers.peek import (
+    HEAD_BYTES,
+    LONG_HEAD_BYTES,
+    edges_are_whole,
+)
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import OpenFiles
@@ -189,9 +193,8 @@ class Hdf5Store:
             return None
         creation = dataset_id.get_create_plist()
         if creation.get_layout() == h5d.CHUNKED:
-            head = self._files.read_raw(ref.file, address_of(ref), HEAD_BYTES)
             return chunks.describe_chunks(
-                dataset_id, projected.memory, whole_edges=edges_are_whole(head)
+                dataset_id, projected.memory, whole_edges=self._edges_are_whole(ref)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
@@ -200,6 +203,13 @@ class Hdf5Store:
         if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
             return None
         return Contiguous(offset)
+
+    def _edges_are_whole(self, ref: ObjectRef) -> bool:
+        for size in (HEAD_BYTES, LONG_HEAD_BYTES):
+            are_whole = edges_are_whole(self._files.read_raw(ref.file, address_of(ref), size))
+            if are_whole is not None:
+                return are_whole
+        return False
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):

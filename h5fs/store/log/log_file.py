@@ -39,7 +39,7 @@ _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
 _MOST_TRIES = 100
 _COPY_BYTES = 2**20
 _ASIDE_SUFFIX = "-aside"
-_LEFT_SUFFIX = ".h5fs-left"
+_REPLACED_SUFFIX = ".h5fs-replaced"
 
 
 def read_boot_id() -> bytes:
@@ -80,8 +80,8 @@ class LoggedFiles:
         """
         file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
         file.open()
-        left = self.path.with_name(self.path.name + _LEFT_SUFFIX)
-        return _write_free(left, self.main, file.read_at)
+        kept = self.path.with_name(self.path.name + _REPLACED_SUFFIX)
+        return _write_free(kept, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""

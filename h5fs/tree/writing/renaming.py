@@ -179,10 +179,14 @@ class RenamingTree(DraftingTree):
             raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
         file = WritableFile(new, inode=next(self._inodes))
         draft = file.begin(empty=True)
-        draft.write(self._text_of(old), 0)
-        with self._pending.restored_on_error():
-            replaced = self._pending.stage(file)
-            self._commit_over_link(file)
+        try:
+            draft.write(self._text_of(old), 0)
+            with self._pending.restored_on_error():
+                replaced = self._pending.stage(file)
+                self._commit_over_link(file)
+        except BaseException:
+            file.discard()
+            raise
         if replaced is not None:
             self._let_replaced_disappear(replaced, file.kept_as)
         self._pending.hide(old)

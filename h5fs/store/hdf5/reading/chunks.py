@@ -54,19 +54,33 @@ def describe_chunks(
         filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
         if not can_decode(filters, item_bytes):
             filters = None
-    return Chunked(chunk_shape, filters, _fill_value(creation, memory))
-
-
-def _fill_value(creation: Any, memory: MemoryType) -> bytes:
-    """Return the element that a chunk that was never written is full of."""
-    value = np.zeros((), np.dtype((np.void, memory.dtype.itemsize)))
+    fill_value = bytes(item_bytes)
     if (
-        creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
+        filters is not None
+        and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
         and creation.get_fill_time() != h5d.FILL_TIME_NEVER
     ):
-        base = np.zeros((), memory.dtype.base)
-        creation.get_fill_value(base)
-        value = np.broadcast_to(base, memory.dtype.shape)
+        value = _fill_value(creation, memory)
+        if value is None:
+            filters = None  # the library reads the chunks that were never written, too
+        else:
+            fill_value = value
+    return Chunked(chunk_shape, filters, fill_value)
+
+
+def _fill_value(creation: Any, memory: MemoryType) -> bytes | None:
+    """Return the element that a chunk that was never written is full of.
+
+    None where h5py cannot ask for it: of array types, and of all that the library converts to no
+    type of numpy's (bitfields, opaque elements).
+    """
+    if memory.dtype.shape or memory.given_type_id is not None:
+        return None
+    value = np.zeros((), memory.dtype)
+    try:
+        creation.get_fill_value(value)
+    except Exception:  # any of h5py's
+        return None
     return value.tobytes()
 
 
