@@ -83,7 +83,7 @@ class DraftingTree(SettlingTree):
         file = self._pending.staged(path)
         if file is not None or self._pending.scratch(path) is not None:
             return file
-        node = self._find(path)
+        node = self.lookup.find(path)
         edited = self._pending.edited(node)
         return edited if edited is not None and edited.draft is not None else None
 
@@ -191,7 +191,7 @@ class DraftingTree(SettlingTree):
 
     def _known_status_of_file(self) -> FileStatus | None:
         try:
-            return self._status_of_file(0)
+            return self.lookup.status_of_file(0)
         except H5fsError as error:
             _log.warning("the HDF5 file's owner and mode are not known: %s", error)
             return None
@@ -211,7 +211,7 @@ class DraftingTree(SettlingTree):
             return
         status = self._store.file_system_status()
         room = status.available_fragments * status.fragment_bytes
-        group = self._find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
+        group = self.lookup.find_folder(file.path.rpartition(b"/")[0] or b"/").info.ref
         direct = try_direct_array(self._writer, group, file.draft.read(0, _HEADER_BYTES), room)
         if direct is not None:
             file.draft.send_to(direct)

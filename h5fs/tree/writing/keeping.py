@@ -42,7 +42,7 @@ class KeepingTree(NamingTree):
         if hidden is None:
             return []
         files = []
-        for link in self._list_links(hidden):
+        for link in self.lookup.list_links(hidden):
             meaning = path_of_kept(link.name)
             if meaning is None or link.target is None:
                 continue
@@ -71,14 +71,14 @@ class KeepingTree(NamingTree):
         return file
 
     def _take_up_bytes(self, path: bytes, info: ObjectInfo) -> WritableFile:
-        content = self._content_of(Node(NodeKind.ARRAY, b"", info, None))
+        content = self.lookup.content_of(Node(NodeKind.ARRAY, b"", info, None))
         if not isinstance(content, ArrayContent):
             raise UnreadableError("what is kept of it is no dataset")
         # As `_keep` writes it; a stranger's file may say that there are any number of bytes.
         array = content.npy
         if content.dataset.dtype != _BYTE or len(array.shape) != 1:
             raise UnreadableError("what is kept of it are no bytes")
-        if content.size_bytes - len(array.header) > self._status_of_file(0).size_bytes:
+        if content.size_bytes - len(array.header) > self.lookup.status_of_file(0).size_bytes:
             raise UnreadableError("what is kept of it is longer than the HDF5 file")
         file = WritableFile(path, inode=next(self._inodes))
         draft = file.begin(empty=True)
@@ -92,7 +92,7 @@ class KeepingTree(NamingTree):
 
     def _scratch_file(self, path: bytes, info: ObjectInfo) -> WritableFile:
         """Return the file of a dataset that has a temporary name; it is to be held."""
-        content = self._content_of(Node(NodeKind.ARRAY, b"", info, None))
+        content = self.lookup.content_of(Node(NodeKind.ARRAY, b"", info, None))
         inode = Node(NodeKind.ARRAY, b"", info, None).inode
         return WritableFile(path, content=content, inode=inode, held=info.ref, held_info=info)
 

@@ -25,8 +25,8 @@ from h5fs.projection.names import (
     Projection,
     decode_name,
 )
+from h5fs.tree.lookup import check_length
 from h5fs.tree.nodes import Node
-from h5fs.tree.tree import check_length
 from h5fs.tree.writing.opened_file import OpenedFile
 from h5fs.tree.writing.scratch_entries import ScratchEntry
 from h5fs.tree.writing.scratch_names import (
@@ -127,11 +127,11 @@ class NamingTree(WritableBase):
             entry.mtime_ns = now_ns
             return
         try:
-            folder = self._find_folder(folder_path or b"/")
+            folder = self.lookup.find_folder(folder_path or b"/")
         except (NotFoundError, NotAGroupError):
             return  # it went with what was in it
         times = self._pending.times_of(folder.inode)
-        atime_ns = times[0] if times else self._status_of_file(folder.info.ref.file).atime_ns
+        atime_ns = times[0] if times else self.lookup.status_of_file(folder.info.ref.file).atime_ns
         self._pending.set_times(folder.inode, atime_ns, now_ns)
 
     def _place(self, path: bytes) -> tuple[Node, DentryName | None]:
@@ -153,10 +153,10 @@ class NamingTree(WritableBase):
             if not entry.is_folder:
                 raise NotAGroupError(f"{show_path(folder_path)} is not a folder")
             return self._place_of_any(folder_path)[0], None
-        folder = self._find_folder(folder_path or b"/")
+        folder = self.lookup.find_folder(folder_path or b"/")
         if folder.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
-        self._check_depth(folder)
+        self.lookup.check_depth(folder)
         if name == GROUP_ATTRIBUTES:
             return folder, DentryName(Projection.ATTRIBUTES, None)
         return folder, decode_name(name)
@@ -188,7 +188,7 @@ class NamingTree(WritableBase):
 
     def _check_free_for(self, folder: Node, link_name: bytes, path: bytes) -> None:
         try:
-            self._get_link(folder.info.ref, link_name)
+            self.lookup.get_link(folder.info.ref, link_name)
         except NotFoundError:
             return
         if not self._pending.is_hidden(path):

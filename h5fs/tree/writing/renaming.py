@@ -83,7 +83,7 @@ class RenamingTree(DraftingTree):
     def _find_visible(self, path: bytes) -> Node:
         if self._pending.is_hidden(path):
             raise NotFoundError(f"{show_path(path)} was removed")
-        return self._find(path)
+        return self.lookup.find(path)
 
     def _check_own(self, node: Node, path: bytes) -> None:
         if node.parent is not None and node.parent.info.ref.file:
@@ -93,7 +93,7 @@ class RenamingTree(DraftingTree):
         has_attributes = node.info.attribute_count and (
             not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
         )
-        if has_attributes or len(self._list_links(node.info.ref)):
+        if has_attributes or len(self.lookup.list_links(node.info.ref)):
             raise NotEmptyError(f"{show_path(path)} is not empty")
         self._check_nothing_outside_in(path)
 
@@ -117,8 +117,10 @@ class RenamingTree(DraftingTree):
         folder, meaning = self._place(new)
         if meaning is None:
             self._check_scratch(new)
-        elif file.held is not None and meaning.link_name is not None and (
-            meaning.projection is Projection.ARRAY and not file.is_changed
+        elif (
+            file.held is not None
+            and meaning.link_name is not None
+            and (meaning.projection is Projection.ARRAY and not file.is_changed)
         ):
             self._bring_back(file, folder, meaning.link_name, new)
             return
@@ -136,19 +138,19 @@ class RenamingTree(DraftingTree):
     def _commit_over_link(self, file: WritableFile) -> None:
         """Commit a file that takes a symbolic link's place; the link is back if that fails."""
         try:
-            node = self._find(file.path)
+            node = self.lookup.find(file.path)
         except NotFoundError:
             node = None
         if node is None or not node.is_symbolic_link or not file.is_changed:
             self._commit_file(file)
             return
         assert node.link is not None and node.parent is not None
-        with self._changing():
+        with self.lookup.changing():
             self._writer.delete_link(node.parent.info.ref, node.link.name)
         try:
             self._commit_file(file)
         except H5fsError:
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.create_link(node.parent.info.ref, node.link)
             raise
 
@@ -159,9 +161,9 @@ class RenamingTree(DraftingTree):
         assert hidden is not None and file.kept_as is not None
         if not self._is_node(new):
             self._check_free_for(folder, name, new)
-        elif self._find(new).info.ref == file.held:
+        elif self.lookup.find(new).info.ref == file.held:
             return  # two names of one file: POSIX leaves both
-        with self._changing():
+        with self.lookup.changing():
             self._writer.move_link(hidden, file.kept_as, folder.info.ref, name)
         file.kept_as = None
         self._pending.unstage(file.path)
@@ -198,16 +200,16 @@ class RenamingTree(DraftingTree):
         self._check_scratch(new)
         if self._is_node(new):
             raise ExistsError(f"{show_path(new)} is in the HDF5 file")
-        self._content_of(node)  # what cannot be read keeps its name
+        self.lookup.content_of(node)  # what cannot be read keeps its name
         hidden = self._writer.hidden_group()
         assert hidden is not None
         name = kept_name(new, is_dataset=True)
-        with self._changing():
+        with self.lookup.changing():
             self._writer.move_link(node.parent.info.ref, node.link.name, hidden, name)
         try:
             file = self._kept_file(new, hidden, name)
         except H5fsError:  # in the hidden group alone, the dataset would go when the mount ends
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.move_link(hidden, name, node.parent.info.ref, node.link.name)
             raise
         replaced = self._pending.unstage(new)
@@ -217,17 +219,17 @@ class RenamingTree(DraftingTree):
 
     def _link_scratch(self, new: bytes, node: Node) -> None:
         """Give a dataset a temporary name beside its own."""
-        self._content_of(node)
+        self.lookup.content_of(node)
         hidden = self._writer.hidden_group()
         assert hidden is not None
         name = kept_name(new, is_dataset=True)
-        with self._changing():
+        with self.lookup.changing():
             self._writer.create_link(hidden, Link(name, LinkKind.HARD, target=node.info))
         self._pending.stage(self._kept_file(new, hidden, name))
 
     def _kept_file(self, path: bytes, hidden: ObjectRef, name: bytes) -> WritableFile:
         """Return the file by which a dataset is seen that has got a temporary name; it is held."""
-        info = self._get_link(hidden, name).target
+        info = self.lookup.get_link(hidden, name).target
         assert info is not None
         file = self._scratch_file(path, info)
         self._writer.hold(info.ref)
@@ -247,27 +249,25 @@ class RenamingTree(DraftingTree):
         else:
             projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
         name = self._link_name(new, meaning, projection)
-        target = self._find(new) if self._is_node(new) else None
+        target = self.lookup.find(new) if self._is_node(new) else None
         if target is not None and not self._may_replace(node, target, new):
             return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._check_free_for(folder, name, new)
-        with self._changing():
+        with self.lookup.changing():
             self._move_link(node, folder, meaning)
         if target is not None:
             self._end_editing_of(target)
         times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
         if times is not None:  # a symbolic link's inode number comes from its name
-            self._pending.set_times(self._find(new).inode, *times)
+            self._pending.set_times(self.lookup.find(new).inode, *times)
         replaced = self._pending.unstage(new)
         if replaced is not None:
             self._let_disappear(replaced)
         self._move_paths(old, new)
         if node.kind is not NodeKind.FOLDER:
-            self._move_awaiting(
-                attributes_path(old, node.link.name), attributes_path(new, name)
-            )
+            self._move_awaiting(attributes_path(old, node.link.name), attributes_path(new, name))
         self._apply_waiting(new.rpartition(b"/")[0], name)
 
     def _move_link(self, node: Node, folder: Node, meaning: DentryName | None) -> None:
@@ -290,7 +290,7 @@ class RenamingTree(DraftingTree):
 
     def _has_link(self, folder: Node, name: bytes) -> bool:
         try:
-            self._get_link(folder.info.ref, name)
+            self.lookup.get_link(folder.info.ref, name)
         except NotFoundError:
             return False
         return True
@@ -318,7 +318,7 @@ class RenamingTree(DraftingTree):
         if self._is_node(new):
             self._replace_by_link(new, folder, link)
         elif link is not None:
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.create_link(folder.info.ref, link)
         self._pending.remove_scratch(old)
         if replaced is not None:
@@ -328,7 +328,7 @@ class RenamingTree(DraftingTree):
         if link is None:
             self._pending.add_scratch(new, entry)
         else:
-            self._pending.set_times(self._find(new).inode, entry.atime_ns, entry.mtime_ns)
+            self._pending.set_times(self.lookup.find(new).inode, entry.atime_ns, entry.mtime_ns)
             self._apply_waiting(new.rpartition(b"/")[0], link.name)
 
     def _replace_by_link(self, path: bytes, folder: Node, link: Link | None) -> None:
@@ -338,7 +338,7 @@ class RenamingTree(DraftingTree):
             raise IsAGroupError(f"{show_path(path)} is a group")
         if link is None:
             raise ExistsError(f"{show_path(path)} is in the HDF5 file")
-        with self._changing():
+        with self.lookup.changing():
             self._delete(path, node)
             self.forget()
             self._writer.create_link(folder.info.ref, link)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from h5fs.errors import (
     H5fsError,
@@ -54,7 +52,7 @@ class SettlingTree(KeepingTree):
         folder, meaning = self._place(file.path)
         if meaning is None:
             return  # a scratch file
-        with self._changing():
+        with self.lookup.changing():
             is_done = self._commit_as(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
@@ -129,13 +127,13 @@ class SettlingTree(KeepingTree):
         self._pending.settle(file)
         self._forget_kept(file)
         try:
-            node = self._find(file.path)
+            node = self.lookup.find(file.path)
         except NotFoundError:  # attributes that are none leave no file
             file.discard()
             file.node = file.content = None
             return
         file.node, file.inode = node, node.inode
-        file.content = self._content_of(node)
+        file.content = self.lookup.content_of(node)
         file.is_dirty = False
         if not file.opened or _reads_alike(file.draft, file.content):
             file.discard()
@@ -151,7 +149,11 @@ class SettlingTree(KeepingTree):
             self._try_to_commit(waiting)
         if not self._pending.awaits_any():
             return
-        new = self._find_folder(folder_path or b"/").info.ref.path.rstrip(b"/") + b"/" + link_name
+        new = (
+            self.lookup.find_folder(folder_path or b"/").info.ref.path.rstrip(b"/")
+            + b"/"
+            + link_name
+        )
         for file in self._pending.arrived(new):
             self._try_to_commit(file)
 
@@ -163,7 +165,7 @@ class SettlingTree(KeepingTree):
         name = meaning.link_name
         owner = folder.info if name is None else self._owner_of(folder, name)
         if owner is not None:
-            with self._changing():
+            with self.lookup.changing():
                 missing = commit_attributes(self._writer, owner.ref, file.draft, in_part=True)
             where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
             _log.warning(
@@ -210,9 +212,9 @@ class SettlingTree(KeepingTree):
             return
         self._pending.unhide(path)
         try:
-            node = self._find(path)
+            node = self.lookup.find(path)
             if node.kind is NodeKind.ATTRIBUTES:
-                with self._changing():
+                with self.lookup.changing():
                     delete_attributes(self._writer, node.info.ref)
         except H5fsError as error:
             _log.warning("%s: %s", show_path(path), error)
@@ -220,7 +222,7 @@ class SettlingTree(KeepingTree):
     def _is_read(self, file: WritableFile, folder: Node) -> bool:
         """Whether a handle other than the file's own reads the dataset that it is to become."""
         try:
-            node = self._find(file.path)
+            node = self.lookup.find(file.path)
         except NotFoundError:
             return False
         return any(
@@ -231,13 +233,13 @@ class SettlingTree(KeepingTree):
     def _content_at(self, path: bytes) -> Content | None:
         """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""
         try:
-            return self._content_of(self._find(path))
+            return self.lookup.content_of(self.lookup.find(path))
         except H5fsError:
             return None
 
     def _text_of(self, path: bytes) -> bytes:
         try:
-            content = self._content_of(self._find(path))
+            content = self.lookup.content_of(self.lookup.find(path))
         except NotFoundError:
             return b""
         buffer = bytearray(content.size_bytes)
@@ -247,20 +249,12 @@ class SettlingTree(KeepingTree):
     def _owner_of(self, folder: Node, name: bytes) -> ObjectInfo | None:
         """Return the dataset or datatype whose attributes ``NAME.attrs.json`` are."""
         try:
-            link = self._get_link(folder.info.ref, name)
+            link = self.lookup.get_link(folder.info.ref, name)
         except NotFoundError:
             return None
         if link.kind is not LinkKind.HARD or link.target is None:
             return None
         return link.target if link.target.kind is not ObjectKind.GROUP else None
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Forget what was known of the HDF5 file, whatever becomes of the change."""
-        try:
-            yield
-        finally:
-            self.forget()
 
 
 def _reads_alike(draft: Draft | None, content: Content) -> bool:

@@ -78,10 +78,10 @@ class WritableBase(Tree):
                 return self._staged_status(file)
             entry = self._pending.scratch(path)
             if entry is not None:
-                return entry.status(self._status_of_file(0))
+                return entry.status(self.lookup.status_of_file(0))
             if self._pending.is_hidden(path):
                 raise NotFoundError(f"{show_path(path)} was removed")
-            return self._node_status(path, self._find(path))
+            return self._node_status(path, self.lookup.find(path))
 
     def get_status_of_handle(self, handle: int) -> Status:
         """Answer ``fstat``."""
@@ -135,7 +135,7 @@ class WritableBase(Tree):
                 raise IsAGroupError(f"{show_path(path)} is a folder")
             if self._pending.is_hidden(path):
                 raise NotFoundError(f"{show_path(path)} was removed")
-            node = self._find(path)
+            node = self.lookup.find(path)
             if node.kind is NodeKind.FOLDER:
                 raise IsAGroupError(f"{show_path(path)} is a group")
             if not writes and not flags & os.O_TRUNC:
@@ -177,7 +177,7 @@ class WritableBase(Tree):
 
     def _open_to_read(self, node: Node, pid: int) -> int:
         edited = self._pending.edited(node)
-        content = self._content_of(node)
+        content = self.lookup.content_of(node)
         _ = content.size_bytes  # what stat refuses is refused here too
         # The kernel keeps one copy of the pages for all who have a path open: whoever reads another
         # content than they do must not share it.
@@ -215,7 +215,7 @@ class WritableBase(Tree):
 
     def _content_to_edit(self, node: Node, flags: int) -> Content | None:
         try:
-            content = self._content_of(node)
+            content = self.lookup.content_of(node)
             _ = content.size_bytes
         except H5fsError:
             if flags & os.O_TRUNC:
@@ -241,13 +241,13 @@ class WritableBase(Tree):
     def _is_node(self, path: bytes) -> bool:
         """Whether the HDF5 file has something under a path."""
         try:
-            self._find(path)
+            self.lookup.find(path)
         except NotFoundError:
             return False
         return True
 
     def _staged_status(self, file: WritableFile) -> Status:
-        of_file = self._status_of_file(0)
+        of_file = self.lookup.status_of_file(0)
         draft = file.draft
         size = draft.size_bytes if draft is not None else file.size_bytes
         return Status(
@@ -258,7 +258,7 @@ class WritableBase(Tree):
         )  # fmt: skip
 
     def _node_status(self, path: bytes, node: Node) -> Status:
-        status = self._as_in_mount(self._describe(path, node), node)
+        status = self._as_in_mount(self.lookup.status_of(path, node), node)
         edited = self._pending.edited(node)
         return status if edited is None else self._with_draft(status, edited)
 
@@ -269,13 +269,13 @@ class WritableBase(Tree):
         the bytes the reader gets, and never 0 for want of an answer.
         """
         size, storage = (0, 0) if content is None else (content.size_bytes, content.storage_bytes)
-        of_file = self._status_of_file(node.info.ref.file)
+        of_file = self.lookup.status_of_file(node.info.ref.file)
         status = make_status(node, of_file, size_bytes=size, storage_bytes=storage)
         return self._as_in_mount(status, node)
 
     def _as_in_mount(self, status: Status, node: Node) -> Status:
         """Return a node's status with what a mount that writes adds: permissions, times."""
-        of_file = self._status_of_file(node.info.ref.file)
+        of_file = self.lookup.status_of_file(node.info.ref.file)
         mode = status.mode
         if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
             mode |= of_file.mode & 0o222

@@ -64,7 +64,7 @@ class WritableTree(RenamingTree):
                 self._add_scratch(path, None)
                 return
             assert meaning is not None and meaning.link_name is not None
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.create_group(folder.info.ref, meaning.link_name)
             self._note_change_in(path)
             self._note_change_in(path + b"/")
@@ -78,12 +78,12 @@ class WritableTree(RenamingTree):
                 return
             if self._pending.staged(path) is not None:
                 raise NotAGroupError(f"{show_path(path)} is not a folder")
-            node = self._find_folder(path)
+            node = self.lookup.find_folder(path)
             if node.link is None or node.parent is None:
                 raise NotPermittedError("the root group")
             self._check_own(node, path)
             self._check_empty(node, path)
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.delete_link(node.parent.info.ref, node.link.name)
             self._pending.forget_times(node.inode)
             self._note_change_in(path)
@@ -107,7 +107,7 @@ class WritableTree(RenamingTree):
             self._check_own(node, path)
             if node.kind is NodeKind.FOLDER:
                 raise IsAGroupError(f"{show_path(path)} is a group")
-            with self._changing():
+            with self.lookup.changing():
                 self._delete(path, node)
             self._end_editing_of(node)
             self._note_change_in(path)
@@ -133,7 +133,7 @@ class WritableTree(RenamingTree):
                 self._note_change_in(new)
                 return
             name = self._link_name(new, meaning, PROJECTIONS[node.kind])
-            with self._changing():
+            with self.lookup.changing():
                 link = Link(name, LinkKind.HARD, target=node.info)
                 self._writer.create_link(folder.info.ref, link)
             self._note_change_in(new)
@@ -149,7 +149,7 @@ class WritableTree(RenamingTree):
                 self._add_scratch(path, text)
                 return
             link = self._link_of_text(path, meaning, text)
-            with self._changing():
+            with self.lookup.changing():
                 self._writer.create_link(folder.info.ref, link)
             self._note_change_in(path)
             self._apply_waiting(path.rpartition(b"/")[0], link.name)
@@ -178,7 +178,7 @@ class WritableTree(RenamingTree):
             if entry is not None:
                 entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
                 return
-            node = self._find(path)
+            node = self.lookup.find(path)
             edited = self._pending.edited(node)
             if edited is not None:  # at its `close`, which comes later, they are set once more
                 edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns

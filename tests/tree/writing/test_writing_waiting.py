@@ -150,7 +150,7 @@ def test_a_target_may_come_in_any_way(file: Path, way: str) -> None:
 
 def store_attributes(tree: Any, path: bytes) -> set[str]:
     store = store_of(tree)
-    found = store.read_attributes(tree._find(path).info.ref)
+    found = store.read_attributes(tree.lookup.find(path).info.ref)
     return {each.name.decode() for each in found}
 
 
