@@ -141,6 +141,13 @@ class Lookup:
             self._nodes.put(path, node)
         return node
 
+    def find_any(self, path: bytes) -> Node | None:
+        """Return the node of a path; None where the HDF5 file has none in that folder."""
+        try:
+            return self.find(path)
+        except NotFoundError:
+            return None
+
     def find_folder(self, path: bytes) -> Node:
         """Return the node of a group's folder. Raises ``NotFoundError``, ``NotAGroupError``."""
         node = self.find(path)
@@ -194,6 +201,13 @@ class Lookup:
         if index is None:
             raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
         return links[index]
+
+    def get_any_link(self, group: ObjectRef, name: bytes) -> Link | None:
+        """Return one link of a group; None where there is none."""
+        try:
+            return self.get_link(group, name)
+        except NotFoundError:
+            return None
 
     def _ask_for_link(self, group: ObjectRef, name: bytes) -> Link:
         """Ask the store, but not again for what is not there: who makes a file asks five times."""
@@ -255,6 +269,16 @@ class Lookup:
             )
             (self._large_contents if is_large else self._contents).put(key, content)
         return content
+
+    def text_of(self, path: bytes) -> bytes:
+        """Return all bytes of a file that is text; none where the HDF5 file has none."""
+        node = self.find_any(path)
+        if node is None:
+            return b""
+        content = self.content_of(node)
+        text = bytearray(content.size_bytes)
+        content.read_into(memoryview(text), 0)
+        return bytes(text)
 
     def status_of_file(self, number: int) -> FileStatus:
         """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
