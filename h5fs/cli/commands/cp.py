@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from h5fs.cli.commands.local_files import walk_local
-from h5fs.cli.commands.offline import COPY_BYTES, opened_tree, read_pieces, split_place, walk
+from h5fs.cli.commands.offline import (
+    COPY_BYTES,
+    opened_tree,
+    opened_writable_tree,
+    read_pieces,
+    split_place,
+    walk,
+)
 from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import ExistsError, H5fsError, MountError, UsageError, show_path
 from h5fs.model.settings import Mode, StoreOptions
@@ -132,8 +139,10 @@ def _copy_in(source: Path, file: Path, path: bytes) -> int:
     total = sum(_size_of(each) for _, each in found)
     options = StoreOptions(file.absolute(), mode=Mode.APPEND)
     failed = 0
-    with opened_tree(options) as tree, progress_bar(f"copying to {file.name}", total) as bar:
-        assert isinstance(tree, WritableTree)
+    with (
+        opened_writable_tree(options) as tree,
+        progress_bar(f"copying to {file.name}", total) as bar,
+    ):
         if path == b"/" or _is_folder(tree, path):
             path = path.rstrip(b"/") + b"/" + os.fsencode(source.resolve().name)
         for each, status in found:
@@ -155,7 +164,7 @@ def _size_of(status: os.stat_result | OSError) -> int:
     return status.st_size
 
 
-def _is_folder(tree: Tree, path: bytes) -> bool:
+def _is_folder(tree: Tree | WritableTree, path: bytes) -> bool:
     try:
         return stat.S_ISDIR(tree.get_status(path).mode)
     except H5fsError:
