@@ -75,7 +75,8 @@ class Commits:
         try:
             self.commit(file)
         except H5fsError as error:
-            _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
+            if file.size_bytes:  # nothing is lost with an empty file, as `touch` makes one
+                _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
 
     def settle(self, file: WritableFile) -> None:
         """A draft has become part of the HDF5 file: let the file be what is there.
