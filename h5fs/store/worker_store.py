@@ -27,10 +27,10 @@ from h5fs.model.objects import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import ArrayPart, ObjectStore
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.own_lock import take_own_lock
 from h5fs.store.policy import places_of_external
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics

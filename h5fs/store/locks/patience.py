@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, HeldByH5fsError
+from h5fs.store.locks.holders import find_lock_owners
 
 _Opened = TypeVar("_Opened")
 
@@ -51,15 +52,10 @@ def is_left_by_ended_process(file: Path) -> bool:
 
 
 def _lock_owners(file: Path) -> list[str]:
-    """Return the pids of the processes that took locks on a file ("-1": no process, but a file)."""
     try:
-        status = os.stat(file)
-        lines = Path("/proc/locks").read_text().splitlines()
+        return find_lock_owners(os.stat(file))
     except OSError:
         return []
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    held = [line.split() for line in lines if "->" not in line]
-    return [words[4] for words in held if place in words]
 
 
 def _runs(pid: str) -> bool:
