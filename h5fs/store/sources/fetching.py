@@ -73,6 +73,7 @@ class Outage:
 class Part:
     """A range of one object that is to be fetched.
 
+    ``most_seconds``: when nothing has come for so long, the part is given up.
     ``take`` is given the bytes as they come; ``end`` is called once, with the error that ended it.
     Both are called on the fetcher's thread.
     """
@@ -82,6 +83,7 @@ class Part:
     stop: int
     version: ObjectVersion | None
     counts: Counts
+    most_seconds: float
     take: Callable[[Part, Piece], None]
     end: Callable[[Part, RequestError | H5fsError | OSError | None], None]
     is_begun: bool = False
@@ -101,9 +103,8 @@ class Fetcher:
     The thread begins with the first part, so that a fetcher may be made before a fork.
     """
 
-    def __init__(self, *, streams: int, timeout_seconds: float) -> None:
-        self._streams: Final = streams
-        self._timeout_seconds: Final = timeout_seconds
+    def __init__(self, streams: int) -> None:
+        self.streams: Final = streams
         self.counts: Final = Counts()
         self._lock = threading.Lock()  # protects _loop and _is_closed; nothing is taken under it
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,7 +146,7 @@ class Fetcher:
             self._begin()
 
     def _begin(self) -> None:
-        while self._waiting and len(self._tasks) < self._streams:
+        while self._waiting and len(self._tasks) < self.streams:
             part = heapq.heappop(self._waiting)[2]
             if part.is_begun:
                 continue  # it was asked for twice, the second time in need
@@ -187,7 +188,7 @@ class Fetcher:
     async def _fetch(self, part: Part) -> RequestError | H5fsError | OSError | None:
         """Fetch a part, however many tries that takes; return the error that ended it."""
         at, tries, lies = part.start, 0, 0
-        deadline = time.monotonic() + self._timeout_seconds
+        deadline = time.monotonic() + part.most_seconds
         while True:
             for counts in (self.counts, part.counts):
                 counts.requests += 1
@@ -204,7 +205,7 @@ class Fetcher:
                         for counts in (self.counts, part.counts):
                             counts.bytes += len(piece.data)
                         at = piece.offset + len(piece.data)
-                        deadline = time.monotonic() + self._timeout_seconds
+                        deadline = time.monotonic() + part.most_seconds
                 return None
             except (H5fsError, OSError) as error:  # the cache on disk is full
                 return error

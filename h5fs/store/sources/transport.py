@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-SILENCE_SECONDS = 15.0
-"""How long a connection may bring no byte."""
-
 USUAL_PIECE_BYTES = 256 * 1024
 
 
@@ -76,11 +73,15 @@ class Piece:
 
 
 class Transport:
-    """Asks for ranges of one object. Call it on one event loop."""
+    """Asks for ranges of one object. Call it on one event loop.
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    ``silence_seconds``: how long a connection may bring no byte.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, silence_seconds: float) -> None:
         self._store = store
         self._key = key
+        self._silence_seconds = silence_seconds
 
     async def read(
         self,
@@ -105,7 +106,7 @@ class Transport:
         try:
             answer = await asyncio.wait_for(
                 obstore.get_async(self._store, self._key, options=options),  # type: ignore[arg-type]
-                SILENCE_SECONDS,
+                self._silence_seconds,
             )
             found = _version_of(answer.meta)
             first, end = answer.range
@@ -117,7 +118,7 @@ class Transport:
             pieces = aiter(answer.stream(min_chunk_size=piece_bytes))
             while True:
                 try:
-                    data = await asyncio.wait_for(anext(pieces), SILENCE_SECONDS)
+                    data = await asyncio.wait_for(anext(pieces), self._silence_seconds)
                 except StopAsyncIteration:
                     break
                 if at + len(data) > end:
@@ -134,7 +135,7 @@ class Transport:
             raise _explain(error) from None
 
 
-_SILENT = f"no answer within {SILENCE_SECONDS:g} s"
+_SILENT = "the server does not answer"
 
 
 def _version_of(meta: Any) -> ObjectVersion:
