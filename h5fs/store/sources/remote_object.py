@@ -23,7 +23,6 @@ from h5fs.errors import (
     StaleError,
     UnreachableError,
 )
-from h5fs.store.sources.addresses import Address, hidden_url
 from h5fs.store.sources.cache_entry import CacheEntry
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.disk_cache import DiskCache
@@ -44,22 +43,21 @@ _WAIT_SECONDS = 1.0
 
 
 class RemoteObject:
-    """A ``Source``; ``data`` and ``presence`` are descriptors of the cache's files.
+    """A ``Source``; ``shown`` is its URL without secrets.
 
     ``_arrived`` protects ``_in_flight``, ``_is_closed`` and ``_users``, and is notified when
     blocks have come or a part has ended. Nothing else is taken while it is held.
     """
 
     def __init__(
-        self, address: Address, transport: Transport, version: ObjectVersion, entry: CacheEntry,
+        self, shown: str, transport: Transport, version: ObjectVersion, entry: CacheEntry,
         cache: DiskCache, fetcher: Fetcher, timeout_seconds: float, counts: Counts,
     ) -> None:  # fmt: skip
-        self.address: Final = address
         self.version: Final = version
         self.size_bytes: Final = version.size_bytes
         self.counts: Final = counts
         self.is_replaced = False  # the server has had another version since
-        self._shown = hidden_url(address.url)
+        self._shown = shown
         self._transport = transport
         self._entry = entry
         self._cache = cache

@@ -121,7 +121,7 @@ def test_what_cannot_be_opened_says_why(
     with pytest.raises(CannotOpenError, match=re.escape(words)) as caught:
         open_remote("a.h5?X-Amz-Signature=SECRET", timeout_seconds=2.0)
     assert "SECRET" not in str(caught.value)
-    assert f"{server.url}/a.h5?..." in str(caught.value)
+    assert f"{server.url}/a.h5:" in str(caught.value)
 
 
 def test_an_empty_object_is_refused(open_remote: Open, server: ObjectServer) -> None:
@@ -204,13 +204,13 @@ def test_the_end_of_a_mount_waits_for_no_network(
 PROGRAM = """
     import sys, threading
     from pathlib import Path
+    from h5fs.model.location import Url
     from h5fs.model.settings import RemoteOptions
-    from h5fs.store.sources.addresses import parse_address
-    from h5fs.store.sources.interface import read_bytes
+        from h5fs.store.sources.interface import read_bytes
     from h5fs.store.sources.remote_files import RemoteFiles
 
     files = RemoteFiles(RemoteOptions(cache_folder=Path(sys.argv[2])))
-    found = files.open(parse_address(sys.argv[1]))
+    found = files.open(Url(sys.argv[1]))
     print("open", flush=True)
     sys.stdin.readline()
     threading.Thread(target=found.ensure, args=([(0, 9**9)],), daemon=True).start()

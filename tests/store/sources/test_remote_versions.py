@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from object_server import ObjectServer
 
 from h5fs.errors import StaleError, UnreachableError
+from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
-from h5fs.store.sources.addresses import parse_address
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
@@ -187,7 +187,7 @@ def test_an_object_replaced_at_any_request_is_never_mixed(
         for _ in range(2):  # the second opening is after the replacing, mostly
             files = RemoteFiles(RemoteOptions(cache_folder=Path(cache), timeout_seconds=5.0))
             stack.callback(files.close)
-            source = files.open(parse_address(f"{server.url}/a.h5"))
+            source = files.open(Url(f"{server.url}/a.h5"))
             stack.callback(source.close)
             content = NEW if source.version.modified.timestamp() == 2000 else OLD  # type: ignore[union-attr]
             for at, size in reads:
