@@ -127,6 +127,7 @@ class StoreOptions:
     limits: Limits = Limits()
     is_swmr: bool = False
     identity: tuple[int, int] | None = None
+    remote: RemoteOptions = RemoteOptions()
 
     @property
     def file(self) -> Path:
