@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from h5fs.model.settings import ExternalPolicy, StoreOptions
 from h5fs.store.fetched_file import FetchedFile
-from h5fs.store.sources.addresses import parse_address
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.worker_store import WorkerStore
@@ -40,7 +39,7 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     assert options.url is not None
     files = RemoteFiles(options.remote)
     try:
-        remote = files.open(parse_address(options.url.text))
+        remote = files.open(options.url)
         store = RemoteStore(options, starter, remote, files.close)
     except BaseException:
         files.close()

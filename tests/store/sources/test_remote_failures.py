@@ -206,7 +206,7 @@ PROGRAM = """
     from pathlib import Path
     from h5fs.model.location import Url
     from h5fs.model.settings import RemoteOptions
-        from h5fs.store.sources.interface import read_bytes
+    from h5fs.store.sources.interface import read_bytes
     from h5fs.store.sources.remote_files import RemoteFiles
 
     files = RemoteFiles(RemoteOptions(cache_folder=Path(sys.argv[2])))
