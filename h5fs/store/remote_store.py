@@ -14,7 +14,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class RemoteStore(WorkerStore):
-    """The store of one version of an object. ``on_close`` is called once, at the end of ``close``."""
+    """The store of one version of an object. The end of ``close`` calls ``on_close``, once."""
 
     def __init__(
         self,
