@@ -39,13 +39,18 @@ _END_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Counts:
-    """What the requests of a fetcher, or of an object, have come to."""
+    """What the requests of a fetcher, or of an object, have come to.
+
+    ``reads``: how often bytes were asked for; ``misses``: how often some of them were not here.
+    """
 
     requests: int = 0
     bytes: int = 0
     in_flight: int = 0
     retries: int = 0
     last_error: str = ""
+    reads: int = 0
+    misses: int = 0
 
 
 class Outage:

@@ -147,6 +147,7 @@ class RemoteObject:
             if self._is_closed:
                 raise UnreachableError(f"{self._shown}: the mount is ending")
             self._users += 1
+            self.counts.reads += 1
         try:
             yield
         finally:
@@ -154,14 +155,16 @@ class RemoteObject:
 
     def _bring(self, ranges: Sequence[tuple[int, int]], unit_bytes: int) -> None:
         """Return when the ranges are here. Raises ``H5fsError``."""
+        self.counts.misses += 1
         while True:
             with self._arrived:
                 missing = self._bytes.missing_blocks(ranges)
                 if not len(missing):
                     return
                 self._check_usable()
-                wanted = self._bytes.missing_blocks(ranges, unit_bytes)
-                fresh = self._plan(wanted)
+                wider = self._bytes.missing_blocks(ranges, unit_bytes)
+                # Another process may have brought blocks between the two looks.
+                fresh = self._plan(np.union1d(missing, wider))
                 awaited = {self._in_flight[block] for block in missing.tolist()}
                 for part in awaited:
                     self._waiting[part] = self._waiting.get(part, 0) + 1

@@ -47,6 +47,7 @@ def kill_readers(server: ObjectServer, folder: Path, *, count: int, seed: int) -
                 assert reader.stdout is not None
                 assert reader.stdout.readline() == b"reads\n"
             time.sleep(numbers.uniform(0, 0.3))
+            assert all(reader.poll() is None for reader in readers), "a reader has ended by itself"
         finally:
             for reader in readers:
                 os.kill(reader.pid, signal.SIGKILL)

@@ -197,6 +197,29 @@ def test_two_processes_share_what_either_has_read(
     assert server.counts()["requests"] == 0
 
 
+def test_blocks_that_another_process_brings_meanwhile_are_not_asked_for(
+    open_remote: Open, server: ObjectServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = open_remote(name), open_remote(name)
+    look = one._bytes.missing_blocks
+    range_ = (4 * MIB, 9 * MIB)
+
+    def look_slowly(*arguments: object) -> object:
+        found = look(*arguments)  # type: ignore[arg-type]
+        two.ensure([range_])
+        return found
+
+    monkeypatch.setattr(one._bytes, "missing_blocks", look_slowly)
+    assert read_bytes(one, 4 * MIB, 5 * MIB) == CONTENT[4 * MIB : 9 * MIB]
+
+
+def test_reads_and_misses_are_counted(open_remote: Open, name: str) -> None:
+    source = open_remote(name)
+    for at in (0, 3 * MIB, 3 * MIB + 5, 0):
+        source.ensure([(at, at + 10)])
+    assert (source.counts.reads, source.counts.misses) == (4, 1)
+
+
 def test_the_cache_can_be_read_by_its_owner_alone(
     open_remote: Open, name: str, cache: Path
 ) -> None:
