@@ -158,6 +158,8 @@ class CacheEntry:
             os.utime(self.presence)
         with self._lock:
             self._is_closed = True
+            # Not only by closing: another thread may be waiting for the disk with a copy.
+            fcntl.flock(self.data, fcntl.LOCK_UN)
             os.close(self.data)
             os.close(self.presence)
 

@@ -8,7 +8,8 @@ those. Proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``SSL_CERT_FILE`` are the lib
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,32 +41,40 @@ def open_transport(url: Url, options: RemoteOptions) -> tuple[Transport, str]:
 
     Asks for nothing yet. Raises ``CannotOpenError``.
     """
-    try:
-        import obstore  # noqa: F401
-    except ImportError:
-        raise CannotOpenError(f"{url}: {_MISSING}") from None
-    silence_seconds = min(options.timeout_seconds / 4, _MOST_SILENCE_SECONDS)
-    try:
-        if url.scheme in WEB_SCHEMES:
-            return _open_web(url, silence_seconds), identity_of(url, None)
-        store, endpoint = open_bucket(url, options)
-        return Transport(store, split_bucket(url)[1], silence_seconds), identity_of(url, endpoint)
-    except CannotOpenError as error:
-        raise CannotOpenError(f"{url}: {error}") from None
-    except Exception as error:  # the library's texts may have secrets in them
-        raise CannotOpenError(
-            f"{url}: the settings for {url.scheme}:// make no sense ({type(error).__name__})"
-        ) from None
+    if url.scheme in WEB_SCHEMES:
+        with _explained(url):
+            return _open_web(url, _silence_of(options)), identity_of(url, None)
+    store, endpoint = open_bucket(url, options)
+    return Transport(store, split_bucket(url)[1], _silence_of(options)), identity_of(url, endpoint)
 
 
 def open_bucket(url: Url, options: RemoteOptions) -> tuple[ObjectStore, str]:
     """Return the bucket that a URL names, and the server that speaks for it.
 
-    Raises ``CannotOpenError``, and errors of the library's.
+    Asks for nothing yet. Raises ``CannotOpenError``.
     """
-    opening = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[url.scheme]
-    silence_seconds = min(options.timeout_seconds / 4, _MOST_SILENCE_SECONDS)
-    return opening(split_bucket(url)[0], options, silence_seconds)
+    with _explained(url):
+        opening = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[url.scheme]
+        return opening(split_bucket(url)[0], options, _silence_of(options))
+
+
+def _silence_of(options: RemoteOptions) -> float:
+    return min(options.timeout_seconds / 4, _MOST_SILENCE_SECONDS)
+
+
+@contextmanager
+def _explained(url: Url) -> Iterator[None]:
+    """Raise ``CannotOpenError`` for errors of the library, whose texts may have secrets in them."""
+    try:
+        yield
+    except CannotOpenError as error:
+        raise CannotOpenError(f"{url}: {error}") from None
+    except ImportError:
+        raise CannotOpenError(f"{url}: {_MISSING}") from None
+    except Exception as error:
+        raise CannotOpenError(
+            f"{url}: the settings for {url.scheme}:// make no sense ({type(error).__name__})"
+        ) from None
 
 
 def _common(silence_seconds: float, *hosts: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from h5fs.store.sources.disk_cache import DiskCache, default_cache_folder
 from h5fs.store.sources.fetching import Counts, Fetcher
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.object_stores import open_transport
+from h5fs.store.sources.remote_folder import RemoteFolder, open_folder
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.sources.transport import FailureKind, ObjectVersion, RequestError, Transport
 
@@ -29,7 +30,6 @@ HEAD_BYTES: Final = 2**20
 _log = logging.getLogger(__name__)
 
 _MOST_OBJECT_BYTES = 2**46  # more than any object store keeps
-_MISSING = "files on other machines need the obstore package: pip install 'h5fs[remote]'"
 
 
 class RemoteFiles:
@@ -68,6 +68,10 @@ class RemoteFiles:
         seconds = time.monotonic() - began
         _log.info("%s: %d bytes, open in %.2f s", shown, version.size_bytes, seconds)
         return found
+
+    def open_folder(self, url: Url) -> RemoteFolder:
+        """Return the folder that a URL names. Raises ``CannotOpenError``; asks for nothing yet."""
+        return open_folder(url, self.fetcher, self._options)
 
     def _keep(
         self,

@@ -187,7 +187,7 @@ class Transport:
                 obstore.get_async(self._store, self._key, options=options),  # type: ignore[arg-type]
                 self._silence_seconds,
             )
-            found = _version_of(answer.meta)
+            found = version_of(answer.meta)
             first, end = answer.range
             if version is not None and not version.is_same(found):
                 raise RequestError(FailureKind.REPLACED, "the server has another version")
@@ -211,13 +211,14 @@ class Transport:
         except asyncio.TimeoutError:
             raise RequestError(FailureKind.AGAIN, _SILENT) from None
         except Exception as error:
-            raise _explain(error) from None
+            raise explain(error) from None
 
 
 _SILENT = "the server does not answer"
 
 
-def _version_of(meta: Any) -> ObjectVersion:
+def version_of(meta: Any) -> ObjectVersion:
+    """Return the version that an answer or a listing tells of."""
     modified = meta["last_modified"]
     is_known = modified is not None and modified.timestamp() > 0
     return ObjectVersion(meta["size"], meta["e_tag"] or "", modified if is_known else None)
@@ -250,7 +251,7 @@ _BY_TEXT = (
 )
 
 
-def _explain(error: Exception) -> RequestError:
+def explain(error: Exception) -> RequestError:
     """Return what an error of the library's means, in words that have no secret in them."""
     text = str(error)
     if NOWHERE_IN_ERRORS in text:
@@ -273,6 +274,10 @@ def _explain(error: Exception) -> RequestError:
         return RequestError(FailureKind.DENIED, "the server refuses access")
     if name == "NotSupportedError":
         return RequestError(FailureKind.REFUSED, NO_RANGES)
+    if name == "InvalidPathError":
+        return RequestError(
+            FailureKind.REFUSED, "a name in it has a control character or an empty part (a//b)"
+        )
     for part, kind, reason in _BY_TEXT:
         if part in text:
             return RequestError(kind, reason)

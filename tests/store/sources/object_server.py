@@ -7,6 +7,7 @@ at an HTTP server, ``/bucket/run42.h5`` an object of S3's (whose signatures are 
 What it may be told (``ObjectServer.set``):
 ``latency`` seconds before each answer; ``bandwidth`` bytes a second on each connection;
 ``etag`` strong, weak or none; ``if_match`` 0: the header is ignored; ``dated`` 0: no Last-Modified;
+``token`` what a URL has to have in it; ``list_fault`` a status for each listing;
 ``fault`` KIND:COUNT:VALUE: what goes wrong with the next COUNT requests (below, in ``_misbehave``);
 ``swap`` NAME:N: the file NAME.new is moved over NAME just before request N from now on (0: the next
 one) is answered; ``swap_late`` the same, but after the head of that answer and half its body.
@@ -41,7 +42,7 @@ _NOTHING = {
 }  # fmt: skip
 _USUAL = {
     "latency": "0", "bandwidth": "0", "etag": "strong", "if_match": "1", "dated": "1",
-    "fault": "", "swap": "", "swap_late": "", "token": "",
+    "fault": "", "swap": "", "swap_late": "", "token": "", "list_fault": "",
 }  # fmt: skip
 
 
@@ -125,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(float(self.server.settings["latency"]))
             if name := self.server.is_due("swap"):
                 self.server.swap(name)
-            if "list-type" in words:
+            if "list-type" in words and self.server.settings["list_fault"]:
+                self._refuse(int(self.server.settings["list_fault"]))
+            elif "list-type" in words:
                 self._list(urllib.parse.unquote(path).strip("/"), words)
             elif self.server.settings["token"] not in self.path:
                 self._refuse(403)
@@ -179,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         names = [name for name in sorted(found) if name > after]
         page = names[: int(words.get("max-keys", "1000"))]
         is_cut = len(page) < len(names)
-        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" * is_cut
+        more = (
+            f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if is_cut else ""
+        )
         body = (
             f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix>"
             f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>{more}"

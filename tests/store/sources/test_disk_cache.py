@@ -204,7 +204,7 @@ def fill(cache: DiskCache, name: str, used_seconds: int) -> None:
 
 @pytest.mark.semantics("Z21")
 def test_what_nobody_uses_goes_first_least_recently_used_first(tmp_path: Path, small: None) -> None:
-    cache = DiskCache(tmp_path / "c", 5 * MIB)
+    cache = DiskCache(tmp_path / "c", 10**9)
     for name, used in (("a", 300), ("b", 100), ("c", 200), ("d", 400)):
         fill(cache, name, used)
     cache._trim(5 * MIB)
