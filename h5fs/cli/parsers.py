@@ -28,7 +28,7 @@ _USAGE = """\
 h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT
        h5fs status [MOUNTPOINT]
-       h5fs tree | cat | cp | check | recover | completion ...  (h5fs COMMAND --help)
+       h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
        h5fs --version"""
 
 
@@ -196,6 +196,17 @@ def _declare_recover(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="list|clear", choices=("list", "clear"), nargs="?", default="list",
+        help="list what is kept (the default), or remove all that no mount uses",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", metavar="DIR", type=_path, help="the folder of -o disk_cache=SIZE:DIR"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
 def _declare_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
@@ -280,6 +291,13 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs recover data.h5", "after a kill or a power cut, for other programs"),
             Example("h5fs recover --clear-flag data.h5", "after a program died that had it open"),
+        ),
+    ),
+    Command(
+        "cache", "list or clear what is kept on disk of files that are far away", _declare_cache,
+        (
+            Example("h5fs cache", "what is kept, of which file, used when"),
+            Example("h5fs cache clear", "remove all that no mount uses"),
         ),
     ),
     Command(

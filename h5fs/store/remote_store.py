@@ -10,7 +10,6 @@ from h5fs.model.settings import ExternalPolicy, StoreOptions
 from h5fs.store.array_ahead import ArrayAhead
 from h5fs.store.fetched_file import FetchedFile
 from h5fs.store.interface import ArrayPart
-from h5fs.store.sources.addresses import parse_address
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.worker_store import WorkerStore
@@ -18,7 +17,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class RemoteStore(WorkerStore):
-    """The store of one version of an object. ``on_close`` is called once, when it is closed."""
+    """The store of one version of an object. The end of ``close`` calls ``on_close``, once."""
 
     def __init__(
         self,
@@ -56,7 +55,7 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     assert options.url is not None
     files = RemoteFiles(options.remote)
     try:
-        remote = files.open(parse_address(options.url.text))
+        remote = files.open(options.url)
         store = RemoteStore(options, starter, remote, files.close)
     except BaseException:
         files.close()
