@@ -39,9 +39,8 @@ from h5fs.store.format.headers.peek import (
     LONG_HEAD_BYTES,
     edges_are_whole,
 )
-from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects import attributes, links
-from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.objects.resolving import Resolver
@@ -76,7 +75,7 @@ class Hdf5Store:
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
-    ``main`` and ``granted`` are as for ``OpenFiles``.
+    ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
 
@@ -92,7 +91,7 @@ class Hdf5Store:
         on_look: Callable[[bytes], None] = _ignore,
         on_file: Callable[[int, bytes], None] = _ignore,
         shared_buffers: SharedBufferViews | None = None,
-        logged: LoggedMain | None = None,
+        driven: DrivenMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
@@ -105,7 +104,7 @@ class Hdf5Store:
             options,
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
-            logged=logged,
+            driven=driven,
             main=main,
             granted=granted,
         )
@@ -248,7 +247,8 @@ class Hdf5Store:
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
-            return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
+            base_offset = self._files.base_offset_of_fetched(ref.file)
+            return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         with self._lock, reading(batch.ref.path):
@@ -285,11 +285,11 @@ class Hdf5Store:
 
     def file_status(self, file: int) -> FileStatus:
         with self._lock, reading("the file's owner and mode"):
-            return self._files.source(file).status()
+            return self._files.local_file(file).status()
 
     def file_system_status(self) -> SpaceStatus:
         with self._lock, reading("the room on the file system"):
-            return self._files.source(0).space()
+            return self._files.local_file(0).space()
 
     @property
     def may_be_replaced(self) -> bool:
