@@ -139,10 +139,12 @@ class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
     ``sizes`` are ``<u8``, in row-major order of the grid of chunks; None when the library does not
-    say them rightly, so that it has to look up each chunk.
+    say them rightly, so that it has to look up each chunk. ``offsets`` are where they lie in the
+    file, in the same form; None where nobody needs to know, since all of the file is here.
     """
 
     sizes: bytes | None
+    offsets: bytes | None = None
 
 
 class DatasetInfo(Struct, frozen=True):

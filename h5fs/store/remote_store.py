@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
+from h5fs.store.array_ahead import ArrayAhead
 from h5fs.store.fetched_file import FetchedFile
+from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.worker_store import WorkerStore
@@ -27,6 +30,19 @@ class RemoteStore(WorkerStore):
         options = dataclasses.replace(options, external=ExternalPolicy.NONE)
         super().__init__(options, starter, FetchedFile(str(options.location), remote))
         self._on_close = on_close
+        self._ahead = ArrayAhead(remote)
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        if isinstance(dataset.data, Contiguous):
+            self._ahead.note(ref, dataset, offset, len(buffer))
+        super().read_into(ref, dataset, part, offset, buffer)
 
     def close(self) -> None:
         super().close()

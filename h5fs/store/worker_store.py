@@ -88,7 +88,7 @@ class WorkerStore:
             dataclasses.replace(options, location=self._path), count, self._quarantine,
             starter or own_starter, self._grants,
         )  # fmt: skip
-        self._chunks = ChunkReader(self._pool, options.cache_bytes)
+        self._chunks = ChunkReader(self._pool, options.cache_bytes, self._main.chunk_fetcher())
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""

@@ -237,7 +237,8 @@ class Hdf5Store:
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
-            return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
+            base_offset = self._files.base_offset_of_fetched(ref.file)
+            return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         with self._lock, reading(batch.ref.path):

@@ -70,8 +70,13 @@ def _fill_value(creation: Any, memory: MemoryType) -> bytes:
     return value.tobytes()
 
 
-def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return which chunks of a dataset were written, from one walk through its index."""
+def index_chunks(
+    dataset_id: h5d.DatasetID, on_progress: Callable[[], None], base_offset: int | None
+) -> ChunkIndex:
+    """Return which chunks of a dataset were written, from one walk through its index.
+
+    ``base_offset``: where HDF5's addresses count from; None: nobody needs to know where chunks lie.
+    """
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
     written = list_written_chunks(dataset_id, grid, on_progress)
@@ -79,7 +84,11 @@ def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> 
         return ChunkIndex(None)
     sizes = np.zeros(grid.chunk_count, "<u8")
     sizes[written.numbers] = written.sizes
-    return ChunkIndex(sizes.tobytes())
+    if base_offset is None:
+        return ChunkIndex(sizes.tobytes())
+    offsets = np.zeros(grid.chunk_count, "<u8")
+    offsets[written.numbers] = written.addresses + base_offset
+    return ChunkIndex(sizes.tobytes(), offsets.tobytes())
 
 
 class ChunkDecoder:
