@@ -41,7 +41,7 @@ from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.objects.resolving import Resolver
-from h5fs.store.hdf5.reading import chunks, datasets
+from h5fs.store.hdf5.reading import chunks, datasets, looking_ahead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
@@ -53,7 +53,7 @@ from h5fs.store.hdf5.reading.projected import (
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
-from h5fs.store.library_interface import ChunkBatch, ChunkFailure
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class Hdf5Store:
         self.is_broken = False
         self._limits = options.limits
         self._on_progress = on_progress
+        self._on_look = on_look
         self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
             options,
@@ -235,6 +236,14 @@ class Hdf5Store:
                 data = projected.read_values(dataset_id, start, stop)
             self._confirm_sources(ref)
             return data
+
+    def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        with self._lock:
+            return looking_ahead.look_ahead(self, looks, self._on_look)
+
+    def open_object(self, ref: ObjectRef) -> Any:
+        """Return an object's identifier, open (for looking ahead)."""
+        return self._opened.open(ref).identifier
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
