@@ -41,7 +41,8 @@ from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.objects.resolving import Resolver
-from h5fs.store.hdf5.reading import chunks, datasets, looking_ahead
+from h5fs.store.hdf5.reading import chunks, datasets
+from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
@@ -96,7 +97,6 @@ class Hdf5Store:
         self.is_broken = False
         self._limits = options.limits
         self._on_progress = on_progress
-        self._on_look = on_look
         self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
             options,
@@ -114,6 +114,7 @@ class Hdf5Store:
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files, on_look)
+        self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
     def open(self) -> None:
@@ -239,11 +240,7 @@ class Hdf5Store:
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
         with self._lock:
-            return looking_ahead.look_ahead(self, looks, self._on_look)
-
-    def open_object(self, ref: ObjectRef) -> Any:
-        """Return an object's identifier, open (for looking ahead)."""
-        return self._opened.open(ref).identifier
+            return self._looking_ahead.look_ahead(looks)
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):

@@ -22,6 +22,9 @@ COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
 LAYOUT_NOT_KNOWN = 255
 UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF
 
+ATTRIBUTE = 0x0C
+SHARED = 0x02  # a flag
+
 _DATASPACE = 0x01
 _LINK_INFO = 0x02
 _TYPE = 0x03
@@ -29,7 +32,6 @@ _EXTERNAL_FILES = 0x07
 _INVALID = 0x09
 _LAYOUT = 0x08
 _FILTERS = 0x0B
-_ATTRIBUTE = 0x0C
 _OLD_TIME = 0x0E
 _SYMBOL_TABLE = 0x11
 _TIME = 0x12
@@ -37,7 +39,6 @@ _ATTRIBUTE_INFO = 0x15
 _LINK_COUNT = 0x16
 _LAST_KNOWN = 0x18
 
-_SHARED = 0x02
 _NOT_SHAREABLE = 0x04
 _WAS_UNKNOWN = 0x20
 _MAY_BE_SHARED = np.array([0x01, 0x03, 0x04, 0x05, 0x0C])
@@ -146,14 +147,14 @@ class _Interpreter:
         messages = self._headers.messages
         kind, flags = messages.kind, messages.flags
         strange = (kind > _LAST_KNOWN) | (kind == _INVALID) | (flags & _WAS_UNKNOWN != 0)
-        shared = np.flatnonzero(flags & _SHARED)
+        shared = np.flatnonzero(flags & SHARED)
         strange[shared] |= flags[shared] & _NOT_SHAREABLE != 0
         strange[shared] |= ~np.isin(kind[shared], _MAY_BE_SHARED)
         self._unknown[messages.row[strange]] = True
 
     def _count_attributes(self) -> None:
         messages = self._headers.messages
-        rows = messages.row[messages.kind == _ATTRIBUTE]
+        rows = messages.row[messages.kind == ATTRIBUTE]
         self._facts.attribute_count[:] = np.bincount(rows, minlength=len(self._unknown))
         addresses = self._layout.size_of_addresses
         info = self._find(_ATTRIBUTE_INFO, least_bytes=2 + 2 * addresses)
@@ -203,8 +204,8 @@ class _Interpreter:
         """Give datasets whose dataspace and datatype are plainly there the number of the pair."""
         length = self._measure_dataspaces(dataspace)
         is_plain = (self._facts.kind == DATASET) & ~self._unknown
-        shared_type = datatype.row[(datatype.flags & _SHARED != 0) | (datatype.size < 8)]
-        shared_space = dataspace.row[(dataspace.flags & _SHARED != 0) | (length < 0)]
+        shared_type = datatype.row[(datatype.flags & SHARED != 0) | (datatype.size < 8)]
+        shared_space = dataspace.row[(dataspace.flags & SHARED != 0) | (length < 0)]
         is_plain[shared_type] = False
         is_plain[shared_space] = False
         rows = np.flatnonzero(is_plain)

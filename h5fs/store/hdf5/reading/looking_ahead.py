@@ -15,7 +15,11 @@ from h5py import h5a, h5d
 
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectRef, UnreadableAttribute
 from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.links import address_of
+from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
 from h5fs.store.hdf5.reading.datasets import chunk_bytes_of, creation_of
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
 from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import (
@@ -34,13 +38,11 @@ _MOST_SCANNED = 4096  # elements with variable-length parts, all of which are re
 _MOST_CHUNK_BYTES = 2**20
 
 _Answer = TypeVar("_Answer")
+_Scanned = tuple[Attribute, ...] | None
 
 
 class Readable(Protocol):
     """What is asked of the store."""
-
-    def open_object(self, ref: ObjectRef) -> Any:
-        """Return an object's open identifier."""
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         """See ``ObjectStore``."""
@@ -54,36 +56,86 @@ class Readable(Protocol):
         """See ``LibraryStore``."""
 
 
-def look_ahead(
-    store: Readable, looks: tuple[Look, ...], on_look: Callable[[bytes], None]
-) -> tuple[ObjectDetails, ...]:
-    """Return what there is to say of the first of some objects, as many as take little time.
+class LookingAhead:
+    """Looks at objects of a store. ``on_look`` is told the place of each before the library looks
+    at it."""
 
-    ``on_look`` is told the place of each before the library looks at it.
-    """
-    ends = time.thread_time() + LOOK_SECONDS  # on a busy machine a batch is as large as on others
-    found: list[ObjectDetails] = []
-    size_bytes = 0
-    for place, look in enumerate(looks):
-        if found and (time.thread_time() > ends or size_bytes > LOOK_BYTES):
-            break
-        on_look(b"%d" % place)
-        details = _look_at(store, look)
-        size_bytes += len(details.attributes or b"") + len(details.data or b"")
-        found.append(details)
-    on_look(b"")
-    return tuple(found)
+    def __init__(
+        self,
+        store: Readable,
+        files: OpenFiles,
+        opened: OpenIdentifiers,
+        on_look: Callable[[bytes], None],
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._opened = opened
+        self._on_look = on_look
+        self._attribute_types = AttributeTypes()
 
+    def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        """Answer ``LibraryStore.look_ahead``."""
+        # Computing time: on a busy machine a batch is as large as on others.
+        ends = time.thread_time() + LOOK_SECONDS
+        found: list[ObjectDetails] = []
+        scanned = self._scan([look.ref for look in looks if look.attributes])
+        size_bytes = 0
+        for place, look in enumerate(looks):
+            if found and (time.thread_time() > ends or size_bytes > LOOK_BYTES):
+                break
+            self._on_look(b"%d" % place)
+            details = self._look_at(look, scanned.get(look.ref))
+            size_bytes += len(details.attributes or b"") + len(details.data or b"")
+            found.append(details)
+        self._on_look(b"")
+        return tuple(found)
 
-def _look_at(store: Readable, look: Look) -> ObjectDetails:
-    dataset = _unless_it_fails(_dataset_of, store, look.ref) if look.dataset or look.data else None
-    return ObjectDetails(
-        attributes=_unless_it_fails(_text_of, store, look.ref) if look.attributes else None,
-        dataset=dataset if look.dataset else None,
-        data=_unless_it_fails(_data_of, store, look.ref, dataset)
-        if look.data and dataset is not None
-        else None,
-    )
+    def _scan(self, refs: list[ObjectRef]) -> dict[ObjectRef, _Scanned]:
+        """Read attributes past the library, as far as that can be."""
+        layout = self._files.layout(refs[0].file) if refs else None
+        if layout is None:
+            return {}
+        source = self._files.source(refs[0].file)
+        scanned = ScannedAttributes(source, layout, self._attribute_types)
+        return dict(zip(refs, scanned.read([address_of(ref) for ref in refs]), strict=True))
+
+    def _look_at(self, look: Look, scanned: _Scanned) -> ObjectDetails:
+        ref = look.ref
+        text = _unless_it_fails(self._text_of, ref, scanned) if look.attributes else None
+        dataset = data = None
+        if look.dataset or look.data:
+            dataset = _unless_it_fails(self._dataset_of, ref)
+        if look.data and dataset is not None:
+            data = _unless_it_fails(self._data_of, ref, dataset)
+        return ObjectDetails(text, dataset if look.dataset else None, data)
+
+    def _text_of(self, ref: ObjectRef, scanned: _Scanned) -> bytes | None:
+        attributes: tuple[Attribute | UnreadableAttribute, ...] | None = scanned
+        if attributes is None:
+            if h5a.get_num_attrs(self._opened.open(ref).identifier) > _MOST_ATTRIBUTES:
+                return None
+            attributes = self._store.read_attributes(ref)
+            if any(isinstance(attribute, UnreadableAttribute) for attribute in attributes):
+                return None
+        text = attributes_to_json(attributes)
+        return text if len(text) <= MOST_TEXT_AHEAD_BYTES else None
+
+    def _dataset_of(self, ref: ObjectRef) -> DatasetInfo | None:
+        dataset_id = self._opened.open(ref).identifier
+        creation = creation_of(dataset_id)
+        if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
+            return None  # other files may be slow to open
+        is_scanned = memory_type(dataset_id.get_type()).dtype.hasobject
+        if is_scanned and dataset_id.get_space().get_simple_extent_npoints() > _MOST_SCANNED:
+            return None
+        return self._store.describe_dataset(ref)
+
+    def _data_of(self, ref: ObjectRef, dataset: DatasetInfo) -> bytes | None:
+        if not 0 < dataset.data_bytes <= MOST_DATA_AHEAD_BYTES:
+            return None
+        if chunk_bytes_of(self._opened.open(ref).identifier) > _MOST_CHUNK_BYTES:
+            return None
+        return bytes(self._store.read_data(ref, ArrayPart.ELEMENTS, 0, dataset.data_bytes))
 
 
 def _unless_it_fails(answer: Callable[..., _Answer | None], *arguments: Any) -> _Answer | None:
@@ -92,32 +144,3 @@ def _unless_it_fails(answer: Callable[..., _Answer | None], *arguments: Any) -> 
     except Exception as error:  # whoever asks for it alone is told
         _log.debug("not read ahead: %s", error)
         return None
-
-
-def _text_of(store: Readable, ref: ObjectRef) -> bytes | None:
-    if h5a.get_num_attrs(store.open_object(ref)) > _MOST_ATTRIBUTES:
-        return None
-    attributes = store.read_attributes(ref)
-    if any(isinstance(attribute, UnreadableAttribute) for attribute in attributes):
-        return None
-    text = attributes_to_json(attributes)
-    return text if len(text) <= MOST_TEXT_AHEAD_BYTES else None
-
-
-def _dataset_of(store: Readable, ref: ObjectRef) -> DatasetInfo | None:
-    dataset_id = store.open_object(ref)
-    creation = creation_of(dataset_id)
-    if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
-        return None  # other files may be slow to open
-    has_variable_parts = memory_type(dataset_id.get_type()).dtype.hasobject
-    if has_variable_parts and dataset_id.get_space().get_simple_extent_npoints() > _MOST_SCANNED:
-        return None
-    return store.describe_dataset(ref)
-
-
-def _data_of(store: Readable, ref: ObjectRef, dataset: DatasetInfo) -> bytes | None:
-    if not 0 < dataset.data_bytes <= MOST_DATA_AHEAD_BYTES:
-        return None
-    if chunk_bytes_of(store.open_object(ref)) > _MOST_CHUNK_BYTES:
-        return None
-    return bytes(store.read_data(ref, ArrayPart.ELEMENTS, 0, dataset.data_bytes))
