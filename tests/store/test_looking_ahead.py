@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -140,6 +141,11 @@ def write_all_kinds(file: Path) -> None:
         sequences[0] = [1, 2, 3]
         made.create_dataset("damaged", data=numbers, chunks=(20, 30), compression="gzip")
         made["damaged"].id.write_direct_chunk((0, 0), b"no zlib stream")
+        short = zlib.compress(b"too short")
+        made.create_dataset("short", data=numbers, chunks=(20, 30), compression="gzip")
+        made["short"].id.write_direct_chunk((0, 0), short)
+        made.create_dataset("short of several", data=numbers, chunks=(5, 30), compression="gzip")
+        made["short of several"].id.write_direct_chunk((5, 0), short)
         made["type"] = np.dtype("<i8")
         group = made.create_group("group")
         for owner in (*made.values(), group):
@@ -172,7 +178,7 @@ def test_what_is_said_at_once_is_what_is_said_alone(tmp_path: Path) -> None:
     assert left_out == {"/group", "/type", "/many texts", "/virtual"}
     without_data = {name for name, details in names.items() if details.data is None}
     assert without_data - left_out == {
-        "/large", "/null", "/nothing", "/sequences", "/damaged",
+        "/large", "/null", "/nothing", "/sequences", "/damaged", "/short", "/short of several",
     }  # fmt: skip
     assert {name for name, details in names.items() if details.attributes is None} == {"/fixed"}
 

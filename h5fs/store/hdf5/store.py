@@ -33,6 +33,7 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
+from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.hdf5.logged_main import LoggedMain
@@ -247,13 +248,17 @@ class Hdf5Store:
             return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
+        place = functools.partial(self._shared_buffers.map, batch.shared_buffer)
+        return self.decode_to(batch, place)
+
+    def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
+        """Decode chunks to where ``place`` says; return those that could not be."""
         with self._lock, reading(batch.ref.path):
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
-            map_shared_buffer = functools.partial(self._shared_buffers.map, batch.shared_buffer)
             decoder = chunks.ChunkDecoder(
-                batch, map_shared_buffer, dataset_id, projected.memory, self._pipeline_of(batch)
+                batch, place, dataset_id, projected.memory, self._pipeline_of(batch)
             )
             return decoder.decode_all(self._on_progress)
 

@@ -6,15 +6,26 @@ whoever asks for that object alone gets the error, and the log the line. Under t
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from h5py import h5a, h5d
 
-from h5fs.model.objects import Attribute, DatasetInfo, ObjectRef, UnreadableAttribute
+from h5fs.model.objects import (
+    Attribute,
+    Chunked,
+    ChunkIndex,
+    DatasetInfo,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.store.chunks.geometry import Grid
+from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
 from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
@@ -27,6 +38,9 @@ from h5fs.store.library_interface import (
     LOOK_SECONDS,
     MOST_DATA_AHEAD_BYTES,
     MOST_TEXT_AHEAD_BYTES,
+    ChunkBatch,
+    ChunkFailure,
+    ChunkTask,
     Look,
     ObjectDetails,
 )
@@ -36,6 +50,7 @@ _log = logging.getLogger(__name__)
 _MOST_ATTRIBUTES = 64
 _MOST_SCANNED = 4096  # elements with variable-length parts, all of which are read
 _MOST_CHUNK_BYTES = 2**20
+_MOST_CHUNKS = 64
 
 _Answer = TypeVar("_Answer")
 _Scanned = tuple[Attribute, ...] | None
@@ -49,6 +64,12 @@ class Readable(Protocol):
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
         """See ``ObjectStore``."""
+
+    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+        """See ``LibraryStore``."""
+
+    def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
+        """Decode chunks to where ``place`` says; return those that could not be."""
 
     def read_data(
         self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
@@ -133,9 +154,34 @@ class LookingAhead:
     def _data_of(self, ref: ObjectRef, dataset: DatasetInfo) -> bytes | None:
         if not 0 < dataset.data_bytes <= MOST_DATA_AHEAD_BYTES:
             return None
+        if isinstance(dataset.data, Chunked):
+            return self._decode(ref, dataset, dataset.data)
         if chunk_bytes_of(self._opened.open(ref).identifier) > _MOST_CHUNK_BYTES:
             return None
         return bytes(self._store.read_data(ref, ArrayPart.ELEMENTS, 0, dataset.data_bytes))
+
+    def _decode(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked) -> bytes | None:
+        """Return all elements, chunk by chunk, as the daemon would have them decoded.
+
+        The library is not asked: of a chunk that is too short it would make up the rest.
+        """
+        assert dataset.shape is not None
+        item_bytes = dataset.dtype.itemsize
+        grid = Grid(dataset.shape, data.chunk_shape, item_bytes)
+        if grid.chunk_bytes > _MOST_CHUNK_BYTES or grid.chunk_count > _MOST_CHUNKS:
+            return None
+        if grid.chunk_count == 1:
+            sizes = [dataset.storage_size_bytes]
+        else:
+            index = self._store.index_chunks(ref)
+            if index.sizes is None:
+                return None  # it is read by the library, and the log says so
+            sizes = np.frombuffer(index.sizes, "<u8").tolist()
+        tasks = tuple(itertools.starmap(ChunkTask, enumerate(sizes)))
+        batch = ChunkBatch(ref, dataset.shape, item_bytes, data, 0, tasks, 0)
+        elements = np.zeros(dataset.data_bytes, np.uint8)
+        failures = self._store.decode_to(batch, lambda start, stop: elements[start:stop])
+        return None if failures else elements.tobytes()
 
 
 def _unless_it_fails(answer: Callable[..., _Answer | None], *arguments: Any) -> _Answer | None:
