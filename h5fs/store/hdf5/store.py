@@ -44,7 +44,7 @@ from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.reading import chunks, datasets
 from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
-from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
@@ -190,11 +190,11 @@ class Hdf5Store:
         """Return where elements can be read without the library, or chunk by chunk."""
         if not isinstance(projected, FixedDataset) or self._files.is_logged(ref.file):
             return None
-        creation = dataset_id.get_create_plist()
+        creation = self._opened.open(ref).creation
         if creation.get_layout() == h5d.CHUNKED:
             head = self._files.read_raw(ref.file, address_of(ref), HEAD_BYTES)
             return chunks.describe_chunks(
-                dataset_id, projected.memory, whole_edges=edges_are_whole(head)
+                dataset_id, creation, projected.memory, whole_edges=edges_are_whole(head)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
@@ -328,22 +328,24 @@ class Hdf5Store:
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
-        identifier = self._opened.open(ref).identifier
+        opened = self._opened.open(ref)
+        if opened.creation is None:
+            return opened.identifier  # no dataset
         with reading(ref.path):
-            size = datasets.chunk_bytes_of(identifier)
+            size = datasets.chunk_bytes_of(opened.identifier, opened.creation)
         if size > self._limits.max_chunk_bytes:
             raise UnreadableError(
                 f"{show_path(ref.path)}: chunks of {size} bytes, more than -o max_chunk="
                 f"{self._limits.max_chunk_bytes} allows"
             )
-        return identifier
+        return opened.identifier
 
     def _projected(self, ref: ObjectRef) -> ProjectedDataset:
         if ref in self._scanned:
             self._scanned.move_to_end(ref)
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
-        datasets.check_filters(dataset_id)
+        datasets.check_filters(dataset_id, self._opened.open(ref).creation)
         projected = project_dataset(
             dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress
         )
@@ -364,18 +366,19 @@ class Hdf5Store:
         if len(self._read) > _MAX_READ_AT_ONCE:
             self._read.popitem(last=False)[1].forget()
 
-    def _open_identifier(self, ref: ObjectRef) -> Any:
+    def _open_identifier(self, ref: ObjectRef) -> OpenIdentifier:
         file_id = self._files.file_id(ref.file)
         with reading(ref.path):
             identifier = h5o.open(file_id, ref.path)
-            if isinstance(identifier, h5d.DatasetID):
-                folder = self._files.path_of(ref.file).parent
-                return datasets.tune_dataset(
-                    identifier, file_id, ref, folder=folder,
-                    sources_folder=self._files.sources_folder(ref.file),
-                    is_read_by_chunk=not self._files.is_logged(ref.file),
-                )  # fmt: skip
-            return identifier
+            if not isinstance(identifier, h5d.DatasetID):
+                return OpenIdentifier(identifier)
+            creation = datasets.creation_of(identifier)
+            tuned = datasets.tune_dataset(
+                identifier, creation, file_id, ref, folder=self._files.path_of(ref.file).parent,
+                sources_folder=self._files.sources_folder(ref.file),
+                is_read_by_chunk=not self._files.is_logged(ref.file),
+            )  # fmt: skip
+            return OpenIdentifier(tuned, creation, datasets.cache_bytes_of(tuned, creation))
 
     def _forget_file(self, number: int) -> None:
         self._object_paths.pop(number, None)

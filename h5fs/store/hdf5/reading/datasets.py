@@ -60,6 +60,7 @@ def _lies_in_its_file(dataset_id: h5d.DatasetID) -> bool:
 
 def tune_dataset(
     dataset_id: h5d.DatasetID,
+    creation: h5p.PropDCID,
     file_id: Any,
     ref: ObjectRef,
     *,
@@ -73,19 +74,25 @@ def tune_dataset(
     in ``sources_folder`` where it does not know the file's path. ``is_read_by_chunk``: the daemon
     reads chunks one by one where possible, and keeps them itself.
     """
-    creation = creation_of(dataset_id)
+    layout = creation.get_layout()
+    if layout == h5d.COMPACT or (layout == h5d.CONTIGUOUS and not creation.get_external_count()):
+        return dataset_id
     access = h5p.create(h5p.DATASET_ACCESS)
-    slots, cache_bytes, preemption = access.get_chunk_cache()
-    if creation.get_layout() == h5d.CHUNKED:
-        chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
-        wanted_bytes = max(min(_band_bytes(dataset_id, chunk_bytes), _MAX_BAND_BYTES), chunk_bytes)
-        if wanted_bytes <= cache_bytes or (is_read_by_chunk and _is_read_by_chunk(dataset_id)):
+    if layout == h5d.CHUNKED:
+        slots, cache_bytes, preemption = access.get_chunk_cache()
+        chunk_shape = creation.get_chunk()
+        chunk_bytes = prod(chunk_shape) * dataset_id.get_type().get_size()
+        band_bytes = _band_bytes(dataset_id, chunk_shape, chunk_bytes)
+        wanted_bytes = max(min(band_bytes, _MAX_BAND_BYTES), chunk_bytes)
+        if wanted_bytes <= cache_bytes or (
+            is_read_by_chunk and _is_read_by_chunk(dataset_id, chunk_shape)
+        ):
             return dataset_id
         access.set_chunk_cache(slots, wanted_bytes, preemption)
     elif creation.get_external_count():
         # A relative name of a raw data file would be taken from the working directory.
         access.set_efile_prefix(os.fsencode(folder))
-    elif creation.get_layout() == h5d.VIRTUAL and sources_folder is not None:
+    elif layout == h5d.VIRTUAL and sources_folder is not None:
         access.set_virtual_prefix(os.fsencode(sources_folder))
     else:
         return dataset_id
@@ -93,46 +100,43 @@ def tune_dataset(
     return h5d.open(file_id, ref.path, access)
 
 
-def _is_read_by_chunk(dataset_id: h5d.DatasetID) -> bool:
+def _is_read_by_chunk(dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...]) -> bool:
     """Whether the daemon keeps decoded chunks, so that HDF5's own cache would gain nothing."""
     try:
         memory = memory_type(dataset_id.get_type())
     except UnsupportedTypeError:
         return True
     shape = dataset_id.get_space().get_simple_extent_dims()
-    grid = Grid(shape, creation_of(dataset_id).get_chunk(), 1)
+    grid = Grid(shape, chunk_shape, 1)
     return not memory.dtype.hasobject and grid.chunk_count <= MAX_INDEXED_CHUNKS
 
 
-def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:
+def cache_bytes_of(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> int:
     """Return how much memory HDF5 may keep a dataset's decoded chunks in."""
-    if creation_of(dataset_id).get_layout() != h5d.CHUNKED:
+    if creation.get_layout() != h5d.CHUNKED:
         return 0
     _, cache_bytes, _ = dataset_id.get_access_plist().get_chunk_cache()
     return int(cache_bytes)
 
 
-def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
+def chunk_bytes_of(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> int:
     """Return the size of one decoded chunk; 0 for other layouts."""
-    if not isinstance(dataset_id, h5d.DatasetID):
-        return 0
-    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED:
         return 0
     return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())
 
 
-def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:
+def _band_bytes(
+    dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...], chunk_bytes: int
+) -> int:
     """Return the size of all chunks that one row touches, and of one more."""
     shape = dataset_id.get_space().get_simple_extent_dims()
-    chunk_shape = creation_of(dataset_id).get_chunk()
     across = prod(-(-n // c) for n, c in zip(shape[1:], chunk_shape[1:], strict=True))
     return int((across + 1) * chunk_bytes)
 
 
-def check_filters(dataset_id: h5d.DatasetID) -> None:
+def check_filters(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> None:
     """Raise ``UnsupportedTypeError`` when elements are stored through a filter that is missing."""
-    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters():
         return
     for index in range(creation.get_nfilters()):

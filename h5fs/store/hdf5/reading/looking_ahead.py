@@ -29,7 +29,7 @@ from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
 from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
-from h5fs.store.hdf5.reading.datasets import chunk_bytes_of, creation_of
+from h5fs.store.hdf5.reading.datasets import chunk_bytes_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
 from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.interface import ArrayPart
@@ -142,8 +142,10 @@ class LookingAhead:
         return text if len(text) <= MOST_TEXT_AHEAD_BYTES else None
 
     def _dataset_of(self, ref: ObjectRef) -> DatasetInfo | None:
-        dataset_id = self._opened.open(ref).identifier
-        creation = creation_of(dataset_id)
+        opened = self._opened.open(ref)
+        dataset_id, creation = opened.identifier, opened.creation
+        if creation is None:
+            return None  # no dataset
         if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
             return None  # other files may be slow to open
         is_scanned = memory_type(dataset_id.get_type()).dtype.hasobject
@@ -156,7 +158,8 @@ class LookingAhead:
             return None
         if isinstance(dataset.data, Chunked):
             return self._decode(ref, dataset, dataset.data)
-        if chunk_bytes_of(self._opened.open(ref).identifier) > _MOST_CHUNK_BYTES:
+        opened = self._opened.open(ref)
+        if chunk_bytes_of(opened.identifier, opened.creation) > _MOST_CHUNK_BYTES:
             return None
         return bytes(self._store.read_data(ref, ArrayPart.ELEMENTS, 0, dataset.data_bytes))
 
