@@ -96,7 +96,9 @@ class WorkerStore:
         self._chunks = ChunkReader(self._pool, options.cache_bytes)
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
-        self._ahead = None if changes else ObjectsAhead(self._look_ahead, self._is_open_to)
+        self._ahead = None if changes else ObjectsAhead(
+            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
+        )  # fmt: skip
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""

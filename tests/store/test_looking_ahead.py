@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
 
 from h5fs.errors import H5fsError, UnreadableError
@@ -123,6 +125,50 @@ def test_reading_ahead_where_the_library_hangs_holds_up_no_neighbour(
         with pytest.raises(UnreadableError, match="no answer within"):
             tree.open(b"/loop.attrs.json", 0)
         assert caplog.text.count("quarantined: ") == 1
+
+
+def write_compact(file: Path, count: int, libver: str, user_block: int) -> None:
+    with h5py.File(file, "w", libver=libver, userblock_size=user_block) as opened:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_layout(h5d.COMPACT)
+        for number in range(count):
+            name = b"d%03d" % number
+            made = h5d.create(
+                opened.id, name, h5t.IEEE_F64LE, h5s.create_simple((7,)), creation
+            )
+            h5py.Dataset(made)[:] = np.arange(7.0) + number
+
+
+@pytest.mark.semantics("D1")
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("user_block", [0, 1024])
+def test_compact_arrays_of_a_listed_group_are_read_without_a_worker(
+    tmp_path: Path, libver: str, user_block: int
+) -> None:
+    write_compact(tmp_path / "f.h5", 30, libver, user_block)
+    with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
+        found = read_tree(store, b"")
+    assert set(counts) == {"root", "list_links"}
+    for number in range(30):
+        expected = np.arange(7.0) + number
+        assert np.array_equal(np.load(io.BytesIO(found[b"d%03d.npy" % number])), expected)
+
+
+def test_compact_data_of_another_size_are_left_to_the_library(tmp_path: Path) -> None:
+    write_compact(tmp_path / "f.h5", 30, "earliest", 0)
+    content = bytearray((tmp_path / "f.h5").read_bytes())
+    data = np.arange(7.0).tobytes()
+    assert content.count(data) == 1
+    size_at = content.index(data) - 2
+    assert content[size_at : size_at + 2] == (56).to_bytes(2, "little")
+    content[size_at : size_at + 2] = (48).to_bytes(2, "little")
+    (tmp_path / "f.h5").write_bytes(content)
+    with opened(tmp_path / "f.h5") as store:
+        tree = Tree(store)
+        tree.list_folder(b"/")
+        with pytest.raises(H5fsError):
+            tree.read(tree.open(b"/d000.npy", 0), 1000, 0)
+        assert len(tree.read(tree.open(b"/d001.npy", 0), 1000, 0)) == 128 + 56
 
 
 def write_all_kinds(file: Path) -> None:

@@ -30,6 +30,7 @@ _MOST_LEFT_OUT = 10_000
 
 # Who asks for an object of a batch waits for so long, and then asks alone.
 _PATIENCE_SECONDS = 0.2
+_MOST_WAITS = 4  # an answer may have come for the first few of a batch only
 # So many looks in a new group, when those before were gone through.
 _EAGER_LOOKS = 64
 _REMEMBERED = 1024
@@ -49,7 +50,7 @@ class _Batch:
     def __init__(self, walk: Walk, looks: list[tuple[int, Look]]) -> None:
         self.walk = walk
         self.looks = looks
-        self.refs = {look.ref for _, look in looks}
+        self.refs = {look.ref for _, look in looks}  # who asks for one of these may wait
         self.is_late = False
         self._done = threading.Event()
 
@@ -69,6 +70,7 @@ class ObjectsAhead:
 
     ``look`` asks a worker; it answers the first of the looks, as many as take little time, and
     raises ``LookFailedError`` or ``H5fsError``. ``is_open_to``: whether an object may be looked at.
+    ``batches_at_once``: fewer than there are workers, so that others find one that is idle.
     ``_lock`` protects everything here; ``look`` is called without it, on a thread of its own. Safe
     to use from any thread.
     """
@@ -77,6 +79,8 @@ class ObjectsAhead:
         self,
         look: Callable[[tuple[Look, ...]], tuple[ObjectDetails, ...]],
         is_open_to: Callable[[ObjectRef], bool],
+        *,
+        batches_at_once: int = 1,
     ) -> None:
         self._look = look
         self._is_open_to = is_open_to
@@ -85,9 +89,10 @@ class ObjectsAhead:
         self._table_bytes = 0
         self._kept: OrderedDict[ObjectRef, dict[Asked, Any]] = OrderedDict()
         self._kept_bytes = 0
-        self._pending: dict[Walk, _Batch] = {}
+        self._pending: dict[Walk, list[_Batch]] = {}
         self._left_out: set[ObjectRef] = set()
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="look-ahead")
+        self._batches_at_once = batches_at_once
+        self._helpers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="look-ahead")
         # What programs asked for in the group that was gone through last.
         self._asked_before: set[Asked] = set()
         self._looked = self._used = 0
@@ -115,13 +120,13 @@ class ObjectsAhead:
         """
         if not self._walks or not self._is_open_to(ref):
             return None
-        with self._lock:
-            found = self._take(ref, asked, keeps=keeps)
-            batch = self._note(ref, asked)
-        if found is not None or batch is None or not batch.wait():
-            return found
-        with self._lock:
-            return self._take(ref, asked, keeps=keeps)
+        for _ in range(_MOST_WAITS):
+            with self._lock:
+                found = self._take(ref, asked, keeps=keeps)
+                batch = self._note(ref, asked)
+            if found is not None or batch is None or not batch.wait():
+                return found
+        return None
 
     def forget(self) -> None:
         """Forget all answers, and which objects there are."""
@@ -134,10 +139,11 @@ class ObjectsAhead:
 
     def close(self) -> None:
         """End; who waits asks alone."""
-        self._helper.shutdown(wait=False, cancel_futures=True)
+        self._helpers.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            for batch in self._pending.values():
-                batch.end()
+            for batches in self._pending.values():
+                for batch in batches:
+                    batch.end()
         self.forget()
 
     def _note(self, ref: ObjectRef, asked: Asked) -> _Batch | None:
@@ -151,31 +157,36 @@ class ObjectsAhead:
         if is_eager and not walk.is_new:
             walk.asked |= self._asked_before
             walk.look_count = _EAGER_LOOKS
-        batch = self._pending.get(walk)
-        if batch is None and (goes_on or is_eager) and walk.needs_more():
-            batch = self._begin(walk)
+        pending = self._pending.get(walk, ())
+        while (
+            (goes_on or is_eager) and len(pending) < self._batches_at_once and walk.needs_more()
+        ):
+            self._begin(walk)
+            pending = self._pending.get(walk, ())
         if walk.is_at_end:
             self._asked_before = set(walk.asked)
-        return batch if batch is not None and ref in batch.refs else None
+        return next((batch for batch in pending if ref in batch.refs), None)
 
-    def _begin(self, walk: Walk) -> _Batch | None:
+    def _begin(self, walk: Walk) -> None:
         looks = [
             (rank, look)
             for rank, look in islice(walk.next_looks(), walk.look_count)
             if look.ref not in self._left_out and self._is_open_to(look.ref)
         ]
         if not looks:
-            walk.stop = 1 << 62
-            return None
+            walk.end()
+            return
         walk.stop = looks[-1][0] + 1
         walk.look_count = min(2 * walk.look_count, MOST_LOOKS)
-        batch = _Batch(walk, looks)
+        self._submit(_Batch(walk, looks))
+
+    def _submit(self, batch: _Batch) -> None:
         try:
-            self._helper.submit(self._fetch, batch)
+            self._helpers.submit(self._fetch, batch)
         except RuntimeError:  # it has been closed
-            return None
-        self._pending[walk] = batch
-        return batch
+            batch.walk.end()
+        else:
+            self._pending.setdefault(batch.walk, []).append(batch)
 
     def _fetch(self, batch: _Batch) -> None:
         details: tuple[ObjectDetails, ...] = ()
@@ -190,24 +201,27 @@ class ObjectsAhead:
             _log.exception("unexpected; nothing is read ahead")
         finally:
             with self._lock:
-                if self._pending.get(batch.walk) is batch:
-                    del self._pending[batch.walk]
+                batches = self._pending.get(batch.walk, [])
+                if batch in batches:
+                    batches.remove(batch)
                     self._finish(batch, details, culprit)
+                    if not batches:
+                        del self._pending[batch.walk]
             batch.end()
 
     def _finish(
         self, batch: _Batch, details: tuple[ObjectDetails, ...], culprit: int | None
     ) -> None:
-        looks = batch.looks
-        for (_, look), found in zip(looks, details, strict=False):
+        left = batch.looks[len(details) :]
+        for (_, look), found in zip(batch.looks, details, strict=False):
             self._keep(look, found)
-        if culprit is not None and culprit < len(looks) and len(self._left_out) < _MOST_LEFT_OUT:
-            self._left_out.add(looks[culprit][1].ref)
-            batch.walk.stop = looks[0][0]
+        if culprit is not None and culprit < len(left) and len(self._left_out) < _MOST_LEFT_OUT:
+            self._left_out.add(left.pop(culprit)[1].ref)
         elif not details:
-            batch.walk.stop = 1 << 62  # no more of this group
-        elif len(details) < len(looks):
-            batch.walk.stop = min(batch.walk.stop, looks[len(details)][0])
+            batch.walk.end()
+            return
+        if left:
+            self._submit(_Batch(batch.walk, left))
 
     def _keep(self, look: Look, found: ObjectDetails) -> None:
         answers = (

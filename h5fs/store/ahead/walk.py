@@ -94,6 +94,10 @@ class Walk:
         count = len(self._rows)
         return self.stop < count and self._rank(self._last) + self.look_count // 2 >= self.stop
 
+    def end(self) -> None:
+        """Ask for no more, unless programs begin to ask for something else."""
+        self.stop = len(self._rows)
+
     def next_looks(self) -> Iterator[tuple[int, Look]]:
         """Yield what will be asked for next, each with its rank, from the first not yet asked."""
         start = max(self.stop, self._rank(self._last))

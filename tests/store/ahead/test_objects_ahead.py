@@ -177,7 +177,7 @@ def test_a_batch_that_fails_is_no_error_and_is_not_tried_again(asking: Asking) -
     table = table_of(300)
     asking.ahead.note_listing(table)
     assert asking.walk(refs_of(table)) == 300
-    assert len(asking.batches) == 1
+    assert len(asking.batches) == 1  # one at a time
 
 
 @pytest.mark.semantics("W20")

@@ -280,6 +280,9 @@ class _Interpreter:
         fits = size + 4 <= found.size
         self._facts.layout_class[found.row[fits]] = COMPACT
         self._facts.storage_bytes[found.row[fits]] = size[fits]
+        has_data = fits & (size > 0)
+        offset = self._arena.file_offset(found.at[has_data] + 4) - self._layout.base_offset
+        self._facts.data_offset[found.row[has_data]] = offset.astype(np.uint64)
 
     def _read_old_layout(self, found: _Found, word: Ints, is_old: Bools) -> None:
         """Versions 1 and 2: the library works out the size from the array."""
