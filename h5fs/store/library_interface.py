@@ -14,7 +14,14 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs.model.link_table import LinkTable
-from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectInfo, ObjectRef
+from h5fs.model.objects import (
+    Chunked,
+    ChunkIndex,
+    DatasetInfo,
+    ObjectInfo,
+    ObjectRef,
+    StorageInfo,
+)
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -80,6 +87,7 @@ class Look(Struct, frozen=True, array_like=True):
     attributes: bool
     dataset: bool
     data: bool
+    storage: bool = False
 
 
 class ObjectDetails(Struct, frozen=True, array_like=True):
@@ -92,6 +100,7 @@ class ObjectDetails(Struct, frozen=True, array_like=True):
     attributes: bytes | None = None
     dataset: DatasetInfo | None = None
     data: bytes | None = None
+    storage: StorageInfo | None = None
 
 
 class LibraryStore(ObjectStore, Protocol):

@@ -23,6 +23,7 @@ from h5fs.model.objects import (
     Link,
     LinkKind,
     ObjectRef,
+    StorageInfo,
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
@@ -149,7 +150,6 @@ class WorkerStore:
     get_link = passed_on(ObjectStore.get_link, _pass_on, Subject)
     follow = passed_on(ObjectStore.follow, _pass_on, link_subject)
     find_link = passed_on(ObjectStore.find_link, _pass_on, Subject)
-    describe_storage = passed_on(ObjectStore.describe_storage, _pass_to_preferred, Subject)
     describe_datatype = passed_on(ObjectStore.describe_datatype, _pass_to_preferred, Subject)
     read_attributes = passed_on(ObjectStore.read_attributes, _pass_to_preferred, _attributes_of)
 
@@ -158,6 +158,12 @@ class WorkerStore:
             "describe_dataset", (ref,), Subject(ref)
         )
         return dataset
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
+        storage: StorageInfo = self._known_of(ref, Asked.STORAGE) or self._pass_to_preferred(
+            "describe_storage", (ref,), Subject(ref)
+        )
+        return storage
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
         text: bytes | None = self._known_of(ref, Asked.ATTRIBUTES)

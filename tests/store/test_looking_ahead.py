@@ -92,6 +92,22 @@ def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> Non
             assert f'"rate": {dataset.attrs["rate"]}'.encode() in text
 
 
+def test_a_tree_with_how_all_is_stored_takes_few_requests(tmp_path: Path) -> None:
+    write_many(tmp_path / "f.h5", 300)
+    with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
+        tree = Tree(store)
+        names = [dentry.name for dentry in tree.list_folder(b"/many")]
+        arrays = [b"/many/" + name for name in names if name.endswith(b".npy")]
+        found = [tree.describe(path) for path in arrays]
+    assert counts.total() < 60, counts
+    with h5py.File(tmp_path / "f.h5") as truth:
+        for path, description in zip(arrays, found, strict=True):
+            dataset = truth[path.decode().removesuffix(".npy")]
+            assert description.storage is not None
+            assert description.storage.chunk_shape == dataset.chunks
+            assert description.storage.storage_size_bytes == dataset.id.get_storage_size()
+
+
 @pytest.mark.semantics("W20")
 def test_names_alone_take_no_look_at_objects(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 100)
@@ -210,7 +226,7 @@ def test_what_is_said_at_once_is_what_is_said_alone(tmp_path: Path) -> None:
     with closing(Hdf5Store(StoreOptions(tmp_path / "f.h5"))) as store:
         store.open()
         refs = refs_below(store, store.root().ref)
-        left = [Look(ref, attributes=True, dataset=True, data=True) for ref in refs]
+        left = [Look(ref, *[True] * 4) for ref in refs]
         answered = {}
         while left:
             details = store.look_ahead(tuple(left))
@@ -238,6 +254,9 @@ def check_against_alone(store: Hdf5Store, ref: ObjectRef, details: Any) -> None:
         assert details.attributes == attributes_to_json(store.read_attributes(ref))
     if details.dataset is not None:
         assert details.dataset == store.describe_dataset(ref)
+    assert (details.storage is None) == (details.dataset is None and ref.path != b"/many texts")
+    if details.storage is not None:
+        assert details.storage == store.describe_storage(ref)
     if details.data is not None:
         size = len(details.data)
         assert details.data == bytes(store.read_data(ref, ArrayPart.ELEMENTS, 0, size))

@@ -228,6 +228,7 @@ class ObjectsAhead:
             (Asked.ATTRIBUTES, found.attributes if look.attributes else None),
             (Asked.DATASET, found.dataset if look.dataset else None),
             (Asked.DATA, found.data if look.data else None),
+            (Asked.STORAGE, found.storage if look.storage else None),
         )
         new = {asked: answer for asked, answer in answers if answer is not None}
         if not new:

@@ -27,12 +27,13 @@ _DATASET = OBJECT_KINDS.index(ObjectKind.DATASET)
 
 
 class Asked(Enum):
-    """What is asked about an object: what its attribute file holds, how its array looks, or its
-    elements."""
+    """What is asked about an object: what its attribute file holds, how its array looks, its
+    elements, or how they are stored."""
 
     ATTRIBUTES = "attributes"
     DATASET = "dataset"
     DATA = "data"
+    STORAGE = "storage"
 
 
 class Walk:
@@ -117,6 +118,7 @@ class Walk:
                 Asked.DATA in self.asked and is_dataset and row["file_offset"] < 0
                 and not row["holds_sequences"]
             ),
+            bool(Asked.STORAGE in self.asked and is_dataset),
         )  # fmt: skip
         if not any(wants):
             return None

@@ -21,6 +21,7 @@ from h5fs.model.objects import (
     ChunkIndex,
     DatasetInfo,
     ObjectRef,
+    StorageInfo,
     UnreadableAttribute,
 )
 from h5fs.projection.json.attributes import attributes_to_json
@@ -30,7 +31,7 @@ from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
 from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
 from h5fs.store.hdf5.reading.datasets import chunk_bytes_of
-from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import (
@@ -63,6 +64,9 @@ class Readable(Protocol):
         """See ``ObjectStore``."""
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
+        """See ``ObjectStore``."""
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         """See ``ObjectStore``."""
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
@@ -128,7 +132,8 @@ class LookingAhead:
             dataset = _unless_it_fails(self._dataset_of, ref)
         if look.data and dataset is not None:
             data = _unless_it_fails(self._data_of, ref, dataset)
-        return ObjectDetails(text, dataset if look.dataset else None, data)
+        storage = _unless_it_fails(self._storage_of, ref) if look.storage else None
+        return ObjectDetails(text, dataset if look.dataset else None, data, storage)
 
     def _text_of(self, ref: ObjectRef, scanned: _Scanned) -> bytes | None:
         attributes: tuple[Attribute | UnreadableAttribute, ...] | None = scanned
@@ -143,15 +148,17 @@ class LookingAhead:
 
     def _dataset_of(self, ref: ObjectRef) -> DatasetInfo | None:
         opened = self._opened.open(ref)
-        dataset_id, creation = opened.identifier, opened.creation
-        if creation is None:
-            return None  # no dataset
-        if creation.get_layout() == h5d.VIRTUAL or creation.get_external_count():
-            return None  # other files may be slow to open
+        if _has_other_files(opened):
+            return None
+        dataset_id = opened.identifier
         is_scanned = memory_type(dataset_id.get_type()).dtype.hasobject
         if is_scanned and dataset_id.get_space().get_simple_extent_npoints() > _MOST_SCANNED:
             return None
         return self._store.describe_dataset(ref)
+
+    def _storage_of(self, ref: ObjectRef) -> StorageInfo | None:
+        opened = self._opened.open(ref)
+        return None if _has_other_files(opened) else self._store.describe_storage(ref)
 
     def _data_of(self, ref: ObjectRef, dataset: DatasetInfo) -> bytes | None:
         if not 0 < dataset.data_bytes <= MOST_DATA_AHEAD_BYTES:
@@ -185,6 +192,14 @@ class LookingAhead:
         elements = np.zeros(dataset.data_bytes, np.uint8)
         failures = self._store.decode_to(batch, lambda start, stop: elements[start:stop])
         return None if failures else elements.tobytes()
+
+
+def _has_other_files(opened: OpenIdentifier) -> bool:
+    """Whether it takes other files to say how a dataset looks: these may be slow to open."""
+    creation = opened.creation
+    return creation is None or bool(
+        creation.get_layout() == h5d.VIRTUAL or creation.get_external_count()
+    )
 
 
 def _unless_it_fails(answer: Callable[..., _Answer | None], *arguments: Any) -> _Answer | None:
