@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -93,8 +93,9 @@ class ObjectsAhead:
         self._left_out: set[ObjectRef] = set()
         self._batches_at_once = batches_at_once
         self._helpers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="look-ahead")
-        # What programs asked for in the group that was gone through last.
-        self._asked_before: set[Asked] = set()
+        # The groups that were gone through last; two, since who goes through groups in a group asks
+        # for the attributes of these in turn with what is in them.
+        self._finished: deque[Walk] = deque(maxlen=2)
         self._looked = self._used = 0
 
     @property
@@ -135,6 +136,7 @@ class ObjectsAhead:
             self._kept.clear()
             self._pending.clear()  # what is under way is thrown away when it comes
             self._left_out.clear()
+            self._finished.clear()
             self._table_bytes = self._kept_bytes = 0
 
     def close(self) -> None:
@@ -152,10 +154,10 @@ class ObjectsAhead:
         walk = self._walks.get(key)
         if walk is None:
             return None
-        is_eager = walk.is_new and bool(self._asked_before) and 2 * self._used >= self._looked
+        is_eager = walk.is_new and bool(self._finished) and 2 * self._used >= self._looked
         goes_on = walk.note(ref, asked)
         if is_eager and not walk.is_new:
-            walk.asked |= self._asked_before
+            walk.asked.update(*(each.asked for each in self._finished))
             walk.look_count = _EAGER_LOOKS
         pending = self._pending.get(walk, ())
         while (
@@ -163,8 +165,8 @@ class ObjectsAhead:
         ):
             self._begin(walk)
             pending = self._pending.get(walk, ())
-        if walk.is_at_end:
-            self._asked_before = set(walk.asked)
+        if walk.is_at_end and walk not in self._finished:
+            self._finished.append(walk)
         return next((batch for batch in pending if ref in batch.refs), None)
 
     def _begin(self, walk: Walk) -> None:
