@@ -373,12 +373,12 @@ class Hdf5Store:
             if not isinstance(identifier, h5d.DatasetID):
                 return OpenIdentifier(identifier)
             creation = datasets.creation_of(identifier)
-            tuned = datasets.tune_dataset(
+            tuned, cache_bytes = datasets.tune_dataset(
                 identifier, creation, file_id, ref, folder=self._files.path_of(ref.file).parent,
                 sources_folder=self._files.sources_folder(ref.file),
                 is_read_by_chunk=not self._files.is_logged(ref.file),
             )  # fmt: skip
-            return OpenIdentifier(tuned, creation, datasets.cache_bytes_of(tuned, creation))
+            return OpenIdentifier(tuned, creation, cache_bytes)
 
     def _forget_file(self, number: int) -> None:
         self._object_paths.pop(number, None)
