@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,11 @@ class DatasetInfo(Struct, frozen=True):
     sequences_per_element: int = 1
     data: Contiguous | Chunked | None = None
     is_scanned: bool = False
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes all elements of an array take in its ``.npy`` file."""
+        return 0 if self.shape is None else prod(self.shape) * self.dtype.itemsize
 
 
 class StorageInfo(Struct, frozen=True):

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5s
+from h5py import h5d, h5p, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import Chunked, ChunkIndex, Filter
@@ -33,7 +33,7 @@ from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
 
 def describe_chunks(
-    dataset_id: h5d.DatasetID, memory: MemoryType, *, whole_edges: bool
+    dataset_id: h5d.DatasetID, creation: h5p.PropDCID, memory: MemoryType, *, whole_edges: bool
 ) -> Chunked | None:
     """Return how a chunked dataset of fixed-size elements is read by its chunks.
 
@@ -41,7 +41,6 @@ def describe_chunks(
     chunks that stick out of the array are stored filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    creation = dataset_id.get_create_plist()
     chunk_shape = creation.get_chunk()
     item_bytes = memory.dtype.itemsize
     if not prod(shape) or not item_bytes:
