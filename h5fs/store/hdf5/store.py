@@ -47,13 +47,13 @@ from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_t
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
-    SequenceDataset,
     project_dataset,
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure
+from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
