@@ -18,9 +18,9 @@ from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_pa
 from h5fs.model.link_table import Links
 from h5fs.model.objects import ObjectKind, ObjectRef
 from h5fs.store.hdf5.objects.files import OpenFiles
-from h5fs.store.hdf5.objects.resolving import LinkSource, Resolver
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
 _SAME_FILE = "."
