@@ -16,9 +16,11 @@ import h5fs
 from h5fs.cli.mount_options import parse_options
 from h5fs.cli.option_values import parse_mode
 from h5fs.cli.parsers import COMMANDS, build_parser
+from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
+from h5fs.model.location import Location
 from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
@@ -30,6 +32,7 @@ _COMMANDS = tuple(command.name for command in COMMANDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets(words)
     has_no_output = open_missing_streams()
     _allow_any_text()
     try:
@@ -122,16 +125,20 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         MountOptions(
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(given.mountpoint)),
-            store=StoreOptions(file=Path(os.path.abspath(given.file))),
+            store=StoreOptions(location=_absolute(given.file)),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=os.path.isdir(given.file),
+            is_folder=isinstance(given.file, Path) and given.file.is_dir(),
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
     return options
+
+
+def _absolute(location: Location) -> Location:
+    return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
 def _run_command(given: argparse.Namespace) -> int:

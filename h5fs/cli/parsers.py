@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.errors import UsageError
+from h5fs.model.location import Location, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -118,8 +119,8 @@ def _show_examples(examples: list[Example]) -> str:
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=_path,
-        help="the HDF5 file, or a folder of HDF5 files"
+        "file", metavar="FILE", type=_location,
+        help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
     )  # fmt: skip
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=_path, help="an empty folder to mount it on"
@@ -182,7 +183,7 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +204,15 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("is an empty name")
     return Path(text)
+
+
+def _location(text: str) -> Location:
+    _path(text)
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        shown = text.partition("?")[0]  # what follows may be a key
+        raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
 
 
 def _count(text: str) -> int:

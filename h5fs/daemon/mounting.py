@@ -43,7 +43,7 @@ def mount(options: MountOptions) -> None:
     if message != READY:
         raise MountError(
             message.decode("utf-8", "replace")
-            or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
+            or f"the daemon died while it opened {options.store.location}; try --foreground --debug"
         )
     _check_answer(options.mountpoint)
 
@@ -102,9 +102,7 @@ def _check_answer(mountpoint: Path) -> None:
         os.stat(mountpoint)
     except OSError as error:
         subprocess.run(_unmount_command(mountpoint, lazy=True), check=False, capture_output=True)
-        raise MountError(
-            f"{mountpoint} is mounted but does not answer: {error.strerror}"
-        ) from None
+        raise MountError(f"{mountpoint} is mounted but does not answer: {error.strerror}") from None
 
 
 def _detach(mount: Mount) -> None:

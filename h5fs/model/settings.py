@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from h5fs.model.location import Location, Url
+
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
 
@@ -80,6 +82,7 @@ class NewDatasets:
 class StoreOptions:
     """What the store needs to know.
 
+    ``location``: the HDF5 file's path or URL.
     ``workers``: how many processes read through the HDF5 library; 0: this process itself does (for
     debugging); None: as many as there are cores, and at least two. A mode that writes has one.
     ``cache_bytes``: memory for decoded chunks. ``boot_id``: tells this run of the kernel from
@@ -90,7 +93,7 @@ class StoreOptions:
     at the same path is another file.
     """
 
-    file: Path
+    location: Location
     mode: Mode = Mode.READ
     boot_id: bytes = b""
     new_datasets: NewDatasets = NewDatasets()
@@ -102,6 +105,17 @@ class StoreOptions:
     limits: Limits = Limits()
     is_swmr: bool = False
     identity: tuple[int, int] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The path of a file on this machine. Not to be asked for where there is a URL."""
+        assert isinstance(self.location, Path)
+        return self.location
+
+    @property
+    def url(self) -> Url | None:
+        """The URL of data that are not on this machine's file systems; None for a path."""
+        return self.location if isinstance(self.location, Url) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,8 @@ class MountOptions:
     """All settings of a mount; paths are absolute.
 
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
-    ``is_folder``: a folder of HDF5 files is mounted, and ``store.file`` is the folder's path.
+    ``is_folder``: a folder of HDF5 files is mounted, and ``store.location`` is the folder's
+    path or URL.
     """
 
     mountpoint: Path

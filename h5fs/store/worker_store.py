@@ -87,7 +87,7 @@ class WorkerStore:
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, file=self._path), count, self._quarantine,
+            dataclasses.replace(options, location=self._path), count, self._quarantine,
             starter or own_starter, self._grants,
         )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes)

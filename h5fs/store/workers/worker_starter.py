@@ -14,11 +14,9 @@ import socket
 import subprocess
 import threading
 
-import msgspec
-
 from h5fs.interpreter import isolated_command
 from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, Charge
+from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ class WorkerStarter:
         the real paths of what it may read beside them. Raises ``OSError`` when the worker starter
         is gone.
         """
-        charge = msgspec.msgpack.encode(Charge(options, grants), enc_hook=os.fsencode)
+        charge = encode_charge(options, grants)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory_file, len(charge))
