@@ -26,7 +26,14 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
-from h5fs.errors import CannotOpenError, ExistsError, ForbiddenError, H5fsError, UnreadableError
+from h5fs.errors import (
+    CannotOpenError,
+    ExistsError,
+    ForbiddenError,
+    GoneError,
+    H5fsError,
+    UnreadableError,
+)
 from h5fs.store.hsds.access import Access
 
 _log = logging.getLogger(__name__)
@@ -43,10 +50,6 @@ _MOST_JSON_BYTES: Final = 1 << 28
 _MOST_REASON_BYTES: Final = 400
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
-
-
-class GoneError(UnreadableError):
-    """The service has no such object (any more)."""
 
 
 class TooLongError(UnreadableError):

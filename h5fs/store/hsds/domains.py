@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.store.hsds.answers import DomainAnswer
@@ -14,11 +13,11 @@ _BLOCK_BYTES = 4096
 
 
 class Domain:
-    """One domain: its path, and its links once they were asked for; ``lock`` is for that."""
+    """One domain: its path, its root group's id and its links once they were asked for."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.lock = threading.Lock()
+        self.root = ""
         self.maps: LinkMaps | None = None
 
 

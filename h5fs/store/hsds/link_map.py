@@ -67,7 +67,7 @@ class LinkMaps:
     """
 
     def __init__(self, root: str, fetch: Callable[[int], AllLinksAnswer]) -> None:
-        self._root = root
+        self.root = root
         self._fetch = fetch
         self._latest: LinkMap | None = None
         self._seconds = 0.0
@@ -98,7 +98,7 @@ class LinkMaps:
     def _take(self) -> LinkMap | None:
         began = time.monotonic()
         try:
-            latest = LinkMap(self._fetch(MOST_BYTES), self._root)
+            latest = LinkMap(self._fetch(MOST_BYTES), self.root)
         except TooLongError:
             self._is_too_large = True
             return None

@@ -7,11 +7,11 @@ import functools
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import prod
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.element_ranges import OFFSET_BYTES, ReadElements, read_through_library
 from h5fs.store.hsds.answers import ObjectAnswer
 from h5fs.store.hsds.arrays import RemoteArray, RemoteBlocks
-from h5fs.store.hsds.client import Client, GoneError
+from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.elements import Array, TargetOf, to_array, unpack
 from h5fs.store.hsds.objects import describe_array, path_of
 from h5fs.store.interface import ArrayPart
@@ -31,9 +31,6 @@ from h5fs.store.variable_datasets import (
     VariableDataset,
     make_variable_dataset,
 )
-
-_Argument = TypeVar("_Argument")
-_Result = TypeVar("_Result")
 
 _MOST_OPEN: Final = 256
 _MOST_VARIABLE_BYTES: Final = 100 << 20  # the service answers no more
@@ -55,7 +52,7 @@ class _Source:
         pieces = []
         for slab in split_into_hyperslabs(self.shape, start, stop):
             query = {**self.query, **_selection(slab)}
-            data = _or_stale(self.client.read, self.object_id, query, _MOST_VARIABLE_BYTES)
+            data = self.client.read(_values_of(self.object_id), query, _MOST_VARIABLE_BYTES)
             elements = unpack(data, self.datatype, prod(slab.count), self.target_of)
             pieces.append(to_array(elements, self.datatype))
         return np.concatenate(pieces) if pieces else to_array([], self.datatype)
@@ -190,20 +187,11 @@ class DatasetReaders:
     def _read_slab(
         self, object_id: str, query: dict[str, str], slab: Hyperslab, buffer: memoryview
     ) -> None:
-        _or_stale(self._client.read_into, object_id, {**query, **_selection(slab)}, buffer)
+        self._client.read_into(_values_of(object_id), {**query, **_selection(slab)}, buffer)
 
 
-def _or_stale(
-    read: Callable[[str, Mapping[str, str], _Argument], _Result],
-    object_id: str,
-    query: Mapping[str, str],
-    argument: _Argument,
-) -> _Result:
-    """Read values of a dataset. Raises ``StaleError`` where it is not there any more."""
-    try:
-        return read(f"{path_of(object_id)}/value", query, argument)
-    except GoneError:
-        raise StaleError(f"{object_id} was removed; open the file again") from None
+def _values_of(object_id: str) -> str:
+    return f"{path_of(object_id)}/value"
 
 
 def _selection(slab: Hyperslab) -> dict[str, str]:

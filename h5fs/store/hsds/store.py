@@ -17,6 +17,7 @@ import msgspec
 from h5fs.errors import (
     CannotOpenError,
     ForbiddenError,
+    GoneError,
     H5fsError,
     NotFoundError,
     UnreadableError,
@@ -48,7 +49,7 @@ from h5fs.store.hsds.answers import (
     ObjectAnswer,
 )
 from h5fs.store.hsds.attributes import make_attribute
-from h5fs.store.hsds.client import MOST_REQUESTS, Client, GoneError
+from h5fs.store.hsds.client import MOST_REQUESTS, Client
 from h5fs.store.hsds.datatypes import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space
 from h5fs.store.hsds.elements import TargetOf
@@ -81,7 +82,7 @@ class HsdsStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
     ``_lock`` protects ``_ids``, which objects there are by their numbers, and ``_domains``, in the
-    order of file numbers; nothing else is taken while it is held.
+    order of file numbers, with their fields; nothing else is taken while it is held.
     """
 
     def __init__(
@@ -269,22 +270,20 @@ class HsdsStore:
         answer = self._get("/", DomainAnswer, file)
         if not answer.root:
             raise CannotOpenError(f"{domain.name} is a folder; a URL of a folder ends in /")
-        return check_id(answer.root)
+        domain.root = check_id(answer.root)
+        return domain.root
 
     def _maps(self, file: int) -> LinkMaps:
         domain = self._domain(file)
-        with domain.lock:
-            if domain.maps is None:
-                root = self._root_id(file)
-
-                def fetch(most_bytes: int) -> AllLinksAnswer:
-                    return self._get(
-                        path_of(root) + "/links", AllLinksAnswer, file, {"follow_links": "1"},
-                        most_bytes=most_bytes,
-                    )  # fmt: skip
-
-                domain.maps = LinkMaps(root, fetch)
+        root = domain.root or self._root_id(file)
+        with self._lock:
+            if domain.maps is None or domain.maps.root != root:  # it may be another one by now
+                domain.maps = LinkMaps(root, functools.partial(self._fetch_links, file, root))
             return domain.maps
+
+    def _fetch_links(self, file: int, root: str, most_bytes: int) -> AllLinksAnswer:
+        path, query = path_of(root) + "/links", {"follow_links": "1"}
+        return self._get(path, AllLinksAnswer, file, query, most_bytes=most_bytes)
 
     def _look_at(self, links: list[LinkAnswer], group: ObjectRef) -> Iterable[Link]:
         """Return links with what the headers of their objects say, many asked at a time."""
