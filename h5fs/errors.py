@@ -197,6 +197,16 @@ class StaleError(H5fsError):
     errno = _errno.ESTALE
 
 
+class UnreachableError(UnreadableError):
+    """The server of a remote file does not answer, or answers what cannot be true."""
+
+
+class DeniedError(H5fsError):
+    """The server of a remote file refuses access to it."""
+
+    errno = _errno.EACCES
+
+
 class PassedThroughError(H5fsError):
     """What the file system below answers for a file that is passed through as it is."""
 

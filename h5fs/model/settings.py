@@ -79,6 +79,28 @@ class NewDatasets:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteOptions:
+    """How a file that is not on this machine is read.
+
+    ``streams``: how many requests are in flight at once. ``timeout_seconds``: how long a request is
+    tried again. ``revalidate_seconds``: how often the server is asked whether the file is still the
+    same. ``cache_bytes`` and ``cache_folder``: the cache on disk; None: below ``$XDG_CACHE_HOME``.
+    ``endpoint_url``: the server that speaks for S3, GCS or Azure. ``profile``: a section of
+    ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    """
+
+    streams: int = 16
+    timeout_seconds: float = 60.0
+    revalidate_seconds: float = 60.0
+    cache_bytes: int = 10 * 2**30
+    cache_folder: Path | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    is_anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoreOptions:
     """What the store needs to know.
 
@@ -105,6 +127,7 @@ class StoreOptions:
     limits: Limits = Limits()
     is_swmr: bool = False
     identity: tuple[int, int] | None = None
+    remote: RemoteOptions = RemoteOptions()
 
     @property
     def file(self) -> Path:

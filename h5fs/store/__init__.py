@@ -64,6 +64,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
     None when the log that was to be read is gone by now.
     """
     from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_store import WorkerStore
     from h5fs.store.writing_worker_store import WritingWorkerStore
 
@@ -73,7 +74,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
         return None
     if options.mode.writes:
         return _opened(WritingWorkerStore(options, files, starter))
-    return _opened(WorkerStore(options, starter, files))
+    return _opened(WorkerStore(options, starter, FileWithLog(options, files)))
 
 
 def _opened(store: WorkerStore) -> WorkerStore:

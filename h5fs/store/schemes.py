@@ -33,7 +33,15 @@ class Scheme:
     modes: frozenset[Mode] = frozenset({Mode.READ})
 
 
-SCHEMES: Mapping[str, Scheme] = {}
+def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
+    from h5fs.store.remote_store import open_remote_store
+
+    return open_remote_store(options, starter)
+
+
+_OBJECTS = Scheme(_open_object, package="obstore")
+
+SCHEMES: Mapping[str, Scheme] = dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS)
 
 
 def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -> Scheme:

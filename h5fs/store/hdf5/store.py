@@ -35,9 +35,8 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
-from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects import attributes, links
-from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.reading import chunks, datasets
@@ -72,7 +71,7 @@ class Hdf5Store:
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
-    ``main`` and ``granted`` are as for ``OpenFiles``.
+    ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
 
@@ -88,7 +87,7 @@ class Hdf5Store:
         on_look: Callable[[bytes], None] = _ignore,
         on_file: Callable[[int, bytes], None] = _ignore,
         shared_buffers: SharedBufferViews | None = None,
-        logged: LoggedMain | None = None,
+        driven: DrivenMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
@@ -101,7 +100,7 @@ class Hdf5Store:
             options,
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
-            logged=logged,
+            driven=driven,
             main=main,
             granted=granted,
         )
@@ -275,11 +274,11 @@ class Hdf5Store:
 
     def file_status(self, file: int) -> FileStatus:
         with self._lock, reading("the file's owner and mode"):
-            return self._files.source(file).status()
+            return self._files.local_file(file).status()
 
     def file_system_status(self) -> SpaceStatus:
         with self._lock, reading("the room on the file system"):
-            return self._files.source(0).space()
+            return self._files.local_file(0).space()
 
     @property
     def may_be_replaced(self) -> bool:

@@ -27,11 +27,17 @@ from h5fs.errors import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import FilesNeededError, WorkerDiedError, WorkerHungError
+from h5fs.store.workers.endings import (
+    FilesNeededError,
+    NotFetchedError,
+    WorkerDiedError,
+    WorkerHungError,
+)
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.worker_file import FileKind, WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
@@ -40,6 +46,7 @@ _PATIENCE_SECONDS = 0.1
 _CLOSING_SECONDS = 10
 _SLOWEST_BYTES_PER_SECOND = 2**20
 _SECONDS_BETWEEN_STARTS = 0.1
+_NO_FILE = WorkerFile(FileKind.PLAIN, ())  # workers open the path
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +83,7 @@ class WorkerPool:
         self._count = count
         # Two workers that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
-        self._descriptors: tuple[int, ...] = ()
+        self._file = _NO_FILE
         self._lingering: list[WorkerConnection] = []
         self._slots: list[_Slot] = []
         self._files: dict[int, bytes] = {}
@@ -89,12 +96,9 @@ class WorkerPool:
         """The usual number of workers."""
         return self._count
 
-    def open(self, files: tuple[int, ...] = ()) -> None:
-        """Start the first worker and let it open the file. Raises what opening raises.
-
-        ``files`` are descriptors of the file and, where it is read through one, of its log.
-        """
-        self._descriptors = files
+    def open(self, file: WorkerFile = _NO_FILE) -> None:
+        """Start the first worker and let it open the file. Raises what opening raises."""
+        self._file = file
         slot = self._take(None)
         try:
             self._connect(slot)
@@ -167,6 +171,9 @@ class WorkerPool:
             except FilesNeededError as need:
                 failures.note_need()
                 self._grant(slot, need)
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
@@ -335,6 +342,9 @@ class WorkerPool:
             except H5fsError:
                 self._end(slot)
                 raise
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except FilesNeededError:
                 self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
@@ -353,7 +363,7 @@ class WorkerPool:
     def _start(self) -> WorkerConnection:
         try:
             return WorkerConnection(
-                self._starter, self._options, self._on_file, self._descriptors, self._grants.all()
+                self._starter, self._options, self._on_file, self._file, self._grants.all()
             )
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None
