@@ -21,7 +21,7 @@ from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
 from h5fs.model.location import Location
-from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
@@ -125,16 +125,24 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         MountOptions(
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(given.mountpoint)),
-            store=StoreOptions(location=_absolute(given.file)),
+            store=StoreOptions(
+                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+            ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=isinstance(given.file, Path) and given.file.is_dir(),
+            is_folder=_is_folder(given.file),
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
     return options
+
+
+def _is_folder(location: Location) -> bool:
+    if isinstance(location, Path):
+        return location.is_dir()
+    return location.scheme == "hdf5" and location.is_folder
 
 
 def _absolute(location: Location) -> Location:

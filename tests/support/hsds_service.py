@@ -186,7 +186,10 @@ class Loader:
 
     def _write(self, thing: h5py.Dataset, object_id: str) -> None:
         datatype = describe_datatype(thing.id.get_type())
-        data = pack_array(np.asarray(thing[()], thing.dtype), datatype, self._reference_to(thing))
+        array = np.asarray(thing[()], thing.dtype.base)
+        if thing.dtype.subdtype is not None and thing.dtype.hasobject:
+            datatype = datatype.base  # type: ignore[union-attr]
+        data = pack_array(array, datatype, self._reference_to(thing))
         path = f"/datasets/{object_id}/value"
         self._service.client.write(
             path, {"domain": self._domain, "bucket": self._service.access.bucket}, data

@@ -163,7 +163,7 @@ class Client:
         """Return the error of a request that was not answered; log it when it is the first."""
         waited = isinstance(problem, ReadTimeoutError | TimeoutError)
         text = (
-            f"it did not answer within {self._timeout_seconds:.0f} s; is a data node dead? (see "
+            f"it did not answer within {self._timeout_seconds:g} s; is a data node dead? (see "
             f"{self.name}/about)"
             if waited
             else str(problem)[-_MOST_REASON_BYTES:]

@@ -178,6 +178,9 @@ def _fixed_from_json(value: Any, datatype: Datatype) -> bytes:
     dtype = element_dtype(datatype)
     try:
         item = value.encode() if isinstance(value, str) else value
-        return np.array([item], dtype).tobytes()
+        array = np.array([item], dtype)
+        if array.shape != (1, *dtype.shape):
+            raise ValueError("several values")
+        return array.tobytes()
     except (TypeError, ValueError, OverflowError) as error:
         raise UnreadableError(f"a value that its type does not hold: {error}") from None
