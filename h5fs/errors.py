@@ -25,6 +25,12 @@ class UnreadableError(H5fsError):
     errno = _errno.EIO
 
 
+class GoneError(UnreadableError):
+    """The object that a name led to, or a file was opened of, is not there any more."""
+
+    errno = _errno.ESTALE
+
+
 class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
 

@@ -22,8 +22,8 @@ from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
 from h5fs.kernel_mounts import read_mounts
-from h5fs.model.location import Location, Url
-from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.model.location import Location
+from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
@@ -162,10 +162,12 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         MountOptions(
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(mountpoint)),
-            store=StoreOptions(location=_absolute(given.file)),
+            store=StoreOptions(
+                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+            ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=isinstance(given.file, Path) and given.file.is_dir(),
+            is_folder=_is_folder(given.file),
             owner_pid=given.owner,
         )
     )
@@ -179,10 +181,15 @@ def _default_mountpoint(location: Location) -> Path:
     """Return the folder for a file that was named alone. Raises ``UsageError``."""
     name = Path(location.name).stem
     is_taken = os.path.lexists(name) and not os.path.isdir(name)
-    is_folder = location.is_folder if isinstance(location, Url) else location.is_dir()
-    if not name or is_taken or is_folder:
+    if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
     return Path(name)
+
+
+def _is_folder(location: Location) -> bool:
+    if isinstance(location, Path):
+        return location.is_dir()
+    return location.scheme == "hdf5" and location.is_folder
 
 
 def _absolute(location: Location) -> Location:

@@ -251,6 +251,14 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     elements: tuple[Element, ...]
 
 
+class DomainEntry(Struct, frozen=True):
+    """One name in a folder of a data service: a folder, or a domain."""
+
+    name: bytes
+    is_folder: bool
+    mtime_ns: int
+
+
 class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):
     """An attribute that the HDF5 library cannot read, and why."""
 

@@ -85,8 +85,9 @@ class RemoteOptions:
     ``streams``: how many requests are in flight at once. ``timeout_seconds``: how long a request is
     tried again. ``revalidate_seconds``: how often the server is asked whether the file is still the
     same. ``cache_bytes`` and ``cache_folder``: the cache on disk; None: below ``$XDG_CACHE_HOME``.
-    ``endpoint_url``: the server that speaks for S3, GCS or Azure. ``profile``: a section of
-    ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    ``endpoint_url``: the server that speaks for S3, GCS or Azure, or the data service.
+    ``profile``: a section of ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    ``working_folder``: where the user is, since a daemon is elsewhere; None: here.
     """
 
     streams: int = 16
@@ -98,6 +99,7 @@ class RemoteOptions:
     region: str | None = None
     profile: str | None = None
     is_anonymous: bool = False
+    working_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

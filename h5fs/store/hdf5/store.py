@@ -44,7 +44,6 @@ from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
-from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.reading import chunks, datasets
 from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
@@ -52,13 +51,14 @@ from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_t
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
-    SequenceDataset,
     project_dataset,
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
+from h5fs.store.resolving import Resolver
+from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
