@@ -8,7 +8,14 @@ from __future__ import annotations
 import argparse
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
-from h5fs.cli.parsers import COMMANDS, DESCRIPTION, build_parser, command_parsers, takes_value
+from h5fs.cli.parsers import (
+    COMMANDS,
+    DESCRIPTION,
+    build_parser,
+    command_parsers,
+    shown_actions,
+    takes_value,
+)
 
 _STATUS = (
     ("0", "It is done; for a mount: the folder is ready."),
@@ -74,7 +81,7 @@ def _write_synopsis(parser: argparse.ArgumentParser) -> list[str]:
 
 def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return the arguments of a command except ``--help``, positional ones first."""
-    actions = [action for action in parser._actions if action.dest != "help"]
+    actions = [action for action in shown_actions(parser) if action.dest != "help"]
     return sorted(actions, key=lambda action: bool(action.option_strings))
 
 

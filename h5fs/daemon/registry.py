@@ -44,12 +44,13 @@ class Daemon:
 
 
 @contextmanager
-def registered(mountpoint: Path, file: Path) -> Iterator[list[Path]]:
+def registered(mountpoint: Path, file: str) -> Iterator[list[Path]]:
     """Let others find this process as the daemon of a mount, as long as the block runs.
 
-    Yields the paths for its sockets; none where the system allows no record.
+    ``file``: what is mounted, without any secret. Yields the paths for its sockets; none where the
+    system allows no record.
     """
-    names = {"mountpoint": os.fsdecode(mountpoint), "file": os.fsdecode(file)}
+    names = {"mountpoint": os.fsdecode(mountpoint), "file": file}
     with own_folders() as folders, ExitStack() as records:
         sockets = []
         for folder in folders:
@@ -82,14 +83,8 @@ def _recorded(folder: RuntimeFolder, content: bytes) -> Iterator[None]:
 
 def find_daemon(mountpoint: Path) -> int | None:
     """Return the process id of the daemon that serves a mount; None when it is not known."""
-    found = find_daemon_of(mountpoint)
-    return found.pid if found else None
-
-
-def find_daemon_of(mountpoint: Path) -> Daemon | None:
-    """Return the daemon that serves a mount; None when it is not known."""
     found = [each for each in find_daemons() if each.mountpoint == os.fsdecode(mountpoint)]
-    return max(found, key=lambda each: each.started_ns, default=None)
+    return max(found, key=lambda each: each.started_ns).pid if found else None
 
 
 def find_daemons() -> list[Daemon]:

@@ -56,7 +56,7 @@ class ChangingStore(Hdf5Store):
     """
 
     def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
-        super().__init__(options, logged=logged, **others)
+        super().__init__(options, driven=logged, **others)
         self._file = logged.file
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:

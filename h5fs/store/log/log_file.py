@@ -17,7 +17,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.settings import Locking, Mode
-from h5fs.store.kept_files import ASIDE_SUFFIX, REPLACED_SUFFIX
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log import (
     LogDescription,
     LogFile,
@@ -31,7 +31,6 @@ from h5fs.store.log import (
 from h5fs.store.log.log_entry import is_at, make_free, open_log, remove_log
 from h5fs.store.log.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
-from h5fs.store.own_lock import take_own_lock
 from h5fs.system_errors import advise
 
 _log = logging.getLogger(__name__)
@@ -39,6 +38,8 @@ _log = logging.getLogger(__name__)
 _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
 _MOST_TRIES = 100
 _COPY_BYTES = 2**20
+_ASIDE_SUFFIX = "-aside"
+_REPLACED_SUFFIX = ".h5fs-replaced"
 
 
 def read_boot_id() -> bytes:
@@ -69,7 +70,7 @@ class LoggedFiles:
 
     def keep_log_aside(self) -> Path:
         """Copy the log to a name of its own, and return that. Raises ``OSError``."""
-        aside = self.log_path.with_name(self.log_path.name + ASIDE_SUFFIX)
+        aside = self.log_path.with_name(self.log_path.name + _ASIDE_SUFFIX)
         return _write_free(aside, self.main, lambda at, size: os.pread(self.log, size, at))
 
     def save_content(self, boot_id: bytes) -> Path:
@@ -79,7 +80,7 @@ class LoggedFiles:
         """
         file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
         file.open()
-        kept = self.path.with_name(self.path.name + REPLACED_SUFFIX)
+        kept = self.path.with_name(self.path.name + _REPLACED_SUFFIX)
         return _write_free(kept, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:

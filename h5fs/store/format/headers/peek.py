@@ -1,8 +1,9 @@
-"""The class of a dataset's datatype, from the first bytes of its object header.
+"""What one object header says plainly in its first bytes, for one dataset at a time.
 
-A folder lists a dataset of variable-length sequences as two files, and ``readdir`` must not open
-every dataset to know (34 us each, where ``H5Oget_info`` takes 9). This looks at the one message
-that tells, and says "don't know" for whatever is not in its plainest form.
+A dataset of variable-length sequences is two files in the mount, and to open a dataset only to know
+whether it is one takes ten times as long (39 us against 4). The scan (``headers.scan``) reads many
+headers in lock-step, and takes 1.3 ms for a single one, so that it is no substitute. This module
+looks at the one message that tells, and says "don't know" for whatever is not in its plainest form.
 
 Format: HDF5 File Format Specification 3.0, IV.A.1 (object headers) and IV.A.2.d (datatype message).
 """
