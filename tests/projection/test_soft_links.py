@@ -65,7 +65,7 @@ def test_hdf5_follows_every_one(tmp_path: Path, is_absolute: bool) -> None:
                 del file["g/link"]
 
 
-UPS = [b"..", b"%2E%2E", b"%252E%2E", b"%25252E%2E", b".", b"", b"a", b"...", b"%2E%2Ex", b"x%2E%2E"]
+UPS = [b"..", b"%2E%2E", b"%252E%2E", b"%25252E%2E", b".", b"", b"a", b"...", b"%2E%2Ex"]
 
 
 @given(st.lists(st.sampled_from(UPS), max_size=6).map(b"/".join))
