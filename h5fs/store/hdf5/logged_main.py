@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log import LoggedFile
+from h5fs.store.sources.interface import Source
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +79,29 @@ class LoggedMain:
         except OSError as error:
             _log.info("the log stays: %s", error)
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file as the library last left them."""
+    def flushed(self) -> Source:
+        """Return the bytes of the file as the library has them now.
+
+        They are right until the library changes something.
+        """
         if self._file_id is not None:
             h5f.flush(self._file_id)
-        return self.file.read_at(offset, size)
+        return _LoggedBytes(self.file)
+
+
+class _LoggedBytes:
+    """A ``Source`` through the log."""
+
+    def __init__(self, file: LoggedFile) -> None:
+        self._file = file
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.length
+
+    @property
+    def version(self) -> Hashable:
+        return None  # whoever asks for these bytes holds the store's lock, so they stay
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        return self._file.fill(buffer, offset)

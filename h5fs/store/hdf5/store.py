@@ -112,7 +112,7 @@ class Hdf5Store:
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
-        self._links = LinkReader(self._files, on_look)
+        self._links = LinkReader(self._files, on_look, on_progress)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
     def open(self) -> None:

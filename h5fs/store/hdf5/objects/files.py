@@ -26,7 +26,7 @@ from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
-from h5fs.store.sources.interface import read_bytes
+from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 64
@@ -163,13 +163,17 @@ class OpenFiles:
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
-        if self.is_logged(number):
-            return None  # the library may hold data that it has not written yet
         if self._options.is_swmr and number == 0:
             return None  # a program may be writing a header just now: the library reads again
         if number not in self._layouts:
-            self._layouts[number] = read_file_layout(self.source(number))
+            self._layouts[number] = read_file_layout(self.bytes_of(number))
         return self._layouts[number]
+
+    def bytes_of(self, number: int) -> Source:
+        """Return the bytes of a numbered file as the library has them now, past HDF5."""
+        if number == 0 and self._logged is not None:
+            return self._logged.flushed()
+        return self.source(number)
 
     def read_raw(self, number: int, address: int, size: int) -> bytes:
         """Return up to ``size`` of the file's bytes at an HDF5 address, past HDF5; b"" on failure.
@@ -178,14 +182,12 @@ class OpenFiles:
         """
         try:
             offset = address + self._base_offsets[number]
-            if number == 0 and self._logged is not None:
-                return self._logged.read_at(offset, size)
-            return read_bytes(self.source(number), offset, size)
+            return read_bytes(self.bytes_of(number), offset, size)
         except (OSError, OverflowError):
             return b""
 
     def source(self, number: int) -> LocalFile:
-        """Return the bytes of a numbered file, past the HDF5 library."""
+        """Return a numbered file itself, without what its log has: owner, mode, times and room."""
         return LocalFile(self.descriptor(number))
 
     def descriptor(self, number: int) -> int:

@@ -16,7 +16,7 @@ from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.format.headers.scan import scan_headers
+from h5fs.store.format.headers.scan import UNDEFINED, scan_headers
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
 from h5fs.store.hdf5.translation import explain, reading
@@ -40,9 +40,15 @@ _WORTH_A_SCAN = 8  # a scan costs 1 ms, whatever it looks at
 class LinkReader:
     """Reads links; looks at the objects behind hard ones without opening them."""
 
-    def __init__(self, files: OpenFiles, on_look: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        files: OpenFiles,
+        on_look: Callable[[bytes], None],
+        on_progress: Callable[[], None],
+    ) -> None:
         self._files = files
         self._on_look = on_look
+        self._on_progress = on_progress
 
     def list_links(
         self, group_id: h5g.GroupID, group: ObjectRef, unsafe: frozenset[bytes]
@@ -73,6 +79,7 @@ class LinkReader:
                 if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
                     continue  # the target stays UNREADABLE
                 self._on_look(name)
+                self._on_progress()
                 listing.set_link(index, self._read_link(group_id, group, name, kind))
             self._on_look(b"")
             return listing.table()
@@ -86,7 +93,9 @@ class LinkReader:
         if layout is None or len(hard) < _WORTH_A_SCAN:
             return
         addresses = np.array([found[index][2] for index in hard], np.uint64)
-        scan = scan_headers(self._files.source(group.file), layout, addresses)
+        scan = scan_headers(self._files.bytes_of(group.file), layout, addresses)
+        if self._files.is_logged(group.file):
+            scan.data_offset[:] = UNDEFINED  # the file alone has not what the log has
         listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
