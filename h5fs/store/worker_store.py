@@ -27,11 +27,13 @@ from h5fs.model.objects import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import ArrayPart, ObjectStore
+from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.own_lock import take_own_lock
 from h5fs.store.policy import places_of_external
+from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 from h5fs.store.workers.grants import Grants
@@ -79,18 +81,28 @@ class WorkerStore:
         self._lock = threading.Lock()
         self._sources: dict[int, LocalFile] = {}
         self._worker_files: tuple[int, ...] = ()
+        self._committed: CommittedFile | None = None
         count = options.workers if options.workers is not None else max(count_cores(), 2)
-        if options.mode.writes:
-            count = 1
         self._grants = Grants(options.external, self._path.parent)
         self._quarantine = Quarantine(lambda: self._source(0).version)
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, file=self._path), count, self._quarantine,
-            starter or own_starter, self._grants,
+            dataclasses.replace(options, file=self._path), 1 if options.mode.writes else count,
+            self._quarantine, starter or own_starter, self._grants, on_change=self._note_change,
+            on_loss=self._note_loss,
         )  # fmt: skip
-        self._chunks = ChunkReader(self._pool, options.cache_bytes)
+        readers = self._pool_for_chunks(max(count, 1), starter or own_starter)
+        self._chunks = ChunkReader(readers, options.cache_bytes)
+
+    def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
+        return self._pool
+
+    def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
+        raise UnreadableError("a worker that only reads has changed something")
+
+    def _note_loss(self) -> None:
+        """Take note that a worker is gone; nothing is lost with one that only reads."""
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -103,9 +115,15 @@ class WorkerStore:
                 # A worker that reads gets openings of its own, so that locks are out of its reach.
                 # One that writes keeps the locks, too: until it has ended, nobody else may write,
                 # also when the daemon is killed.
-                lend = os.dup if self._options.mode.writes else _open_anew
+                lend = os.dup if self._options.mode.writes else open_anew
                 self._worker_files = tuple(map(lend, self._logged.descriptors()))
                 self._pool.open(self._worker_files)
+                if not self._options.mode.writes:
+                    committed = CommittedFile(
+                        RealFile(self._logged.main), RealFile(self._logged.log)
+                    )
+                    committed.open(self._options.boot_id)
+                    self._committed = committed
                 return
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._sources[0] = LocalFile(descriptor)
@@ -186,7 +204,7 @@ class WorkerStore:
         if isinstance(dataset.data, Contiguous):
             start = dataset.data.file_offset + offset
             try:
-                if self._source(ref.file).read_into(buffer, start) == len(buffer):
+                if self._bytes_of(ref.file).read_into(buffer, start) == len(buffer):
                     return
             except OSError as error:
                 raise UnreadableError(f"{show_path(ref.path)}: {error.strerror}") from None
@@ -250,6 +268,10 @@ class WorkerStore:
             self._logged.close(removes_log=self._removes_log)
             self._logged = None
 
+    def _bytes_of(self, file: int) -> Source:
+        """Return the bytes of a file, with what its log has."""
+        return self._committed if self._committed and not file else self._source(file)
+
     def _source(self, file: int) -> LocalFile:
         """Return the bytes of a file, opened when it is first needed."""
         source = self._sources.get(file)
@@ -283,5 +305,6 @@ def _preferred_worker(ref: ObjectRef) -> int:
     return hash(ref) >> 4
 
 
-def _open_anew(descriptor: int) -> int:
+def open_anew(descriptor: int) -> int:
+    """Return another opening of an open file, to read; locks of the first are not its."""
     return os.open(_own_path(descriptor), os.O_RDONLY | os.O_CLOEXEC)

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.committed_store import CommittedStore
+from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
 from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
 
 
-def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
+def make_library_store(
+    options: StoreOptions,
+    files: Sequence[int],
+    *,
+    on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+    **others: Any,
+) -> Hdf5Store:
     """Return a store that is not opened yet.
 
     ``files``: the descriptor of the mounted file; where there is a log, also of the log, and of the
-    record of the main file (`main_witness`).
+    record of the main file (`main_witness`). ``on_change``: for a ``ChangingStore``.
     """
     if len(files) < 2:
         return Hdf5Store(options, main=files[0] if files else None, **others)
     main, log, record = files
+    if options.is_beside_writer:
+        return CommittedStore(options, CommittedMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main)
     if options.mode.writes:
-        return WritingHdf5Store(options, logged, **others)
+        return WritingHdf5Store(options, logged, on_change=on_change, **others)
     return Hdf5Store(options, logged=logged, **others)
 
 

@@ -35,7 +35,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
-from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
@@ -62,7 +62,7 @@ _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
 
 
-def _ignore(*_what: object) -> None:
+def ignore(*_what: object) -> None:
     """Hear, and do nothing."""
 
 
@@ -80,15 +80,17 @@ class Hdf5Store:
     while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
     """
 
+    _is_read_by_chunk = True  # the daemon keeps decoded chunks, so that the library need not
+
     def __init__(
         self,
         options: StoreOptions,
         *,
-        on_progress: Callable[[], None] = _ignore,
-        on_look: Callable[[bytes], None] = _ignore,
-        on_file: Callable[[int, bytes], None] = _ignore,
+        on_progress: Callable[[], None] = ignore,
+        on_look: Callable[[bytes], None] = ignore,
+        on_file: Callable[[int, bytes], None] = ignore,
         shared_buffers: SharedBufferViews | None = None,
-        logged: LoggedMain | None = None,
+        logged: LoggedMain | CommittedMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
@@ -185,7 +187,7 @@ class Hdf5Store:
         self, ref: ObjectRef, dataset_id: Any, projected: ProjectedDataset
     ) -> Contiguous | Chunked | None:
         """Return where elements can be read without the library, or chunk by chunk."""
-        if not isinstance(projected, FixedDataset) or self._files.is_logged(ref.file):
+        if not isinstance(projected, FixedDataset):
             return None
         creation = dataset_id.get_create_plist()
         if creation.get_layout() == h5d.CHUNKED:
@@ -281,6 +283,16 @@ class Hdf5Store:
         with self._lock, reading("the room on the file system"):
             return self._files.source(0).space()
 
+    def confirm_reads(self) -> None:
+        """Raise ``UnreadableError`` when the library was given zeros for what could not be read.
+
+        The methods of a file object must not raise, and so cannot tell the library.
+        """
+        failure = self._files.failure
+        if failure is not None:
+            self.is_broken = True
+            raise UnreadableError(f"the file or its log: {failure.strerror}")
+
     @property
     def may_be_replaced(self) -> bool:
         """Whether another process can take this one's place without anything being lost."""
@@ -362,7 +374,7 @@ class Hdf5Store:
                 return datasets.tune_dataset(
                     identifier, file_id, ref, folder=folder,
                     sources_folder=self._files.sources_folder(ref.file),
-                    is_read_by_chunk=not self._files.is_logged(ref.file),
+                    is_read_by_chunk=self._is_read_by_chunk,
                 )  # fmt: skip
             return identifier
 

@@ -13,13 +13,17 @@ import pytest
 
 from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.link_table import Links
-from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo
 from h5fs.model.settings import Locking, Mode, StoreOptions
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
+from h5fs.store.interface import ArrayPart
+from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
+from h5fs.store.log.log_path import log_path
+from h5fs.store.sources.interface import read_bytes
 
 COUNT = 40
 NUMBER = IntegerType(BitLayout(4, ByteOrder.LITTLE, 32), True)
@@ -105,13 +109,20 @@ def test_a_listing_has_what_was_changed_and_asks_the_library_about_no_object(
     assert all(info is not None for name, info in sizes.items() if name != b"new group")
 
 
-def test_a_listing_tells_no_place_in_the_file_that_the_log_may_cover(
-    store: WritingHdf5Store,
+def test_a_place_that_a_listing_tells_has_the_data_where_the_log_is_read_over_the_file(
+    file: Path, store: WritingHdf5Store
 ) -> None:
     change(store)
-    targets = [link.target for link in Links(store.list_links(store.root().ref))]
-    datasets = [t for t in targets if t is not None and t.kind is ObjectKind.DATASET]
-    assert len(datasets) == COUNT - 1 and all(t.file_offset == -1 for t in datasets)
+    main, log = (path.open("rb") for path in (file, log_path(file)))
+    with main, log:
+        committed = CommittedFile(RealFile(main.fileno()), RealFile(log.fileno()))
+        committed.open_beside_writer()
+        found = Links(store.list_links(store.root().ref))
+        datasets = [link.target for link in found if link.target and link.target.file_offset >= 0]
+        assert len(datasets) == COUNT - 1
+        for info in datasets:
+            wanted = store.read_data(info.ref, ArrayPart.ELEMENTS, 0, info.storage_size_bytes)
+            assert read_bytes(committed, info.file_offset, info.storage_size_bytes) == wanted
 
 
 def test_a_listing_in_mode_r_of_a_file_with_a_log_is_the_same(

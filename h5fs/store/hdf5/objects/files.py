@@ -21,7 +21,7 @@ from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundErro
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
-from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
@@ -50,7 +50,7 @@ class OpenFiles:
         options: StoreOptions,
         on_close: Callable[[int], None],
         on_number: Callable[[int, Path], None],
-        logged: LoggedMain | None = None,
+        logged: LoggedMain | CommittedMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
@@ -204,6 +204,11 @@ class OpenFiles:
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
+    @property
+    def failure(self) -> OSError | None:
+        """The first error of reading or writing the mounted file through its log."""
+        return None if self._logged is None else self._logged.failure
+
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
         return number == 0 and self._logged is not None
@@ -323,6 +328,12 @@ class OpenFiles:
         """Close every file."""
         for number in list(self._open):
             self._close(number)
+
+    def close_mounted(self) -> None:
+        """Close the mounted file, to open it as of another commit."""
+        if 0 in self._open:
+            self._close(0)
+        self._layouts.pop(0, None)
 
     def _number_of(self, path: Path) -> int:
         if path == self._paths[0]:

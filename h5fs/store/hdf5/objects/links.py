@@ -16,7 +16,7 @@ from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.format.headers.scan import UNDEFINED, scan_headers
+from h5fs.store.format.headers.scan import scan_headers
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
 from h5fs.store.hdf5.translation import explain, reading
@@ -94,8 +94,6 @@ class LinkReader:
             return
         addresses = np.array([found[index][2] for index in hard], np.uint64)
         scan = scan_headers(self._files.bytes_of(group.file), layout, addresses)
-        if self._files.is_logged(group.file):
-            scan.data_offset[:] = UNDEFINED  # the file alone has not what the log has
         listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
