@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.model.location import Location
 from h5fs.model.settings import MountOptions
-from h5fs.store.lock_patience import opened_patiently
+from h5fs.store.locks.patience import opened_patiently
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
@@ -31,8 +32,10 @@ def opened_to_mount(
     """
     with ExitStack() as opened:
         tree: Tree | WritableTree | FollowingTree | FolderTree
-        with explaining(options.store.file):
-            if options.is_folder:
+        with explaining(options.store.location):
+            if options.store.url is not None:
+                tree = opened.enter_context(_opened_store_tree(options, starter))
+            elif options.is_folder:
                 tree = opened.enter_context(closing(_folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
                 tree = opened_patiently(
@@ -47,8 +50,8 @@ def opened_to_mount(
 
 
 @contextmanager
-def explaining(file: Path) -> Iterator[None]:
-    """Turn errors of opening ``file`` into a ``MountError`` that says what to do."""
+def explaining(location: Location) -> Iterator[None]:
+    """Turn errors of opening what is there into a ``MountError`` that says what to do."""
     try:
         yield
     except CannotOpenError as error:
@@ -58,8 +61,10 @@ def explaining(file: Path) -> Iterator[None]:
 
         if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
             advice = advise(error.__context__)
-            raise MountError(f"{file} cannot be opened: {error}{advice}") from None
-        raise MountError(explain_unopenable(file, error)) from None
+            raise MountError(f"{location} cannot be opened: {error}{advice}") from None
+        if not isinstance(location, Path):
+            raise MountError(f"{location} cannot be opened: {error}") from None
+        raise MountError(explain_unopenable(location, error)) from None
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
     from h5fs.tree import FollowingTree, Tree
 
     def open_tree(identity: tuple[int, int]) -> Tree:
-        store = dataclasses.replace(options.store, file=file, identity=identity)
+        store = dataclasses.replace(options.store, location=file, identity=identity)
         return Tree(open_store(store, starter), options.store.limits.max_depth)
 
     return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)

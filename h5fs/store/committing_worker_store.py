@@ -25,10 +25,11 @@ from h5fs.store.interface import ArrayPart
 from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.uncommitted import Uncommitted
-from h5fs.store.place import Place
+from h5fs.store.mounted_file import FileWithLog
+from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_store import WorkerStore, open_anew
+from h5fs.store.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.reader_pool import ReaderPool
@@ -55,12 +56,12 @@ class CommittingWorkerStore(WorkerStore):
         self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
     ) -> None:
         self._state = CommittedState(files)
-        super().__init__(options, starter, files)
+        self._file = FileWithLog(options, files)
+        super().__init__(options, starter, self._file)
         self._reading = CommittedReading(self._state, self._chunks, super().describe_dataset)
-        self._reader_files: tuple[int, ...] = ()
         self._commit_seconds = options.commit_seconds
         self._boot_id = options.boot_id
-        self._place = Place(files.main, files.path)
+        self._path_check = PathCheck(files.main, files.path)
         self._foreign_change = ""
         self._needs_room = False
         self._clock = threading.Condition()
@@ -74,12 +75,11 @@ class CommittingWorkerStore(WorkerStore):
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         super().open()
         self._state.find()
-        self._reader_files = tuple(map(open_anew, self._logged_files().descriptors()))
-        self._readers.lend(self._reader_files)
+        self._readers.lend(self._file.for_readers())
         self._timer.start()
 
     def _pool_for_chunks(self, count: int, starter: WorkerStarter) -> WorkerPool:
-        options = dataclasses.replace(self._options, file=self._path)
+        options = dataclasses.replace(self._options, location=self._path)
         self._readers = ReaderPool(
             options, count, self._quarantine, starter, self._grants,
             state=self._state, writer=self._pool,
@@ -122,7 +122,7 @@ class CommittingWorkerStore(WorkerStore):
             changes = self._uncommitted.begin()
         try:
             if os.fstat(self._logged_files().log).st_size:
-                self._check_place()
+                self._check_path()
             ask = functools.partial(
                 self._ask, "commit", is_checkpoint, subject=Subject(ROOT, b"commit"),
                 asked_bytes=size, is_repeatable=False,
@@ -142,7 +142,7 @@ class CommittingWorkerStore(WorkerStore):
         with self._clock:
             changes = self._uncommitted.total()
         age = None if changes.since is None else time.monotonic() - changes.since
-        logged = self._logged
+        logged = self._file.logged
         log_bytes = os.fstat(logged.log).st_size if logged is not None else 0
         uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
         found = super().statistics()
@@ -160,11 +160,8 @@ class CommittingWorkerStore(WorkerStore):
             self._clock.notify_all()
         if self._timer.ident is not None:
             self._timer.join()
-            self._removes_log = self._bring_in()
+            self._file.removes_log = self._bring_in()
         self._readers.close()
-        for descriptor in self._reader_files:
-            os.close(descriptor)
-        self._reader_files = ()
         super().close()
 
     def _bring_in(self) -> bool:
@@ -175,12 +172,12 @@ class CommittingWorkerStore(WorkerStore):
             if self._foreign_change and has_content:
                 aside = files.keep_log_aside()
                 _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
-            elif self._place.is_gone() and has_content:
+            elif self._path_check.is_gone() and has_content:
                 left = files.save_content(self._boot_id)
-                _log.error("%s; its content is kept as %s", self._place.problem(), left)
-            elif not self._foreign_change and not self._place.is_gone():
+                _log.error("%s; its content is kept as %s", self._path_check.problem(), left)
+            elif not self._foreign_change and not self._path_check.is_gone():
                 self.commit(is_checkpoint=True)
-                if has_content and (problem := self._place.problem()):
+                if has_content and (problem := self._path_check.problem()):
                     _log.warning("%s; all that was committed is in it", problem)
         except StaleError:
             return self._bring_in()  # now that it is known
@@ -192,7 +189,7 @@ class CommittingWorkerStore(WorkerStore):
             return False
         return True
 
-    def _check_place(self) -> None:
+    def _check_path(self) -> None:
         """Raise ``StaleError`` when what is written now would be seen by nobody, or be mixed with
         what somebody else wrote.
 
@@ -200,7 +197,7 @@ class CommittingWorkerStore(WorkerStore):
         """
         if self._foreign_change:
             raise StaleError(f"{self._foreign_change}: unmount, and mount anew")
-        problem = "" if self._is_ending else self._place.problem()
+        problem = "" if self._is_ending else self._path_check.problem()
         if problem:
             raise StaleError(f"{problem}: what is written now would be lost")
 
@@ -213,8 +210,8 @@ class CommittingWorkerStore(WorkerStore):
             raise
 
     def _logged_files(self) -> LoggedFiles:
-        assert self._logged is not None
-        return self._logged
+        assert self._file.logged is not None
+        return self._file.logged
 
     def _change(
         self,
@@ -232,7 +229,7 @@ class CommittingWorkerStore(WorkerStore):
         subject = Subject(about.ref, b"change " + (about.name or b""))
 
         if method not in _HOUSEKEEPING:
-            self._check_place()
+            self._check_path()
         if self._needs_room:
             self._shorten_log(0)
         ask = functools.partial(

@@ -111,11 +111,13 @@ class WritingWorkerStore(CommittingWorkerStore):
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
-        assert self._logged is not None
+        # But the file may have become another program's since.
+        self._check_path()
+        assert self._file.logged is not None
         at = region.file_offset + offset
         try:
             while data:
-                count = os.pwrite(self._logged.main, data, at)
+                count = os.pwrite(self._file.logged.main, data, at)
                 data, at = data[count:], at + count
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -123,8 +125,8 @@ class WritingWorkerStore(CommittingWorkerStore):
             raise LostChangesError(f"writing an array: {error.strerror}") from None
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
-        assert self._logged is not None
-        count = os.preadv(self._logged.main, [buffer], region.file_offset + offset)
+        assert self._file.logged is not None
+        count = os.preadv(self._file.logged.main, [buffer], region.file_offset + offset)
         buffer[count:] = bytes(len(buffer) - count)  # past the end of the file nothing was written
 
     def write_sequences(

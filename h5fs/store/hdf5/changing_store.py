@@ -60,7 +60,7 @@ class ChangingStore(Hdf5Store):
         on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
         **others: Any,
     ) -> None:
-        super().__init__(options, logged=logged, **others)
+        super().__init__(options, driven=logged, **others)
         self._file = logged.file
         self._on_change = on_change
 

@@ -23,7 +23,7 @@ class CommittedStore(Hdf5Store):
     """
 
     def __init__(self, options: StoreOptions, main: CommittedMain, **others: Any) -> None:
-        super().__init__(options, logged=main, **others)
+        super().__init__(options, driven=main, **others)
         self._committed = main
 
     def open(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import MAX_FRAME_HEAD_BYTES, PAGE_FRAME_BYTES, PAGE_SIZES, SECTOR_BYTES
@@ -119,6 +119,12 @@ class CommittedFile:
     @property
     def version(self) -> Hashable:
         return self.stop
+
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        pass  # everything is here
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         with self._lock:

@@ -13,6 +13,7 @@ from h5fs.store.log.committed_state import CommittedState, Needed
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
+from h5fs.store.workers.worker_file import WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 
@@ -38,9 +39,9 @@ class ReaderPool(WorkerPool):
         self._state = state
         self._writer = writer
 
-    def lend(self, files: tuple[int, ...]) -> None:
-        """Let workers have descriptors of the file and of its log, to read."""
-        self._descriptors = files
+    def lend(self, file: WorkerFile) -> None:
+        """Let workers have the file and its log, to read."""
+        self._file = file
 
     def call(self, method: str, *arguments: Any, subject: Subject, **how: Any) -> Any:
         """Return a worker's answer, as ``WorkerPool.call`` does."""

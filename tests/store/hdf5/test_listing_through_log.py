@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,15 @@ from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
 from h5fs.store.sources.interface import read_bytes
+from h5fs.store.workers.worker_file import FileKind
 
 COUNT = 40
 NUMBER = IntegerType(BitLayout(4, ByteOrder.LITTLE, 32), True)
+
+
+def fetch_nothing(ranges: Sequence[tuple[int, int]], _unit_bytes: int) -> None:
+    """Everything is here."""
+    raise AssertionError(ranges)
 
 
 def open_files(file: Path, mode: Mode) -> LoggedFiles:
@@ -48,7 +54,7 @@ def file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def store(file: Path) -> Iterator[WritingHdf5Store]:
     files = open_files(file, Mode.UPDATE)
     options = StoreOptions(file, Mode.UPDATE, boot_id=read_boot_id())
-    made = make_library_store(options, files.descriptors())
+    made = make_library_store(options, FileKind.LOGGED, files.descriptors(), fetch_nothing)
     made.open()
     assert isinstance(made, WritingHdf5Store)
     yield made
@@ -135,7 +141,7 @@ def test_a_listing_in_mode_r_of_a_file_with_a_log_is_the_same(
         kept.with_name(kept.name + end).write_bytes(file.with_name(file.name + end).read_bytes())
     files = open_files(kept, Mode.READ)
     options = dataclasses.replace(StoreOptions(kept), boot_id=read_boot_id())
-    reader = make_library_store(options, files.descriptors())
+    reader = make_library_store(options, FileKind.LOGGED, files.descriptors(), fetch_nothing)
     reader.open()
     try:
         found = list(Links(reader.list_links(reader.root().ref)))

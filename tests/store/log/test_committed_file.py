@@ -1,4 +1,4 @@
-"""A file as of a commit, read beside the one who writes it; the gate; and what changed since when."""
+"""A file as of a commit, read beside the one who writes it; the gate; what changed since when."""
 
 from __future__ import annotations
 
