@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Chunked, ChunkIndex, ObjectInfo, ObjectRef
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -82,6 +83,9 @@ class LibraryStore(ObjectStore, Protocol):
 
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
         """
+
+    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+        """Return what is made of elements to look at, which ``ref`` is blamed for."""
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         """Return which of a dataset's chunks there are, from one walk through its index."""

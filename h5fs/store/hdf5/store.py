@@ -32,6 +32,7 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import StoreOptions
+from h5fs.projection.views.orders import ViewOrder, render_view
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.format.headers.peek import (
@@ -56,6 +57,7 @@ from h5fs.store.hdf5.reading.projected import (
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
+from h5fs.store.hdf5.types.array_looks import enumerations_of
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure
 from h5fs.store.workers.shared_buffers import SharedBufferViews
@@ -183,6 +185,10 @@ class Hdf5Store:
                 sequences_per_element=sequences.per_element if sequences else 1,
                 data=self._short_way(ref, dataset_id, projected),
                 is_scanned=not isinstance(projected, FixedDataset),
+                enumerations=enumerations_of(projected.memory.dtype),
+                text_widths=(
+                    () if isinstance(projected, FixedDataset) else projected.part.text_widths(())
+                ),
             )
 
     def _short_way(
@@ -245,6 +251,10 @@ class Hdf5Store:
                 data = projected.read_values(dataset_id, start, stop)
             self._confirm_sources(ref)
             return data
+
+    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+        with reading(ref.path):
+            return render_view(order, data)
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
