@@ -25,6 +25,12 @@ class UnreadableError(H5fsError):
     errno = _errno.EIO
 
 
+class GoneError(UnreadableError):
+    """The object that a name led to, or a file was opened of, is not there any more."""
+
+    errno = _errno.ESTALE
+
+
 class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
 
@@ -189,6 +195,16 @@ class StaleError(H5fsError):
     """The HDF5 file was replaced or rewritten while a file of it was open."""
 
     errno = _errno.ESTALE
+
+
+class UnreachableError(UnreadableError):
+    """The server of a remote file does not answer, or answers what cannot be true."""
+
+
+class DeniedError(H5fsError):
+    """The server of a remote file refuses access to it."""
+
+    errno = _errno.EACCES
 
 
 class PassedThroughError(H5fsError):

@@ -16,12 +16,14 @@ import h5fs
 from h5fs.cli.mount_options import parse_options
 from h5fs.cli.option_values import parse_mode
 from h5fs.cli.parsers import COMMANDS, build_parser
+from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.reports import tell_reports
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
 from h5fs.kernel_mounts import read_mounts
-from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.model.location import Location
+from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
@@ -32,6 +34,7 @@ _COMMANDS = tuple(command.name for command in COMMANDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets(words)
     has_no_output = open_missing_streams()
     _allow_any_text()
     try:
@@ -159,10 +162,12 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         MountOptions(
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(mountpoint)),
-            store=StoreOptions(file=Path(os.path.abspath(given.file))),
+            store=StoreOptions(
+                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+            ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=os.path.isdir(given.file),
+            is_folder=_is_folder(given.file),
             owner_pid=given.owner,
         )
     )
@@ -172,13 +177,23 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
     return options
 
 
-def _default_mountpoint(file: Path) -> Path:
+def _default_mountpoint(location: Location) -> Path:
     """Return the folder for a file that was named alone. Raises ``UsageError``."""
-    name = file.stem
+    name = Path(location.name).stem
     is_taken = os.path.lexists(name) and not os.path.isdir(name)
-    if not name or is_taken or os.path.isdir(file):
-        raise UsageError(f"where is {file} to be mounted? h5fs {file} MOUNTPOINT")
+    if not name or is_taken or _is_folder(location):
+        raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
     return Path(name)
+
+
+def _is_folder(location: Location) -> bool:
+    if isinstance(location, Path):
+        return location.is_dir()
+    return location.scheme == "hdf5" and location.is_folder
+
+
+def _absolute(location: Location) -> Location:
+    return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
 def _run_command(given: argparse.Namespace) -> int:

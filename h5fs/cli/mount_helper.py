@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from h5fs.cli.main import make_mount_options, warn
 from h5fs.cli.mount_options import is_known, split_options
 from h5fs.cli.parsers import Parser, build_parser
+from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mount_checks import check_mount
 from h5fs.daemon.mounting import mount
@@ -27,9 +28,11 @@ _MOUNT_FAILED = 32
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Mount as mount(8) asks; return an exit status of mount(8)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets(words)
     open_missing_streams()  # a boot script may have none
     try:
-        _mount(list(sys.argv[1:] if arguments is None else arguments))
+        _mount(words)
     except UsageError as error:
         return _complain(error, _WRONG_INVOCATION)
     except MountError as error:

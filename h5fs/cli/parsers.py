@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.errors import UsageError
+from h5fs.model.location import Location, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -27,7 +28,7 @@ _USAGE = """\
 h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
        h5fs status | log [MOUNTPOINT]
-       h5fs tree | cat | cp | check | recover | completion ...  (h5fs COMMAND --help)
+       h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
        h5fs --version"""
 
 
@@ -123,8 +124,8 @@ def _show_examples(examples: list[Example]) -> str:
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=_path,
-        help="the HDF5 file, or a folder of HDF5 files"
+        "file", metavar="FILE", type=_location,
+        help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
     )  # fmt: skip
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
@@ -209,7 +210,7 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
@@ -222,6 +223,17 @@ def _declare_recover(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="list|clear", choices=("list", "clear"), nargs="?", default="list",
+        help="list what is kept (the default), or remove all that no mount uses",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", metavar="DIR", type=_path, help="the folder of -o disk_cache=SIZE:DIR"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
 def _declare_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
@@ -230,6 +242,15 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("is an empty name")
     return Path(text)
+
+
+def _location(text: str) -> Location:
+    _path(text)
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        shown = text.partition("?")[0]  # what follows may be a key
+        raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
 
 
 def _count(text: str) -> int:
@@ -301,6 +322,13 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs recover data.h5", "after a kill or a power cut, for other programs"),
             Example("h5fs recover --clear-flag data.h5", "after a program died that had it open"),
+        ),
+    ),
+    Command(
+        "cache", "list or clear what is kept on disk of files that are far away", _declare_cache,
+        (
+            Example("h5fs cache", "what is kept, of which file, used when"),
+            Example("h5fs cache clear", "remove all that no mount uses"),
         ),
     ),
     Command(

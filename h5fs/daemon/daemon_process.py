@@ -179,8 +179,7 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> 
     """
     # HDF5 also looks for the sources of virtual datasets in the working directory, so that is set
     # to the file's folder, where HDF5 looks anyway. (The open file keeps that disk busy already.)
-    real = os.path.realpath(options.store.file)
-    os.chdir(real if options.is_folder else os.path.dirname(real))
+    os.chdir(_working_folder(options))
     if options.store.external is not ExternalPolicy.ALL:
         for variable in _PREFIX_VARIABLES:  # HDF5 would look for files in further folders
             os.environ.pop(variable, None)
@@ -237,6 +236,13 @@ def _reporting_the_end(
                 _log.warning("h5fs umount cannot be told: %s", error)
 
 
+def _working_folder(options: MountOptions) -> str:
+    if options.store.url is not None:
+        return "/"
+    real = os.path.realpath(options.store.file)
+    return real if options.is_folder else os.path.dirname(real)
+
+
 def _serve_with(
     starter: WorkerStarter,
     options: MountOptions,
@@ -287,7 +293,7 @@ def _serve_with(
 def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
     """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
     with ExitStack() as entered:
-        sockets = entered.enter_context(registered(options.mountpoint, options.store.file))
+        sockets = entered.enter_context(registered(options.mountpoint, str(options.store.location)))
         if not sockets:
             _log.warning(
                 "no record can be left in $XDG_RUNTIME_DIR, /run/user or /tmp: h5fs umount will "

@@ -50,7 +50,8 @@ def mount(options: MountOptions) -> str:
         if not message.startswith(READY):
             raise MountError(
                 message.decode("utf-8", "replace")
-                or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
+                or f"the daemon died while it opened {options.store.location}; "
+                "try --foreground --debug"
             )
         _check_answer(options.mountpoint)
     return message.removeprefix(READY).decode("utf-8", "replace")
@@ -143,9 +144,7 @@ def _check_answer(mountpoint: Path) -> None:
         os.stat(mountpoint)
     except OSError as error:
         subprocess.run(_unmount_command(mountpoint, lazy=True), check=False, capture_output=True)
-        raise MountError(
-            f"{mountpoint} is mounted but does not answer: {error.strerror}"
-        ) from None
+        raise MountError(f"{mountpoint} is mounted but does not answer: {error.strerror}") from None
 
 
 def _detach(mount: Mount, *, is_lazy: bool) -> bool:

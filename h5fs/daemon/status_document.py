@@ -45,7 +45,7 @@ def make_document(
     drafts = {"count": tree.draft_count, "bytes": tree.draft_bytes}
     document = {
         "mountpoint": os.fspath(options.mountpoint),
-        "file": os.fspath(options.store.file),
+        "file": str(options.store.location),
         "mode": options.mode.value,
         "pid": os.getpid(),
         "version": h5fs.__version__,

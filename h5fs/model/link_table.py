@@ -39,7 +39,7 @@ ROW = np.dtype(
 )
 """The object of one hard link. ``dataset``: the index of the table's dataset that describes it, -1
 when only ``describe_dataset`` does; ``array``: the same for its shape and type alone, which are
-known more often; ``file_offset``: where contiguous data lie, else -1.
+known more often; ``file_offset``: where contiguous or compact data lie, else -1.
 """
 
 

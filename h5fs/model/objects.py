@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -142,10 +143,12 @@ class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
     ``sizes`` are ``<u8``, in row-major order of the grid of chunks; None when the library does not
-    say them rightly, so that it has to look up each chunk.
+    say them rightly, so that it has to look up each chunk. ``offsets`` are where they lie in the
+    file, in the same form; None where nobody needs to know, since all of the file is here.
     """
 
     sizes: bytes | None
+    offsets: bytes | None = None
 
 
 class Enumeration(Struct, frozen=True, array_like=True):
@@ -186,6 +189,11 @@ class DatasetInfo(Struct, frozen=True):
     is_scanned: bool = False
     enumerations: tuple[Enumeration, ...] = ()
     text_widths: tuple[TextWidth, ...] = ()
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes all elements of an array take in its ``.npy`` file."""
+        return 0 if self.shape is None else prod(self.shape) * self.dtype.itemsize
 
 
 class StorageInfo(Struct, frozen=True):
@@ -262,6 +270,14 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     type: Datatype
     shape: tuple[int, ...] | None
     elements: tuple[Element, ...]
+
+
+class DomainEntry(Struct, frozen=True):
+    """One name in a folder of a data service: a folder, or a domain."""
+
+    name: bytes
+    is_folder: bool
+    mtime_ns: int
 
 
 class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):

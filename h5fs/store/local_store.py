@@ -32,6 +32,10 @@ class LocalStore(Hdf5Store):
         """Return empty statistics: there is no cache, no worker and no quarantine."""
         return StoreStatistics()
 
+    def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
+        """Return None: nothing is asked for before somebody needs it."""
+        return None
+
     def read_into(
         self,
         ref: ObjectRef,

@@ -28,6 +28,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.uncommitted import Uncommitted
+from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
@@ -61,7 +62,8 @@ class WritingWorkerStore(WorkerStore):
     def __init__(
         self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
     ) -> None:
-        super().__init__(options, starter, files)
+        self._file = FileWithLog(options, files)
+        super().__init__(options, starter, self._file)
         self._commit_seconds = options.commit_seconds
         self._boot_id = options.boot_id
         self._path_check = PathCheck(files.main, files.path)
@@ -138,11 +140,11 @@ class WritingWorkerStore(WorkerStore):
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
         # But the file may have become another program's since.
         self._check_path()
-        assert self._logged is not None
+        assert self._file.logged is not None
         at = region.file_offset + offset
         try:
             while data:
-                count = os.pwrite(self._logged.main, data, at)
+                count = os.pwrite(self._file.logged.main, data, at)
                 data, at = data[count:], at + count
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -150,8 +152,8 @@ class WritingWorkerStore(WorkerStore):
             raise LostChangesError(f"writing an array: {error.strerror}") from None
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
-        assert self._logged is not None
-        count = os.preadv(self._logged.main, [buffer], region.file_offset + offset)
+        assert self._file.logged is not None
+        count = os.preadv(self._file.logged.main, [buffer], region.file_offset + offset)
         buffer[count:] = bytes(len(buffer) - count)  # past the end of the file nothing was written
 
     def write_sequences(
@@ -234,7 +236,7 @@ class WritingWorkerStore(WorkerStore):
         with self._clock:
             changes = self._uncommitted.total()
         age = None if changes.since is None else time.monotonic() - changes.since
-        logged = self._logged
+        logged = self._file.logged
         log_bytes = os.fstat(logged.log).st_size if logged is not None else 0
         uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
         return dataclasses.replace(super().statistics(), uncommitted=uncommitted)
@@ -250,7 +252,7 @@ class WritingWorkerStore(WorkerStore):
             self._clock.notify_all()
         if self._timer.ident is not None:
             self._timer.join()
-            self._removes_log = self._bring_in()
+            self._file.removes_log = self._bring_in()
         super().close()
 
     def _bring_in(self) -> bool:
@@ -305,8 +307,8 @@ class WritingWorkerStore(WorkerStore):
         return target
 
     def _logged_files(self) -> LoggedFiles:
-        assert self._logged is not None
-        return self._logged
+        assert self._file.logged is not None
+        return self._file.logged
 
     def _change(
         self,

@@ -61,7 +61,7 @@ class Views:
         """Yield the views of a node's dataset that its folder lists."""
         if not self.are_listed or owner.kind is not NodeKind.ARRAY or owner.link is None:
             return
-        array = owner.info.array
+        array = owner.info.array or owner.info.dataset
         if array is None:
             try:
                 array = self._store.describe_storage(owner.info.ref).array
@@ -74,7 +74,7 @@ class Views:
         """Return a view of a node's dataset, None when it has none of that kind."""
         if owner is None or owner.kind is not NodeKind.ARRAY or owner.link is None:
             return None
-        array = owner.info.array
+        array = owner.info.array or owner.info.dataset
         if array is None:
             array = self._store.describe_storage(owner.info.ref).array
         if array is None or projection not in self.of_array(array):

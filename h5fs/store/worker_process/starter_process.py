@@ -11,14 +11,12 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
-
-import msgspec
 
 from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
-from h5fs.store.workers.starter_messages import Charge, serve
+from h5fs.store.workers.starter_messages import decode_charge, serve
+from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +35,6 @@ def main() -> None:
     serve(control, _run_worker)
 
 
-def _to_path(_kind: type, path: bytes) -> Path:
-    return Path(os.fsdecode(path))
-
-
 def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
     """Run a worker; ``complains``: log which protections the system lacks."""
     from h5fs.store.worker_process.worker import ConnectionHandler, Worker
@@ -51,24 +45,24 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         die_with_parent(own_pid)
         charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
         with open(charge_descriptor, "rb") as file:
-            charge = msgspec.msgpack.decode(file.read(), type=Charge, dec_hook=_to_path)
-        options = charge.options
+            options, kind, grants = decode_charge(file.read())
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
         # Shared memory counts towards the address space.
         room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
-        granted, known = open_granted(charge.grants)
-        # The log, and what is remembered of the file, are never opened anew.
-        missing = confine(
-            Confinement((), room, descriptors=(*files[:1], *granted), locked=tuple(files))
-        )
+        granted, known = open_granted(grants)
+        # Made before: what it maps cannot be mapped afterwards. It opens no file yet.
+        worker = Worker(options, connection, reply_buffer, kind, files, granted=known)
+        # Only a plain file is opened anew, by its path or /proc/self/fd.
+        own = files[:1] if kind is not FileKind.FETCHED else []
+        missing = confine(Confinement((), room, descriptors=(*own, *granted), locked=tuple(files)))
         for descriptor in granted:
             os.close(descriptor)
         if missing and complains:
             _log.warning("workers go without some protections: %s", " | ".join(missing))
-        Worker(options, connection, reply_buffer, files, granted=known).run()
+        worker.run()
         status = 0
     except BaseException:
         _log.exception("the worker ends")

@@ -27,11 +27,17 @@ from h5fs.errors import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import FilesNeededError, WorkerDiedError, WorkerHungError
+from h5fs.store.workers.endings import (
+    FilesNeededError,
+    NotFetchedError,
+    WorkerDiedError,
+    WorkerHungError,
+)
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.worker_file import FileKind, WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
@@ -40,6 +46,7 @@ _PATIENCE_SECONDS = 0.1
 _CLOSING_SECONDS = 10
 _SLOWEST_BYTES_PER_SECOND = 2**20
 _SECONDS_BETWEEN_STARTS = 0.1
+_NO_FILE = WorkerFile(FileKind.PLAIN, ())  # workers open the path
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +83,7 @@ class WorkerPool:
         self._count = count
         # Two workers that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
-        self._descriptors: tuple[int, ...] = ()
+        self._file = _NO_FILE
         self._lingering: list[WorkerConnection] = []
         self._slots: list[_Slot] = []
         self._files: dict[int, bytes] = {}
@@ -89,12 +96,9 @@ class WorkerPool:
         """The usual number of workers."""
         return self._count
 
-    def open(self, files: tuple[int, ...] = ()) -> None:
-        """Start the first worker and let it open the file. Raises what opening raises.
-
-        ``files`` are descriptors of the file and, where it is read through one, of its log.
-        """
-        self._descriptors = files
+    def open(self, file: WorkerFile = _NO_FILE) -> None:
+        """Start the first worker and let it open the file. Raises what opening raises."""
+        self._file = file
         slot = self._take(None)
         try:
             self._connect(slot)
@@ -133,6 +137,7 @@ class WorkerPool:
         shared_buffers: tuple[SharedBuffer, ...] = (),
         on_failure: Callable[[bytes], None] | None = None,
         is_repeatable: bool = True,
+        is_ahead: bool = False,
     ) -> Any:
         """Return a worker's answer.
 
@@ -141,7 +146,9 @@ class WorkerPool:
         ``preferred_worker``: the number, modulo the usual number, of the worker that has most of
         the answer cached; with ``preferred_only`` the request waits for that worker, since any
         other would take long. A request that is not ``is_repeatable`` changes the file: when the
-        worker dies during it, ``LostChangesError`` is raised. Raises ``H5fsError``.
+        worker dies during it, ``LostChangesError`` is raised. For one that
+        ``is_ahead`` of what anybody asks for, ``on_failure`` is called, and must raise, whatever
+        became of the worker. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = Failures()
@@ -153,13 +160,9 @@ class WorkerPool:
                 with self._changed:
                     files = dict(self._files) if self._files else self._files
                 return connection.call(
-                    method,
-                    arguments,
-                    seconds=seconds,
-                    into=into,
-                    files=files,
+                    method, arguments, seconds=seconds, into=into, files=files,
                     shared_buffers=shared_buffers,
-                )
+                )  # fmt: skip
             except H5fsError:
                 if slot.connection is not None and slot.connection.is_last_answer:
                     self._end(slot)
@@ -167,6 +170,9 @@ class WorkerPool:
             except FilesNeededError as need:
                 failures.note_need()
                 self._grant(slot, need)
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
@@ -177,6 +183,8 @@ class WorkerPool:
                     raise kind(f"{subject.path}: {error}") from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
+                if is_ahead and on_failure is not None:
+                    on_failure(note)
                 self._judge(error, failures, subject, note, on_failure)
             finally:
                 self._give_back(slot)
@@ -335,6 +343,9 @@ class WorkerPool:
             except H5fsError:
                 self._end(slot)
                 raise
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except FilesNeededError:
                 self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
@@ -353,7 +364,7 @@ class WorkerPool:
     def _start(self) -> WorkerConnection:
         try:
             return WorkerConnection(
-                self._starter, self._options, self._on_file, self._descriptors, self._grants.all()
+                self._starter, self._options, self._on_file, self._file, self._grants.all()
             )
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None

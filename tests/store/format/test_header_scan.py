@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t
+from h5py import h5d, h5g, h5i, h5l, h5o, h5p, h5s, h5t
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -94,13 +94,29 @@ def scan_file(path: Path, addresses: list[int]) -> tuple[FileLayout, HeaderScan]
         os.close(descriptor)
 
 
+def check_compact(scan: HeaderScan, i: int, dataset: h5d.DatasetID, layout: FileLayout) -> None:
+    """The elements lie where the scan says."""
+    file_type = dataset.get_type()
+    size = dataset.get_space().get_simple_extent_npoints() * file_type.get_size()
+    if dataset.get_storage_size() != size or file_type.detect_class(h5t.VLEN):
+        return  # elements have another size in memory
+    shape = dataset.get_space().get_simple_extent_dims()
+    elements = np.zeros(shape, np.dtype((np.void, file_type.get_size())))
+    dataset.read(h5s.ALL, h5s.ALL, elements, file_type)
+    content = Path(os.fsdecode(h5i.get_file_id(dataset).name)).read_bytes()
+    start = int(scan.data_offset[i]) + layout.base_offset
+    assert content[start : start + elements.nbytes] == elements.tobytes()
+
+
 def check_dataset(scan: HeaderScan, i: int, dataset: h5d.DatasetID, layout: FileLayout) -> None:
     """Compare everything that the scan claims to know of a dataset with what h5py says."""
     creation = dataset.get_create_plist()
     if scan.layout_class[i] != LAYOUT_NOT_KNOWN:
         assert scan.layout_class[i] == LAYOUTS[creation.get_layout()]
         offset = dataset.get_offset()
-        if scan.data_offset[i] == UNDEFINED:
+        if scan.layout_class[i] == COMPACT and scan.data_offset[i] != UNDEFINED:
+            check_compact(scan, i, dataset, layout)
+        elif scan.data_offset[i] == UNDEFINED:
             # The library adds the user block to its undefined address as well.
             assert offset in (None, layout.base_offset - 1)
         else:

@@ -28,6 +28,7 @@ from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import make_shared_buffer
+from h5fs.store.workers.worker_file import WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter, describe_end
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
@@ -121,7 +122,7 @@ class StandInStarter(WorkerStarter):
         options: StoreOptions,
         connection: socket.socket,
         reply_buffer: int,
-        files: tuple[int, ...] = (),
+        file: WorkerFile,
         grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         numbers = [connection.fileno(), reply_buffer]
@@ -494,3 +495,22 @@ def test_a_closed_store_has_let_go_of_the_file_though_a_worker_was_just_starting
                 pass
     finally:
         starter.close()
+
+
+@pytest.mark.semantics("W20")
+def test_what_nobody_has_asked_for_is_not_repeated_and_puts_nothing_into_quarantine(
+    tmp_path: Path,
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def fail(note: bytes) -> None:
+        raise KilledError(note)
+
+    with pool_of(tmp_path) as (pool, starter):
+        subject = Subject(ObjectRef(0, 1, b"/x1"))
+        with pytest.raises(KilledError):
+            pool.call("root", 1, subject=subject, on_failure=fail, is_ahead=True)
+        assert len(starter.children) == 1
+        assert pool.quarantine.reasons() == {}
+        assert ask(pool, 0) == EXPECTED

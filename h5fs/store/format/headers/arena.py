@@ -8,6 +8,7 @@ has all bits set).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ _GAP_BYTES = 1024
 """Reading what lies between two blocks costs less than another call, up to about this."""
 _ARENA_BYTES = 32 << 20
 _OVERREAD_BYTES = 64
+# Headers lie close together: where they are far away, larger pieces save requests.
+_FETCHED_UNIT_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Arena:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._used = 0
+        self._places: list[int] = []
+        self._starts: list[int] = []
         self.file_size_bytes = source.size_bytes
         # What lies behind the end may be loaded, and is masked or not looked at.
         self.data: npt.NDArray[np.uint8] = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
@@ -53,6 +58,16 @@ class Arena:
     def clear(self) -> None:
         """Forget what was read."""
         self._used = 0
+        self._places, self._starts = [], []
+
+    def file_offset(self, at: Ints) -> Ints:
+        """Return where in the file the bytes at each position were read."""
+        if not at.size:
+            return at
+        places, starts = np.array(self._places), np.array(self._starts)
+        span = np.searchsorted(places, at, "right") - 1
+        offset: Ints = starts[span] + at - places[span]
+        return offset
 
     def word(self, at: Ints) -> Ints:
         """Return the eight bytes at each position, as a little-endian signed integer."""
@@ -98,6 +113,11 @@ class Arena:
         return at, end
 
     def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:
+        spans = zip(starts, lengths, strict=True)
+        with suppress(OSError):  # reading will say so
+            self._source.ensure(
+                [(start, start + length) for start, length in spans], unit_bytes=_FETCHED_UNIT_BYTES
+            )
         ends = []
         view = self.data.data
         for start, length, place in zip(starts, lengths, places, strict=True):
@@ -106,6 +126,8 @@ class Arena:
                 ends.append(place)
                 continue
             self._used = end
+            self._places.append(place)
+            self._starts.append(start)
             try:
                 ends.append(place + self._source.read_into(view[place:end], start))
             except OSError:

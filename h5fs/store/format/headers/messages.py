@@ -22,13 +22,15 @@ COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
 LAYOUT_NOT_KNOWN = 255
 UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF
 
+ATTRIBUTE = 0x0C
+SHARED = 0x02  # a flag
+
 _DATASPACE = 0x01
 _LINK_INFO = 0x02
 _TYPE = 0x03
 _EXTERNAL_FILES = 0x07
 _INVALID = 0x09
 _LAYOUT = 0x08
-_ATTRIBUTE = 0x0C
 _OLD_TIME = 0x0E
 _SYMBOL_TABLE = 0x11
 _TIME = 0x12
@@ -36,7 +38,6 @@ _ATTRIBUTE_INFO = 0x15
 _LINK_COUNT = 0x16
 _LAST_KNOWN = 0x18
 
-_SHARED = 0x02
 _NOT_SHAREABLE = 0x04
 _WAS_UNKNOWN = 0x20
 _MAY_BE_SHARED = np.array([0x01, 0x03, 0x04, 0x05, 0x0C])
@@ -141,14 +142,14 @@ class _Interpreter:
         messages = self._headers.messages
         kind, flags = messages.kind, messages.flags
         strange = (kind > _LAST_KNOWN) | (kind == _INVALID) | (flags & _WAS_UNKNOWN != 0)
-        shared = np.flatnonzero(flags & _SHARED)
+        shared = np.flatnonzero(flags & SHARED)
         strange[shared] |= flags[shared] & _NOT_SHAREABLE != 0
         strange[shared] |= ~np.isin(kind[shared], _MAY_BE_SHARED)
         self._unknown[messages.row[strange]] = True
 
     def _count_attributes(self) -> None:
         messages = self._headers.messages
-        rows = messages.row[messages.kind == _ATTRIBUTE]
+        rows = messages.row[messages.kind == ATTRIBUTE]
         self._facts.attribute_count[:] = np.bincount(rows, minlength=len(self._unknown))
         addresses = self._layout.size_of_addresses
         info = self._find(_ATTRIBUTE_INFO, least_bytes=2 + 2 * addresses)
@@ -198,8 +199,8 @@ class _Interpreter:
         """Give datasets whose dataspace and datatype are plainly there the number of the pair."""
         length = self._measure_dataspaces(dataspace)
         is_plain = (self._facts.kind == DATASET) & ~self._unknown
-        shared_type = datatype.row[(datatype.flags & _SHARED != 0) | (datatype.size < 8)]
-        shared_space = dataspace.row[(dataspace.flags & _SHARED != 0) | (length < 0)]
+        shared_type = datatype.row[(datatype.flags & SHARED != 0) | (datatype.size < 8)]
+        shared_space = dataspace.row[(dataspace.flags & SHARED != 0) | (length < 0)]
         is_plain[shared_type] = False
         is_plain[shared_space] = False
         rows = np.flatnonzero(is_plain)
@@ -270,6 +271,9 @@ class _Interpreter:
         fits = size + 4 <= found.size
         self._facts.layout_class[found.row[fits]] = COMPACT
         self._facts.storage_bytes[found.row[fits]] = size[fits]
+        has_data = fits & (size > 0)
+        offset = self._arena.file_offset(found.at[has_data] + 4) - self._layout.base_offset
+        self._facts.data_offset[found.row[has_data]] = offset.astype(np.uint64)
 
     def _read_old_layout(self, found: _Found, word: Ints, is_old: Bools) -> None:
         """Versions 1 and 2: the library works out the size from the array."""

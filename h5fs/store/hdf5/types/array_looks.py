@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from h5fs.model.objects import DatasetInfo, Enumeration
-from h5fs.store.hdf5.types.elements import npy_dtype
+from h5fs.projection.npy import npy_dtype
 
 _TEXT = np.dtype("U1")
 _OTHER = np.dtype("V1")

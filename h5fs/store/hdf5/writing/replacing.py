@@ -15,9 +15,9 @@ from h5py import h5d, h5f, h5g, h5l, h5o
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.model.settings import NewDatasets
+from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.types.elements import npy_dtype
 from h5fs.store.hdf5.writing.array_writer import ElementSource, check_elements, write_array
 from h5fs.store.hdf5.writing.creating import (
     can_take,

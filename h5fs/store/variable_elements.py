@@ -8,8 +8,8 @@ of its longest value:
 - a variable-length sequence within a compound, an array or another sequence is a pair
   (``length``, ``values``), the values filled up with zeros.
 
-Works on arrays as h5py reads them, with objects. Under the store's lock, since references are
-looked up in the file.
+Works on arrays as h5py reads them: objects stand for such parts, and the metadata of a dtype says
+of which kind they are (``vlen``: a string type or the dtype of one value).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 
 from h5fs.model.objects import TextWidth
+from h5fs.projection.npy import npy_dtype
 from h5fs.projection.views.quoting import escape_text
-from h5fs.store.hdf5.types.elements import npy_dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +57,7 @@ def make_part(dtype: np.dtype[Any], text_of_reference: TextOf) -> Part:
             name: make_part(dtype.fields[name][0], text_of_reference) for name in dtype.names
         }
         return _Compound(members)
-    if h5py.check_string_dtype(dtype) is not None:
+    if _vlen_of(dtype) in (str, bytes):
         return _Text(_bytes_of_string)
     element = sequence_base(dtype)
     if element is not None:
@@ -68,10 +67,13 @@ def make_part(dtype: np.dtype[Any], text_of_reference: TextOf) -> Part:
 
 def sequence_base(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     """Return the dtype of one value where ``dtype`` is h5py's for variable-length sequences."""
-    if h5py.check_string_dtype(dtype) is not None:  # a sequence of characters, to h5py
-        return None
-    base: np.dtype[Any] | None = h5py.check_vlen_dtype(dtype)
-    return base
+    base = _vlen_of(dtype)
+    return base if isinstance(base, np.dtype) else None
+
+
+def _vlen_of(dtype: np.dtype[Any]) -> Any:
+    """Return what h5py's ``check_vlen_dtype`` does: ``str``, ``bytes``, a dtype, or None."""
+    return None if dtype.metadata is None else dtype.metadata.get("vlen")
 
 
 def _bytes_of_string(value: Any) -> bytes:

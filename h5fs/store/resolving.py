@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from h5fs.errors import ForbiddenError, LinkLoopError, NotFoundError, show_path
-from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 
 _MAX_LINKS_FOLLOWED = 40  # as many as Linux follows before it says ELOOP
@@ -23,8 +22,6 @@ class LinkSource(Protocol):
     def describe_object(self, ref: ObjectRef) -> ObjectInfo: ...
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link: ...
-
-    def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable: ...
 
     def find_external(self, name: bytes, *, linking_file: int) -> int: ...
 
