@@ -146,6 +146,27 @@ class StoreOptions:
         return self.location if isinstance(self.location, Url) else None
 
 
+class View(Enum):
+    """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
+
+    TABLE = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOptions:
+    """Which views there are.
+
+    ``are_listed`` False: they are found by their names, and no listing shows them.
+    """
+
+    kinds: frozenset[View] = frozenset()
+    are_listed: bool = True
+
+
+NO_VIEWS = ViewOptions()
+"""What a mount shows that was not told to show any."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogOptions:
     """Where the log goes: a file, ``syslog``, or None for the place that suits the mount."""
@@ -175,3 +196,4 @@ class MountOptions:
     is_folder: bool = False
     removes_mountpoint: bool = False
     owner_pid: int | None = None
+    views: ViewOptions = NO_VIEWS

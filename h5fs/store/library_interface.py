@@ -22,6 +22,7 @@ from h5fs.model.objects import (
     ObjectRef,
     StorageInfo,
 )
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -123,6 +124,9 @@ class LibraryStore(ObjectStore, Protocol):
 
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
         """
+
+    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+        """Return what is made of elements to look at, which ``ref`` is blamed for."""
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
         """Return what there is to say of the first of some objects, as many as take little time.

@@ -26,6 +26,7 @@ from h5fs.model.objects import (
     StorageInfo,
 )
 from h5fs.model.settings import StoreOptions
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
@@ -234,6 +235,16 @@ class WorkerStore:
             "read_data", ref, part, offset, len(buffer), subject=Subject(ref), into=buffer,
             asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
             preferred_worker=_preferred_worker(ref), preferred_only=dataset.is_scanned,
+        )  # fmt: skip
+        if size != len(buffer):
+            raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
+
+    def make_view(
+        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+    ) -> None:
+        size: int = self._pool.call(
+            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")

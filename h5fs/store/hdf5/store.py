@@ -53,6 +53,7 @@ from h5fs.store.hdf5.reading.projected import (
     ProjectedDataset,
     project_dataset,
 )
+from h5fs.store.hdf5.reading.views import ViewRenderer, table_details
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
@@ -71,7 +72,7 @@ def ignore(*_what: object) -> None:
     """Hear, and do nothing."""
 
 
-class Hdf5Store:
+class Hdf5Store(ViewRenderer):
     """Answers the questions of ``h5fs.store.interface.LibraryStore``.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
@@ -187,6 +188,7 @@ class Hdf5Store:
                 sequences_per_element=sequences.per_element if sequences else 1,
                 data=self._short_way(ref, dataset_id, projected),
                 is_scanned=not isinstance(projected, FixedDataset),
+                **table_details(projected),
             )
 
     def _short_way(
