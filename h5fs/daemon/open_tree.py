@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.model.location import Location
 from h5fs.model.settings import MountOptions
-from h5fs.store.lock_patience import opened_patiently
+from h5fs.store.locks.patience import opened_patiently
 from h5fs.store.schemes import is_shared
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise

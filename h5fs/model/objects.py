@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -139,10 +140,12 @@ class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
     ``sizes`` are ``<u8``, in row-major order of the grid of chunks; None when the library does not
-    say them rightly, so that it has to look up each chunk.
+    say them rightly, so that it has to look up each chunk. ``offsets`` are where they lie in the
+    file, in the same form; None where nobody needs to know, since all of the file is here.
     """
 
     sizes: bytes | None
+    offsets: bytes | None = None
 
 
 class DatasetInfo(Struct, frozen=True):
@@ -167,6 +170,11 @@ class DatasetInfo(Struct, frozen=True):
     sequences_per_element: int = 1
     data: Contiguous | Chunked | None = None
     is_scanned: bool = False
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes all elements of an array take in its ``.npy`` file."""
+        return 0 if self.shape is None else prod(self.shape) * self.dtype.itemsize
 
 
 class StorageInfo(Struct, frozen=True):

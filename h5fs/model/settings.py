@@ -158,6 +158,8 @@ class MountOptions:
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
     ``is_folder``: a folder of HDF5 files is mounted, and ``store.location`` is the folder's
     path or URL.
+    ``removes_mountpoint``: h5fs has made the mountpoint, and removes it at the end. ``owner_pid``:
+    the mount ends with this process.
     """
 
     mountpoint: Path
@@ -168,3 +170,5 @@ class MountOptions:
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
     is_folder: bool = False
+    removes_mountpoint: bool = False
+    owner_pid: int | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
+from h5fs.store.chunks.fetching import ChunkFetcher
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.opening import check_superblock
 from h5fs.store.sources.remote_object import RemoteObject
@@ -58,6 +59,9 @@ class FetchedFile:
             free_fragments=0, available_fragments=0, inodes=0, free_inodes=0, available_inodes=0,
             flags=os.ST_RDONLY, longest_name=_LONGEST_NAME,
         )  # fmt: skip
+
+    def chunk_fetcher(self) -> ChunkFetcher:
+        return ChunkFetcher(self.source)
 
     def interrupt(self) -> None:
         self.source.close()

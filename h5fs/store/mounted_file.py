@@ -12,10 +12,11 @@ from typing import Protocol
 from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
+from h5fs.store.chunks.fetching import ChunkFetcher
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.own_lock import take_own_lock
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
@@ -43,6 +44,9 @@ class MountedFile(Protocol):
 
     def space(self) -> SpaceStatus:
         """Return how much room there is where the file is kept. Raises ``OSError``."""
+
+    def chunk_fetcher(self) -> ChunkFetcher | None:
+        """Return what brings stored chunks here; None where all of the file is here."""
 
     def interrupt(self) -> None:
         """Let go whoever waits for bytes of the file: nobody needs them any more."""
@@ -84,6 +88,9 @@ class PlainFile:
 
     def space(self) -> SpaceStatus:
         return self.source.space()
+
+    def chunk_fetcher(self) -> None:
+        return None
 
     def interrupt(self) -> None:
         pass  # nobody waits but for the disk
@@ -131,6 +138,9 @@ class FileWithLog:
 
     def space(self) -> SpaceStatus:
         return self.source.space()
+
+    def chunk_fetcher(self) -> None:
+        return None
 
     def interrupt(self) -> None:
         pass  # nobody waits but for the disk

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
+from h5fs.store.array_ahead import ArrayAhead
 from h5fs.store.fetched_file import FetchedFile
-from h5fs.store.sources.addresses import parse_address
+from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.worker_store import WorkerStore
@@ -15,7 +17,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class RemoteStore(WorkerStore):
-    """The store of one version of an object. ``on_close`` is called once, at the end of ``close``."""
+    """The store of one version of an object. The end of ``close`` calls ``on_close``, once."""
 
     def __init__(
         self,
@@ -28,6 +30,19 @@ class RemoteStore(WorkerStore):
         options = dataclasses.replace(options, external=ExternalPolicy.NONE)
         super().__init__(options, starter, FetchedFile(str(options.location), remote))
         self._on_close = on_close
+        self._array_ahead = ArrayAhead(remote)
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        if isinstance(dataset.data, Contiguous):
+            self._array_ahead.note(ref, dataset, offset, len(buffer))
+        super().read_into(ref, dataset, part, offset, buffer)
 
     def close(self) -> None:
         super().close()
@@ -40,7 +55,7 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     assert options.url is not None
     files = RemoteFiles(options.remote)
     try:
-        remote = files.open(parse_address(options.url.text))
+        remote = files.open(options.url)
         store = RemoteStore(options, starter, remote, files.close)
     except BaseException:
         files.close()

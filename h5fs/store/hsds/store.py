@@ -219,6 +219,9 @@ class HsdsStore:
             self._readers.open_as(dataset, answer, query, target_of)
             self._readers.read_into(dataset, part, offset, buffer)
 
+    def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
+        return None
+
     def file_status(self, file: int) -> FileStatus:
         return describe_file(self._ask_for_domain(file))
 

@@ -28,11 +28,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, HEADER, MAGIC, PAGE_BYTES, MapLayout
 
 _MOST_TRIES = 100
 _KEEP_SIZE_PUNCH_HOLE = 3
+_NO_BLOCKS = (2**62, 0)
+_SLICE_BLOCKS = 2**20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -45,6 +48,10 @@ class EntryLabel:
     version: str
 
 
+class ClosedEntryError(OSError):
+    """The entry was closed, since the mount is ending."""
+
+
 class CacheEntry:
     """An entry that is open: blocks are put in and taken out. Safe to call from any thread.
 
@@ -54,14 +61,17 @@ class CacheEntry:
     def __init__(self, data: int, presence: int, size_bytes: int) -> None:
         self.data: Final = data
         self.presence: Final = presence
+        self._size_bytes = size_bytes
         self._layout = layout = MapLayout(size_bytes)
-        self._map = mmap.mmap(presence, layout.file_bytes)
+        # Read here and written by pwrite(): a full disk is an error there, and kills who writes to
+        # memory that is mapped.
+        self._map = mmap.mmap(presence, layout.file_bytes, prot=mmap.PROT_READ)
         count = layout.block_count
         self._counts = np.frombuffer(self._map, np.uint8, count, PAGE_BYTES)
         self._lasting = np.frombuffer(self._map, np.uint8, count, layout.lasting_offset)
         self._used = np.frombuffer(self._map, np.uint32, count, layout.used_offset)
         self._lock = threading.Lock()
-        self._has_news = False
+        self._news = _NO_BLOCKS  # half-open: what has come since the last time it was made to last
         self._is_closed = False
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
@@ -76,27 +86,36 @@ class CacheEntry:
             while view:
                 done = os.pwrite(self.data, view, offset)
                 view, offset = view[done:], offset + done
-            counts = self._counts[first:end]
-            counts += 1 - (counts & 1)
-            self._used[first:end] = _now()
-            self._has_news = True
+            os.pwrite(self.presence, (self._counts[first:end] | 1).tobytes(), PAGE_BYTES + first)
+            self._note_use(first, end)
+            self._news = min(self._news[0], first), max(self._news[1], end)
 
     def touch(self, start: int, stop: int) -> None:
         """Note that the blocks of a half-open range of bytes were used now."""
-        self._used[start // BLOCK_BYTES : -(-stop // BLOCK_BYTES)] = _now()
+        with self._lock:
+            if not self._is_closed:
+                self._note_use(start // BLOCK_BYTES, -(-min(stop, self._size_bytes) // BLOCK_BYTES))
+
+    def _note_use(self, first: int, end: int) -> None:
+        stamps = np.full(max(end - first, 0), int(time.time()) & 0xFFFFFFFF, np.uint32)
+        with suppress(OSError):  # the order in which blocks go is all that this is for
+            os.pwrite(self.presence, stamps.tobytes(), self._layout.used_offset + 4 * first)
 
     def make_lasting(self) -> None:
         """Let what is there now outlive a power cut. Waits for the disk. Raises ``OSError``."""
-        if self._has_news:
-            with self._locked(fcntl.LOCK_SH):
-                self._make_lasting()
-
-    def _make_lasting(self) -> None:
-        self._has_news = False
-        here = self._counts & 1
-        os.fdatasync(self.data)
-        self._lasting |= here
-        self._map.flush()
+        with self._locked(fcntl.LOCK_SH):
+            (first, end), self._news = self._news, _NO_BLOCKS
+            before = self._counts[first:end].copy()
+            descriptor = os.dup(self.data) if first < end else -1
+        if descriptor < 0:
+            return
+        _sync_and_close(descriptor)
+        with self._locked(fcntl.LOCK_SH):
+            counts = self._counts[first:end]
+            lasting = self._lasting[first:end] | ((counts == before) & (counts & 1))
+            os.pwrite(self.presence, lasting.tobytes(), self._layout.lasting_offset + first)
+            descriptor = os.dup(self.presence)
+        _sync_and_close(descriptor)
 
     def held_bytes(self) -> int:
         """Return how much of the disk the entry takes. Raises ``OSError``."""
@@ -108,17 +127,29 @@ class CacheEntry:
 
         Waits for the disk. Raises ``OSError``.
         """
+        blocks = self._oldest(-(-size_bytes // BLOCK_BYTES))
         with self._locked(fcntl.LOCK_EX):
-            here = np.flatnonzero(self._counts & 1)
-            order = here[np.argsort(self._used[here], kind="stable")]
-            blocks = np.sort(order[: -(-size_bytes // BLOCK_BYTES)])
-            if not len(blocks):
-                return
-            self._lasting[blocks] = 0
-            self._map.flush()  # on the disk, too, no block is named any more whose bytes go
-            self._counts[blocks] += 1
-            for run in np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1):
-                _punch(self.data, int(run[0]) * BLOCK_BYTES, len(run) * BLOCK_BYTES)
+            before = self._counts[blocks].copy()
+            for first, end in _runs(blocks):
+                os.pwrite(self.presence, bytes(end - first), self._layout.lasting_offset + first)
+            descriptor = os.dup(self.presence)
+        _sync_and_close(descriptor)  # on the disk, too, no block is named any more whose bytes go
+        with self._locked(fcntl.LOCK_EX):
+            is_kept = (self._counts[blocks] == before) & (before & 1 == 1)
+            blocks = blocks[is_kept & (self._lasting[blocks] == 0)]
+            for first, end in _runs(blocks):
+                counts = self._counts[first:end] + np.uint8(1)
+                os.pwrite(self.presence, counts.tobytes(), PAGE_BYTES + first)
+                _punch(self.data, first * BLOCK_BYTES, (end - first) * BLOCK_BYTES)
+
+    def _oldest(self, count: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the blocks that were used least recently, in order."""
+        found = [
+            np.flatnonzero(self._counts[at : at + _SLICE_BLOCKS] & 1) + at
+            for at in range(0, len(self._counts), _SLICE_BLOCKS)
+        ]
+        here = np.concatenate(found) if found else np.empty(0, np.int64)
+        return np.sort(here[np.argsort(self._used[here], kind="stable")][:count])
 
     def close(self) -> None:
         """Make what is there last, and let others remove the entry."""
@@ -127,6 +158,8 @@ class CacheEntry:
             os.utime(self.presence)
         with self._lock:
             self._is_closed = True
+            # Not only by closing: another thread may be waiting for the disk with a copy.
+            fcntl.flock(self.data, fcntl.LOCK_UN)
             os.close(self.data)
             os.close(self.presence)
 
@@ -134,7 +167,7 @@ class CacheEntry:
     def _locked(self, kind: int) -> Iterator[None]:
         with self._lock:
             if self._is_closed:
-                raise OSError(errno.EBADF, "the cache entry is closed")
+                raise ClosedEntryError(errno.EBADF, "the cache entry is closed")
             fcntl.flock(self.presence, kind)
             try:
                 yield
@@ -259,11 +292,10 @@ def _encode_label(label: EntryLabel) -> bytes:
 
 
 def _forget_what_does_not_last(presence: int, layout: MapLayout) -> None:
-    with mmap.mmap(presence, layout.file_bytes) as mapped:
-        counts = np.frombuffer(mapped, np.uint8, layout.block_count, PAGE_BYTES)
-        lasting = np.frombuffer(mapped, np.uint8, layout.block_count, layout.lasting_offset)
-        counts[:] = lasting & 1
-        del counts, lasting
+    for at in range(0, layout.block_count, _SLICE_BLOCKS):
+        count = min(_SLICE_BLOCKS, layout.block_count - at)
+        lasting = np.frombuffer(os.pread(presence, count, layout.lasting_offset + at), np.uint8)
+        os.pwrite(presence, (lasting & 1).tobytes(), PAGE_BYTES + at)
 
 
 def _punch(descriptor: int, offset: int, size: int) -> None:
@@ -276,8 +308,19 @@ def _punch(descriptor: int, offset: int, size: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _now() -> int:
-    return int(time.time()) & 0xFFFFFFFF
+def _runs(blocks: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return half-open ranges of neighbours among sorted numbers."""
+    if not len(blocks):
+        return []
+    parts = np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _close_all(descriptors: list[int]) -> None:

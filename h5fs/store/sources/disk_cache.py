@@ -23,6 +23,7 @@ from typing import Final
 
 from h5fs.store.sources.cache_entry import (
     CacheEntry,
+    ClosedEntryError,
     EntryLabel,
     open_entry,
     open_unnamed_entry,
@@ -133,6 +134,8 @@ class DiskCache:
                     entries = list(self._open)
                 for entry in entries:
                     entry.make_lasting()
+            except ClosedEntryError:
+                pass  # closing has made it last
             except OSError as error:
                 _log.warning("%s: %s", self._folder, error.strerror or error)
             except Exception:

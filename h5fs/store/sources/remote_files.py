@@ -6,20 +6,30 @@ has to be opened after it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import errno
+import logging
+import os
+import time
+from typing import Final
 
-from h5fs.errors import CannotOpenError
+from h5fs.errors import CannotOpenError, UnreachableError
+from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
-from h5fs.store.sources.addresses import Address, hidden_url
+from h5fs.store.sources.cache_entry import EntryLabel
 from h5fs.store.sources.disk_cache import DiskCache, default_cache_folder
-from h5fs.store.sources.fetching import Fetcher
-from h5fs.store.sources.remote_object import RemoteObject, open_object
-from h5fs.store.sources.transport import SILENCE_SECONDS, Transport
+from h5fs.store.sources.fetching import Counts, Fetcher
+from h5fs.store.sources.object_head import ObjectHead
+from h5fs.store.sources.object_stores import open_transport
+from h5fs.store.sources.remote_folder import RemoteFolder, open_folder
+from h5fs.store.sources.remote_object import RemoteObject
+from h5fs.store.sources.transport import FailureKind, ObjectVersion, RequestError, Transport
 
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+HEAD_BYTES: Final = 2**20
+"""What the first request asks for: it tells size and version, and often all metadata are there."""
 
-_MISSING = "files on other machines need the obstore package: pip install 'h5fs[remote]'"
+_log = logging.getLogger(__name__)
+
+_MOST_OBJECT_BYTES = 2**46  # more than any object store keeps
 
 
 class RemoteFiles:
@@ -27,17 +37,58 @@ class RemoteFiles:
 
     def __init__(self, options: RemoteOptions) -> None:
         self._options = options
-        self.fetcher: Final = Fetcher(
-            streams=options.streams, timeout_seconds=options.timeout_seconds
-        )
+        self.fetcher: Final = Fetcher(options.streams)
         self.cache: Final = DiskCache(
             options.cache_folder or default_cache_folder(), options.cache_bytes
         )
 
-    def open(self, address: Address) -> RemoteObject:
+    def open(self, url: Url) -> RemoteObject:
         """Open the version of an object that the server has now. Raises ``CannotOpenError``."""
-        transport = open_transport(address, self._options)
-        return open_object(address, transport, self.fetcher, self.cache, self._options.streams)
+        shown = url.shown
+        began = time.monotonic()
+        transport, identity = open_transport(url, self._options)
+        counts = Counts()
+        head = ObjectHead(transport, counts, size_bytes=HEAD_BYTES)
+        try:
+            version = head.read(self.fetcher, self._options.timeout_seconds)
+        except RequestError as error:
+            raise CannotOpenError(_explain_refusal(shown, error)) from None
+        except UnreachableError as error:
+            raise CannotOpenError(f"{shown}: {error}") from None
+        if not version.is_certain:
+            by = "size and date" if version.modified is not None else "size"
+            _log.warning("%s: the server tells no version (ETag); only its %s count", shown, by)
+        try:
+            found = self._keep(url.shown, identity, transport, version, counts)
+            found.take_head(b"".join(piece.data for piece in head.pieces))
+        except OSError as error:
+            raise CannotOpenError(
+                f"{shown}: {version.size_bytes} bytes cannot be kept in a cache: {error.strerror}"
+            ) from None
+        seconds = time.monotonic() - began
+        _log.info("%s: %d bytes, open in %.2f s", shown, version.size_bytes, seconds)
+        return found
+
+    def open_folder(self, url: Url) -> RemoteFolder:
+        """Return the folder that a URL names. Raises ``CannotOpenError``; asks for nothing yet."""
+        return open_folder(url, self.fetcher, self._options)
+
+    def _keep(
+        self,
+        shown: str,
+        identity: str,
+        transport: Transport,
+        version: ObjectVersion,
+        counts: Counts,
+    ) -> RemoteObject:
+        if version.size_bytes > _MOST_OBJECT_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        label = EntryLabel(shown, version.size_bytes, f"{version.etag} {version.modified or ''}")
+        entry = self.cache.open_entry(identity, label)
+        return RemoteObject(
+            shown, transport, version, entry, self.cache, self.fetcher,
+            self._options.timeout_seconds, counts,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give up what is in flight; waits for no network. The objects are to be closed before."""
@@ -45,22 +96,14 @@ class RemoteFiles:
         self.cache.close()
 
 
-def open_transport(address: Address, options: RemoteOptions) -> Transport:
-    """Return what asks for ranges of an object. Raises ``CannotOpenError``."""
-    try:
-        from obstore import store as stores
-    except ImportError:
-        raise CannotOpenError(f"{hidden_url(address.url)}: {_MISSING}") from None
-    client: ClientConfig = {
-        "allow_http": True,
-        "connect_timeout": "5s",
-        "read_timeout": f"{SILENCE_SECONDS:g}s",
-        "timeout": "1day",  # of a whole answer, however long; silence ends it
-    }
-    retries: RetryConfig = {"max_retries": 0}  # the fetcher tries again
-    common: dict[str, Any] = {"client_options": client, "retry_config": retries}
-    store: ObjectStore
-    if not address.is_bucket:
-        return Transport(stores.HTTPStore.from_url(address.url, **common), "")
-    store = stores.S3Store(address.bucket, endpoint=options.endpoint_url, **common)
-    return Transport(store, address.key)
+def _explain_refusal(shown: str, error: RequestError) -> str:
+    if error.kind is FailureKind.GONE:
+        return f"{shown}: there is no such file on the server"
+    if error.kind is FailureKind.DENIED:
+        return (
+            f"{shown}: {error.reason}; check the credentials (AWS_PROFILE, "
+            "GOOGLE_APPLICATION_CREDENTIALS, AZURE_...), or use -o anon for a public file"
+        )
+    if error.kind is FailureKind.REPLACED:  # the server has no byte for the range from 0 on
+        return f"{shown} is empty, so it is not an HDF5 file"
+    return f"{shown}: {error.reason}"

@@ -7,10 +7,8 @@ once, however many readers want it.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -19,18 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.errors import (
-    CannotOpenError,
     DeniedError,
     H5fsError,
     NoSpaceError,
     StaleError,
     UnreachableError,
 )
-from h5fs.store.sources.addresses import Address, hidden_url
-from h5fs.store.sources.cache_entry import CacheEntry, EntryLabel
+from h5fs.store.sources.cache_entry import CacheEntry
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.disk_cache import DiskCache
 from h5fs.store.sources.fetching import Counts, Fetcher, Outage, Part
+from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.transport import (
     FailureKind,
     ObjectVersion,
@@ -39,11 +36,6 @@ from h5fs.store.sources.transport import (
     Transport,
 )
 
-_log = logging.getLogger(__name__)
-
-HEAD_BYTES: Final = 2**20
-"""What the first request asks for: it tells size and version, and often all metadata are there."""
-
 _GAP_BLOCKS = 4
 _LEAST_PART_BYTES = 2**20
 _MOST_PART_BYTES = 8 * 2**20
@@ -51,32 +43,29 @@ _WAIT_SECONDS = 1.0
 
 
 class RemoteObject:
-    """A ``Source``; ``data`` and ``presence`` are descriptors of the cache's files.
+    """A ``Source``; ``shown`` is its URL without secrets.
 
     ``_arrived`` protects ``_in_flight``, ``_is_closed`` and ``_users``, and is notified when
     blocks have come or a part has ended. Nothing else is taken while it is held.
     """
 
     def __init__(
-        self, address: Address, transport: Transport, version: ObjectVersion, entry: CacheEntry,
-        cache: DiskCache, fetcher: Fetcher, streams: int,
+        self, shown: str, transport: Transport, version: ObjectVersion, entry: CacheEntry,
+        cache: DiskCache, fetcher: Fetcher, timeout_seconds: float, counts: Counts,
     ) -> None:  # fmt: skip
-        self.address: Final = address
         self.version: Final = version
         self.size_bytes: Final = version.size_bytes
-        self.counts: Final = Counts()
+        self.counts: Final = counts
         self.is_replaced = False  # the server has had another version since
-        self._shown = hidden_url(address.url)
+        self._shown = shown
         self._transport = transport
         self._entry = entry
         self._cache = cache
         self._fetcher = fetcher
-        self._streams = streams
+        self._timeout_seconds = timeout_seconds
         self._outage = Outage(self._shown)
         self._arrived = threading.Condition()
         self._in_flight: dict[int, Part] = {}
-        self._errors: dict[Part, RequestError | H5fsError | OSError] = {}
-        self._waiting: dict[Part, int] = {}
         self._is_closed = False
         self._users = 1  # whoever reads, and whoever has the object open
         self._bytes = CachedBytes(
@@ -122,9 +111,9 @@ class RemoteObject:
 
     def revalidate(self) -> bool:
         """Ask the server whether the object is still the same version. Raises ``H5fsError``."""
-        head = _Head(self._transport, self.counts, 1)
+        head = ObjectHead(self._transport, self.counts, size_bytes=1)
         try:
-            is_same = self.version.is_same(head.read(self._fetcher))
+            is_same = self.version.is_same(head.read(self._fetcher, self._timeout_seconds))
         except RequestError as error:
             if error.kind is not FailureKind.GONE:
                 raise self._refusal(error) from None
@@ -156,47 +145,52 @@ class RemoteObject:
             if self._is_closed:
                 raise UnreachableError(f"{self._shown}: the mount is ending")
             self._users += 1
+            self.counts.reads += 1
         try:
             yield
         finally:
             self._leave()
 
     def _bring(self, ranges: Sequence[tuple[int, int]], unit_bytes: int) -> None:
-        """Return when the ranges are here. Raises ``H5fsError``."""
-        while True:
-            with self._arrived:
-                missing = self._bytes.missing_blocks(ranges)
-                if not len(missing):
-                    return
-                self._check_usable()
-                wanted = self._bytes.missing_blocks(ranges, unit_bytes)
-                fresh = self._plan(wanted)
-                awaited = {self._in_flight[block] for block in missing.tolist()}
-                for part in awaited:
-                    self._waiting[part] = self._waiting.get(part, 0) + 1
-            try:
-                for part in awaited | set(fresh):
-                    if not part.is_begun:
-                        self._fetcher.submit(part)
-                self._wait(ranges, awaited)
-            finally:
-                with self._arrived:
-                    for part in awaited:
-                        self._waiting[part] -= 1
-                        if not self._waiting[part]:
-                            del self._waiting[part]
-                            self._errors.pop(part, None)
+        """Return when all that was missing has come, be it that some is gone again.
 
-    def _wait(self, ranges: Sequence[tuple[int, int]], awaited: set[Part]) -> None:
-        """Wait until no block is missing, or all parts have ended. Raises ``H5fsError``."""
-        with self._arrived:
-            while len(missing := self._bytes.missing_blocks(ranges)):
-                for part in awaited:
-                    if part in self._errors:
-                        raise self._refusal(self._errors[part])
+        (Ranges may be larger than the cache.) Raises ``H5fsError``.
+        """
+        self.counts.misses += 1
+        blocks = self._bytes.missing_blocks(ranges)
+        while len(blocks):
+            with self._arrived:
                 self._check_usable()
-                if not any(block in self._in_flight for block in missing.tolist()):
+                wider = self._bytes.missing_blocks(ranges, unit_bytes)
+                # Another process may have brought blocks between the two looks.
+                own = self._plan(np.union1d(blocks, wider))
+                awaited: dict[Part, list[int]] = {}
+                for block in blocks.tolist():
+                    awaited.setdefault(self._in_flight[block], []).append(block)
+            for part in {*awaited, *own}:
+                if not part.is_begun:
+                    self._fetcher.submit(part)
+            self._wait({part: np.array(its) for part, its in awaited.items()}, set(own))
+            # A part that others have begun may fail, since their time is up.
+            failed = [its for part, its in awaited.items() if part.error is not None]
+            blocks = np.array([block for its in failed for block in its], np.int64)
+            blocks = self._bytes.missing_among(blocks)
+
+    def _wait(self, awaited: dict[Part, npt.NDArray[np.int64]], own: set[Part]) -> None:
+        """Wait until the blocks of each part are here, or it has ended.
+
+        Raises ``H5fsError``: one of the own parts has failed.
+        """
+        with self._arrived:
+            while True:
+                for part, blocks in list(awaited.items()):
+                    if part.error is not None and part in own:
+                        raise self._refusal(part.error)
+                    if part.is_ended or not len(self._bytes.missing_among(blocks)):
+                        del awaited[part]
+                if not awaited:
                     return
+                self._check_usable()
                 self._arrived.wait(_WAIT_SECONDS)
 
     def _check_usable(self) -> None:
@@ -212,7 +206,7 @@ class RemoteObject:
         if not len(blocks):
             return []
         total = len(blocks) * BLOCK_BYTES
-        size = min(max(total // self._streams, _LEAST_PART_BYTES), _MOST_PART_BYTES)
+        size = min(max(total // self._fetcher.streams, _LEAST_PART_BYTES), _MOST_PART_BYTES)
         part_blocks = size // BLOCK_BYTES
         parts = []
         # To fetch what lies between two blocks costs less than another request, up to some length.
@@ -222,7 +216,7 @@ class RemoteObject:
                 stop = min(at + part_blocks, end)
                 part = Part(
                     self._transport, at * BLOCK_BYTES, min(stop * BLOCK_BYTES, self.size_bytes),
-                    self.version, self.counts, self._take, self._end,
+                    self.version, self.counts, self._timeout_seconds, self._take, self._end,
                 )  # fmt: skip
                 parts.append(part)
                 for block in range(at, stop):
@@ -262,8 +256,7 @@ class RemoteObject:
             for block in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)):
                 if self._in_flight.get(block) is part:
                     del self._in_flight[block]
-            if error is not None and part in self._waiting:
-                self._errors[part] = error
+            part.is_ended, part.error = True, error
             self._arrived.notify_all()
 
     def _refusal(self, error: RequestError | H5fsError | OSError) -> H5fsError:
@@ -281,79 +274,3 @@ class RemoteObject:
         if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
             return StaleError(text)
         return UnreachableError(text)
-
-
-class _Head:
-    """The first bytes of an object, of whatever version the server has."""
-
-    def __init__(self, transport: Transport, counts: Counts, size_bytes: int) -> None:
-        self._transport = transport
-        self._counts = counts
-        self._size_bytes = size_bytes
-        self._ended = threading.Event()
-        self._error: RequestError | H5fsError | OSError | None = None
-        self.pieces: list[Piece] = []
-
-    def read(self, fetcher: Fetcher) -> ObjectVersion:
-        """Return the version that the bytes are of. Raises ``RequestError``, ``H5fsError``."""
-        part = Part(self._transport, 0, self._size_bytes, None, self._counts, self._take, self._end)
-        fetcher.submit(part)
-        self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        if not self.pieces or not all(
-            piece.version.is_same(self.pieces[0].version) for piece in self.pieces
-        ):
-            raise RequestError(FailureKind.REFUSED, "the object changes all the time")
-        return self.pieces[0].version
-
-    def _take(self, _: Part, piece: Piece) -> None:
-        self.pieces.append(piece)
-
-    def _end(self, _: Part, error: RequestError | H5fsError | OSError | None) -> None:
-        self._error = error
-        self._ended.set()
-
-
-def open_object(
-    address: Address, transport: Transport, fetcher: Fetcher, cache: DiskCache, streams: int
-) -> RemoteObject:
-    """Open the version of an object that the server has now. Raises ``CannotOpenError``."""
-    shown = hidden_url(address.url)
-    began = time.monotonic()
-    counts = Counts()
-    head = _Head(transport, counts, HEAD_BYTES)
-    try:
-        version = head.read(fetcher)
-    except RequestError as error:
-        raise CannotOpenError(_explain_refusal(shown, error)) from None
-    if not version.is_certain:
-        by = "size and date" if version.modified is not None else "size"
-        _log.warning("%s: the server tells no version (ETag); only its %s count", shown, by)
-    label = EntryLabel(shown, version.size_bytes, f"{version.etag} {version.modified or ''}")
-    try:
-        entry = cache.open_entry(address.identity, label)
-    except OSError as error:
-        raise CannotOpenError(
-            f"{shown}: {version.size_bytes} bytes cannot be kept in a cache ({error.strerror})"
-        ) from None
-    found = RemoteObject(address, transport, version, entry, cache, fetcher, streams)
-    found.counts.requests, found.counts.bytes = counts.requests, counts.bytes
-    try:
-        found.take_head(b"".join(piece.data for piece in head.pieces))
-    except OSError as error:
-        found.close()
-        raise CannotOpenError(f"{shown}: the cache cannot be written: {error.strerror}") from None
-    _log.info("%s: %d bytes, open in %.2f s", shown, version.size_bytes, time.monotonic() - began)
-    return found
-
-
-def _explain_refusal(shown: str, error: RequestError) -> str:
-    if error.kind is FailureKind.GONE:
-        return f"{shown}: there is no such file on the server"
-    if error.kind is FailureKind.DENIED:
-        return (
-            f"{shown}: {error.reason}; check the credentials (AWS_PROFILE, "
-            "GOOGLE_APPLICATION_CREDENTIALS, AZURE_...), or use -o anon for a public file"
-        )
-    return f"{shown}: {error.reason}"

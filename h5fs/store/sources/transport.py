@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from h5fs.store.sources.redirects import NOWHERE_IN_ERRORS, RedirectError, follow
+
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-SILENCE_SECONDS = 15.0
-"""How long a connection may bring no byte."""
-
+_FOLLOWED_FOR_SECONDS = 1.0  # what a URL leads to is not looked up more often
 USUAL_PIECE_BYTES = 256 * 1024
 
 
@@ -31,6 +34,7 @@ class FailureKind(Enum):
     REPLACED = "the object is another version now"
     GONE = "there is no such object any more"
     DENIED = "these credentials may not read it"
+    ELSEWHERE = "the server sends its readers to another host"
     REFUSED = "the server will not answer this, now or later"
 
 
@@ -76,11 +80,31 @@ class Piece:
 
 
 class Transport:
-    """Asks for ranges of one object. Call it on one event loop."""
+    """Asks for ranges of one object. Call it on one event loop.
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    ``silence_seconds``: how long a connection may bring no byte. A web server may send its readers
+    elsewhere: ``url`` is what was asked for, ``reopen`` opens what that leads to, and
+    ``is_redirected`` says that it is to be followed before the first request.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: str,
+        silence_seconds: float,
+        *,
+        reopen: Callable[[str], ObjectStore] | None = None,
+        url: str = "",
+        is_redirected: bool = False,
+    ) -> None:
         self._store = store
         self._key = key
+        self._silence_seconds = silence_seconds
+        self._reopen = reopen
+        self._url = url
+        self._is_to_follow = is_redirected
+        self._is_elsewhere = False
+        self._followed = -_FOLLOWED_FOR_SECONDS
 
     async def read(
         self,
@@ -95,6 +119,62 @@ class Transport:
         ``version``: the only one that the bytes may be of. They end where the object ends. Raises
         ``RequestError``.
         """
+        if self._is_to_follow:
+            await self._follow()
+        pieces = self._read(start, stop, version, piece_bytes)
+        at = start
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+                    at = piece.offset + len(piece.data)
+        except RequestError as error:
+            # What a server leads to is often signed, and not for long.
+            is_stale = self._is_elsewhere and error.kind in (FailureKind.DENIED, FailureKind.GONE)
+            is_led = error.kind is FailureKind.ELSEWHERE or is_stale
+            age = time.monotonic() - self._followed
+            if self._reopen is None or not is_led or age < _FOLLOWED_FOR_SECONDS:
+                raise
+            await self._follow()
+        else:
+            return
+        pieces = self._read(at, stop, version, piece_bytes)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def _follow(self) -> None:
+        """Find out where the URL leads, and read there from now on. Raises ``RequestError``."""
+        assert self._reopen is not None
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[str | RedirectError] = loop.create_future()
+
+        def tell(answer: str | RedirectError) -> None:
+            if not found.done():
+                found.set_result(answer)
+
+        def ask() -> None:
+            try:
+                answer: str | RedirectError = follow(self._url, self._silence_seconds)
+            except RedirectError as error:
+                answer = error
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(tell, answer)
+
+        # A thread that nobody waits for, in case that the name service hangs.
+        threading.Thread(target=ask, name="h5fs-follow", daemon=True).start()
+        answer = await found
+        if isinstance(answer, RedirectError):
+            raise RequestError(FailureKind.REFUSED, str(answer))
+        self._store = self._reopen(answer)
+        self._is_to_follow = False
+        self._is_elsewhere = answer != self._url
+        self._followed = time.monotonic()
+
+    async def _read(
+        self, start: int, stop: int, version: ObjectVersion | None, piece_bytes: int
+    ) -> AsyncGenerator[Piece, None]:
+        """Yield the bytes as ``read`` does, from where the object is thought to be."""
         import obstore
 
         options: dict[str, Any] = {"range": (start, stop)}
@@ -105,9 +185,9 @@ class Transport:
         try:
             answer = await asyncio.wait_for(
                 obstore.get_async(self._store, self._key, options=options),  # type: ignore[arg-type]
-                SILENCE_SECONDS,
+                self._silence_seconds,
             )
-            found = _version_of(answer.meta)
+            found = version_of(answer.meta)
             first, end = answer.range
             if version is not None and not version.is_same(found):
                 raise RequestError(FailureKind.REPLACED, "the server has another version")
@@ -117,7 +197,7 @@ class Transport:
             pieces = aiter(answer.stream(min_chunk_size=piece_bytes))
             while True:
                 try:
-                    data = await asyncio.wait_for(anext(pieces), SILENCE_SECONDS)
+                    data = await asyncio.wait_for(anext(pieces), self._silence_seconds)
                 except StopAsyncIteration:
                     break
                 if at + len(data) > end:
@@ -131,13 +211,14 @@ class Transport:
         except asyncio.TimeoutError:
             raise RequestError(FailureKind.AGAIN, _SILENT) from None
         except Exception as error:
-            raise _explain(error) from None
+            raise explain(error) from None
 
 
-_SILENT = f"no answer within {SILENCE_SECONDS:g} s"
+_SILENT = "the server does not answer"
 
 
-def _version_of(meta: Any) -> ObjectVersion:
+def version_of(meta: Any) -> ObjectVersion:
+    """Return the version that an answer or a listing tells of."""
     modified = meta["last_modified"]
     is_known = modified is not None and modified.timestamp() > 0
     return ObjectVersion(meta["size"], meta["e_tag"] or "", modified if is_known else None)
@@ -151,6 +232,7 @@ _BY_STATUS = {
     408: FailureKind.AGAIN, 425: FailureKind.AGAIN, 429: FailureKind.AGAIN,
 }  # fmt: skip
 _BY_TEXT = (
+    ("BadScheme", FailureKind.REFUSED, "the server sends its readers to what is no web server"),
     ("UnexpectedRange", FailureKind.LIE, "the answer is another range of bytes"),
     ("ContentRange", FailureKind.LIE, "the answer's range of bytes makes no sense"),
     ("Header", FailureKind.LIE, "the answer's head makes no sense"),
@@ -169,9 +251,15 @@ _BY_TEXT = (
 )
 
 
-def _explain(error: Exception) -> RequestError:
+def explain(error: Exception) -> RequestError:
     """Return what an error of the library's means, in words that have no secret in them."""
     text = str(error)
+    if NOWHERE_IN_ERRORS in text:
+        return RequestError(
+            FailureKind.ELSEWHERE, "the server sends its readers to another host, again and again"
+        )
+    if "/latest/api/token" in text or "/latest/meta-data" in text:
+        return RequestError(FailureKind.DENIED, "there are no credentials")
     status = re.search(r"status(?: code)?: (\d{3})( [A-Z][A-Za-z ]{0,40})?", text)
     if status is not None:
         code = int(status[1])
@@ -186,6 +274,10 @@ def _explain(error: Exception) -> RequestError:
         return RequestError(FailureKind.DENIED, "the server refuses access")
     if name == "NotSupportedError":
         return RequestError(FailureKind.REFUSED, NO_RANGES)
+    if name == "InvalidPathError":
+        return RequestError(
+            FailureKind.REFUSED, "a name in it has a control character or an empty part (a//b)"
+        )
     for part, kind, reason in _BY_TEXT:
         if part in text:
             return RequestError(kind, reason)

@@ -89,7 +89,7 @@ class RenewingTree(Tree):
             status = listed.status_of(name)
             if status is not None:
                 return status
-        status = self._ask(self._get_status, path)
+        status = self._ask(self._find_status, path)
         self._told.put(path, (time.monotonic(), status.size_bytes))
         return status
 
@@ -133,15 +133,17 @@ class RenewingTree(Tree):
             if not files:
                 del self._files[content.subject]
 
+    def _find_status(self, path: bytes) -> Status:
+        return self.lookup.status_of(path, self.lookup.find(path))
+
     def _open(self, path: bytes) -> int:
-        node = self._find(path)
+        node = self.lookup.find(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
         content = open_content(self._store, _without_dataset(node))
         # So that a file that stat refuses is refused here too.
         _ = content.size_bytes
         subject = (node.kind, node.info.ref)
-        self._contents.put(subject, content)
         opened = _OpenContent(subject, content)
         with self._files_lock:
             files = self._files.setdefault(subject, set())
@@ -186,7 +188,6 @@ class RenewingTree(Tree):
     def _renew(self) -> None:
         self._renewed_at = time.monotonic()
         self.forget()
-        self._file_status.clear()
 
 
 def _without_dataset(node: Node) -> Node:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from object_server import ObjectServer
 
+from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
-from h5fs.store.sources.addresses import parse_address
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 
@@ -38,11 +38,11 @@ def open_remote(server: ObjectServer, cache: Path) -> Iterator[Open]:
     """A function that opens a file of the server as a process of its own would."""
     opened: list[tuple[RemoteFiles, RemoteObject]] = []
 
-    def open_it(name: str, **options: object) -> RemoteObject:
-        settings = {"cache_folder": cache, "timeout_seconds": 3.0} | options
+    def open_it(name: str, url: str = "", **options: object) -> RemoteObject:
+        settings = {"cache_folder": cache, "timeout_seconds": 8.0} | options
         files = RemoteFiles(RemoteOptions(**settings))  # type: ignore[arg-type]
         try:
-            found = files.open(parse_address(f"{server.url}/{name}"))
+            found = files.open(Url(url or f"{server.url}/{name}"))
         except BaseException:
             files.close()
             raise

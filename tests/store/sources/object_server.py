@@ -7,6 +7,7 @@ at an HTTP server, ``/bucket/run42.h5`` an object of S3's (whose signatures are 
 What it may be told (``ObjectServer.set``):
 ``latency`` seconds before each answer; ``bandwidth`` bytes a second on each connection;
 ``etag`` strong, weak or none; ``if_match`` 0: the header is ignored; ``dated`` 0: no Last-Modified;
+``token`` what a URL has to have in it; ``list_fault`` a status for each listing;
 ``fault`` KIND:COUNT:VALUE: what goes wrong with the next COUNT requests (below, in ``_misbehave``);
 ``swap`` NAME:N: the file NAME.new is moved over NAME just before request N from now on (0: the next
 one) is answered; ``swap_late`` the same, but after the head of that answer and half its body.
@@ -35,10 +36,13 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 _PIECE_BYTES = 64 * 1024
-_NOTHING = {"requests": 0, "bytes": 0, "busy_s": 0.0, "most_in_flight": 0, "seen": []}
+_NOTHING = {
+    "requests": 0, "bytes": 0, "busy_s": 0.0, "in_flight": 0, "most_in_flight": 0, "seen": [],
+    "busy_since": 0.0,
+}  # fmt: skip
 _USUAL = {
     "latency": "0", "bandwidth": "0", "etag": "strong", "if_match": "1", "dated": "1",
-    "fault": "", "swap": "", "swap_late": "", "token": "",
+    "fault": "", "swap": "", "swap_late": "", "token": "", "list_fault": "",
 }  # fmt: skip
 
 
@@ -52,8 +56,6 @@ class _Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.settings = dict(_USUAL)
         self.counts: dict[str, Any] = json.loads(json.dumps(_NOTHING))
-        self.in_flight = 0
-        self.busy_since = 0.0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # clients that hang up are what is being tested
@@ -61,19 +63,20 @@ class _Server(ThreadingHTTPServer):
     @contextlib.contextmanager
     def counted(self, line: str) -> Iterator[None]:
         with self.lock:
-            self.counts["requests"] += 1
-            self.counts["seen"].append(line)
-            self.in_flight += 1
-            self.counts["most_in_flight"] = max(self.counts["most_in_flight"], self.in_flight)
-            if self.in_flight == 1:
-                self.busy_since = time.monotonic()
+            counts = self.counts  # a request that hangs is no matter of the next test's counts
+            counts["requests"] += 1
+            counts["seen"].append(line)
+            counts["in_flight"] += 1
+            counts["most_in_flight"] = max(counts["most_in_flight"], counts["in_flight"])
+            if counts["in_flight"] == 1:
+                counts["busy_since"] = time.monotonic()
         try:
             yield
         finally:
             with self.lock:
-                self.in_flight -= 1
-                if not self.in_flight:
-                    self.counts["busy_s"] += time.monotonic() - self.busy_since
+                counts["in_flight"] -= 1
+                if not counts["in_flight"]:
+                    counts["busy_s"] += time.monotonic() - counts["busy_since"]
 
     def is_due(self, name: str) -> str:
         """Count down an order ``WHAT:N``; return WHAT when it is due, else an empty text."""
@@ -123,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(float(self.server.settings["latency"]))
             if name := self.server.is_due("swap"):
                 self.server.swap(name)
-            if "list-type" in words:
+            if "list-type" in words and self.server.settings["list_fault"]:
+                self._refuse(int(self.server.settings["list_fault"]))
+            elif "list-type" in words:
                 self._list(urllib.parse.unquote(path).strip("/"), words)
             elif self.server.settings["token"] not in self.path:
                 self._refuse(403)
@@ -177,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         names = [name for name in sorted(found) if name > after]
         page = names[: int(words.get("max-keys", "1000"))]
         is_cut = len(page) < len(names)
-        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" * is_cut
+        more = (
+            f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if is_cut else ""
+        )
         body = (
             f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix>"
             f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>{more}"
@@ -266,10 +273,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Length"] = cut - start
             headers["Content-Range"] = f"bytes {start}-{cut - 1}/{os.fstat(file).st_size}"
         elif kind in ("longer", "endless"):
-            headers["Content-Length"] = stop - start + 1000
-        if kind == "endless":
-            headers.pop("Content-Length")
-            headers["Connection"] = "close"
+            headers["Content-Length"] = stop - start + (1000 if kind == "longer" else 10**15)
+        elif kind == "chunked":
+            del headers["Content-Length"]
         self._head(code, headers)
         self._send(file, start, stop if kind in ("longer", "endless", "total", "shifted") else cut)
         if kind == "drop":

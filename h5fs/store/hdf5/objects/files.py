@@ -212,6 +212,11 @@ class OpenFiles:
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
+    def base_offset_of_fetched(self, number: int) -> int | None:
+        """Return where HDF5's addresses count from; None for a file all of which is here."""
+        is_fetched = number == 0 and isinstance(self._driven, FetchedMain)
+        return self._base_offsets[number] if is_fetched else None
+
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
         return number == 0 and isinstance(self._driven, LoggedMain)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs.store.place import Place
+from h5fs.store.path_check import PathCheck
 
 
 @pytest.mark.semantics("U9")
@@ -18,7 +18,7 @@ def test_each_thing_that_happens_to_a_file_has_its_line(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"x")
     descriptor = os.open(file, os.O_RDWR)
-    place = Place(descriptor, file)
+    place = PathCheck(descriptor, file)
     assert place.problem() == ""
     os.link(file, moved)
     assert "another name" in place.problem()
@@ -50,7 +50,7 @@ def test_a_file_that_is_bound_elsewhere_and_removed_is_gone(tmp_path: Path) -> N
     subprocess.run(["mount", "--bind", file, bound], check=True)
     try:
         descriptor = os.open(bound, os.O_RDWR)
-        place = Place(descriptor, bound)
+        place = PathCheck(descriptor, bound)
         assert place.problem() == ""
         file.unlink()
         assert place.problem() == f"{bound} was removed" and place.is_gone()

@@ -7,8 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class Place:
-    """A file, by its descriptor, and the real path where it stood. Safe to call from any thread."""
+class PathCheck:
+    """Compares a file, by its descriptor, with what stands at its real path now.
+
+    Safe to call from any thread.
+    """
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor

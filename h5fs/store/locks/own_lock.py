@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from h5fs.errors import HeldByH5fsError
-from h5fs.store.lock_holders import find_lock_holder
+from h5fs.store.locks.holders import find_lock_holder
 from h5fs.store.log.log_path import find_log
 
 _log = logging.getLogger(__name__)

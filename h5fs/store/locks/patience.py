@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, HeldByH5fsError
+from h5fs.store.locks.holders import find_lock_owners
 
 _Opened = TypeVar("_Opened")
 
@@ -27,13 +28,18 @@ def opened_patiently(file: Path, open_it: Callable[[], _Opened]) -> _Opened:
     Raises what ``open_it`` raises.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
+    has_waited = False
     while True:
         try:
             return open_it()
         except CannotOpenError as error:
             is_ours = isinstance(error, HeldByH5fsError) or is_left_by_ended_process(file)
-            if not is_ours or time.monotonic() > deadline:
+            # A lock that was waited for may go after it refused `open_it`, and before its owner is
+            # looked up: nobody is found then, and the next call of `open_it` decides.
+            may_have_gone = has_waited and not _lock_owners(file)
+            if not (is_ours or may_have_gone) or time.monotonic() > deadline:
                 raise
+        has_waited = True
         time.sleep(_AGAIN_SECONDS)
 
 
@@ -42,15 +48,14 @@ def is_left_by_ended_process(file: Path) -> bool:
 
     Such a process has left the file open in processes that it started, as a daemon in its workers.
     """
+    return any(owner.isdigit() and not _runs(owner) for owner in _lock_owners(file))
+
+
+def _lock_owners(file: Path) -> list[str]:
     try:
-        status = os.stat(file)
-        lines = Path("/proc/locks").read_text().splitlines()
+        return find_lock_owners(os.stat(file))
     except OSError:
-        return False
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    held = [line.split() for line in lines if "->" not in line]
-    owners = [words[4] for words in held if place in words]
-    return any(owner.isdigit() and not _runs(owner) for owner in owners)
+        return []
 
 
 def _runs(pid: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from h5fs.errors import CannotOpenError, HeldByH5fsError
-from h5fs.store.lock_patience import PATIENCE_SECONDS, is_left_by_ended_process, opened_patiently
+from h5fs.store.locks.patience import PATIENCE_SECONDS, is_left_by_ended_process, opened_patiently
 
 # Takes the lock, leaves the file open in a child, and ends.
 LEAVE = """
@@ -67,6 +70,34 @@ def test_a_lock_of_a_program_that_lives_is_not(file: Path) -> None:
         with pytest.raises(CannotOpenError):
             opened_patiently(file, lambda: (tries.append(None), lock(file)))
         assert len(tries) == 1
+
+
+@pytest.mark.semantics("U6")
+def test_a_lock_that_goes_while_its_owner_is_looked_up_is_no_refusal(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVE, file], capture_output=True, text=True, check=True
+    )
+    pid = int(done.stdout)
+    tries: list[None] = []
+
+    def lock_refused_just_before_it_goes() -> None:
+        tries.append(None)
+        try:
+            lock(file)
+        except CannotOpenError:
+            if len(tries) == 2:
+                os.kill(pid, signal.SIGKILL)
+                deadline = time.monotonic() + 10
+                while is_left_by_ended_process(file) and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            raise
+
+    try:
+        opened_patiently(file, lock_refused_just_before_it_goes)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert len(tries) == 3
 
 
 def test_what_another_h5fs_has_is_waited_for(file: Path) -> None:
