@@ -22,7 +22,7 @@ from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
 from h5fs.kernel_mounts import read_mounts
-from h5fs.model.location import Location, Url
+from h5fs.model.location import Location
 from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
@@ -177,20 +177,19 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
     return options
 
 
-def _is_folder(location: Location) -> bool:
-    if isinstance(location, Path):
-        return location.is_dir()
-    return location.scheme == "hdf5" and location.is_folder
-
-
 def _default_mountpoint(location: Location) -> Path:
     """Return the folder for a file that was named alone. Raises ``UsageError``."""
     name = Path(location.name).stem
     is_taken = os.path.lexists(name) and not os.path.isdir(name)
-    is_folder = location.is_folder if isinstance(location, Url) else location.is_dir()
-    if not name or is_taken or is_folder:
+    if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
     return Path(name)
+
+
+def _is_folder(location: Location) -> bool:
+    if isinstance(location, Path):
+        return location.is_dir()
+    return location.scheme == "hdf5" and location.is_folder
 
 
 def _absolute(location: Location) -> Location:

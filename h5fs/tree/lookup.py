@@ -266,11 +266,16 @@ class Lookup:
         content = self._contents.get(key) or self._large_contents.get(key)
         if content is None:
             content = open_content(self._store, node)
-            is_large = isinstance(content, TextContent) and (
-                content.size_bytes > _LARGEST_TEXT_KEPT_BYTES
-            )
-            (self._large_contents if is_large else self._contents).put(key, content)
+            self.keep_content(node, content)
         return content
+
+    def keep_content(self, node: Node, content: Content) -> None:
+        """Let a node have a content from now on, until what was found is forgotten."""
+        is_large = isinstance(content, TextContent) and (
+            content.size_bytes > _LARGEST_TEXT_KEPT_BYTES
+        )
+        kept = self._large_contents if is_large else self._contents
+        kept.put((node.kind, node.info.ref), content)
 
     def text_of(self, path: bytes) -> bytes:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""
@@ -287,6 +292,10 @@ class Lookup:
         if number not in self._file_status:
             self._file_status[number] = self._store.file_status(number)
         return self._file_status[number]
+
+    def forget_files(self) -> None:
+        """Forget the statuses of HDF5 files, which ``forget`` does not."""
+        self._file_status.clear()
 
     def _warn_once(self, message: str) -> None:
         if self._warned.get(message) is None:

@@ -108,6 +108,9 @@ class MemoryStore:
         assert array is not None
         buffer[:] = array.tobytes()[offset : offset + len(buffer)]
 
+    def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
+        return None
+
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute, ...]:
         return tuple(self._of(ref).attributes.values())
 

@@ -144,6 +144,7 @@ class RenewingTree(Tree):
         # So that a file that stat refuses is refused here too.
         _ = content.size_bytes
         subject = (node.kind, node.info.ref)
+        self.lookup.keep_content(node, content)
         opened = _OpenContent(subject, content)
         with self._files_lock:
             files = self._files.setdefault(subject, set())
@@ -188,6 +189,7 @@ class RenewingTree(Tree):
     def _renew(self) -> None:
         self._renewed_at = time.monotonic()
         self.forget()
+        self.lookup.forget_files()
 
 
 def _without_dataset(node: Node) -> Node:
