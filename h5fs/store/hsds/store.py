@@ -200,7 +200,8 @@ class HsdsStore:
         )  # fmt: skip
         found = {each.name: make_attribute(each, self._target_of(ref.file)) for each in
                  answer.attributes}  # fmt: skip
-        return tuple(found[name] for name in sorted(found, key=lambda name: name.encode("utf-8", "surrogatepass")))
+        names = sorted(found, key=lambda name: name.encode("utf-8", "surrogatepass"))
+        return tuple(found[name] for name in names)
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         answer = self._object(self._id_of(ref), ref.file)
