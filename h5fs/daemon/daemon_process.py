@@ -218,7 +218,8 @@ def _serve_with(
         on_hangup = watcher.renew if watcher and renews else None
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
-                fuse.serve(tree, options, start, on_hangup, meter)
+                on_end = tree.interrupt if isinstance(tree, FollowingTree) else lambda: None
+                fuse.serve(tree, options, start, on_hangup, meter, on_end)
                 tree.close()
         finally:
             if watcher is not None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
-from h5fs.model.location import Location
+from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions
 from h5fs.store.lock_patience import opened_patiently
+from h5fs.store.schemes import find_scheme
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+    from h5fs.store.sources.remote_object import RemoteObject
     from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
 
 _LEFTOVERS_SUFFIX = ".h5fs-left"
@@ -34,7 +36,7 @@ def opened_to_mount(
         tree: Tree | WritableTree | FollowingTree | FolderTree
         with explaining(options.store.location):
             if options.store.url is not None:
-                tree = opened.enter_context(_opened_store_tree(options, starter))
+                tree = opened.enter_context(_opened_url(options, options.store.url, starter))
             elif options.is_folder:
                 tree = opened.enter_context(closing(_folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
@@ -93,12 +95,39 @@ def _opened_store_tree(
 def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
     from h5fs.store import open_store
     from h5fs.tree import FollowingTree, Tree
+    from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, location=file, identity=identity)
         return Tree(open_store(store, starter), options.store.limits.max_depth)
 
-    return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)
+    return FollowingTree(FollowedPath(file, open_tree, may_grow=options.store.is_swmr))
+
+
+@contextmanager
+def _opened_url(
+    options: MountOptions, url: Url, starter: WorkerStarter
+) -> Iterator[Tree | WritableTree | FollowingTree]:
+    if not find_scheme(url, options.mode).is_object:
+        with _opened_store_tree(options, starter) as tree:
+            yield tree
+        return
+    from h5fs.store.remote_store import open_version
+    from h5fs.store.sources.remote_files import RemoteFiles
+    from h5fs.tree import FollowingTree, Tree
+    from h5fs.tree.versions.remote_version import FollowedObject
+
+    def open_tree(remote: RemoteObject) -> Tree:
+        store = open_version(options.store, starter, remote)
+        return Tree(store, options.store.limits.max_depth)
+
+    # The transport's threads begin here, in the daemon.
+    with closing(RemoteFiles(options.store.remote)) as files:
+        seconds = options.store.remote.revalidate_seconds
+        following = FollowingTree(FollowedObject(url, files, open_tree, seconds))
+        with closing(following):
+            following.open_file()
+            yield following
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:

@@ -25,12 +25,14 @@ class Scheme:
 
     ``open_store`` is what ``h5fs.store.open_store`` calls. ``package``: what Python imports for it
     beyond h5fs's own dependencies, which ``pip install 'h5fs[remote]'`` installs; "" for nothing.
-    ``modes``: those that it can be opened in.
+    ``modes``: those that it can be opened in. ``is_object``: what is there is one object, whose
+    versions follow one another, as those of a file do.
     """
 
     open_store: Callable[[StoreOptions, WorkerStarter | None], Store]
     package: str = ""
     modes: frozenset[Mode] = frozenset({Mode.READ})
+    is_object: bool = False
 
 
 def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
@@ -39,7 +41,7 @@ def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
     return open_remote_store(options, starter)
 
 
-_OBJECTS = Scheme(_open_object, package="obstore")
+_OBJECTS = Scheme(_open_object, package="obstore", is_object=True)
 
 SCHEMES: Mapping[str, Scheme] = dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS)
 

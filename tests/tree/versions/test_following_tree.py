@@ -12,6 +12,7 @@ import pytest
 from h5fs.errors import CannotOpenError, StaleError
 from h5fs.tree import FolderTree, FollowingTree, folder_tree
 from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.versions.local_version import FollowedPath
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -54,7 +55,7 @@ class Place:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.trees: list[FakeTree] = []
-        self.tree = FollowingTree(file, self._open)
+        self.tree = FollowingTree(FollowedPath(file, self._open))
 
     def _open(self, identity: tuple[int, int]) -> Any:
         status = self.file.stat()

@@ -1,0 +1,177 @@
+"""Mounts of files at URLs: what users see of a file that is on another machine."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from object_server import ObjectServer
+from support.mounts import Mounted, mounted, run_h5fs
+
+import h5fs
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ObjectServer]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ObjectServer(folder) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write(path: Path, start: int = 0) -> None:
+    """Write an HDF5 file that is larger than what the first request brings."""
+    fresh = path.with_suffix(".new")
+    with h5py.File(fresh, "w") as file:
+        file["x"] = np.arange(2**20, dtype="<i4") + start
+        file.create_dataset("z", data=np.arange(2**19) + start, chunks=(2**14,), compression="gzip")
+        for number in range(40):
+            file[f"group/d{number}"] = np.arange(5) + number + start
+        file["group"].attrs["start"] = start
+    fresh.rename(path)
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@contextmanager
+def mounted_url(url: str, *options: str) -> Iterator[Mounted]:
+    words = [word for option in options for word in ("-o", option)]
+    with mounted(url, options=words) as mount:  # type: ignore[arg-type]
+        yield mount
+
+
+@pytest.mark.semantics("Z41", "Z42", "Z47")
+def test_a_url_is_mounted_as_the_file_itself_would_be(server: ObjectServer, tmp_path: Path) -> None:
+    write(server.folder / "f.h5")
+    with mounted(server.folder / "f.h5") as local:
+        expected = content_of(local.path)
+    assert len(expected) == 43
+    with mounted_url(f"{server.url}/f.h5?signature=secret") as mount:
+        assert content_of(mount.path) == expected
+        assert (mount.path / "x.npy").stat().st_mode & 0o777 == 0o444
+        with pytest.raises(OSError) as caught:
+            (mount.path / "new").mkdir()
+        assert caught.value.errno == errno.EROFS
+        done = run_h5fs("status", "--json", mount.path)
+        (told,) = json.loads(done.stdout)
+        assert told["file"] == f"{server.url}/f.h5"
+        remote = told["remote"]
+        assert remote["requests"] >= 1
+        assert remote["bytes"] >= 2**20
+        assert remote["in_flight"] == 0
+        assert remote["last_error"] is None
+        shown = subprocess.run(
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+        for text in (Path("/proc/mounts").read_text(), shown, done.stdout, mount.log.read_text()):
+            assert "secret" not in text
+
+
+@pytest.mark.semantics("Z45")
+def test_a_replaced_object_is_shown_after_revalidation(server: ObjectServer) -> None:
+    write(server.folder / "f.h5")
+    with mounted_url(f"{server.url}/f.h5", "revalidate=0.2") as mount:
+        assert np.load(mount.path / "x.npy")[0] == 0
+        write(server.folder / "f.h5", start=7)
+        deadline = time.monotonic() + 20
+        while np.load(mount.path / "x.npy")[0] != 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert (np.load(mount.path / "z.npy") == np.arange(2**19) + 7).all()
+
+
+@pytest.mark.semantics("Z45")
+def test_sighup_asks_the_server_at_once(server: ObjectServer) -> None:
+    write(server.folder / "f.h5")
+    with mounted_url(f"{server.url}/f.h5", "revalidate=3600") as mount:
+        held = (mount.path / "z.npy").open("rb")
+        assert np.load(mount.path / "x.npy")[0] == 0
+        os.kill(mount.pid, signal.SIGHUP)  # the same version: everything stays as it is
+        write(server.folder / "f.h5", start=7)
+        os.kill(mount.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while np.load(mount.path / "x.npy")[0] != 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with held:
+            try:
+                old = held.read()
+            except OSError as error:
+                assert error.errno == errno.ESTALE
+            else:
+                assert old[-8:] == np.array([2**19 - 1]).tobytes()
+
+
+@pytest.mark.semantics("Z46")
+def test_a_mount_ends_at_once_while_the_server_does_not_answer(server: ObjectServer) -> None:
+    write(server.folder / "f.h5")
+    with mounted_url(f"{server.url}/f.h5", "timeout=600") as mount:
+        server.set(fault="nothing:1000")
+        failed: list[int | None] = []
+
+        def read() -> None:
+            try:
+                (mount.path / "x.npy").read_bytes()
+            except OSError as error:
+                failed.append(error.errno)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        deadline = time.monotonic() + 20
+        while (
+            json.loads(run_h5fs("status", "--json", mount.path).stdout)[0]["remote"]["in_flight"]
+            < 1
+        ):
+            assert time.monotonic() < deadline
+        daemon = os.pidfd_open(mount.pid)
+        began = time.monotonic()
+        os.kill(mount.pid, signal.SIGTERM)
+        reader.join(30)
+        assert failed
+        while Path(f"/proc/{mount.pid}").exists() and time.monotonic() < began + 30:
+            time.sleep(0.05)
+        assert time.monotonic() - began < 30
+        os.close(daemon)
+
+
+@pytest.mark.semantics("Z40")
+def test_commands_and_python_take_urls(server: ObjectServer, tmp_path: Path) -> None:
+    write(server.folder / "f.h5")
+    url = f"{server.url}/f.h5"
+    with h5fs.mount(url) as path:
+        assert np.load(path / "x.npy")[-1] == 2**20 - 1
+    assert "group" in run_h5fs("tree", url).stdout
+    assert '"start": 0' in run_h5fs("cat", f"{url}:/group/.attrs.json").stdout
+    assert run_h5fs("cp", f"{url}:/group", tmp_path / "out").returncode == 0
+    assert np.load(tmp_path / "out" / "d3.npy")[0] == 3
+    done = run_h5fs("check", url)
+    assert done.returncode == 0
+    assert "0 errors" in done.stdout
+    for words in (("cp", tmp_path / "out", f"{url}:/new"), (url, tmp_path / "out", "--mode", "a")):
+        done = run_h5fs(*words)
+        assert done.returncode == 1
+        assert "read-only" in done.stderr
