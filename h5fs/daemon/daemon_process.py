@@ -230,7 +230,7 @@ def _serve_with(
 def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
     """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
     with ExitStack() as entered:
-        sockets = entered.enter_context(registered(options.mountpoint, str(options.store.location)))
+        sockets = entered.enter_context(registered(options.mountpoint, options.store.location))
         if not sockets:
             _log.warning(
                 "no record can be left in $XDG_RUNTIME_DIR, /run/user or /tmp: h5fs umount will "
