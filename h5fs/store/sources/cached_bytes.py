@@ -98,6 +98,12 @@ class CachedBytes:
             found.append(np.flatnonzero(counts[first:end] & 1 == 0) + first)
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
+    def missing_among(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return those of some blocks that are not here."""
+        counts = np.frombuffer(self._counts, np.uint8, offset=PAGE_BYTES)
+        missing: npt.NDArray[np.int64] = blocks[counts[blocks] & 1 == 0]
+        return missing
+
     def _lacks(self, first: int, end: int) -> bool:
         return bool(self._counts[PAGE_BYTES + first : PAGE_BYTES + end].translate(None, _ODD))
 

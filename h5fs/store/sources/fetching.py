@@ -96,6 +96,8 @@ class Part:
     take: Callable[[Part, Piece], None]
     end: Callable[[Part, RequestError | H5fsError | OSError | None], None]
     is_begun: bool = False
+    is_ended: bool = False
+    error: RequestError | H5fsError | OSError | None = None
     rest: bytes = b""  # what has come of a block that is not whole yet
 
 

@@ -66,8 +66,6 @@ class RemoteObject:
         self._outage = Outage(self._shown)
         self._arrived = threading.Condition()
         self._in_flight: dict[int, Part] = {}
-        self._errors: dict[Part, RequestError | H5fsError | OSError] = {}
-        self._waiting: dict[Part, int] = {}
         self._is_closed = False
         self._users = 1  # whoever reads, and whoever has the object open
         self._bytes = CachedBytes(
@@ -154,46 +152,45 @@ class RemoteObject:
             self._leave()
 
     def _bring(self, ranges: Sequence[tuple[int, int]], unit_bytes: int) -> None:
-        """Return when the ranges are here. Raises ``H5fsError``."""
+        """Return when all that was missing has come, be it that some is gone again.
+
+        (Ranges may be larger than the cache.) Raises ``H5fsError``.
+        """
         self.counts.misses += 1
-        while True:
+        blocks = self._bytes.missing_blocks(ranges)
+        while len(blocks):
             with self._arrived:
-                missing = self._bytes.missing_blocks(ranges)
-                if not len(missing):
-                    return
                 self._check_usable()
                 wider = self._bytes.missing_blocks(ranges, unit_bytes)
                 # Another process may have brought blocks between the two looks.
-                fresh = self._plan(np.union1d(missing, wider))
-                awaited = {self._in_flight[block] for block in missing.tolist()}
-                for part in awaited:
-                    self._waiting[part] = self._waiting.get(part, 0) + 1
-            try:
-                for part in awaited | set(fresh):
-                    if not part.is_begun:
-                        self._fetcher.submit(part)
-                self._wait(ranges, set(fresh))
-            finally:
-                with self._arrived:
-                    for part in awaited:
-                        self._waiting[part] -= 1
-                        if not self._waiting[part]:
-                            del self._waiting[part]
-                            self._errors.pop(part, None)
+                own = self._plan(np.union1d(blocks, wider))
+                awaited: dict[Part, list[int]] = {}
+                for block in blocks.tolist():
+                    awaited.setdefault(self._in_flight[block], []).append(block)
+            for part in {*awaited, *own}:
+                if not part.is_begun:
+                    self._fetcher.submit(part)
+            self._wait({part: np.array(its) for part, its in awaited.items()}, set(own))
+            # A part that others have begun may fail, since their time is up.
+            failed = [its for part, its in awaited.items() if part.error is not None]
+            blocks = np.array([block for its in failed for block in its], np.int64)
+            blocks = self._bytes.missing_among(blocks)
 
-    def _wait(self, ranges: Sequence[tuple[int, int]], own: set[Part]) -> None:
-        """Wait until no block is missing, or all parts have ended. Raises ``H5fsError``.
+    def _wait(self, awaited: dict[Part, npt.NDArray[np.int64]], own: set[Part]) -> None:
+        """Wait until the blocks of each part are here, or it has ended.
 
-        Parts that others have begun may fail, since their time is up: then own ones are begun.
+        Raises ``H5fsError``: one of the own parts has failed.
         """
         with self._arrived:
-            while len(missing := self._bytes.missing_blocks(ranges)):
-                for part in own:
-                    if part in self._errors:
-                        raise self._refusal(self._errors[part])
-                self._check_usable()
-                if not any(block in self._in_flight for block in missing.tolist()):
+            while True:
+                for part, blocks in list(awaited.items()):
+                    if part.error is not None and part in own:
+                        raise self._refusal(part.error)
+                    if part.is_ended or not len(self._bytes.missing_among(blocks)):
+                        del awaited[part]
+                if not awaited:
                     return
+                self._check_usable()
                 self._arrived.wait(_WAIT_SECONDS)
 
     def _check_usable(self) -> None:
@@ -259,8 +256,7 @@ class RemoteObject:
             for block in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)):
                 if self._in_flight.get(block) is part:
                     del self._in_flight[block]
-            if error is not None and part in self._waiting:
-                self._errors[part] = error
+            part.is_ended, part.error = True, error
             self._arrived.notify_all()
 
     def _refusal(self, error: RequestError | H5fsError | OSError) -> H5fsError:
