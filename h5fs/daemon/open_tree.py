@@ -133,6 +133,7 @@ def _opened_url(
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
     from h5fs.tree.folder_tree import MOST_FILES_OPEN
+    from h5fs.tree.local_folder import LocalFolder
 
     # Memory and processes are shared out among the files that may be open at the same time.
     store = dataclasses.replace(
@@ -141,4 +142,6 @@ def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
     each = dataclasses.replace(options, store=store)
-    return FolderTree(options.store.file, lambda file: _following_tree(each, file, starter))
+    return FolderTree(
+        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from h5fs.tree import FolderTree, FollowingTree, folder_tree
+from h5fs.tree.local_folder import LocalFolder
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.versions.local_version import FollowedPath
 
@@ -75,7 +76,7 @@ class Folder:
         self.names = ["slow.h5", "a.h5", "b.h5"]
         for name in self.names:
             (path / name).write_bytes(SIGNATURE + b"one")
-        self.tree = FolderTree(path, self._open_tree)
+        self.tree = FolderTree(LocalFolder(path, self._open_tree))
 
     def _open_tree(self, file: Path) -> FollowingTree:
         is_slow = file.name == "slow.h5"

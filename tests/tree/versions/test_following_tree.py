@@ -11,6 +11,7 @@ import pytest
 
 from h5fs.errors import CannotOpenError, StaleError
 from h5fs.tree import FolderTree, FollowingTree, folder_tree
+from h5fs.tree.local_folder import LocalFolder
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.versions.local_version import FollowedPath
 
@@ -148,7 +149,7 @@ def test_a_folder_closes_files_that_nobody_looks_into(
         places.append(Place(file))
         return places[-1].tree
 
-    tree = FolderTree(tmp_path, open_tree)
+    tree = FolderTree(LocalFolder(tmp_path, open_tree))
     assert tree.read_link(b"/f.h5/x") == SIGNATURE + b"rest"
     tree.check()
     assert places[0].tree.is_open
