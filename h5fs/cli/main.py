@@ -20,7 +20,7 @@ from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
-from h5fs.model.location import Location
+from h5fs.model.location import Location, Url
 from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
@@ -128,13 +128,17 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
             store=StoreOptions(location=_absolute(given.file)),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=isinstance(given.file, Path) and given.file.is_dir(),
+            is_folder=_is_folder(given.file),
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
     return options
+
+
+def _is_folder(location: Location) -> bool:
+    return location.is_folder if isinstance(location, Url) else location.is_dir()
 
 
 def _absolute(location: Location) -> Location:

@@ -197,7 +197,7 @@ def _serve_with(
     except OSError as error:
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before the file is made or emptied
-    from h5fs.tree import FolderTree, FollowingTree
+    from h5fs.tree import FolderTree, FollowingTree, Tree
 
     with opened_to_mount(options, starter) as tree:
         watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None
@@ -218,7 +218,7 @@ def _serve_with(
         on_hangup = watcher.renew if watcher and renews else None
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
-                on_end = tree.interrupt if isinstance(tree, FollowingTree) else lambda: None
+                on_end = tree.interrupt if not isinstance(tree, Tree) else lambda: None
                 fuse.serve(tree, options, start, on_hangup, meter, on_end)
                 tree.close()
         finally:

@@ -138,7 +138,7 @@ def _check_apart(options: MountOptions) -> None:
 def check_mountpoint(options: MountOptions) -> None:
     """Raise ``MountError`` for what keeps a folder from being a mountpoint."""
     mountpoint = options.mountpoint
-    if options.is_folder:
+    if options.is_folder and options.store.url is None:
         _check_apart(options)
     found = find_mount(mountpoint)
     if found is not None and found.is_h5fs:

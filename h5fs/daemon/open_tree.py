@@ -18,6 +18,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+    from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.store.sources.remote_object import RemoteObject
     from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
 
@@ -107,33 +108,62 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
 @contextmanager
 def _opened_url(
     options: MountOptions, url: Url, starter: WorkerStarter
-) -> Iterator[Tree | WritableTree | FollowingTree]:
+) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
     if not find_scheme(url, options.mode).is_object:
         with _opened_store_tree(options, starter) as tree:
             yield tree
         return
-    from h5fs.store.remote_store import open_version
     from h5fs.store.sources.remote_files import RemoteFiles
-    from h5fs.tree import FollowingTree, Tree
-    from h5fs.tree.versions.remote_version import FollowedObject
-
-    def open_tree(remote: RemoteObject) -> Tree:
-        store = open_version(options.store, starter, remote)
-        return Tree(store, options.store.limits.max_depth)
+    from h5fs.tree import FolderTree
+    from h5fs.tree.remote_folder import RemotePrefix
 
     # The transport's threads begin here, in the daemon.
     with closing(RemoteFiles(options.store.remote)) as files:
-        seconds = options.store.remote.revalidate_seconds
-        following = FollowingTree(FollowedObject(url, files, open_tree, seconds))
-        with closing(following):
-            following.open_file()
-            yield following
+        if not url.is_folder:
+            with closing(_following_object(options, url, files, starter)) as following:
+                following.open_file()
+                yield following
+            return
+        each = _for_one_of_many(options)
+        prefix = RemotePrefix(
+            url, files, lambda file: _following_object(each, file, files, starter),
+            options.store.remote.revalidate_seconds,
+        )  # fmt: skip
+        prefix.check()
+        with closing(FolderTree(prefix)) as folder:
+            yield folder
+
+
+def _following_object(
+    options: MountOptions, url: Url, files: RemoteFiles, starter: WorkerStarter
+) -> FollowingTree:
+    from h5fs.store.remote_store import open_version
+    from h5fs.tree import FollowingTree, Tree
+    from h5fs.tree.versions.remote_version import FollowedObject
+
+    store_options = dataclasses.replace(options.store, location=url)
+
+    def open_tree(remote: RemoteObject) -> Tree:
+        store = open_version(store_options, starter, remote)
+        return Tree(store, options.store.limits.max_depth)
+
+    seconds = options.store.remote.revalidate_seconds
+    return FollowingTree(FollowedObject(url, files, open_tree, seconds))
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
-    from h5fs.tree.folder_tree import MOST_FILES_OPEN
     from h5fs.tree.local_folder import LocalFolder
+
+    each = _for_one_of_many(options)
+    return FolderTree(
+        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
+    )
+
+
+def _for_one_of_many(options: MountOptions) -> MountOptions:
+    """Return the settings of one HDF5 file of a folder."""
+    from h5fs.tree.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
     store = dataclasses.replace(
@@ -141,7 +171,4 @@ def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
         workers=options.store.workers or 1,
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
-    each = dataclasses.replace(options, store=store)
-    return FolderTree(
-        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
-    )
+    return dataclasses.replace(options, store=store)

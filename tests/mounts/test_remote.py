@@ -175,3 +175,53 @@ def test_commands_and_python_take_urls(server: ObjectServer, tmp_path: Path) -> 
         done = run_h5fs(*words)
         assert done.returncode == 1
         assert "read-only" in done.stderr
+
+
+@pytest.mark.semantics("Z48")
+def test_a_prefix_is_mounted_as_a_folder_of_files(server: ObjectServer) -> None:
+    folder = server.folder / "bucket" / "runs"
+    (folder / "old").mkdir(parents=True)
+    for name in ("a.h5", "b b.h5", "old/c.nc"):
+        write(folder / name, start=len(name))
+    (folder / "notes.txt").write_text("hello\n" * 1000)
+    (folder / "broken.h5").write_text("no HDF5")
+    (server.folder / "bucket" / "beside.h5").write_text("not to be seen")
+    aws = ("anon", f"endpoint_url={server.url}", "revalidate=3600")
+    with mounted_url("s3://bucket/runs/", *aws) as mount:
+        server.reset()
+        names = sorted(os.listdir(mount.path))
+        assert names == ["a.h5", "b b.h5", "broken.h5", "notes.txt", "old"]
+        for name in names:
+            (mount.path / name).stat()
+        assert os.listdir(mount.path / "old") == ["c.nc"]
+        assert server.counts()["requests"] <= 2  # a listing each, and none for a file
+        assert (mount.path / "notes.txt").read_text() == "hello\n" * 1000
+        for name in ("a.h5", "b b.h5", "old/c.nc"):
+            assert np.load(mount.path / name / "x.npy")[0] == len(name)
+        with pytest.raises(OSError) as caught:
+            os.listdir(mount.path / "broken.h5")
+        assert caught.value.errno == errno.EIO
+        for missing in ("beside.h5", "none", "old/none"):
+            assert not (mount.path / missing).exists()
+        write(folder / "late.h5")
+        assert "late.h5" not in os.listdir(mount.path)
+        os.kill(mount.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while "late.h5" not in os.listdir(mount.path):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.semantics("Z48")
+def test_a_folder_that_cannot_be_listed_is_refused(server: ObjectServer, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    (server.folder / "bucket").mkdir()
+    for url, reason in (
+        (f"{server.url}/", "a web server does not tell"),
+        ("s3://bucket/none/", "nothing of that name"),
+    ):
+        options = f"anon,endpoint_url={server.url}"
+        done = run_h5fs(url, tmp_path / "mnt", "-o", options)
+        assert done.returncode == 1
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1
