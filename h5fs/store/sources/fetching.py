@@ -249,6 +249,7 @@ class Fetcher:
                 pieces = part.transport.read(
                     at, part.stop, part.version,
                     piece_bytes=_SMALL_PIECE_BYTES if tries else USUAL_PIECE_BYTES,
+                    most_silence_seconds=deadline - time.monotonic(),
                 )  # fmt: skip
                 async with aclosing(pieces):
                     async for piece in pieces:

@@ -84,6 +84,20 @@ def test_what_does_not_pass_is_eio_in_the_time_allowed(
     assert time.monotonic() - began < 15
 
 
+@pytest.mark.semantics("Z10")
+def test_a_part_that_was_begun_ahead_costs_no_second_timeout(
+    open_remote: Open, server: ObjectServer
+) -> None:
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    source = open_remote("a.h5", timeout_seconds=4.0)
+    server.set(fault="nothing:-1:")
+    source.fetch_ahead([(2 * MIB, 6 * MIB)])
+    began = time.monotonic()
+    with pytest.raises(UnreachableError):
+        read(source)
+    assert 3 < time.monotonic() - began < 7
+
+
 @pytest.mark.semantics("Z11")
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_access_is_eacces_at_once(
