@@ -65,7 +65,7 @@ def main() -> int:
     results: list[Result] = []
     with _run_folder(token, given.folder) as files:
         bench = Bench(
-            Files(files, given.size, given.objects),
+            Files(files, given.size, given.objects, given.small),
             timeout_seconds=given.timeout,
             reads=given.reads,
         )
@@ -103,6 +103,7 @@ def _parse() -> argparse.Namespace:
     add("--runs", type=_whole, default=5, help="pairs of each row (default 5)")
     add("--size", type=_positive, default=256, metavar="MB", help="of each array (default 256)")
     add("--objects", type=_whole, default=100_000, help="in the large group (default 100000)")
+    add("--small", type=_whole, default=5000, help="small datasets that are walked (5000)")
     add("--reads", type=_whole, default=10_000, help="random reads, stats (default 10000)")
     add("--folder", type=Path, help="keep the files here, and find them here next time")
     add("--timeout", type=_positive, default=600, help="seconds for one measurement (600)")

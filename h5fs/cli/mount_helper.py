@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from h5fs.cli.main import make_mount_options
+from h5fs.cli.main import make_mount_options, warn
 from h5fs.cli.mount_options import is_known, split_options
 from h5fs.cli.parsers import Parser, build_parser
 from h5fs.cli.process_list import hide_secrets
@@ -80,7 +80,7 @@ def _mount(words: list[str]) -> None:
         return
     # At boot there may be no $HOME, and the log's folder may be in it.
     os.environ.setdefault("HOME", "/root" if os.getuid() == 0 else "/")
-    mount(mount_options)
+    warn(mount(mount_options))
 
 
 def _pass_on(options: list[str]) -> list[str]:

@@ -25,9 +25,9 @@ attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOIN
 
 _WIDTH = 100
 _USAGE = """\
-h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
-       h5fs umount MOUNTPOINT
-       h5fs status [MOUNTPOINT]
+h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
+       h5fs umount MOUNTPOINT | --all
+       h5fs status | log [MOUNTPOINT]
        h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
        h5fs --version"""
 
@@ -93,6 +93,11 @@ def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.Argum
     return dict(action.choices)
 
 
+def shown_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments and options that people are told of, in order."""
+    return [action for action in parser._actions if action.help != argparse.SUPPRESS]
+
+
 def takes_value(action: argparse.Action) -> bool:
     """Whether an option is followed by a value."""
     return bool(action.option_strings) and action.nargs != 0
@@ -123,8 +128,10 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
         help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
     )  # fmt: skip
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=_path, help="an empty folder to mount it on"
-    )
+        "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
+        help="an empty folder to mount it on; one that is missing is made, and removed at the end "
+        "of the mount; without it, the file's name without its ending, in the working directory",
+    )  # fmt: skip
     parser.add_argument(
         "--mode",
         metavar="MODE",
@@ -141,10 +148,30 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--debug", action="store_true", help="log everything")
+    # For h5fs.mount: the mount ends when this process does.
+    parser.add_argument("--owner", type=_count, help=argparse.SUPPRESS)
 
 
 def _declare_umount(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="where it is mounted")
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="where it is mounted"
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="all mounts of this user")
+    parser.add_argument(
+        "-l", "--lazy", action="store_true",
+        help="a mount that is in use loses its name now, and ends when it is no longer in use",
+    )  # fmt: skip
+
+
+def _declare_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?",
+        help="the mount; not needed where there is one only"
+    )  # fmt: skip
+    parser.add_argument(
+        "-f", "--follow", action="store_true",
+        help="go on with what is logged, until the mount ends"
+    )  # fmt: skip
 
 
 def _declare_status(parser: argparse.ArgumentParser) -> None:
@@ -256,6 +283,10 @@ COMMANDS: tuple[Command, ...] = (
             Example("h5fs status", "all mounts of this user"),
             Example("h5fs status mnt --json", "one, for programs"),
         ),
+    ),
+    Command(
+        "log", "show what a mount has logged", _declare_log,
+        (Example("h5fs log mnt", "all of it; with -f what is logged from now on, too"),),
     ),
     Command(
         "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from h5fs.errors import CannotOpenError, H5fsError, MountError
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions
-from h5fs.store.lock_patience import opened_patiently
-from h5fs.store.schemes import find_scheme
+from h5fs.store.locks.patience import opened_patiently
+from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.store.sources.remote_object import RemoteObject
-    from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
+    from h5fs.tree import DomainFolderTree, FolderTree, FollowingTree, Tree, WritableTree
+
+    MountedTree = Tree | WritableTree | FollowingTree | FolderTree | DomainFolderTree
 
 _LEFTOVERS_SUFFIX = ".h5fs-left"
 
@@ -28,13 +30,13 @@ _LEFTOVERS_SUFFIX = ".h5fs-left"
 @contextmanager
 def opened_to_mount(
     options: MountOptions, starter: WorkerStarter
-) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
+) -> Iterator[MountedTree]:
     """Open the tree that is to be mounted; after the block close it, and drop what is unfinished.
 
     Raises ``MountError``.
     """
     with ExitStack() as opened:
-        tree: Tree | WritableTree | FollowingTree | FolderTree
+        tree: MountedTree
         with explaining(options.store.location):
             if options.store.url is not None:
                 tree = opened.enter_context(_opened_url(options, options.store.url, starter))
@@ -75,13 +77,13 @@ def _opened_store_tree(
     options: MountOptions, starter: WorkerStarter
 ) -> Iterator[Tree | WritableTree]:
     from h5fs.store import open_store
-    from h5fs.tree import Tree, WritableTree
+    from h5fs.tree import RenewingTree, Tree, WritableTree
 
     store: Any = open_store(options.store, starter)  # in a write mode it is one that writes
     depth = options.store.limits.max_depth
     try:
         if not options.mode.writes:
-            yield Tree(store, depth)
+            yield (RenewingTree if is_shared(options.store.url) else Tree)(store, depth)
             return
         file = Path(os.path.realpath(options.store.file))
         yield WritableTree(
@@ -91,6 +93,13 @@ def _opened_store_tree(
         )  # fmt: skip
     finally:
         store.close()
+
+
+def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:
+    from h5fs.store.hsds.opening import open_folder
+    from h5fs.tree import DomainFolderTree
+
+    return DomainFolderTree(open_folder(options.store), options.store.limits.max_depth)
 
 
 def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
@@ -108,10 +117,14 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
 @contextmanager
 def _opened_url(
     options: MountOptions, url: Url, starter: WorkerStarter
-) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
+) -> Iterator[MountedTree]:
     if not find_scheme(url, options.mode).is_object:
-        with _opened_store_tree(options, starter) as tree:
-            yield tree
+        if options.is_folder:
+            with closing(_domain_folder_tree(options)) as domains:
+                yield domains
+        else:
+            with _opened_store_tree(options, starter) as tree:
+                yield tree
         return
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.tree import FolderTree

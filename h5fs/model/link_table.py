@@ -37,7 +37,8 @@ ROW = np.dtype(
     ]
 )
 """The object of one hard link. ``dataset``: the index of the table's dataset that describes it, -1
-when only ``describe_dataset`` does; ``file_offset``: where contiguous data lie, else -1.
+when only ``describe_dataset`` does; ``file_offset``: where contiguous or compact data lie, else
+-1.
 """
 
 

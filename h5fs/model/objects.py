@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,11 @@ class DatasetInfo(Struct, frozen=True):
     data: Contiguous | Chunked | None = None
     is_scanned: bool = False
 
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes all elements of an array take in its ``.npy`` file."""
+        return 0 if self.shape is None else prod(self.shape) * self.dtype.itemsize
+
 
 class StorageInfo(Struct, frozen=True):
     """How a dataset is stored.
@@ -243,6 +249,14 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     type: Datatype
     shape: tuple[int, ...] | None
     elements: tuple[Element, ...]
+
+
+class DomainEntry(Struct, frozen=True):
+    """One name in a folder of a data service: a folder, or a domain."""
+
+    name: bytes
+    is_folder: bool
+    mtime_ns: int
 
 
 class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):

@@ -85,8 +85,9 @@ class RemoteOptions:
     ``streams``: how many requests are in flight at once. ``timeout_seconds``: how long a request is
     tried again. ``revalidate_seconds``: how often the server is asked whether the file is still the
     same. ``cache_bytes`` and ``cache_folder``: the cache on disk; None: below ``$XDG_CACHE_HOME``.
-    ``endpoint_url``: the server that speaks for S3, GCS or Azure. ``profile``: a section of
-    ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    ``endpoint_url``: the server that speaks for S3, GCS or Azure, or the data service.
+    ``profile``: a section of ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    ``working_folder``: where the user is, since a daemon is elsewhere; None: here.
     """
 
     streams: int = 16
@@ -98,6 +99,7 @@ class RemoteOptions:
     region: str | None = None
     profile: str | None = None
     is_anonymous: bool = False
+    working_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ class MountOptions:
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
     ``is_folder``: a folder of HDF5 files is mounted, and ``store.location`` is the folder's
     path or URL.
+    ``removes_mountpoint``: h5fs has made the mountpoint, and removes it at the end. ``owner_pid``:
+    the mount ends with this process.
     """
 
     mountpoint: Path
@@ -166,3 +170,5 @@ class MountOptions:
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
     is_folder: bool = False
+    removes_mountpoint: bool = False
+    owner_pid: int | None = None

@@ -162,6 +162,14 @@ class Store(ObjectStore, Protocol):
         The buffer may then have been written to in part.
         """
 
+    def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
+        """Return an object's attributes as JSON, where the store has that already.
+
+        It is what ``projection.json.attributes`` makes of ``read_attributes(ref)``, none of which
+        is unreadable. Returns: None when the store would have to ask for it; a store may always say
+        so.
+        """
+
     def file_status(self, file: int) -> FileStatus:
         """Return owner, mode, size and times of the file that an ``ObjectRef`` names.
 

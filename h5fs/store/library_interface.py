@@ -14,7 +14,14 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs.model.link_table import LinkTable
-from h5fs.model.objects import Chunked, ChunkIndex, ObjectInfo, ObjectRef
+from h5fs.model.objects import (
+    Chunked,
+    ChunkIndex,
+    DatasetInfo,
+    ObjectInfo,
+    ObjectRef,
+    StorageInfo,
+)
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -62,6 +69,40 @@ class NewArray(Struct, frozen=True):
     is_read: bool = False
 
 
+MOST_DATA_AHEAD_BYTES = 64 * 2**10
+"""Arrays of no more bytes are read before somebody asks for them."""
+
+MOST_TEXT_AHEAD_BYTES = 64 * 2**10
+
+LOOK_SECONDS = 0.025
+LOOK_BYTES = 2**20
+"""An answer about many objects ends with the one that takes it over these, in computing time and
+size."""
+
+
+class Look(Struct, frozen=True, array_like=True):
+    """An object that a program will most likely ask for, and what of it."""
+
+    ref: ObjectRef
+    attributes: bool
+    dataset: bool
+    data: bool
+    storage: bool = False
+
+
+class ObjectDetails(Struct, frozen=True, array_like=True):
+    """What a look at an object has found; None: not asked for, an error, or not in a moment.
+
+    ``attributes``: the content of its attribute file. ``data``: all of a small array's elements, as
+    the ``.npy`` file holds them.
+    """
+
+    attributes: bytes | None = None
+    dataset: DatasetInfo | None = None
+    data: bytes | None = None
+    storage: StorageInfo | None = None
+
+
 class LibraryStore(ObjectStore, Protocol):
     """An HDF5 file, open, as the HDF5 library shows it. One call at a time."""
 
@@ -81,6 +122,13 @@ class LibraryStore(ObjectStore, Protocol):
         """Return ``size`` bytes of a file's data from ``offset`` on, the header excluded.
 
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
+        """
+
+    def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        """Return what there is to say of the first of some objects, as many as take little time.
+
+        No object is an error. Reads all elements of small arrays, of those with variable-length
+        parts also to say how they look.
         """
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:

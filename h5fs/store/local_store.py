@@ -11,7 +11,7 @@ from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
-from h5fs.store.own_lock import take_own_lock
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.statistics import StoreStatistics
 
 
@@ -30,6 +30,10 @@ class LocalStore(Hdf5Store):
     def statistics(self) -> StoreStatistics:
         """Return empty statistics: there is no cache, no worker and no quarantine."""
         return StoreStatistics()
+
+    def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
+        """Return None: nothing is asked for before somebody needs it."""
+        return None
 
     def read_into(
         self,

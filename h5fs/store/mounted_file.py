@@ -13,10 +13,10 @@ from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.fetching import ChunkFetcher
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.own_lock import take_own_lock
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.workers.worker_file import FileKind, WorkerFile

@@ -15,8 +15,8 @@ from h5fs.store.format.superblock import (
     read_missing_end,
     read_superblock,
 )
-from h5fs.store.lock_holders import find_lock_holder
-from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
+from h5fs.store.locks.holders import find_lock_holder
+from h5fs.store.locks.own_lock import explain_own_lock, is_written_by_h5fs
 from h5fs.store.parts import explain_part
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.system_errors import advise

@@ -32,7 +32,7 @@ class RemoteStore(WorkerStore):
         super().__init__(options, starter, FetchedFile(str(options.location), remote))
         self._on_close = on_close
         self._remote = remote
-        self._ahead = ArrayAhead(remote)
+        self._array_ahead = ArrayAhead(remote)
 
     def read_into(
         self,
@@ -43,7 +43,7 @@ class RemoteStore(WorkerStore):
         buffer: memoryview,
     ) -> None:
         if isinstance(dataset.data, Contiguous):
-            self._ahead.note(ref, dataset, offset, len(buffer))
+            self._array_ahead.note(ref, dataset, offset, len(buffer))
         super().read_into(ref, dataset, part, offset, buffer)
 
     def statistics(self) -> StoreStatistics:

@@ -24,15 +24,18 @@ class Scheme:
     """How URLs of one scheme are opened.
 
     ``open_store`` is what ``h5fs.store.open_store`` calls. ``package``: what Python imports for it
-    beyond h5fs's own dependencies, which ``pip install 'h5fs[remote]'`` installs; "" for nothing.
+    beyond h5fs's own dependencies, which the ``extra`` of h5fs's installs; "" for nothing.
     ``modes``: those that it can be opened in. ``is_object``: what is there is one object, whose
-    versions follow one another, as those of a file do.
+    versions follow one another, as those of a file do. ``is_shared``: others change the data at any
+    time, and nobody tells.
     """
 
     open_store: Callable[[StoreOptions, WorkerStarter | None], Store]
     package: str = ""
     modes: frozenset[Mode] = frozenset({Mode.READ})
     is_object: bool = False
+    extra: str = "remote"
+    is_shared: bool = False
 
 
 def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
@@ -43,7 +46,26 @@ def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
 
 _OBJECTS = Scheme(_open_object, package="obstore", is_object=True)
 
-SCHEMES: Mapping[str, Scheme] = dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS)
+
+
+def _open_domain(options: StoreOptions, _starter: WorkerStarter | None) -> Store:
+    from h5fs.store.hsds.opening import open_domain
+
+    return open_domain(options)
+
+
+_DOMAINS = Scheme(_open_domain, package="urllib3", extra="hsds", is_shared=True)
+
+SCHEMES: Mapping[str, Scheme] = {
+    **dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS),
+    "hdf5": _DOMAINS,
+}
+
+
+def is_shared(url: Url | None) -> bool:
+    """Whether others change the data at a URL at any time."""
+    scheme = SCHEMES.get(url.scheme) if url is not None else None
+    return scheme is not None and scheme.is_shared
 
 
 def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -> Scheme:
@@ -58,7 +80,8 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
         )
     if scheme.package and importlib.util.find_spec(scheme.package) is None:
         raise CannotOpenError(
-            f"{url} needs the Python package {scheme.package}: pip install 'h5fs[remote]'"
+            f"{url} needs the Python package {scheme.package}: pip install "
+            f"'h5fs[{scheme.extra}]'"
         )
     return scheme
 

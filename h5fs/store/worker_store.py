@@ -23,10 +23,14 @@ from h5fs.model.objects import (
     Link,
     LinkKind,
     ObjectRef,
+    StorageInfo,
 )
 from h5fs.model.settings import StoreOptions
+from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
+from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import ArrayPart, ObjectStore
+from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look, ObjectDetails
 from h5fs.store.mounted_file import MountedFile, PlainFile
 from h5fs.store.policy import places_of_external
 from h5fs.store.sources.interface import Source
@@ -89,6 +93,11 @@ class WorkerStore:
             starter or own_starter, self._grants,
         )  # fmt: skip
         self._chunks = ChunkReader(self._pool, options.cache_bytes, self._main.chunk_fetcher())
+        # In a mode that writes, or below a program that writes, what is kept might be old.
+        changes = options.mode.writes or options.is_swmr
+        self._ahead = None if changes else ObjectsAhead(
+            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
+        )  # fmt: skip
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -121,10 +130,42 @@ class WorkerStore:
     get_link = passed_on(ObjectStore.get_link, _pass_on, Subject)
     follow = passed_on(ObjectStore.follow, _pass_on, link_subject)
     find_link = passed_on(ObjectStore.find_link, _pass_on, Subject)
-    describe_dataset = passed_on(ObjectStore.describe_dataset, _pass_to_preferred, Subject)
-    describe_storage = passed_on(ObjectStore.describe_storage, _pass_to_preferred, Subject)
     describe_datatype = passed_on(ObjectStore.describe_datatype, _pass_to_preferred, Subject)
     read_attributes = passed_on(ObjectStore.read_attributes, _pass_to_preferred, _attributes_of)
+
+    def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
+        dataset: DatasetInfo = self._known_of(ref, Asked.DATASET) or self._pass_to_preferred(
+            "describe_dataset", (ref,), Subject(ref)
+        )
+        return dataset
+
+    def describe_storage(self, ref: ObjectRef) -> StorageInfo:
+        storage: StorageInfo = self._known_of(ref, Asked.STORAGE) or self._pass_to_preferred(
+            "describe_storage", (ref,), Subject(ref)
+        )
+        return storage
+
+    def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
+        text: bytes | None = self._known_of(ref, Asked.ATTRIBUTES)
+        return text
+
+    def _known_of(self, ref: ObjectRef, asked: Asked, *, keeps: bool = False) -> Any:
+        """Return an answer that a worker has given before it was asked for; None without one."""
+        return None if self._ahead is None else self._ahead.get(ref, asked, keeps=keeps)
+
+    def _is_open_to(self, ref: ObjectRef) -> bool:
+        """Whether nothing of an object is in quarantine."""
+        return not self._quarantine.holds(Subject(ref), _attributes_of(ref))
+
+    def _look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        def fail(note: bytes) -> None:
+            raise LookFailedError(int(note) if note.isdigit() else None)
+
+        details: tuple[ObjectDetails, ...] = self._pool.call(
+            "look_ahead", looks, subject=Subject(looks[0].ref, b"ahead"), on_failure=fail,
+            is_ahead=True,
+        )  # fmt: skip
+        return details
 
     def list_links(self, group: ObjectRef) -> LinkTable:
         def blame(note: bytes) -> None:
@@ -150,6 +191,8 @@ class WorkerStore:
                     if link.kind is LinkKind.EXTERNAL
                     for path in places_of_external(link.external_file, self._folder_of(group.file))
                 )
+                if self._ahead is not None:
+                    self._ahead.note_listing(table)
                 return table
 
     def _folder_of(self, file: int) -> Path:
@@ -171,6 +214,8 @@ class WorkerStore:
             except OSError as error:
                 raise UnreadableError(f"{show_path(ref.path)}: {error.strerror}") from None
             # The file is shorter than it says: the library knows what that means.
+        elif part is ArrayPart.ELEMENTS and self._is_at_hand(ref, dataset, offset, buffer):
+            return
         elif isinstance(dataset.data, Chunked):
             self._quarantine.check(Subject(ref))
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
@@ -183,6 +228,20 @@ class WorkerStore:
         )  # fmt: skip
         if size != len(buffer):
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
+
+    def _is_at_hand(
+        self, ref: ObjectRef, dataset: DatasetInfo, offset: int, buffer: memoryview
+    ) -> bool:
+        """Whether a small array's elements were read before; if so, fill ``buffer`` with them."""
+        size_bytes = dataset.data_bytes
+        if size_bytes > MOST_DATA_AHEAD_BYTES:
+            return False
+        stop = offset + len(buffer)
+        data = self._known_of(ref, Asked.DATA, keeps=stop < size_bytes)
+        if data is None or len(data) != size_bytes:
+            return False
+        buffer[:] = data[offset:stop]
+        return True
 
     def file_status(self, file: int) -> FileStatus:
         try:
@@ -217,6 +276,8 @@ class WorkerStore:
 
     def close(self) -> None:
         self._main.interrupt()
+        if self._ahead is not None:
+            self._ahead.close()
         self._chunks.close()
         self._pool.close()
         if self._own_starter is not None:

@@ -99,7 +99,8 @@ def open_content(store: Store, node: Node) -> Content:
     """
     ref = node.info.ref
     if node.kind is NodeKind.ATTRIBUTES:
-        return TextContent(attributes_to_json(_read_attributes(store, ref)))
+        text = store.attributes_at_hand(ref)
+        return TextContent(text or attributes_to_json(_read_attributes(store, ref)))
     if node.kind is NodeKind.DATATYPE:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):

@@ -25,6 +25,7 @@ SMALLEST_SIDE = 1500
 CHUNK_BYTES = 2**20
 BIG_FACTOR = 8000 / 256  # the dataset for the memory row, against the others
 DIFFERENT_CHUNKS = 64
+ATTRIBUTES_OF_EACH = 3
 SEED = 20260314
 
 _GZIP: Mapping[str, Any] = {"compression": "gzip", "shuffle": True}
@@ -40,11 +41,15 @@ FILTERS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Files:
-    """Makes files in a folder. ``size_mb`` of each array; ``objects`` in each large group."""
+    """Makes files in a folder. ``size_mb`` of each array; ``objects`` in each large group.
+
+    ``small_objects``: datasets with attributes, in a group that is walked.
+    """
 
     folder: Path
     size_mb: float
     objects: int
+    small_objects: int
 
     @property
     def side(self) -> int:
@@ -88,6 +93,11 @@ class Files:
     def many_npy(self) -> Path:
         """A folder with the same datasets as ``.npy`` files."""
         return self._make(f"many-{self.objects}", self._write_many_npy)
+
+    def small(self) -> Path:
+        """A group ``small`` of datasets of 800 bytes with attributes, every other one gzip."""
+        count = self.small_objects
+        return self._make(f"small-{count}.h5", lambda path: _write_small(path, count))
 
     def big(self) -> Path:
         """One gzip dataset far larger than the cache (8 GB beside arrays of 256 MB)."""
@@ -167,6 +177,18 @@ def _write_many(path: Path, count: int) -> None:
         for number in range(count):
             data = h5py.h5d.create(group, small_name(number).encode(), h5py.h5t.STD_I32LE, space)
             data.write(h5py.h5s.ALL, h5py.h5s.ALL, make_small(number))
+
+
+def _write_small(path: Path, count: int) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("small")
+        for number in range(count):
+            layout = {"compression": "gzip"} if number % 2 else {}
+            data = np.arange(number, number + 100, dtype="<f8")
+            dataset = group.create_dataset(small_name(number), data=data, **layout)
+            dataset.attrs["units"] = "mV"
+            dataset.attrs["rate"] = 1000.0 + number
+            dataset.attrs["channel"] = np.arange(3) + number
 
 
 def _compress_chunks(rows: int, columns: int, count: int) -> list[bytes]:

@@ -27,6 +27,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.walk_probes import WALK_PROBES
 from benchmarks.write_probes import WRITE_PROBES
 
 Array = npt.NDArray[Any]
@@ -77,6 +78,8 @@ def _tiny_npy() -> bytes:
 
 def digest(result: Any) -> Any:
     """Return a number that differs when the data do: of a sample, when it is a large array."""
+    if callable(result):  # it is worked out only now, when the time was taken
+        return result()
     if not isinstance(result, np.ndarray):
         return result
     flat = result.reshape(-1)
@@ -224,6 +227,7 @@ PROBES: dict[str, Callable[..., Work]] = {
     "stats": stats,
     "command": command,
     **WRITE_PROBES,
+    **WALK_PROBES,
 }
 
 

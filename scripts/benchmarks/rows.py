@@ -133,10 +133,11 @@ def all_rows() -> tuple[Row, ...]:
     """Return every row, in the order of the table."""
     from benchmarks.listing_rows import LARGE_LISTING_ROWS, LISTING_ROWS
     from benchmarks.reading_rows import MEMORY_ROWS, READING_ROWS
+    from benchmarks.small_rows import SMALL_ROWS
     from benchmarks.worker_rows import WORKER_ROWS
     from benchmarks.writing_rows import WRITING_ROWS
 
     return (
         *READING_ROWS, *LISTING_ROWS, *LARGE_LISTING_ROWS, *MEMORY_ROWS, *WORKER_ROWS,
-        *WRITING_ROWS,
+        *WRITING_ROWS, *SMALL_ROWS,
     )  # fmt: skip

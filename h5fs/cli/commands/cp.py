@@ -15,6 +15,7 @@ from h5fs.cli.commands.offline import (
     COPY_BYTES,
     absolute,
     opened_tree,
+    opened_writable_tree,
     read_pieces,
     split_place,
     walk,
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             return _copy_out(*source, Path(arguments.target))
         assert target is not None
         return _copy_in(Path(arguments.source), *target)
+    except MountError:
+        raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 
@@ -140,8 +143,10 @@ def _copy_in(source: Path, file: Location, path: bytes) -> int:
     total = sum(_size_of(each) for _, each in found)
     options = StoreOptions(absolute(file), mode=Mode.APPEND)
     failed = 0
-    with opened_tree(options) as tree, progress_bar(f"copying to {file.name}", total) as bar:
-        assert isinstance(tree, WritableTree)
+    with (
+        opened_writable_tree(options) as tree,
+        progress_bar(f"copying to {file.name}", total) as bar,
+    ):
         if path == b"/" or _is_folder(tree, path):
             path = path.rstrip(b"/") + b"/" + os.fsencode(source.resolve().name)
         for each, status in found:
@@ -163,7 +168,7 @@ def _size_of(status: os.stat_result | OSError) -> int:
     return status.st_size
 
 
-def _is_folder(tree: Tree, path: bytes) -> bool:
+def _is_folder(tree: Tree | WritableTree, path: bytes) -> bool:
     try:
         return stat.S_ISDIR(tree.get_status(path).mode)
     except H5fsError:

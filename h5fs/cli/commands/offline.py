@@ -13,6 +13,7 @@ from h5fs.errors import H5fsError, MountError, UsageError
 from h5fs.model.location import Location, Url, is_url
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.interface import Store
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
@@ -22,19 +23,32 @@ COPY_BYTES = 4 * 2**20
 
 @contextmanager
 def opened_tree(options: StoreOptions) -> Iterator[Tree]:
-    """Open an HDF5 file as a tree. Raises ``MountError`` with what the user can do."""
+    """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
+    with _opened_store(options) as store:
+        tree = Tree(store, options.limits.max_depth)
+        yield tree
+        tree.close()
+
+
+@contextmanager
+def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
+    """Open an HDF5 file as a tree to write to. Raises ``MountError`` with what the user can do."""
+    with _opened_store(options) as store:
+        tree = WritableTree(store, options.limits.max_depth)  # type: ignore[arg-type]
+        yield tree
+        tree.close()
+
+
+@contextmanager
+def _opened_store(options: StoreOptions) -> Iterator[Store]:
     check_file(options)
     starter = WorkerStarter()
     starter.start()
     try:
         with explaining(options.location):
             store = open_store(options, starter)
-        tree: Tree
-        depth = options.limits.max_depth
-        tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]
         try:
-            yield tree
-            tree.close()
+            yield store
         finally:
             store.close()
     finally:
@@ -51,10 +65,11 @@ def check_file(options: StoreOptions) -> None:
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise MountError(f"{file} is not a regular file; name an HDF5 file")
+        mode = file.stat().st_mode
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise MountError(f"{file} is not a regular file; name an HDF5 file")
 
 
 def absolute(location: Location) -> Location:

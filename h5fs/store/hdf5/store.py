@@ -33,26 +33,32 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
+from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
+from h5fs.store.format.headers.peek import (
+    HEAD_BYTES,
+    LONG_HEAD_BYTES,
+    edges_are_whole,
+)
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
-from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.reading import chunks, datasets
-from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifiers
+from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
-    SequenceDataset,
     project_dataset,
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
-from h5fs.store.library_interface import ChunkBatch, ChunkFailure
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
+from h5fs.store.resolving import Resolver
+from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 _log = logging.getLogger(__name__)
@@ -112,6 +118,7 @@ class Hdf5Store:
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
         self._links = LinkReader(self._files, on_look)
+        self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
     def open(self) -> None:
@@ -186,11 +193,10 @@ class Hdf5Store:
         """Return where elements can be read without the library, or chunk by chunk."""
         if not isinstance(projected, FixedDataset) or self._files.is_logged(ref.file):
             return None
-        creation = dataset_id.get_create_plist()
+        creation = self._opened.open(ref).creation
         if creation.get_layout() == h5d.CHUNKED:
-            head = self._files.read_raw(ref.file, address_of(ref), HEAD_BYTES)
             return chunks.describe_chunks(
-                dataset_id, projected.memory, whole_edges=edges_are_whole(head)
+                dataset_id, creation, projected.memory, whole_edges=self._edges_are_whole(ref)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
@@ -199,6 +205,13 @@ class Hdf5Store:
         if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
             return None
         return Contiguous(offset)
+
+    def _edges_are_whole(self, ref: ObjectRef) -> bool:
+        for size in (HEAD_BYTES, LONG_HEAD_BYTES):
+            are_whole = edges_are_whole(self._files.read_raw(ref.file, address_of(ref), size))
+            if are_whole is not None:
+                return are_whole
+        return False
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
@@ -235,19 +248,27 @@ class Hdf5Store:
             self._confirm_sources(ref)
             return data
 
+    def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        with self._lock:
+            return self._looking_ahead.look_ahead(looks)
+
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
             base_offset = self._files.base_offset_of_fetched(ref.file)
             return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
+        place = functools.partial(self._shared_buffers.map, batch.shared_buffer)
+        return self.decode_to(batch, place)
+
+    def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
+        """Decode chunks to where ``place`` says; return those that could not be."""
         with self._lock, reading(batch.ref.path):
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
-            map_shared_buffer = functools.partial(self._shared_buffers.map, batch.shared_buffer)
             decoder = chunks.ChunkDecoder(
-                batch, map_shared_buffer, dataset_id, projected.memory, self._pipeline_of(batch)
+                batch, place, dataset_id, projected.memory, self._pipeline_of(batch)
             )
             return decoder.decode_all(self._on_progress)
 
@@ -317,22 +338,24 @@ class Hdf5Store:
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
-        identifier = self._opened.open(ref).identifier
+        opened = self._opened.open(ref)
+        if opened.creation is None:
+            return opened.identifier  # no dataset
         with reading(ref.path):
-            size = datasets.chunk_bytes_of(identifier)
+            size = datasets.chunk_bytes_of(opened.identifier, opened.creation)
         if size > self._limits.max_chunk_bytes:
             raise UnreadableError(
                 f"{show_path(ref.path)}: chunks of {size} bytes, more than -o max_chunk="
                 f"{self._limits.max_chunk_bytes} allows"
             )
-        return identifier
+        return opened.identifier
 
     def _projected(self, ref: ObjectRef) -> ProjectedDataset:
         if ref in self._scanned:
             self._scanned.move_to_end(ref)
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
-        datasets.check_filters(dataset_id)
+        datasets.check_filters(dataset_id, self._opened.open(ref).creation)
         projected = project_dataset(
             dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress
         )
@@ -353,18 +376,19 @@ class Hdf5Store:
         if len(self._read) > _MAX_READ_AT_ONCE:
             self._read.popitem(last=False)[1].forget()
 
-    def _open_identifier(self, ref: ObjectRef) -> Any:
+    def _open_identifier(self, ref: ObjectRef) -> OpenIdentifier:
         file_id = self._files.file_id(ref.file)
         with reading(ref.path):
             identifier = h5o.open(file_id, ref.path)
-            if isinstance(identifier, h5d.DatasetID):
-                folder = self._files.path_of(ref.file).parent
-                return datasets.tune_dataset(
-                    identifier, file_id, ref, folder=folder,
-                    sources_folder=self._files.sources_folder(ref.file),
-                    is_read_by_chunk=not self._files.is_logged(ref.file),
-                )  # fmt: skip
-            return identifier
+            if not isinstance(identifier, h5d.DatasetID):
+                return OpenIdentifier(identifier)
+            creation = datasets.creation_of(identifier)
+            tuned, cache_bytes = datasets.tune_dataset(
+                identifier, creation, file_id, ref, folder=self._files.path_of(ref.file).parent,
+                sources_folder=self._files.sources_folder(ref.file),
+                is_read_by_chunk=not self._files.is_logged(ref.file),
+            )  # fmt: skip
+            return OpenIdentifier(tuned, creation, cache_bytes)
 
     def _forget_file(self, number: int) -> None:
         self._object_paths.pop(number, None)

@@ -39,6 +39,11 @@ from h5fs.model.objects import (
 )
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.interface import Region
+from h5fs.store.library_interface import (
+    MOST_DATA_AHEAD_BYTES,
+    MOST_TEXT_AHEAD_BYTES,
+    ObjectDetails,
+)
 
 _OFFSET_LIMIT = 2**62
 _MAX_RANK = 64  # 32 of a dataset, and as many of an array type
@@ -77,6 +82,13 @@ def _check_value(value: Any, most_item_bytes: int) -> None:
         count = 0 if value.shape is None else _count(value.shape)
         _need(len(value.elements) == count, "elements of another shape")
         _check_elements(value.type, value.elements)
+    elif isinstance(value, ObjectDetails):
+        text = value.attributes
+        _need(text is None or text.endswith(b"}\n"), "attributes")
+        _need(len(text or b"") <= MOST_TEXT_AHEAD_BYTES, "the size of attributes")
+        _need(len(value.data or b"") <= MOST_DATA_AHEAD_BYTES, "the size of a small array")
+        if value.dataset is not None:
+            _check_dataset(value.dataset, most_item_bytes)
     elif isinstance(value, _DATATYPES):
         _check_type(value, most_item_bytes)
 

@@ -137,6 +137,7 @@ class WorkerPool:
         shared_buffers: tuple[SharedBuffer, ...] = (),
         on_failure: Callable[[bytes], None] | None = None,
         is_repeatable: bool = True,
+        is_ahead: bool = False,
     ) -> Any:
         """Return a worker's answer.
 
@@ -145,7 +146,9 @@ class WorkerPool:
         ``preferred_worker``: the number, modulo the usual number, of the worker that has most of
         the answer cached; with ``preferred_only`` the request waits for that worker, since any
         other would take long. A request that is not ``is_repeatable`` changes the file: when the
-        worker dies during it, ``LostChangesError`` is raised. Raises ``H5fsError``.
+        worker dies during it, ``LostChangesError`` is raised. For one that
+        ``is_ahead`` of what anybody asks for, ``on_failure`` is called, and must raise, whatever
+        became of the worker. Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = Failures()
@@ -157,13 +160,9 @@ class WorkerPool:
                 with self._changed:
                     files = dict(self._files) if self._files else self._files
                 return connection.call(
-                    method,
-                    arguments,
-                    seconds=seconds,
-                    into=into,
-                    files=files,
+                    method, arguments, seconds=seconds, into=into, files=files,
                     shared_buffers=shared_buffers,
-                )
+                )  # fmt: skip
             except H5fsError:
                 if slot.connection is not None and slot.connection.is_last_answer:
                     self._end(slot)
@@ -184,6 +183,8 @@ class WorkerPool:
                     raise kind(f"{subject.path}: {error}") from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
+                if is_ahead and on_failure is not None:
+                    on_failure(note)
                 self._judge(error, failures, subject, note, on_failure)
             finally:
                 self._give_back(slot)

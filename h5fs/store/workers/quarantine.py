@@ -61,6 +61,13 @@ class Quarantine:
         if reason is not None:
             raise UnreadableError(f"{subject.path}: quarantined: {reason}")
 
+    def holds(self, *subjects: Subject) -> bool:
+        """Whether one of the subjects is in quarantine, the file being what it was or not."""
+        if not self._reasons:
+            return False
+        with self._lock:
+            return any(subject in self._reasons for subject in subjects)
+
     def add(self, subject: Subject, reason: str) -> None:
         """From now on refuse requests about the subject."""
         with self._lock:

@@ -35,7 +35,7 @@ class WorkerStarter:
     ended.
     """
 
-    module = "h5fs.store.worker_process.starter"
+    module = "h5fs.store.worker_process.starter_process"
     """The module whose ``main`` the process runs."""
 
     def __init__(self, stderr: int | None = None) -> None:

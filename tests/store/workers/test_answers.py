@@ -25,6 +25,7 @@ from h5fs.model.objects import (
 )
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import Region
+from h5fs.store.library_interface import ObjectDetails
 from h5fs.store.workers.answers import check
 
 LIMIT = 2**29
@@ -93,6 +94,10 @@ LIES: dict[str, tuple[str, Any]] = {
     ),
     "a precision": ("describe_datatype", IntegerType(BitLayout(4, ByteOrder.LITTLE, 2**40), True)),
     "no precision": ("describe_datatype", IntegerType(BitLayout(4, ByteOrder.LITTLE, 0), True)),
+    "attributes that are no file": ("look_ahead", (ObjectDetails(b"{}"),)),
+    "attributes too large": ("look_ahead", (ObjectDetails(bytes(2**20) + b"}\n"),)),
+    "a small array too large": ("look_ahead", (ObjectDetails(data=bytes(2**20)),)),
+    "a neighbour's chunks": ("look_ahead", (ObjectDetails(dataset=chunked((10,), (0,))),)),
     "a region": ("reserve_array", Region(1, -4096, 4096)),
 }  # fmt: skip
 
@@ -115,6 +120,7 @@ def test_what_cannot_be_is_refused(what: str) -> None:
         DatasetInfo(None, DTYPE, 0),
         DatasetInfo((0, 2**40), DTYPE, 0, value_count=0, sequences_per_element=4),
         Link(b"a", LinkKind.HARD, target=ObjectInfo(REF, ObjectKind.GROUP)),
+        (ObjectDetails(b"{}\n", DatasetInfo(None, DTYPE, 0), bytes(8)), ObjectDetails()),
         (REF, None),
         None,
         True,

@@ -77,6 +77,7 @@ def test_who_reads_a_link_is_told_of_the_link_that_is_to_blame() -> None:
             asked.append(subject)
 
     store._pool = Pool()  # type: ignore[assignment]
+    store._ahead = None
     store.follow(GROUP, Link(b"name", LinkKind.SOFT))
     store.find_link(GROUP, b"a/b")
     store.read_attributes(GROUP)

@@ -495,3 +495,22 @@ def test_a_closed_store_has_let_go_of_the_file_though_a_worker_was_just_starting
                 pass
     finally:
         starter.close()
+
+
+@pytest.mark.semantics("W20")
+def test_what_nobody_has_asked_for_is_not_repeated_and_puts_nothing_into_quarantine(
+    tmp_path: Path,
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def fail(note: bytes) -> None:
+        raise KilledError(note)
+
+    with pool_of(tmp_path) as (pool, starter):
+        subject = Subject(ObjectRef(0, 1, b"/x1"))
+        with pytest.raises(KilledError):
+            pool.call("root", 1, subject=subject, on_failure=fail, is_ahead=True)
+        assert len(starter.children) == 1
+        assert pool.quarantine.reasons() == {}
+        assert ask(pool, 0) == EXPECTED

@@ -48,6 +48,8 @@ class Arena:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._used = 0
+        self._places: list[int] = []
+        self._starts: list[int] = []
         self.file_size_bytes = source.size_bytes
         # What lies behind the end may be loaded, and is masked or not looked at.
         self.data: npt.NDArray[np.uint8] = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
@@ -56,6 +58,16 @@ class Arena:
     def clear(self) -> None:
         """Forget what was read."""
         self._used = 0
+        self._places, self._starts = [], []
+
+    def file_offset(self, at: Ints) -> Ints:
+        """Return where in the file the bytes at each position were read."""
+        if not at.size:
+            return at
+        places, starts = np.array(self._places), np.array(self._starts)
+        span = np.searchsorted(places, at, "right") - 1
+        offset: Ints = starts[span] + at - places[span]
+        return offset
 
     def word(self, at: Ints) -> Ints:
         """Return the eight bytes at each position, as a little-endian signed integer."""
@@ -114,6 +126,8 @@ class Arena:
                 ends.append(place)
                 continue
             self._used = end
+            self._places.append(place)
+            self._starts.append(start)
             try:
                 ends.append(place + self._source.read_into(view[place:end], start))
             except OSError:

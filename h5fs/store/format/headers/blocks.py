@@ -28,6 +28,7 @@ _MESSAGES_MAX = 96
 
 _CONTINUATION = 0x10
 _SHARED = 0x02
+_TRACKS_ORDER = 0x04
 _OHDR = int.from_bytes(b"OHDR", "little")
 _OCHK = int.from_bytes(b"OCHK", "little")
 _MASK_4 = 0xFFFFFFFF
@@ -56,6 +57,8 @@ class Headers:
 
     ``link_count`` is what a version 1 prefix says, 1 for version 2. Times are those of a version 2
     prefix, seconds since the epoch, else 0. ``messages`` has none of headers not readable.
+    ``tracks_order``: the two bytes before a message are its place in the order in which attributes
+    were created.
     """
 
     arena: Arena
@@ -65,6 +68,7 @@ class Headers:
     atime: Ints
     mtime: Ints
     ctime: Ints
+    tracks_order: Bools
     messages: Messages
 
 
@@ -133,6 +137,7 @@ def walk_headers(arena: Arena, layout: FileLayout, offset: Ints) -> Headers:
         atime=atime,
         mtime=mtime,
         ctime=ctime,
+        tracks_order=prefixes.is_v2 & (prefixes.flags & _TRACKS_ORDER != 0),
         messages=messages.select(~is_bad[messages.row]) if is_bad.any() else messages,
     )
 
@@ -218,7 +223,7 @@ def _without_bad_checksums(arena: Arena, prefixes: _Prefixes, blocks: _Blocks) -
 def _walk(arena: Arena, prefixes: _Prefixes, blocks: _Blocks) -> Messages:
     """Return all messages in the blocks, those of one kind of header at a time."""
     is_v2 = prefixes.is_v2[blocks.row]
-    has_order = is_v2 & (prefixes.flags[blocks.row] & 0x04 != 0)
+    has_order = is_v2 & (prefixes.flags[blocks.row] & _TRACKS_ORDER != 0)
     found: list[Messages] = []
     for is_form, head_bytes in ((~is_v2, 8), (is_v2 & ~has_order, 4), (has_order, 6)):
         if is_form.any():

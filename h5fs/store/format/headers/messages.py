@@ -22,14 +22,15 @@ COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
 LAYOUT_NOT_KNOWN = 255
 UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF
 
+ATTRIBUTE = 0x0C
+SHARED = 0x02  # a flag
+
 _DATASPACE = 0x01
 _LINK_INFO = 0x02
 _TYPE = 0x03
 _EXTERNAL_FILES = 0x07
 _INVALID = 0x09
 _LAYOUT = 0x08
-_FILTERS = 0x0B
-_ATTRIBUTE = 0x0C
 _OLD_TIME = 0x0E
 _SYMBOL_TABLE = 0x11
 _TIME = 0x12
@@ -37,7 +38,6 @@ _ATTRIBUTE_INFO = 0x15
 _LINK_COUNT = 0x16
 _LAST_KNOWN = 0x18
 
-_SHARED = 0x02
 _NOT_SHAREABLE = 0x04
 _WAS_UNKNOWN = 0x20
 _MAY_BE_SHARED = np.array([0x01, 0x03, 0x04, 0x05, 0x0C])
@@ -64,9 +64,7 @@ class Facts:
     layout_class: npt.NDArray[np.uint8]
     data_offset: npt.NDArray[np.uint64]
     storage_bytes: npt.NDArray[np.int64]
-    has_filters: Bools
     has_external: Bools
-    has_unfiltered_edges: Bools
 
 
 def blank_facts(count: int) -> Facts:
@@ -82,9 +80,7 @@ def blank_facts(count: int) -> Facts:
         layout_class=np.full(count, LAYOUT_NOT_KNOWN, np.uint8),
         data_offset=np.full(count, UNDEFINED, np.uint64),
         storage_bytes=np.full(count, -1, np.int64),
-        has_filters=np.zeros(count, np.bool_),
         has_external=np.zeros(count, np.bool_),
-        has_unfiltered_edges=np.zeros(count, np.bool_),
     )
 
 
@@ -146,14 +142,14 @@ class _Interpreter:
         messages = self._headers.messages
         kind, flags = messages.kind, messages.flags
         strange = (kind > _LAST_KNOWN) | (kind == _INVALID) | (flags & _WAS_UNKNOWN != 0)
-        shared = np.flatnonzero(flags & _SHARED)
+        shared = np.flatnonzero(flags & SHARED)
         strange[shared] |= flags[shared] & _NOT_SHAREABLE != 0
         strange[shared] |= ~np.isin(kind[shared], _MAY_BE_SHARED)
         self._unknown[messages.row[strange]] = True
 
     def _count_attributes(self) -> None:
         messages = self._headers.messages
-        rows = messages.row[messages.kind == _ATTRIBUTE]
+        rows = messages.row[messages.kind == ATTRIBUTE]
         self._facts.attribute_count[:] = np.bincount(rows, minlength=len(self._unknown))
         addresses = self._layout.size_of_addresses
         info = self._find(_ATTRIBUTE_INFO, least_bytes=2 + 2 * addresses)
@@ -203,8 +199,8 @@ class _Interpreter:
         """Give datasets whose dataspace and datatype are plainly there the number of the pair."""
         length = self._measure_dataspaces(dataspace)
         is_plain = (self._facts.kind == DATASET) & ~self._unknown
-        shared_type = datatype.row[(datatype.flags & _SHARED != 0) | (datatype.size < 8)]
-        shared_space = dataspace.row[(dataspace.flags & _SHARED != 0) | (length < 0)]
+        shared_type = datatype.row[(datatype.flags & SHARED != 0) | (datatype.size < 8)]
+        shared_space = dataspace.row[(dataspace.flags & SHARED != 0) | (length < 0)]
         is_plain[shared_type] = False
         is_plain[shared_space] = False
         rows = np.flatnonzero(is_plain)
@@ -254,8 +250,6 @@ class _Interpreter:
     def _read_storage(self, is_dataset: Bools) -> None:
         facts = self._facts
         facts.has_external[self._find(_EXTERNAL_FILES).row] = True
-        filters = self._find(_FILTERS, least_bytes=2)
-        facts.has_filters[filters.row] = self._arena.word(filters.at) >> 8 & 0xFF != 0
         found = self._find(_LAYOUT)
         found = found.select(is_dataset[found.row] & (found.size >= 4))
         word = self._arena.word(found.at)
@@ -267,9 +261,7 @@ class _Interpreter:
         some = found.select((layout_class == CONTIGUOUS) & (found.size >= 2 + addresses + lengths))
         size = self._arena.integer(some.at + 2 + addresses, lengths)
         self._set_contiguous(some, self._arena.integer(some.at + 2, addresses), size)
-        is_chunked = layout_class == CHUNKED
-        facts.layout_class[found.row[is_chunked]] = CHUNKED
-        facts.has_unfiltered_edges[found.row] = is_chunked & (version >= 4) & (word >> 16 & 1 != 0)
+        facts.layout_class[found.row[layout_class == CHUNKED]] = CHUNKED
         facts.layout_class[found.row[(layout_class == VIRTUAL) & (version >= 4)]] = VIRTUAL
         # A virtual dataset's dimensions may follow those of its sources.
         facts.array_index[np.isin(facts.layout_class, (VIRTUAL, LAYOUT_NOT_KNOWN))] = -1
@@ -279,6 +271,9 @@ class _Interpreter:
         fits = size + 4 <= found.size
         self._facts.layout_class[found.row[fits]] = COMPACT
         self._facts.storage_bytes[found.row[fits]] = size[fits]
+        has_data = fits & (size > 0)
+        offset = self._arena.file_offset(found.at[has_data] + 4) - self._layout.base_offset
+        self._facts.data_offset[found.row[has_data]] = offset.astype(np.uint64)
 
     def _read_old_layout(self, found: _Found, word: Ints, is_old: Bools) -> None:
         """Versions 1 and 2: the library works out the size from the array."""

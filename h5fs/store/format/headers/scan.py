@@ -75,14 +75,13 @@ class HeaderScan(Facts):
     the header states may then not be those that it has.
 
     ``layout_class``: COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL or LAYOUT_NOT_KNOWN.
-    ``data_offset``: the HDF5 address of contiguous data, to which ``FileLayout.base_offset`` is
-    yet to be added; UNDEFINED where nothing is allocated, for other layouts, and for data in
-    external files. ``storage_bytes``: what ``H5Dget_storage_size`` says of compact and contiguous
-    data, 0 where nothing is allocated; -1 not known. Data that is said to lie beyond the end of
-    the file leaves all three not known.
+    ``data_offset``: the HDF5 address of contiguous data, and of compact data in the header, to
+    which ``FileLayout.base_offset`` is yet to be added; UNDEFINED where nothing is allocated, for
+    other layouts, and for data in external files. ``storage_bytes``: what ``H5Dget_storage_size``
+    says of compact and contiguous data, 0 where nothing is allocated; -1 not known. Data that is
+    said to lie beyond the end of the file leaves all three not known.
 
-    ``has_filters``: there is a pipeline with a filter in it; ``has_external``: data in external
-    files; ``has_unfiltered_edges``: chunks that the array's edge cuts are stored without filters.
+    ``has_external``: the dataset's data are in external files.
 
     ``arrays``: the distinct (dataspace message, datatype message) pairs, without padding. A
     datatype message has been checked to end where it should, not to make sense: decoding may raise.

@@ -11,6 +11,7 @@ from h5py import h5t
 from h5fs.errors import H5fsError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import DatasetInfo, Link, ObjectRef
+from h5fs.projection.npy import npy_dtype
 from h5fs.store.format.headers.scan import (
     COMPACT,
     CONTIGUOUS,
@@ -21,12 +22,13 @@ from h5fs.store.format.headers.scan import (
     HeaderScan,
     read_shape,
 )
-from h5fs.store.hdf5.types.elements import memory_type, npy_dtype
+from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 
 _MESSAGE_PREFIX = b"\x03\x00"  # what H5Tencode writes before a datatype message
 
 
+_MOST_BYTES = 2**62
 _LARGE_ELEMENT_BYTES = 2**20  # for larger elements the library checks further limits
 
 
@@ -38,6 +40,7 @@ class _Array:
         self.is_known = True
         self.is_as_stored = False
         self.info: DatasetInfo | None = None
+        self.data_bytes = -1
         try:
             type_id = h5t.decode(_MESSAGE_PREFIX + datatype)
             self.is_sequence = is_sequence_type(type_id)
@@ -45,6 +48,7 @@ class _Array:
             if not memory.dtype.hasobject and memory.dtype.itemsize < _LARGE_ELEMENT_BYTES:
                 shape = read_shape(space, layout)
                 self.info = DatasetInfo(shape, npy_dtype(memory.dtype), 0)
+                self.data_bytes = self.info.data_bytes
                 self.is_as_stored = bool(type_id.equal(memory.type_id))
         except H5fsError:
             return  # opening such a dataset will say why
@@ -120,7 +124,10 @@ class LinkTableBuilder:
         rows["storage_size_bytes"] = np.where(is_plain, storage, 0)
         as_stored = np.array([array.is_as_stored for array in arrays] + [False])[array_index]
         offset = scan.data_offset[known]
-        has_place = is_plain & as_stored & (layout_class == CONTIGUOUS) & (offset != UNDEFINED)
+        # Compact data of another size are damage, on which the library has the last word.
+        sizes = [min(array.data_bytes, _MOST_BYTES) for array in arrays]
+        is_whole = (layout_class == CONTIGUOUS) | (storage == np.array([*sizes, -1])[array_index])
+        has_place = is_plain & as_stored & is_whole & (offset != UNDEFINED)
         place = np.where(has_place, offset, 0).astype(np.int64) + layout.base_offset
         rows["file_offset"] = np.where(has_place, place, -1)
 

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5s
+from h5py import h5d, h5p, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import Chunked, ChunkIndex, Filter
@@ -33,7 +33,7 @@ from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
 
 def describe_chunks(
-    dataset_id: h5d.DatasetID, memory: MemoryType, *, whole_edges: bool
+    dataset_id: h5d.DatasetID, creation: h5p.PropDCID, memory: MemoryType, *, whole_edges: bool
 ) -> Chunked | None:
     """Return how a chunked dataset of fixed-size elements is read by its chunks.
 
@@ -41,7 +41,6 @@ def describe_chunks(
     chunks that stick out of the array are stored filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    creation = dataset_id.get_create_plist()
     chunk_shape = creation.get_chunk()
     item_bytes = memory.dtype.itemsize
     if not prod(shape) or not item_bytes:
@@ -54,19 +53,33 @@ def describe_chunks(
         filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
         if not can_decode(filters, item_bytes):
             filters = None
-    return Chunked(chunk_shape, filters, _fill_value(creation, memory))
-
-
-def _fill_value(creation: Any, memory: MemoryType) -> bytes:
-    """Return the element that a chunk that was never written is full of."""
-    value = np.zeros((), np.dtype((np.void, memory.dtype.itemsize)))
+    fill_value = bytes(item_bytes)
     if (
-        creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
+        filters is not None
+        and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
         and creation.get_fill_time() != h5d.FILL_TIME_NEVER
     ):
-        base = np.zeros((), memory.dtype.base)
-        creation.get_fill_value(base)
-        value = np.broadcast_to(base, memory.dtype.shape)
+        value = _fill_value(creation, memory)
+        if value is None:
+            filters = None  # the library reads the chunks that were never written, too
+        else:
+            fill_value = value
+    return Chunked(chunk_shape, filters, fill_value)
+
+
+def _fill_value(creation: Any, memory: MemoryType) -> bytes | None:
+    """Return the element that a chunk that was never written is full of.
+
+    None where h5py cannot ask for it: of array types, and of all that the library converts to no
+    type of numpy's (bitfields, opaque elements).
+    """
+    if memory.dtype.shape or memory.given_type_id is not None:
+        return None
+    value = np.zeros((), memory.dtype)
+    try:
+        creation.get_fill_value(value)
+    except Exception:  # any of h5py's
+        return None
     return value.tobytes()
 
 

@@ -5,6 +5,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 
 from __future__ import annotations
 
+import functools
 import os
 from math import prod
 from pathlib import Path
@@ -60,79 +61,95 @@ def _lies_in_its_file(dataset_id: h5d.DatasetID) -> bool:
 
 def tune_dataset(
     dataset_id: h5d.DatasetID,
+    creation: h5p.PropDCID,
     file_id: Any,
     ref: ObjectRef,
     *,
     folder: Path,
     sources_folder: Path | None,
     is_read_by_chunk: bool,
-) -> h5d.DatasetID:
+) -> tuple[h5d.DatasetID, int]:
     """Return a dataset as it was opened, or opened again with settings that suit it.
 
+    Returns, too, how much memory HDF5 may keep its decoded chunks in.
     HDF5 looks for raw data outside the file in ``folder``, and for the sources of a virtual dataset
     in ``sources_folder`` where it does not know the file's path. ``is_read_by_chunk``: the daemon
     reads chunks one by one where possible, and keeps them itself.
     """
-    creation = creation_of(dataset_id)
-    access = h5p.create(h5p.DATASET_ACCESS)
-    slots, cache_bytes, preemption = access.get_chunk_cache()
-    if creation.get_layout() == h5d.CHUNKED:
-        chunk_bytes = prod(creation.get_chunk()) * dataset_id.get_type().get_size()
-        wanted_bytes = max(min(_band_bytes(dataset_id, chunk_bytes), _MAX_BAND_BYTES), chunk_bytes)
-        if wanted_bytes <= cache_bytes or (is_read_by_chunk and _is_read_by_chunk(dataset_id)):
-            return dataset_id
-        access.set_chunk_cache(slots, wanted_bytes, preemption)
+    layout = creation.get_layout()
+    if layout == h5d.COMPACT or (layout == h5d.CONTIGUOUS and not creation.get_external_count()):
+        return dataset_id, 0
+    cache_bytes = 0
+    access = None
+    if layout == h5d.CHUNKED:
+        slots, cache_bytes, preemption = _default_chunk_cache()
+        wanted_bytes = _wanted_bytes(dataset_id, creation, is_read_by_chunk=is_read_by_chunk)
+        if wanted_bytes > cache_bytes:
+            access, cache_bytes = h5p.create(h5p.DATASET_ACCESS), wanted_bytes
+            access.set_chunk_cache(slots, wanted_bytes, preemption)
     elif creation.get_external_count():
+        access = h5p.create(h5p.DATASET_ACCESS)
         # A relative name of a raw data file would be taken from the working directory.
         access.set_efile_prefix(os.fsencode(folder))
-    elif creation.get_layout() == h5d.VIRTUAL and sources_folder is not None:
+    elif layout == h5d.VIRTUAL and sources_folder is not None:
+        access = h5p.create(h5p.DATASET_ACCESS)
         access.set_virtual_prefix(os.fsencode(sources_folder))
-    else:
-        return dataset_id
+    if access is None:
+        return dataset_id, cache_bytes
     dataset_id.close()
-    return h5d.open(file_id, ref.path, access)
+    return h5d.open(file_id, ref.path, access), cache_bytes
 
 
-def _is_read_by_chunk(dataset_id: h5d.DatasetID) -> bool:
+def _wanted_bytes(
+    dataset_id: h5d.DatasetID, creation: h5p.PropDCID, *, is_read_by_chunk: bool
+) -> int:
+    """Return how much memory a chunked dataset's decoded chunks should have; 0: as usual."""
+    chunk_shape = creation.get_chunk()
+    chunk_bytes = int(prod(chunk_shape) * dataset_id.get_type().get_size())
+    band_bytes = _band_bytes(dataset_id, chunk_shape, chunk_bytes)
+    wanted_bytes = max(min(band_bytes, _MAX_BAND_BYTES), chunk_bytes)
+    is_large = wanted_bytes > _default_chunk_cache()[1]
+    if is_large and is_read_by_chunk and _is_read_by_chunk(dataset_id, chunk_shape):
+        return 0
+    return wanted_bytes
+
+
+@functools.cache
+def _default_chunk_cache() -> tuple[int, int, float]:
+    """Return slots, bytes and preemption of a dataset's chunk cache, where nobody sets them."""
+    slots, cache_bytes, preemption = h5p.create(h5p.DATASET_ACCESS).get_chunk_cache()
+    return slots, cache_bytes, preemption
+
+
+def _is_read_by_chunk(dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...]) -> bool:
     """Whether the daemon keeps decoded chunks, so that HDF5's own cache would gain nothing."""
     try:
         memory = memory_type(dataset_id.get_type())
     except UnsupportedTypeError:
         return True
     shape = dataset_id.get_space().get_simple_extent_dims()
-    grid = Grid(shape, creation_of(dataset_id).get_chunk(), 1)
+    grid = Grid(shape, chunk_shape, 1)
     return not memory.dtype.hasobject and grid.chunk_count <= MAX_INDEXED_CHUNKS
 
 
-def cache_bytes_of(dataset_id: h5d.DatasetID) -> int:
-    """Return how much memory HDF5 may keep a dataset's decoded chunks in."""
-    if creation_of(dataset_id).get_layout() != h5d.CHUNKED:
-        return 0
-    _, cache_bytes, _ = dataset_id.get_access_plist().get_chunk_cache()
-    return int(cache_bytes)
-
-
-def chunk_bytes_of(dataset_id: h5d.DatasetID) -> int:
+def chunk_bytes_of(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> int:
     """Return the size of one decoded chunk; 0 for other layouts."""
-    if not isinstance(dataset_id, h5d.DatasetID):
-        return 0
-    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED:
         return 0
     return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())
 
 
-def _band_bytes(dataset_id: h5d.DatasetID, chunk_bytes: int) -> int:
+def _band_bytes(
+    dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...], chunk_bytes: int
+) -> int:
     """Return the size of all chunks that one row touches, and of one more."""
     shape = dataset_id.get_space().get_simple_extent_dims()
-    chunk_shape = creation_of(dataset_id).get_chunk()
     across = prod(-(-n // c) for n, c in zip(shape[1:], chunk_shape[1:], strict=True))
     return int((across + 1) * chunk_bytes)
 
 
-def check_filters(dataset_id: h5d.DatasetID) -> None:
+def check_filters(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> None:
     """Raise ``UnsupportedTypeError`` when elements are stored through a filter that is missing."""
-    creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters():
         return
     for index in range(creation.get_nfilters()):

@@ -10,11 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5py import h5d
-
 from h5fs.model.objects import ObjectRef
-from h5fs.store.hdf5.reading.datasets import cache_bytes_of
-from h5fs.store.hdf5.translation import reading
 
 _MAX_IDENTIFIERS_OPEN = 64
 _MAX_CACHED_BYTES = 256 * 2**20
@@ -22,13 +18,14 @@ _MAX_CACHED_BYTES = 256 * 2**20
 
 @dataclass(slots=True)
 class OpenIdentifier:
-    """An open identifier.
+    """An open identifier. ``creation``: of a dataset, its creation properties.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
     read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
     """
 
     identifier: Any
+    creation: Any = None
     cache_bytes: int = 0
     is_permitted: bool = False
     sources: tuple[tuple[str, int], ...] = ()
@@ -37,7 +34,7 @@ class OpenIdentifier:
 class OpenIdentifiers:
     """The identifiers that were used last. ``open_identifier`` opens one that is not kept."""
 
-    def __init__(self, open_identifier: Callable[[ObjectRef], Any]) -> None:
+    def __init__(self, open_identifier: Callable[[ObjectRef], OpenIdentifier]) -> None:
         self._open_identifier = open_identifier
         self._opened: OrderedDict[ObjectRef, OpenIdentifier] = OrderedDict()
         self._cached_bytes = 0
@@ -46,12 +43,8 @@ class OpenIdentifiers:
         """Return an object's identifier, open. Raises what opening it raises."""
         opened = self._opened.get(ref)
         if opened is None:
-            identifier = self._open_identifier(ref)
-            is_dataset = isinstance(identifier, h5d.DatasetID)
-            with reading(ref.path):
-                cache_bytes = cache_bytes_of(identifier) if is_dataset else 0
-            opened = self._opened[ref] = OpenIdentifier(identifier, cache_bytes)
-            self._cached_bytes += cache_bytes
+            opened = self._opened[ref] = self._open_identifier(ref)
+            self._cached_bytes += opened.cache_bytes
             self._close_the_oldest()
         self._opened.move_to_end(ref)
         return opened
