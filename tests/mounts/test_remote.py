@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 from object_server import ObjectServer
-from support.mounts import Mounted, mounted, run_h5fs
+from support.mounts import Mounted, end_mount, mounted, run_h5fs
 
 import h5fs
 
@@ -225,3 +226,24 @@ def test_a_folder_that_cannot_be_listed_is_refused(server: ObjectServer, tmp_pat
         assert done.returncode == 1
         assert reason in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.semantics("Z40", "M20")
+def test_a_line_of_fstab_takes_a_url(server: ObjectServer, tmp_path: Path) -> None:
+    write(server.folder / "f.h5")
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    helper = [
+        sys.executable,
+        "-c",
+        "from h5fs.cli.mount_helper import main; raise SystemExit(main())",
+    ]
+    try:
+        done = subprocess.run(
+            [*helper, f"{server.url}/f.h5", mountpoint, "-o", "_netdev,ro,streams=4,noauto"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert np.load(mountpoint / "x.npy")[3] == 3
+    finally:
+        end_mount(mountpoint)
