@@ -162,6 +162,8 @@ class RemoteObject:
         blocks = self._bytes.missing_blocks(ranges)
         while len(blocks):
             seconds = deadline - time.monotonic()
+            if self._outage.is_fresh:
+                raise _quiet(UnreachableError(f"{self._shown}: the server does not answer"))
             with self._arrived:
                 self._check_usable()
                 wider = self._bytes.missing_blocks(ranges, unit_bytes)
@@ -258,8 +260,8 @@ class RemoteObject:
         if isinstance(error, RequestError):
             if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
                 self.is_replaced = True
-            elif error.kind in (FailureKind.AGAIN, FailureKind.LIE, FailureKind.REFUSED):
-                self._outage.failed(error.reason)
+            else:
+                self._outage.failed(error)
         with self._arrived:
             for block in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)):
                 if self._in_flight.get(block) is part:
@@ -277,8 +279,14 @@ class RemoteObject:
                 "disk, or use -o disk_cache=SIZE:DIR"
             )
         text = f"{self._shown}: {error.reason}"
-        if error.kind is FailureKind.DENIED:
-            return DeniedError(f"{text}; have the credentials expired?")
         if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
             return StaleError(text)
-        return UnreachableError(text)
+        if error.kind is FailureKind.DENIED:
+            return _quiet(DeniedError(f"{text}; have the credentials expired?"))
+        return _quiet(UnreachableError(text))
+
+
+def _quiet(error: H5fsError) -> H5fsError:
+    """Return an error of which the log has a line already, that of the outage."""
+    error.is_news = False
+    return error

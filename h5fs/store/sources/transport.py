@@ -242,6 +242,7 @@ _BY_STATUS = {
 }  # fmt: skip
 _BY_TEXT = (
     ("BadScheme", FailureKind.REFUSED, "the server sends its readers to what is no web server"),
+    ("without LOCATION", FailureKind.REFUSED, "the bucket is in another region: use -o region="),
     ("UnexpectedRange", FailureKind.LIE, "the answer is another range of bytes"),
     ("ContentRange", FailureKind.LIE, "the answer's range of bytes makes no sense"),
     ("Header", FailureKind.LIE, "the answer's head makes no sense"),
