@@ -21,6 +21,7 @@ from h5fs.cli.option_values import (
     parse_compression,
     parse_decimal,
     parse_digits,
+    parse_disk_cache,
     parse_log_target,
     parse_mode,
     parse_octal,
@@ -105,6 +106,14 @@ class MountKeywords(TypedDict, total=False):
     compression: str
     shuffle: bool
     chunks: str
+    endpoint_url: str
+    region: str
+    profile: str
+    anon: bool
+    streams: int
+    timeout: float
+    revalidate: float
+    disk_cache: str | int
     allow_other: bool
     allow_root: bool
     uid: int
@@ -118,6 +127,7 @@ class MountKeywords(TypedDict, total=False):
 # --- the table
 
 _DURABLE = "durability"  # sets no field: "off" is one more value of store.commit_seconds
+_DISK_CACHE = "store.remote.cache_bytes"  # and a folder goes to store.remote.cache_folder
 
 MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
@@ -213,6 +223,44 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "chunks", "store.new_datasets.chunk_shape",
         "the chunk shape of new datasets; contiguous without it and without compression",
         "AxB", parse_shape,
+    ),
+    MountOption(
+        "endpoint_url", "store.remote.endpoint_url",
+        "for URLs: the server that speaks S3's language (or GCS's, Azure's); without it what "
+        "AWS_ENDPOINT_URL, ~/.aws or the scheme says",
+        "URL", parse_text,
+    ),
+    MountOption(
+        "region", "store.remote.region", "for s3://: the region; without it what AWS_REGION or "
+        "~/.aws says",
+        "NAME", parse_text,
+    ),
+    MountOption(
+        "profile", "store.remote.profile", "for s3://: which section of ~/.aws has the keys",
+        "NAME", parse_text,
+    ),
+    MountOption(
+        "anon", "store.remote.is_anonymous", "for URLs: a public file, to be asked for without keys"
+    ),
+    MountOption(
+        "streams", "store.remote.streams", "for URLs: how many requests may be under way at once",
+        "N", number_parser(least=1, most=256),
+    ),
+    MountOption(
+        "timeout", "store.remote.timeout_seconds",
+        "for URLs: how long a server that does not answer is asked again, before a read fails",
+        "SECONDS", parse_seconds,
+    ),
+    MountOption(
+        "revalidate", "store.remote.revalidate_seconds",
+        "for URLs: how often the server is asked whether the file is still the same",
+        "SECONDS", parse_seconds,
+    ),
+    MountOption(
+        "disk_cache", _DISK_CACHE,
+        "for URLs: how much is kept on this disk of what was fetched, and where; in "
+        "~/.cache/h5fs without DIR",
+        "SIZE[:DIR]", parse_disk_cache,
     ),
     MountOption(
         "allow_other", FUSE,
@@ -314,6 +362,8 @@ def parse_options(texts: Iterable[str]) -> ParsedOptions:
             fuse[name] = str(_parse_value(option, value)) if option.value is not None else None
     if values.pop(_DURABLE, True) is False:
         values["store.commit_seconds"] = None
+    if isinstance(cache := values.get(_DISK_CACHE), tuple):
+        values[_DISK_CACHE], values["store.remote.cache_folder"] = cache
     return ParsedOptions(values, fuse, is_read_only)
 
 
