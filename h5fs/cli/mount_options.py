@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from h5fs.cli.option_values import (
+    ALL_VIEWS,
     choice_parser,
     number_parser,
     parse_compression,
@@ -30,6 +30,7 @@ from h5fs.cli.option_values import (
     parse_size,
     parse_switch,
     parse_text,
+    parse_views,
     say_value,
     values_of,
 )
@@ -41,6 +42,7 @@ from h5fs.model.settings import (
     Mode,
     MountOptions,
     StoreOptions,
+    View,
 )
 
 FUSE = "fuse"
@@ -80,44 +82,6 @@ class MountOption:
         """The option's help, with its default where that is a value."""
         usual = say_value(_usual(self.field.split()[0])) if self.is_own else ""
         return f"{self.help} ({usual})" if usual else self.help
-
-
-class MountKeywords(TypedDict, total=False):
-    """The options as keyword arguments of ``h5fs.mount``; a test compares them with the table."""
-
-    external: Literal["none", "folder", "all"]
-    locking: Literal["default", "true", "false", "best-effort"]
-    log: str | os.PathLike[str]
-    cache: str | int
-    workers: int
-    deadline: float
-    memory: str | int
-    max_chunk: str | int
-    max_depth: int
-    xattr: bool
-    swmr: bool
-    endpoint: str
-    commit: float
-    durability: Literal["on", "off"]
-    compression: str
-    shuffle: bool
-    chunks: str
-    endpoint_url: str
-    region: str
-    profile: str
-    anon: bool
-    streams: int
-    timeout: float
-    revalidate: float
-    disk_cache: str | int
-    allow_other: bool
-    allow_root: bool
-    uid: int
-    gid: int
-    umask: str
-    nonempty: bool
-    fsname: str
-    auto_unmount: bool
 
 
 # --- the table
@@ -178,6 +142,12 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "xattr", "has_xattrs",
         "show attributes, shape, dtype and more as extended attributes too; a repeated ls -l takes "
         "three times as long with them. noxattr: show none, as without either",
+    ),
+    MountOption(
+        "views", "views.kinds",
+        "show files to look at beside the arrays: tables (csv), or all that there are; "
+        "none without it",
+        "csv|all", parse_views, (ALL_VIEWS, *values_of(View)),
     ),
     MountOption(
         "swmr", "store.is_swmr",
@@ -304,6 +274,7 @@ _IGNORED = frozenset(
     "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
 )
 _IGNORED_PREFIXES = ("x-", "comment=")
+_VIEW_WORDS = values_of(View)
 _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 
 
@@ -391,8 +362,14 @@ def _is_ignored(text: str) -> bool:
 
 def split_options(text: str) -> list[str]:
     """Split at commas that no backslash precedes."""
-    options = text.replace("\\,", "\0").split(",")
-    return [option.replace("\0", ",") for option in options if option]
+    options: list[str] = []
+    for option in text.replace("\\,", "\0").split(","):
+        # A list of views has commas, too: views=csv,png
+        if option in _VIEW_WORDS and options and options[-1].startswith("views="):
+            options[-1] += f",{option}"
+        elif option:
+            options.append(option.replace("\0", ","))
+    return options
 
 
 def _replace(settings: Any, path: list[str], value: object) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from h5fs.model.settings import Mode
+from h5fs.model.settings import Mode, View
 
 
 def parse_mode(text: str) -> Mode:
@@ -77,6 +77,20 @@ def parse_disk_cache(text: str) -> tuple[int, Path | None]:
     return parse_size(size), Path(os.path.abspath(folder)) if folder else None
 
 
+ALL_VIEWS = "all"
+
+
+def parse_views(text: str) -> frozenset[View]:
+    """Return the views that a list names, or all of them."""
+    words = text.split(",")
+    if words == [ALL_VIEWS]:
+        return frozenset(View)
+    try:
+        return frozenset(map(View, words))
+    except ValueError:
+        raise ValueError(f"must be {ALL_VIEWS}, or some of {', '.join(values_of(View))}") from None
+
+
 _USUAL_GZIP_LEVEL = 4  # h5py's
 
 
@@ -130,7 +144,7 @@ def values_of(kind: type[Enum]) -> tuple[str, ...]:
 
 def say_value(value: object) -> str:
     """Return a value as the text that an option takes; empty for a value that has no text."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | frozenset):
         return ""
     if isinstance(value, Enum):
         return str(value.value)
