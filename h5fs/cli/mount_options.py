@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from h5fs.cli.option_values import (
     ALL_VIEWS,
@@ -83,45 +82,6 @@ class MountOption:
         """The option's help, with its default where that is a value."""
         usual = say_value(_usual(self.field.split()[0])) if self.is_own else ""
         return f"{self.help} ({usual})" if usual else self.help
-
-
-class MountKeywords(TypedDict, total=False):
-    """The options as keyword arguments of ``h5fs.mount``; a test compares them with the table."""
-
-    external: Literal["none", "folder", "all"]
-    locking: Literal["default", "true", "false", "best-effort"]
-    log: str | os.PathLike[str]
-    cache: str | int
-    workers: int
-    deadline: float
-    memory: str | int
-    max_chunk: str | int
-    max_depth: int
-    xattr: bool
-    views: str
-    swmr: bool
-    endpoint: str
-    commit: float
-    durability: Literal["on", "off"]
-    compression: str
-    shuffle: bool
-    chunks: str
-    endpoint_url: str
-    region: str
-    profile: str
-    anon: bool
-    streams: int
-    timeout: float
-    revalidate: float
-    disk_cache: str | int
-    allow_other: bool
-    allow_root: bool
-    uid: int
-    gid: int
-    umask: str
-    nonempty: bool
-    fsname: str
-    auto_unmount: bool
 
 
 # --- the table

@@ -160,7 +160,7 @@ def _following_object(
 
     def open_tree(remote: RemoteObject) -> Tree:
         store = open_version(store_options, starter, remote)
-        return Tree(store, options.store.limits.max_depth)
+        return Tree(store, options.store.limits.max_depth, views=options.views)
 
     seconds = options.store.remote.revalidate_seconds
     return FollowingTree(FollowedObject(url, files, open_tree, seconds))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h5fs.cli.mount_keywords import MountKeywords
 from h5fs.cli.mount_options import (
     MOUNT_OPTIONS,
     OTHER_OPTIONS,
     SHOWN_OPTIONS,
-    MountKeywords,
     MountOption,
     ParsedOptions,
     is_known,

@@ -26,12 +26,7 @@ from h5fs.errors import (
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import (
-    FilesNeededError,
-    NotFetchedError,
-    WorkerDiedError,
-    WorkerHungError,
-)
+from h5fs.store.workers.endings import FilesNeededError, WorkerDiedError, WorkerHungError
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
@@ -168,9 +163,6 @@ class WorkerPool:
             except FilesNeededError as need:
                 failures.note_need()
                 self._grant(slot, need)
-            except NotFetchedError as failure:
-                self._end(slot)
-                raise failure.error from None
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
@@ -341,9 +333,6 @@ class WorkerPool:
             except H5fsError:
                 self._end(slot)
                 raise
-            except NotFetchedError as failure:
-                self._end(slot)
-                raise failure.error from None
             except FilesNeededError:
                 self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
