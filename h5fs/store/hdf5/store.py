@@ -318,6 +318,7 @@ class Hdf5Store:
             if self._files.is_logged(ref.file):
                 check_readable_through_log(opened.identifier)
             opened.is_permitted = True
+            self._opened.keep(ref, opened)
         return opened.identifier
 
     def _confirm_sources(self, ref: ObjectRef) -> None:

@@ -30,6 +30,7 @@ from h5fs.store.sources.interface import read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 64
+_PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 _MAX_SOURCES = 2**16  # that one name with %b stands for
 
 
@@ -254,9 +255,23 @@ class OpenFiles:
         HDF5 takes a source that it may not open for a missing one. So this is called after a read,
         to see whether the read was complete. ``sources``: names, and the files that use them.
         """
-        if self._granted is not None:
-            for name, using_file in sources:
+        if self._granted is None:
+            return
+        for name, using_file in sources:
+            # Where HDF5 looks first there is still a file that may be read: it looks no further.
+            if not self._is_granted(self._paths[using_file].parent / name):
                 self._ask_for(self._sources_now(name, using_file))
+
+    def _is_granted(self, place: Path) -> bool:
+        """Whether HDF5 finds a file at a place before all others, and this process may read it."""
+        assert self._granted is not None
+        if "%" in os.fspath(place) or any(prefix in os.environ for prefix in _PREFIXES):
+            return False
+        try:
+            status = os.stat(place)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) in self._granted
 
     def _sources_now(self, name: str, using_file: int) -> list[Path]:
         """Return the real paths of the files that HDF5 finds under a name."""
@@ -360,7 +375,7 @@ def _existing(name: str, beside: Path) -> list[Path]:
     """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
     last = Path(name).name
     places = [beside / name, beside / last, Path.cwd() / name, Path.cwd() / last]
-    for variable in ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"):
+    for variable in _PREFIXES:
         for prefix in filter(None, os.environ.get(variable, "").split(":")):
             folder = prefix.replace("${ORIGIN}", os.fspath(beside))
             places += [Path(folder, name.lstrip("/")), Path(folder, last)]
