@@ -1,21 +1,33 @@
-"""h5fs for Python programs: a mount for as long as a ``with`` block runs.
+"""h5fs for Python programs.
 
     import h5fs, numpy as np
     with h5fs.mount("run42.h5", mode="r+") as path:
         np.save(path / "result.npy", np.arange(3))
 
+or, where no block fits, as in a notebook:
+
+    mount = h5fs.mount("run42.h5")
+    np.load(mount.path / "images.npy", mmap_mode="r")
+    mount.unmount()
+
 The daemon is a process of its own, as with the command: a process that both serves a mount and
-reads from it would wait for itself.
+reads from it would wait for itself. The daemon watches the program that asked for the mount, and
+ends with it, however the program ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import threading
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from h5fs.errors import MountError
@@ -29,49 +41,114 @@ if TYPE_CHECKING:
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 
 
-@contextmanager
+class Mount:
+    """A mounted HDF5 file, as ``h5fs.mount`` returns it; ``path`` is the mountpoint.
+
+    In a ``with`` statement it gives its path, and ends with the block. Any thread may use it.
+    """
+
+    def __init__(self, path: Path, *, is_made: bool, writes: bool, keeps: bool) -> None:
+        self.path = path
+        self._is_made = is_made
+        self._writes = writes
+        self._lock = threading.Lock()  # protects _is_mounted; nothing else is waited for under it
+        self._is_mounted = True
+        self._owner_pid = os.getpid()
+        if not keeps:
+            atexit.register(self._unmount_at_exit)
+
+    def unmount(self) -> None:
+        """Unmount; return when everything written is in the HDF5 file and on the disk.
+
+        A mount that is still in use, as by an array of ``np.load(..., mmap_mode="r")``, loses its
+        name and ends with the last use; in a mode that writes a warning says so. Does nothing the
+        second time. Raises ``MountError`` when something that was written is not in the HDF5 file;
+        the message says what and where it was saved.
+        """
+        with self._lock:
+            if not self._is_mounted:
+                return
+            self._is_mounted = False
+        atexit.unregister(self._unmount_at_exit)
+        try:
+            said = _run("umount", "--lazy", "--", os.fspath(self.path))
+        finally:
+            if self._is_made:  # the daemon of a mount that is in use would do so at its end
+                with suppress(OSError):
+                    self.path.rmdir()
+        if said and self._writes:
+            warnings.warn(f"{self.path}: {said}", ResourceWarning, stacklevel=3)
+
+    def __enter__(self) -> Path:
+        """Return the mountpoint."""
+        return self.path
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unmount. An exception of the block comes through: a ``MountError`` is a warning then."""
+        if error is None:
+            self.unmount()
+        else:
+            self._unmount_with_warning()
+
+    def __repr__(self) -> str:
+        state = "mounted" if self._is_mounted else "unmounted"
+        return f"<h5fs.Mount {os.fspath(self.path)!r}, {state}>"
+
+    def _unmount_at_exit(self) -> None:
+        if os.getpid() == self._owner_pid:  # not at the end of a process that it has forked
+            self._unmount_with_warning()
+
+    def _unmount_with_warning(self) -> None:
+        try:
+            self.unmount()
+        except MountError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+
+
 def mount(
     file: str | os.PathLike[str],
     mountpoint: str | os.PathLike[str] | None = None,
     *,
     mode: str = "r",
+    keep: bool = False,
     options: Mapping[str, str | int | float | bool] | None = None,
     **keywords: Unpack[MountKeywords],
-) -> Iterator[Path]:
-    """Mount an HDF5 file for the length of a ``with`` block, which gets the mountpoint's path.
+) -> Mount:
+    """Mount an HDF5 file, for the length of a ``with`` block or until ``unmount`` is called.
 
-    ``mountpoint``: an empty folder; without it a temporary one. ``mode``: ``r``, ``r+``, ``a``,
-    ``w`` or ``x``, as in h5py. ``keywords``: the options of ``-o`` (``h5fs mount --help``), such as
-    ``cache="1G", xattr=True``; a False option is left out. ``options``: the same options as a
-    mapping, for FUSE's own, whose names are no Python keywords.
+    ``mountpoint``: an empty folder; one that is missing is made, and removed at the end; without
+    it, a temporary one. ``mode``: ``r``, ``r+``, ``a``, ``w`` or ``x``, as in h5py. ``keep``: the
+    mount goes on when this program ends; without it, it ends then. ``keywords``: the options of
+    ``-o`` (``h5fs mount --help``), such as ``cache="1G", xattr=True``; a False option is left out.
+    ``options``: the same options as a mapping, for FUSE's own, whose names are no Python keywords.
 
     At the end of the block, also after an exception, the file is unmounted, and everything written
-    is in it and on the disk. Raises ``MountError`` with one line that says what to do. A mount that
-    is still in use at the end stays mounted, and is a ``MountError`` too.
+    is in it and on the disk. Raises ``MountError``, an ``OSError``, with one line that says what to
+    do.
     """
     arguments = ["--mode", mode]
+    if not keep:
+        arguments += ["--owner", str(os.getpid())]
     for name, value in {**(options or {}), **keywords}.items():
         if value is not False:
             text = str(value).replace(",", "\\,")
             arguments += ["-o", name if value is True else f"{name}={text}"]
-    is_own = mountpoint is None
-    path = Path(tempfile.mkdtemp(prefix="h5fs-") if mountpoint is None else mountpoint)
-    try:
-        # A file may be named like a command or an option.
-        _run("mount", *arguments, "--", os.fsdecode(file), os.fspath(path))
-        try:
-            yield path
-        finally:
-            _run("umount", "--", os.fspath(path))
-    finally:
-        if is_own:
-            # Only rmdir: what is inside may still be the HDF5 file's, and must not be removed.
-            with suppress(OSError):
-                path.rmdir()
+    if mountpoint is None:
+        mountpoint = Path(tempfile.gettempdir(), f"h5fs-{secrets.token_hex(8)}")
+    path = Path(os.path.abspath(mountpoint))
+    is_made = not path.exists()
+    # A file may be named like a command or an option.
+    _run("mount", *arguments, "--", os.fsdecode(file), os.fspath(path))
+    return Mount(path, is_made=is_made, writes=mode != "r", keeps=keep)
 
 
-def _run(*words: str) -> None:
-    """Run the command. Raises ``MountError`` with what it said."""
+def _run(*words: str) -> str:
+    """Run the command; return what it said on stderr. Raises ``MountError`` with that."""
     command = isolated_command("h5fs.cli.main", *words)
     try:
         done = subprocess.run(
@@ -82,5 +159,7 @@ def _run(*words: str) -> None:
         raise MountError(
             f"h5fs {words[0]} {words[-1]}: no answer within {_START_SECONDS} s"
         ) from None
+    said = done.stderr.strip().removeprefix("h5fs: ")
     if done.returncode:
-        raise MountError(done.stderr.strip().removeprefix("h5fs: ") or f"status {done.returncode}")
+        raise MountError(said or f"status {done.returncode}")
+    return said

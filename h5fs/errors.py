@@ -25,6 +25,12 @@ class UnreadableError(H5fsError):
     errno = _errno.EIO
 
 
+class GoneError(UnreadableError):
+    """The object that a name led to, or a file was opened of, is not there any more."""
+
+    errno = _errno.ESTALE
+
+
 class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
 
@@ -191,6 +197,16 @@ class StaleError(H5fsError):
     errno = _errno.ESTALE
 
 
+class UnreachableError(UnreadableError):
+    """The server of a remote file does not answer, or answers what cannot be true."""
+
+
+class DeniedError(H5fsError):
+    """The server of a remote file refuses access to it."""
+
+    errno = _errno.EACCES
+
+
 class PassedThroughError(H5fsError):
     """What the file system below answers for a file that is passed through as it is."""
 
@@ -210,10 +226,11 @@ class NoAttributeError(H5fsError):
     errno = _errno.ENODATA
 
 
-class MountError(Exception):
+class MountError(OSError):
     """A mount cannot start or end; the message is one line that says what to do.
 
-    Not an ``H5fsError``: no system call is waiting for an answer, a person is.
+    An ``OSError`` without an errno, as Python programs expect of what opens a file. Not an
+    ``H5fsError``: no system call is waiting for an answer, a person is.
     """
 
 

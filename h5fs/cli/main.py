@@ -16,10 +16,14 @@ import h5fs
 from h5fs.cli.mount_options import parse_options
 from h5fs.cli.option_values import parse_mode
 from h5fs.cli.parsers import COMMANDS, build_parser
+from h5fs.cli.process_list import hide_secrets
+from h5fs.cli.reports import tell_reports
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mounting import mount, unmount
 from h5fs.errors import MountError, UsageError
-from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
+from h5fs.kernel_mounts import read_mounts
+from h5fs.model.location import Location
+from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
 # Words that people type for a command of another name.
@@ -30,6 +34,7 @@ _COMMANDS = tuple(command.name for command in COMMANDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets(words)
     has_no_output = open_missing_streams()
     _allow_any_text()
     try:
@@ -52,9 +57,12 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
         if has_no_output and given.command == "cat":
             raise MountError("stdout is closed, so the bytes can go nowhere")
         if given.command == "mount":
-            mount(make_mount_options(given))
+            options = make_mount_options(given)
+            warn(mount(options))
+            if given.mountpoint is None and not given.foreground:
+                print(f"mounted on {options.mountpoint.name}")
         elif given.command == "umount":
-            unmount(given.mountpoint)
+            return _unmount(given)
         else:
             return _run_command(given)
     except UsageError as error:
@@ -64,6 +72,39 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _unmount(given: argparse.Namespace) -> int:
+    """Unmount; return 1 when not everything has come into an HDF5 file. Raises ``MountError``."""
+    if given.all == (given.mountpoint is not None):
+        raise UsageError("umount takes a MOUNTPOINT or --all (see h5fs umount --help)")
+    places = _own_mountpoints() if given.all else [given.mountpoint]
+    status = 0
+    for place in places:
+        try:
+            ended = unmount(place, is_lazy=given.lazy)
+        except MountError as error:
+            if not given.all:
+                raise
+            status = _complain(error, 1)
+            continue
+        if ended.is_in_use:
+            print(f"h5fs: {place} is in use; it ends with the last use", file=sys.stderr)
+        if ended.reports:
+            tell_reports(ended.reports)
+            status = 1
+    return status
+
+
+def _own_mountpoints() -> list[Path]:
+    uid = os.getuid()
+    return [each.mountpoint for each in read_mounts() if each.is_h5fs and each.uid == uid]
+
+
+def warn(problem: str) -> None:
+    """Print a line about what is no error of the command, if there is any."""
+    if problem:
+        print(f"h5fs: {problem}", file=sys.stderr)
 
 
 def _complain(error: MountError, status: int) -> int:
@@ -91,8 +132,6 @@ def _check_first_word(words: list[str]) -> None:
     if not words:
         raise UsageError("what is to be mounted, and where? h5fs FILE MOUNTPOINT (h5fs --help)")
     word = words[0]
-    if len(words) == 1 and os.path.exists(word):
-        raise UsageError(f"where is {word} to be mounted? h5fs {word} MOUNTPOINT")
     if word.startswith("-") or "/" in word or "." in word or os.path.lexists(word):
         return
     close = difflib.get_close_matches(word, _COMMANDS, n=1, cutoff=0.7)
@@ -115,23 +154,46 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         os.getcwd()
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
+    mountpoint = given.mountpoint or _default_mountpoint(given.file)
     parsed = parse_options(given.options)
     if given.mode is not None:  # --mode wins over -o mode=, which is there for fstab(5), mount(8)
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
     options = parsed.apply(
         MountOptions(
             # The real path, since the kernel's table of mounts has no other.
-            mountpoint=Path(os.path.realpath(given.mountpoint)),
-            store=StoreOptions(file=Path(os.path.abspath(given.file))),
+            mountpoint=Path(os.path.realpath(mountpoint)),
+            store=StoreOptions(
+                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+            ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=os.path.isdir(given.file),
+            is_folder=_is_folder(given.file),
+            owner_pid=given.owner,
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
     return options
+
+
+def _default_mountpoint(location: Location) -> Path:
+    """Return the folder for a file that was named alone. Raises ``UsageError``."""
+    name = Path(location.name).stem
+    is_taken = os.path.lexists(name) and not os.path.isdir(name)
+    if not name or is_taken or _is_folder(location):
+        raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
+    return Path(name)
+
+
+def _is_folder(location: Location) -> bool:
+    if isinstance(location, Path):
+        return location.is_dir()
+    return location.scheme == "hdf5" and location.is_folder
+
+
+def _absolute(location: Location) -> Location:
+    return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
 def _run_command(given: argparse.Namespace) -> int:

@@ -8,7 +8,14 @@ from __future__ import annotations
 import argparse
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
-from h5fs.cli.parsers import COMMANDS, DESCRIPTION, build_parser, command_parsers, takes_value
+from h5fs.cli.parsers import (
+    COMMANDS,
+    DESCRIPTION,
+    build_parser,
+    command_parsers,
+    shown_actions,
+    takes_value,
+)
 
 _STATUS = (
     ("0", "It is done; for a mount: the folder is ready."),
@@ -20,8 +27,9 @@ _FILES = (
      "The file and its log belong together: do not move or copy the one without the other."),
     ("FILE.h5fs-log-aside", "A log that was found damaged, or that belongs to what another "
      "program has overwritten."),
-    ("FILE.h5fs-left", "What programs wrote that could not become HDF5, saved at the end; or all "
-     "of an HDF5 file that was removed while it was mounted to be written."),
+    ("FILE.h5fs-left/", "What programs wrote that could not become HDF5, saved at the end."),
+    ("FILE.h5fs-replaced", "All of an HDF5 file that was replaced or removed while it was mounted "
+     "to be written."),
     ("~/.local/state/h5fs/, /var/log/h5fs/", "The logs of mounts in the background, of users and "
      "of root, named after the mountpoints."),
 )  # fmt: skip
@@ -73,7 +81,7 @@ def _write_synopsis(parser: argparse.ArgumentParser) -> list[str]:
 
 def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return the arguments of a command except ``--help``, positional ones first."""
-    actions = [action for action in parser._actions if action.dest != "help"]
+    actions = [action for action in shown_actions(parser) if action.dest != "help"]
     return sorted(actions, key=lambda action: bool(action.option_strings))
 
 

@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from h5fs.cli.main import make_mount_options
+from h5fs.cli.main import make_mount_options, warn
 from h5fs.cli.mount_options import is_known, split_options
 from h5fs.cli.parsers import Parser, build_parser
+from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mount_checks import check_mount
 from h5fs.daemon.mounting import mount
@@ -27,9 +28,11 @@ _MOUNT_FAILED = 32
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Mount as mount(8) asks; return an exit status of mount(8)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets(words)
     open_missing_streams()  # a boot script may have none
     try:
-        _mount(list(sys.argv[1:] if arguments is None else arguments))
+        _mount(words)
     except UsageError as error:
         return _complain(error, _WRONG_INVOCATION)
     except MountError as error:
@@ -77,7 +80,7 @@ def _mount(words: list[str]) -> None:
         return
     # At boot there may be no $HOME, and the log's folder may be in it.
     os.environ.setdefault("HOME", "/root" if os.getuid() == 0 else "/")
-    mount(mount_options)
+    warn(mount(mount_options))
 
 
 def _pass_on(options: list[str]) -> list[str]:

@@ -95,6 +95,7 @@ class MountKeywords(TypedDict, total=False):
     max_depth: int
     xattr: bool
     swmr: bool
+    endpoint: str
     commit: float
     durability: Literal["on", "off"]
     compression: str
@@ -171,6 +172,11 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
         "swmr", "store.is_swmr",
         "read a file that a program writes by HDF5's rules for one writer (SWMR)",
+    ),
+    MountOption(
+        "endpoint", "store.remote.endpoint_url",
+        "where the data service of an hdf5:// URL is; without it HS_ENDPOINT or ~/.hscfg says so",
+        "URL", parse_text,
     ),
     MountOption(
         "commit", "store.commit_seconds",

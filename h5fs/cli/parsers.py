@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.errors import UsageError
+from h5fs.model.location import Location, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -24,10 +25,10 @@ attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOIN
 
 _WIDTH = 100
 _USAGE = """\
-h5fs [mount] FILE MOUNTPOINT [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
-       h5fs umount MOUNTPOINT
-       h5fs status [MOUNTPOINT]
-       h5fs tree | cat | cp | check | recover | completion ...  (h5fs COMMAND --help)
+h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
+       h5fs umount MOUNTPOINT | --all
+       h5fs status | log [MOUNTPOINT]
+       h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
        h5fs --version"""
 
 
@@ -92,6 +93,11 @@ def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.Argum
     return dict(action.choices)
 
 
+def shown_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments and options that people are told of, in order."""
+    return [action for action in parser._actions if action.help != argparse.SUPPRESS]
+
+
 def takes_value(action: argparse.Action) -> bool:
     """Whether an option is followed by a value."""
     return bool(action.option_strings) and action.nargs != 0
@@ -118,12 +124,14 @@ def _show_examples(examples: list[Example]) -> str:
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=_path,
-        help="the HDF5 file, or a folder of HDF5 files"
+        "file", metavar="FILE", type=_location,
+        help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
     )  # fmt: skip
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=_path, help="an empty folder to mount it on"
-    )
+        "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
+        help="an empty folder to mount it on; one that is missing is made, and removed at the end "
+        "of the mount; without it, the file's name without its ending, in the working directory",
+    )  # fmt: skip
     parser.add_argument(
         "--mode",
         metavar="MODE",
@@ -140,10 +148,30 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--debug", action="store_true", help="log everything")
+    # For h5fs.mount: the mount ends when this process does.
+    parser.add_argument("--owner", type=_count, help=argparse.SUPPRESS)
 
 
 def _declare_umount(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="where it is mounted")
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="where it is mounted"
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="all mounts of this user")
+    parser.add_argument(
+        "-l", "--lazy", action="store_true",
+        help="a mount that is in use loses its name now, and ends when it is no longer in use",
+    )  # fmt: skip
+
+
+def _declare_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?",
+        help="the mount; not needed where there is one only"
+    )  # fmt: skip
+    parser.add_argument(
+        "-f", "--follow", action="store_true",
+        help="go on with what is logged, until the mount ends"
+    )  # fmt: skip
 
 
 def _declare_status(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +210,7 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
@@ -195,6 +223,17 @@ def _declare_recover(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="list|clear", choices=("list", "clear"), nargs="?", default="list",
+        help="list what is kept (the default), or remove all that no mount uses",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", metavar="DIR", type=_path, help="the folder of -o disk_cache=SIZE:DIR"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+
+
 def _declare_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
@@ -203,6 +242,15 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("is an empty name")
     return Path(text)
+
+
+def _location(text: str) -> Location:
+    _path(text)
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        shown = text.partition("?")[0]  # what follows may be a key
+        raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
 
 
 def _count(text: str) -> int:
@@ -235,6 +283,10 @@ COMMANDS: tuple[Command, ...] = (
             Example("h5fs status", "all mounts of this user"),
             Example("h5fs status mnt --json", "one, for programs"),
         ),
+    ),
+    Command(
+        "log", "show what a mount has logged", _declare_log,
+        (Example("h5fs log mnt", "all of it; with -f what is logged from now on, too"),),
     ),
     Command(
         "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",
@@ -270,6 +322,13 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs recover data.h5", "after a kill or a power cut, for other programs"),
             Example("h5fs recover --clear-flag data.h5", "after a program died that had it open"),
+        ),
+    ),
+    Command(
+        "cache", "list or clear what is kept on disk of files that are far away", _declare_cache,
+        (
+            Example("h5fs cache", "what is kept, of which file, used when"),
+            Example("h5fs cache clear", "remove all that no mount uses"),
         ),
     ),
     Command(

@@ -11,16 +11,21 @@ import errno
 import logging
 import os
 import resource
+import select
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from h5fs.daemon.end_reports import leave_report
 from h5fs.daemon.log_destination import Log, start_logging
 from h5fs.daemon.mount_checks import claimed_mountpoint
 from h5fs.daemon.open_tree import opened_to_mount
+from h5fs.daemon.recent_messages import RecentMessages, keep_recent_messages
+from h5fs.daemon.recent_messages import now_seconds as message_seconds
 from h5fs.daemon.registry import registered
 from h5fs.daemon.status_document import make_document, now_seconds
 from h5fs.daemon.status_socket import answering
@@ -70,7 +75,9 @@ def serve_in_foreground(options: MountOptions) -> None:
     log = start_logging(options)
     with _signals_of_start() as begun:
         try:
-            _serve(options, log, begun)
+            _serve(options, log, lambda _problem: begun())  # it is in the log, and so on stderr
+        except MountError:
+            raise
         except OSError as error:
             raise MountError(explain_system_error(error)) from None
         except (H5fsError, _GivenUpError) as error:
@@ -94,10 +101,10 @@ def _serve_in_background(options: MountOptions, writer: int, complaints: int) ->
     is_ready = False
     log: Log | None = None
 
-    def on_ready() -> None:
+    def on_ready(problem: str) -> None:
         nonlocal is_ready
         try:
-            os.write(writer, READY)
+            os.write(writer, READY + problem.encode("utf-8", "replace"))
         except BrokenPipeError:
             raise MountError("the command that waited for the mount is gone") from None
         is_ready = True
@@ -154,7 +161,7 @@ def _signals_of_start() -> Iterator[Callable[[], None]]:
 
 def _explain(error: BaseException, complaints: int) -> str:
     """Return one line for the person who waits, with what libfuse wrote about the error."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, MountError):
         return explain_system_error(error)
     if not isinstance(error, (MountError, H5fsError, _GivenUpError)):
         said = " ".join(traceback.format_exception_only(error)).strip()
@@ -164,12 +171,15 @@ def _explain(error: BaseException, complaints: int) -> str:
     return f"{error}: {said}{advice}" if said else str(error)
 
 
-def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> None:
-    """Open the file and answer the kernel until the mount ends. Raises ``MountError``."""
+def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> None:
+    """Open the file and answer the kernel until the mount ends.
+
+    ``on_ready`` is told of damage to the redo log, as a rule by an empty text. Raises
+    ``MountError``.
+    """
     # HDF5 also looks for the sources of virtual datasets in the working directory, so that is set
     # to the file's folder, where HDF5 looks anyway. (The open file keeps that disk busy already.)
-    real = os.path.realpath(options.store.file)
-    os.chdir(real if options.is_folder else os.path.dirname(real))
+    os.chdir(_working_folder(options))
     if options.store.external is not ExternalPolicy.ALL:
         for variable in _PREFIX_VARIABLES:  # HDF5 would look for files in further folders
             os.environ.pop(variable, None)
@@ -177,14 +187,69 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[], None]) -> Non
     starter = WorkerStarter(log.descriptor)
     if options.store.workers != 0:
         starter.start()  # first: the starter imports the HDF5 library while this process goes on
+    recent = keep_recent_messages()
     try:
-        _serve_with(starter, options, on_ready)
+        if options.owner_pid is not None:
+            _end_with(options.owner_pid)
+        with _reporting_the_end(options, recent) as ended:
+            _serve_with(starter, options, on_ready, described=(log, recent), on_end=ended)
     finally:
         starter.close()
+        if options.removes_mountpoint:
+            with suppress(OSError):  # it is gone, or somebody has put something into it
+                options.mountpoint.rmdir()
+
+
+def _end_with(owner_pid: int) -> None:
+    """End this process as SIGTERM does when another process ends. Raises ``MountError``."""
+    try:
+        owner = os.pidfd_open(owner_pid)
+    except OSError:
+        raise MountError("the program that asked for the mount is gone") from None
+
+    def wait() -> None:
+        select.select([owner], [], [])
+        _log.info("process %d, to which the mount belonged, has ended", owner_pid)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="owner", daemon=True).start()
+
+
+@contextmanager
+def _reporting_the_end(
+    options: MountOptions, recent: RecentMessages
+) -> Iterator[Callable[[], None]]:
+    """Leave a report of what is logged from the yielded call on, the end of the mount."""
+    ended_seconds: float | None = None
+
+    def ended() -> None:
+        nonlocal ended_seconds
+        ended_seconds = message_seconds()
+
+    try:
+        yield ended
+    finally:
+        if ended_seconds is not None and (said := recent.messages(ended_seconds)):
+            try:
+                leave_report(options.mountpoint, [each.text for each in said])
+            except OSError as error:
+                _log.warning("h5fs umount cannot be told: %s", error)
+
+
+def _working_folder(options: MountOptions) -> str:
+    if options.store.url is not None:
+        return "/"
+    real = os.path.realpath(options.store.file)
+    return real if options.is_folder else os.path.dirname(real)
 
 
 def _serve_with(
-    starter: WorkerStarter, options: MountOptions, on_ready: Callable[[], None]
+    starter: WorkerStarter,
+    options: MountOptions,
+    on_ready: Callable[[str], None],
+    *,
+    described: tuple[Log, RecentMessages],
+    on_end: Callable[[], None],
 ) -> None:
     try:
         from h5fs import fuse  # the import loads libfuse
@@ -200,12 +265,16 @@ def _serve_with(
             if watcher is not None:
                 watcher.start(notifier)
             let_go()
-            on_ready()
+            on_ready(tree.statistics().store.log_problem or "")
 
         meter, started = fuse.CallMeter(), now_seconds()
 
         def describe() -> bytes:
-            return make_document(options, started, tree.statistics(), meter.statistics())
+            log, recent = described
+            messages = recent.messages()
+            return make_document(
+                options, started, tree.statistics(), meter.statistics(), log.place, messages
+            )
 
         # In the foreground SIGHUP means that the terminal is gone: it ends the mount.
         renews = watcher is not None and not options.foreground
@@ -213,6 +282,7 @@ def _serve_with(
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
                 fuse.serve(tree, options, start, on_hangup, meter)
+                on_end()
                 tree.close()
         finally:
             if watcher is not None:
@@ -223,7 +293,7 @@ def _serve_with(
 def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
     """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
     with ExitStack() as entered:
-        sockets = entered.enter_context(registered(options.mountpoint, options.store.file))
+        sockets = entered.enter_context(registered(options.mountpoint, str(options.store.location)))
         if not sockets:
             _log.warning(
                 "no record can be left in $XDG_RUNTIME_DIR, /run/user or /tmp: h5fs umount will "

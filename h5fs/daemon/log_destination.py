@@ -24,11 +24,13 @@ class Log:
     """Where the log goes; ``descriptor`` is the log file's, None when the log is stderr itself.
 
     The descriptor stays valid when the log is cut, so that other processes may use it as stderr.
+    ``place``: the log file's path, ``stderr`` or ``syslog``.
     """
 
-    def __init__(self, handler: logging.Handler, descriptor: int | None) -> None:
+    def __init__(self, handler: logging.Handler, descriptor: int | None, place: str) -> None:
         self.handler = handler
         self.descriptor = descriptor
+        self.place = place
 
     def take_stderr(self) -> None:
         """Send what C libraries write to stderr to the log as well."""
@@ -39,9 +41,10 @@ class Log:
 def start_logging(options: MountOptions) -> Log:
     """Send the log where the options say. Raises ``MountError`` when it cannot be opened."""
     if options.foreground and options.log.target is None:
-        log = Log(logging.StreamHandler(sys.stderr), None)
+        log = Log(logging.StreamHandler(sys.stderr), None, "stderr")
     elif options.log.target == "syslog":
-        log = Log(_open_syslog(), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        log = Log(_open_syslog(), null, "syslog")
     else:
         log = _open_file(log_path(options), is_default=options.log.target is None)
     formatter = logging.Formatter(
@@ -60,12 +63,20 @@ def log_path(options: MountOptions) -> Path:
     """Return the log file of a mount in the background."""
     if options.log.target is not None:
         return Path(options.log.target)
+    return default_log_path(options.mountpoint)
+
+
+def default_log_path(mountpoint: Path) -> Path:
+    """Return the log file of a mount in the background whose options name none.
+
+    Raises ``MountError`` where this user has no home folder.
+    """
     if os.getuid() == 0:
         folder = Path("/var/log/h5fs")
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state", "h5fs")
     # The escaped mountpoint, as systemd names mount units.
-    name = str(options.mountpoint).strip("/").replace("-", "\\x2d").replace("/", "-") or "-"
+    name = str(mountpoint).strip("/").replace("-", "\\x2d").replace("/", "-") or "-"
     encoded = os.fsencode(name)
     if len(encoded) > _MAX_NAME_BYTES:  # the end of a long path tells more than its beginning
         digest = hashlib.sha256(encoded).hexdigest()[:12]
@@ -92,7 +103,7 @@ def _open_file(path: Path, *, is_default: bool) -> Log:
         raise MountError(
             f"cannot write the log {path}: {reason}; choose another with -o log=FILE"
         ) from None
-    return Log(handler, handler.stream.fileno())
+    return Log(handler, handler.stream.fileno(), os.path.abspath(path))
 
 
 def _make_private_folder(folder: Path) -> None:

@@ -11,19 +11,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from h5fs.errors import MountError
+from h5fs.errors import CannotOpenError, MountError
 from h5fs.kernel_mounts import find_mount
+from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions
+from h5fs.store.schemes import find_scheme
 
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for whatever is seen to prevent the mount before anything starts."""
-    if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
-        raise MountError(
-            f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
-            f"{options.store.file}"
-        )
-    _check_file(options.store.file, options.mode)
+    if options.store.url is not None:
+        _check_url(options.store.url, options.mode)
+    else:
+        if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
+            raise MountError(
+                f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
+                f"{options.store.file}"
+            )
+        _check_file(options.store.file, options.mode)
     check_mountpoint(options)
     if options.mode.writes:
         _check_drafts_folder()
@@ -36,6 +41,13 @@ def check_mount(options: MountOptions) -> None:
         raise MountError("no permission to use /dev/fuse: ask the administrator for access to it")
     if os.getuid() != 0 and find_fusermount() is None:
         raise MountError("fusermount3 is missing: install fuse3 (apt-get install fuse3)")
+
+
+def _check_url(url: Url, mode: Mode) -> None:
+    try:
+        find_scheme(url, mode)
+    except CannotOpenError as error:
+        raise MountError(str(error)) from None
 
 
 def _check_drafts_folder() -> None:
@@ -126,7 +138,7 @@ def _check_apart(options: MountOptions) -> None:
 def check_mountpoint(options: MountOptions) -> None:
     """Raise ``MountError`` for what keeps a folder from being a mountpoint."""
     mountpoint = options.mountpoint
-    if options.is_folder:
+    if options.is_folder and options.store.url is None:
         _check_apart(options)
     found = find_mount(mountpoint)
     if found is not None and found.is_h5fs:
@@ -138,7 +150,9 @@ def check_mountpoint(options: MountOptions) -> None:
         with os.scandir(mountpoint) as entries:
             is_empty = next(entries, None) is None
     except FileNotFoundError:
-        raise MountError(f"{mountpoint}: no such folder; make it: mkdir {mountpoint}") from None
+        raise MountError(
+            f"{mountpoint}: no such folder; make it: mkdir -p {mountpoint}"
+        ) from None
     except NotADirectoryError:
         raise MountError(f"{mountpoint} is not a folder; name an empty one") from None
     except OSError as error:
@@ -149,7 +163,9 @@ def check_mountpoint(options: MountOptions) -> None:
             "folder, or use -o nonempty"
         )
     # The daemon would wait for itself when it makes the redo log there, or writes its messages.
-    for path in (os.path.realpath(options.store.file), options.log.target):
+    is_local = options.store.url is None
+    file = os.path.realpath(options.store.file) if is_local else None
+    for path in (file, options.log.target):
         if path is not None and Path(path).is_relative_to(mountpoint):
             raise MountError(f"{mountpoint} holds {path}, which a mount there would hide")
     if not os.access(mountpoint, os.W_OK) and os.getuid() != 0:

@@ -6,15 +6,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
+from h5fs.daemon.end_reports import EndReport, take_reports
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
 from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
@@ -27,25 +32,48 @@ _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
 
-def mount(options: MountOptions) -> None:
+def mount(options: MountOptions) -> str:
     """Mount an HDF5 file; return once the mount answers, or in the foreground once it has ended.
 
+    Returns a line about damage that the mount shows the file without, as a rule an empty one.
     Raises ``MountError``; nothing is left mounted then.
     """
-    check_mount(options)
-    if options.foreground:
-        serve_in_foreground(options)
+    with _made_mountpoint(options) as ready:
+        check_mount(ready)
+        if options.foreground:
+            serve_in_foreground(ready)
+            return ""
+        try:
+            message = _start_daemon(ready)
+        except OSError as error:
+            raise MountError(explain_system_error(error)) from None
+        if not message.startswith(READY):
+            raise MountError(
+                message.decode("utf-8", "replace")
+                or f"the daemon died while it opened {options.store.location}; "
+                "try --foreground --debug"
+            )
+        _check_answer(options.mountpoint)
+    return message.removeprefix(READY).decode("utf-8", "replace")
+
+
+@contextmanager
+def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
+    """Make the mountpoint where there is none; remove it again when the block raises.
+
+    Yields the options with the fact that h5fs has made it: the daemon then removes it at the end.
+    """
+    try:
+        options.mountpoint.mkdir()
+    except OSError:  # it is there, or its parent is missing: the checks say what to do
+        yield options
         return
     try:
-        message = _start_daemon(options)
-    except OSError as error:
-        raise MountError(explain_system_error(error)) from None
-    if message != READY:
-        raise MountError(
-            message.decode("utf-8", "replace")
-            or f"the daemon died while it opened {options.store.file}; try --foreground --debug"
-        )
-    _check_answer(options.mountpoint)
+        yield dataclasses.replace(options, removes_mountpoint=True)
+    except BaseException:
+        with suppress(OSError):
+            options.mountpoint.rmdir()
+        raise
 
 
 def _start_daemon(options: MountOptions) -> bytes:
@@ -66,13 +94,25 @@ def _start_daemon(options: MountOptions) -> bytes:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
-    if message != READY:
+    if not message.startswith(READY):
         os.waitpid(pid, 0)
     return message
 
 
-def unmount(mountpoint: Path) -> None:
-    """Unmount, and wait until the daemon is gone. Raises ``MountError``."""
+@dataclass(frozen=True, slots=True)
+class Unmounted:
+    """How a mount has ended; ``is_in_use``: without its name it goes on until the last use."""
+
+    reports: tuple[EndReport, ...] = ()
+    is_in_use: bool = False
+
+
+def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
+    """Unmount, and wait until the daemon is gone; return what the daemon says at its end.
+
+    ``is_lazy``: a mount that is in use loses its name at once, and its daemon, which is not waited
+    for, ends when nobody uses it any more. Raises ``MountError``.
+    """
     place = Path(os.path.realpath(mountpoint))
     found = find_mount(place)
     if found is None:
@@ -83,18 +123,20 @@ def unmount(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
     pid = find_daemon(place)
     daemon = _open_process(pid) if pid is not None else None
-    _detach(found)
-    if daemon is None:
-        return
     try:
+        is_in_use = _detach(found, is_lazy=is_lazy)
+        if daemon is None or is_in_use:
+            return Unmounted(is_in_use=is_in_use)
         ended, _, _ = select.select([daemon], [], [], _UNMOUNT_PATIENCE_SECONDS)
     finally:
-        os.close(daemon)
+        if daemon is not None:
+            os.close(daemon)
     if not ended:
         raise MountError(
             f"{mountpoint} is unmounted, but its daemon (pid {pid}) still runs after "
             f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
         )
+    return Unmounted(tuple(take_reports(pid=pid)))
 
 
 def _check_answer(mountpoint: Path) -> None:
@@ -102,12 +144,14 @@ def _check_answer(mountpoint: Path) -> None:
         os.stat(mountpoint)
     except OSError as error:
         subprocess.run(_unmount_command(mountpoint, lazy=True), check=False, capture_output=True)
-        raise MountError(
-            f"{mountpoint} is mounted but does not answer: {error.strerror}"
-        ) from None
+        raise MountError(f"{mountpoint} is mounted but does not answer: {error.strerror}") from None
 
 
-def _detach(mount: Mount) -> None:
+def _detach(mount: Mount, *, is_lazy: bool) -> bool:
+    """Unmount; return whether the mount is in use and lives on without a name.
+
+    Raises ``MountError``.
+    """
     reason = ""
     for pause_seconds in _BUSY_PAUSES_SECONDS:
         time.sleep(pause_seconds)
@@ -117,8 +161,14 @@ def _detach(mount: Mount) -> None:
         )  # fmt: skip
         # Another process may have unmounted it in the same moment.
         if not done.returncode or find_mount(mount.mountpoint) != mount:
-            return
+            return False
         reason = " ".join(done.stderr.split())
+    if is_lazy:
+        subprocess.run(
+            _unmount_command(mount.mountpoint, lazy=True), check=False, capture_output=True
+        )
+        if find_mount(mount.mountpoint) != mount:
+            return True
     raise MountError(
         f"cannot unmount {mount.mountpoint}: {reason}; close the programs that use it "
         f"(fuser -vm {mount.mountpoint} lists them)"

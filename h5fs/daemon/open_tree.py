@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.model.location import Location
 from h5fs.model.settings import MountOptions
-from h5fs.store.lock_patience import opened_patiently
+from h5fs.store.locks.patience import opened_patiently
+from h5fs.store.schemes import is_shared
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
-    from h5fs.tree import FolderTree, FollowingTree, Tree, WritableTree
+    from h5fs.tree import DomainFolderTree, FolderTree, FollowingTree, Tree, WritableTree
+
+    MountedTree = Tree | WritableTree | FollowingTree | FolderTree | DomainFolderTree
 
 _LEFTOVERS_SUFFIX = ".h5fs-left"
 
@@ -24,15 +28,19 @@ _LEFTOVERS_SUFFIX = ".h5fs-left"
 @contextmanager
 def opened_to_mount(
     options: MountOptions, starter: WorkerStarter
-) -> Iterator[Tree | WritableTree | FollowingTree | FolderTree]:
+) -> Iterator[MountedTree]:
     """Open the tree that is to be mounted; after the block close it, and drop what is unfinished.
 
     Raises ``MountError``.
     """
     with ExitStack() as opened:
-        tree: Tree | WritableTree | FollowingTree | FolderTree
-        with explaining(options.store.file):
-            if options.is_folder:
+        tree: MountedTree
+        with explaining(options.store.location):
+            if options.store.url is not None and options.is_folder:
+                tree = opened.enter_context(closing(_domain_folder_tree(options)))
+            elif options.store.url is not None:
+                tree = opened.enter_context(_opened_store_tree(options, starter))
+            elif options.is_folder:
                 tree = opened.enter_context(closing(_folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
                 tree = opened_patiently(
@@ -47,8 +55,8 @@ def opened_to_mount(
 
 
 @contextmanager
-def explaining(file: Path) -> Iterator[None]:
-    """Turn errors of opening ``file`` into a ``MountError`` that says what to do."""
+def explaining(location: Location) -> Iterator[None]:
+    """Turn errors of opening what is there into a ``MountError`` that says what to do."""
     try:
         yield
     except CannotOpenError as error:
@@ -58,8 +66,10 @@ def explaining(file: Path) -> Iterator[None]:
 
         if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
             advice = advise(error.__context__)
-            raise MountError(f"{file} cannot be opened: {error}{advice}") from None
-        raise MountError(explain_unopenable(file, error)) from None
+            raise MountError(f"{location} cannot be opened: {error}{advice}") from None
+        if not isinstance(location, Path):
+            raise MountError(f"{location} cannot be opened: {error}") from None
+        raise MountError(explain_unopenable(location, error)) from None
 
 
 @contextmanager
@@ -67,13 +77,13 @@ def _opened_store_tree(
     options: MountOptions, starter: WorkerStarter
 ) -> Iterator[Tree | WritableTree]:
     from h5fs.store import open_store
-    from h5fs.tree import Tree, WritableTree
+    from h5fs.tree import RenewingTree, Tree, WritableTree
 
     store: Any = open_store(options.store, starter)  # in a write mode it is one that writes
     depth = options.store.limits.max_depth
     try:
         if not options.mode.writes:
-            yield Tree(store, depth)
+            yield (RenewingTree if is_shared(options.store.url) else Tree)(store, depth)
             return
         file = Path(os.path.realpath(options.store.file))
         yield WritableTree(
@@ -85,12 +95,19 @@ def _opened_store_tree(
         store.close()
 
 
+def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:
+    from h5fs.store.hsds.opening import open_folder
+    from h5fs.tree import DomainFolderTree
+
+    return DomainFolderTree(open_folder(options.store), options.store.limits.max_depth)
+
+
 def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
     from h5fs.store import open_store
     from h5fs.tree import FollowingTree, Tree
 
     def open_tree(identity: tuple[int, int]) -> Tree:
-        store = dataclasses.replace(options.store, file=file, identity=identity)
+        store = dataclasses.replace(options.store, location=file, identity=identity)
         return Tree(open_store(store, starter), options.store.limits.max_depth)
 
     return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)

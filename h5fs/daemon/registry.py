@@ -44,12 +44,13 @@ class Daemon:
 
 
 @contextmanager
-def registered(mountpoint: Path, file: Path) -> Iterator[list[Path]]:
+def registered(mountpoint: Path, file: str) -> Iterator[list[Path]]:
     """Let others find this process as the daemon of a mount, as long as the block runs.
 
-    Yields the paths for its sockets; none where the system allows no record.
+    ``file``: what is mounted, without any secret. Yields the paths for its sockets; none where the
+    system allows no record.
     """
-    names = {"mountpoint": os.fsdecode(mountpoint), "file": os.fsdecode(file)}
+    names = {"mountpoint": os.fsdecode(mountpoint), "file": file}
     with own_folders() as folders, ExitStack() as records:
         sockets = []
         for folder in folders:

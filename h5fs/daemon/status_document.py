@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import h5fs
 from h5fs.model.settings import MountOptions
 
 if TYPE_CHECKING:
+    from h5fs.daemon.recent_messages import Message
     from h5fs.fuse import OperationStatistics
     from h5fs.store.statistics import QuarantinedObject, StoreStatistics
     from h5fs.tree.statistics import TreeStatistics
@@ -33,13 +34,18 @@ def make_document(
     started_seconds: float,
     tree: TreeStatistics,
     operations: Mapping[str, OperationStatistics],
+    log: str,
+    messages: Sequence[Message],
 ) -> bytes:
-    """Return the document of a mount of this process; ``started_seconds`` by ``now_seconds``."""
+    """Return the document of a mount of this process; ``started_seconds`` by ``now_seconds``.
+
+    ``log``: where the log goes. ``messages``: the last warnings in it.
+    """
     store = tree.store
     drafts = {"count": tree.draft_count, "bytes": tree.draft_bytes}
     document = {
         "mountpoint": os.fspath(options.mountpoint),
-        "file": os.fspath(options.store.file),
+        "file": str(options.store.location),
         "mode": options.mode.value,
         "pid": os.getpid(),
         "version": h5fs.__version__,
@@ -48,6 +54,8 @@ def make_document(
         "drafts": drafts if options.mode.writes else None,
         "uncommitted": _uncommitted(store),
         "log_problem": store.log_problem,
+        "log": log,
+        "messages": [{"seconds": round(m.time_seconds, 3), "text": m.text} for m in messages],
         "cache": _cache(store),
         "workers": {
             "usual_count": store.workers.usual_count,

@@ -23,7 +23,7 @@ from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.operations import Operations
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.session import MountRefusedError, Session
-from h5fs.fuse.tree_interface import ReadableTree, WritableTree
+from h5fs.fuse.tree_interface import TreeInterface, WritingTreeInterface
 from h5fs.fuse.writing_operations import WritingOperations
 from h5fs.model.settings import Mode, MountOptions
 from h5fs.system_errors import explain_system_error
@@ -65,7 +65,7 @@ def describe_binding() -> str:
 
 
 def serve(
-    tree: ReadableTree | WritableTree,
+    tree: TreeInterface | WritingTreeInterface,
     options: MountOptions,
     on_ready: Callable[[Notifier], None],
     on_hangup: Callable[[], None] | None = None,
@@ -73,8 +73,9 @@ def serve(
 ) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
-    A write mode needs a ``WritableTree``. The caller closes the tree afterwards. ``on_ready`` is
-    called with a ``Notifier``, on a thread of the session, when the kernel has accepted the mount.
+    A write mode needs a ``WritingTreeInterface``. The caller closes the tree afterwards.
+    ``on_ready`` is called with a ``Notifier``, on a thread of the session, when the kernel has
+    accepted the mount.
     ``on_hangup``: called on SIGHUP; without it SIGHUP ends the mount. ``meter`` counts the calls.
     Raises ``MountError``, and nothing stays mounted, when libfuse cannot mount (it has written why
     to stderr) and when ``on_ready`` raises.
@@ -97,8 +98,8 @@ def serve(
     operations: Operations
     if options.mode.writes:
         operations = WritingOperations(
-            cast(WritableTree, tree), _binding, on_init=on_init, has_xattrs=options.has_xattrs,
-            meter=meter,
+            cast(WritingTreeInterface, tree), _binding, on_init=on_init,
+            has_xattrs=options.has_xattrs, meter=meter,
         )  # fmt: skip
     else:
         operations = Operations(

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 
 from h5fs.model.settings import MountOptions
+from h5fs.store.schemes import is_shared
+from h5fs.tree.versions.renewing_tree import KERNEL_SECONDS
 
 # Nothing changes in mode r, so the kernel may keep names and statuses for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.
@@ -23,6 +25,13 @@ _READING_WHAT_CHANGES: dict[str, str | None] = {
     "entry_timeout": "0.5",
     "attr_timeout": "0.5",
     "negative_timeout": "0.5",
+}
+# Of data that others change unnoticed the tree keeps answers for the rest of a second.
+_READING_WHAT_IS_SHARED: dict[str, str | None] = {
+    **_READING,
+    "entry_timeout": str(KERNEL_SECONDS),
+    "attr_timeout": str(KERNEL_SECONDS),
+    "negative_timeout": str(KERNEL_SECONDS),
 }
 # In a write mode names and sizes may change with each call, also those of another hard link, and
 # when a new dataset takes the old one's place at close.
@@ -65,7 +74,7 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
     """Return the options of the mode, then what the user gave; None for a flag's value."""
     collected: dict[str, str | bytes | None] = {
         **_of_mode(options),
-        "fsname": os.fsencode(options.store.file),
+        "fsname": os.fsencode(str(options.store.location)),
         "subtype": "h5fs",
         **dict(options.fuse),
     }
@@ -79,14 +88,17 @@ def lists_statuses(options: MountOptions) -> bool:
     """Whether a listing comes with what is known of the files' statuses (libfuse 3 only).
 
     With every listing, not only when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of
-    a folder before it looks at the first file. Never where statuses are valid for a moment only.
+    a folder before it looks at the first file. Not where statuses are valid for a moment only, but
+    where each file is a request to a service.
     """
-    return _of_mode(options) is _READING
+    return _of_mode(options) in (_READING, _READING_WHAT_IS_SHARED)
 
 
 def _of_mode(options: MountOptions) -> dict[str, str | None]:
     if options.mode.writes:
         return _WRITING
+    if is_shared(options.store.url):
+        return _READING_WHAT_IS_SHARED
     return _READING_WHAT_CHANGES if options.is_folder or options.store.is_swmr else _READING
 
 

@@ -25,7 +25,7 @@ from h5fs.fuse.structures import (
     status_packer,
     statvfs_packer,
 )
-from h5fs.fuse.tree_interface import ReadableTree
+from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.status import Status
@@ -57,7 +57,7 @@ class Operations:
 
     def __init__(
         self,
-        tree: ReadableTree,
+        tree: TreeInterface,
         binding: Binding,
         *,
         on_init: Callable[[int, int | None], None],
@@ -66,7 +66,7 @@ class Operations:
         meter: CallMeter | None = None,
     ) -> None:
         self._meter = meter or CallMeter()
-        self._tree: ReadableTree = tree
+        self._tree: TreeInterface = tree
         self._binding = binding
         self._on_init = on_init
         module = binding.module

@@ -9,7 +9,7 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.status import Status
 
 
-class ReadableTree(Protocol):
+class TreeInterface(Protocol):
     """What ``Operations`` calls, each from any thread.
 
     Paths are absolute bytes. ``handle`` is what ``open`` returned. Raises ``H5fsError``s.
@@ -39,7 +39,7 @@ class ReadableTree(Protocol):
         ...
 
 
-class WritableTree(ReadableTree, Protocol):
+class WritingTreeInterface(TreeInterface, Protocol):
     """What ``WritingOperations`` calls, each from any thread.
 
     Paths are absolute bytes. ``handle`` is what ``open`` or ``create`` returned. ``pid`` is the

@@ -18,7 +18,7 @@ from h5fs.fuse.callers import caller_finder
 from h5fs.fuse.latencies import CallMeter
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.structures import NANOSECONDS
-from h5fs.fuse.tree_interface import WritableTree
+from h5fs.fuse.tree_interface import WritingTreeInterface
 
 _PATH = (c_char_p,)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
@@ -50,11 +50,11 @@ _UTIME_OMIT = 2**30 - 2
 class WritingOperations(Operations):
     """The operations of the write modes."""
 
-    _tree: WritableTree
+    _tree: WritingTreeInterface
 
     def __init__(
         self,
-        tree: WritableTree,
+        tree: WritingTreeInterface,
         binding: Binding,
         *,
         on_init: Callable[[int, int | None], None],

@@ -140,10 +140,12 @@ class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
     ``sizes`` are ``<u8``, in row-major order of the grid of chunks; None when the library does not
-    say them rightly, so that it has to look up each chunk.
+    say them rightly, so that it has to look up each chunk. ``offsets`` are where they lie in the
+    file, in the same form; None where nobody needs to know, since all of the file is here.
     """
 
     sizes: bytes | None
+    offsets: bytes | None = None
 
 
 class DatasetInfo(Struct, frozen=True):
@@ -247,6 +249,14 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     type: Datatype
     shape: tuple[int, ...] | None
     elements: tuple[Element, ...]
+
+
+class DomainEntry(Struct, frozen=True):
+    """One name in a folder of a data service: a folder, or a domain."""
+
+    name: bytes
+    is_folder: bool
+    mtime_ns: int
 
 
 class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):

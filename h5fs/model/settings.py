@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from h5fs.model.location import Location, Url
+
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
 
@@ -77,9 +79,34 @@ class NewDatasets:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteOptions:
+    """How a file that is not on this machine is read.
+
+    ``streams``: how many requests are in flight at once. ``timeout_seconds``: how long a request is
+    tried again. ``revalidate_seconds``: how often the server is asked whether the file is still the
+    same. ``cache_bytes`` and ``cache_folder``: the cache on disk; None: below ``$XDG_CACHE_HOME``.
+    ``endpoint_url``: the server that speaks for S3, GCS or Azure, or the data service.
+    ``profile``: a section of ``~/.aws``. ``is_anonymous``: requests carry no credentials.
+    ``working_folder``: where the user is, since a daemon is elsewhere; None: here.
+    """
+
+    streams: int = 16
+    timeout_seconds: float = 60.0
+    revalidate_seconds: float = 60.0
+    cache_bytes: int = 10 * 2**30
+    cache_folder: Path | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    is_anonymous: bool = False
+    working_folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreOptions:
     """What the store needs to know.
 
+    ``location``: the HDF5 file's path or URL.
     ``workers``: how many processes read through the HDF5 library; 0: this process itself does (for
     debugging); None: as many as there are cores, and at least two. A mode that writes has one.
     ``cache_bytes``: memory for decoded chunks. ``boot_id``: tells this run of the kernel from
@@ -90,7 +117,7 @@ class StoreOptions:
     at the same path is another file.
     """
 
-    file: Path
+    location: Location
     mode: Mode = Mode.READ
     boot_id: bytes = b""
     new_datasets: NewDatasets = NewDatasets()
@@ -102,6 +129,18 @@ class StoreOptions:
     limits: Limits = Limits()
     is_swmr: bool = False
     identity: tuple[int, int] | None = None
+    remote: RemoteOptions = RemoteOptions()
+
+    @property
+    def file(self) -> Path:
+        """The path of a file on this machine. Not to be asked for where there is a URL."""
+        assert isinstance(self.location, Path)
+        return self.location
+
+    @property
+    def url(self) -> Url | None:
+        """The URL of data that are not on this machine's file systems; None for a path."""
+        return self.location if isinstance(self.location, Url) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +156,10 @@ class MountOptions:
     """All settings of a mount; paths are absolute.
 
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
-    ``is_folder``: a folder of HDF5 files is mounted, and ``store.file`` is the folder's path.
+    ``is_folder``: a folder of HDF5 files is mounted, and ``store.location`` is the folder's
+    path or URL.
+    ``removes_mountpoint``: h5fs has made the mountpoint, and removes it at the end. ``owner_pid``:
+    the mount ends with this process.
     """
 
     mountpoint: Path
@@ -128,3 +170,5 @@ class MountOptions:
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
     is_folder: bool = False
+    removes_mountpoint: bool = False
+    owner_pid: int | None = None

@@ -48,6 +48,29 @@ class NpyFile:
         return size
 
 
+def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that a ``.npy`` file can spell for elements in memory of h5py's ``dtype``.
+
+    h5py's metadata goes; a compound's members come in the order of their offsets; an array of
+    arrays is one array.
+    """
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        base = npy_dtype(base)
+        return np.dtype((base.base, shape + base.shape))
+    if dtype.names is None or dtype.fields is None:
+        return np.dtype(dtype.str)
+    fields = sorted(((name, *dtype.fields[name][:2]) for name in dtype.names), key=lambda f: f[2])
+    return np.dtype(
+        {
+            "names": [name for name, _, _ in fields],
+            "formats": [npy_dtype(member) for _, member, _ in fields],
+            "offsets": [offset for _, _, offset in fields],
+            "itemsize": dtype.itemsize,
+        }
+    )
+
+
 def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
     """Return the ``.npy`` file of a C-order array of ``shape`` and ``dtype``.
 

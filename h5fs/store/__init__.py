@@ -5,6 +5,7 @@ Only plain values of ``h5fs.model`` leave this room, never an object of h5py. Ot
 
 - `interface`: what the tree asks (``Store``, ``WritingStore``): all that a store needs to know
 - `library_interface`: what is asked of the HDF5 library in a worker beside (``LibraryStore``)
+- `schemes`: which URLs can be opened
 - `sources`: raw bytes, wherever they are kept
 - `hdf5`: the library's side
 - `workers`, `worker_process`: the daemon's end of worker processes, and the worker's
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.log.log_path import has_log
+from h5fs.store.schemes import find_scheme
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.interface import Store, WritingStore
@@ -32,13 +34,15 @@ __all__ = ["open_store"]
 
 
 def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> Store:
-    """Open an HDF5 file. Raises ``CannotOpenError``, ``UnreadableError``.
+    """Open an HDF5 file, by its path or its URL. Raises ``CannotOpenError``, ``UnreadableError``.
 
     Workers come from ``starter``, which may have been started, and which the caller closes; without
     one the store has its own. With ``options.workers`` 0 there are no workers: then the process
     that opens the store must be the one that uses it, since HDF5's locks do not survive a fork.
     With workers this process never imports h5py.
     """
+    if options.url is not None:
+        return find_scheme(options.url, options.mode).open_store(options, starter)
     if options.mode.writes or has_log(options.file):
         logged = _open_logged(options, starter)
         if logged is not None:
@@ -60,6 +64,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
     None when the log that was to be read is gone by now.
     """
     from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_store import WorkerStore
     from h5fs.store.writing_worker_store import WritingWorkerStore
 
@@ -69,7 +74,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
         return None
     if options.mode.writes:
         return _opened(WritingWorkerStore(options, files, starter))
-    return _opened(WorkerStore(options, starter, files))
+    return _opened(WorkerStore(options, starter, FileWithLog(options, files)))
 
 
 def _opened(store: WorkerStore) -> WorkerStore:

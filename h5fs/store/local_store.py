@@ -11,7 +11,7 @@ from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
-from h5fs.store.own_lock import take_own_lock
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.statistics import StoreStatistics
 
 

@@ -15,8 +15,8 @@ from h5fs.store.format.superblock import (
     read_missing_end,
     read_superblock,
 )
-from h5fs.store.lock_holders import find_lock_holder
-from h5fs.store.own_lock import explain_own_lock, is_written_by_h5fs
+from h5fs.store.locks.holders import find_lock_holder
+from h5fs.store.locks.own_lock import explain_own_lock, is_written_by_h5fs
 from h5fs.store.parts import explain_part
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.system_errors import advise
@@ -45,19 +45,33 @@ def check_openable(
                 raise CannotOpenError(
                     explain_part(path) or f"{path} is not an HDF5 file (it has no HDF5 signature)"
                 )
-            if not superblock.is_known:
-                raise CannotOpenError(f"{path} cannot be opened: {explain_version(superblock)}")
-            if superblock.is_open_for_write and not (is_swmr and superblock.is_swmr):
+            if not (superblock.is_known and is_swmr and superblock.is_swmr):
                 follow = " (-o swmr follows it)" if superblock.is_swmr else ""
-                raise CannotOpenError(
-                    f"{path} is marked as open for write: a program is writing it{follow}, or died "
-                    f"while it did; if none is, run: h5fs recover --clear-flag {path}"
-                )
+                check_superblock(
+                    os.fspath(path), superblock, writing=follow,
+                    advice=f"; if none is, run: h5fs recover --clear-flag {path}",
+                )  # fmt: skip
             if locks_apply(locking):
                 _check_lock(path, file.fileno())
             return superblock
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
+
+
+def check_superblock(
+    name: str, superblock: Superblock, *, writing: str = "", advice: str = ""
+) -> None:
+    """Raise ``CannotOpenError`` for a version that there is not, and for a file marked as open.
+
+    ``writing`` and ``advice`` are what to add about a program that may be writing the file.
+    """
+    if not superblock.is_known:
+        raise CannotOpenError(f"{name} cannot be opened: {explain_version(superblock)}")
+    if superblock.is_open_for_write:
+        raise CannotOpenError(
+            f"{name} is marked as open for write: a program is writing it{writing}, or died while "
+            f"it did{advice}"
+        )
 
 
 def explain_unopenable(path: Path, error: Exception) -> str:

@@ -31,11 +31,9 @@ from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import ArrayPart, ObjectStore
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look, ObjectDetails
-from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.log.log_path import has_log
-from h5fs.store.opening import check_identity, check_openable
-from h5fs.store.own_lock import take_own_lock
+from h5fs.store.mounted_file import MountedFile, PlainFile
 from h5fs.store.policy import places_of_external
+from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
 from h5fs.store.workers.grants import Grants
@@ -64,37 +62,37 @@ def _attributes_of(ref: ObjectRef) -> Subject:
 class WorkerStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
-    ``_lock`` protects ``_sources``; nothing else is taken while it is held. The store takes
-    the worker starter with it when it closes, unless it was given one that others use too.
+    ``main`` is the mounted file; without one it is the file at ``options.file``. ``_lock`` protects
+    ``_beside``, the files that external links led to; nothing else is taken while it is held. The
+    store takes the worker starter with it when it closes, unless it was given one that others use
+    too.
     """
 
     def __init__(
         self,
         options: StoreOptions,
         starter: WorkerStarter | None = None,
-        logged: LoggedFiles | None = None,
+        main: MountedFile | None = None,
     ) -> None:
         self._options = options
-        self._logged = logged
-        self._removes_log = False
+        self._main = main or PlainFile(options)
         own_starter = WorkerStarter()
         self._own_starter = own_starter if starter is None else None
-        self._path = Path(os.path.realpath(options.file))
+        self._path = _path_of(options)
         self._lock = threading.Lock()
-        self._sources: dict[int, LocalFile] = {}
-        self._worker_files: tuple[int, ...] = ()
+        self._beside: dict[int, LocalFile] = {}
         count = options.workers if options.workers is not None else max(count_cores(), 2)
         if options.mode.writes:
             count = 1
         self._grants = Grants(options.external, self._path.parent)
-        self._quarantine = Quarantine(lambda: self._source(0).version)
+        self._quarantine = Quarantine(lambda: self._main.source.version)
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, file=self._path), count, self._quarantine,
+            dataclasses.replace(options, location=self._path), count, self._quarantine,
             starter or own_starter, self._grants,
         )  # fmt: skip
-        self._chunks = ChunkReader(self._pool, options.cache_bytes)
+        self._chunks = ChunkReader(self._pool, options.cache_bytes, self._main.chunk_fetcher())
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
@@ -105,30 +103,12 @@ class WorkerStore:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         if self._own_starter is not None:
             self._own_starter.start()
-        file = self._options.file
         try:
-            if self._logged is not None:
-                self._sources[0] = LocalFile(os.dup(self._logged.main))
-                # A worker that reads gets openings of its own, so that locks are out of its reach.
-                # One that writes keeps the locks, too: until it has ended, nobody else may write,
-                # also when the daemon is killed.
-                lend = os.dup if self._options.mode.writes else _open_anew
-                self._worker_files = tuple(map(lend, self._logged.descriptors()))
-                self._pool.open(self._worker_files)
-                return
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            self._sources[0] = LocalFile(descriptor)
-            check_openable(
-                file, self._options.locking, is_swmr=self._options.is_swmr,
-                opened_as=_own_path(descriptor),
-            )  # fmt: skip
-            check_identity(self._options, descriptor)
-            take_own_lock(descriptor, self._options.file, writes=False)
-            if has_log(self._options.file):
-                raise CannotOpenError(f"{self._options.file} was just written: open it once more")
+            self._main.open()
         except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}{advise(error)}") from None
-        self._pool.open((descriptor,))
+            what = self._options.location
+            raise CannotOpenError(f"{what}: {error.strerror}{advise(error)}") from None
+        self._pool.open(self._main.for_workers())
         threading.Thread(target=self._start_workers, name="start-workers", daemon=True).start()
 
     def _start_workers(self) -> None:
@@ -265,13 +245,13 @@ class WorkerStore:
 
     def file_status(self, file: int) -> FileStatus:
         try:
-            return self._source(file).status()
+            return (self._main if file == 0 else self._open_beside(file)).status()
         except OSError as error:
             raise CannotOpenError(f"{self._name_of(file)}: {error.strerror}") from None
 
     def file_system_status(self) -> SpaceStatus:
         try:
-            return self._source(0).space()
+            return self._main.space()
         except OSError as error:
             raise CannotOpenError(f"{self._name_of(0)}: {error.strerror}") from None
 
@@ -282,19 +262,20 @@ class WorkerStore:
         )
         return StoreStatistics(
             self._chunks.statistics(), self._pool.statistics(), quarantined=quarantined,
-            log_problem=(self._logged and self._logged.problem) or None,
+            log_problem=self._main.problem,
         )  # fmt: skip
 
     def _name_of(self, file: int) -> str:
         """Return the path of a file that an ``ObjectRef`` names, for messages."""
         if file == 0:
-            return show_path(os.fsencode(self._options.file))
+            return show_path(os.fsencode(str(self._options.location)))
         try:
             return show_path(self._pool.path_of(file))
         except UnreadableError:
             return f"file {file}"
 
     def close(self) -> None:
+        self._main.interrupt()
         if self._ahead is not None:
             self._ahead.close()
         self._chunks.close()
@@ -302,18 +283,17 @@ class WorkerStore:
         if self._own_starter is not None:
             self._own_starter.close()
         with self._lock:
-            own = (source.descriptor for source in self._sources.values())
-            for descriptor in (*own, *self._worker_files):
-                os.close(descriptor)
-            self._sources.clear()
-            self._worker_files = ()
-        if self._logged is not None:
-            self._logged.close(removes_log=self._removes_log)
-            self._logged = None
+            for source in self._beside.values():
+                os.close(source.descriptor)
+            self._beside.clear()
+        self._main.close()
 
-    def _source(self, file: int) -> LocalFile:
+    def _source(self, file: int) -> Source:
         """Return the bytes of a file, opened when it is first needed."""
-        source = self._sources.get(file)
+        return self._main.source if file == 0 else self._open_beside(file)
+
+    def _open_beside(self, file: int) -> LocalFile:
+        source = self._beside.get(file)
         if source is not None:
             return source
         path = self._pool.path_of(file)
@@ -322,9 +302,9 @@ class WorkerStore:
         except OSError as error:
             raise CannotOpenError(f"{show_path(path)}: {error.strerror}{advise(error)}") from None
         with self._lock:
-            if file in self._sources:
+            if file in self._beside:
                 os.close(opened)
-            return self._sources.setdefault(file, LocalFile(opened))
+            return self._beside.setdefault(file, LocalFile(opened))
 
 
 class _BehindLinkError(Exception):
@@ -335,14 +315,13 @@ class _BehindLinkError(Exception):
         self.name = name
 
 
-def _own_path(descriptor: int) -> Path:
-    return Path(f"/proc/self/fd/{descriptor}")
+def _path_of(options: StoreOptions) -> Path:
+    """Return the real path; for a URL one that is for messages, and leads nowhere."""
+    if options.url is not None:
+        return Path("/", options.url.name)
+    return Path(os.path.realpath(options.file))
 
 
 def _preferred_worker(ref: ObjectRef) -> int:
     """Return which worker knows most of an object."""
     return hash(ref) >> 4
-
-
-def _open_anew(descriptor: int) -> int:
-    return os.open(_own_path(descriptor), os.O_RDONLY | os.O_CLOEXEC)

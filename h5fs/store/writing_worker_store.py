@@ -28,7 +28,8 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.uncommitted import Uncommitted
-from h5fs.store.place import Place
+from h5fs.store.mounted_file import FileWithLog
+from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
 from h5fs.store.worker_store import WorkerStore, link_subject
@@ -61,10 +62,11 @@ class WritingWorkerStore(WorkerStore):
     def __init__(
         self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
     ) -> None:
-        super().__init__(options, starter, files)
+        self._file = FileWithLog(options, files)
+        super().__init__(options, starter, self._file)
         self._commit_seconds = options.commit_seconds
         self._boot_id = options.boot_id
-        self._place = Place(files.main, files.path)
+        self._path_check = PathCheck(files.main, files.path)
         self._foreign_change = ""
         self._lender = Lender(self._pool)
         self._clock = threading.Condition()
@@ -136,11 +138,13 @@ class WritingWorkerStore(WorkerStore):
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
-        assert self._logged is not None
+        # But the file may have become another program's since.
+        self._check_path()
+        assert self._file.logged is not None
         at = region.file_offset + offset
         try:
             while data:
-                count = os.pwrite(self._logged.main, data, at)
+                count = os.pwrite(self._file.logged.main, data, at)
                 data, at = data[count:], at + count
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -148,8 +152,8 @@ class WritingWorkerStore(WorkerStore):
             raise LostChangesError(f"writing an array: {error.strerror}") from None
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
-        assert self._logged is not None
-        count = os.preadv(self._logged.main, [buffer], region.file_offset + offset)
+        assert self._file.logged is not None
+        count = os.preadv(self._file.logged.main, [buffer], region.file_offset + offset)
         buffer[count:] = bytes(len(buffer) - count)  # past the end of the file nothing was written
 
     def write_sequences(
@@ -213,7 +217,7 @@ class WritingWorkerStore(WorkerStore):
             changes = self._uncommitted.begin()
         try:
             if os.fstat(self._logged_files().log).st_size:
-                self._check_place()
+                self._check_path()
             ask = functools.partial(
                 self._ask, "commit", is_checkpoint, subject=Subject(_ROOT, b"commit"),
                 asked_bytes=size, is_repeatable=False,
@@ -232,7 +236,7 @@ class WritingWorkerStore(WorkerStore):
         with self._clock:
             changes = self._uncommitted.total()
         age = None if changes.since is None else time.monotonic() - changes.since
-        logged = self._logged
+        logged = self._file.logged
         log_bytes = os.fstat(logged.log).st_size if logged is not None else 0
         uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
         return dataclasses.replace(super().statistics(), uncommitted=uncommitted)
@@ -248,7 +252,7 @@ class WritingWorkerStore(WorkerStore):
             self._clock.notify_all()
         if self._timer.ident is not None:
             self._timer.join()
-            self._removes_log = self._bring_in()
+            self._file.removes_log = self._bring_in()
         super().close()
 
     def _bring_in(self) -> bool:
@@ -259,12 +263,12 @@ class WritingWorkerStore(WorkerStore):
             if self._foreign_change and has_content:
                 aside = files.keep_log_aside()
                 _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
-            elif self._place.is_gone() and has_content:
-                left = files.save_content(self._boot_id)
-                _log.error("%s; its content is kept as %s", self._place.problem(), left)
-            elif not self._foreign_change and not self._place.is_gone():
+            elif self._path_check.is_gone() and has_content:
+                kept = files.save_content(self._boot_id)
+                _log.error("%s; its content is kept as %s", self._path_check.problem(), kept)
+            elif not self._foreign_change and not self._path_check.is_gone():
                 self.commit(is_checkpoint=True)
-                if has_content and (problem := self._place.problem()):
+                if has_content and (problem := self._path_check.problem()):
                     _log.warning("%s; all that was committed is in it", problem)
         except StaleError:
             return self._bring_in()  # now that it is known
@@ -276,7 +280,7 @@ class WritingWorkerStore(WorkerStore):
             return False
         return True
 
-    def _check_place(self) -> None:
+    def _check_path(self) -> None:
         """Raise ``StaleError`` when what is written now would be seen by nobody, or be mixed with
         what somebody else wrote.
 
@@ -284,7 +288,7 @@ class WritingWorkerStore(WorkerStore):
         """
         if self._foreign_change:
             raise StaleError(f"{self._foreign_change}: unmount, and mount anew")
-        problem = "" if self._is_ending else self._place.problem()
+        problem = "" if self._is_ending else self._path_check.problem()
         if problem:
             raise StaleError(f"{problem}: what is written now would be lost")
 
@@ -303,8 +307,8 @@ class WritingWorkerStore(WorkerStore):
         return target
 
     def _logged_files(self) -> LoggedFiles:
-        assert self._logged is not None
-        return self._logged
+        assert self._file.logged is not None
+        return self._file.logged
 
     def _change(
         self,
@@ -322,7 +326,7 @@ class WritingWorkerStore(WorkerStore):
         subject = Subject(about.ref, b"change " + (about.name or b""))
 
         if method not in _HOUSEKEEPING:
-            self._check_place()
+            self._check_path()
         ask = functools.partial(
             self._ask,
             method,

@@ -37,6 +37,11 @@ class Handles(Generic[File]):
             except KeyError:
                 raise BadHandleError(f"file handle {handle} is not open") from None
 
+    def files(self) -> list[File]:
+        """Return all of them."""
+        with self._lock:
+            return list(self._open.values())
+
     def count(self) -> int:
         """Return how many there are."""
         return len(self._open)

@@ -84,7 +84,7 @@ def test_a_daemon_is_found_while_it_is_registered(
         runtime = tmp_path_factory.mktemp("runtime")
         isolate(patch, runtime)
         mountpoint = Path("/mnt", os.fsdecode(name))
-        with registered(mountpoint, Path("/f.h5")):
+        with registered(mountpoint, "/f.h5"):
             assert find_daemon(mountpoint) == os.getpid()
             assert find_daemon(Path("/mnt/other one")) is None
         assert find_daemon(mountpoint) is None
@@ -124,7 +124,7 @@ def test_a_record_is_not_taken_for_that_of_a_process_that_was_given_the_number(
 def test_a_daemon_is_found_in_any_environment_and_after_a_logout(
     records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as sockets:
+    with registered(Path("/m"), "/f.h5") as sockets:
         runtime = records.parent
         assert [path.parent.parent for path in sockets] == [runtime, runtime / "shared"]
         assert [each.pid for each in find_daemons()] == [os.getpid()]
@@ -140,7 +140,7 @@ def test_a_daemon_is_found_in_any_environment_and_after_a_logout(
 def test_whatever_the_umask_records_are_for_the_user_alone(records: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with registered(Path("/m"), Path("/f.h5")) as sockets:
+        with registered(Path("/m"), "/f.h5") as sockets:
             assert find_daemon(Path("/m")) == os.getpid()
             for socket in sockets:
                 assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
@@ -157,7 +157,7 @@ def test_a_link_planted_as_the_folder_is_not_followed(records: Path) -> None:
     shared = records.with_name("shared") / f"h5fs-{os.getuid()}"
     shared.symlink_to(precious)
     records.symlink_to(precious)
-    with registered(Path("/m"), Path("/f.h5")):
+    with registered(Path("/m"), "/f.h5"):
         assert find_daemon(Path("/m")) == os.getpid()
     assert find_daemons() == []
     assert len(list(precious.iterdir())) == 3
@@ -166,7 +166,7 @@ def test_a_link_planted_as_the_folder_is_not_followed(records: Path) -> None:
 def test_a_record_that_is_a_link_or_a_fifo_is_neither_followed_nor_waited_for(
     records: Path,
 ) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as (path, _):
+    with registered(Path("/m"), "/f.h5") as (path, _):
         (records / "7.json").symlink_to(path.with_suffix(".json"))
         os.mkfifo(records / "8.json")
         assert [each.pid for each in find_daemons()] == [os.getpid()]
@@ -181,7 +181,7 @@ def test_a_folder_that_somebody_else_made_stops_nobody_and_is_not_looked_into(
         folder.mkdir(mode=0o777)
         (folder / "5.json").write_text("{}")
         os.chown(folder, 65534, 65534)
-    with registered(Path("/m"), Path("/f.h5")) as sockets:
+    with registered(Path("/m"), "/f.h5") as sockets:
         assert find_daemon(Path("/m")) == os.getpid()
         (socket,) = sockets
         assert socket.parent.parent == shared and socket.parent.stat().st_uid == 0
@@ -191,7 +191,7 @@ def test_a_folder_that_somebody_else_made_stops_nobody_and_is_not_looked_into(
 @needs_root
 def test_a_runtime_folder_of_another_user_is_left_alone(records: Path) -> None:
     os.chown(records.parent, 65534, 65534)  # as `su` leaves it in the environment
-    with registered(Path("/m"), Path("/f.h5")):
+    with registered(Path("/m"), "/f.h5"):
         assert find_daemon(Path("/m")) == os.getpid()
     assert not records.exists()
 
@@ -220,14 +220,14 @@ def test_a_record_counts_for_mounts_of_its_own_user_alone(records: Path, table: 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"mountpoint": 5}'])
 def test_a_record_that_is_not_whole_is_passed_over(records: Path, text: str) -> None:
-    with registered(Path("/m"), Path("/f.h5")):
+    with registered(Path("/m"), "/f.h5"):
         (records / "1.json").write_text(text)
         (records / "x.json").write_text(text)
         assert find_daemon(Path("/m")) == os.getpid()
 
 
 def test_a_record_of_another_shape_is_passed_over(records: Path) -> None:
-    with registered(Path("/m"), Path("/f.h5")):
+    with registered(Path("/m"), "/f.h5"):
         (records / "1.json").write_text("[]")
         assert find_daemon(Path("/m")) == os.getpid()
 
@@ -241,7 +241,7 @@ def test_a_record_that_a_living_process_has_locked_may_hold_anything(
     records: Path, text: str
 ) -> None:
     with (
-        registered(Path("/m"), Path("/f.h5")),
+        registered(Path("/m"), "/f.h5"),
         process() as pid,
         (records / f"{pid}.json").open("wb") as record,
     ):
@@ -253,7 +253,7 @@ def test_a_record_that_a_living_process_has_locked_may_hold_anything(
 
 
 def test_a_record_that_goes_away_meanwhile_is_passed_over(records: Path) -> None:
-    with registered(Path("/m"), Path("/f.h5")):
+    with registered(Path("/m"), "/f.h5"):
         # As a daemon's that ends between the listing and the look at it.
         (records / "1.json").symlink_to("gone")
         assert find_daemon(Path("/m")) == os.getpid()

@@ -54,7 +54,7 @@ def connected(path: Path) -> Iterator[socket.socket]:
 
 @pytest.mark.semantics("C22")
 def test_who_connects_is_told_and_the_socket_goes_with_the_block(records: Path) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as (path, _):
+    with registered(Path("/m"), "/f.h5") as (path, _):
         with answering(path, lambda: DOCUMENT):
             assert len(str(path)) > 107
             assert path.stat().st_mode & 0o777 == 0o600 and records.stat().st_mode & 0o777 == 0o700
@@ -185,7 +185,7 @@ def test_what_daemons_that_are_gone_have_left_is_removed(
 def test_a_daemon_without_a_socket_is_listed_and_one_with_nonsense_is_an_error(
     records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with registered(Path("/m"), Path("/f.h5")) as (path, _):
+    with registered(Path("/m"), "/f.h5") as (path, _):
         assert main.main(["status", "--json"]) == 0
         (found,) = json.loads(capsys.readouterr().out)
         assert (found["mountpoint"], found["file"]) == ("/m", "/f.h5")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +13,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.mounts import end_mount
 
 import h5fs
+from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
 from h5fs.kernel_mounts import find_mount
 
@@ -61,27 +66,141 @@ def test_a_file_that_is_not_there_is_an_error_with_one_line(tmp_path: Path) -> N
 
 
 @pytest.mark.semantics("C6")
-def test_a_mount_in_use_at_the_end_stays_and_nothing_in_it_is_removed(tmp_path: Path) -> None:
+def test_an_array_that_is_mapped_outlives_the_block_and_nothing_stays_mounted(
+    tmp_path: Path,
+) -> None:
+    numbers = np.arange(100_000)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["x"] = numbers
+    with h5fs.mount(tmp_path / "f.h5") as path:
+        mapped = np.load(path / "x.npy", mmap_mode="r")
+    assert find_mount(path) is None and not path.exists()
+    assert (mapped == numbers).all()
+
+
+@pytest.mark.semantics("C6", "M5")
+def test_a_mount_that_writes_and_is_in_use_at_the_end_warns_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened["x"] = np.arange(3)
-    mountpoint = tmp_path / "mnt"
-    mountpoint.mkdir()
-    held = None
-    with pytest.raises(MountError, match="cannot unmount"), h5fs.mount(
-        tmp_path / "f.h5", mountpoint, mode="r+"
+    with pytest.warns(ResourceWarning, match="in use"), h5fs.mount(
+        tmp_path / "f.h5", tmp_path / "mnt", mode="r+"
     ) as path:
+        np.save(path / "y.npy", np.arange(5))
         held = (path / "x.npy").open("rb")
-    assert held is not None and (mountpoint / "x.npy").exists()
+        pid = find_daemon(path)
+    assert find_mount(path) is None and pid is not None
+    daemon = os.pidfd_open(pid)
+    assert held.read()[-24:] == np.arange(3).tobytes()
     held.close()
-    with pytest.raises(MountError, match="mounted already"), h5fs.mount(
-        tmp_path / "f.h5", mountpoint
-    ):
-        pass
-    from h5fs.daemon.mounting import unmount
-
-    unmount(mountpoint)
+    ended, _, _ = select.select([daemon], [], [], 30)
+    os.close(daemon)
+    assert ended
     with h5py.File(tmp_path / "f.h5") as opened:
-        assert "x" in opened
+        assert list(opened["y"]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.semantics("C6")
+def test_a_mount_has_a_handle_and_ends_once(tmp_path: Path) -> None:
+    mount = h5fs.mount(tmp_path / "f.h5", tmp_path / "mnt", mode="x")
+    assert repr(mount) == f"<h5fs.Mount '{tmp_path / 'mnt'}', mounted>"
+    np.save(mount.path / "x.npy", np.arange(4))
+    mount.unmount()
+    mount.unmount()
+    assert repr(mount).endswith("unmounted>") and not mount.path.exists()
+    with h5py.File(tmp_path / "f.h5") as opened:
+        assert opened["x"].shape == (4,)
+
+
+def leave_nonsense(path: Path) -> None:
+    with pytest.raises(OSError), open(path / "bad.npy", "wb") as file:
+        file.write(b"nonsense")
+        file.flush()
+
+
+@pytest.mark.semantics("C6", "M5")
+def test_what_did_not_become_hdf5_is_an_error_at_the_end(tmp_path: Path) -> None:
+    assert issubclass(h5fs.MountError, OSError)
+    with pytest.raises(h5fs.MountError, match=r"bad\.npy.*saved as"):  # noqa: SIM117
+        with h5fs.mount(tmp_path / "f.h5", mode="x") as path:
+            leave_nonsense(path)
+    assert (tmp_path / "f.h5.h5fs-left" / "bad.npy").read_bytes() == b"nonsense"
+
+
+@pytest.mark.semantics("C6")
+def test_an_exception_of_the_block_is_not_hidden_by_what_did_not_become_hdf5(
+    tmp_path: Path,
+) -> None:
+    with pytest.warns(RuntimeWarning, match=r"bad\.npy"), pytest.raises(ZeroDivisionError):  # noqa: SIM117
+        with h5fs.mount(tmp_path / "f.h5", mode="x") as path:
+            leave_nonsense(path)
+            raise ZeroDivisionError
+    assert find_mount(path) is None
+
+
+ENDS = {
+    "by itself": "",
+    "by an exception": "raise ValueError",
+    "at once": "os._exit(0)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.mark.semantics("C7", "M27")
+@pytest.mark.parametrize("way", ENDS)
+def test_a_mount_ends_with_its_program_however_that_ends(tmp_path: Path, way: str) -> None:
+    program = f"""
+import os, signal, h5fs, numpy as np
+mount = h5fs.mount({str(tmp_path / "f.h5")!r}, {str(tmp_path / "mnt")!r}, mode="x")
+np.save(mount.path / "x.npy", np.arange(3))
+mapped = np.load(mount.path / "x.npy", mmap_mode="r")
+from h5fs.daemon.registry import find_daemon
+print(find_daemon(mount.path), flush=True)
+input()
+{ENDS[way]}
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    daemon = os.pidfd_open(int(child.stdout.readline()))
+    try:
+        child.communicate("go\n", timeout=60)
+        ended, _, _ = select.select([daemon], [], [], 60)
+    finally:
+        os.close(daemon)
+        child.kill()
+    assert ended and find_mount(tmp_path / "mnt") is None and not (tmp_path / "mnt").exists()
+    with h5py.File(tmp_path / "f.h5") as opened:
+        assert list(opened["x"]) == [0, 1, 2]
+
+
+@pytest.mark.semantics("C7")
+def test_a_mount_to_keep_outlives_its_program(tmp_path: Path) -> None:
+    program = f"import h5fs; h5fs.mount({str(tmp_path / 'f.h5')!r}, 'mnt', mode='x', keep=True)"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    try:
+        assert find_mount(tmp_path / "mnt") is not None
+    finally:
+        end_mount(tmp_path / "mnt")
+
+
+@pytest.mark.semantics("C7")
+def test_a_process_that_the_program_has_forked_does_not_end_its_mount(tmp_path: Path) -> None:
+    with h5fs.mount(tmp_path / "f.h5", mode="x") as path:
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=atexit._run_exitfuncs)
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0 and find_mount(path) is not None
+
+
+def test_python_and_its_tools_know_what_there_is() -> None:
+    assert {"mount", "Mount", "MountError", "__version__"} <= set(dir(h5fs))
+    with pytest.raises(AttributeError, match="has no attribute 'mout'"):
+        h5fs.mout  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.semantics("C6")

@@ -396,13 +396,49 @@ def test_a_mountpoint_that_cannot_be_used_is_one_line(file: Path, mountpoint: Pa
     log = ("-o", f"log={place}/log")
     (place / "full").mkdir()
     (place / "full/something").touch()
-    check_refused(run_h5fs(file, place / "no", *log), place / "no", "no such folder", "mkdir")
+    missing = place / "no" / "mnt"
+    check_refused(run_h5fs(file, missing, *log), missing, "no such folder", "mkdir -p")
     check_refused(run_h5fs(file, file, *log), file, "is not a folder")
     check_refused(run_h5fs(file, place / "full", *log), place / "full", "not empty", "nonempty")
     assert run_h5fs(file, place / "full", *log, "-o", "nonempty").returncode == 0
     check_reads(place / "full")
     assert run_h5fs("umount", place / "full").returncode == 0
     assert os.listdir(place / "full") == ["something"]
+
+
+@pytest.mark.semantics("M27")
+def test_a_mountpoint_that_is_missing_is_made_and_removed_at_the_end(
+    file: Path, tmp_path: Path
+) -> None:
+    made = (tmp_path / "made").resolve()
+    try:
+        assert run_h5fs(file, made, "-o", f"log={tmp_path}/log").returncode == 0
+        check_reads(made)
+        assert run_h5fs("umount", made).returncode == 0
+        assert not made.exists()
+        check_refused(run_h5fs(tmp_path / "none.h5", made), made, "no such file")
+        assert not made.exists()
+    finally:
+        end_mount(made)
+
+
+@pytest.mark.semantics("M27")
+def test_a_file_alone_is_mounted_on_its_name_without_the_ending(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    place = (tmp_path / "work" / "f").resolve()
+    try:
+        done = run_h5fs(file, "-o", f"log={tmp_path}/log")
+        assert (done.returncode, done.stdout) == (0, "mounted on f\n"), done
+        check_reads(place)
+        assert run_h5fs("umount", "f").returncode == 0
+        place.touch()
+        done = run_h5fs(file)
+        assert done.returncode == 2 and "MOUNTPOINT" in done.stderr
+    finally:
+        end_mount(place)
 
 
 @pytest.mark.semantics("M6")

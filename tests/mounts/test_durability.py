@@ -369,6 +369,11 @@ def test_a_damaged_log_is_said_by_all_and_kept_aside(file: Path) -> None:
         assert any("is damaged at byte" in line for line in mount.log_lines())
         assert "is damaged at byte" in run_h5fs("status", mount.path).stdout
     assert log.read_bytes() == damaged and file.read_bytes() == before
+    mountpoint = file.with_name("mnt")
+    mountpoint.mkdir()
+    done = run_h5fs(file, mountpoint)
+    end_mount(mountpoint)
+    assert done.returncode == 0 and "is damaged at byte" in done.stderr, done
     aside = log.with_name(f"{log.name}-aside")
     aside.write_bytes(b"taken")
     done = run_h5fs("recover", file)

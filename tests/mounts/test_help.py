@@ -49,7 +49,7 @@ def test_the_examples_of_help_and_man_page_work(place: Path, command: str) -> No
     (place / "bin/h5fs").chmod(0o755)
     env = os.environ | {"PATH": f"{place}/bin:{os.environ['PATH']}", "XDG_STATE_HOME": str(place)}
     stays = " -f " in f"{command} "
-    if command.startswith(("h5fs umount mnt", "h5fs status mnt")):
+    if command.startswith(("h5fs umount mnt", "h5fs status mnt", "h5fs log mnt")):
         command = f"h5fs data.h5 mnt && {command}"
     elif stays:  # in the foreground: until it is unmounted
         command = f"{command} & until mountpoint -q mnt; do sleep 0.1; done; umount mnt && wait"

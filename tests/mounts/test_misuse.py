@@ -56,7 +56,10 @@ MESSAGES = [
     ("f.h5 mnt -o xattr=1", 2, ["xattr takes no value"]),
     ("f.h5 mnt -o uid=root", 2, ["uid=root", "a number"]),
     ("f.h5 mnt -o umask=999", 2, ["umask=999", "octal"]),
-    ("f.h5", 2, ["where is f.h5 to be mounted?", "h5fs f.h5 MOUNTPOINT"]),
+    ("full", 2, ["where is full to be mounted?", "h5fs full MOUNTPOINT"]),
+    ("umount", 2, ["MOUNTPOINT or --all"]),
+    ("umount mnt --all", 2, ["MOUNTPOINT or --all"]),
+    ("log mnt", 1, ["nothing is mounted at mnt", ".log"]),
     ("f.h5 mnt extra", 2, ["extra", "--help"]),
     ("umount mnt", 1, ["nothing is mounted at mnt", "findmnt"]),
     ("tree mnt", 1, ["mnt is a folder", "name an HDF5 file"]),
@@ -77,7 +80,7 @@ def test_the_message_says_what_happened_to_what_and_what_to_do(
     place: Path, words: str, status: int, said: list[str]
 ) -> None:
     log = ["-o", "log=log"] if words.endswith(" mnt") and words.count(" ") == 1 else []
-    log = [] if words.startswith(("tree", "check", "recover", "umount")) else log
+    log = [] if words.startswith(("tree", "check", "recover", "umount", "log")) else log
     done = run_h5fs(*words.split(), *log)
     assert done.returncode == status, done
     (line,) = done.stderr.splitlines()

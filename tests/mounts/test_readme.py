@@ -68,7 +68,7 @@ def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None
 
     sample = tmp_path / "sample.h5"
     subprocess.run([sys.executable, ROOT / "scripts" / "sample.py", sample], check=True)
-    tree = Tree(open_store(StoreOptions(file=sample)))
+    tree = Tree(open_store(StoreOptions(sample)))
     try:
         handle = tree.open(b"/acquisition/channel_488/stack.attrs.json", os.O_RDONLY)
         data = bytes(tree.read(handle, 2**20, 0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -76,16 +78,23 @@ def test_what_is_written_to_a_file_that_is_not_at_its_path_is_an_error_and_kept(
             assert caught.value.errno == errno.ESTALE
         word = {"linked": "another name"}.get(way, way)
         assert any(word in line and str(file) in line for line in mount.log_lines())
-        end_mount(mount.path)
+        ended = run_h5fs("umount", mount.path)
         said = mount.log_lines()
     assert not log_path(file).exists()
-    left = [path for path in file.parent.iterdir() if ".h5fs-left" in path.name]
+    left = [path for path in file.parent.iterdir() if ".h5fs-" in path.name]
     assert any(
         (np.load(path) == NUMBERS).all() for each in left for path in each.rglob("after.npy")
     ), said
+    kept = [path for path in left if path.is_file()]
+    if wrote_before and way in ("removed", "replaced"):
+        assert kept == [Path(f"{file}.h5fs-replaced")]
+        assert f"kept as {kept[0]}" in ended.stderr, ended
+    else:
+        assert not kept, ended
+    assert ended.returncode == 1 and "/after.npy is not in the HDF5 file" in ended.stderr, ended
     if wrote_before:
         place = {"moved": file.with_name("moved.h5"), "linked": file}.get(way)
-        places = [place] if place else [path for path in left if path.is_file()]
+        places = [place] if place else kept
         assert len(places) == 1, said
         with h5py.File(places[0]) as opened:
             assert (opened["before"][()] == NUMBERS + 1).all()
@@ -136,8 +145,9 @@ def test_a_file_that_is_overwritten_in_place_stays_what_the_other_program_wrote(
         fail_to_write(mount, "after.npy")
         fail_to_write(mount, "again.npy")
         assert any("another program has changed" in line for line in mount.log_lines())
-        end_mount(mount.path)
+        ended = run_h5fs("umount", mount.path)
         said = mount.log_lines()
+    assert ended.returncode == 1 and ("-aside" in ended.stderr) == has_log, ended
     assert file.read_bytes() == kept, said
     assert not log_path(file).exists(), said
     aside = log_path(file).with_name(f"{log_path(file).name}-aside")
@@ -145,6 +155,33 @@ def test_a_file_that_is_overwritten_in_place_stays_what_the_other_program_wrote(
     if way != "truncate":
         with mounted(file, options=WRITES) as mount:
             np.save(mount.path / "new.npy", NUMBERS)
+
+
+@pytest.mark.semantics("U9")
+@pytest.mark.parametrize("way", ["replaced", "overwritten"])
+def test_an_array_that_is_being_streamed_into_a_file_never_goes_into_another(
+    file: Path, way: str
+) -> None:
+    other = make_other(file.with_name("other.h5"))
+    with mounted(file, options=WRITES) as mount:
+        opened = (mount.path / "large.npy").open("wb", buffering=0)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f8", "fortran_order": False, "shape": (2**20,)}
+        )
+        opened.write(header.getvalue())
+        opened.write(b"x" * 2**20)
+        if way == "replaced":
+            change(file, way)
+        else:
+            subprocess.run(["cp", file.with_name("other.h5"), file], check=True)
+        fail_to_write(mount, "after.npy")
+        with pytest.raises(OSError) as caught:
+            opened.write(b"x" * 2**20)
+        assert caught.value.errno == errno.ESTALE
+        with suppress(OSError):
+            opened.close()
+    assert file.read_bytes() == other
 
 
 @pytest.mark.semantics("U9")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -419,3 +420,66 @@ def test_counts_go_on_when_the_file_was_replaced(file: Path, tmp_path: Path) -> 
         assert after["cache"]["misses"] == before["cache"]["misses"] > 0
         assert set(after["workers"]["pids"]).isdisjoint(before["workers"]["pids"])
         assert after["cache"]["limit_bytes"] == before["cache"]["limit_bytes"]
+
+
+def leave_nonsense(mountpoint: Path) -> None:
+    (mountpoint / "bad.npy").touch()
+    with pytest.raises(OSError), (mountpoint / "bad.npy").open("wb") as opened:
+        opened.write(b"nonsense")
+
+
+@pytest.mark.semantics("M5")
+def test_umount_tells_what_is_not_in_the_hdf5_file(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        leave_nonsense(mount.path)
+        done = run_h5fs("umount", mount.path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "bad.npy is not in the HDF5 file: not a .npy file" in done.stderr
+        assert f"saved as {file}.h5fs-left/bad.npy" in done.stderr
+        assert run_h5fs("status", mount.path).stderr.count("\n") == 1  # and not a second time
+
+
+@pytest.mark.semantics("M5")
+def test_what_nobody_was_told_the_next_status_tells(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        leave_nonsense(mount.path)
+        daemon = os.pidfd_open(mount.pid)
+        subprocess.run(["fusermount3", "-u", mount.path], check=True, timeout=SECONDS)
+        select.select([daemon], [], [], SECONDS)
+        os.close(daemon)
+        told = run_h5fs("status", mount.path).stderr
+        assert f"{mount.path} has ended: /bad.npy is not in the HDF5 file" in told
+        assert "has ended" not in run_h5fs("status", mount.path).stderr
+
+
+@pytest.mark.semantics("C20", "C26")
+def test_refusals_are_in_the_status_and_the_log_is_named_and_shown(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        with pytest.raises(OSError):
+            (mount.path / ".attrs.json").write_text("{bad")
+        found = status_of(mount.path)
+        assert found["log"] == str(mount.log)
+        (message,) = found["messages"]
+        assert ".attrs.json: Invalid argument" in message["text"]
+        assert abs(message["seconds"] - time.time()) < 120
+        assert ".attrs.json: Invalid argument" in run_h5fs("status", mount.path).stdout
+        assert run_h5fs("log", mount.path).stdout == mount.log.read_text()
+
+
+@pytest.mark.semantics("C26")
+def test_the_log_is_followed_until_the_mount_ends(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        following = subprocess.Popen(
+            [sys.executable, "-m", "h5fs", "log", "-f", mount.path],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            with pytest.raises(OSError):
+                (mount.path / ".attrs.json").write_text("{bad")
+            assert following.stdout is not None
+            assert ".attrs.json: Invalid argument" in following.stdout.readline()
+            run_h5fs("umount", mount.path)
+            following.communicate(timeout=SECONDS)
+            assert following.returncode == 0
+        finally:
+            following.kill()

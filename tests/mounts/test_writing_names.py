@@ -145,7 +145,7 @@ def test_a_hidden_folder_is_outside_of_the_hdf5_file_and_holds_anything(tmp_path
         shell("mv h/.Trash-0/deeper . 2>/dev/null && exit 1; rm -rf deeper; true", mount.path)
         (trash / "link").unlink()
         np.save(mount.path / ".there/y.npy", VALUES)
-        unmount(mount)
+        unmount(mount, leaves=True)
         assert (left / "h/.Trash-0/info.csv").read_text() == "any name"
         assert (left / "h/.Trash-0/files/x.npy").read_bytes() == b"no array"
     with h5py.File(file) as opened:
@@ -272,7 +272,7 @@ def test_what_is_left_at_the_end_is_saved_beside_the_file_and_named(tmp_path: Pa
         shell("head -c 100 d.npy > half.npy 2>/dev/null || true", mount.path)
         (mount.path / "touched.npy").touch()
         shell("mv d.npy d.npy~", mount.path)
-        unmount(mount)
+        unmount(mount, leaves=True)
         log = mount.log_lines()
         for name in ("g/waits.attrs.json", "g/.scratch", "d.npy~"):
             assert any(name in line and "h5fs-left" in line for line in log), (name, log)
@@ -301,7 +301,7 @@ def test_what_is_left_goes_to_a_new_folder_that_only_readers_of_the_file_may_rea
         file.chmod(mode)
         if os.geteuid() == 0:
             os.chown(file, 4321, 4322)
-        with written(file) as mount:
+        with written(file, leaves=True) as mount:
             (mount.path / ".git").mkdir()
             (mount.path / ".git/HEAD").write_text(f"ref {number}")
             os.symlink("/etc/passwd", mount.path / ".git/link")

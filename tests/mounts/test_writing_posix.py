@@ -108,7 +108,7 @@ def test_the_times_of_a_folder_move_when_an_entry_comes_or_goes(tmp_path: Path) 
         for name in CHANGES:
             opened[f"{name}/x"] = VALUES
             opened.create_group(f"{name}/empty")
-    with written(file) as mount:
+    with written(file, leaves=True) as mount:
         for name, script in CHANGES.items():
             folder = mount.path / name
             before, others = folder.stat(), (mount.path / "create/empty").stat()

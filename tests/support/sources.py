@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 
 class BytesSource:
@@ -18,6 +18,12 @@ class BytesSource:
     @property
     def version(self) -> Hashable:
         return self._content
+
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        pass
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        pass
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         part = self._content[offset : offset + len(buffer)]

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
-from h5fs.cli.commands.offline import opened_tree, read_pieces, split_place
+from h5fs.cli.commands.offline import absolute, opened_tree, read_pieces, split_place
 from h5fs.errors import H5fsError, IsAGroupError, MountError, NotFoundError, show_path
+from h5fs.model.location import Location
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
 
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         place = split_place(text)
         assert place is not None
         file, path = place
-        with opened_tree(StoreOptions(file.absolute())) as tree:
+        with opened_tree(StoreOptions(absolute(file))) as tree:
             try:
                 for piece in read_pieces(tree, path):
                     _write(piece)
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(tree: Tree, file: Path, path: bytes, error: H5fsError) -> str:
+def _explain(tree: Tree, file: Location, path: bytes, error: H5fsError) -> str:
     """Return what failed, and which name was probably meant."""
     place = f"{file}:{show_path(path)}"
     if isinstance(error, IsAGroupError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from h5fs.cli.commands.offline import opened_tree, read_pieces, walk
 from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
+from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
 from h5fs.store.format.superblock import explain_version, read_superblock
 from h5fs.store.log import RealFile, describe_log
@@ -24,6 +25,8 @@ from h5fs.tree.status import Status
 
 def run(arguments: argparse.Namespace) -> int:
     """Check a file; return 0 when nothing is wrong, 1 when something is."""
+    if not isinstance(arguments.file, Path):
+        return _check_url(arguments.file)
     file = Path(os.path.abspath(arguments.file))
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
@@ -31,7 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     is_damaged = _tell_log(file)
     with opened_tree(StoreOptions(file)) as tree:
         print("opens: yes")
-        return max(_read_all(tree, file), int(is_damaged))
+        return max(_read_all(tree, file.name), int(is_damaged))
+
+
+def _check_url(url: Url) -> int:
+    with opened_tree(StoreOptions(url)) as tree:
+        print("opens: yes")
+        return _read_all(tree, url.name)
 
 
 def _tell_superblock(file: Path) -> None:
@@ -89,7 +98,7 @@ def _tell_log(file: Path) -> bool:
     return bool(problem)
 
 
-def _read_all(tree: Tree, file: Path) -> int:
+def _read_all(tree: Tree, name: str) -> int:
     files: list[tuple[bytes, Status]] = []
     errors: list[tuple[bytes, H5fsError]] = []
     seen: set[int] = set()
@@ -100,7 +109,7 @@ def _read_all(tree: Tree, file: Path) -> int:
             seen.add(status.inode)
             files.append((path, status))
     total = sum(status.size_bytes for _, status in files)
-    with progress_bar(f"reading {file.name}", total) as bar:
+    with progress_bar(f"reading {name}", total) as bar:
         for path, _ in files:
             try:
                 for piece in read_pieces(tree, path):

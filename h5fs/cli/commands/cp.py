@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from h5fs.cli.commands.local_files import walk_local
-from h5fs.cli.commands.offline import COPY_BYTES, opened_tree, read_pieces, split_place, walk
+from h5fs.cli.commands.offline import (
+    COPY_BYTES,
+    absolute,
+    opened_tree,
+    opened_writable_tree,
+    read_pieces,
+    split_place,
+    walk,
+)
 from h5fs.cli.commands.progress import progress_bar
 from h5fs.errors import ExistsError, H5fsError, MountError, UsageError, show_path
+from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
@@ -44,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 
 
-def _copy_out(file: Path, path: bytes, target: Path) -> int:
-    with opened_tree(StoreOptions(file.absolute())) as tree:
+def _copy_out(file: Location, path: bytes, target: Path) -> int:
+    with opened_tree(StoreOptions(absolute(file))) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:
@@ -125,15 +134,17 @@ def _copy_one(
                 bar.update(len(piece))
 
 
-def _copy_in(source: Path, file: Path, path: bytes) -> int:
+def _copy_in(source: Path, file: Location, path: bytes) -> int:
     if not os.path.lexists(source):
         raise MountError(f"{source}: no such file")
     found = list(walk_local(source))
     total = sum(_size_of(each) for _, each in found)
-    options = StoreOptions(file.absolute(), mode=Mode.APPEND)
+    options = StoreOptions(absolute(file), mode=Mode.APPEND)
     failed = 0
-    with opened_tree(options) as tree, progress_bar(f"copying to {file.name}", total) as bar:
-        assert isinstance(tree, WritableTree)
+    with (
+        opened_writable_tree(options) as tree,
+        progress_bar(f"copying to {file.name}", total) as bar,
+    ):
         if path == b"/" or _is_folder(tree, path):
             path = path.rstrip(b"/") + b"/" + os.fsencode(source.resolve().name)
         for each, status in found:
@@ -155,7 +166,7 @@ def _size_of(status: os.stat_result | OSError) -> int:
     return status.st_size
 
 
-def _is_folder(tree: Tree, path: bytes) -> bool:
+def _is_folder(tree: Tree | WritableTree, path: bytes) -> bool:
     try:
         return stat.S_ISDIR(tree.get_status(path).mode)
     except H5fsError:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from h5fs.daemon.open_tree import explaining
-from h5fs.errors import H5fsError, MountError
+from h5fs.errors import H5fsError, MountError, UsageError
+from h5fs.model.location import Location, Url, is_url
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.interface import Store
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
@@ -21,19 +23,32 @@ COPY_BYTES = 4 * 2**20
 
 @contextmanager
 def opened_tree(options: StoreOptions) -> Iterator[Tree]:
-    """Open an HDF5 file as a tree. Raises ``MountError`` with what the user can do."""
+    """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
+    with _opened_store(options) as store:
+        tree = Tree(store, options.limits.max_depth)
+        yield tree
+        tree.close()
+
+
+@contextmanager
+def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
+    """Open an HDF5 file as a tree to write to. Raises ``MountError`` with what the user can do."""
+    with _opened_store(options) as store:
+        tree = WritableTree(store, options.limits.max_depth)  # type: ignore[arg-type]
+        yield tree
+        tree.close()
+
+
+@contextmanager
+def _opened_store(options: StoreOptions) -> Iterator[Store]:
     check_file(options)
     starter = WorkerStarter()
     starter.start()
     try:
-        with explaining(options.file):
+        with explaining(options.location):
             store = open_store(options, starter)
-        tree: Tree
-        depth = options.limits.max_depth
-        tree = WritableTree(store, depth) if options.mode.writes else Tree(store, depth)  # type: ignore[arg-type]
         try:
-            yield tree
-            tree.close()
+            yield store
         finally:
             store.close()
     finally:
@@ -42,25 +57,36 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
 
 def check_file(options: StoreOptions) -> None:
     """Raise ``MountError`` for what can be seen to prevent opening the file."""
+    if options.url is not None:
+        return  # opening it says all that there is to say
     file = options.file
     if not file.exists() and options.mode is not Mode.READ:
         return
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise MountError(f"{file} is not a regular file; name an HDF5 file")
+        mode = file.stat().st_mode
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise MountError(f"{file} is not a regular file; name an HDF5 file")
 
 
-def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | None:
+def absolute(location: Location) -> Location:
+    """Return a location that does not depend on the working directory."""
+    return location.absolute() if isinstance(location, Path) else location
+
+
+def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes] | None:
     """Split ``FILE:/path`` into the HDF5 file and the path in its mount.
 
+    A URL ends at the first ``:/`` behind its host; it is always that of a file.
     With ``needs_file`` a mere ``FILE`` is one, too, with its root; else a mere path gives None. A
     colon in the name of a file that exists belongs to the name. Raises ``MountError`` when
     ``needs_file`` and there is no such file.
     """
+    if is_url(text):
+        return _split_url(text)
     at = len(text)
     while at > 0:
         is_end = (needs_file and at == len(text)) or text[at : at + 2] == ":/"
@@ -77,6 +103,15 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Path, bytes] | N
         if os.path.isfile(whole):
             raise MountError(f"{head}: no such file; did you mean {whole}:/{rest}?")
     raise MountError(f"{head}: no such file")
+
+
+def _split_url(text: str) -> tuple[Url, bytes]:
+    begin = text.index("://") + len("://")
+    url, _, inside = text[begin:].partition(":/")
+    try:
+        return Url(text[:begin] + url), os.fsencode("/" + inside.rstrip("/"))
+    except ValueError as error:
+        raise UsageError(f"{text.partition('?')[0]} is no URL: it {error}") from None
 
 
 def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:
@@ -116,4 +151,3 @@ def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
             at += count
     finally:
         tree.release(handle)
-

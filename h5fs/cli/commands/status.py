@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.cli.commands.status_text import show_mount, show_text
+from h5fs.cli.reports import tell_reports
+from h5fs.daemon.end_reports import take_reports
 from h5fs.daemon.registry import Daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
@@ -27,13 +29,14 @@ _SILENT = "tells no more: it has just begun, is ending, or is of an older versio
 # The keys of the document; a key that a daemon does not send is null.
 _KEYS = (
     "mountpoint file mode pid version uptime_seconds open_files drafts uncommitted cache workers "
-    "quarantined_count quarantined operations problem"
+    "quarantined_count quarantined operations log messages problem"
 ).split()
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the mounts; return 0, or 1 when a daemon does not answer. Raises ``MountError``."""
     only: Path | None = arguments.mountpoint
+    tell_reports(take_reports(mountpoint=None if only is None else _resolve(only)))
     daemons = find_daemons() if only is None else [_find(only)]
     with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as askers:
         answers = list(askers.map(_ask, daemons))

@@ -6,6 +6,7 @@ characters in the answer do not reach the terminal.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from h5fs.cli.commands.sizes import show_size
@@ -13,6 +14,7 @@ from h5fs.errors import show_path
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
 _LABEL_WIDTH = 13
+_MOST_MESSAGES = 5
 _COLUMNS = ("count", "errors", "p50_us", "p90_us", "p99_us", "max_us")
 
 
@@ -54,6 +56,10 @@ class _Text:
             lines.append(self._line("log", self._in(_RED, show_text(answer["log_problem"]))))
         lines += [self._line("chunk cache", _cache(answer["cache"]))] if answer["cache"] else []
         lines += [self._line("workers", _workers(answer["workers"]))] if answer["workers"] else []
+        if answer.get("log"):
+            lines.append(self._line("messages", show_text(answer["log"])))
+        for message in (answer.get("messages") or [])[-_MOST_MESSAGES:]:
+            lines.append(self._line("", self._in(_RED, _message(message))))
         lines += self._quarantined(answer)
         if answer["operations"]:
             lines += self._operations(answer["operations"])
@@ -85,6 +91,11 @@ class _Text:
 
     def _in(self, color: str, text: str) -> str:
         return f"{color}{text}{_PLAIN}" if self._has_colors else text
+
+
+def _message(found: dict[str, Any]) -> str:
+    then = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["seconds"]))
+    return f"{then} {show_text(found['text'])}"
 
 
 def _drafts(found: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from h5fs.cli.commands.offline import opened_tree, split_place
+from h5fs.cli.commands.offline import absolute, opened_tree, split_place
 from h5fs.cli.commands.sizes import show_size
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     place = split_place(arguments.place)
     assert place is not None
     file, path = place
-    with opened_tree(StoreOptions(Path(file).absolute())) as tree:
+    with opened_tree(StoreOptions(absolute(file))) as tree:
         try:
             entries = _list(tree, path, arguments.depth, arguments.sort)
         except H5fsError as error:
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         has_colors = arguments.color == "always" or (
             arguments.color == "auto" and sys.stdout.isatty()
         )
-        print(arguments.place)
+        print(arguments.place if isinstance(file, Path) else f"{file}:{show_path(path)}")
         _print(entries, has_colors)
     return 1 if any(entry.error is not None for entry in _every(entries)) else 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from h5fs.cli.mount_options import SHOWN_OPTIONS
-from h5fs.cli.parsers import command_parsers, takes_value
+from h5fs.cli.parsers import command_parsers, shown_actions, takes_value
 
 
 class Kind(Enum):
@@ -60,10 +60,10 @@ def collect_words(parser: argparse.ArgumentParser) -> tuple[CommandWords, ...]:
         CommandWords(
             name,
             str(command.description).rstrip("."),
-            tuple(_describe_option(each) for each in command._actions if each.option_strings),
+            tuple(_describe_option(each) for each in shown_actions(command) if each.option_strings),
             tuple(
                 _describe_argument(name, each)
-                for each in command._actions
+                for each in shown_actions(command)
                 if not each.option_strings
             ),
         )
@@ -87,7 +87,7 @@ def _describe_argument(command: str, action: argparse.Action) -> Argument:
     if choices:
         kind = Kind.CHOICE
     elif action.dest == "mountpoint":
-        kind = Kind.MOUNTED if command == "umount" else Kind.FOLDER
+        kind = Kind.FOLDER if command == "mount" else Kind.MOUNTED
     else:
         kind = Kind.FILE
     return Argument(str(action.metavar), kind, choices, action.nargs == "+")

@@ -22,6 +22,7 @@ import numpy as np
 from h5fs.errors import H5fsError, StaleError, UnreadableError, show_path
 from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
+from h5fs.store.chunks.fetching import ChunkFetcher
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream, Streams
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
@@ -71,8 +72,12 @@ class ChunkReader:
     ``_lock`` protects ``_arrays``; nothing else is taken while it is held.
     """
 
-    def __init__(self, pool: WorkerPool, cache_bytes: int) -> None:
+    def __init__(
+        self, pool: WorkerPool, cache_bytes: int, fetcher: ChunkFetcher | None = None
+    ) -> None:
+        """``fetcher``: for a file that is far away."""
         self._pool = pool
+        self._fetcher = fetcher
         self._shared_buffers = SharedBufferReader()
         self._cache = BlockCache(cache_bytes, on_gone=self._forget_shared_buffer)
         self._lock = threading.Lock()
@@ -148,7 +153,8 @@ class ChunkReader:
         index: ChunkIndex = self._pool.call(
             "index_chunks", array.ref, subject=Subject(array.ref), asked_bytes=20 * count
         )
-        if index.sizes is not None and len(index.sizes) != 8 * count:
+        columns = [each for each in (index.sizes, index.offsets) if each is not None]
+        if any(len(column) != 8 * count for column in columns):
             raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
         self._forget_indexes(8 * count, array)
         return index
@@ -209,6 +215,8 @@ class ChunkReader:
         if missing and block.is_being_laid_out:
             self._lay_out(array, block, missing)
         if missing:
+            if self._fetcher is not None and self._sizes_of(array) is not None:
+                self._fetcher.begin(array.index, array.grid, missing)
             batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
             others = [self._submit(array, block, batch) for batch in batches[1:]]
             try:
@@ -270,6 +278,8 @@ class ChunkReader:
         state, failures = ABSENT, {}
         try:
             batch = _make_batch(array, self._sizes_of(array), block, chunks)
+            if self._fetcher is not None:
+                self._fetcher.wait(array.index, array.grid, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
                 "decode_chunks",
                 batch,
@@ -311,6 +321,8 @@ class ChunkReader:
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
             return
+        if self._fetcher is not None:
+            self._fetcher.read_ahead(array.index, grid, stream, offset)
         busy_bytes = self._pool.count * grid.block_bytes
         ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(stream), 0)
         ahead = max(min(ahead, self._cache.capacity_bytes // 4), 1)
@@ -364,9 +376,7 @@ def _no_room(array: _Array, error: OSError) -> UnreadableError:
     return UnreadableError(f"{show_path(array.ref.path)}: no room for decoded chunks: {error}")
 
 
-def _split(
-    chunks: list[int], array: _Array, batch_bytes: int, workers: int
-) -> list[list[int]]:
+def _split(chunks: list[int], array: _Array, batch_bytes: int, workers: int) -> list[list[int]]:
     """Split chunks into batches: one for each worker, unless they would be too small."""
     chunk_bytes = array.grid.chunk_bytes
     per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))

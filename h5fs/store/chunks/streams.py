@@ -31,6 +31,8 @@ class Stream:
 
     ``read_bytes`` of ``[start, stop)`` were read. ``ahead_block``: the block that was being read
     when blocks were last made ahead of it, at ``ahead_time``; ``ahead_stop``: where those end.
+    ``begins``: at the array's beginning. ``fetched_block``: the last one whose stored bytes were
+    asked for, where they are far away.
     """
 
     start: int
@@ -39,6 +41,13 @@ class Stream:
     ahead_block: int = -1
     ahead_stop: int = 0
     ahead_time: float = 0
+    fetched_block: int = -1
+    begins: bool = False
+
+    @property
+    def fresh_bytes(self) -> int:
+        """How many bytes were really read; a stream at an array's beginning starts with some."""
+        return self.read_bytes - (_LEAST_BYTES if self.begins else 0)
 
     @property
     def is_sequential(self) -> bool:
@@ -76,7 +85,9 @@ class Streams:
         with self._lock:
             stream = next((each for each in self._streams if _is_near(each, start)), None)
             if stream is None:
-                stream = Stream(start, start, 0 if start else _LEAST_BYTES)
+                stream = Stream(
+                    start, start, 0 if start else _LEAST_BYTES, begins=not start
+                )
                 self._make_room()
             else:
                 self._streams.remove(stream)

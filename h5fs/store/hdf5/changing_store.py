@@ -31,7 +31,6 @@ from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import address_of
-from h5fs.store.hdf5.objects.resolving import Resolver
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.writing.hidden_group import (
@@ -43,6 +42,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
     remove_hidden,
 )
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
+from h5fs.store.resolving import Resolver
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class ChangingStore(Hdf5Store):
     """
 
     def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
-        super().__init__(options, logged=logged, **others)
+        super().__init__(options, driven=logged, **others)
         self._file = logged.file
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -57,7 +57,9 @@ class LoggedMain:
                 flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
                 self._file_id = h5f.open(os.fsencode(path), flags, access)
             else:
-                self._file_id = h5f.create(os.fsencode(path), h5f.ACC_TRUNC, fapl=access)
+                self._file_id = h5f.create(
+                    os.fsencode(path), h5f.ACC_TRUNC, _new_file_properties(), access
+                )
                 h5f.flush(self._file_id)
                 self.file.commit(durable=True)
         return self._file_id
@@ -82,3 +84,15 @@ class LoggedMain:
         if self._file_id is not None:
             h5f.flush(self._file_id)
         return self.file.read_at(offset, size)
+
+
+def _new_file_properties() -> h5p.PropFCID:
+    """Return how a file is made: it keeps the order in which links of the root group are created.
+
+    netCDF-C (4.10) writes to no file without that. It does not need the order of attributes, whose
+    storage in the library fails in some ways once an object has more than eight. New groups keep
+    the orders that their parent keeps.
+    """
+    properties = h5p.create(h5p.FILE_CREATE)
+    properties.set_link_creation_order(h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED)
+    return properties

@@ -6,28 +6,35 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.fetched_main import FetchedMain
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
 from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
+from h5fs.store.workers.worker_file import FetchRanges, FileKind
 
 
-def make_library_store(options: StoreOptions, files: Sequence[int], **others: Any) -> Hdf5Store:
+def make_library_store(
+    options: StoreOptions, kind: FileKind, files: Sequence[int], fetch: FetchRanges, **others: Any
+) -> Hdf5Store:
     """Return a store that is not opened yet.
 
-    ``files``: the descriptor of the mounted file; where there is a log, also of the log, and of the
-    record of the main file (`main_witness`).
+    ``files``: descriptors of the mounted file, as its ``kind`` says. ``fetch`` brings what is
+    missing of a file that comes bit by bit.
     """
-    if len(files) < 2:
+    if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)
+    if kind is FileKind.FETCHED:
+        data, presence = files
+        return Hdf5Store(options, driven=FetchedMain(data, presence, fetch), **others)
     main, log, record = files
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main)
     if options.mode.writes:
         return WritingHdf5Store(options, logged, **others)
-    return Hdf5Store(options, logged=logged, **others)
+    return Hdf5Store(options, driven=logged, **others)
 
 
 if TYPE_CHECKING:  # that these keep the promise, to the type

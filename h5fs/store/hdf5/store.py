@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 from collections import OrderedDict
@@ -35,13 +34,16 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
-from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.format.headers.peek import (
+    HEAD_BYTES,
+    LONG_HEAD_BYTES,
+    edges_are_whole,
+)
 from h5fs.store.hdf5.objects import attributes, links
-from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
-from h5fs.store.hdf5.objects.resolving import Resolver
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading import chunks, datasets
 from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
@@ -49,16 +51,15 @@ from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_t
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
-    SequenceDataset,
     project_dataset,
 )
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
+from h5fs.store.resolving import Resolver
+from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
-
-_log = logging.getLogger(__name__)
 
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
@@ -74,7 +75,7 @@ class Hdf5Store:
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
-    ``main`` and ``granted`` are as for ``OpenFiles``.
+    ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``.
 
     ``is_broken``: it must not be used any more; one that only reads never is.
 
@@ -90,7 +91,7 @@ class Hdf5Store:
         on_look: Callable[[bytes], None] = _ignore,
         on_file: Callable[[int, bytes], None] = _ignore,
         shared_buffers: SharedBufferViews | None = None,
-        logged: LoggedMain | None = None,
+        driven: DrivenMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
@@ -103,7 +104,7 @@ class Hdf5Store:
             options,
             on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
-            logged=logged,
+            driven=driven,
             main=main,
             granted=granted,
         )
@@ -192,9 +193,8 @@ class Hdf5Store:
             return None
         creation = self._opened.open(ref).creation
         if creation.get_layout() == h5d.CHUNKED:
-            head = self._files.read_raw(ref.file, address_of(ref), HEAD_BYTES)
             return chunks.describe_chunks(
-                dataset_id, creation, projected.memory, whole_edges=edges_are_whole(head)
+                dataset_id, creation, projected.memory, whole_edges=self._edges_are_whole(ref)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
@@ -203,6 +203,13 @@ class Hdf5Store:
         if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
             return None
         return Contiguous(offset)
+
+    def _edges_are_whole(self, ref: ObjectRef) -> bool:
+        for size in (HEAD_BYTES, LONG_HEAD_BYTES):
+            are_whole = edges_are_whole(self._files.read_raw(ref.file, address_of(ref), size))
+            if are_whole is not None:
+                return are_whole
+        return False
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
@@ -245,7 +252,8 @@ class Hdf5Store:
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
         with self._lock, reading(ref.path):
-            return chunks.index_chunks(self._dataset_id(ref), self._on_progress)
+            base_offset = self._files.base_offset_of_fetched(ref.file)
+            return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         place = functools.partial(self._shared_buffers.map, batch.shared_buffer)
@@ -286,11 +294,11 @@ class Hdf5Store:
 
     def file_status(self, file: int) -> FileStatus:
         with self._lock, reading("the file's owner and mode"):
-            return self._files.source(file).status()
+            return self._files.local_file(file).status()
 
     def file_system_status(self) -> SpaceStatus:
         with self._lock, reading("the room on the file system"):
-            return self._files.source(0).space()
+            return self._files.local_file(0).space()
 
     @property
     def may_be_replaced(self) -> bool:
@@ -387,11 +395,3 @@ class Hdf5Store:
         for ref in [ref for ref in self._scanned if ref.file == number]:
             del self._scanned[ref]
             self._read.pop(ref, None)
-
-
-def register_plugins() -> None:
-    """Give HDF5 the filters of hdf5plugin, if it is installed; importing it is all it takes."""
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        _log.info("hdf5plugin is not installed: blosc, zstd, lz4 and others cannot be read")

@@ -33,7 +33,7 @@ from h5fs.store.hdf5.objects.links import join_path
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
-    Source,
+    ElementSource,
     check_part,
     write_part,
     write_range,
@@ -288,10 +288,10 @@ class WritingHdf5Store(ChangingStore):
                     self._on_progress()
                     each.write()
 
-    def _source(self, array: NewArray) -> Source:
+    def _source(self, array: NewArray) -> ElementSource:
         map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)
         base, trailing = array.dtype.base, array.dtype.shape
-        return Source(
+        return ElementSource(
             map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
             len(array.shape),
         )

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError
-from h5fs.store.own_lock import explain_own_lock, tell_no_locks
+from h5fs.store.locks.own_lock import explain_own_lock, tell_no_locks
 
 _MOST_TRIES = 100
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO would wait for its other end

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.settings import Locking, Mode
+from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log import (
     LogDescription,
     LogFile,
@@ -30,7 +31,6 @@ from h5fs.store.log import (
 from h5fs.store.log.log_entry import is_at, make_free, open_log, remove_log
 from h5fs.store.log.log_path import find_log
 from h5fs.store.opening import check_openable, explain_lock, locks_apply
-from h5fs.store.own_lock import take_own_lock
 from h5fs.system_errors import advise
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _CREATING = (Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE)
 _MOST_TRIES = 100
 _COPY_BYTES = 2**20
 _ASIDE_SUFFIX = "-aside"
-_LEFT_SUFFIX = ".h5fs-left"
+_REPLACED_SUFFIX = ".h5fs-replaced"
 
 
 def read_boot_id() -> bytes:
@@ -80,8 +80,8 @@ class LoggedFiles:
         """
         file = LoggedFile(RealFile(self.main), RealFile(self.log), boot_id=boot_id)
         file.open()
-        left = self.path.with_name(self.path.name + _LEFT_SUFFIX)
-        return _write_free(left, self.main, file.read_at)
+        kept = self.path.with_name(self.path.name + _REPLACED_SUFFIX)
+        return _write_free(kept, self.main, file.read_at)
 
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""

@@ -1,4 +1,6 @@
-"""Bytes by range, wherever they are kept: a local file. ``interface`` is what the readers ask.
+"""Bytes by range, wherever they are kept: in a local file, or in an object on another machine.
+
+``interface`` is what the readers ask. ``remote_files`` opens what is far away.
 
 No ``os.stat_result`` leaves this room.
 """

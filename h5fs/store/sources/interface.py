@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Protocol
 
 
 class Source(Protocol):
-    """The bytes of one file. Any thread may read at any time."""
+    """The bytes of one file. Any thread may read at any time.
+
+    Bytes that are far away are fetched when they are read. Whoever knows beforehand what will be
+    read says so with ``ensure`` or ``fetch_ahead``: then it all comes at once, and not piece by
+    piece. What cannot be fetched raises an ``H5fsError``: ``StaleError`` where the file is not the
+    one that was opened any more, ``DeniedError``, ``UnreachableError``, ``NoSpaceError``.
+    """
 
     @property
     def size_bytes(self) -> int:
@@ -17,16 +23,31 @@ class Source(Protocol):
     def version(self) -> Hashable:
         """A value that is another one once the bytes have changed. Raises ``OSError``."""
 
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        """Return when all bytes in the half-open ranges are here; raises as ``read_into`` does.
+
+        ``unit_bytes``: what is missing is fetched in pieces of so many bytes at least. Metadata
+        lie close together, so that large pieces save requests; single values want small ones.
+        """
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Begin to fetch what is missing in the half-open ranges; wait for nothing, raise nothing.
+
+        What is read in the meantime goes first.
+        """
+
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill a buffer with bytes of the file from ``offset`` on.
 
         Returns: how many they were, less than asked for only where the file ends. Raises
-        ``OSError``.
+        ``OSError``, ``H5fsError``.
         """
 
 
 def read_bytes(source: Source, offset: int, size: int) -> bytes:
-    """Return up to ``size`` bytes from ``offset`` on, less where the file ends. Raises ``OSError``.
+    """Return up to ``size`` bytes from ``offset`` on, less where the file ends.
+
+    Raises ``OSError``, ``H5fsError``.
     """
     buffer = bytearray(size)
     return bytes(buffer[: source.read_into(memoryview(buffer), offset)])

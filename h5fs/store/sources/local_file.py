@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 from h5fs.model.file_status import FileStatus, SpaceStatus
@@ -25,6 +25,12 @@ class LocalFile:
     def version(self) -> Hashable:
         found = os.fstat(self.descriptor)
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        pass  # everything is here
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         return os.preadv(self.descriptor, (buffer,), offset)

@@ -5,9 +5,8 @@ process must have only one thread: Landlock and seccomp bind the thread that cal
 threads that it starts afterwards.
 
 Most protections rest on two mechanisms, so that one is enough where a kernel or an installation
-lacks the other: Landlock (kernel 5.13; which files, by path) through
-the package ``landlock``, and seccomp (which system calls, with which flags) through ``pyseccomp``,
-which needs the system's libseccomp.
+lacks the other: Landlock (kernel 5.13; which files, by path), and seccomp (which system calls, with
+which flags) through the package ``pyseccomp``, which needs the system's libseccomp.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import importlib
 import os
 import resource
 import signal
-import stat
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -26,8 +24,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
+from h5fs.store.worker_process import landlock
 from h5fs.store.worker_process.capabilities import drop_capabilities
 from h5fs.store.worker_process.forbidden_calls import (
     PR_SET_DUMPABLE,
@@ -90,7 +89,7 @@ def prepare() -> None:
 
     Finding libseccomp runs ``ldconfig``, which takes tens of milliseconds.
     """
-    _load_packages()
+    _find_pyseccomp()
     _interpreter_folders()
     _plugin_libraries()
 
@@ -100,7 +99,7 @@ def confine(settings: Confinement) -> tuple[str, ...]:
 
     Returns one line for each protection that the system lacks or refused; never raises for one.
     """
-    _load_packages()  # afterwards it would be too late
+    _find_pyseccomp()  # afterwards it would be too late
     # Counted before Landlock: the kernel drops inodes of /proc and makes new ones as it likes, and
     # a rule is tied to an inode. Nothing can be read there once the process is confined.
     others = len(os.listdir("/proc/self/task")) - 1
@@ -154,28 +153,16 @@ def _steps(
     yield lambda: _apply_seccomp(settings.locked), _BY_SECCOMP
 
 
-def _load_packages() -> None:
-    _load("landlock.plumbing")
-    _load("pyseccomp")
-
-
 @functools.cache
-def _load(name: str) -> ModuleType | str:
-    """Return a module, or why it cannot be had; a failure is not tried again."""
+def _find_pyseccomp() -> ModuleType | str:
+    """Return the package, or why it cannot be had; a failure is not tried again."""
     try:
-        return importlib.import_module(name)
+        return importlib.import_module("pyseccomp")
     except ImportError:
-        return f"the Python package {name.partition('.')[0]} is not installed"
-    # pyseccomp raises these where the system's library is missing, too old, or does not load.
+        return "the Python package pyseccomp is not installed"
+    # The package raises these where the system's library is missing, too old, or does not load.
     except (RuntimeError, AttributeError, OSError):
         return "the library libseccomp is missing or too old"
-
-
-def _package(name: str) -> Any:
-    module = _load(name)
-    if isinstance(module, str):
-        raise _MissingError(module)
-    return module
 
 
 # --- Limits and prctl(2) ---
@@ -234,11 +221,6 @@ def _prctl(option: int, value: int) -> None:
 
 # --- Landlock ---
 
-# From linux/landlock.h, since the package does not have these.
-_RULE_PATH_BENEATH: Final = 1
-_NET_BIND_AND_CONNECT_TCP: Final = 0b11
-_SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11
-
 # Nothing in these is secret. Libraries load others when first needed (libgcc_s when a thread
 # ends), times in the log need the time zone, thread pools ask for the number of processors.
 _SYSTEM_PATHS: Final = tuple(
@@ -255,59 +237,32 @@ def _apply_landlock(
     readable: tuple[Path, ...] | None, descriptors: Iterable[int]
 ) -> set[Protection]:
     """Allow reading these files and the files that programs need; forbid all other access."""
-    plumbing = _package("landlock.plumbing")
     try:
-        version = _ask_landlock(plumbing.landlock_abi_version)
-    except Exception:
+        version = landlock.abi_version()
+    except OSError:
         raise _MissingError("Landlock is not in this kernel, or is switched off") from None
-    # The package's own structure has only the first of these fields, and so can forbid less.
-    handled = (ctypes.c_uint64 * 3)(
-        plumbing.FSAccess.all(),
-        _NET_BIND_AND_CONNECT_TCP if version >= 4 else 0,
-        _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if version >= 6 else 0,
-    )
-    ruleset = _ask_landlock(
-        plumbing.get_create_ruleset(),
-        ctypes.cast(handled, ctypes.POINTER(plumbing.RulesetAttr)),
-        ctypes.sizeof(handled),
-        0,
-    )
+    ruleset = landlock.create_ruleset(version)
     try:
         for path in (Path("/"),) if readable is None else (*readable, *_program_paths()):
-            _allow_reading_at(plumbing, ruleset, path)
+            _allow_reading_at(ruleset, path)
         for descriptor in descriptors:
-            _allow_reading(plumbing, ruleset, descriptor)
-        _ask_landlock(plumbing.get_restrict_self(), ruleset, 0)
+            landlock.allow_reading(ruleset, descriptor)
+        landlock.restrict_self(ruleset)
     finally:
         os.close(ruleset)
     since = {Protection.WRITING: 3, Protection.TCP: 4, Protection.SIGNALS: 6}
     return {aim for aim in _BY_LANDLOCK if version >= since.get(aim, 1)}
 
 
-def _ask_landlock(call: Callable[..., int], *arguments: Any) -> int:
-    # The package takes an errno that is left over from an earlier call for a failure.
-    ctypes.set_errno(0)
-    return call(*arguments)
-
-
-def _allow_reading_at(plumbing: Any, ruleset: int, path: Path) -> None:
+def _allow_reading_at(ruleset: int, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return  # the file is missing or out of reach: nothing to allow
     try:
-        _allow_reading(plumbing, ruleset, descriptor)
+        landlock.allow_reading(ruleset, descriptor)
     finally:
         os.close(descriptor)
-
-
-def _allow_reading(plumbing: Any, ruleset: int, descriptor: int) -> None:
-    access = plumbing.FSAccess.READ_FILE
-    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        access |= plumbing.FSAccess.READ_DIR
-    rule = plumbing.PathBeneathAttr(access, descriptor)
-    add_rule = plumbing.get_add_rule()
-    _ask_landlock(add_rule, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
 
 
 def _program_paths() -> Iterable[Path]:
@@ -355,5 +310,8 @@ def _plugin_libraries() -> frozenset[Path]:
 
 
 def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
-    refuse_system_calls(_package("pyseccomp"), locked)
+    pyseccomp = _find_pyseccomp()
+    if isinstance(pyseccomp, str):
+        raise _MissingError(pyseccomp)
+    refuse_system_calls(pyseccomp, locked)
     return set(_BY_SECCOMP)

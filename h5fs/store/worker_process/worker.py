@@ -7,12 +7,13 @@ that a worker sends.
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -22,6 +23,7 @@ from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.policy import FilesToAskForError
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
+from h5fs.store.workers.worker_file import FileKind
 
 _PROGRESS_SECONDS = 0.2
 _MAX_DESCRIPTORS = 64
@@ -30,7 +32,7 @@ _MAX_DESCRIPTORS = 64
 class Worker:
     """Answers requests from ``connection`` until it closes; ``reply_buffer``: its memory file.
 
-    ``files``: descriptors of the mounted file and, where it is read through a log, of its log.
+    ``files``: descriptors of the mounted file, as its ``kind`` says.
     ``granted``: device and inode numbers of the other files that this process may read.
     """
 
@@ -39,7 +41,8 @@ class Worker:
         options: StoreOptions,
         connection: socket.socket,
         reply_buffer: int,
-        files: Sequence[int] = (),
+        kind: FileKind,
+        files: Sequence[int],
         *,
         granted: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
@@ -50,7 +53,9 @@ class Worker:
         self._last_progress = time.monotonic()
         self._store = make_library_store(
             options,
+            kind,
             files,
+            fetch=self._fetch,
             on_progress=self._tell_progress,
             on_look=self._reply_buffer.note,
             on_file=self._tell_file,
@@ -144,6 +149,14 @@ class Worker:
             self._last_progress = now
             self._connection.send(bytes([messages.PROGRESS]))
 
+    def _fetch(self, ranges: Sequence[tuple[int, int]], unit_bytes: int) -> None:
+        """Have the daemon fetch ranges of the mounted file. Raises ``OSError``."""
+        for some in _split_ranges(ranges):
+            request = messages.encode((some, unit_bytes))
+            self._connection.send(bytes([messages.FETCH]) + request)
+            if self._connection.recv(len(messages.FETCHED)) != messages.FETCHED:
+                raise OSError(errno.EIO, "the daemon cannot fetch it")
+
     def _tell_file(self, number: int, path: bytes) -> None:
         self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
 
@@ -189,6 +202,24 @@ def _first_of(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
     first = [path for path, size in zip(paths, accumulate(map(len, paths)), strict=True)
              if size < room]  # fmt: skip
     return tuple(first)
+
+
+def _split_ranges(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield lists of ranges, each of no more than may be asked for at once."""
+    some: list[tuple[int, int]] = []
+    size = 0
+    for start, stop in ranges:
+        for at in range(start, stop, messages.MOST_FETCHED_BYTES):
+            end = min(at + messages.MOST_FETCHED_BYTES, stop)
+            if some and (
+                len(some) == messages.MOST_RANGES or size + end - at > messages.MOST_FETCHED_BYTES
+            ):
+                yield some
+                some, size = [], 0
+            some.append((at, end))
+            size += end - at
+    if some:
+        yield some
 
 
 def _read_all(descriptor: int) -> bytes:

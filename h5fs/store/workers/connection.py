@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.workers import answers, messages
 from h5fs.store.workers.endings import (
     FilesNeededError,
+    NotFetchedError,
     WorkerDiedError,
     WorkerHungError,
     WorkerLiedError,
@@ -31,6 +33,7 @@ from h5fs.store.workers.endings import (
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.process_handle import ProcessHandle
 from h5fs.store.workers.shared_buffers import SharedBuffer, make_memory_file
+from h5fs.store.workers.worker_file import WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
@@ -62,10 +65,12 @@ class WorkerConnection:
         starter: WorkerStarter,
         options: StoreOptions,
         on_file: Callable[[int, bytes], None],
-        files: tuple[int, ...] = (),
+        file: WorkerFile,
         grants: tuple[bytes, ...] = (),
     ) -> None:
         self._starter = starter
+        self._fetch_ranges = file.fetch
+        self._not_fetched: H5fsError | None = None
         self._on_file = on_file
         self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
@@ -73,7 +78,7 @@ class WorkerConnection:
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                process = starter.spawn(options, theirs, self._reply_buffer, files, grants)
+                process = starter.spawn(options, theirs, self._reply_buffer, file, grants)
         except OSError:
             os.close(self._reply_buffer)
             raise
@@ -94,7 +99,8 @@ class WorkerConnection:
         self.is_last_answer = False  # the worker ends after this answer
 
     def wait_until_open(self, seconds: float) -> None:
-        """Wait until the worker has opened the file. Raises what opening raised."""
+        """Wait until the worker has opened the file. Raises what opening raised, and as ``call``.
+        """
         self._receive(None, (), seconds, None)
 
     def call(
@@ -110,7 +116,7 @@ class WorkerConnection:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
         Raises an ``H5fsError`` that the worker raised, ``WorkerHungError``, ``WorkerDiedError``,
-        ``FilesNeededError``.
+        ``FilesNeededError``, ``NotFetchedError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
         self._number += 1
@@ -233,6 +239,10 @@ class WorkerConnection:
         lines = 0
         while True:
             kind, body = self._next_packet(seconds)
+            if kind == messages.FETCH:
+                last += self._fetch(body)
+            if kind in messages.ANSWERS and self._not_fetched is not None:
+                raise NotFetchedError(self._not_fetched)
             refusal: H5fsError | None = None
             try:
                 if kind in messages.ANSWERS:
@@ -258,6 +268,24 @@ class WorkerConnection:
                 raise self._lied("lines for the log without end")
             if time.monotonic() > last:
                 raise WorkerHungError(f"no answer within {seconds * _MOST_DEADLINES:.3g} s")
+
+    def _fetch(self, body: memoryview) -> float:
+        """Bring here what the worker lacks; return how many seconds it waited for that."""
+        since = time.monotonic()
+        answer = messages.FETCHED
+        try:
+            ranges, unit_bytes = messages.decode_fetch(body)
+            if self._fetch_ranges is None:
+                raise UnreadableError("there is nothing to fetch")
+        except Exception as error:  # the worker chooses what it sends
+            raise self._lied(f"{type(error).__name__}: {error}") from None
+        try:
+            self._fetch_ranges(ranges, unit_bytes)
+        except H5fsError as error:
+            self._not_fetched, answer = error, messages.NOT_FETCHED
+        with suppress(OSError):  # it has ended: the next packet will show it
+            self._socket.send(answer)
+        return time.monotonic() - since
 
     def _check_number(self, body: memoryview, *, is_opening: bool) -> memoryview:
         """Check the request's number in an answer, and return the rest."""
@@ -346,7 +374,7 @@ class WorkerConnection:
             self._files.add(number)
         elif kind == messages.READY and is_opening:
             self.is_ready = True
-        elif kind != messages.PROGRESS:
+        elif kind not in (messages.PROGRESS, messages.FETCH):
             raise ValueError(f"an answer of no kind known: {kind}")
 
     def _from_reply_buffer(self, body: memoryview) -> bytes:

@@ -31,11 +31,13 @@ NOTE_BYTES: Final = 4096
 """Size of the note at the start of the reply buffer: the object that a worker will look at next."""
 
 RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
-LOG, PROGRESS, FILE, READY = b"LPFY"
+LOG, PROGRESS, FILE, READY, FETCH = b"LPFYT"
+FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file."""
+file. FETCH names ranges of bytes of a mounted file that comes bit by bit; the worker then waits for
+one packet, FETCHED or NOT_FETCHED."""
 
 ANSWERS: Final = frozenset(
     {RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS}
@@ -44,6 +46,10 @@ ANSWERS: Final = frozenset(
 0 is opening the file, which needs no request."""
 
 NUMBER_BYTES: Final = 8
+MOST_RANGES: Final = 2000
+MOST_FETCHED_BYTES: Final = 2**28
+"""How much one FETCH may ask for."""
+
 _MOST_TEXT = 20_000
 
 
@@ -184,6 +190,18 @@ def decode_needs(encoded: bytes | memoryview) -> tuple[bytes, ...]:
     return paths
 
 
+def decode_fetch(encoded: bytes | memoryview) -> tuple[list[tuple[int, int]], int]:
+    """Return the half-open ranges that a worker lacks, and in what units to fetch them."""
+    ranges, unit_bytes = _FETCH.decode(encoded)
+    if len(ranges) > MOST_RANGES or not 0 < unit_bytes <= MOST_FETCHED_BYTES:
+        raise UnreadableError("ranges of bytes that are none")
+    if not all(0 <= start < stop < 2**63 for start, stop in ranges):
+        raise UnreadableError("ranges of bytes that are none")
+    if sum(stop - start for start, stop in ranges) > MOST_FETCHED_BYTES:
+        raise UnreadableError("more bytes than may be asked for at once")
+    return ranges, unit_bytes
+
+
 def _on_one_line(text: str) -> str:
     """Return a text that cannot look like another line of the log, or act on a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_TEXT])
@@ -260,6 +278,7 @@ _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, bytes])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
+_FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 METHODS: Final = {

@@ -17,21 +17,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.errors import (
-    CannotOpenError,
-    H5fsError,
-    KilledChangeError,
-    LostChangesError,
-    UnreadableError,
-)
+from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import FilesNeededError, WorkerDiedError, WorkerHungError
-from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
+from h5fs.store.workers.endings import (
+    FilesNeededError,
+    NotFetchedError,
+    WorkerDiedError,
+    WorkerHungError,
+)
+from h5fs.store.workers.failures import Failure, Failures, NotOpenedError, what_is_lost
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.worker_file import FileKind, WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ _PATIENCE_SECONDS = 0.1
 _CLOSING_SECONDS = 10
 _SLOWEST_BYTES_PER_SECOND = 2**20
 _SECONDS_BETWEEN_STARTS = 0.1
+_NO_FILE = WorkerFile(FileKind.PLAIN, ())  # workers open the path
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +77,7 @@ class WorkerPool:
         self._count = count
         # Two workers that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
-        self._descriptors: tuple[int, ...] = ()
+        self._file = _NO_FILE
         self._lingering: list[WorkerConnection] = []
         self._slots: list[_Slot] = []
         self._files: dict[int, bytes] = {}
@@ -89,12 +90,9 @@ class WorkerPool:
         """The usual number of workers."""
         return self._count
 
-    def open(self, files: tuple[int, ...] = ()) -> None:
-        """Start the first worker and let it open the file. Raises what opening raises.
-
-        ``files`` are descriptors of the file and, where it is read through one, of its log.
-        """
-        self._descriptors = files
+    def open(self, file: WorkerFile = _NO_FILE) -> None:
+        """Start the first worker and let it open the file. Raises what opening raises."""
+        self._file = file
         slot = self._take(None)
         try:
             self._connect(slot)
@@ -166,14 +164,15 @@ class WorkerPool:
             except FilesNeededError as need:
                 failures.note_need()
                 self._grant(slot, need)
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
                 note, has_ended = self._bury_asked(slot)
-                if not is_repeatable and not _was_unasked(error):
-                    was_killed = isinstance(error, WorkerDiedError) and error.was_killed
-                    kind = KilledChangeError if was_killed else LostChangesError
-                    raise kind(f"{subject.path}: {error}") from None
+                if not is_repeatable and (lost := what_is_lost(error)) is not None:
+                    raise lost(f"{subject.path}: {error}") from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
                 if is_ahead and on_failure is not None:
@@ -336,6 +335,9 @@ class WorkerPool:
             except H5fsError:
                 self._end(slot)
                 raise
+            except NotFetchedError as failure:
+                self._end(slot)
+                raise failure.error from None
             except FilesNeededError:
                 self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
@@ -354,7 +356,7 @@ class WorkerPool:
     def _start(self) -> WorkerConnection:
         try:
             return WorkerConnection(
-                self._starter, self._options, self._on_file, self._descriptors, self._grants.all()
+                self._starter, self._options, self._on_file, self._file, self._grants.all()
             )
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None
@@ -392,7 +394,3 @@ class WorkerPool:
             on_failure(note)
         self.quarantine.add(subject, str(error))
         raise UnreadableError(f"{subject.path}: {error}")
-
-
-def _was_unasked(error: Failure) -> bool:
-    return isinstance(error, WorkerDiedError) and not error.was_asked

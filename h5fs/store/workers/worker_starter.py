@@ -14,11 +14,10 @@ import socket
 import subprocess
 import threading
 
-import msgspec
-
 from h5fs.interpreter import isolated_command
 from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, Charge
+from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
+from h5fs.store.workers.worker_file import WorkerFile
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class WorkerStarter:
     ended.
     """
 
-    module = "h5fs.store.worker_process.starter"
+    module = "h5fs.store.worker_process.starter_process"
     """The module whose ``main`` the process runs."""
 
     def __init__(self, stderr: int | None = None) -> None:
@@ -74,21 +73,20 @@ class WorkerStarter:
         options: StoreOptions,
         connection: socket.socket,
         reply_buffer: int,
-        files: tuple[int, ...] = (),
+        file: WorkerFile,
         grants: tuple[bytes, ...] = (),
     ) -> tuple[int, int]:
         """Fork a worker that talks through these; return its process id and a pidfd.
 
-        ``files`` are descriptors of the mounted file and of its log, where it has one; ``grants``
-        the real paths of what it may read beside them. Raises ``OSError`` when the worker starter
-        is gone.
+        ``file`` is the mounted file; ``grants`` are the real paths of what it may read beside it.
+        Raises ``OSError`` when the worker starter is gone.
         """
-        charge = msgspec.msgpack.encode(Charge(options, grants), enc_hook=os.fsencode)
+        charge = encode_charge(options, file.kind, grants)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory_file, len(charge))
             os.pwrite(memory_file, charge, 0)  # does not move the offset, from which workers read
-            given = [memory_file, connection.fileno(), reply_buffer, *files]
+            given = [memory_file, connection.fileno(), reply_buffer, *file.descriptors]
             with self._lock:
                 try:
                     return self._ask_for_worker(given)

@@ -44,20 +44,20 @@ def keep_leftovers(
     if folder is None or not (files or links):
         return
     try:
-        place = _Place(folder, of_file)
+        saved = _SavedFolder(folder, of_file)
     except OSError as error:
         for path in [*(file.path for file in files), *(path for path, _ in links)]:
             _log.error("%s is lost: %s cannot be made: %s", show_path(path), folder, error.strerror)
         return
     try:
         for file in files:
-            with _told(file.path, place.folder):
-                place.save_file(file)
+            with _told(file.path, saved.folder):
+                saved.save_file(file)
         for path, text in links:
-            with _told(path, place.folder):
-                place.save_link(path, text)
+            with _told(path, saved.folder):
+                saved.save_link(path, text)
     finally:
-        place.close()
+        saved.close()
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _told(path: bytes, folder: Path) -> Iterator[None]:
         _log.warning("%s is not in the HDF5 file; saved as %s", show_path(path), target)
 
 
-class _Place:
+class _SavedFolder:
     """A new folder, open by its descriptor."""
 
     def __init__(self, folder: Path, of_file: FileStatus | None) -> None:

@@ -6,6 +6,7 @@ Pure: values in, values out, and no store. Not thread-safe: under the tree's loc
 
 from __future__ import annotations
 
+import itertools
 import stat
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from h5fs.tree.writing.writable_file import WritableFile
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+_FIRST_INODE = 1 << 62  # far from those that are made of addresses in the HDF5 file
 
 
 class Pending:
@@ -41,6 +44,7 @@ class Pending:
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
         self._awaited: dict[bytes, dict[WritableFile, None]] = {}
         self._times = Times(most_times)
+        self._inodes = itertools.count(_FIRST_INODE)
         # How to take back what was changed, last one last; None when nobody will ask.
         self._undo: list[Callable[[], object]] | None = None
 
@@ -49,6 +53,10 @@ class Pending:
     def is_outside(self, path: bytes) -> bool:
         """Whether something is at a path that the HDF5 file does not have there."""
         return path in self._staged or path in self._scratch
+
+    def new_inode(self) -> int:
+        """Return an inode number for something that the HDF5 file does not have."""
+        return next(self._inodes)
 
     def has_any_in(self, folder: bytes) -> bool:
         """Whether a folder has anything that the HDF5 file does not have."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from h5fs.errors import NoSpaceError
-from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.objects import ObjectRef
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node
 from h5fs.tree.writing.drafts import Draft
@@ -38,7 +38,6 @@ class WritableFile:
     is_gone: bool = False
     has_other_names: bool = False
     held: ObjectRef | None = None
-    held_info: ObjectInfo | None = None
     origin: bytes | None = None
     kept_as: bytes | None = None
     is_kept: bool = False

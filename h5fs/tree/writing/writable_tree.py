@@ -1,31 +1,53 @@
-"""What programs do to the names of a mount that writes: each call one step."""
+"""The tree of a mode that writes: one call of the kernel's after another, each one step.
+
+The tree answers nothing itself: it has parts with one job each, and calls them. Parts know each
+other by their constructors alone, and none knows the tree. The store's interface is the only way
+down to the HDF5 file.
+
+Lock order: ``_lock`` is held around every call of a part, which may call the store meanwhile, so
+that no part but ``OpenedFiles`` has a lock. Reads of data and syncs take it for moments only.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from pathlib import Path
 
-from h5fs.errors import (
-    CrossFileError,
-    ExistsError,
-    InvalidNameError,
-    IsAGroupError,
-    NotAGroupError,
-    NotPermittedError,
-    show_path,
-)
-from h5fs.model.objects import Link, LinkKind
+from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
+from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import Limits
-from h5fs.projection.names import (
-    Projection,
-)
 from h5fs.store.interface import WritingStore
-from h5fs.tree.nodes import PROJECTIONS, NodeKind
-from h5fs.tree.writing.renaming import RenamingTree
-from h5fs.tree.writing.scratch_names import is_scratch_link_name
+from h5fs.tree.dentries import Dentries
+from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.status import Status
+from h5fs.tree.tree import Tree
+from h5fs.tree.writing.closings import Closings
+from h5fs.tree.writing.commits import Commits
+from h5fs.tree.writing.keeper import Keeper
+from h5fs.tree.writing.leftovers import keep_leftovers
+from h5fs.tree.writing.name_rules import NameRules
+from h5fs.tree.writing.new_links import NewLinks
+from h5fs.tree.writing.opened_files import OpenedFiles
+from h5fs.tree.writing.openings import Openings
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.removals import Removals
+from h5fs.tree.writing.renames import Renames
+from h5fs.tree.writing.statuses import Statuses
+from h5fs.tree.writing.writes import Writes
+
+_log = logging.getLogger(__name__)
 
 
-class WritableTree(RenamingTree):
-    """An HDF5 file as a file system that can be written to."""
+class WritableTree:
+    """An HDF5 file as a file system that can be written to. Safe to call from any thread.
+
+    Parameters: ``mountpoint`` is where absolute symbolic links lead into the mount. ``leftovers``
+    is the folder for what is not in the HDF5 file at the end; without one, no file may be outside
+    of the HDF5 file. ``commits_at_close``: each `close` waits for the disk.
+    """
 
     def __init__(
         self,
@@ -36,154 +58,273 @@ class WritableTree(RenamingTree):
         leftovers: Path | None = None,
         commits_at_close: bool = False,
     ) -> None:
-        super().__init__(
-            store, max_depth, mountpoint=mountpoint, leftovers=leftovers,
-            commits_at_close=commits_at_close,
-        )  # fmt: skip
-        for file in self._take_up():
-            self._try_to_commit(file)
+        self._store = store
+        self._leftovers = leftovers
+        self._lock = threading.Lock()
+        self._shown = Tree(store, max_depth)  # what the HDF5 file has, with nothing pending
+        self._lookup = lookup = self._shown.lookup
+        self._pending = pending = Pending()
+        self._opened = opened = OpenedFiles()
+        self._places = places = Places(pending, lookup)
+        rules = NameRules(
+            pending, lookup, places, takes_scratch=leftovers is not None, mountpoint=mountpoint
+        )
+        self._statuses = Statuses(pending, lookup, places)
+        self._keeper = keeper = Keeper(store, pending, lookup, places)
+        self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
+        self._removals = removals = Removals(store, pending, lookup, places, keeper)
+        self._renames = Renames(
+            store, pending, lookup, places, rules, keeper, commits, removals
+        )
+        self._new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
+        self._openings = Openings(store, pending, lookup, places, rules, opened)
+        self._writes = Writes(store, pending, lookup, places)
+        self._closings = Closings(
+            store, pending, keeper, commits, removals, commits_at_close=commits_at_close
+        )
+        for file in keeper.take_up():
+            commits.try_to_commit(file)
+
+    # Looking.
+
+    def get_status(self, path: bytes) -> Status:
+        """Answer ``stat``."""
+        with self._lock:
+            return self._statuses.of_path(path)
+
+    def get_status_of_handle(self, handle: int) -> Status:
+        """Answer ``fstat``."""
+        with self._lock:
+            return self._statuses.of_opened(self._opened.get(handle))
+
+    def list_folder(self, path: bytes) -> Dentries:
+        """Answer ``readdir``, without ``.`` and ``..``."""
+        with self._lock:
+            new = self._pending.in_folder(path)
+            if self._pending.scratch(path) is not None:
+                return Dentries.of(new)
+            gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
+            dentries = self._shown.list_folder(path)
+            return dentries.changed(gone, new) if gone else dentries
+
+    def read_link(self, path: bytes) -> bytes:
+        """Answer ``readlink``."""
+        with self._lock:
+            entry = self._pending.scratch(path)
+            return self._shown.read_link(path) if entry is None else entry.read_link(path)
+
+    def list_xattrs(self, path: bytes) -> list[bytes]:
+        """Answer ``listxattr``."""
+        with self._lock:
+            return [] if self._pending.is_outside(path) else self._shown.list_xattrs(path)
+
+    def get_xattr(self, path: bytes, name: bytes) -> bytes:
+        """Answer ``getxattr``. Raises ``NoAttributeError``."""
+        with self._lock:
+            if self._pending.is_outside(path):
+                raise NoAttributeError(f"{show_path(path)} is not in the HDF5 file")
+            return self._shown.get_xattr(path, name)
+
+    def get_file_system_status(self) -> SpaceStatus:
+        """Answer ``statfs``: that of the file system the HDF5 file is on."""
+        return self._shown.get_file_system_status()
+
+    # What the kernel may keep.
+
+    def bypasses_cache(self, handle: int) -> bool:
+        """Whether reads and writes of a handle shall go past the kernel's cache.
+
+        Reads, where they must not be mixed with what others wrote to the same path; writes, where
+        the kernel would keep a copy for nobody.
+        """
+        return self._opened.get(handle).bypasses_cache
+
+    def keeps_cache(self, _handle: int) -> bool:
+        """Whether what the kernel has of an open file is its content: it went through the kernel.
+        """
+        return True
+
+    def keeps_folder(self, _path: bytes) -> bool:
+        """Whether what the kernel has of a folder is its listing."""
+        return False
+
+    def version(self) -> object:
+        """Return what answers come from: always this."""
+        return self
+
+    # Files.
+
+    def open(self, path: bytes, flags: int, pid: int = 0) -> int:
+        """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
+        with self._lock:
+            return self._openings.open(path, flags, pid)
+
+    def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
+        """Answer ``open`` with ``O_CREAT`` of a file that is not there, or was not just before."""
+        with self._lock:
+            if self._places.is_there(path):
+                if flags & os.O_EXCL:
+                    raise ExistsError(f"{show_path(path)} exists")
+                return self._openings.open(path, flags & ~os.O_CREAT, pid)
+            handle = self._openings.create(path, flags, pid, mode)
+            self._statuses.note_change_in(path)
+            return handle
+
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset`` of an open file, drafts included; return how much."""
+        with self._lock:
+            opened = self._opened.get(handle)
+            content = opened.content
+            if content is None:
+                assert opened.file is not None
+                if opened.file.draft is not None:
+                    return opened.file.draft.read_into(buffer, offset)
+                content = opened.file.content
+        return content.read_into(buffer, offset) if content is not None else 0
+
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset`` of an open file; fewer only at its end."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
+
+    def write(self, handle: int, data: memoryview, offset: int) -> None:
+        """Answer ``write``: in place, or into the file's draft."""
+        with self._lock:
+            self._writes.write(self._opened.get_writable(handle), data, offset)
+
+    def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
+        """Answer ``truncate`` and ``ftruncate``."""
+        with self._lock:
+            if handle is not None:
+                file = self._opened.get_writable(handle)
+                if size != file.size_bytes:
+                    self._writes.truncate(file, size)
+                return
+            assert path is not None
+            being_written = self._openings.being_written(path)
+            if being_written is None:
+                self._truncate_committed(path, size)
+            else:
+                self._writes.truncate(being_written, size)
+                self._closings.end_truncate(being_written)
+
+    def _truncate_committed(self, path: bytes, size: int) -> None:
+        """Cut a file that the HDF5 file has; it stays as it was where it cannot be so long."""
+        handle = self._openings.open(path, os.O_WRONLY, 0)
+        opened, file = self._opened.get(handle), self._opened.get_writable(handle)
+        try:
+            if size != file.size_bytes:
+                self._writes.truncate(file, size)
+            self._closings.flush(opened, 0)
+        except H5fsError:
+            file.discard()  # others may have it open
+            raise
+        finally:
+            self._closings.release(self._opened.remove(handle))
+
+    def flush(self, handle: int, pid: int) -> None:
+        """Answer ``close`` of one of a handle's descriptors: what was written is committed."""
+        with self._lock:
+            self._closings.flush(self._opened.get(handle), pid)
+
+    def release(self, handle: int) -> None:
+        """Forget a handle."""
+        with self._lock:
+            self._closings.release(self._opened.remove(handle))
+
+    def fsync(self, handle: int) -> None:
+        """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
+        with self._lock:
+            self._closings.sync(self._opened.get(handle))
+        self._store.commit(False)
 
     def sync_folder(self, _path: bytes) -> None:
         """Answer ``fsync`` of a folder."""
-        self._writer.commit(False)
+        self._store.commit(False)
+
+    # Names.
 
     def make_folder(self, path: bytes) -> None:
-        """Answer ``mkdir``: create a group."""
+        """Answer ``mkdir``."""
         with self._lock:
-            folder, meaning = self._place_of_any(path)
-            is_scratch = self._is_scratch_folder_name(path, meaning)
-            if not is_scratch and (
-                meaning is None
-                or meaning.projection is not Projection.FOLDER
-                or meaning.link_name is None
-            ):
-                raise InvalidNameError(f"{show_path(path)}: no folder can have this name")
-            if self._is_there(path):
-                raise ExistsError(f"{show_path(path)} exists")
-            if is_scratch:
-                self._add_scratch(path, None)
-                return
-            assert meaning is not None and meaning.link_name is not None
-            with self._changing():
-                self._writer.create_group(folder.info.ref, meaning.link_name)
-            self._note_change_in(path)
-            self._note_change_in(path + b"/")
-            self._apply_waiting(path.rpartition(b"/")[0], meaning.link_name)
-
-    def remove_folder(self, path: bytes) -> None:
-        """Answer ``rmdir``: delete the link to an empty group."""
-        with self._lock:
-            if self._pending.scratch(path) is not None:
-                self._remove_scratch_folder(path)
-                return
-            if self._pending.staged(path) is not None:
-                raise NotAGroupError(f"{show_path(path)} is not a folder")
-            node = self._find_folder(path)
-            if node.link is None or node.parent is None:
-                raise NotPermittedError("the root group")
-            self._check_own(node, path)
-            self._check_empty(node, path)
-            with self._changing():
-                self._writer.delete_link(node.parent.info.ref, node.link.name)
-            self._pending.forget_times(node.inode)
-            self._note_change_in(path)
-
-    def unlink(self, path: bytes) -> None:
-        """Answer ``unlink``."""
-        with self._lock:
-            staged = self._pending.unstage(path)
-            if staged is not None:
-                self._let_disappear(staged)
-                self._note_change_in(path)
-                return
-            entry = self._pending.scratch(path)
-            if entry is not None:
-                if entry.is_folder:
-                    raise IsAGroupError(f"{show_path(path)} is a folder")
-                self._pending.remove_scratch(path)
-                self._note_change_in(path)
-                return
-            node = self._find_visible(path)
-            self._check_own(node, path)
-            if node.kind is NodeKind.FOLDER:
-                raise IsAGroupError(f"{show_path(path)} is a group")
-            with self._changing():
-                self._delete(path, node)
-            self._end_editing_of(node)
-            self._note_change_in(path)
+            self._new_links.make_folder(path)
+            self._statuses.note_change_in(path)
+            self._statuses.note_change_in(path + b"/")
 
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
         """Answer ``link``."""
         with self._lock:
-            if self._pending.is_outside(existing):
-                raise NotPermittedError(f"{show_path(existing)} is not in the HDF5 file yet")
-            node = self._find_visible(existing)
-            self._check_own(node, existing)
-            if node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
-                raise NotPermittedError(f"{show_path(existing)}: no hard link to this")
-            if node.info.ref.file:
-                raise CrossFileError(f"{show_path(existing)} is in another HDF5 file")
-            folder, meaning = self._place(new)
-            if self._is_there(new):
-                raise ExistsError(f"{show_path(new)} exists")
-            if meaning is None and node.kind is NodeKind.ARRAY:
-                if not (self._takes_scratch and is_scratch_link_name(new.rpartition(b"/")[2])):
-                    self._check_scratch(new)
-                self._link_scratch(new, node)  # `ln -f` renames it then
-                self._note_change_in(new)
-                return
-            name = self._link_name(new, meaning, PROJECTIONS[node.kind])
-            with self._changing():
-                link = Link(name, LinkKind.HARD, target=node.info)
-                self._writer.create_link(folder.info.ref, link)
-            self._note_change_in(new)
-            self._apply_waiting(new.rpartition(b"/")[0], name)
+            self._new_links.make_hard_link(existing, new)
+            self._statuses.note_change_in(new)
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
-        """Answer ``symlink``: create a soft link."""
+        """Answer ``symlink``."""
         with self._lock:
-            folder, meaning = self._place_of_any(path)
-            if self._is_there(path):
-                raise ExistsError(f"{show_path(path)} exists")
-            if self._is_scratch_link_name(path):
-                self._add_scratch(path, text)
-                return
-            link = self._link_of_text(path, meaning, text)
-            with self._changing():
-                self._writer.create_link(folder.info.ref, link)
-            self._note_change_in(path)
-            self._apply_waiting(path.rpartition(b"/")[0], link.name)
+            self._new_links.make_symbolic_link(text, path)
+            self._statuses.note_change_in(path)
+
+    def remove_folder(self, path: bytes) -> None:
+        """Answer ``rmdir``."""
+        with self._lock:
+            self._removals.remove_folder(path)
+            self._statuses.note_change_in(path)
+
+    def unlink(self, path: bytes) -> None:
+        """Answer ``unlink``."""
+        with self._lock:
+            self._removals.unlink(path)
+            self._statuses.note_change_in(path)
+
+    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+        """Answer ``rename``: move a link, or give a file a name that commits it."""
+        with self._lock:
+            self._renames.rename(old, new, flags)
+            if old != new:
+                self._statuses.note_change_in(old)
+                self._statuses.note_change_in(new)
 
     def set_mode(self, path: bytes | None, _mode: int) -> None:
         """Answer ``chmod``: accepted, and not stored."""
-        self._check_is_there(path)
+        if path is not None:
+            self.get_status(path)
 
     def set_owner(self, path: bytes | None, _uid: int, _gid: int) -> None:
         """Answer ``chown``: accepted, and not stored."""
-        self._check_is_there(path)
+        if path is not None:
+            self.get_status(path)
 
     def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
         """Answer ``utimensat``: the times last as long as the mount."""
-        if path is None:
-            return
-        with self._lock:
-            status = self.get_status(path)
-            atime_ns = status.atime_ns if atime_ns is None else atime_ns
-            mtime_ns = status.mtime_ns if mtime_ns is None else mtime_ns
-            staged = self._pending.staged(path)
-            if staged is not None:
-                staged.atime_ns, staged.mtime_ns = atime_ns, mtime_ns
-                return
-            entry = self._pending.scratch(path)
-            if entry is not None:
-                entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
-                return
-            node = self._find(path)
-            edited = self._pending.edited(node)
-            if edited is not None:  # at its `close`, which comes later, they are set once more
-                edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
-            self._pending.set_times(node.inode, atime_ns, mtime_ns)
-
-    def _check_is_there(self, path: bytes | None) -> None:
         if path is not None:
-            self.get_status(path)
+            with self._lock:
+                self._statuses.set_times(path, atime_ns, mtime_ns)
+
+    # The whole.
+
+    def statistics(self) -> TreeStatistics:
+        """Return what the tree and its store hold now, and did. Waits for nothing."""
+        drafts = self._pending.drafts()
+        return TreeStatistics(
+            self._store.statistics(), self._opened.count(), len(drafts),
+            sum(draft.written_bytes for draft in drafts),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Commit what can be, save what is left beside the HDF5 file, and close the store."""
+        with self._lock:
+            self._commits.commit_all()
+            self._removals.end_all_hiding()
+            self._commits.apply_in_part()
+            keep_leftovers(
+                self._leftovers, self._pending.staged_files(), self._pending.scratch_links(),
+                self._known_status_of_file(),
+            )  # fmt: skip
+            self._keeper.remove_all()
+        self._store.close()
+
+    def _known_status_of_file(self) -> FileStatus | None:
+        try:
+            return self._lookup.status_of_file(0)
+        except H5fsError as error:
+            _log.warning("the HDF5 file's owner and mode are not known: %s", error)
+            return None

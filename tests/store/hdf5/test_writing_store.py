@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from h5fs.errors import (
     InvalidAttributesError,
     UnsupportedTypeError,
 )
+from h5fs.model.settings import Mode
 from h5fs.tree import WritableTree
 
 ORDERED = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
@@ -211,3 +213,20 @@ def test_a_thousand_attributes_go_at_once(tmp_path: Path, libver: str) -> None:
     with h5py.File(file) as opened:
         assert dict(opened["d"].attrs) == {}
         assert dict(opened["e"].attrs) == {"attribute7": 7, "attribute8": 9}
+
+
+@pytest.mark.semantics("R14")
+def test_a_file_that_is_made_here_keeps_the_order_of_its_links(tmp_path: Path) -> None:
+    """netCDF-C writes to no other file."""
+    file = tmp_path / "f.nc"
+    with writable_tree(file, mode=Mode.CREATE) as tree:
+        save(tree, b"/z.npy", npy_bytes(np.arange(4)))
+        save(tree, b"/z.attrs.json", json.dumps(dict.fromkeys("ihgfedcba", 1)).encode())
+        tree.make_folder(b"/g")
+        tree.make_folder(b"/g/h")
+        save(tree, b"/a.npy", npy_bytes(np.arange(4)))
+    with h5py.File(file) as opened:
+        for path in ("/", "g", "g/h"):
+            assert orders_of(opened[path]) == (0, ORDERED), path
+        assert list(opened) == ["z", "g", "a"]
+        assert dict(opened["z"].attrs) == dict.fromkeys("abcdefghi", 1)

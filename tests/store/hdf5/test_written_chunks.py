@@ -6,6 +6,7 @@ no limit and is not the first, in the new format.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import random
 import struct
@@ -277,3 +278,84 @@ def test_an_edge_chunk_may_be_stored_without_what_is_outside_of_the_array(
         return
     with pytest.raises(UnreadableError, match=f"ends after {2 * stored} of"):
         read_file(tree, "d")
+
+
+_LIBRARY = ctypes.CDLL(h5d.__file__)  # finds the symbols of the HDF5 library that h5py has loaded
+_DONT_FILTER_PARTIAL_CHUNKS = 2
+_WIDE = np.dtype([(f"a member with a long name, number {number}", "<i4") for number in range(30)])
+
+
+@pytest.mark.semantics("D1")
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+@pytest.mark.parametrize("dtype", [np.dtype("<i4"), _WIDE], ids=["plain", "wide"])
+def test_edge_chunks_may_be_stored_without_filters_in_any_format(
+    tmp_path: Path, opened: Callable[[], Tree], libver: Any, dtype: np.dtype[Any]
+) -> None:
+    """The library writes such a layout into headers of the old format, too."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_chunk((6,))
+    creation.set_shuffle()
+    assert _LIBRARY.H5Pset_chunk_opts(ctypes.c_int64(creation.id), _DONT_FILTER_PARTIAL_CHUNKS) == 0
+    values = np.arange(1, 17 * dtype.itemsize // 4 + 1, dtype="<i4").view(dtype)
+    with h5py.File(tmp_path / "f.h5", "w", libver=libver) as file:
+        for number, size in enumerate((17, 11, 18, 2)):
+            space = h5s.create_simple((17,), (h5s.UNLIMITED,))
+            made = h5d.create(file.id, b"%d" % number, h5t.py_create(dtype), space, creation)
+            dataset = h5py.Dataset(made)
+            dataset[...] = values
+            dataset.resize((size,))
+    tree = opened()
+    with h5py.File(tmp_path / "f.h5") as file:
+        for name, dataset in file.items():
+            assert read_file(tree, name) == npy_bytes(dataset[()]), name
+
+
+def _enumeration() -> Any:
+    kind = h5t.enum_create(h5t.STD_I16BE)
+    kind.enum_insert(b"A", 1)
+    kind.enum_insert(b"B", 513)
+    return kind
+
+
+def _compound_of(member: Any) -> Any:
+    kind = h5t.create(h5t.COMPOUND, member.get_size() + 3)
+    kind.insert(b"m", 2, member)
+    return kind
+
+
+FILLED: dict[str, tuple[Any, bytes]] = {
+    "integer": (h5t.STD_I32BE, b"\1\2\3\4"),
+    "array": (h5t.array_create(h5t.STD_I16BE, (2, 2)), b"\1\2\3\4\5\6\7\0"),
+    "bitfield": (h5t.STD_B16BE, b"\1\2"),
+    "opaque": (h5t.py_create(np.dtype("V3")), b"\1\2\3"),
+    "text": (h5t.py_create(np.dtype("S3")), b"abc"),
+    "enumeration": (_enumeration(), b"\2\1"),
+    "compound of an array": (
+        _compound_of(h5t.array_create(h5t.STD_I16BE, (2,))), b"\0\0\1\2\3\4\0"
+    ),
+    "compound of a bitfield": (_compound_of(h5t.STD_B16LE), b"\0\0\1\2\0"),
+}  # fmt: skip
+
+
+@pytest.mark.semantics("D1")
+@pytest.mark.parametrize("kind", FILLED)
+@pytest.mark.parametrize("is_filtered", [False, True])
+def test_chunks_that_were_never_written_are_full_of_any_fill_value(
+    tmp_path: Path, opened: Callable[[], Tree], kind: str, is_filtered: bool
+) -> None:
+    type_id, value = FILLED[kind]
+    creation = h5p.create(h5p.DATASET_CREATE)
+    creation.set_chunk((4,))
+    if is_filtered:
+        creation.set_deflate(1)
+    arguments = ctypes.c_int64(creation.id), ctypes.c_int64(type_id.id), value
+    assert _LIBRARY.H5Pset_fill_value(*arguments) == 0
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset_id = h5d.create(file.id, b"d", type_id, h5s.create_simple((10,)), creation)
+        some = h5s.create_simple((10,))
+        some.select_hyperslab((1,), (2,))
+        dataset_id.write(
+            h5s.create_simple((2,)), some, np.zeros(2, f"V{type_id.get_size()}"), type_id
+        )
+    found = read_file(opened(), "d")[-10 * type_id.get_size() :]
+    assert found == value + bytes(2 * len(value)) + 7 * value

@@ -33,7 +33,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from h5fs.store.worker_process import confinement
+from h5fs.store.worker_process import confinement, landlock
 from h5fs.store.worker_process.confinement import Confinement, Protection, confine, die_with_parent
 
 IN_CI = os.environ.get("CI") == "true"
@@ -84,13 +84,14 @@ def confined(
 
 
 def _take_away(by: str) -> None:
-    load = confinement._load
-    gone = {
-        name
-        for name in ("landlock.plumbing", "pyseccomp")
-        if by != "both" and by not in name  # "landlock" and "seccomp" are in the names
-    }
-    confinement._load = lambda name: "taken away by the test" if name in gone else load(name)
+    if by in ("landlock", "nothing"):
+        confinement._find_pyseccomp = lambda: "taken away by the test"
+    if by in ("seccomp", "nothing"):
+
+        def fail() -> int:
+            raise OSError("taken away by the test")
+
+        landlock.abi_version = fail
 
 
 def _pickle(missing: tuple[str, ...], result: Any) -> bytes:
@@ -265,10 +266,9 @@ def test_nothing_is_missing_where_all_is_there() -> None:
 
 def test_a_process_that_was_not_prepared_is_confined_all_the_same() -> None:
     def forget() -> None:
-        for name in ("landlock", "landlock.plumbing", "pyseccomp"):
-            sys.modules.pop(name, None)
+        sys.modules.pop("pyseccomp", None)
 
-    confinement._load.cache_clear()
+    confinement._find_pyseccomp.cache_clear()
     try:
         assert confined(lambda: None, before=forget)[0] == confined(lambda: None)[0]
     finally:
@@ -651,13 +651,9 @@ def test_without_any_mechanism_each_protection_that_needs_one_is_named() -> None
 
 
 def test_an_old_landlock_says_what_it_cannot_do() -> None:
-    plumbing = confinement._load("landlock.plumbing")
-
     def make_old() -> None:
-        plumbing.landlock_abi_version = lambda: 1
+        landlock.abi_version = lambda: 1
 
-    if isinstance(plumbing, str):
-        pytest.skip(plumbing)
     missing, result = confined(
         lambda: os.open("/etc/passwd", os.O_RDONLY), by="landlock", before=make_old
     )

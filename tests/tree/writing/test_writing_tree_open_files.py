@@ -189,7 +189,7 @@ def test_an_error_is_no_size(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             raise H5fsError("no worker")
 
         with monkeypatch.context() as patched:
-            tree.forget()
+            tree._lookup.forget()
             patched.setattr(store_of(tree)._pool, "call", fail)
             with suppress(H5fsError):
                 assert tree.get_status_of_handle(handle).size_bytes == size

@@ -150,7 +150,7 @@ def test_a_target_may_come_in_any_way(file: Path, way: str) -> None:
 
 def store_attributes(tree: Any, path: bytes) -> set[str]:
     store = store_of(tree)
-    found = store.read_attributes(tree._find(path).info.ref)
+    found = store.read_attributes(tree._lookup.find(path).info.ref)
     return {each.name.decode() for each in found}
 
 
@@ -241,19 +241,19 @@ def test_the_first_file_of_a_pair_survives_a_kill(file: Path, first: bytes, is_t
 def test_what_was_kept_and_cannot_be_read_is_left_out(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from h5fs.tree.writing.keeping import KeepingTree
+    from h5fs.tree.writing.keeper import Keeper
 
     with killed_tree(file) as tree:
         save(tree, b"/a.attrs.json", as_json(a=1))
         save(tree, b"/b.attrs.json", as_json(a=1))
-    take_up = KeepingTree._take_up_bytes
+    take_up = Keeper._take_up_bytes
 
     def fail(self: Any, path: bytes, info: Any) -> Any:
         if path == b"/a.attrs.json":
             raise H5fsError("damaged")
         return take_up(self, path, info)
 
-    monkeypatch.setattr(KeepingTree, "_take_up_bytes", fail)
+    monkeypatch.setattr(Keeper, "_take_up_bytes", fail)
     with writable_tree(file) as tree:
         assert names(tree) >= {b"b.attrs.json", b"d.npy"}
     assert "/a.attrs.json cannot be brought back: damaged" in caplog.text
@@ -332,7 +332,7 @@ def test_a_dataset_that_cannot_be_kept_under_a_temporary_name_keeps_its_own(
         raise UnreadableError("a disk that fails")
 
     with writable_tree(file) as tree:
-        monkeypatch.setattr(tree, "_scratch_file", fail)
+        monkeypatch.setattr(store_of(tree), "hold", fail)
         with pytest.raises(UnreadableError, match="fails"):
             tree.rename(b"/d.npy", b"/d.npy~")
         assert names(tree) == {b"d.npy", b"d.attrs.json", b"g"}

@@ -8,6 +8,7 @@ has all bits set).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ _GAP_BYTES = 1024
 """Reading what lies between two blocks costs less than another call, up to about this."""
 _ARENA_BYTES = 32 << 20
 _OVERREAD_BYTES = 64
+# Headers lie close together: where they are far away, larger pieces save requests.
+_FETCHED_UNIT_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,11 @@ class Arena:
         return at, end
 
     def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:
+        spans = zip(starts, lengths, strict=True)
+        with suppress(OSError):  # reading will say so
+            self._source.ensure(
+                [(start, start + length) for start, length in spans], unit_bytes=_FETCHED_UNIT_BYTES
+            )
         ends = []
         view = self.data.data
         for start, length, place in zip(starts, lengths, places, strict=True):

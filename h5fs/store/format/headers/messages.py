@@ -31,7 +31,6 @@ _TYPE = 0x03
 _EXTERNAL_FILES = 0x07
 _INVALID = 0x09
 _LAYOUT = 0x08
-_FILTERS = 0x0B
 _OLD_TIME = 0x0E
 _SYMBOL_TABLE = 0x11
 _TIME = 0x12
@@ -65,9 +64,7 @@ class Facts:
     layout_class: npt.NDArray[np.uint8]
     data_offset: npt.NDArray[np.uint64]
     storage_bytes: npt.NDArray[np.int64]
-    has_filters: Bools
     has_external: Bools
-    has_unfiltered_edges: Bools
 
 
 def blank_facts(count: int) -> Facts:
@@ -83,9 +80,7 @@ def blank_facts(count: int) -> Facts:
         layout_class=np.full(count, LAYOUT_NOT_KNOWN, np.uint8),
         data_offset=np.full(count, UNDEFINED, np.uint64),
         storage_bytes=np.full(count, -1, np.int64),
-        has_filters=np.zeros(count, np.bool_),
         has_external=np.zeros(count, np.bool_),
-        has_unfiltered_edges=np.zeros(count, np.bool_),
     )
 
 
@@ -255,8 +250,6 @@ class _Interpreter:
     def _read_storage(self, is_dataset: Bools) -> None:
         facts = self._facts
         facts.has_external[self._find(_EXTERNAL_FILES).row] = True
-        filters = self._find(_FILTERS, least_bytes=2)
-        facts.has_filters[filters.row] = self._arena.word(filters.at) >> 8 & 0xFF != 0
         found = self._find(_LAYOUT)
         found = found.select(is_dataset[found.row] & (found.size >= 4))
         word = self._arena.word(found.at)
@@ -268,9 +261,7 @@ class _Interpreter:
         some = found.select((layout_class == CONTIGUOUS) & (found.size >= 2 + addresses + lengths))
         size = self._arena.integer(some.at + 2 + addresses, lengths)
         self._set_contiguous(some, self._arena.integer(some.at + 2, addresses), size)
-        is_chunked = layout_class == CHUNKED
-        facts.layout_class[found.row[is_chunked]] = CHUNKED
-        facts.has_unfiltered_edges[found.row] = is_chunked & (version >= 4) & (word >> 16 & 1 != 0)
+        facts.layout_class[found.row[layout_class == CHUNKED]] = CHUNKED
         facts.layout_class[found.row[(layout_class == VIRTUAL) & (version >= 4)]] = VIRTUAL
         # A virtual dataset's dimensions may follow those of its sources.
         facts.array_index[np.isin(facts.layout_class, (VIRTUAL, LAYOUT_NOT_KNOWN))] = -1

@@ -81,8 +81,7 @@ class HeaderScan(Facts):
     says of compact and contiguous data, 0 where nothing is allocated; -1 not known. Data that is
     said to lie beyond the end of the file leaves all three not known.
 
-    ``has_filters``: there is a pipeline with a filter in it; ``has_external``: data in external
-    files; ``has_unfiltered_edges``: chunks that the array's edge cuts are stored without filters.
+    ``has_external``: the dataset's data are in external files.
 
     ``arrays``: the distinct (dataspace message, datatype message) pairs, without padding. A
     datatype message has been checked to end where it should, not to make sense: decoding may raise.

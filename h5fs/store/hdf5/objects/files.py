@@ -21,17 +21,20 @@ from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundErro
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
+from h5fs.store.hdf5.fetched_main import FetchedMain
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
-from h5fs.store.sources.interface import read_bytes
+from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 64
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 _MAX_SOURCES = 2**16  # that one name with %b stands for
+
+DrivenMain = LoggedMain | FetchedMain
 
 
 class OpenFiles:
@@ -40,6 +43,7 @@ class OpenFiles:
     ``on_close(number)`` is called before a file is closed, to let go of its objects;
     ``on_number(number, path)`` when a file other than the mounted one gets its number.
 
+    ``driven``: the mounted file where the library reads it through a driver of h5fs. Else
     ``main``: a descriptor of the mounted file: that very file is opened, whatever stands at its
     path by now. ``granted``: device and inode numbers of the other files that this process may
     read; when it needs further files, it raises ``FilesToAskForError``. None: it may read whatever
@@ -51,13 +55,13 @@ class OpenFiles:
         options: StoreOptions,
         on_close: Callable[[int], None],
         on_number: Callable[[int, Path], None],
-        logged: LoggedMain | None = None,
+        driven: DrivenMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
     ) -> None:
         self._options = options
-        self._logged = logged
-        self._main = main if logged is None else logged.descriptor
+        self._driven = driven
+        self._main = main if driven is None else driven.descriptor
         self._granted = granted
         self._on_close = on_close
         self._on_number = on_number
@@ -90,8 +94,8 @@ class OpenFiles:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        if number == 0 and self._logged is not None:
-            file_id = self._logged.open_library(self._paths[0], self._options.mode)
+        if number == 0 and self._driven is not None:
+            file_id = self._driven.open_library(self._paths[0], self._options.mode)
         elif number == 0:
             file_id = self._open_main()
         else:
@@ -179,14 +183,20 @@ class OpenFiles:
         """
         try:
             offset = address + self._base_offsets[number]
-            if number == 0 and self._logged is not None:
-                return self._logged.read_at(offset, size)
+            if number == 0 and isinstance(self._driven, LoggedMain):
+                return self._driven.read_at(offset, size)
             return read_bytes(self.source(number), offset, size)
         except (OSError, OverflowError):
             return b""
 
-    def source(self, number: int) -> LocalFile:
+    def source(self, number: int) -> Source:
         """Return the bytes of a numbered file, past the HDF5 library."""
+        if number == 0 and isinstance(self._driven, FetchedMain):
+            return self._driven.source
+        return self.local_file(number)
+
+    def local_file(self, number: int) -> LocalFile:
+        """Return a numbered file, which is on this machine."""
         return LocalFile(self.descriptor(number))
 
     def descriptor(self, number: int) -> int:
@@ -203,9 +213,14 @@ class OpenFiles:
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
+    def base_offset_of_fetched(self, number: int) -> int | None:
+        """Return where HDF5's addresses count from; None for a file all of which is here."""
+        is_fetched = number == 0 and isinstance(self._driven, FetchedMain)
+        return self._base_offsets[number] if is_fetched else None
+
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
-        return number == 0 and self._logged is not None
+        return number == 0 and isinstance(self._driven, LoggedMain)
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.

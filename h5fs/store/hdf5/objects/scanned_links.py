@@ -11,6 +11,7 @@ from h5py import h5t
 from h5fs.errors import H5fsError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import DatasetInfo, Link, ObjectRef
+from h5fs.projection.npy import npy_dtype
 from h5fs.store.format.headers.scan import (
     COMPACT,
     CONTIGUOUS,
@@ -21,7 +22,7 @@ from h5fs.store.format.headers.scan import (
     HeaderScan,
     read_shape,
 )
-from h5fs.store.hdf5.types.elements import memory_type, npy_dtype
+from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 
 _MESSAGE_PREFIX = b"\x03\x00"  # what H5Tencode writes before a datatype message

@@ -38,10 +38,12 @@ _MOST = 2**62  # the largest product that is computed here, so that none wraps a
 
 @dataclass(frozen=True)
 class WrittenChunks:
-    """The ``numbers`` of chunks in their grid, ascending, and how many bytes each takes."""
+    """The ``numbers`` of chunks in their grid, ascending; how many bytes each takes, and its HDF5
+    address."""
 
     numbers: _Integers
     sizes: _Integers
+    addresses: _Integers
 
 
 class _UntrustedListError(Exception):
@@ -57,9 +59,9 @@ def list_written_chunks(
     chunks and their bytes in all agree with the dataset's storage. Else the log says why not.
     """
     try:
-        offsets, sizes = _list_chunks(dataset_id, on_progress)
-        _check_totals(dataset_id, sizes)
-        return _read_list(dataset_id, grid, offsets, sizes)
+        listed = _list_chunks(dataset_id, on_progress)
+        _check_totals(dataset_id, listed.sizes)
+        return _read_list(dataset_id, grid, listed)
     except _UntrustedListError as error:
         reason = str(error)
     except Exception as error:  # any of h5py's: the list breaks off, but chunks may still be found
@@ -71,22 +73,31 @@ def list_written_chunks(
     return None
 
 
-def _list_chunks(
-    dataset_id: h5d.DatasetID, on_progress: Callable[[], None]
-) -> tuple[npt.NDArray[np.uint64], _Integers]:
-    """Return offsets (a row for each chunk) and sizes, as the library lists them."""
+@dataclass(frozen=True)
+class _Listed:
+    """What the library lists: where in the array chunks begin (a row for each), sizes, addresses.
+    """
+
+    offsets: npt.NDArray[np.uint64]
+    sizes: _Integers
+    addresses: _Integers
+
+
+def _list_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> _Listed:
     rank = dataset_id.get_space().get_simple_extent_ndims()
-    offsets, sizes = array("Q"), array("Q")
+    offsets, sizes, addresses = array("Q"), array("Q"), array("Q")
 
     def note(chunk: Any) -> None:
         offsets.extend(chunk.chunk_offset)
         sizes.append(chunk.size)
+        addresses.append(chunk.byte_offset or 0)
         if not len(sizes) % _PROGRESS_CHUNKS:
             on_progress()
 
     dataset_id.chunk_iter(note)
     rows = np.frombuffer(offsets, np.uint64).reshape(-1, rank)
-    return rows, np.frombuffer(sizes, np.uint64).astype(np.int64)
+    columns = (np.frombuffer(each, np.uint64).astype(np.int64) for each in (sizes, addresses))
+    return _Listed(rows, *columns)
 
 
 def _check_totals(dataset_id: h5d.DatasetID, sizes: _Integers) -> None:
@@ -97,9 +108,8 @@ def _check_totals(dataset_id: h5d.DatasetID, sizes: _Integers) -> None:
         raise _UntrustedListError(f"it has {sizes.sum()} bytes, the dataset {size_bytes}")
 
 
-def _read_list(
-    dataset_id: h5d.DatasetID, grid: Grid, offsets: npt.NDArray[np.uint64], sizes: _Integers
-) -> WrittenChunks:
+def _read_list(dataset_id: h5d.DatasetID, grid: Grid, chunks: _Listed) -> WrittenChunks:
+    offsets = chunks.offsets
     chunk_shape = np.array(grid.chunk_shape, np.uint64)
     if (offsets % chunk_shape).any() or (offsets >= _MOST).any():
         raise _UntrustedListError("a chunk begins within another")
@@ -108,19 +118,19 @@ def _read_list(
     limits = space.get_simple_extent_dims(maxdims=True)
     unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
     if len(unlimited) != 1 or unlimited[0] == 0:
-        return _written_chunks(grid, positions, sizes)
+        return _written_chunks(grid, positions, chunks)
     try:
-        listed = _written_chunks(grid, positions, sizes)
+        listed = _written_chunks(grid, positions, chunks)
     except _UntrustedListError:
-        return _written_chunks(grid, _put_back(positions, grid, limits, unlimited[0]), sizes)
+        return _written_chunks(grid, _put_back(positions, grid, limits, unlimited[0]), chunks)
     try:
-        put_back = _written_chunks(grid, _put_back(positions, grid, limits, unlimited[0]), sizes)
+        put_back = _written_chunks(grid, _put_back(positions, grid, limits, unlimited[0]), chunks)
     except _UntrustedListError:
         return listed
     return _choose(dataset_id, grid, listed, put_back)
 
 
-def _written_chunks(grid: Grid, positions: _Integers, sizes: _Integers) -> WrittenChunks:
+def _written_chunks(grid: Grid, positions: _Integers, chunks: _Listed) -> WrittenChunks:
     """Return chunks by their numbers. Raises ``_UntrustedListError``."""
     if grid.chunk_count > _MOST:
         raise _UntrustedListError(f"the array has room for {grid.chunk_count} chunks")
@@ -134,7 +144,7 @@ def _written_chunks(grid: Grid, positions: _Integers, sizes: _Integers) -> Writt
     numbers = numbers[order]
     if (numbers[1:] == numbers[:-1]).any():
         raise _UntrustedListError("it has a chunk twice")
-    return WrittenChunks(numbers, sizes[order])
+    return WrittenChunks(numbers, chunks.sizes[order], chunks.addresses[order])
 
 
 def _put_back(

@@ -53,24 +53,43 @@ def describe_chunks(
         filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
         if not can_decode(filters, item_bytes):
             filters = None
-    return Chunked(chunk_shape, filters, _fill_value(creation, memory))
-
-
-def _fill_value(creation: Any, memory: MemoryType) -> bytes:
-    """Return the element that a chunk that was never written is full of."""
-    value = np.zeros((), np.dtype((np.void, memory.dtype.itemsize)))
+    fill_value = bytes(item_bytes)
     if (
-        creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
+        filters is not None
+        and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
         and creation.get_fill_time() != h5d.FILL_TIME_NEVER
     ):
-        base = np.zeros((), memory.dtype.base)
-        creation.get_fill_value(base)
-        value = np.broadcast_to(base, memory.dtype.shape)
+        value = _fill_value(creation, memory)
+        if value is None:
+            filters = None  # the library reads the chunks that were never written, too
+        else:
+            fill_value = value
+    return Chunked(chunk_shape, filters, fill_value)
+
+
+def _fill_value(creation: Any, memory: MemoryType) -> bytes | None:
+    """Return the element that a chunk that was never written is full of.
+
+    None where h5py cannot ask for it: of array types, and of all that the library converts to no
+    type of numpy's (bitfields, opaque elements).
+    """
+    if memory.dtype.shape or memory.given_type_id is not None:
+        return None
+    value = np.zeros((), memory.dtype)
+    try:
+        creation.get_fill_value(value)
+    except Exception:  # any of h5py's
+        return None
     return value.tobytes()
 
 
-def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> ChunkIndex:
-    """Return which chunks of a dataset were written, from one walk through its index."""
+def index_chunks(
+    dataset_id: h5d.DatasetID, on_progress: Callable[[], None], base_offset: int | None
+) -> ChunkIndex:
+    """Return which chunks of a dataset were written, from one walk through its index.
+
+    ``base_offset``: where HDF5's addresses count from; None: nobody needs to know where chunks lie.
+    """
     shape = dataset_id.get_space().get_simple_extent_dims()
     grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
     written = list_written_chunks(dataset_id, grid, on_progress)
@@ -78,7 +97,11 @@ def index_chunks(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> 
         return ChunkIndex(None)
     sizes = np.zeros(grid.chunk_count, "<u8")
     sizes[written.numbers] = written.sizes
-    return ChunkIndex(sizes.tobytes())
+    if base_offset is None:
+        return ChunkIndex(sizes.tobytes())
+    offsets = np.zeros(grid.chunk_count, "<u8")
+    offsets[written.numbers] = written.addresses + base_offset
+    return ChunkIndex(sizes.tobytes(), offsets.tobytes())
 
 
 class ChunkDecoder:

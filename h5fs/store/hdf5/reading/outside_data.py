@@ -11,21 +11,27 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from h5py import h5d
 
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
-from h5fs.model.link_table import Links
+from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import ObjectKind, ObjectRef
 from h5fs.store.hdf5.objects.files import OpenFiles
-from h5fs.store.hdf5.objects.resolving import LinkSource, Resolver
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.policy import FilesToAskForError
+from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
 _SAME_FILE = "."
+
+
+class ListingSource(LinkSource, Protocol):
+    """What is needed of the store."""
+
+    def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable: ...
 
 
 class OutsidePolicy:
@@ -36,7 +42,7 @@ class OutsidePolicy:
 
     def __init__(
         self,
-        store: LinkSource,
+        store: ListingSource,
         files: OpenFiles,
         open_dataset: Callable[[ObjectRef], h5d.DatasetID],
     ) -> None:

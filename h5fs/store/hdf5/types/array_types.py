@@ -14,8 +14,9 @@ import numpy as np
 from h5py import h5t
 
 from h5fs.errors import DatatypeTooLargeError, InvalidArrayError, UnsupportedTypeError
+from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.translation import explain
-from h5fs.store.hdf5.types.elements import MemoryType, memory_type, npy_dtype
+from h5fs.store.hdf5.types.elements import MemoryType, memory_type
 
 Array = np.ndarray[Any, Any]
 
@@ -183,8 +184,8 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
         for name in dtype.names:
             # A member that is an array: numpy hands its dimensions out after those of the array.
             member = dtype[name]
-            converted[name] = _convert(array[name], member.base) if member.hasobject else (
-                array[name]
+            converted[name] = (
+                _convert(array[name], member.base) if member.hasobject else (array[name])
             )
         return converted
     if not dtype.hasobject:

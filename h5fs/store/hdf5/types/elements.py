@@ -58,32 +58,7 @@ def memory_type(file_type: h5t.TypeID) -> MemoryType:
         raise UnsupportedTypeError(reason) from error
 
 
-def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype that a ``.npy`` file can spell for elements in memory of h5py's ``dtype``.
-
-    h5py's metadata goes; a compound's members come in the order of their offsets; an array of
-    arrays is one array.
-    """
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        base = npy_dtype(base)
-        return np.dtype((base.base, shape + base.shape))
-    if dtype.names is None or dtype.fields is None:
-        return np.dtype(dtype.str)
-    fields = sorted(((name, *dtype.fields[name][:2]) for name in dtype.names), key=lambda f: f[2])
-    return np.dtype(
-        {
-            "names": [name for name, _, _ in fields],
-            "formats": [npy_dtype(member) for _, member, _ in fields],
-            "offsets": [offset for _, _, offset in fields],
-            "itemsize": dtype.itemsize,
-        }
-    )
-
-
-def read_fixed(
-    dataset_id: h5d.DatasetID, memory: MemoryType, start: int, stop: int
-) -> bytearray:
+def read_fixed(dataset_id: h5d.DatasetID, memory: MemoryType, start: int, stop: int) -> bytearray:
     """Return elements ``[start, stop)``, row-major, as they lie in an array of ``memory.dtype``."""
     # h5py starts from zeros too; they stay where a compound has padding.
     buffer = bytearray((stop - start) * memory.dtype.itemsize)

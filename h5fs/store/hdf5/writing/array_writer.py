@@ -34,7 +34,7 @@ _CHUNKS_AHEAD = 3  # for each core: what is compressed while HDF5 writes
 
 
 @dataclass(frozen=True)
-class Source:
+class ElementSource:
     """The elements of an array, as the ``.npy`` file has them.
 
     ``data_start``: where the elements begin among the bytes that ``map_bytes`` gives. ``shape``:
@@ -84,7 +84,7 @@ class Source:
 
 def write_array(
     dataset_id: h5d.DatasetID,
-    source: Source,
+    source: ElementSource,
     write_type: WriteType,
     on_progress: Callable[[], None],
 ) -> None:
@@ -107,7 +107,7 @@ def write_array(
 
 
 def check_elements(
-    source: Source, write_type: WriteType, on_progress: Callable[[], None]
+    source: ElementSource, write_type: WriteType, on_progress: Callable[[], None]
 ) -> None:
     """Raise ``InvalidArrayError`` for elements that ``write_array`` could not convert."""
     if not write_type.dtype.hasobject:
@@ -119,7 +119,7 @@ def check_elements(
         check_text(source.any_elements(start, min(start + step, count)))
 
 
-def check_part(source: Source, start: int, stop: int, write_type: WriteType) -> None:
+def check_part(source: ElementSource, start: int, stop: int, write_type: WriteType) -> None:
     """Raise ``InvalidArrayError`` for elements that ``write_part`` could not convert."""
     if write_type.dtype.hasobject:
         for first in range(start, stop, _ELEMENTS_AT_ONCE):
@@ -147,7 +147,7 @@ def write_range(
 
 def write_part(
     dataset_id: h5d.DatasetID,
-    source: Source,
+    source: ElementSource,
     start: int,
     stop: int,
     write_type: WriteType,
@@ -185,7 +185,7 @@ def _write(
 
 
 def _parts(
-    dataset_id: h5d.DatasetID, source: Source, rank: int
+    dataset_id: h5d.DatasetID, source: ElementSource, rank: int
 ) -> Iterator[tuple[Box, Array]]:
     """Yield boxes that cover a dataset, and the elements of each."""
     shape = source.shape[:rank]
@@ -229,7 +229,7 @@ def _direct_options(dataset_id: h5d.DatasetID, write_type: WriteType) -> _Direct
 
 def _write_chunks(
     dataset_id: h5d.DatasetID,
-    source: Source,
+    source: ElementSource,
     options: _DirectOptions,
     on_progress: Callable[[], None],
 ) -> None:

@@ -15,10 +15,10 @@ from h5py import h5d, h5f, h5g, h5l, h5o
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.model.settings import NewDatasets
+from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.types.elements import npy_dtype
-from h5fs.store.hdf5.writing.array_writer import Source, check_elements, write_array
+from h5fs.store.hdf5.writing.array_writer import ElementSource, check_elements, write_array
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
@@ -54,7 +54,7 @@ class Replacement:
     keeps_old: bool
     on_progress: Callable[[], None]
 
-    def plan(self, source: Source, array: NewArray) -> Plan:
+    def plan(self, source: ElementSource, array: NewArray) -> Plan:
         """Return how an array will be written: over the old dataset where that can hold it.
 
         Then references to the dataset stay valid. It is not written over while a program has it
@@ -84,7 +84,7 @@ class Replacement:
         if self.old_id is not None:
             _attributes_of(self.old_id)
 
-    def write(self, plan: Plan, source: Source) -> None:
+    def write(self, plan: Plan, source: ElementSource) -> None:
         """Write an array as planned."""
         old_id = self.old_id
         if plan.is_over and old_id is not None:

@@ -15,7 +15,7 @@ from h5py import h5d, h5t
 from h5fs.errors import InvalidArrayError, UnsupportedTypeError
 from h5fs.store.hdf5.types.array_types import WriteType, natural_type
 from h5fs.store.hdf5.types.raw_memory import write_elements
-from h5fs.store.hdf5.writing.array_writer import Source
+from h5fs.store.hdf5.writing.array_writer import ElementSource
 
 _ROWS_AT_ONCE = 2**16
 _BYTES_AT_ONCE = 16 * 2**20
@@ -56,7 +56,7 @@ def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
 def write_rows(
     dataset_id: h5d.DatasetID,
     base: WriteType,
-    values: Source,
+    values: ElementSource,
     offsets: np.ndarray[Any, Any],
     on_progress: Callable[[], None],
 ) -> None:

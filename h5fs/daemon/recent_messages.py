@@ -1,0 +1,54 @@
+"""The last warnings of this process, kept for ``h5fs status`` and for whoever unmounts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+
+_MOST_KEPT = 20
+_MOST_CHARACTERS = 500  # of one message
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A line of the log; ``time_seconds`` since 1970."""
+
+    time_seconds: float
+    text: str
+
+
+class RecentMessages(logging.Handler):
+    """Keeps the last warnings and errors that were logged. Any thread may log and ask."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._kept: deque[Message] = deque(maxlen=_MOST_KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message. Raises nothing: ``logging`` calls it wherever something is logged."""
+        try:
+            text = " ".join(record.getMessage().split())
+        except Exception:  # a message that cannot be formatted; `logging` says so by the log itself
+            self.handleError(record)
+            return
+        if len(text) > _MOST_CHARACTERS:
+            text = f"{text[:_MOST_CHARACTERS]}..."
+        self._kept.append(Message(record.created, text))
+
+    def messages(self, since_seconds: float = 0.0) -> list[Message]:
+        """Return what was logged at or after a time (seconds since 1970), the oldest first."""
+        return [each for each in tuple(self._kept) if each.time_seconds >= since_seconds]
+
+
+def keep_recent_messages() -> RecentMessages:
+    """Begin to keep what this process logs."""
+    kept = RecentMessages()
+    logging.getLogger().addHandler(kept)
+    return kept
+
+
+def now_seconds() -> float:
+    """Return the clock of a ``Message``."""
+    return time.time()

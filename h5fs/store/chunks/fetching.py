@@ -1,0 +1,73 @@
+"""Has the stored bytes of chunks brought here before somebody decodes them, from far away.
+
+The chunk index says where chunks lie. It may be wrong (``hdf5.reading.chunk_index``): whoever reads
+a chunk then fetches what the library says, so that a wrong place costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from h5fs.model.objects import ChunkIndex
+from h5fs.store.chunks.geometry import Grid
+from h5fs.store.chunks.streams import Stream
+from h5fs.store.sources.interface import Source
+
+# Stored bytes that are under way for one reader; as many as keep all requests busy.
+_WINDOW_BYTES = 64 * 2**20
+# A reader that has only begun may not go on.
+_WINDOW_PER_READ = 4
+_SPARE_BYTES = 2**20  # by how much a stored chunk may be longer than a decoded one
+
+
+class ChunkFetcher:
+    """Fetches chunks of one file. Safe to use from any thread."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def begin(self, index: ChunkIndex | None, grid: Grid, chunks: Iterable[int]) -> None:
+        """Begin to fetch chunks; wait for nothing."""
+        self._source.fetch_ahead(list(_places(index, grid, chunks)))
+
+    def wait(self, index: ChunkIndex | None, grid: Grid, chunks: Iterable[int]) -> None:
+        """Return when chunks are here. Raises ``H5fsError``."""
+        self._source.ensure(list(_places(index, grid, chunks)))
+
+    def read_ahead(
+        self, index: ChunkIndex | None, grid: Grid, stream: Stream, offset: int
+    ) -> None:
+        """Begin to fetch what a sequential reader will want from byte ``offset`` on."""
+        if index is None or index.offsets is None or index.sizes is None:
+            return
+        window = min(_WINDOW_BYTES, _WINDOW_PER_READ * stream.read_bytes)
+        sizes = np.frombuffer(index.sizes, "<u8")
+        number, fetched = grid.block_of(offset), 0
+        wanted: list[int] = []
+        while fetched < window and grid.block(number).start < grid.data_bytes:
+            chunks = grid.block(number).chunks
+            fetched += int(sizes[chunks.start : chunks.stop].sum())
+            if number > stream.fetched_block:
+                wanted += chunks
+            number += 1
+        # In few large steps, so that each has room for large requests.
+        if number - 1 > stream.fetched_block:
+            stream.fetched_block = number - 1
+            self.begin(index, grid, wanted)
+
+
+def _places(
+    index: ChunkIndex | None, grid: Grid, chunks: Iterable[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield where chunks are stored, as far as the index can be right."""
+    if index is None or index.sizes is None or index.offsets is None:
+        return
+    sizes, offsets = np.frombuffer(index.sizes, "<u8"), np.frombuffer(index.offsets, "<u8")
+    most = 2 * grid.chunk_bytes + _SPARE_BYTES
+    numbers = list(chunks)
+    pairs = zip(offsets[numbers].tolist(), sizes[numbers].tolist(), strict=True)
+    for offset, size in pairs:
+        if 0 < size <= most:
+            yield offset, offset + size

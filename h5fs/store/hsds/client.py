@@ -1,0 +1,321 @@
+"""Requests to a data service, and answers that are what was asked for, or an error with an errno.
+
+Nothing that the service says is believed without a look: how long an answer may be is known before
+it is read, JSON has the shape that the caller names, and no wait is longer than ``timeout_seconds``
+in all. A service that is not there is asked again for some seconds; one that does not answer is
+not: whoever waits is a program in a system call. The log has one line when the service is lost and
+one when it is back. Safe to use from any thread; threads share connections.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import urllib3
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+
+from h5fs.errors import (
+    CannotOpenError,
+    ExistsError,
+    ForbiddenError,
+    GoneError,
+    H5fsError,
+    UnreadableError,
+)
+from h5fs.store.hsds.access import Access
+
+_log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+MOST_REQUESTS: Final = 16
+"""How many requests are under way at most; more wait for one of these."""
+
+_CONNECT_SECONDS: Final = 5.0
+_AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+_PIECE_BYTES: Final = 1 << 20
+_MOST_JSON_BYTES: Final = 1 << 28
+_MOST_REASON_BYTES: Final = 400
+_JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
+
+
+class TooLongError(UnreadableError):
+    """An answer that is longer than the caller takes."""
+
+
+class Client:
+    """One service, and who asks it.
+
+    ``timeout_seconds``: how long a request may take in all, with what is tried again.
+    """
+
+    def __init__(self, access: Access, timeout_seconds: float = 30.0) -> None:
+        self._access = access
+        self._timeout_seconds = timeout_seconds
+        self._pool = _open_pool(access)
+        self._prefix = urlsplit(access.endpoint).path if access.socket_path is None else ""
+        self._headers = _credentials(access)
+        self._lock = threading.Lock()  # protects the fields below; nothing is taken under it
+        self._is_lost = False
+        self.request_count = 0
+
+    @property
+    def name(self) -> str:
+        """The service, for messages."""
+        return self._access.socket_path or self._access.endpoint
+
+    def get(
+        self,
+        path: str,
+        shape: type[_Answer],
+        query: Mapping[str, str],
+        *,
+        most_bytes: int = _MOST_JSON_BYTES,
+    ) -> _Answer:
+        """Return the JSON of an answer. Raises ``H5fsError``s."""
+        return self.ask("GET", path, shape, query, most_bytes=most_bytes)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        shape: type[_Answer],
+        query: Mapping[str, str],
+        body: object = None,
+        *,
+        most_bytes: int = _MOST_JSON_BYTES,
+    ) -> _Answer:
+        """Return the JSON of an answer to a request that has a body, or none. Raises as ``get``."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": _JSON} if data is not None else {}
+        answer = bytearray()
+        with _Request(self, method, path, query, data, {"Accept": _JSON, **headers}) as request:
+            request.read_to(answer, most_bytes)
+        return _decode(bytes(answer), shape, path)
+
+    def read_into(self, path: str, query: Mapping[str, str], buffer: memoryview) -> None:
+        """Fill a buffer with the bytes of an answer, which are neither fewer nor more."""
+        with _Request(self, "GET", path, query, None, {"Accept": _BINARY}) as request:
+            request.fill(buffer)
+
+    def read(self, path: str, query: Mapping[str, str], most_bytes: int) -> bytes:
+        """Return the bytes of an answer whose length only the service knows."""
+        answer = bytearray()
+        with _Request(self, "GET", path, query, None, {"Accept": _BINARY}) as request:
+            request.read_to(answer, most_bytes)
+        return bytes(answer)
+
+    def write(self, path: str, query: Mapping[str, str], data: bytes | memoryview) -> None:
+        """Send values, which the service has taken when this returns."""
+        headers = {"Accept": _JSON, "Content-Type": _BINARY}
+        with _Request(self, "PUT", path, query, bytes(data), headers) as request:
+            request.read_to(bytearray(), _MOST_JSON_BYTES)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    def _send(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str], deadline: float
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request, again while nobody is there to take it; return the answer's beginning."""
+        for pause in (*_AGAIN_SECONDS, None):
+            left = max(deadline - time.monotonic(), 0.1)
+            with self._lock:
+                self.request_count += 1
+            try:
+                answer = self._pool.urlopen(
+                    method, url, body, {**self._headers, **headers}, retries=False,
+                    redirect=False, preload_content=False, decode_content=False,
+                    timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=left),
+                    pool_timeout=int(left) + 1,
+                )  # fmt: skip
+            except (NewConnectionError, ConnectionError) as error:
+                problem: object = error
+            except (HTTPError, HTTPException, OSError) as error:
+                raise self._lost(error) from None
+            else:
+                if answer.status != 503:
+                    self._found()
+                    return answer
+                problem = f"it says that it is not ready (503 {answer.reason})"
+                answer.close()  # unread, it would be taken for the next answer
+                answer.release_conn()
+            if pause is None or time.monotonic() + pause > deadline:
+                break
+            time.sleep(pause * random.uniform(0.5, 1.0))
+        raise self._lost(problem)
+
+    def _lost(self, problem: object) -> UnreadableError:
+        """Return the error of a request that was not answered; log it when it is the first."""
+        waited = isinstance(problem, ReadTimeoutError | TimeoutError)
+        text = (
+            f"it did not answer within {self._timeout_seconds:g} s; is a data node dead? (see "
+            f"{self.name}/about)"
+            if waited
+            else str(problem)[-_MOST_REASON_BYTES:]
+        )
+        with self._lock:
+            was_lost, self._is_lost = self._is_lost, True
+        if not was_lost:
+            _log.error("%s: the data service is lost: %s; reads fail until it is back", self.name,
+                       text)  # fmt: skip
+        lost = UnreadableError(f"{self.name}: {text}")
+        lost.is_news = not was_lost
+        return lost
+
+    def _found(self) -> None:
+        with self._lock:
+            was_lost, self._is_lost = self._is_lost, False
+        if was_lost:
+            _log.warning("%s: the data service is back", self.name)
+
+    def _refusal(self, status: int, reason: str, path: str) -> H5fsError:
+        """Return the error that a status other than success stands for."""
+        text = f"{self.name}{path.partition('?')[0]}: {status} {reason}"
+        if status in (401, 403):
+            return ForbiddenError(
+                f"{text}: {self._access.who} may not; see HS_USERNAME, HS_PASSWORD, ~/.hscfg"
+            )
+        if status in (404, 410):
+            return GoneError(text)
+        if status == 409:
+            return ExistsError(text)
+        return UnreadableError(text)
+
+
+class _Request:
+    """One request from its sending to the end of its answer, with one deadline for all."""
+
+    def __init__(
+        self,
+        client: Client,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes | None,
+        headers: dict[str, str],
+    ) -> None:
+        self._client = client
+        self._deadline = time.monotonic() + client._timeout_seconds
+        self._path = path
+        url = f"{client._prefix}{path}?{urlencode(query)}"
+        self._answer = client._send(method, url, body, headers, self._deadline)
+        self._is_whole = False
+
+    def __enter__(self) -> _Request:
+        if not 200 <= self._answer.status < 300:
+            reason = bytearray()
+            try:
+                self._read_all(reason, _MOST_REASON_BYTES)
+            except H5fsError:
+                self._answer.close()
+            text = reason.decode("utf-8", "replace").partition(": ")[2] or self._answer.reason or ""
+            self._answer.release_conn()
+            raise self._client._refusal(self._answer.status, text, self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_whole:
+            self._answer.close()  # what is left of the answer must not be taken for the next one
+        self._answer.release_conn()
+
+    def read_to(self, answer: bytearray, most_bytes: int) -> None:
+        """Append the whole answer. Raises ``TooLongError``."""
+        self._read_all(answer, most_bytes)
+
+    def fill(self, buffer: memoryview) -> None:
+        """Fill a buffer with the whole answer."""
+        filled = 0
+        while filled < len(buffer):
+            piece = self._read(min(len(buffer) - filled, _PIECE_BYTES))
+            if not piece:
+                raise UnreadableError(f"{self._path}: {filled} of {len(buffer)} bytes came back")
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        if self._read(1):
+            raise UnreadableError(f"{self._path}: more than {len(buffer)} bytes came back")
+        self._is_whole = True
+
+    def _read_all(self, answer: bytearray, most_bytes: int) -> None:
+        while piece := self._read(_PIECE_BYTES):
+            answer += piece
+            if len(answer) > most_bytes:
+                raise TooLongError(f"{self._path}: an answer of more than {most_bytes} bytes")
+        self._is_whole = True
+
+    def _read(self, size: int) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise self._client._lost(TimeoutError())
+        try:
+            return self._answer.read(size)
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            raise self._client._lost(error) from None
+
+
+class _UnixConnection(HTTPConnection):
+    """A connection to a Unix socket, whose path is the pool's ``socket_path``."""
+
+    socket_path = ""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_CONNECT_SECONDS)
+        try:
+            self.sock.connect(self.socket_path)
+        except OSError as error:
+            raise NewConnectionError(self, f"{self.socket_path}: {error.strerror}") from error
+
+
+def _open_pool(access: Access) -> HTTPConnectionPool:
+    path = access.socket_path
+    if path is None:
+        parts = urlsplit(access.endpoint)
+        made: HTTPConnectionPool = urllib3.connection_from_url(
+            f"{parts.scheme}://{parts.netloc}", maxsize=MOST_REQUESTS, block=True
+        )
+        return made
+    pool = HTTPConnectionPool("localhost", maxsize=MOST_REQUESTS, block=True)
+    pool.ConnectionCls = type("_ToSocket", (_UnixConnection,), {"socket_path": path})
+    return pool
+
+
+def _credentials(access: Access) -> dict[str, str]:
+    if access.api_key:
+        return {"Authorization": f"Bearer {access.api_key}"}
+    if not access.username:
+        return {}
+    try:
+        # As the service's own tools send it: in UTF-8.
+        return urllib3.make_headers(
+            basic_auth=f"{access.username}:{access.password}".encode().decode("latin-1")
+        )
+    except UnicodeError:
+        raise CannotOpenError("a user name or password that cannot be sent") from None
+
+
+def _decode(data: bytes, shape: type[_Answer], path: str) -> _Answer:
+    """Return JSON as values of the types that ``shape`` names."""
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.ValidationError as error:
+        raise UnreadableError(f"{path}: not the answer that was asked for: {error}") from None
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:  # the service writes NaN and Infinity, which JSON does not have
+        return msgspec.convert(json.loads(data), shape)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path}: an answer that is no JSON: {error!s:.200}") from None

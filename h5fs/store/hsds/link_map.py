@@ -1,0 +1,109 @@
+"""All links of a domain at one moment: who is called what, and how often.
+
+One request brings them; they serve listings for a moment, hard link counts and the paths of
+references for longer. A domain of very many links has none: its groups are asked one by one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+from h5fs.errors import H5fsError
+from h5fs.store.hsds.answers import AllLinksAnswer, LinkAnswer
+from h5fs.store.hsds.client import TooLongError
+from h5fs.store.hsds.objects import join_path, name_of
+
+FRESH_SECONDS: Final = 1.0
+"""How old the links of a listing may be."""
+
+MOST_BYTES: Final = 16 << 20
+"""The answer about a domain of 100,000 links has about as many bytes."""
+
+# Whoever walks through a domain asks for one group after another. Links are fetched all at once as
+# long as that takes little time.
+_MOST_SECONDS: Final = 0.5
+
+
+class LinkMap:
+    """The links of all groups, by the groups' ids; ``root`` is the id of the root group."""
+
+    def __init__(self, answer: AllLinksAnswer, root: str) -> None:
+        self.taken_at = time.monotonic()
+        self.groups = answer.links
+        self._root = root
+        self.hard_link_counts = Counter(
+            link.id for links in answer.links.values() for link in links if link.id
+        )
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether listings may still be made of it."""
+        return time.monotonic() - self.taken_at < FRESH_SECONDS
+
+    @cached_property
+    def paths(self) -> dict[str, bytes]:
+        """One path of each object, as a walk in the order of names comes to them."""
+        paths: dict[str, bytes] = {self._root: b"/"}
+        stack = [(self._root, b"/")]
+        while stack:
+            group, path = stack.pop()
+            below = []
+            for link in sorted(self.groups.get(group, ()), key=name_of):
+                if link.id and link.id not in paths:
+                    paths[link.id] = join_path(path, name_of(link))
+                    below.append((link.id, paths[link.id]))
+            stack.extend(reversed(below))
+        return paths
+
+
+class LinkMaps:
+    """The latest map of one domain. Threads may ask at the same time; both then fetch one.
+
+    ``fetch`` asks the service, with a limit on the answer's size. Raises ``TooLongError``.
+    """
+
+    def __init__(self, root: str, fetch: Callable[[int], AllLinksAnswer]) -> None:
+        self.root = root
+        self._fetch = fetch
+        self._latest: LinkMap | None = None
+        self._seconds = 0.0
+        self._is_too_large = False
+
+    def for_listing(self) -> dict[str, list[LinkAnswer]]:
+        """Return all links if there is a fresh map, or one is cheap to have; else none."""
+        latest = self._latest
+        if latest is not None and latest.is_fresh:
+            return latest.groups
+        if self._is_too_large or self._seconds > _MOST_SECONDS:
+            return {}
+        found = self._take()
+        return found.groups if found is not None else {}
+
+    def count_of(self, object_id: str) -> int:
+        """Return how many hard links an object had a while ago; 1 where that is not known."""
+        latest = self._latest or (None if self._is_too_large else self._take())
+        return max(latest.hard_link_counts[object_id], 1) if latest is not None else 1
+
+    def path_of(self, object_id: str) -> bytes | None:
+        """Return a path of an object, None when none leads there."""
+        latest = self._latest
+        if latest is None or object_id not in latest.paths:
+            latest = self._take()
+        return latest.paths.get(object_id) if latest is not None else None
+
+    def _take(self) -> LinkMap | None:
+        began = time.monotonic()
+        try:
+            latest = LinkMap(self._fetch(MOST_BYTES), self.root)
+        except TooLongError:
+            self._is_too_large = True
+            return None
+        except H5fsError:
+            return None
+        self._seconds = time.monotonic() - began
+        self._latest = latest
+        return latest

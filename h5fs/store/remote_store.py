@@ -1,0 +1,68 @@
+"""Opens HDF5 files that are objects on other machines, at ``https://``, ``s3://`` and the like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
+from h5fs.model.settings import ExternalPolicy, StoreOptions
+from h5fs.store.array_ahead import ArrayAhead
+from h5fs.store.fetched_file import FetchedFile
+from h5fs.store.interface import ArrayPart
+from h5fs.store.sources.remote_files import RemoteFiles
+from h5fs.store.sources.remote_object import RemoteObject
+from h5fs.store.worker_store import WorkerStore
+from h5fs.store.workers.worker_starter import WorkerStarter
+
+
+class RemoteStore(WorkerStore):
+    """The store of one version of an object. The end of ``close`` calls ``on_close``, once."""
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        starter: WorkerStarter | None,
+        remote: RemoteObject,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        # Links lead out of such a file to paths beside it, where this machine has nothing.
+        options = dataclasses.replace(options, external=ExternalPolicy.NONE)
+        super().__init__(options, starter, FetchedFile(str(options.location), remote))
+        self._on_close = on_close
+        self._array_ahead = ArrayAhead(remote)
+
+    def read_into(
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        part: ArrayPart,
+        offset: int,
+        buffer: memoryview,
+    ) -> None:
+        if isinstance(dataset.data, Contiguous):
+            self._array_ahead.note(ref, dataset, offset, len(buffer))
+        super().read_into(ref, dataset, part, offset, buffer)
+
+    def close(self) -> None:
+        super().close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
+
+
+def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> RemoteStore:
+    """Open an object by its URL. Raises ``CannotOpenError``, ``UnreadableError``."""
+    assert options.url is not None
+    files = RemoteFiles(options.remote)
+    try:
+        remote = files.open(options.url)
+        store = RemoteStore(options, starter, remote, files.close)
+    except BaseException:
+        files.close()
+        raise
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -1,0 +1,91 @@
+"""Which URLs can be opened, and how: one entry for each scheme.
+
+A store of another kind is one more entry. What an entry opens is imported only when it is opened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from h5fs.errors import CannotOpenError
+from h5fs.model.location import Url
+from h5fs.model.settings import Mode, StoreOptions
+
+if TYPE_CHECKING:
+    from h5fs.store.interface import Store
+    from h5fs.store.workers.worker_starter import WorkerStarter
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How URLs of one scheme are opened.
+
+    ``open_store`` is what ``h5fs.store.open_store`` calls. ``package``: what Python imports for it
+    beyond h5fs's own dependencies, which the ``extra`` of h5fs's installs; "" for nothing.
+    ``modes``: those that it can be opened in. ``is_shared``: others change the data at any time,
+    and nobody tells.
+    """
+
+    open_store: Callable[[StoreOptions, WorkerStarter | None], Store]
+    package: str = ""
+    modes: frozenset[Mode] = frozenset({Mode.READ})
+    extra: str = "remote"
+    is_shared: bool = False
+
+
+def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
+    from h5fs.store.remote_store import open_remote_store
+
+    return open_remote_store(options, starter)
+
+
+_OBJECTS = Scheme(_open_object, package="obstore")
+
+
+
+def _open_domain(options: StoreOptions, _starter: WorkerStarter | None) -> Store:
+    from h5fs.store.hsds.opening import open_domain
+
+    return open_domain(options)
+
+
+_DOMAINS = Scheme(_open_domain, package="urllib3", extra="hsds", is_shared=True)
+
+SCHEMES: Mapping[str, Scheme] = {
+    **dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS),
+    "hdf5": _DOMAINS,
+}
+
+
+def is_shared(url: Url | None) -> bool:
+    """Whether others change the data at a URL at any time."""
+    scheme = SCHEMES.get(url.scheme) if url is not None else None
+    return scheme is not None and scheme.is_shared
+
+
+def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -> Scheme:
+    """Return how a URL is opened. Raises ``CannotOpenError`` with what the user can do."""
+    scheme = schemes.get(url.scheme)
+    if scheme is None:
+        raise CannotOpenError(f"{url} cannot be opened: {_explain_unknown(url, schemes)}")
+    if mode not in scheme.modes:
+        raise CannotOpenError(
+            f"{url}: data at {url.scheme}:// are read-only, so --mode {mode.value} is refused; "
+            "leave it out, or copy the file here and mount the copy"
+        )
+    if scheme.package and importlib.util.find_spec(scheme.package) is None:
+        raise CannotOpenError(
+            f"{url} needs the Python package {scheme.package}: pip install "
+            f"'h5fs[{scheme.extra}]'"
+        )
+    return scheme
+
+
+def _explain_unknown(url: Url, schemes: Mapping[str, Scheme]) -> str:
+    if url.scheme == "file":
+        return "name a file of this machine by its path, without file://"
+    known = ", ".join(f"{name}://" for name in schemes) or "no URL at all"
+    return f"no {url.scheme}:// is known (h5fs opens {known})"

@@ -1,0 +1,70 @@
+"""The process that has imported the HDF5 library and forks workers when asked.
+
+The worker starter opens no HDF5 file itself, so that no file can harm it. It ends when the daemon
+ends, since the socket between them then closes; and its workers end with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+
+from h5fs.cores import count_cores
+from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.workers.grants import open_granted
+from h5fs.store.workers.starter_messages import decode_charge, serve
+from h5fs.store.workers.worker_file import FileKind
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the worker starter; the only argument is the number of the socket's descriptor."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl-C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
+    from h5fs.store.hdf5.plugins import register_plugins
+
+    register_plugins()
+    prepare()
+    count_cores()
+    serve(control, _run_worker)
+
+
+def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> None:
+    """Run a worker; ``complains``: log which protections the system lacks."""
+    from h5fs.store.worker_process.worker import ConnectionHandler, Worker
+    from h5fs.store.workers.shared_buffers import LARGE_VIEWS_BYTES
+
+    status = 1
+    try:
+        die_with_parent(own_pid)
+        charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
+        with open(charge_descriptor, "rb") as file:
+            options, kind, grants = decode_charge(file.read())
+        connection = socket.socket(fileno=connection_descriptor)
+        root = logging.getLogger()
+        root.handlers[:] = [ConnectionHandler(connection)]
+        root.setLevel(logging.INFO)
+        # Shared memory counts towards the address space.
+        room = options.limits.memory_bytes + options.cache_bytes + LARGE_VIEWS_BYTES
+        granted, known = open_granted(grants)
+        # Made before: what it maps cannot be mapped afterwards. It opens no file yet.
+        worker = Worker(options, connection, reply_buffer, kind, files, granted=known)
+        # Only a plain file is opened anew, by its path or /proc/self/fd.
+        own = files[:1] if kind is not FileKind.FETCHED else []
+        missing = confine(Confinement((), room, descriptors=(*own, *granted), locked=tuple(files)))
+        for descriptor in granted:
+            os.close(descriptor)
+        if missing and complains:
+            _log.warning("workers go without some protections: %s", " | ".join(missing))
+        worker.run()
+        status = 0
+    except BaseException:
+        _log.exception("the worker ends")
+    finally:
+        os._exit(status)

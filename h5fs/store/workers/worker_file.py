@@ -1,0 +1,33 @@
+"""The mounted file as a worker gets it: descriptors, and what stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+FetchRanges = Callable[[Sequence[tuple[int, int]], int], None]
+"""Brings half-open ranges of bytes here, in pieces of so many bytes at least."""
+
+
+class FileKind(Enum):
+    """Which descriptors there are.
+
+    PLAIN: the file's. LOGGED: the file's, its log's, and that of the record of the main file
+    (`log.main_witness`). FETCHED: of a file that comes bit by bit the sparse file and its map
+    (`sources.cached_bytes`).
+    """
+
+    PLAIN = "plain"
+    LOGGED = "logged"
+    FETCHED = "fetched"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFile:
+    """The mounted file of a worker. ``fetch``: how this process brings what a worker asks for;
+    None where everything is there."""
+
+    kind: FileKind
+    descriptors: tuple[int, ...]
+    fetch: FetchRanges | None = None

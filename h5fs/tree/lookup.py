@@ -1,0 +1,307 @@
+"""Lookup: from paths to nodes, and what is known of nodes, as the HDF5 file has them.
+
+What was found is kept until ``forget``. Safe to call from any thread. Raises ``H5fsError``s.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from h5fs.errors import (
+    H5fsError,
+    NameTooLongError,
+    NotAGroupError,
+    NotFoundError,
+    TooLargeError,
+    UnreadableError,
+    show_path,
+)
+from h5fs.model.file_status import FileStatus
+from h5fs.model.link_table import Links
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.projection.names import (
+    GROUP_ATTRIBUTES,
+    NAME_MAX,
+    Projection,
+    decode_name,
+    find_cut_names,
+    is_listable,
+)
+from h5fs.store.interface import Store
+from h5fs.tree.cache import LruCache
+from h5fs.tree.content import Content, TextContent, open_content
+from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.nodes import (
+    Node,
+    NodeKind,
+    make_attributes_node,
+    make_node,
+    make_offsets_node,
+    make_root,
+)
+from h5fs.tree.status import Status, make_status
+
+_log = logging.getLogger(__name__)
+
+# In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
+# some tens of MB.
+_NODES_KEPT = 8192
+_MISSING_KEPT = 1024
+_LISTING_BYTES_KEPT = 128 * 2**20
+_CONTENTS_KEPT = 4096
+_LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
+_WARNINGS_KEPT = 1024
+_CUT_NAMES_KEPT = 16
+
+# Files that stand beside an object's own, made from its node.
+_BESIDE = {
+    Projection.ATTRIBUTES: make_attributes_node,
+    Projection.OFFSETS: make_offsets_node,
+}
+
+
+class Lookup:
+    """Nodes by path, with their links, contents and statuses.
+
+    ``forget_others`` is called with ``forget``: whoever keeps more of the same file forgets it too.
+    """
+
+    def __init__(self, store: Store, max_depth: int, *, forget_others: Callable[[], None]) -> None:
+        self._store = store
+        self._max_depth = max_depth
+        self._forget_others = forget_others
+        self._root: Node | None = make_root(store.root())
+        self._listings: LruCache[ObjectRef, Links] = LruCache(
+            _LISTING_BYTES_KEPT, lambda links: links.size_bytes
+        )
+        self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
+        self._missing: LruCache[tuple[ObjectRef, bytes], bool] = LruCache(_MISSING_KEPT)
+        self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
+        # Large attribute files are usually read right after their size was asked for.
+        self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
+        self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
+        self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
+        # By file number; few, since the store bounds how many files are open.
+        self._file_status: dict[int, FileStatus] = {}
+
+    def forget(self) -> None:
+        """Forget what was found: the HDF5 file has changed."""
+        for cache in (self._listings, self._nodes, self._missing, self._contents,
+                      self._large_contents, self._cut_names):  # fmt: skip
+            cache.clear()
+        self._root = None
+        self._forget_others()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Forget what was found when the block ends, which changes the HDF5 file, or fails."""
+        try:
+            yield
+        finally:
+            self.forget()
+
+    def status_of(self, path: bytes, node: Node) -> Status:
+        """Return the status of a node, which is found at ``path``. Reads no element."""
+        file = self.status_of_file(node.info.ref.file)
+        if node.kind is NodeKind.FOLDER:
+            return make_status(node, file, size_bytes=0, storage_bytes=0)
+        if node.is_symbolic_link:
+            text = read_link_text(self._store, node)
+            return make_status(node, file, size_bytes=len(text), storage_bytes=0)
+        if node.kind is NodeKind.UNREADABLE:
+            raise UnreadableError(f"{show_path(path)}: the object header cannot be read")
+        try:
+            content = self.content_of(node)
+            return make_status(
+                node, file, size_bytes=content.size_bytes, storage_bytes=content.storage_bytes
+            )
+        except TooLargeError:
+            raise
+        except H5fsError as error:
+            _log.debug("%s is listed without content: %s", show_path(path), error)
+            return make_status(node, file, size_bytes=0, storage_bytes=0, is_readable=False)
+
+    def find(self, path: bytes) -> Node:
+        """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
+        missing: list[bytes] = []
+        node = None
+        while node is None:
+            if path in (b"/", b""):
+                node = self._root = self._root or make_root(self._store.root())
+                break
+            node = self._nodes.get(path)
+            if node is None:
+                path, _, name = path.rpartition(b"/")
+                missing.append(name)
+        for name in reversed(missing):
+            path = path.rstrip(b"/") + b"/" + name
+            node = self._find_child(node, name)
+            self._nodes.put(path, node)
+        return node
+
+    def find_any(self, path: bytes) -> Node | None:
+        """Return the node of a path; None where the HDF5 file has none in that folder."""
+        try:
+            return self.find(path)
+        except NotFoundError:
+            return None
+
+    def find_folder(self, path: bytes) -> Node:
+        """Return the node of a group's folder. Raises ``NotFoundError``, ``NotAGroupError``."""
+        node = self.find(path)
+        if node.kind is not NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(path)} is not a group")
+        return node
+
+    def _find_child(self, folder: Node, name: bytes) -> Node:
+        check_length(name)
+        if folder.kind is not NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(folder.name)} is not a group")
+        self.check_depth(folder)
+        node = self._match_child(folder, name)
+        if node is None or node.name != name:
+            raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
+        return node
+
+    def check_depth(self, folder: Node) -> None:
+        """Raise ``UnreadableError`` for a group so deep that what is in it is not shown."""
+        if folder.depth >= self._max_depth:
+            raise UnreadableError(
+                f"{show_path(folder.info.ref.path[:200])}...: groups more than {self._max_depth} "
+                "deep (-o max_depth=N)"
+            )
+
+    def _match_child(self, folder: Node, name: bytes) -> Node | None:
+        if name == GROUP_ATTRIBUTES:
+            return make_attributes_node(folder, folder)
+        meaning = decode_name(name)
+        if meaning is None:
+            return None
+        if meaning.link_name is None:
+            return self._find_cut_name(folder, name, meaning.projection)
+        link = self.get_link(folder.info.ref, meaning.link_name)
+        return self._project(folder, link, meaning.projection)
+
+    def list_links(self, group: ObjectRef) -> Links:
+        """Return all links of a group; they are kept, since whoever lists them asks for each."""
+        links = self._listings.get(group)
+        if links is None:
+            links = Links(self._store.list_links(group))
+            self._listings.put(group, links)
+        return links
+
+    def get_link(self, group: ObjectRef, name: bytes) -> Link:
+        """Return one link of a group. Raises ``NotFoundError``."""
+        links = self._listings.get(group)
+        if links is None:
+            return self._ask_for_link(group, name)
+        index = links.find(name)
+        if index is None:
+            raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
+        return links[index]
+
+    def get_any_link(self, group: ObjectRef, name: bytes) -> Link | None:
+        """Return one link of a group; None where there is none."""
+        try:
+            return self.get_link(group, name)
+        except NotFoundError:
+            return None
+
+    def _ask_for_link(self, group: ObjectRef, name: bytes) -> Link:
+        """Ask the store, but not again for what is not there: who makes a file asks five times."""
+        if self._missing.get((group, name)) is None:
+            try:
+                return self._store.get_link(group, name)
+            except NotFoundError:
+                self._missing.put((group, name), True)
+        raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
+
+    def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
+        """Return the node whose link name was too long for a dentry: only a look at all tells."""
+        ref = folder.info.ref
+        cut_names = self._cut_names.get(ref)
+        if cut_names is None:
+            cut_names = find_cut_names(self.list_links(ref).names())
+            self._cut_names.put(ref, cut_names)
+        if name not in cut_names:
+            return None
+        return self._project(folder, self.get_link(ref, cut_names[name]), projection)
+
+    def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
+        node = self.make_child(folder, link)
+        if node is None or projection not in _BESIDE or node.is_symbolic_link:
+            return node
+        return _BESIDE[projection](folder, node)
+
+    def make_child(self, folder: Node, link: Link) -> Node | None:
+        """Return the node of a link's own dentry; None where the link is not listed."""
+        where = f"{show_path(folder.info.ref.path)}: link {show_path(link.name)}"
+        if not is_listable(link.name):
+            self._warn_once(f"{where} has a name by which HDF5 cannot reach it; not listed")
+            return None
+        if link.kind is LinkKind.USER_DEFINED:
+            self._warn_once(f"{where} is user-defined; not listed")
+            return None
+        return make_node(folder, link, self._target_of(folder, link, where))
+
+    def _target_of(self, folder: Node, link: Link, where: str) -> ObjectInfo | None:
+        if link.kind is LinkKind.HARD:
+            return link.target
+        if link.kind is LinkKind.SOFT and folder.info.ref.file == 0:
+            return None  # a symbolic link, which the kernel follows
+        # The root of another file is not in the mount, so that no symbolic link could lead there.
+        try:
+            return self._store.follow(folder.info.ref, link)
+        except H5fsError as error:
+            self._warn_once(f"{where} leads nowhere: {error}")
+            return None
+
+    def content_of(self, node: Node) -> Content:
+        """Return what a file's bytes come from."""
+        key = (node.kind, node.info.ref)
+        content = self._contents.get(key) or self._large_contents.get(key)
+        if content is None:
+            content = open_content(self._store, node)
+            self.keep_content(node, content)
+        return content
+
+    def keep_content(self, node: Node, content: Content) -> None:
+        """Let a node have a content from now on, until what was found is forgotten."""
+        is_large = isinstance(content, TextContent) and (
+            content.size_bytes > _LARGEST_TEXT_KEPT_BYTES
+        )
+        kept = self._large_contents if is_large else self._contents
+        kept.put((node.kind, node.info.ref), content)
+
+    def text_of(self, path: bytes) -> bytes:
+        """Return all bytes of a file that is text; none where the HDF5 file has none."""
+        node = self.find_any(path)
+        if node is None:
+            return b""
+        content = self.content_of(node)
+        text = bytearray(content.size_bytes)
+        content.read_into(memoryview(text), 0)
+        return bytes(text)
+
+    def status_of_file(self, number: int) -> FileStatus:
+        """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
+        if number not in self._file_status:
+            self._file_status[number] = self._store.file_status(number)
+        return self._file_status[number]
+
+    def forget_files(self) -> None:
+        """Forget the statuses of HDF5 files, which ``forget`` does not."""
+        self._file_status.clear()
+
+    def _warn_once(self, message: str) -> None:
+        if self._warned.get(message) is None:
+            self._warned.put(message, True)
+            _log.warning("%s", message)
+
+
+def check_length(name: bytes) -> None:
+    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
+    if len(name) > NAME_MAX:
+        raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")

@@ -1,0 +1,205 @@
+"""A tree over data that others change at any time, and of which nobody says that they changed.
+
+What names and statuses say is asked again when it is ``RENEWED_SECONDS`` old; together with what
+the kernel keeps (``h5fs.fuse.arguments``) that makes a second. What a file holds is asked at each
+``open``, as in NFS. A file that is open reads by what was true at its opening; once somebody opens
+it and finds another shape, type or text, it is stale, since the kernel has one cache for both.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+import msgspec
+
+from h5fs.errors import GoneError, IsAGroupError, ReadOnlyError, StaleError, show_path
+from h5fs.model.objects import ObjectRef
+from h5fs.model.settings import Limits
+from h5fs.store.interface import Store
+from h5fs.tree.cache import LruCache
+from h5fs.tree.content import ArrayContent, Content, TextContent, open_content
+from h5fs.tree.dentries import Dentries
+from h5fs.tree.listing import FolderListing
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.status import Status
+from h5fs.tree.tree import Tree
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+RENEWED_SECONDS: Final = 0.2
+KERNEL_SECONDS: Final = 0.8
+"""How long the kernel may keep names, statuses and listings."""
+
+_LISTINGS_KEPT: Final = 1024
+_STATUSES_KEPT: Final = 65_536
+_UNDERWAY_SECONDS: Final = 0.05  # an answer reaches the kernel a little after it was given
+
+
+@dataclass(eq=False, slots=True)
+class _OpenContent:
+    """What an open file holds. ``subject``: of which object it is which file."""
+
+    subject: tuple[NodeKind, ObjectRef]
+    content: Content
+    is_stale: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return self.content.size_bytes
+
+    @property
+    def storage_bytes(self) -> int:
+        return self.content.storage_bytes
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        if self.is_stale:
+            raise StaleError(
+                f"{show_path(self.subject[1].path)} has changed since it was opened: close the "
+                "file, and open it again"
+            )
+        return self.content.read_into(buffer, offset)
+
+
+class RenewingTree(Tree):
+    """Answers what ``Tree`` answers.
+
+    ``_files_lock`` protects ``_files``, the open files of each object, for moments only.
+    """
+
+    def __init__(self, store: Store, max_depth: int = Limits().max_depth) -> None:
+        super().__init__(store, max_depth)
+        self._renewed_at = time.monotonic()
+        self._files_lock = threading.Lock()
+        self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
+        # Listings of whole folders take long, and are as new as their end.
+        self._fresh: LruCache[bytes, tuple[float, FolderListing | None]] = LruCache(_LISTINGS_KEPT)
+        # Which sizes of files the kernel may have, and since when.
+        self._told: LruCache[bytes, tuple[float, int]] = LruCache(_STATUSES_KEPT)
+
+    def get_status(self, path: bytes) -> Status:
+        folder_path, _, name = path.rpartition(b"/")
+        listed_at, listed = self._fresh.get(folder_path) or (0.0, None)
+        if listed is not None and time.monotonic() - listed_at < RENEWED_SECONDS:
+            status = listed.status_of(name)
+            if status is not None:
+                return status
+        status = self._ask(self._find_status, path)
+        self._told.put(path, (time.monotonic(), status.size_bytes))
+        return status
+
+    def list_folder(self, path: bytes) -> Dentries:
+        dentries = self._ask(super().list_folder, path)
+        key = path.rstrip(b"/")
+        self._fresh.put(key, (time.monotonic(), self._listed.get(key)))
+        return dentries
+
+    def read_link(self, path: bytes) -> bytes:
+        return self._ask(super().read_link, path)
+
+    def list_xattrs(self, path: bytes) -> list[bytes]:
+        return self._ask(super().list_xattrs, path)
+
+    def get_xattr(self, path: bytes, name: bytes) -> bytes:
+        return self._ask(super().get_xattr, path, name)
+
+    def open(self, path: bytes, flags: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise ReadOnlyError(f"{show_path(path)}: the mount is read-only")
+        handle = self._ask(self._open, path)
+        self._wait_for_kernel(path, self._handles.get(handle).size_bytes)
+        return handle
+
+    def keeps_cache(self, _handle: int) -> bool:
+        """Return False: others may have written."""
+        return False
+
+    def keeps_folder(self, path: bytes) -> bool:
+        """Whether the folder was listed just now."""
+        listed_at, _ = self._fresh.get(path.rstrip(b"/")) or (0.0, None)
+        return time.monotonic() - listed_at < KERNEL_SECONDS
+
+    def release(self, handle: int) -> None:
+        content = self._handles.remove(handle)
+        assert isinstance(content, _OpenContent)
+        with self._files_lock:
+            files = self._files[content.subject]
+            files.discard(content)
+            if not files:
+                del self._files[content.subject]
+
+    def _find_status(self, path: bytes) -> Status:
+        return self.lookup.status_of(path, self.lookup.find(path))
+
+    def _open(self, path: bytes) -> int:
+        node = self.lookup.find(path)
+        if node.kind is NodeKind.FOLDER:
+            raise IsAGroupError(f"{show_path(path)} is a group")
+        content = open_content(self._store, _without_dataset(node))
+        # So that a file that stat refuses is refused here too.
+        _ = content.size_bytes
+        subject = (node.kind, node.info.ref)
+        self.lookup.keep_content(node, content)
+        opened = _OpenContent(subject, content)
+        with self._files_lock:
+            files = self._files.setdefault(subject, set())
+            for other in files:
+                other.is_stale |= not _are_alike(other.content, content)
+            files.add(opened)
+        return self._handles.add(opened)
+
+    def _wait_for_kernel(self, path: bytes, size_bytes: int) -> None:
+        """Wait until the kernel has no other size of a file: it would read no further than that.
+
+        That takes less than a second, and only where the size has changed within the last one.
+        """
+        folder_path, _, name = path.rpartition(b"/")
+        listed_at, listed = self._fresh.get(folder_path) or (0.0, None)
+        status = listed.status_of(name) if listed is not None else None
+        told = [self._told.get(path) or (0.0, size_bytes)]
+        if status is not None:
+            told.append((listed_at, status.size_bytes))
+        until = max(
+            (told_at + KERNEL_SECONDS + _UNDERWAY_SECONDS for told_at, size in told if
+             size != size_bytes), default=0.0,
+        )  # fmt: skip
+        time.sleep(max(until - time.monotonic(), 0.0))
+        self._told.put(path, (time.monotonic(), size_bytes))
+
+    def _ask(
+        self,
+        ask: Callable[_Parameters, _Result],
+        *given: _Parameters.args,
+        **named: _Parameters.kwargs,
+    ) -> _Result:
+        """Ask after what is too old was forgotten; again where it had gone in the meantime."""
+        if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
+            self._renew()
+        try:
+            return ask(*given, **named)
+        except GoneError:
+            self._renew()
+            return ask(*given, **named)
+
+    def _renew(self) -> None:
+        self._renewed_at = time.monotonic()
+        self.forget()
+        self.lookup.forget_files()
+
+
+def _without_dataset(node: Node) -> Node:
+    """Return a node of which nothing is known that can change."""
+    info = msgspec.structs.replace(node.info, dataset=None)
+    return Node(node.kind, node.name, info, node.parent, node.link, node.levels_up, node.depth)
+
+
+def _are_alike(one: Content, other: Content) -> bool:
+    """Whether the pages of one file may be read for the other's."""
+    if isinstance(one, ArrayContent) and isinstance(other, ArrayContent):
+        return (one.npy, one.dataset.value_count) == (other.npy, other.dataset.value_count)
+    return isinstance(one, TextContent) and one == other

@@ -1,0 +1,250 @@
+"""Commits: what a draft becomes, by the name of its file, or what it waits for.
+
+Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from h5fs.errors import H5fsError, InvalidNameError, show_path
+from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind
+from h5fs.projection.names import DentryName, Projection, encode_name
+from h5fs.store.interface import WritingStore
+from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import PARTNERS, Node
+from h5fs.tree.writing.committing import (
+    IncompleteError,
+    check_json,
+    commit_array,
+    commit_attributes,
+    commit_datatype,
+    commit_sequences,
+    is_as_shown,
+    read_header,
+)
+from h5fs.tree.writing.drafts import Draft
+from h5fs.tree.writing.keeper import Keeper
+from h5fs.tree.writing.opened_files import OpenedFiles
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.writable_file import WritableFile
+
+_log = logging.getLogger(__name__)
+
+_MOST_TOLD = 5
+
+
+class Commits:
+    """Makes drafts part of the HDF5 file, now or when what they wait for is there."""
+
+    def __init__(
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
+        opened: OpenedFiles, keeper: Keeper,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+        self._opened = opened
+        self._keeper = keeper
+
+    def commit(self, file: WritableFile) -> None:
+        """Make a draft part of the HDF5 file, unless it has to wait for something.
+
+        Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
+        draft stays then, and so does what the HDF5 file has.
+        """
+        if not file.is_changed or file.is_gone:
+            return
+        folder, meaning = self._places.folder_and_file(file.path)
+        if meaning is None:
+            return  # a scratch file
+        with self._lookup.changing():
+            is_done = self._commit_as(meaning, folder, file)
+        if not is_done:
+            self._let_wait(file, meaning)
+            return
+        self.settle(file)
+        if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
+            self.apply_waiting(file.path, meaning.link_name)
+
+    def try_to_commit(self, file: WritableFile) -> None:
+        """Commit a draft that nobody waits for: what refuses it is told in the log."""
+        try:
+            self.commit(file)
+        except H5fsError as error:
+            if file.size_bytes:  # nothing is lost with an empty file, as `touch` makes one
+                _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
+
+    def settle(self, file: WritableFile) -> None:
+        """A draft has become part of the HDF5 file: let the file be what is there.
+
+        Whoever has it open goes on seeing what was written, where that is not what is shown now.
+        """
+        self._pending.settle(file)
+        self._keeper.forget(file)
+        node = self._lookup.find_any(file.path)
+        if node is None:  # attributes that are none leave no file
+            file.discard()
+            file.node = file.content = None
+            return
+        file.node, file.inode = node, node.inode
+        file.content = self._lookup.content_of(node)
+        file.is_dirty = False
+        if not file.opened or _reads_alike(file.draft, file.content):
+            file.discard()
+        self._pending.set_times(node.inode, file.atime_ns, file.mtime_ns)
+        if file.opened:
+            self._pending.begin_editing(node, file)
+
+    def apply_waiting(self, path: bytes, link_name: bytes) -> None:
+        """Apply what has waited for an object, at ``path`` now: its attributes, others' to it."""
+        waiting = self._pending.staged(attributes_path(path, link_name))
+        if waiting is not None and not waiting.awaits:
+            self.try_to_commit(waiting)
+        if not self._pending.awaits_any():
+            return
+        group = self._lookup.find_folder(path.rpartition(b"/")[0] or b"/").info.ref
+        for file in self._pending.arrived(group.path.rstrip(b"/") + b"/" + link_name):
+            self.try_to_commit(file)
+
+    def commit_all(self) -> None:
+        """At the end: commit what can be, what is being edited before what waits for it."""
+        for file in self._pending.edited_files():
+            if file.is_changed:
+                self.try_to_commit(file)
+        for file in self._pending.staged_files():
+            self.try_to_commit(file)
+
+    def apply_in_part(self) -> None:
+        """At the end: apply those attributes that refer to nothing that never came."""
+        for file in self._pending.staged_files():
+            try:
+                self._apply_in_part(file)
+            except H5fsError as error:
+                _log.warning("%s: %s", show_path(file.path), error)
+
+    def _apply_in_part(self, file: WritableFile) -> None:
+        folder, meaning = self._places.folder_and_file(file.path)
+        if not file.awaits or meaning is None or file.draft is None:
+            return
+        owner = self._owner_of(folder, meaning.link_name)
+        if owner is not None:
+            with self._lookup.changing():
+                missing = commit_attributes(self._store, owner.ref, file.draft, in_part=True)
+            where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
+            _log.warning(
+                "%s: attributes refer to what is not there (%s)", show_path(file.path), where
+            )
+
+    def _let_wait(self, file: WritableFile, meaning: DentryName) -> None:
+        """Keep a file that cannot become part of the HDF5 file yet; a kill does not harm it."""
+        self._keeper.keep(file)
+        if meaning.projection is Projection.ATTRIBUTES and file.node is not None:
+            # What is shown, until it can be applied, is what was written.
+            self._pending.let_wait(file)
+
+    def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
+        group, name, draft = folder.info.ref, meaning.link_name, file.draft
+        assert draft is not None
+        if meaning.projection is Projection.ATTRIBUTES:
+            return self._commit_attributes(folder, name, file, draft)
+        if name is None:
+            raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
+        if meaning.projection is Projection.ARRAY:
+            if not is_as_shown(draft, self._content_at(file.path)):
+                is_read = self._is_read(file)
+                commit_array(self._store, group, name, file, is_read=is_read)
+        elif meaning.projection is Projection.DATATYPE:
+            commit_datatype(
+                self._store, group, name, draft, lambda: self._lookup.text_of(file.path)
+            )
+        else:
+            return self._commit_pair(meaning.projection, folder, name, file)
+        return True
+
+    def _commit_attributes(
+        self, folder: Node, name: bytes | None, file: WritableFile, draft: Draft
+    ) -> bool:
+        owner = self._owner_of(folder, name)
+        if owner is None:
+            check_json(draft)
+            self._pending.stop_awaiting(file)
+            return False
+        self._pending.await_targets(file, commit_attributes(self._store, owner.ref, draft))
+        if file.awaits:
+            return False
+        self._pending.unhide(file.path)
+        return True
+
+    def _commit_pair(
+        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
+    ) -> bool:
+        """Make a dataset of sequences, once both of its files are here."""
+        other_name = encode_name(name, PARTNERS[projection])
+        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
+        other = self._pending.staged(other_path) or next(
+            (each for each in self._pending.edited_files() if each.path == other_path), None
+        )
+        assert file.draft is not None
+        read_header(file.draft)
+        if other is None or other.draft is None:
+            return False  # it waits
+        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
+        assert values.draft is not None and offsets.draft is not None
+        try:
+            read_header(other.draft)
+        except IncompleteError:
+            return False
+        commit_sequences(self._store, folder.info.ref, name, values.draft, offsets.draft)
+        self._lookup.forget()
+        self.settle(other)
+        return True
+
+    def _is_read(self, file: WritableFile) -> bool:
+        """Whether a handle other than the file's own reads the dataset that it is to become."""
+        node = self._lookup.find_any(file.path)
+        return node is not None and self._opened.is_held(node.info.ref, apart_from=file)
+
+    def _content_at(self, path: bytes) -> Content | None:
+        """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""
+        try:
+            return self._lookup.content_of(self._lookup.find(path))
+        except H5fsError:
+            return None
+
+    def _owner_of(self, folder: Node, name: bytes | None) -> ObjectInfo | None:
+        """Return the object whose attributes ``NAME.attrs.json`` are: a dataset or a datatype.
+
+        Those of a group have no name, and are in its folder.
+        """
+        if name is None:
+            return folder.info
+        link = self._lookup.get_any_link(folder.info.ref, name)
+        if link is None or link.kind is not LinkKind.HARD or link.target is None:
+            return None
+        return link.target if link.target.kind is not ObjectKind.GROUP else None
+
+
+def attributes_path(path: bytes, link_name: bytes) -> bytes:
+    """Return the path of an object's attributes, ``path`` being its own."""
+    return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
+
+
+def _reads_alike(draft: Draft | None, content: Content) -> bool:
+    """Whether a draft, byte by byte, is what the HDF5 file shows, so that it need not be kept."""
+    if draft is None:
+        return True
+    if not isinstance(content, ArrayContent):
+        size = content.size_bytes
+        text = bytearray(size)
+        content.read_into(memoryview(text), 0)
+        return draft.size_bytes == size and draft.read(0, size) == text
+    header = content.npy.header
+    return (
+        draft.size_bytes == content.size_bytes
+        and draft.read(0, len(header)) == header
+        and not content.dataset.is_scanned
+    )

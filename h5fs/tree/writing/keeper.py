@@ -1,0 +1,184 @@
+"""Files that no object of the HDF5 file is yet, kept in it so that they outlive the daemon.
+
+Attributes that came before their object, or refer to one that is not there yet; the first file of a
+pair; datasets with a temporary name. All are links of the store's hidden group, which no listing
+shows and which goes when the mount ends. Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from h5fs.errors import H5fsError, UnreadableError, show_path
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.store.hidden_names import kept_name, path_of_kept
+from h5fs.store.interface import ArrayFile, WritingStore
+from h5fs.tree.content import ArrayContent
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.writable_file import WritableFile
+
+_log = logging.getLogger(__name__)
+
+_BYTE = np.dtype("u1")
+_COPY_BYTES = 2**20
+
+
+class Keeper:
+    """Keeps files in the hidden group, and takes up those that a mount before this one has kept."""
+
+    def __init__(
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places
+    ) -> None:
+        self._store = store
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+
+    def take_up(self) -> list[WritableFile]:
+        """Let the files be there again that were kept when a daemon died; return them."""
+        hidden = self._store.hidden_group(makes=False)
+        if hidden is None:
+            return []
+        files = []
+        for link in self._lookup.list_links(hidden):
+            meaning = path_of_kept(link.name)
+            if meaning is None or link.target is None:
+                continue
+            path, is_dataset = meaning
+            take = self._hold_dataset if is_dataset else self._take_up_bytes
+            try:
+                file = take(path, link.target)
+            except H5fsError as error:
+                _log.error("%s cannot be brought back: %s", show_path(path), error)
+                continue
+            file.kept_as = link.name
+            self._pending.stage(file)
+            self._take_up_folder(path.rpartition(b"/")[0])
+            files.append(file)
+        return files
+
+    def keep(self, file: WritableFile) -> None:
+        """Put what was written to a file where it survives the daemon."""
+        name, draft = kept_name(file.path, is_dataset=False), file.draft
+        assert draft is not None
+        if file.is_kept:
+            self.follow_name(file)
+            return
+        draft.complete()
+        size = draft.size_bytes
+        kept = ArrayFile(draft.descriptor, size, (size,), _BYTE, False, 0)
+        self._store.write_array(self._hidden_group(), name, kept)
+        file.is_kept = True
+        if file.kept_as not in (None, name):
+            self.forget(file)
+        file.kept_as = name
+
+    def follow_name(self, file: WritableFile) -> None:
+        """Let what is kept of a file follow its name."""
+        if file.kept_as is None:
+            return
+        name = kept_name(file.path, is_dataset=file.held is not None)
+        hidden = self._hidden_group()
+        if name != file.kept_as:
+            self._store.move_link(hidden, file.kept_as, hidden, name)
+            file.kept_as = name
+
+    def forget(self, file: WritableFile) -> None:
+        """Let go of what is kept of a file, which is an object's now, or nobody's."""
+        kept, file.kept_as, file.is_kept = file.kept_as, None, False
+        hidden = self._store.hidden_group(makes=False)
+        if kept is None or hidden is None:
+            return
+        try:
+            self._store.delete_link(hidden, kept)
+        except H5fsError as error:  # it goes when the mount ends
+            _log.warning("%s is kept though nobody needs it: %s", show_path(file.path), error)
+
+    def move_dataset_in(self, node: Node, path: bytes) -> WritableFile:
+        """Take a dataset's link away; return the file by which it is seen at a temporary path."""
+        assert node.link is not None and node.parent is not None
+        self._lookup.content_of(node)  # what cannot be read keeps its name
+        group, hidden = node.parent.info.ref, self._hidden_group()
+        name = kept_name(path, is_dataset=True)
+        with self._lookup.changing():
+            self._store.move_link(group, node.link.name, hidden, name)
+        try:
+            return self._kept_dataset(path, hidden, name)
+        except H5fsError:  # in the hidden group alone, the dataset would go when the mount ends
+            with self._lookup.changing():
+                self._store.move_link(hidden, name, group, node.link.name)
+            raise
+
+    def link_dataset_in(self, node: Node, path: bytes) -> WritableFile:
+        """Return the file by which a dataset is seen at a temporary path beside its own."""
+        self._lookup.content_of(node)
+        hidden, name = self._hidden_group(), kept_name(path, is_dataset=True)
+        with self._lookup.changing():
+            self._store.create_link(hidden, Link(name, LinkKind.HARD, target=node.info))
+        return self._kept_dataset(path, hidden, name)
+
+    def move_dataset_out(self, file: WritableFile, group: ObjectRef, name: bytes) -> None:
+        """Give a dataset that has a temporary path a link of its own."""
+        assert file.kept_as is not None
+        with self._lookup.changing():
+            self._store.move_link(self._hidden_group(), file.kept_as, group, name)
+        file.kept_as = None
+
+    def remove_all(self) -> None:
+        """Remove all that is kept: the mount ends."""
+        try:
+            self._store.remove_hidden()
+        except H5fsError as error:
+            _log.error("the next mount that writes removes what was kept: %s", error)
+
+    def _hidden_group(self) -> ObjectRef:
+        hidden = self._store.hidden_group()
+        assert hidden is not None
+        return hidden
+
+    def _kept_dataset(self, path: bytes, hidden: ObjectRef, name: bytes) -> WritableFile:
+        info = self._lookup.get_link(hidden, name).target
+        assert info is not None
+        file = self._hold_dataset(path, info)
+        file.kept_as = name
+        return file
+
+    def _hold_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
+        """Return the file of a dataset that has a temporary name, which is held for it."""
+        node = Node(NodeKind.ARRAY, b"", info, None)
+        content = self._lookup.content_of(node)
+        self._store.hold(info.ref)
+        return WritableFile(path, content=content, inode=node.inode, held=info.ref)
+
+    def _take_up_folder(self, path: bytes) -> None:
+        """Let a folder be there again that was outside of the HDF5 file."""
+        if path and not self._places.is_there(path):
+            self._take_up_folder(path.rpartition(b"/")[0])
+            self._pending.add_scratch(path, ScratchEntry(self._pending.new_inode()))
+
+    def _take_up_bytes(self, path: bytes, info: ObjectInfo) -> WritableFile:
+        content = self._lookup.content_of(Node(NodeKind.ARRAY, b"", info, None))
+        if not isinstance(content, ArrayContent):
+            raise UnreadableError("what is kept of it is no dataset")
+        # As `keep` writes it; a stranger's file may say that there are any number of bytes.
+        array = content.npy
+        if content.dataset.dtype != _BYTE or len(array.shape) != 1:
+            raise UnreadableError("what is kept of it are no bytes")
+        of_file = self._lookup.status_of_file(0)
+        if content.size_bytes - len(array.header) > of_file.size_bytes:
+            raise UnreadableError("what is kept of it is longer than the HDF5 file")
+        file = WritableFile(path, inode=self._pending.new_inode())
+        draft = file.begin(empty=True)
+        at = start = len(array.header)
+        buffer = memoryview(bytearray(_COPY_BYTES))
+        while count := content.read_into(buffer, at):
+            draft.write(buffer[:count], at - start)
+            at += count
+        file.is_kept = True
+        return file

@@ -1,0 +1,90 @@
+"""Places in a mount that writes: what stands at a path, and what a name there means.
+
+What is outside of the HDF5 file has its own folders: those whose names are hidden, as programs make
+them for trash, checkpoints and repositories. In them every name is taken, and nothing is committed.
+Changes nothing; under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
+from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
+from h5fs.tree.lookup import Lookup, check_length
+from h5fs.tree.nodes import Node
+from h5fs.tree.writing.pending import Pending
+
+
+class Places:
+    """Paths, with what is pending laid over what the HDF5 file has."""
+
+    def __init__(self, pending: Pending, lookup: Lookup) -> None:
+        self._pending = pending
+        self._lookup = lookup
+
+    def is_there(self, path: bytes) -> bool:
+        """Whether a path is anything's."""
+        if self._pending.is_outside(path):
+            return True
+        return not self._pending.is_hidden(path) and self._lookup.find_any(path) is not None
+
+    def is_in_scratch(self, path: bytes) -> bool:
+        """Whether the folder of a path is outside of the HDF5 file."""
+        return self._pending.scratch(path.rpartition(b"/")[0]) is not None
+
+    def find_visible(self, path: bytes) -> Node:
+        """Return what the HDF5 file has at a path. Raises ``NotFoundError``, also if hidden."""
+        if self._pending.is_hidden(path):
+            raise NotFoundError(f"{show_path(path)} was removed")
+        return self._lookup.find(path)
+
+    def find_own(self, path: bytes) -> Node:
+        """Return what the mounted HDF5 file has at a path, and not another one that it links to."""
+        node = self.find_visible(path)
+        self.check_own(node, path)
+        return node
+
+    def check_own(self, node: Node, path: bytes) -> None:
+        """Raise ``ReadOnlyError`` for a link of another HDF5 file than the mounted one."""
+        if node.parent is not None and node.parent.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+
+    def check_empty(self, node: Node, path: bytes) -> None:
+        """Raise ``NotEmptyError`` for a group that has links or attributes, or what is pending."""
+        has_attributes = node.info.attribute_count and (
+            not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
+        )
+        if has_attributes or len(self._lookup.list_links(node.info.ref)):
+            raise NotEmptyError(f"{show_path(path)} is not empty")
+        self.check_nothing_outside_in(path)
+
+    def check_nothing_outside_in(self, path: bytes) -> None:
+        """Raise when a folder has files or folders that the HDF5 file has not."""
+        if self._pending.has_any_in(path):
+            raise NotEmptyError(f"{show_path(path)} is not empty")
+
+    def folder_and_file(self, path: bytes) -> tuple[Node, DentryName | None]:
+        """Return the folder of a path, which may be written to, and what a file of that name is.
+
+        None for a name that no file in the HDF5 file has, and in a scratch folder, for which the
+        folder is the one in the HDF5 file that it is in.
+        """
+        folder, meaning = self.folder_and_meaning(path)
+        is_file = meaning is not None and meaning.projection is not Projection.FOLDER
+        return folder, meaning if is_file else None
+
+    def folder_and_meaning(self, path: bytes) -> tuple[Node, DentryName | None]:
+        """Return the folder of a path, which may be written to, and what its name means."""
+        folder_path, _, name = path.rpartition(b"/")
+        check_length(name)
+        entry = self._pending.scratch(folder_path)
+        if entry is not None:
+            if not entry.is_folder:
+                raise NotAGroupError(f"{show_path(folder_path)} is not a folder")
+            return self.folder_and_meaning(folder_path)[0], None
+        folder = self._lookup.find_folder(folder_path or b"/")
+        if folder.info.ref.file:
+            raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        self._lookup.check_depth(folder)
+        if name == GROUP_ATTRIBUTES:
+            return folder, DentryName(Projection.ATTRIBUTES, None)
+        return folder, decode_name(name)

@@ -1,0 +1,303 @@
+"""Renames: links and files that get another name, which may commit them.
+
+Three kinds of things are renamed: links of the HDF5 file; files that are staged, with a name that
+may commit them; and scratch folders and symbolic links. Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from h5fs.errors import (
+    CrossFileError,
+    ExistsError,
+    H5fsError,
+    InvalidNameError,
+    IsAGroupError,
+    NotAGroupError,
+    NotPermittedError,
+    show_path,
+)
+from h5fs.model.objects import Link
+from h5fs.projection.names import DentryName, Projection
+from h5fs.store.interface import WritingStore
+from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
+from h5fs.tree.writing.commits import Commits, attributes_path
+from h5fs.tree.writing.keeper import Keeper
+from h5fs.tree.writing.name_rules import NameRules
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.removals import Removals
+from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.soft_targets import with_ending
+from h5fs.tree.writing.writable_file import WritableFile
+
+_RENAME_NOREPLACE = 1
+
+
+class Renames:
+    """Answers ``rename``."""
+
+    def __init__(
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
+        rules: NameRules, keeper: Keeper, commits: Commits, removals: Removals,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+        self._rules = rules
+        self._keeper = keeper
+        self._commits = commits
+        self._removals = removals
+
+    def rename(self, old: bytes, new: bytes, flags: int) -> None:
+        """Move a link, or give a file a name that commits it; the two paths may be the same."""
+        if flags & ~_RENAME_NOREPLACE:
+            raise InvalidNameError("an exchange of names, which HDF5 does not have")
+        if flags & _RENAME_NOREPLACE and self._places.is_there(new):
+            raise ExistsError(f"{show_path(new)} exists")
+        if old == new:
+            return
+        if new.startswith(old + b"/"):
+            raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
+        entry = self._pending.scratch(old)
+        if entry is not None:
+            self._rename_scratch(old, new, entry)
+            return
+        staged = self._pending.staged(old)
+        if staged is not None:
+            self._rules.check_may_replace_scratch(new, is_folder=False)
+            self._rename_staged(staged, new)
+            return
+        node = self._places.find_own(old)
+        self._rules.check_may_replace_scratch(new, is_folder=node.kind is NodeKind.FOLDER)
+        if node.kind is NodeKind.ATTRIBUTES:
+            self._rename_attributes(old, new)
+        elif node.kind is NodeKind.ARRAY and self._places.folder_and_file(new)[1] is None:
+            self._rename_to_scratch(node, new)
+        else:
+            self._rename_link(old, new, node)
+        self._pending.remove_scratch(new)
+
+    # Files that are staged.
+
+    def _rename_staged(self, file: WritableFile, new: bytes) -> None:
+        folder, meaning = self._places.folder_and_file(new)
+        if meaning is None:
+            self._rules.check_scratch(new)
+        elif file.held is not None and meaning.link_name is not None and (
+            meaning.projection is Projection.ARRAY and not file.is_changed
+        ):
+            self._bring_back(file, folder, meaning.link_name, new)
+            return
+        with self._pending.restored_on_error():
+            replaced = self._pending.stage(file, new)
+            if meaning is not None:
+                self._commit_over_link(file)
+            elif self._lookup.find_any(new) is not None:
+                raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+            self._keeper.follow_name(file)
+        if replaced is not None:
+            self._removals.let_replaced_disappear(replaced, file.kept_as)
+        self._pending.remove_scratch(new)
+
+    def _commit_over_link(self, file: WritableFile) -> None:
+        """Commit a file that takes a symbolic link's place; the link is back if that fails."""
+        node = self._lookup.find_any(file.path)
+        if node is None or not node.is_symbolic_link or not file.is_changed:
+            self._commits.commit(file)
+            return
+        assert node.link is not None and node.parent is not None
+        with self._lookup.changing():
+            self._store.delete_link(node.parent.info.ref, node.link.name)
+        try:
+            self._commits.commit(file)
+        except H5fsError:
+            with self._lookup.changing():
+                self._store.create_link(node.parent.info.ref, node.link)
+            raise
+
+    def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
+        """Give a dataset that was renamed to a scratch name a link again."""
+        target = self._lookup.find_any(new)
+        if target is None:
+            self._rules.check_free(folder, name, new)
+        elif target.info.ref == file.held:
+            return  # two names of one file: POSIX leaves both
+        self._keeper.move_dataset_out(file, folder.info.ref, name)
+        self._pending.unstage(file.path)
+        file.path = new
+        file.is_gone = not file.opened
+        self._removals.drop(file)
+        if file.opened:
+            self._commits.settle(file)
+
+    # Links of the HDF5 file, and attributes.
+
+    def _rename_attributes(self, old: bytes, new: bytes) -> None:
+        _, meaning = self._places.folder_and_file(new)
+        if meaning is None:
+            self._rules.check_scratch(new)
+        elif meaning.projection is not Projection.ATTRIBUTES:
+            raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
+        file = WritableFile(new, inode=self._pending.new_inode())
+        draft = file.begin(empty=True)
+        try:
+            draft.write(self._lookup.text_of(old), 0)
+            with self._pending.restored_on_error():
+                replaced = self._pending.stage(file)
+                self._commit_over_link(file)
+        except BaseException:
+            file.discard()
+            raise
+        if replaced is not None:
+            self._removals.let_replaced_disappear(replaced, file.kept_as)
+        self._pending.hide(old)
+        if meaning is None:
+            # Its attributes go when it does, unless others take their place: an editor saves so,
+            # and what it cannot show shall stay.
+            file.origin = old
+        else:
+            self._removals.end_hiding(old)
+
+    def _rename_to_scratch(self, node: Node, new: bytes) -> None:
+        self._rules.check_scratch(new)
+        if self._lookup.find_any(new) is not None:
+            raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+        file = self._keeper.move_dataset_in(node, new)
+        replaced = self._pending.unstage(new)
+        if replaced is not None:
+            self._removals.let_replaced_disappear(replaced, file.kept_as)
+        self._pending.stage(file)
+
+    def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
+        if node.link is None or node.parent is None:
+            raise NotPermittedError("the root group")
+        folder, meaning = self._places.folder_and_meaning(new)
+        if self._places.is_in_scratch(new):
+            raise CrossFileError(
+                f"{show_path(old)} is in the HDF5 file, and {show_path(new)} is not; copy it"
+            )
+        if node.kind is NodeKind.SOFT_LINK:
+            projection = Projection.FOLDER if meaning is None else meaning.projection
+        else:
+            projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
+        name = self._rules.link_name(new, meaning, projection)
+        target = self._lookup.find_any(new)
+        if target is not None and not self._may_replace(node, target, new):
+            return
+        is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
+        if target is None and self._pending.staged(new) is None and not is_same_link:
+            self._rules.check_free(folder, name, new)
+        with self._lookup.changing():
+            self._move_link(node, folder, DentryName(projection, name))
+        if target is not None:
+            self._removals.end_editing_of(target)
+        times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
+        if times is not None:  # a symbolic link's inode number comes from its name
+            self._pending.set_times(self._lookup.find(new).inode, *times)
+        replaced = self._pending.unstage(new)
+        if replaced is not None:
+            self._removals.let_disappear(replaced)
+        self._move_pending(old, new)
+        if node.kind is not NodeKind.FOLDER:
+            self._move_awaiting(attributes_path(old, node.link.name), attributes_path(new, name))
+        self._commits.apply_waiting(new, name)
+
+    def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> None:
+        assert node.link is not None and node.parent is not None and meaning.link_name is not None
+        group, name, new_group = node.parent.info.ref, node.link.name, folder.info.ref
+        if (
+            node.kind is not NodeKind.SOFT_LINK
+            or meaning.projection is link_projection(node.link)
+        ):  # fmt: skip
+            self._store.move_link(group, name, new_group, meaning.link_name)
+            return
+        # Another link, since what its name ends in is in the path that it stores.
+        link = with_ending(node.link, meaning, read_link_text(self._store, node))
+        is_same_name = group == new_group and link.name == name
+        if is_same_name:
+            self._store.delete_link(group, name)
+        elif self._lookup.get_any_link(new_group, link.name) is not None:
+            self._store.delete_link(new_group, link.name)
+        self._store.create_link(new_group, link)
+        if not is_same_name:
+            self._store.delete_link(group, name)
+
+    def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
+        """Return False when both are one object, so that there is nothing to do; else check."""
+        if target.kind is NodeKind.FOLDER:
+            if node.kind is not NodeKind.FOLDER:
+                raise IsAGroupError(f"{show_path(new)} is a group")
+            self._places.check_empty(target, new)
+        elif node.kind is NodeKind.FOLDER:
+            raise NotAGroupError(f"{show_path(new)} is not a group")
+        is_same = target.kind is node.kind and target.info.ref == node.info.ref
+        return not is_same or node.is_symbolic_link
+
+    # What is outside of the HDF5 file.
+
+    def _rename_scratch(self, old: bytes, new: bytes, entry: ScratchEntry) -> None:
+        """Rename a folder or symbolic link that is outside of the HDF5 file."""
+        folder, meaning = self._places.folder_and_meaning(new)
+        self._rules.check_may_replace_scratch(new, is_folder=entry.is_folder)
+        if entry.text is None:
+            self._rename_scratch_folder(old, new, meaning)
+            return
+        link = None
+        if not self._rules.is_scratch_link(new):
+            link = self._rules.link_of_text(new, meaning, entry.text)
+        replaced = self._pending.staged(new)
+        if self._lookup.find_any(new) is not None:
+            self._replace_by_link(new, folder, link)
+        elif link is not None:
+            with self._lookup.changing():
+                self._store.create_link(folder.info.ref, link)
+        self._pending.remove_scratch(old)
+        if replaced is not None:
+            self._pending.unstage(new)
+            self._removals.let_disappear(replaced)
+        self._pending.remove_scratch(new)
+        if link is None:
+            self._pending.add_scratch(new, entry)
+        else:
+            inode = self._lookup.find(new).inode
+            self._pending.set_times(inode, entry.atime_ns, entry.mtime_ns)
+            self._commits.apply_waiting(new, link.name)
+
+    def _rename_scratch_folder(self, old: bytes, new: bytes, meaning: DentryName | None) -> None:
+        if not self._rules.is_scratch_folder(new, meaning):
+            raise CrossFileError(
+                f"{show_path(old)} is not in the HDF5 file, and {show_path(new)} would be; copy it"
+            )
+        if self._lookup.find_any(new) is not None:
+            raise ExistsError(f"{show_path(new)} is in the HDF5 file")
+        self._pending.remove_scratch(new)
+        self._move_pending(old, new)
+
+    def _replace_by_link(self, path: bytes, folder: Node, link: Link | None) -> None:
+        """Put a symbolic link in the place of what the HDF5 file has there."""
+        node = self._places.find_visible(path)
+        if node.kind is NodeKind.FOLDER:
+            raise IsAGroupError(f"{show_path(path)} is a group")
+        if link is None:
+            raise ExistsError(f"{show_path(path)} is in the HDF5 file")
+        with self._lookup.changing():
+            self._removals.delete(path, node)
+            self._store.create_link(folder.info.ref, link)
+        self._removals.end_editing_of(node)
+
+    # What is pending below a path that moves.
+
+    def _move_pending(self, old: bytes, new: bytes) -> None:
+        """Let files that are open or wait below a path be below the new one."""
+        for file in self._pending.move(old, new):
+            self._keeper.follow_name(file)
+
+    def _move_awaiting(self, old: bytes, new: bytes) -> None:
+        """Let attributes that wait for what they refer to go along with their object."""
+        file = self._pending.staged(old)
+        if file is not None and file.awaits and self._pending.staged(new) is None:
+            self._pending.stage(file, new)
+            self._keeper.follow_name(file)

@@ -1,0 +1,124 @@
+"""Statuses in a mount that writes: what the HDF5 file says, with what is pending laid over it.
+
+Keeps nothing itself; under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+
+import msgspec
+
+from h5fs.errors import NotAGroupError, NotFoundError
+from h5fs.tree.content import Content
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import Node
+from h5fs.tree.status import Status, make_status
+from h5fs.tree.writing.opened_files import OpenedFile
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.writable_file import WritableFile
+
+
+class Statuses:
+    """What ``stat`` and ``fstat`` say, and the times that programs and changes set."""
+
+    def __init__(self, pending: Pending, lookup: Lookup, places: Places) -> None:
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+
+    def of_path(self, path: bytes) -> Status:
+        """Answer ``stat``."""
+        file = self._pending.staged(path)
+        if file is not None:
+            return self._of_staged(file)
+        entry = self._pending.scratch(path)
+        if entry is not None:
+            return entry.status(self._lookup.status_of_file(0))
+        node = self._places.find_visible(path)
+        status = self._as_in_mount(self._lookup.status_of(path, node), node)
+        edited = self._pending.edited(node)
+        return status if edited is None else _with_draft(status, edited)
+
+    def of_opened(self, opened: OpenedFile) -> Status:
+        """Answer ``fstat``."""
+        file = opened.file
+        if file is None:
+            assert opened.node is not None
+            return self._of_content(opened.node, opened.content)
+        if file.node is None or file.is_gone:
+            return self._of_staged(file)
+        return _with_draft(self._of_content(file.node, file.content), file)
+
+    def set_times(self, path: bytes, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Answer ``utimensat``: the times last as long as the mount. None leaves one as it is."""
+        status = self.of_path(path)
+        atime_ns = status.atime_ns if atime_ns is None else atime_ns
+        mtime_ns = status.mtime_ns if mtime_ns is None else mtime_ns
+        entry = self._pending.staged(path) or self._pending.scratch(path)
+        if entry is not None:
+            entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
+            return
+        node = self._lookup.find(path)
+        edited = self._pending.edited(node)
+        if edited is not None:  # at its `close`, which comes later, they are set once more
+            edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
+        self._pending.set_times(node.inode, atime_ns, mtime_ns)
+
+    def note_change_in(self, path: bytes) -> None:
+        """Let the times of a path's folder be now: an entry has come or gone."""
+        folder_path, now_ns = path.rpartition(b"/")[0], time.time_ns()
+        entry = self._pending.scratch(folder_path)
+        if entry is not None:
+            entry.mtime_ns = now_ns
+            return
+        try:
+            folder = self._lookup.find_folder(folder_path or b"/")
+        except (NotFoundError, NotAGroupError):
+            return  # it went with what was in it
+        times = self._pending.times_of(folder.inode)
+        of_file = self._lookup.status_of_file(folder.info.ref.file)
+        self._pending.set_times(folder.inode, times[0] if times else of_file.atime_ns, now_ns)
+
+    def _of_staged(self, file: WritableFile) -> Status:
+        of_file = self._lookup.status_of_file(0)
+        size = file.size_bytes
+        return Status(
+            inode=file.inode, mode=stat.S_IFREG | of_file.mode & 0o666,
+            hard_link_count=0 if file.is_gone else 1, uid=of_file.uid, gid=of_file.gid,
+            size_bytes=size, blocks=-(-size // 512), atime_ns=file.atime_ns,
+            mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns,
+        )  # fmt: skip
+
+    def _of_content(self, node: Node, content: Content | None) -> Status:
+        """Return the status of a file that is open, whatever its path leads to by now.
+
+        The kernel gives a reader no more bytes than this says, so that the size must be that of
+        the bytes the reader gets, and never 0 for want of an answer.
+        """
+        size, storage = (0, 0) if content is None else (content.size_bytes, content.storage_bytes)
+        of_file = self._lookup.status_of_file(node.info.ref.file)
+        status = make_status(node, of_file, size_bytes=size, storage_bytes=storage)
+        return self._as_in_mount(status, node)
+
+    def _as_in_mount(self, status: Status, node: Node) -> Status:
+        """Return a node's status with what a mount that writes adds: permissions, times."""
+        of_file = self._lookup.status_of_file(node.info.ref.file)
+        mode = status.mode
+        if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
+            mode |= of_file.mode & 0o222
+        times = self._pending.times_of(node.inode)
+        atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
+        return msgspec.structs.replace(
+            status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns
+        )
+
+
+def _with_draft(status: Status, file: WritableFile) -> Status:
+    if file.draft is None:
+        return status
+    return msgspec.structs.replace(
+        status, size_bytes=file.draft.size_bytes, mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns
+    )

@@ -1,0 +1,95 @@
+"""Writes: bytes that programs write go to the HDF5 file in place, or to a draft.
+
+Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import time
+
+from h5fs.errors import NoSpaceError
+from h5fs.projection.names import Projection
+from h5fs.store.interface import WritingStore
+from h5fs.tree.content import ArrayContent
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.writing.direct_arrays import try_direct_array
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.writable_file import WritableFile
+
+_HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
+
+
+class Writes:
+    """Changes what an open file has; `close` makes that last."""
+
+    def __init__(
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places
+    ) -> None:
+        self._store = store
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+
+    def write(self, file: WritableFile, data: memoryview, offset: int) -> None:
+        """Write bytes. Raises ``NoSpaceError``, which `close` tells once more."""
+        file.mtime_ns = time.time_ns()
+        if file.draft is None and isinstance(file.content, ArrayContent):
+            data, offset = _skip_header(file.content, data, offset)
+            if self._write_in_place(file, file.content, data, offset):
+                return
+        if not data:
+            return
+        draft = file.begin(empty=False)
+        try:
+            draft.write(data, offset)
+        except NoSpaceError as error:
+            file.failure = error
+            raise
+        if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
+            self._offer_direct_array(file)
+
+    def truncate(self, file: WritableFile, size: int) -> None:
+        """Cut a file, or let it grow by zeros."""
+        file.begin(empty=size == 0).truncate(size)
+        file.mtime_ns = time.time_ns()
+
+    def _write_in_place(
+        self, file: WritableFile, content: ArrayContent, data: memoryview, offset: int
+    ) -> bool:
+        start = len(content.npy.header)
+        is_inside = start <= offset and offset + len(data) <= content.size_bytes
+        # How wide text is follows from all elements: it takes a new array.
+        is_lost = file.is_gone and not file.has_other_names
+        if not is_inside or content.dataset.is_scanned or is_lost:
+            return False
+        if data:
+            self._store.write_elements(content.ref, offset - start, bytes(data))
+            assert file.node is not None
+            self._pending.set_times(file.node.inode, file.mtime_ns, file.mtime_ns)
+        return True
+
+    def _offer_direct_array(self, file: WritableFile) -> None:
+        """Let the data of a large new array go to the HDF5 file as they come."""
+        file.was_offered = True
+        folder, meaning = self._places.folder_and_file(file.path)
+        is_array = meaning is not None and meaning.projection is Projection.ARRAY
+        if file.node is not None or file.is_gone or not is_array or file.draft is None:
+            return
+        status = self._store.file_system_status()
+        room = status.available_fragments * status.fragment_bytes
+        head = file.draft.read(0, _HEADER_BYTES)
+        direct = try_direct_array(self._store, folder.info.ref, head, room)
+        if direct is not None:
+            file.draft.send_to(direct)
+
+
+def _skip_header(
+    content: ArrayContent, data: memoryview, offset: int
+) -> tuple[memoryview, int]:
+    """Leave out what writes the header as it is: a page that was mapped comes back whole."""
+    header = content.npy.header
+    part = header[offset : offset + len(data)]
+    if part and data[: len(part)] == part:
+        return data[len(part) :], offset + len(part)
+    return data, offset

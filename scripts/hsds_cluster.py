@@ -1,0 +1,146 @@
+"""Run a data service (HSDS) on Unix sockets in a folder, until standard input ends.
+
+    python scripts/hsds_cluster.py FOLDER [DATA_NODES]
+
+For tests and `scripts/demo-cluster`. One service node and some data nodes are started in a process
+group of their own. When writes are answered (the service says READY before that), one line of JSON
+is printed: the endpoint, who may do what, and the processes. At the end of standard input, or when
+the process that started this one dies, the whole group is killed.
+
+The nodes are started as `hsds` itself starts them; `hsds` would give up after 10 s on a busy
+machine, and leave them running when it is ended. Never with a host: the service would listen on
+all interfaces, whatever it is told.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+USER, ADMIN, BUCKET = "user", "admin", "h5fs"
+START_SECONDS = 120
+WRITES_IN_A_ROW = 12  # as long as a data node is not ready, one in two or three fails
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]).absolute()
+    node_count = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    if shutil.which("hsds-node", path=Path(sys.executable).parent) is None:
+        sys.exit("hsds is not installed: pip install hsds")
+    if os.getpgrp() != os.getpid():
+        os.setsid()
+    try:
+        nodes = start_nodes(folder, node_count)
+        wait_until_writes_are_answered(folder, nodes)
+        print(json.dumps(describe(folder, nodes)), flush=True)
+        sys.stdin.read()
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+def start_nodes(folder: Path, node_count: int) -> dict[str, subprocess.Popen[bytes]]:
+    """Start all nodes, the service node first; each writes its messages to a file."""
+    sockets = folder / "s"  # short: the path of a socket has at most 107 bytes
+    for made in (folder / "data" / BUCKET, sockets):
+        made.mkdir(parents=True)
+    passwords = folder / "passwords"
+    passwords.touch(mode=0o600)
+    passwords.write_text(f"{ADMIN}:admin-secret\n{USER}:secret\nother:other-secret\n")
+    urls = [url_of(sockets / f"dn_{number + 1}.sock") for number in range(node_count)]
+    common = [
+        "--standalone", f"--dn_urls={','.join(urls)}", "--use_socket",
+        f"--hsds_endpoint={url_of(sockets / 'sn_1.sock')}", f"--root_dir={folder / 'data'}",
+        "--log_level=ERROR",
+    ]  # fmt: skip
+    nodes = {"sn_1": ["--node_type=sn", f"--sn_url={url_of(sockets / 'sn_1.sock')}",
+                      f"--password_file={passwords}"]}  # fmt: skip
+    for number in range(node_count):
+        nodes[f"dn_{number + 1}"] = ["--node_type=dn", f"--node_number={number}"]
+    program = [sys.executable, str(Path(sys.executable).parent / "hsds-node")]
+    environment = {**os.environ, "BUCKET_NAME": BUCKET, "PYTHONUNBUFFERED": "1"}
+    started = {}
+    for name, words in nodes.items():
+        with (folder / f"{name}.log").open("wb") as log:
+            started[name] = subprocess.Popen(
+                [*program, f"--log_prefix={name} ", *words, *common], stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, env=environment,
+            )  # fmt: skip
+    return started
+
+
+def wait_until_writes_are_answered(folder: Path, nodes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Make the user's folder, and then domains, until some succeed one after another."""
+    deadline = time.monotonic() + START_SECONDS
+    in_a_row = 0
+    while in_a_row < WRITES_IN_A_ROW:
+        if time.monotonic() > deadline:
+            sys.exit(f"the data service does not answer writes; see {folder}/*.log")
+        dead = [name for name, node in nodes.items() if node.poll() is not None]
+        if dead:
+            sys.exit(f"{dead[0]} has ended; see {folder / dead[0]}.log")
+        for path, owner in (("/home", ADMIN), (f"/home/{USER}", USER)):
+            request(folder, "PUT", path, ADMIN, {"folder": 1, "owner": owner})
+        name = f"/home/{USER}/ready{in_a_row}.h5"
+        statuses = [request(folder, method, name, USER) for method in ("PUT", "DELETE")]
+        in_a_row = in_a_row + 1 if statuses == [201, 200] else 0
+        if not in_a_row:
+            time.sleep(0.3)
+
+
+def request(folder: Path, method: str, domain: str, user: str, body: object = None) -> int:
+    """Ask something about a domain; return the status of the answer, 0 when there is none."""
+    secret = f"{user}:{'admin-secret' if user == ADMIN else 'secret'}".encode()
+    headers = {"Authorization": "Basic " + base64.b64encode(secret).decode()}
+    data = None
+    if body is not None:
+        data = json.dumps(body)
+        headers["Content-Type"] = "application/json"
+    connection = SocketConnection(folder / "s" / "sn_1.sock")
+    try:
+        connection.request(method, f"/?domain={domain}&bucket={BUCKET}", data, headers)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def describe(folder: Path, nodes: dict[str, subprocess.Popen[bytes]]) -> dict[str, object]:
+    return {
+        "endpoint": url_of(folder / "s" / "sn_1.sock"),
+        "username": USER,
+        "password": "secret",
+        "bucket": BUCKET,
+        "folder": f"/home/{USER}/",
+        "pids": {name: node.pid for name, node in nodes.items()},
+    }
+
+
+def url_of(path: Path) -> str:
+    return "http+unix://" + os.fspath(path).replace("/", "%2F")
+
+
+if __name__ == "__main__":
+    main()

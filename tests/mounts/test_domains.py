@@ -1,0 +1,178 @@
+"""Domains of a data service, mounted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.hsds_service import Service, running_service, why_missing
+from support.mounts import mounted, run_h5fs
+
+ROWS = {"class": "H5T_INTEGER", "base": "H5T_STD_I64LE"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    if why_missing():
+        pytest.skip(why_missing())
+    folder = tmp_path_factory.mktemp("hsds") / "c"
+    with running_service(folder) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sample(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that is a domain, too."""
+    path = tmp_path_factory.mktemp("sample") / "sample.h5"
+    with h5py.File(path, "w") as opened:
+        opened["group/numbers"] = np.arange(3_000_000).reshape(1000, 3000)
+        opened["group/numbers"].attrs["unit"] = "m"
+        opened.create_dataset("texts", data=["one", "zwö"], dtype=h5py.string_dtype())
+        opened["soft"] = h5py.SoftLink("/group/numbers")
+        opened["far"] = h5py.ExternalLink("other.h5", "/d")
+    with h5py.File(path.with_name("other.h5"), "w") as opened:
+        opened["d"] = np.arange(5)
+    for each in (path, path.with_name("other.h5")):
+        service.load(each, each.name)
+    return path
+
+
+def make_rows(service: Service, domain: str, count: int) -> str:
+    """Make a domain with a dataset `d` that can grow; return the dataset's id."""
+    root = service.ask("PUT", "/", domain)["root"]
+    body = {"type": ROWS, "shape": [count], "maxdims": [0], "link": {"id": root, "name": "d"}}
+    made: str = service.ask("POST", "/datasets", domain, body)["id"]
+    return made
+
+
+def write(service: Service, domain: str, dataset: str, values: list[int], **query: str) -> None:
+    service.ask("PUT", f"/datasets/{dataset}/value", domain, {"value": values, **query})
+
+
+def wait_for(claim: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.semantics("G1", "G3")
+def test_a_domain_shows_what_the_file_shows(service: Service, sample: Path) -> None:
+    url = "hdf5://home/user/sample.h5"
+    with mounted(Path(sample)) as near, mounted(url) as far:  # type: ignore[arg-type]
+        done = subprocess.run(
+            ["diff", "-r", near.path, far.path], capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "")
+        assert (far.path / "far.npy").read_bytes() == (near.path / "far.npy").read_bytes()
+        mapped = np.load(far.path / "group" / "numbers.npy", mmap_mode="r")
+        assert mapped[777, 2999] == 777 * 3000 + 2999
+        with pytest.raises(OSError) as raised:
+            (far.path / "new").mkdir()
+        assert raised.value.errno == errno.EROFS
+
+
+@pytest.mark.semantics("G1")
+def test_a_folder_of_domains_is_a_folder_of_folders(service: Service, sample: Path) -> None:
+    with mounted("hdf5://home/user/") as far:  # type: ignore[arg-type]
+        assert {"sample.h5", "other.h5"} <= set(os.listdir(far.path))
+        assert np.load(far.path / "other.h5" / "d.npy").tolist() == [0, 1, 2, 3, 4]
+        inodes = [
+            entry.stat().st_ino for entry in far.path.rglob("*") if not entry.is_symlink()
+        ]
+        assert len(inodes) == len(set(inodes))
+        with pytest.raises(FileNotFoundError):
+            os.stat(far.path / "nobody.h5")
+        make_rows(service, "/home/user/late.h5", 1)
+        wait_for((far.path / "late.h5" / "d.npy").exists)
+
+
+@pytest.mark.semantics("G1")
+def test_commands_take_domains(service: Service, sample: Path, tmp_path: Path) -> None:
+    url = "hdf5://home/user/sample.h5"
+    assert "numbers.npy" in run_h5fs("tree", url).stdout
+    assert '"unit": "m"' in run_h5fs("cat", f"{url}:/group/numbers.attrs.json").stdout
+    assert run_h5fs("cp", f"{url}:/texts.npy", tmp_path / "texts.npy").returncode == 0
+    assert np.load(tmp_path / "texts.npy").tolist() == ["one", "zwö"]
+
+
+@pytest.mark.semantics("G2")
+def test_refusals_say_what_to_do_and_show_no_secret(
+    service: Service, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mountpoint = tmp_path / "m"
+    mountpoint.mkdir()
+    url = "hdf5://home/user/sample.h5"
+    none = run_h5fs("hdf5://home/user/none.h5", mountpoint)
+    assert (none.returncode, "no domain /home/user/none.h5" in none.stderr) == (1, True)
+    wrong = run_h5fs(url, mountpoint, env={"HS_PASSWORD": "wrong-secret"})
+    assert (wrong.returncode, "HS_PASSWORD" in wrong.stderr) == (1, True)
+    assert "wrong-secret" not in wrong.stderr
+    for name in service.environment:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    nowhere = run_h5fs(url, mountpoint)
+    assert (nowhere.returncode, "-o endpoint=" in nowhere.stderr) == (1, True)
+    access = service.access
+    (tmp_path / ".hscfg").write_text(
+        f"hs_username={access.username}\nhs_password={access.password}\nhs_bucket={access.bucket}\n"
+    )
+    with mounted(url, options=["-o", f"endpoint={access.endpoint}"]) as far:  # type: ignore[arg-type]
+        assert (far.path / "texts.npy").exists()
+        for shown in (Path(f"/proc/{far.pid}/cmdline"), Path("/proc/self/mounts"), far.log):
+            assert access.password not in shown.read_text().replace("admin-secret", "")
+
+
+@pytest.mark.semantics("G5")
+def test_what_was_written_before_an_open_is_read_after_it(service: Service) -> None:
+    domain = "/home/user/rows.h5"
+    dataset = make_rows(service, domain, 4)
+    with mounted("hdf5:/" + domain) as far:  # type: ignore[arg-type]
+        for number in range(10):
+            write(service, domain, dataset, [number] * 4)
+            assert np.load(far.path / "d.npy").tolist() == [number] * 4
+        service.ask("PUT", f"/datasets/{dataset}/value", domain, {"value": [7, 8], "append": 2})
+        assert np.load(far.path / "d.npy").tolist() == [9, 9, 9, 9, 7, 8]
+        began = time.monotonic()
+        root = service.ask("GET", "/", domain)["root"]
+        service.ask("POST", "/groups", domain, {"link": {"id": root, "name": "new"}})
+        wait_for(lambda: "new" in os.listdir(far.path))
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.semantics("G6", "G8")
+def test_a_file_whose_dataset_has_changed_is_stale_once_it_was_opened_anew(
+    service: Service,
+) -> None:
+    domain = "/home/user/stale.h5"
+    dataset = make_rows(service, domain, 1000)
+    write(service, domain, dataset, list(range(1000)))
+    with mounted("hdf5:/" + domain) as far:  # type: ignore[arg-type]
+        with open(far.path / "d.npy", "rb", buffering=0) as old:
+            service.ask("PUT", f"/datasets/{dataset}/value", domain, {"value": [5], "append": 1})
+            assert np.frombuffer(os.pread(old.fileno(), 8000, 128), "<i8").tolist() == list(
+                range(1000)
+            )
+            with open(far.path / "d.npy", "rb", buffering=0) as new:
+                with pytest.raises(OSError) as raised:
+                    os.pread(old.fileno(), 8000, 128)
+                assert raised.value.errno == errno.ESTALE
+                assert np.frombuffer(os.pread(new.fileno(), 8008, 128), "<i8")[-1] == 5
+        with open(far.path / "d.npy", "rb", buffering=0) as old:
+            root = service.ask("GET", "/", domain)["root"]
+            service.ask("DELETE", f"/groups/{root}/links/d", domain)
+            service.ask("DELETE", f"/datasets/{dataset}", domain)
+            with pytest.raises(OSError) as raised:
+                os.pread(old.fileno(), 8000, 128)
+            assert raised.value.errno == errno.ESTALE
+        wait_for(lambda: not (far.path / "d.npy").exists())

@@ -1,0 +1,47 @@
+"""An object server over a folder of its own, and a cache of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from store.sources.object_server import ObjectServer
+
+from h5fs.model.location import Url
+from h5fs.model.settings import RemoteOptions, StoreOptions
+from h5fs.store import open_store
+from h5fs.store.interface import Store
+
+OpenUrl = Callable[..., Store]
+
+
+@pytest.fixture(scope="session")
+def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    with ObjectServer(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_process: ObjectServer) -> ObjectServer:
+    _process.reset()
+    return _process
+
+
+@pytest.fixture
+def open_url(server: ObjectServer, tmp_path: Path) -> Iterator[OpenUrl]:
+    """A function that opens a file of the server as a store."""
+    opened: list[Store] = []
+
+    def open_it(name: str, *, workers: int = 1, **options: object) -> Store:
+        settings = {"cache_folder": tmp_path / "cache", "timeout_seconds": 3.0} | options
+        remote = RemoteOptions(**settings)  # type: ignore[arg-type]
+        store = open_store(
+            StoreOptions(Url(f"{server.url}/{name}"), workers=workers, remote=remote)
+        )
+        opened.append(store)
+        return store
+
+    yield open_it
+    for store in opened:
+        store.close()
