@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from h5fs.cli.option_values import (
+    ALL_VIEWS,
     choice_parser,
     number_parser,
     parse_compression,
@@ -29,6 +30,7 @@ from h5fs.cli.option_values import (
     parse_size,
     parse_switch,
     parse_text,
+    parse_views,
     say_value,
     values_of,
 )
@@ -40,6 +42,7 @@ from h5fs.model.settings import (
     Mode,
     MountOptions,
     StoreOptions,
+    View,
 )
 
 FUSE = "fuse"
@@ -94,6 +97,7 @@ class MountKeywords(TypedDict, total=False):
     max_chunk: str | int
     max_depth: int
     xattr: bool
+    views: str
     swmr: bool
     endpoint: str
     commit: float
@@ -168,6 +172,12 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "xattr", "has_xattrs",
         "show attributes, shape, dtype and more as extended attributes too; a repeated ls -l takes "
         "three times as long with them. noxattr: show none, as without either",
+    ),
+    MountOption(
+        "views", "views.kinds",
+        "show files to look at beside the arrays: tables (csv), or all that there are; "
+        "none without it",
+        "csv|all", parse_views, (ALL_VIEWS, *values_of(View)),
     ),
     MountOption(
         "swmr", "store.is_swmr",
@@ -256,6 +266,7 @@ _IGNORED = frozenset(
     "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
 )
 _IGNORED_PREFIXES = ("x-", "comment=")
+_VIEW_WORDS = values_of(View)
 _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 
 
@@ -341,8 +352,14 @@ def _is_ignored(text: str) -> bool:
 
 def split_options(text: str) -> list[str]:
     """Split at commas that no backslash precedes."""
-    options = text.replace("\\,", "\0").split(",")
-    return [option.replace("\0", ",") for option in options if option]
+    options: list[str] = []
+    for option in text.replace("\\,", "\0").split(","):
+        # A list of views has commas, too: views=csv,png
+        if option in _VIEW_WORDS and options and options[-1].startswith("views="):
+            options[-1] += f",{option}"
+        elif option:
+            options.append(option.replace("\0", ","))
+    return options
 
 
 def _replace(settings: Any, path: list[str], value: object) -> Any:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from enum import Enum
 
-from h5fs.model.settings import Mode
+from h5fs.model.settings import Mode, View
 
 
 def parse_mode(text: str) -> Mode:
@@ -68,6 +68,20 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
+ALL_VIEWS = "all"
+
+
+def parse_views(text: str) -> frozenset[View]:
+    """Return the views that a list names, or all of them."""
+    words = text.split(",")
+    if words == [ALL_VIEWS]:
+        return frozenset(View)
+    try:
+        return frozenset(map(View, words))
+    except ValueError:
+        raise ValueError(f"must be {ALL_VIEWS}, or some of {', '.join(values_of(View))}") from None
+
+
 _USUAL_GZIP_LEVEL = 4  # h5py's
 
 
@@ -121,7 +135,7 @@ def values_of(kind: type[Enum]) -> tuple[str, ...]:
 
 def say_value(value: object) -> str:
     """Return a value as the text that an option takes; empty for a value that has no text."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | frozenset):
         return ""
     if isinstance(value, Enum):
         return str(value.value)

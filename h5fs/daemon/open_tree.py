@@ -83,11 +83,12 @@ def _opened_store_tree(
     depth = options.store.limits.max_depth
     try:
         if not options.mode.writes:
-            yield (RenewingTree if is_shared(options.store.url) else Tree)(store, depth)
+            kind = RenewingTree if is_shared(options.store.url) else Tree
+            yield kind(store, depth, views=options.views)
             return
         file = Path(os.path.realpath(options.store.file))
         yield WritableTree(
-            store, depth, mountpoint=os.fsencode(options.mountpoint),
+            store, depth, views=options.views, mountpoint=os.fsencode(options.mountpoint),
             leftovers=file.with_name(file.name + _LEFTOVERS_SUFFIX),
             commits_at_close=options.store.commit_seconds == 0,
         )  # fmt: skip
@@ -108,7 +109,8 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
 
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, location=file, identity=identity)
-        return Tree(open_store(store, starter), options.store.limits.max_depth)
+        depth = options.store.limits.max_depth
+        return Tree(open_store(store, starter), depth, views=options.views)
 
     return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)
 

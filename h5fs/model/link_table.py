@@ -1,7 +1,7 @@
 """All links of a group in one value, with what `readdir` and a `stat` of each link need.
 
 A group may hold a million links. As `Link` values they would take a gigabyte; in this table a link
-takes its name and 58 bytes, in arrays that cross processes as they are. A plain value, like those
+takes its name and 62 bytes, in arrays that cross processes as they are. A plain value, like those
 of ``objects``.
 """
 
@@ -32,13 +32,14 @@ ROW = np.dtype(
         ("attribute_count", "<u4"),
         ("hard_link_count", "<u4"),
         ("dataset", "<i4"),
+        ("array", "<i4"),
         ("kind", "u1"),
         ("holds_sequences", "u1"),
     ]
 )
 """The object of one hard link. ``dataset``: the index of the table's dataset that describes it, -1
-when only ``describe_dataset`` does; ``file_offset``: where contiguous or compact data lie, else
--1.
+when only ``describe_dataset`` does; ``array``: the same for its shape and type alone, which are
+known more often; ``file_offset``: where contiguous or compact data lie, else -1.
 """
 
 
@@ -133,7 +134,7 @@ class Links:
         group = self._table.group
         (
             object_id, storage_size_bytes, file_offset, mtime, ctime, atime, attribute_count,
-            hard_link_count, dataset, kind, holds_sequences,
+            hard_link_count, dataset, array, kind, holds_sequences,
         ) = self.row(index)  # fmt: skip
         path = group.path + name if group.path == b"/" else group.path + b"/" + name
         return ObjectInfo(
@@ -141,4 +142,5 @@ class Links:
             hard_link_count, mtime, ctime, atime, bool(holds_sequences),
             self._table.datasets[dataset] if dataset >= 0 else None,
             storage_size_bytes, file_offset,
+            self._table.datasets[array] if array >= 0 else None,
         )  # fmt: skip

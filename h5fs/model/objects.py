@@ -71,6 +71,8 @@ class ObjectInfo(Struct, frozen=True):
 
     ``dataset`` is set where a look at the header told all of it but what differs between datasets
     alike: ``storage_size_bytes``, and ``file_offset``, where contiguous data lie (-1: nowhere).
+    ``array`` is set where that look told shape and type. Where ``array.is_scanned``, the type has
+    parts of variable length: then its dtype is ``U1`` for text, else ``V1``.
     """
 
     ref: ObjectRef
@@ -84,6 +86,7 @@ class ObjectInfo(Struct, frozen=True):
     dataset: DatasetInfo | None = None
     storage_size_bytes: int = 0
     file_offset: int = -1
+    array: DatasetInfo | None = None
 
 
 class Link(Struct, frozen=True):
@@ -148,6 +151,20 @@ class ChunkIndex(Struct, frozen=True):
     offsets: bytes | None = None
 
 
+class Enumeration(Struct, frozen=True, array_like=True):
+    """The names of an enumeration's values; ``path`` names the fields that lead to it."""
+
+    path: tuple[bytes, ...]
+    members: tuple[tuple[bytes, int], ...]
+
+
+class TextWidth(Struct, frozen=True, array_like=True):
+    """How long variable-length text gets as a quoted field of a table, the quotes excluded."""
+
+    path: tuple[bytes, ...]
+    size_bytes: int
+
+
 class DatasetInfo(Struct, frozen=True):
     """How a dataset looks as ``.npy`` files.
 
@@ -160,7 +177,7 @@ class DatasetInfo(Struct, frozen=True):
 
     ``storage_size_bytes`` is what the file has allocated for the data. ``data`` says where elements
     can be read without the HDF5 library, None when they cannot. ``is_scanned``: finding out took a
-    look at every element.
+    look at every element. ``enumerations`` and ``text_widths``: what tables need beside the dtype.
     """
 
     shape: tuple[int, ...] | None
@@ -170,6 +187,8 @@ class DatasetInfo(Struct, frozen=True):
     sequences_per_element: int = 1
     data: Contiguous | Chunked | None = None
     is_scanned: bool = False
+    enumerations: tuple[Enumeration, ...] = ()
+    text_widths: tuple[TextWidth, ...] = ()
 
     @property
     def data_bytes(self) -> int:
@@ -183,6 +202,7 @@ class StorageInfo(Struct, frozen=True):
     ``shape`` and ``maxshape`` are None for a null dataspace; a dimension without limit is None in
     ``maxshape``. ``filters`` are named as the file names them, with their options. ``fill_value``
     is one element as the ``.npy`` file holds it; None where it is undefined or of variable length.
+    ``array``: shape and type, as in ``ObjectInfo``.
     """
 
     layout: Layout
@@ -192,6 +212,7 @@ class StorageInfo(Struct, frozen=True):
     filters: tuple[str, ...]
     fill_value: bytes | None
     storage_size_bytes: int
+    array: DatasetInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -44,7 +44,12 @@ class Projection(Enum):
     OFFSETS = b".offsets.npy"
     ATTRIBUTES = b".attrs.json"
     DATATYPE = b".dtype.json"
+    TABLE = b".csv"
 
+
+VIEWS = frozenset({Projection.TABLE})
+"""What is made of a dataset to look at. A mount shows these where it was told to. They change no
+other name: where a group or a link of HDF5 has the name of a view, that name is the group's."""
 
 GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 """The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
@@ -52,11 +57,10 @@ GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 OUTSIDE = b"external:"
 """The beginning of a symbolic link's text that leads out of the HDF5 file; no dentry has it."""
 
-_SUFFIXES = tuple(p.value for p in Projection if p is not Projection.FOLDER)
+_FILES = [p for p in Projection if p is not Projection.FOLDER and p not in VIEWS]
+_SUFFIXES = tuple(p.value for p in _FILES)
 # Where two suffixes fit, the longer one counts.
-_BY_LENGTH = sorted(
-    (p for p in Projection if p is not Projection.FOLDER), key=lambda p: -len(p.value)
-)
+_BY_LENGTH = sorted(_FILES, key=lambda p: -len(p.value))
 # Endings of link names that, with the projection's suffix behind them, would look like another
 # projection.
 _AMBIGUOUS_ENDS: dict[Projection, tuple[bytes, ...]] = {
@@ -91,6 +95,16 @@ def decode_name(dentry: bytes) -> DentryName | None:
     ``link_name`` is None for a cut name: only the group's links tell which one encodes to it.
     """
     projection = next((p for p in _BY_LENGTH if dentry.endswith(p.value)), Projection.FOLDER)
+    return _decode(dentry, projection)
+
+
+def decode_view_name(dentry: bytes, views: Collection[Projection]) -> DentryName | None:
+    """Return what ``dentry`` means as a view of a dataset, None when it can be none."""
+    projection = next((p for p in views if dentry.endswith(p.value)), None)
+    return None if projection is None else _decode(dentry, projection)
+
+
+def _decode(dentry: bytes, projection: Projection) -> DentryName | None:
     suffix = projection.value
     stem = dentry[: len(dentry) - len(suffix)]
     if not stem:

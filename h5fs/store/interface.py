@@ -38,6 +38,7 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.statistics import StoreStatistics
 
 
@@ -160,6 +161,16 @@ class Store(ObjectStore, Protocol):
         the data end, or before.
         Raises: ``UnsupportedTypeError`` for a part that the dataset has not; ``ForbiddenError``.
         The buffer may then have been written to in part.
+        """
+
+    def make_view(
+        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+    ) -> None:
+        """Fill ``buffer`` with what people look at beside a dataset's array: lines of a table.
+
+        Parameters: ``data`` are the elements that ``order`` names, by whose rules the buffer has
+        just the size. A store has no part in the work but where it is done: hostile elements must
+        not harm the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:

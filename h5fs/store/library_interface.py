@@ -22,6 +22,7 @@ from h5fs.model.objects import (
     ObjectRef,
     StorageInfo,
 )
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -124,6 +125,9 @@ class LibraryStore(ObjectStore, Protocol):
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
         """
 
+    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+        """Return what is made of elements to look at, which ``ref`` is blamed for."""
+
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
         """Return what there is to say of the first of some objects, as many as take little time.
 
@@ -173,6 +177,9 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
 
         When none is to be made, a mount begins: what only those of the last one had open, goes.
         """
+
+    def shorten_log(self) -> None:
+        """Bring the log into the file. Where that fails, the log stays, with a line in the log."""
 
     def drop_nameless(self, object_id: int) -> None:
         """Let an object go that was only open, if that is so."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.locks.own_lock import take_own_lock
@@ -44,3 +45,8 @@ class LocalStore(Hdf5Store):
         buffer: memoryview,
     ) -> None:
         buffer[:] = self.read_data(ref, part, offset, len(buffer))
+
+    def make_view(
+        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+    ) -> None:
+        buffer[:] = self.render_view(ref, order, data)

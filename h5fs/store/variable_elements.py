@@ -19,7 +19,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from h5fs.model.objects import TextWidth
 from h5fs.projection.npy import npy_dtype
+from h5fs.projection.views.quoting import escape_text
 
 Array = np.ndarray[Any, Any]
 
@@ -35,6 +37,9 @@ class Part(Protocol):
 
     def dtype(self) -> np.dtype[Any]:
         """Return the dtype that holds every value measured so far."""
+
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        """Return how long texts get in a table; ``path`` names the fields that lead here."""
 
     def convert(self, values: Array) -> Array:
         """Return values in that dtype, of the same shape (a subarray dtype's dimensions trail)."""
@@ -88,6 +93,10 @@ class _Fixed:
     def dtype(self) -> np.dtype[Any]:
         return self._dtype
 
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        del path
+        return ()
+
     def convert(self, values: Array) -> Array:
         return values
 
@@ -97,6 +106,7 @@ class _Text:
         self._text_of = text_of
         self._characters = 1  # numpy's own minimum, for arrays of empty strings
         self._bytes = 1
+        self._field_bytes = 0
         self._is_utf8 = True
 
     def measure(self, values: Array) -> int:
@@ -106,7 +116,9 @@ class _Text:
             total += len(text)
             if len(text) <= self._characters and text.isascii():
                 self._bytes = max(self._bytes, len(text))
+                self._field_bytes = max(self._field_bytes, len(text) + text.count(b'"'))
                 continue
+            self._field_bytes = max(self._field_bytes, len(escape_text(text)))
             self._bytes = max(self._bytes, len(text))
             try:
                 self._characters = max(self._characters, len(text.decode("utf-8")))
@@ -118,6 +130,9 @@ class _Text:
         if self._is_utf8:
             return np.dtype(f"<U{self._characters}")
         return np.dtype(f"S{self._bytes}")
+
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        return (TextWidth(path, self._field_bytes),)
 
     def convert(self, values: Array) -> Array:
         texts: list[Any] = [self._text_of(value) for value in values.ravel().tolist()]
@@ -144,6 +159,9 @@ class _Sequence:
         pair = np.dtype([("length", "<i8"), ("values", self._element.dtype(), (self._length,))])
         return npy_dtype(pair)  # an array of arrays is one array
 
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        return self._element.text_widths((*path, b"values"))
+
     def convert(self, values: Array) -> Array:
         pairs = np.zeros(values.size, self.dtype())
         for pair, value in zip(pairs, values.ravel().tolist(), strict=True):
@@ -164,6 +182,9 @@ class _Subarray:
     def dtype(self) -> np.dtype[Any]:
         return npy_dtype(np.dtype((self._element.dtype(), self._shape)))
 
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        return self._element.text_widths(path)
+
     def convert(self, values: Array) -> Array:
         return self._element.convert(values)
 
@@ -178,6 +199,13 @@ class _Compound:
     def dtype(self) -> np.dtype[Any]:
         # Packed: HDF5's offsets mean nothing where members have other widths than in the file.
         return np.dtype([(name, part.dtype()) for name, part in self._members.items()])
+
+    def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
+        return tuple(
+            width
+            for name, part in self._members.items()
+            for width in part.text_widths((*path, name.encode("utf-8", "surrogateescape")))
+        )
 
     def convert(self, values: Array) -> Array:
         rows = np.zeros(values.shape, self.dtype())

@@ -26,6 +26,7 @@ from h5fs.model.objects import (
     StorageInfo,
 )
 from h5fs.model.settings import StoreOptions
+from h5fs.projection.views.orders import ViewOrder
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
@@ -82,22 +83,31 @@ class WorkerStore:
         self._lock = threading.Lock()
         self._beside: dict[int, LocalFile] = {}
         count = options.workers if options.workers is not None else max(count_cores(), 2)
-        if options.mode.writes:
-            count = 1
         self._grants = Grants(options.external, self._path.parent)
         self._quarantine = Quarantine(lambda: self._main.source.version)
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, location=self._path), count, self._quarantine,
-            starter or own_starter, self._grants,
+            dataclasses.replace(options, location=self._path),
+            1 if options.mode.writes else count, self._quarantine, starter or own_starter,
+            self._grants, on_change=self._note_change, on_loss=self._note_loss,
         )  # fmt: skip
-        self._chunks = ChunkReader(self._pool, options.cache_bytes, self._main.chunk_fetcher())
+        readers = self._pool_for_chunks(max(count, 1), starter or own_starter)
+        self._chunks = ChunkReader(readers, options.cache_bytes, self._main.chunk_fetcher())
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
             self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
         )  # fmt: skip
+
+    def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
+        return self._pool
+
+    def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
+        raise UnreadableError("a worker that only reads has changed something")
+
+    def _note_loss(self) -> None:
+        """Take note that a worker is gone; nothing is lost with one that only reads."""
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -225,6 +235,16 @@ class WorkerStore:
             "read_data", ref, part, offset, len(buffer), subject=Subject(ref), into=buffer,
             asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
             preferred_worker=_preferred_worker(ref), preferred_only=dataset.is_scanned,
+        )  # fmt: skip
+        if size != len(buffer):
+            raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
+
+    def make_view(
+        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+    ) -> None:
+        size: int = self._pool.call(
+            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")

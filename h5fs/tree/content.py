@@ -27,7 +27,8 @@ from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.nodes import VIEWS, Node, NodeKind
+from h5fs.tree.views import Views
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class ArrayContent:
         return size
 
 
-def open_content(store: Store, node: Node) -> Content:
+def open_content(store: Store, node: Node, views: Views) -> Content:
     """Return the content of a node that is a file.
 
     Raises ``UnsupportedTypeError``, ``TooLargeError``, ``ForbiddenError``, ``UnreadableError``.
@@ -105,6 +106,8 @@ def open_content(store: Store, node: Node) -> Content:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
         return _open_array(store, node)
+    if node.kind in VIEWS:
+        return views.open(node, _dataset_at_hand(node.info) or store.describe_dataset(ref))
     raise UnreadableError(f"{show_path(ref.path)} cannot be read")
 
 
@@ -128,7 +131,10 @@ def _dataset_at_hand(info: ObjectInfo) -> DatasetInfo | None:
         return None
     data = Contiguous(info.file_offset) if info.file_offset >= 0 else None
     dataset = info.dataset
-    return DatasetInfo(dataset.shape, dataset.dtype, info.storage_size_bytes, data=data)
+    return DatasetInfo(
+        dataset.shape, dataset.dtype, info.storage_size_bytes,
+        data=data, enumerations=dataset.enumerations,
+    )  # fmt: skip
 
 
 def _open_array(store: Store, node: Node) -> ArrayContent:

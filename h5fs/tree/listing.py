@@ -34,6 +34,7 @@ from h5fs.tree.status import (
     file_mode,
     make_file_status,
 )
+from h5fs.tree.views import VIEW_KINDS, Views, without_covered_views
 
 # Names that are the same in the mount, whatever they name.
 _LONGEST_PLAIN_NAME = 200
@@ -41,8 +42,11 @@ _PLAIN_NAME = re.compile(rb"[0-9A-Za-z_ -]{1,%d}\Z" % _LONGEST_PLAIN_NAME)
 _PLAIN_NAMES = re.compile(rb"[0-9A-Za-z_ -]+\Z")
 
 _DATASET = OBJECT_KINDS.index(ObjectKind.DATASET)
+_NO_VIEW = -2  # in the place of a size
 _SUFFIX = Projection.ARRAY.value
 _ATTRIBUTES = Projection.ATTRIBUTES.value
+
+Numbers = npt.NDArray[np.int64]
 
 
 class FolderListing:
@@ -51,41 +55,97 @@ class FolderListing:
     Safe to use from any thread.
     """
 
-    def __init__(self, folder: Node, links: Links, file: FileStatus) -> None:
+    def __init__(self, folder: Node, links: Links, file: FileStatus, views: Views) -> None:
         self.folder = folder
         self.links = links
         self._file = file
         self._sizes = [_size_of(dataset) for dataset in links.datasets]
+        self._views = views
+        self._shown = {Projection.ARRAY: NodeKind.ARRAY}
+        self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
+        self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
-        stem = name[: -len(_SUFFIX)]
-        if not name.endswith(_SUFFIX) or not _PLAIN_NAME.match(stem):
+        for projection, kind in self._shown.items():
+            suffix = projection.value
+            if name.endswith(suffix):
+                return self._status_of(name, name[: -len(suffix)], projection, kind)
+        return None
+
+    def _status_of(
+        self, name: bytes, stem: bytes, projection: Projection, kind: NodeKind
+    ) -> Status | None:
+        if not _PLAIN_NAME.match(stem):
             return None
         index = self.links.find(stem)
         if index is None:
             return None
         (
             object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset,
-            kind, _,
+            array, object_kind, _,
         ) = self.links.row(index)  # fmt: skip
-        size_bytes = self._sizes[dataset] if kind == _DATASET and dataset >= 0 else None
+        if object_kind != _DATASET:
+            return None
+        if projection is Projection.ARRAY:
+            size_bytes = self._sizes[dataset] if dataset >= 0 else None
+        else:
+            size_bytes = self._view_sizes[array].get(projection) if array >= 0 else None
+            storage_size_bytes = 0
+            if self.links.find(name) is not None:  # perhaps a group of that name
+                return None
         if size_bytes is None:
             return None
         return make_file_status(
-            object_inode(object_id, NodeKind.ARRAY), self._file, size_bytes, storage_size_bytes,
+            object_inode(object_id, kind), self._file, size_bytes, storage_size_bytes,
             hard_link_count, mtime, ctime, atime,
         )  # fmt: skip
 
     def dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Dentries:
         """Return the dentries of all links; ``make_others`` those of one that is not plain."""
+        dentries = self._array_dentries(make_others)
+        if not self._views.are_listed:
+            return dentries
+        views = [self._view_dentries(*each) for each in VIEW_KINDS.items()]
+        names = [name for each in (*views, dentries) for name in each.names]
+        rows = np.concatenate([*(each.rows for each in views), dentries.rows])
+        return without_covered_views(Dentries(names, rows))
+
+    def _is_plain(self) -> npt.NDArray[np.bool_]:
+        """Return of which links all is known here, if their names are plain."""
+        table = self.links.rows
+        is_plain: npt.NDArray[np.bool_] = table["kind"] == _DATASET
+        is_plain &= table["holds_sequences"] == 0
+        if self._views.are_listed:
+            is_plain &= table["array"] >= 0
+        return is_plain
+
+    def _view_dentries(self, projection: Projection, kind: NodeKind) -> Dentries:
+        """Return the views of a kind, which come before the arrays.
+
+        Views go with their arrays: so a program that removes all of a folder, in its order, finds
+        what it removes.
+        """
+        sizes = np.full(len(self._view_sizes) + 1, _NO_VIEW, np.int64)
+        for place, each in enumerate(self._view_sizes):
+            if projection in each:
+                size_bytes = each[projection]
+                sizes[place] = -1 if size_bytes is None else size_bytes
+        table, link_names = self.links.rows, self.links.names()
+        has_view = self._is_plain() & (sizes[table["array"]] != _NO_VIEW)
+        shown = [i for i in np.flatnonzero(has_view).tolist() if _PLAIN_NAME.match(link_names[i])]
+        links = table[shown]
+        rows = self._rows_of(links, kind, sizes[links["array"]], np.zeros(len(links), np.int64))
+        return Dentries([link_names[i] + projection.value for i in shown], rows)
+
+    def _array_dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Dentries:
         names: list[bytes] = []
         # Places in `names`, and which link each shows.
         arrays: tuple[list[int], list[int]] = ([], [])
         attributes: tuple[list[int], list[int]] = ([], [])
         others: list[tuple[int, Dentry]] = []
         table = self.links.rows
-        is_plain = (table["kind"] == _DATASET) & (table["holds_sequences"] == 0)
+        is_plain = self._is_plain()
         link_names = self.links.names()
         are_plain = bool(_PLAIN_NAMES.match(self.links.joined_names())) and all(
             0 < len(name) <= _LONGEST_PLAIN_NAME for name in link_names
@@ -120,15 +180,21 @@ class FolderListing:
         """Return what ``status_of`` says of the files of datasets, the inode number always."""
         known = [-1 if size is None else size for size in self._sizes]
         sizes = np.array([*known, -1], np.int64)[links["dataset"]]
+        return self._rows_of(links, NodeKind.ARRAY, sizes, links["storage_size_bytes"])
+
+    def _rows_of(
+        self, links: npt.NDArray[Any], kind: NodeKind, sizes: Numbers, storage_bytes: Numbers
+    ) -> npt.NDArray[Any]:
+        """Return the rows of files that show datasets; a size below 0 is not known."""
         has_status = sizes >= 0
         file = self._file
         rows = np.zeros(len(links), DENTRY_ROW)
-        rows["inode"] = object_inodes(links["object_id"], NodeKind.ARRAY)
+        rows["inode"] = object_inodes(links["object_id"], kind)
         rows["mode"] = np.where(has_status, file_mode(file), stat.S_IFREG)
         rows["hard_link_count"] = links["hard_link_count"]
         rows["uid"], rows["gid"] = file.uid, file.gid
         rows["size_bytes"] = np.where(has_status, sizes, 0)
-        rows["blocks"] = blocks_of(links["storage_size_bytes"], rows["size_bytes"])
+        rows["blocks"] = blocks_of(storage_bytes, rows["size_bytes"])
         rows["preferred_read_bytes"] = PREFERRED_READ_BYTES
         mtime_ns = _nanoseconds(links["mtime"], file.mtime_ns)
         rows["mtime_ns"] = mtime_ns

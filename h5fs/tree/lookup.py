@@ -24,8 +24,11 @@ from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
+    VIEWS,
+    DentryName,
     Projection,
     decode_name,
+    decode_view_name,
     find_cut_names,
     is_listable,
 )
@@ -42,6 +45,7 @@ from h5fs.tree.nodes import (
     make_root,
 )
 from h5fs.tree.status import Status, make_status
+from h5fs.tree.views import Views
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +72,11 @@ class Lookup:
     ``forget_others`` is called with ``forget``: whoever keeps more of the same file forgets it too.
     """
 
-    def __init__(self, store: Store, max_depth: int, *, forget_others: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, max_depth: int, views: Views, *, forget_others: Callable[[], None]
+    ) -> None:
         self._store = store
+        self._views = views
         self._max_depth = max_depth
         self._forget_others = forget_others
         self._root: Node | None = make_root(store.root())
@@ -176,7 +183,18 @@ class Lookup:
     def _match_child(self, folder: Node, name: bytes) -> Node | None:
         if name == GROUP_ATTRIBUTES:
             return make_attributes_node(folder, folder)
-        meaning = decode_name(name)
+        try:
+            node = self._find_meant(folder, name, decode_name(name))
+        except NotFoundError:
+            if not self._views.projections:
+                raise
+            node = None
+        if node is not None and node.name == name:
+            return node
+        meaning = decode_view_name(name, self._views.projections)
+        return self._find_meant(folder, name, meaning)
+
+    def _find_meant(self, folder: Node, name: bytes, meaning: DentryName | None) -> Node | None:
         if meaning is None:
             return None
         if meaning.link_name is None:
@@ -231,6 +249,8 @@ class Lookup:
 
     def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
         node = self.make_child(folder, link)
+        if projection in VIEWS:
+            return self._views.node(folder, node, projection)
         if node is None or projection not in _BESIDE or node.is_symbolic_link:
             return node
         return _BESIDE[projection](folder, node)
@@ -263,7 +283,7 @@ class Lookup:
         key = (node.kind, node.info.ref)
         content = self._contents.get(key) or self._large_contents.get(key)
         if content is None:
-            content = open_content(self._store, node)
+            content = open_content(self._store, node, self._views)
             self.keep_content(node, content)
         return content
 

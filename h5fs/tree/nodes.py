@@ -30,7 +30,11 @@ class NodeKind(Enum):
     ANCESTOR_LINK = "link to an ancestor"
     DANGLING_LINK = "dangling external link"
     UNREADABLE = "unreadable object"
+    TABLE = "table"
 
+
+VIEWS = frozenset({NodeKind.TABLE})
+"""What is made of an array to look at, and has no data of its own."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
@@ -72,22 +76,31 @@ class Node:
         """Return the inode number of what shows the same object as a file of that kind."""
         ref = self.info.ref
         if ref.file:
-            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2)
+            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2) & (1 << 64) - 1
         return object_inode(ref.id, kind)
 
 
-_POSITIONS = {NodeKind.ATTRIBUTES: 1, NodeKind.OFFSETS: 3}
+_POSITIONS = {
+    NodeKind.ATTRIBUTES: 1,
+    NodeKind.OFFSETS: 3,
+    # In the half of the numbers that no id of an object is in.
+    NodeKind.TABLE: 1 << 63 | 1,
+}
+_ID_MASK = (1 << 63) - 1
 
 
 def object_inode(object_id: int, kind: NodeKind) -> int:
     """Return the inode number of what shows an object of the mounted file."""
     # Ids are 4 apart at least, so these few numbers after an object's id are its own.
-    return object_id + _POSITIONS.get(kind, 2) & (1 << 63) - 1
+    position = _POSITIONS.get(kind, 2)
+    return object_id + (position & _ID_MASK) & _ID_MASK | position & ~_ID_MASK
 
 
 def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
     """Return the same of many objects."""
-    return object_ids + np.uint64(_POSITIONS.get(kind, 2)) & np.uint64((1 << 63) - 1)
+    position = _POSITIONS.get(kind, 2)
+    low = object_ids + np.uint64(position & _ID_MASK) & np.uint64(_ID_MASK)
+    return low | np.uint64(position & ~_ID_MASK)
 
 
 def make_root(info: ObjectInfo) -> Node:

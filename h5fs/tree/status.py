@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from h5fs.model.file_status import FileStatus
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.nodes import VIEWS, Node, NodeKind
 
 NANOSECONDS = 10**9
 
@@ -17,7 +17,7 @@ PREFERRED_READ_BYTES = 128 * 2**10
 whole ones."""
 
 # An attribute file is linked once for each of its object's names, but is no hard link of its own.
-_COUNTED = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
+_COUNTED = VIEWS | {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE}
 
 _BLOCK_BYTES = 512  # the unit of st_blocks
 

@@ -17,7 +17,7 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
-from h5fs.model.settings import Limits
+from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content
@@ -34,6 +34,7 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_dentry
+from h5fs.tree.views import Views, without_covered_views
 from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
@@ -42,9 +43,12 @@ _LISTING_BYTES_KEPT = 128 * 2**20
 class Tree:
     """An HDF5 file as a file system."""
 
-    def __init__(self, store: Store, max_depth: int = Limits().max_depth) -> None:
+    def __init__(
+        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
+    ) -> None:
         self._store = store
-        self.lookup = Lookup(store, max_depth, forget_others=self._forget_listings)
+        self._views = Views(store, views)
+        self.lookup = Lookup(store, max_depth, self._views, forget_others=self._forget_listings)
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
@@ -87,16 +91,16 @@ class Tree:
             node = self.lookup.make_child(folder, link)
             if node is None:
                 return
-            for shown in (
-                make_attributes_node(folder, node), make_offsets_node(folder, node), node
-            ):  # fmt: skip
+            beside = make_attributes_node(folder, node), make_offsets_node(folder, node)
+            for shown in (*beside, *self._views.listed_nodes(folder, node), node):
                 if shown is not None:
                     yield make_dentry(shown, file)
 
         if folder.info.ref.file:
-            dentries = Dentries.of(dentry for link in links for dentry in list_link(link))
+            every = Dentries.of(dentry for link in links for dentry in list_link(link))
+            dentries = without_covered_views(every)
         else:
-            listed = FolderListing(folder, links, file)
+            listed = FolderListing(folder, links, file, self._views)
             self._listed.put(path.rstrip(b"/"), listed)
             dentries = listed.dentries(list_link)
         own_attributes = make_attributes_node(folder, folder)

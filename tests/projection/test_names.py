@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from h5fs.projection.names import (
     NAME_MAX,
+    VIEWS,
     DentryName,
     Projection,
     decode_name,
+    decode_view_name,
     encode_name,
     find_cut_names,
     is_listable,
@@ -40,16 +42,18 @@ LINK_NAMES = ANY_BYTES.map(lambda name: name.replace(b"/", b"").replace(b"\0", b
     is_listable
 )
 NO_SLASH_NO_NUL = bytes.maketrans(b"/\0", b"xy")
-PROJECTIONS = st.sampled_from(Projection)
+FILES = [kind for kind in Projection if kind not in VIEWS]
+PROJECTIONS = st.sampled_from(FILES)
+ALL_VIEWS = sorted(VIEWS, key=lambda kind: kind.value)
 
 
 @pytest.mark.semantics("N3")
 @given(st.lists(LINK_NAMES, max_size=8, unique=True))
 def test_two_links_never_have_the_same_dentry_whatever_their_kinds(names: list[bytes]) -> None:
     # Dentries are the likeliest link names to be taken for other links' dentries.
-    dentries = [encode_name(name, kind) for name in names for kind in Projection]
+    dentries = [encode_name(name, kind) for name in names for kind in FILES]
     all_names = set(names) | {dentry for dentry in dentries if is_listable(dentry)}
-    pairs = {(name, kind) for name in all_names for kind in Projection}
+    pairs = {(name, kind) for name in all_names for kind in FILES}
     assert len({encode_name(name, kind) for name, kind in pairs}) == len(pairs)
 
 
@@ -99,7 +103,7 @@ def test_a_link_has_one_spelling(dentry: bytes) -> None:
 @example(b"a%00b")
 @example(b"%2E")
 def test_no_dentry_stands_for_a_name_that_hdf5_cannot_have(stem: bytes) -> None:
-    for kind in Projection:
+    for kind in FILES:
         found = decode_name(stem + kind.value)
         assert found is None or found.link_name is None or is_listable(found.link_name)
 
@@ -111,7 +115,7 @@ def test_all_names_of_two_bytes_have_dentries_of_their_own_that_lead_back() -> N
         name = bytes(pair)
         if not is_listable(name):
             continue
-        for kind in Projection:
+        for kind in FILES:
             dentry = encode_name(name, kind)
             assert taken.setdefault(dentry, (name, kind)) == (name, kind)
             assert decode_name(dentry) == DentryName(kind, name)
@@ -129,7 +133,7 @@ def test_names_of_every_length_have_dentries_of_their_own(body: bytes) -> None:
     lengths = (*range(70, 92), *range(118, 130), *range(222, 262))  # where they begin to be cut
     names = {(body * length)[:length] + tail for length in lengths for tail in EDGES}
     taken: dict[bytes, tuple[bytes, Projection]] = {}
-    for name, kind in itertools.product(names, Projection):
+    for name, kind in itertools.product(names, FILES):
         dentry = encode_name(name, kind)
         assert taken.setdefault(dentry, (name, kind)) == (name, kind)
         assert len(dentry) <= NAME_MAX
@@ -253,3 +257,30 @@ def test_long_names_that_differ_in_their_tails_have_different_dentries(
 @pytest.mark.parametrize("name", [b"", b".", b"a/b", b"a\0b"])
 def test_a_name_that_hdf5_cannot_reach_is_not_listable(name: bytes) -> None:
     assert not is_listable(name)
+
+
+@pytest.mark.semantics("V2")
+@given(st.lists(LINK_NAMES, max_size=8, unique=True))
+def test_no_two_views_of_a_group_have_the_same_name_and_none_that_of_a_file(
+    names: list[bytes],
+) -> None:
+    files = {
+        encode_name(name, kind) for name in names for kind in FILES if kind is not Projection.FOLDER
+    }
+    views = [encode_name(name, kind) for name in names for kind in ALL_VIEWS]
+    assert len(set(views)) == len(views)
+    assert not files & set(views)
+
+
+@pytest.mark.semantics("V2")
+@given(LINK_NAMES, st.sampled_from(ALL_VIEWS))
+def test_the_name_of_a_view_leads_back_to_its_dataset(name: bytes, kind: Projection) -> None:
+    dentry = encode_name(name, kind)
+    assert 0 < len(dentry) <= NAME_MAX
+    found = decode_view_name(dentry, ALL_VIEWS)
+    assert found is not None and found.projection is kind
+    assert found.link_name == name or (
+        found.link_name is None and find_cut_names([name])[dentry] == name
+    )
+    others = [other for other in ALL_VIEWS if other is not kind]
+    assert decode_view_name(dentry, others) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from h5fs.daemon.open_tree import explaining
 from h5fs.errors import H5fsError, MountError, UsageError
 from h5fs.model.location import Location, Url, is_url
-from h5fs.model.settings import Mode, StoreOptions
+from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
 from h5fs.store.interface import Store
 from h5fs.store.workers.worker_starter import WorkerStarter
@@ -25,7 +25,8 @@ COPY_BYTES = 4 * 2**20
 def opened_tree(options: StoreOptions) -> Iterator[Tree]:
     """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
     with _opened_store(options) as store:
-        tree = Tree(store, options.limits.max_depth)
+        views = ViewOptions(frozenset(View), are_listed=False)
+        tree = Tree(store, options.limits.max_depth, views=views)
         yield tree
         tree.close()
 

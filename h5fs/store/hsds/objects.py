@@ -116,7 +116,7 @@ def make_table(group: ObjectRef, links: Iterable[Link]) -> LinkTable:
     kept = list({link.name: link for link in reversed(list(links))}.values())
     kept.sort(key=attrgetter("name"))
     rows = np.zeros(len(kept), ROW)
-    rows["dataset"] = rows["file_offset"] = -1
+    rows["dataset"] = rows["array"] = rows["file_offset"] = -1
     rows["hard_link_count"] = 1
     others: dict[int, Link] = {}
     datasets: dict[DatasetInfo, int] = {}
@@ -131,7 +131,7 @@ def make_table(group: ObjectRef, links: Iterable[Link]) -> LinkTable:
             number = datasets.setdefault(alike, len(datasets))
         rows[index] = (
             target.ref.id, target.storage_size_bytes, -1, target.mtime, target.ctime, 0,
-            target.attribute_count, target.hard_link_count, number,
+            target.attribute_count, target.hard_link_count, number, number,
             OBJECT_KINDS.index(target.kind), target.holds_sequences,
         )  # fmt: skip
     names = [link.name for link in kept]

@@ -35,6 +35,7 @@ from h5fs.model.objects import (
     LinkKind,
     ObjectInfo,
     RegionTarget,
+    StorageInfo,
     UnnamedTarget,
 )
 from h5fs.store.chunks.geometry import Grid
@@ -77,6 +78,8 @@ def _check_value(value: Any, most_item_bytes: int) -> None:
         _check_link(value, most_item_bytes)
     elif isinstance(value, DatasetInfo):
         _check_dataset(value, most_item_bytes)
+    elif isinstance(value, StorageInfo) and value.array is not None:
+        _check_dataset(value.array, most_item_bytes)
     elif isinstance(value, Attribute):
         _check_type(value.type, most_item_bytes)
         count = 0 if value.shape is None else _count(value.shape)
@@ -107,8 +110,9 @@ def _check_object(info: ObjectInfo, most_item_bytes: int) -> None:
     counts = (info.ref.file, info.ref.id, info.attribute_count, info.hard_link_count)
     _need(min(counts) >= 0, "a count")
     _need(-1 <= info.file_offset < _OFFSET_LIMIT, "a place in the file")
-    if info.dataset is not None:
-        _check_dataset(info.dataset, most_item_bytes)
+    for dataset in (info.dataset, info.array):
+        if dataset is not None:
+            _check_dataset(dataset, most_item_bytes)
 
 
 def _check_link(link: Link, most_item_bytes: int) -> None:
@@ -126,8 +130,9 @@ def _check_table(table: LinkTable, group: Any, most_item_bytes: int) -> None:
     _need(bool((stops[1:] >= stops[:-1]).all()), "names of links")
     if len(rows):
         _need(int(rows["kind"].max()) < len(OBJECT_KINDS), "a kind of object")
-        places = rows["dataset"]
-        _need(places.min() >= -1 and places.max() < len(table.datasets), "a kind of dataset")
+        for name in ("dataset", "array"):
+            places = rows[name]
+            _need(places.min() >= -1 and places.max() < len(table.datasets), "a kind of dataset")
         offsets = rows["file_offset"]
         _need(offsets.min() >= -1 and offsets.max() < _OFFSET_LIMIT, "a place in the file")
     for dataset in table.datasets:
@@ -142,6 +147,7 @@ def _check_table(table: LinkTable, group: Any, most_item_bytes: int) -> None:
 def _check_dataset(dataset: DatasetInfo, most_item_bytes: int) -> None:
     _count(dataset.shape or ())
     _need(0 <= (dataset.value_count or 0) < 2**64, "a number of values")
+    _need(all(0 <= each.size_bytes < 2**40 for each in dataset.text_widths), "a width")
     _need(0 < dataset.sequences_per_element < _MAX_PER_ELEMENT, "a number of sequences")
     if isinstance(dataset.data, Contiguous):
         _need(0 <= dataset.data.file_offset < _OFFSET_LIMIT, "a place in the file")

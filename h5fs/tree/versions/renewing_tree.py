@@ -19,7 +19,7 @@ import msgspec
 
 from h5fs.errors import GoneError, IsAGroupError, ReadOnlyError, StaleError, show_path
 from h5fs.model.objects import ObjectRef
-from h5fs.model.settings import Limits
+from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content, TextContent, open_content
@@ -72,8 +72,10 @@ class RenewingTree(Tree):
     ``_files_lock`` protects ``_files``, the open files of each object, for moments only.
     """
 
-    def __init__(self, store: Store, max_depth: int = Limits().max_depth) -> None:
-        super().__init__(store, max_depth)
+    def __init__(
+        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
+    ) -> None:
+        super().__init__(store, max_depth, views=views)
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
         self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
@@ -140,7 +142,7 @@ class RenewingTree(Tree):
         node = self.lookup.find(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
-        content = open_content(self._store, _without_dataset(node))
+        content = open_content(self._store, _without_dataset(node), self._views)
         # So that a file that stat refuses is refused here too.
         _ = content.size_bytes
         subject = (node.kind, node.info.ref)

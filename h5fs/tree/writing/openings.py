@@ -14,7 +14,7 @@ from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.name_rules import NameRules
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles, writes_anew
 from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.places import Places, check_no_view
 from h5fs.tree.writing.writable_file import WritableFile
 
 _FILE_KINDS = frozenset(
@@ -86,6 +86,7 @@ class Openings:
     def _open_to_write(self, path: bytes, node: Node, flags: int, pid: int) -> int:
         if node.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
+        check_no_view(node, path)
         if node.kind not in _FILE_KINDS:
             raise ReadOnlyError(f"{show_path(path)}: an object that cannot be read")
         file = self._pending.edited(node)

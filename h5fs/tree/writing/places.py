@@ -10,7 +10,7 @@ from __future__ import annotations
 from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
 from h5fs.tree.lookup import Lookup, check_length
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import VIEWS, Node
 from h5fs.tree.writing.pending import Pending
 
 
@@ -41,7 +41,16 @@ class Places:
         """Return what the mounted HDF5 file has at a path, and not another one that it links to."""
         node = self.find_visible(path)
         self.check_own(node, path)
+        check_no_view(node, path)
         return node
+
+    def check_takes_name(self, path: bytes) -> None:
+        """Raise ``ReadOnlyError`` when a view has the name that something is to get."""
+        if self._pending.is_outside(path):
+            return
+        node = self._lookup.find_any(path)
+        if node is not None:
+            check_no_view(node, path)
 
     def check_own(self, node: Node, path: bytes) -> None:
         """Raise ``ReadOnlyError`` for a link of another HDF5 file than the mounted one."""
@@ -88,3 +97,12 @@ class Places:
         if name == GROUP_ATTRIBUTES:
             return folder, DentryName(Projection.ATTRIBUTES, None)
         return folder, decode_name(name)
+
+
+def check_no_view(node: Node, path: bytes) -> None:
+    """Raise ``ReadOnlyError`` for what is made of an array to look at."""
+    if node.kind in VIEWS:
+        raise ReadOnlyError(
+            f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
+            ".npy file"
+        )

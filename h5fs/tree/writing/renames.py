@@ -61,6 +61,7 @@ class Renames:
             return
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
+        self._places.check_takes_name(new)
         entry = self._pending.scratch(old)
         if entry is not None:
             self._rename_scratch(old, new, entry)

@@ -13,11 +13,11 @@ import msgspec
 from h5fs.errors import NotAGroupError, NotFoundError
 from h5fs.tree.content import Content
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import VIEWS, Node
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.writing.opened_files import OpenedFile
 from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.places import Places, check_no_view
 from h5fs.tree.writing.writable_file import WritableFile
 
 
@@ -62,6 +62,7 @@ class Statuses:
             entry.atime_ns, entry.mtime_ns = atime_ns, mtime_ns
             return
         node = self._lookup.find(path)
+        check_no_view(node, path)
         edited = self._pending.edited(node)
         if edited is not None:  # at its `close`, which comes later, they are set once more
             edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
@@ -107,7 +108,8 @@ class Statuses:
         """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._lookup.status_of_file(node.info.ref.file)
         mode = status.mode
-        if node.info.ref.file == 0 and mode & 0o777 and not node.is_symbolic_link:
+        is_writable = node.info.ref.file == 0 and node.kind not in VIEWS
+        if is_writable and mode & 0o777 and not node.is_symbolic_link:
             mode |= of_file.mode & 0o222
         times = self._pending.times_of(node.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)

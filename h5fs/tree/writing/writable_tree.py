@@ -10,6 +10,7 @@ that no part but ``OpenedFiles`` has a lock. Reads of data and syncs take it for
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
-from h5fs.model.settings import Limits
+from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import WritingStore
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.statistics import TreeStatistics
@@ -54,6 +55,7 @@ class WritableTree:
         store: WritingStore,
         max_depth: int = Limits().max_depth,
         *,
+        views: ViewOptions = NO_VIEWS,
         mountpoint: bytes = b"",
         leftovers: Path | None = None,
         commits_at_close: bool = False,
@@ -61,7 +63,10 @@ class WritableTree:
         self._store = store
         self._leftovers = leftovers
         self._lock = threading.Lock()
-        self._shown = Tree(store, max_depth)  # what the HDF5 file has, with nothing pending
+        # Programs that copy or remove a folder shall take the arrays alone.
+        views = dataclasses.replace(views, are_listed=False)
+        # What the HDF5 file has, with nothing pending.
+        self._shown = Tree(store, max_depth, views=views)
         self._lookup = lookup = self._shown.lookup
         self._pending = pending = Pending()
         self._opened = opened = OpenedFiles()

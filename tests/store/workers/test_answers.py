@@ -36,7 +36,7 @@ INTEGER = IntegerType(BitLayout(4, ByteOrder.LITTLE, 32), signed=True)
 
 def table(**changes: Any) -> LinkTable:
     rows = np.zeros(2, ROW)
-    rows["dataset"], rows["file_offset"] = -1, -1
+    rows["dataset"] = rows["array"] = rows["file_offset"] = -1
     for name in ROW.names or ():
         if name in changes:
             rows[name][0] = changes.pop(name)

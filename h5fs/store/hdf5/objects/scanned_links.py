@@ -11,7 +11,6 @@ from h5py import h5t
 from h5fs.errors import H5fsError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import DatasetInfo, Link, ObjectRef
-from h5fs.projection.npy import npy_dtype
 from h5fs.store.format.headers.scan import (
     COMPACT,
     CONTIGUOUS,
@@ -22,6 +21,7 @@ from h5fs.store.format.headers.scan import (
     HeaderScan,
     read_shape,
 )
+from h5fs.store.hdf5.types.array_looks import describe_array
 from h5fs.store.hdf5.types.elements import memory_type
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 
@@ -40,14 +40,15 @@ class _Array:
         self.is_known = True
         self.is_as_stored = False
         self.info: DatasetInfo | None = None
+        self.array: DatasetInfo | None = None
         self.data_bytes = -1
         try:
             type_id = h5t.decode(_MESSAGE_PREFIX + datatype)
             self.is_sequence = is_sequence_type(type_id)
             memory = memory_type(type_id)
+            self.array = describe_array(memory.dtype, read_shape(space, layout))
             if not memory.dtype.hasobject and memory.dtype.itemsize < _LARGE_ELEMENT_BYTES:
-                shape = read_shape(space, layout)
-                self.info = DatasetInfo(shape, npy_dtype(memory.dtype), 0)
+                self.info = self.array
                 self.data_bytes = self.info.data_bytes
                 self.is_as_stored = bool(type_id.equal(memory.type_id))
         except H5fsError:
@@ -66,7 +67,7 @@ class LinkTableBuilder:
         self._group = group
         self._names = names
         self._rows = np.zeros(len(names), ROW)
-        self._rows["dataset"] = -1
+        self._rows["dataset"] = self._rows["array"] = -1
         self._rows["file_offset"] = -1
         self._rows["hard_link_count"] = 1
         self._datasets: list[DatasetInfo] = []
@@ -112,15 +113,19 @@ class LinkTableBuilder:
     ) -> None:
         places = []
         for array in arrays:
-            places.append(len(self._datasets) if array.info is not None else -1)
-            if array.info is not None:
-                self._datasets.append(array.info)
+            places.append(len(self._datasets) if array.array is not None else -1)
+            if array.array is not None:
+                self._datasets.append(array.array)
         array_index = scan.array_index[known]
+        is_dataset = rows["kind"] == DATASET
+        rows["array"] = np.where(is_dataset, np.array([*places, -1])[array_index], -1)
+        has_info = np.array([array.info is not None for array in arrays] + [False])
         layout_class = scan.layout_class[known]
         storage = scan.storage_bytes[known]
         is_plain = np.isin(layout_class, (COMPACT, CONTIGUOUS)) & (storage >= 0)
-        is_plain &= ~scan.has_external[known].astype(bool) & (rows["kind"] == DATASET)
-        rows["dataset"] = np.where(is_plain, np.array([*places, -1])[array_index], -1)
+        is_plain &= ~scan.has_external[known].astype(bool) & is_dataset
+        is_known = is_plain & has_info[array_index]
+        rows["dataset"] = np.where(is_known, rows["array"], -1)
         rows["storage_size_bytes"] = np.where(is_plain, storage, 0)
         as_stored = np.array([array.is_as_stored for array in arrays] + [False])[array_index]
         offset = scan.data_offset[known]
@@ -139,7 +144,7 @@ class LinkTableBuilder:
         info = link.target
         self._rows[index] = (
             info.ref.id, 0, -1, info.mtime, info.ctime, info.atime, info.attribute_count,
-            info.hard_link_count, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
+            info.hard_link_count, -1, -1, OBJECT_KINDS.index(info.kind), info.holds_sequences,
         )  # fmt: skip
 
     def table(self) -> LinkTable:

@@ -15,8 +15,9 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5z
 
 from h5fs.errors import UnsupportedTypeError
-from h5fs.model.objects import Layout, ObjectRef, StorageInfo
+from h5fs.model.objects import DatasetInfo, Layout, ObjectRef, StorageInfo
 from h5fs.store.chunks.geometry import Grid
+from h5fs.store.hdf5.types.array_looks import describe_array
 from h5fs.store.hdf5.types.elements import memory_type
 
 MAX_INDEXED_CHUNKS = 2**22
@@ -185,7 +186,15 @@ def describe_storage(dataset_id: h5d.DatasetID) -> StorageInfo:
         filters=tuple(_describe_filter(creation, i) for i in range(creation.get_nfilters())),
         fill_value=_fill_value(dataset_id, creation),
         storage_size_bytes=dataset_id.get_storage_size(),
+        array=_describe_array(dataset_id, shape),
     )
+
+
+def _describe_array(dataset_id: h5d.DatasetID, shape: tuple[int, ...] | None) -> DatasetInfo | None:
+    try:
+        return describe_array(memory_type(dataset_id.get_type()).dtype, shape)
+    except UnsupportedTypeError:
+        return None
 
 
 def _describe_filter(creation: Any, index: int) -> str:

@@ -1,0 +1,38 @@
+"""What a worker is asked to make of elements: lines of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from h5fs.model.objects import DatasetInfo, Enumeration, TextWidth
+from h5fs.projection.views.columns import project_table
+from h5fs.projection.views.lines import format_lines
+
+
+class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
+    """Lines of the table of a dataset, ``row_count`` of them from ``first_row`` on.
+
+    The other fields are those of ``DatasetInfo`` that a table depends on.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    enumerations: tuple[Enumeration, ...]
+    text_widths: tuple[TextWidth, ...]
+    first_row: int
+    row_count: int
+
+
+ViewOrder = LinesOrder
+
+
+def render_view(order: ViewOrder, data: bytes) -> bytes:
+    """Return what was ordered; ``data`` are the elements that it is made of."""
+    dataset = DatasetInfo(
+        order.shape, order.dtype, 0,
+        enumerations=order.enumerations, text_widths=order.text_widths,
+    )  # fmt: skip
+    return format_lines(project_table(dataset), order.first_row, order.row_count, data)

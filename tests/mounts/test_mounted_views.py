@@ -1,0 +1,83 @@
+"""Views through real mounts: what `ls`, `cp`, `tail` and CSV readers see."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.mounts import mounted, needs_libfuse_3, run_h5fs
+
+import h5fs
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as f:
+        values = np.random.default_rng(1).normal(size=(20_000, 3))
+        values[7, 1] = np.nan
+        f.create_dataset("table", data=values, chunks=(1000, 3), compression="gzip")
+        f["group/text"] = ["abc", "x, y"]
+    return path
+
+
+@pytest.mark.semantics("V1", "V3", "V4")
+@pytest.mark.parametrize("option", ["views=csv", "views=all"])
+def test_a_table_is_a_file_of_its_size_with_the_values_of_the_array(
+    file: Path, tmp_path: Path, option: str
+) -> None:
+    with mounted(file, options=["-o", option]) as mount:
+        table = mount.path / "table.csv"
+        array = np.load(mount.path / "table.npy")
+        copy = tmp_path / "copy"
+        subprocess.run(["cp", "-r", mount.path, copy], check=True)
+        data = (copy / "table.csv").read_bytes()
+        assert len(data) == table.stat().st_size
+        last = subprocess.run(["tail", "-n", "1", table], capture_output=True, check=True).stdout
+        assert data.endswith(last) and last.count(b"\n") == 1
+        with (copy / "table.csv").open(newline="") as lines:
+            names, *rows = csv.reader(lines)
+        assert names == ["0", "1", "2"]
+        assert np.array_equal(np.array(rows, float), array, equal_nan=True)
+        with pytest.raises(OSError, match="Read-only"):
+            table.open("r+")
+        assert sorted(p.name for p in copy.rglob("*")) == [
+            "group", "table.csv", "table.npy", "text.csv", "text.npy"
+        ]  # fmt: skip
+
+
+@pytest.mark.semantics("V1")
+def test_a_program_mounts_with_views(file: Path) -> None:
+    with h5fs.mount(file, views="csv") as path:
+        assert (path / "group/text.csv").read_text().splitlines()[0] == "row,value"
+
+
+@pytest.mark.semantics("V8")
+def test_views_without_a_mount(file: Path, tmp_path: Path) -> None:
+    said = run_h5fs("cat", f"{file}:/group/text.csv").stdout
+    assert said == 'row,value\n 0,"abc"\n1,"x, y"\n'
+    assert run_h5fs("cp", f"{file}:/group/text.csv", tmp_path).returncode == 0
+    assert (tmp_path / "text.csv").read_text() == said
+    assert run_h5fs("cp", f"{file}:/", tmp_path / "all").returncode == 0
+    assert not list((tmp_path / "all").rglob("*.csv"))
+    assert ".csv" not in run_h5fs("tree", str(file)).stdout
+
+
+@needs_libfuse_3
+@pytest.mark.semantics("V9")
+def test_copying_out_of_a_mount_that_writes_and_back_in_takes_the_arrays(
+    file: Path, tmp_path: Path
+) -> None:
+    with mounted(file, options=["--mode", "r+", "-o", "views=csv"]) as mount:
+        copy = tmp_path / "copy"
+        subprocess.run(["cp", "-r", mount.path, copy], check=True)
+        subprocess.run(["cp", "-r", f"{copy}/.", mount.path], check=True)
+        np.save(mount.path / "table.npy", np.arange(4))
+        assert (mount.path / "table.csv").read_text().split() == ["value", "0", "1", "2", "3"]
+        with pytest.raises(OSError, match="Read-only"):
+            (mount.path / "table.csv").write_text("1")
+        subprocess.run(["rm", "-r", mount.path / "group"], check=True)
