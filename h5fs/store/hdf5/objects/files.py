@@ -8,7 +8,6 @@ Not thread-safe: the store's lock is held around every call.
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.fetched_main import FetchedMain
 from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.objects.source_places import existing_places, has_prefixes, spell_out
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
@@ -31,7 +31,6 @@ from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 64
-_PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 _MAX_SOURCES = 2**16  # that one name with %b stands for
 
 ThroughLog = LoggedMain | CommittedMain
@@ -288,7 +287,7 @@ class OpenFiles:
     def _is_granted(self, place: Path) -> bool:
         """Whether HDF5 finds a file at a place before all others, and this process may read it."""
         assert self._granted is not None
-        if "%" in os.fspath(place) or any(prefix in os.environ for prefix in _PREFIXES):
+        if "%" in os.fspath(place) or has_prefixes():
             return False
         try:
             status = os.stat(place)
@@ -299,11 +298,11 @@ class OpenFiles:
     def _sources_now(self, name: str, using_file: int) -> list[Path]:
         """Return the real paths of the files that HDF5 finds under a name."""
         beside = self._paths[using_file].parent
-        found = dict.fromkeys(_existing(name, beside))
+        found = dict.fromkeys(existing_places(name, beside))
         # ``%b`` counts from 0, and HDF5 looks no further than to the first that is not there.
         for number in range(_MAX_SOURCES if "%" in name else 0):
-            spelled = _spell_out(name, number)
-            more = [path for path in _existing(spelled, beside) if path not in found]
+            spelled = spell_out(name, number)
+            more = [path for path in existing_places(spelled, beside) if path not in found]
             if not more:
                 break
             found |= dict.fromkeys(more)
@@ -394,18 +393,3 @@ class OpenFiles:
         descriptor = self._descriptors.pop(number, None)
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _spell_out(name: str, number: int) -> str:
-    return re.sub("%[b%]", lambda found: str(number) if found[0] == "%b" else "%", name)
-
-
-def _existing(name: str, beside: Path) -> list[Path]:
-    """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
-    last = Path(name).name
-    places = [beside / name, beside / last, Path.cwd() / name, Path.cwd() / last]
-    for variable in _PREFIXES:
-        for prefix in filter(None, os.environ.get(variable, "").split(":")):
-            folder = prefix.replace("${ORIGIN}", os.fspath(beside))
-            places += [Path(folder, name.lstrip("/")), Path(folder, last)]
-    return [Path(os.path.realpath(place)) for place in places if place.exists()]
