@@ -12,7 +12,8 @@ from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import CommittedMain
-from h5fs.store.hdf5.store import Hdf5Store, register_plugins
+from h5fs.store.hdf5.plugins import register_plugins
+from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing.hidden_group import as_named_now
 
 
