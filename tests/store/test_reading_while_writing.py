@@ -113,7 +113,7 @@ def change(tree: WritableTree, model: dict[str, Any], rng: random.Random) -> Non
     model[name] = data
 
 
-@pytest.mark.semantics("D1", "R2", "R6")
+@pytest.mark.semantics("D1", "R2", "R6", "R26")
 @pytest.mark.parametrize("seed", range(4))
 def test_every_way_reads_what_was_written_last(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -130,7 +130,7 @@ def test_every_way_reads_what_was_written_last(tmp_path: Path, seed: int) -> Non
             assert np.array_equal(opened[name][()], data)
 
 
-@pytest.mark.semantics("D1", "R6")
+@pytest.mark.semantics("D1", "R6", "R26")
 @pytest.mark.parametrize("how", [{}, {"chunks": (500,), "compression": "gzip"}])
 def test_a_read_beside_writes_and_checkpoints_never_mixes_two_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
@@ -202,6 +202,7 @@ def test_a_chunk_that_inflates_to_too_few_bytes_is_an_error_while_the_file_is_wr
         assert buffer[128:] == bytes([7]) * 1024
 
 
+@pytest.mark.semantics("D2", "R26")
 def test_what_no_change_touched_is_not_decoded_again(tmp_path: Path) -> None:
     data = np.arange(50_000, dtype="<i4")
     with h5py.File(tmp_path / "f.h5", "w") as opened:

@@ -40,8 +40,8 @@ class CommittedState:
     between. ``gate``: all reading goes on inside of it. ``file``: the file as of the last commit,
     once ``catch_up`` was called.
 
-    ``_lock`` protects everything else; it may be taken inside of the gate, and nothing but the lock
-    of ``file`` is taken while it is held.
+    ``_lock`` protects everything else against two changes at once; it may be taken inside of the
+    gate, and nothing but the lock of ``file`` is taken while it is held.
     """
 
     def __init__(self, files: LoggedFiles) -> None:
@@ -107,10 +107,8 @@ class CommittedState:
 
     def version_of(self, ref: ObjectRef) -> Version:
         """Return the present version of an object's data. Files that links lead to have one."""
-        if ref.file:
-            return 0
-        with self._lock:
-            return self._of.get(ref.id, self._all)[0]
+        # Without the lock: whoever comes at the moment of a change may see it or not.
+        return 0 if ref.file else self._of.get(ref.id, self._all)[0]
 
     def needed_by(self, ref: ObjectRef) -> Needed:
         """Return what a reader of an object needs."""

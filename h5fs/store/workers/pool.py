@@ -97,9 +97,9 @@ class WorkerPool:
         finally:
             self._give_back(slot)
 
-    def start_all(self) -> None:
+    def start_all(self, first: int = 1) -> None:
         """Start the usual number of workers, so that the first reads need not wait for them."""
-        for number in range(1, self._count):
+        for number in range(first, self._count):
             slot = self._take(number)
             try:
                 self._connect(slot)

@@ -18,7 +18,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class ReaderPool(WorkerPool):
-    """Starts its workers when they are first needed. Safe to use from any thread.
+    """Workers that are at a commit. Safe to use from any thread.
 
     ``writer``: the pool of the worker that writes, which numbers the files that links lead to.
     """
@@ -40,7 +40,7 @@ class ReaderPool(WorkerPool):
         self._writer = writer
 
     def lend(self, file: WorkerFile) -> None:
-        """Let workers have the file and its log, to read."""
+        """Let workers have the file and its log, to read; they open it with the first request."""
         self._file = file
 
     def call(self, method: str, *arguments: Any, subject: Subject, **how: Any) -> Any:
