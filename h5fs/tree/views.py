@@ -30,6 +30,7 @@ VIEW_KINDS = {
 """What shows the views of each name."""
 
 _PICTURES_KEPT = 4
+_CLOSE_ROWS = 8
 
 _PIECE_BYTES = 2**20
 """About how many bytes of lines, and of elements, are worked on at a time."""
@@ -212,16 +213,18 @@ class PictureContent:
         row_bytes = picture.columns * item_bytes
         dtype = np.dtype((np.void, item_bytes))
         shown = np.zeros((len(picture.planes), *picture.tile), dtype)
-        at_once = max(1, _PIECE_BYTES // row_bytes) if picture.step == 1 else 1
+        # Rows that lie close together are read in one piece, with those between them.
+        step = picture.step
+        at_once = max(_PIECE_BYTES // row_bytes // step, 1) if step <= _CLOSE_ROWS else 1
         for place, plane in enumerate(picture.planes):
-            for row in range(0, picture.rows, picture.step * at_once):
-                count = min(at_once, picture.rows - row)
+            for row in range(0, picture.rows, step * at_once):
+                count = min((at_once - 1) * step + 1, picture.rows - row)
                 data = bytearray(count * row_bytes)
                 start = (plane * picture.rows + row) * row_bytes
                 self.store.read_into(
                     self.ref, self.dataset, ArrayPart.ELEMENTS, start, memoryview(data)
                 )
                 rows = np.frombuffer(data, dtype).reshape(count, picture.columns)
-                first = row // picture.step
-                shown[place, first : first + count] = rows[:, :: picture.step]
+                first = row // step
+                shown[place, first : first + -(-count // step)] = rows[::step, ::step]
         return shown.tobytes()

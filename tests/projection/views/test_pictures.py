@@ -97,7 +97,8 @@ def test_colours_are_as_they_are_and_stacks_are_sheets_of_nine() -> None:
     assert sheet.shape == (150, 180, 1)
     shades = sheet[25::50, 30::60, 0].reshape(-1).tolist()
     assert shades == sorted(shades) and shades[0] == 0 and shades[-1] == 255
-    assert picture_of(np.zeros((36, 2048, 2048), "u1")).shape == (879, 879, 1)
+    large = project_picture(DatasetInfo((36, 2048, 2048), np.dtype("u2"), 0), 1024)
+    assert (large.planes, large.tile) == ((18,), (1024, 1024))
 
 
 @pytest.mark.semantics("V7")
