@@ -108,12 +108,14 @@ class StoreOptions:
 
     ``location``: the HDF5 file's path or URL.
     ``workers``: how many processes read through the HDF5 library; 0: this process itself does (for
-    debugging); None: as many as there are cores, and at least two. A mode that writes has one.
+    debugging); None: as many as there are cores, and at least two. A mode that writes has another
+    one, which alone writes.
     ``cache_bytes``: memory for decoded chunks. ``boot_id``: tells this run of the kernel from
     others, for a file that is read or written through the redo log. ``commit_seconds``: how long
     closed files may wait for a commit that survives a power cut; 0: ``close`` waits for it; None:
     only ``fsync`` makes one. ``is_swmr``: another program may be writing the file by HDF5's SWMR
-    rules. ``identity``: device and inode number that the file must have; a file with other numbers
+    rules. ``is_beside_writer``: the process reads what another one of the same mount writes.
+    ``identity``: device and inode number that the file must have; a file with other numbers
     at the same path is another file.
     """
 
@@ -128,6 +130,7 @@ class StoreOptions:
     cache_bytes: int = DEFAULT_CACHE_BYTES
     limits: Limits = Limits()
     is_swmr: bool = False
+    is_beside_writer: bool = False
     identity: tuple[int, int] | None = None
     remote: RemoteOptions = RemoteOptions()
 

@@ -24,6 +24,24 @@ _MARK = re.compile(rb"/?((?:\./)+)")
 _DOT = b"./"
 
 
+ESCAPED_UP = b"%2E%2E"
+_UP_OR_ESCAPED = re.compile(rb"(?<![^/])(?:\.\.|%((?:25)*)2E%2E)(?![^/])")
+
+
+def without_ups(path: bytes) -> bytes:
+    """Return an HDF5 path in which each component ``..`` is ``%2E%2E``; ``with_ups`` undoes it."""
+    return _UP_OR_ESCAPED.sub(
+        lambda found: ESCAPED_UP if found[1] is None else b"%25" + found[0][1:], path
+    )
+
+
+def with_ups(text: bytes) -> bytes:
+    """Return the path of which ``without_ups`` has made a text."""
+    return _UP_OR_ESCAPED.sub(
+        lambda found: b"%" + found[0][3:] if found[1] else b"..", text
+    )
+
+
 class Endings(NamedTuple):
     """The ending of a soft link's name, and of the last name in its text; None: the target's."""
 

@@ -178,5 +178,8 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
         When none is to be made, a mount begins: what only those of the last one had open, goes.
         """
 
+    def shorten_log(self) -> None:
+        """Bring the log into the file. Where that fails, the log stays, with a line in the log."""
+
     def drop_nameless(self, object_id: int) -> None:
         """Let an object go that was only open, if that is so."""

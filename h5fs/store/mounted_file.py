@@ -14,6 +14,7 @@ from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.fetching import ChunkFetcher
 from h5fs.store.locks.own_lock import take_own_lock
+from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
@@ -111,10 +112,17 @@ class FileWithLog:
         self._writes = options.mode.writes
         self.logged: LoggedFiles | None = logged
         self.removes_log = False
+        self._boot_id = options.boot_id
         self._own: list[int] = []
+        self._for_readers: list[int] = []
+        self._committed: CommittedFile | None = None
 
     @property
-    def source(self) -> LocalFile:
+    def source(self) -> Source:
+        """The file's bytes; in a mode that only reads with what the log has."""
+        return self._committed or self._local_file()
+
+    def _local_file(self) -> LocalFile:
         return LocalFile(self._own[0] if self._own else -1)
 
     @property
@@ -129,15 +137,25 @@ class FileWithLog:
         # daemon is killed.
         lend = os.dup if self._writes else _open_anew
         self._own += map(lend, self.logged.descriptors())
+        if self._writes:
+            self._for_readers += map(_open_anew, self.logged.descriptors())
+        else:
+            committed = CommittedFile(RealFile(self.logged.main), RealFile(self.logged.log))
+            committed.open(self._boot_id)
+            self._committed = committed
 
     def for_workers(self) -> WorkerFile:
         return WorkerFile(FileKind.LOGGED, tuple(self._own[1:]))
 
+    def for_readers(self) -> WorkerFile:
+        """Return what a worker is given that reads beside the one that writes."""
+        return WorkerFile(FileKind.LOGGED, tuple(self._for_readers))
+
     def status(self) -> FileStatus:
-        return self.source.status()
+        return self._local_file().status()
 
     def space(self) -> SpaceStatus:
-        return self.source.space()
+        return self._local_file().space()
 
     def chunk_fetcher(self) -> None:
         return None
@@ -146,8 +164,10 @@ class FileWithLog:
         pass  # nobody waits but for the disk
 
     def close(self) -> None:
-        while self._own:
-            os.close(self._own.pop())
+        self._committed = None
+        for opened in (self._own, self._for_readers):
+            while opened:
+                os.close(opened.pop())
         if self.logged is not None:
             self.logged.close(removes_log=self.removes_log)
             self.logged = None

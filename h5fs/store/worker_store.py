@@ -83,22 +83,31 @@ class WorkerStore:
         self._lock = threading.Lock()
         self._beside: dict[int, LocalFile] = {}
         count = options.workers if options.workers is not None else max(count_cores(), 2)
-        if options.mode.writes:
-            count = 1
         self._grants = Grants(options.external, self._path.parent)
         self._quarantine = Quarantine(lambda: self._main.source.version)
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, location=self._path), count, self._quarantine,
-            starter or own_starter, self._grants,
+            dataclasses.replace(options, location=self._path),
+            1 if options.mode.writes else count, self._quarantine, starter or own_starter,
+            self._grants, on_change=self._note_change, on_loss=self._note_loss,
         )  # fmt: skip
-        self._chunks = ChunkReader(self._pool, options.cache_bytes, self._main.chunk_fetcher())
+        readers = self._pool_for_chunks(max(count, 1), starter or own_starter)
+        self._chunks = ChunkReader(readers, options.cache_bytes, self._main.chunk_fetcher())
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
             self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
         )  # fmt: skip
+
+    def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
+        return self._pool
+
+    def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
+        raise UnreadableError("a worker that only reads has changed something")
+
+    def _note_loss(self) -> None:
+        """Take note that a worker is gone; nothing is lost with one that only reads."""
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""

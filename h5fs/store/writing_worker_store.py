@@ -1,91 +1,63 @@
-"""The store of a mount that writes: one worker, and a clock that commits.
+"""The store of a mount that writes: each change is a request to the one worker that writes.
 
 Lives in the daemon. Safe to call from any thread.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import functools
 import logging
 import os
-import threading
-import time
 from collections import Counter
 from typing import Any
 
 from h5fs.errors import (
-    H5fsError,
     LostChangesError,
     NoSpaceError,
-    StaleError,
     UnreadableError,
     show_path,
 )
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
+from h5fs.store.committing_worker_store import ROOT, CommittingWorkerStore
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.log.uncommitted import Uncommitted
-from h5fs.store.mounted_file import FileWithLog
-from h5fs.store.path_check import PathCheck
-from h5fs.store.repeating import ask_until_answered
-from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_store import WorkerStore, link_subject
+from h5fs.store.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject
-from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
-_ROOT = ObjectRef(0, 0, b"/")
-# What makes room and gives it back; nothing that a program wrote is lost with it.
-_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
 
 
 def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
     return Subject(group, name)
 
 
-class WritingWorkerStore(WorkerStore):
+class WritingWorkerStore(CommittingWorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
-    ``_is_ending``, ``_held`` (objects that programs have open, and how often) and
-    ``_perhaps_nameless`` (those of them that a link may have been taken from); no call to a worker
-    is made while it is held.
+    ``_clock`` protects ``_held`` (objects that programs have open, and how often) and
+    ``_perhaps_nameless`` (those of them that a link may have been taken from), too.
     """
 
     def __init__(
         self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
     ) -> None:
-        self._file = FileWithLog(options, files)
-        super().__init__(options, starter, self._file)
-        self._commit_seconds = options.commit_seconds
-        self._boot_id = options.boot_id
-        self._path_check = PathCheck(files.main, files.path)
-        self._foreign_change = ""
+        super().__init__(options, files, starter)
         self._lender = Lender(self._pool)
-        self._clock = threading.Condition()
-        self._changed_at: float | None = None
-        self._unsynced_bytes = 0
-        self._uncommitted = Uncommitted()
-        self._is_ending = False
         self._held: Counter[ObjectRef] = Counter()
         self._perhaps_nameless: set[ObjectRef] = set()
         self._hidden: ObjectRef | None = None
-        self._timer = threading.Thread(target=self._commit_now_and_then, name="commit", daemon=True)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
         super().open()
-        self._timer.start()
         # Not as a change: where there is nothing to take up, the file stays as it was.
         hidden: ObjectInfo | None = self._pool.call(
-            "open_hidden", False, subject=Subject(_ROOT, b"hidden"), is_repeatable=False
+            "open_hidden", False, subject=Subject(ROOT, b"hidden"), is_repeatable=False
         )
         self._hidden = None if hidden is None else hidden.ref
 
@@ -108,14 +80,15 @@ class WritingWorkerStore(WorkerStore):
         WritingObjectStore.reserve_array, _pass_change, lambda group, *_: Subject(group, b"reserve")
     )
     drop_array = passed_on(
-        WritingObjectStore.drop_array, _pass_change, lambda _: Subject(_ROOT, b"drop")
+        WritingObjectStore.drop_array, _pass_change, lambda _: Subject(ROOT, b"drop")
     )
     write_attributes = passed_on(
         WritingObjectStore.write_attributes, _pass_change, lambda ref, *_: Subject(ref)
     )
     find_missing = passed_on(
-        WritingObjectStore.find_missing, WorkerStore._pass_on, lambda _: Subject(_ROOT, b"targets")
-    )
+        WritingObjectStore.find_missing, CommittingWorkerStore._pass_on,
+        lambda _: Subject(ROOT, b"targets"),
+    )  # fmt: skip
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         if array.is_read:
@@ -196,12 +169,12 @@ class WritingWorkerStore(WorkerStore):
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         if self._hidden is None and makes:
-            info: ObjectInfo = self._change("open_hidden", True, about=Subject(_ROOT, b"hidden"))
+            info: ObjectInfo = self._change("open_hidden", True, about=Subject(ROOT, b"hidden"))
             self._hidden = info.ref
         return self._hidden
 
     def remove_hidden(self) -> None:
-        self._change("remove_hidden", about=Subject(_ROOT, b"hidden"))
+        self._change("remove_hidden", about=Subject(ROOT, b"hidden"))
         self._hidden = None
 
     def _opened_objects(self) -> tuple[int, ...]:
@@ -210,168 +183,8 @@ class WritingWorkerStore(WorkerStore):
             self._perhaps_nameless.update(self._held)
             return tuple(ref.id for ref in self._held)
 
-    def commit(self, is_checkpoint: bool = False) -> None:
-        with self._clock:
-            size, self._unsynced_bytes = self._unsynced_bytes, 0
-            self._changed_at = None
-            changes = self._uncommitted.begin()
-        try:
-            if os.fstat(self._logged_files().log).st_size:
-                self._check_path()
-            ask = functools.partial(
-                self._ask, "commit", is_checkpoint, subject=Subject(_ROOT, b"commit"),
-                asked_bytes=size, is_repeatable=False,
-            )  # fmt: skip
-            ask_until_answered("commit", "the file", ask)
-        except H5fsError:
-            with self._clock:
-                self._unsynced_bytes += size
-                self._uncommitted.fail(changes)
-                self._start_clock()  # which tries again
-            raise
-        with self._clock:
-            self._uncommitted.end(changes)
-
-    def statistics(self) -> StoreStatistics:
-        with self._clock:
-            changes = self._uncommitted.total()
-        age = None if changes.since is None else time.monotonic() - changes.since
-        logged = self._file.logged
-        log_bytes = os.fstat(logged.log).st_size if logged is not None else 0
-        uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
-        return dataclasses.replace(super().statistics(), uncommitted=uncommitted)
-
-    def close(self) -> None:
-        """Commit everything to the file itself, and end. What cannot be committed stays in the
-        log, for the next mount.
-        """
-        with self._clock:
-            if self._is_ending:
-                return
-            self._is_ending = True
-            self._clock.notify_all()
-        if self._timer.ident is not None:
-            self._timer.join()
-            self._file.removes_log = self._bring_in()
-        super().close()
-
-    def _bring_in(self) -> bool:
-        """Bring all that is committed to where it belongs; return whether the log may go."""
-        files = self._logged_files()
-        has_content = os.fstat(files.log).st_size > 0
-        try:
-            if self._foreign_change and has_content:
-                aside = files.keep_log_aside()
-                _log.error("%s; what the log has is kept as %s", self._foreign_change, aside)
-            elif self._path_check.is_gone() and has_content:
-                kept = files.save_content(self._boot_id)
-                _log.error("%s; its content is kept as %s", self._path_check.problem(), kept)
-            elif not self._foreign_change and not self._path_check.is_gone():
-                self.commit(is_checkpoint=True)
-                if has_content and (problem := self._path_check.problem()):
-                    _log.warning("%s; all that was committed is in it", problem)
-        except StaleError:
-            return self._bring_in()  # now that it is known
-        except (H5fsError, OSError) as error:
-            _log.error("the changes stay in the log beside the file: %s", error)
-            return False
-        except Exception:
-            _log.exception("unexpected; the changes stay in the log beside the file")
-            return False
-        return True
-
-    def _check_path(self) -> None:
-        """Raise ``StaleError`` when what is written now would be seen by nobody, or be mixed with
-        what somebody else wrote.
-
-        At the end it all goes to the file, wherever that is.
-        """
-        if self._foreign_change:
-            raise StaleError(f"{self._foreign_change}: unmount, and mount anew")
-        problem = "" if self._is_ending else self._path_check.problem()
-        if problem:
-            raise StaleError(f"{problem}: what is written now would be lost")
-
-    def _ask(self, method: str, *arguments: Any, **how: Any) -> Any:
-        """Ask the worker; write no more once it says that another program has written the file."""
-        try:
-            return self._pool.call(method, *arguments, **how)
-        except StaleError as error:
-            self._foreign_change = self._foreign_change or str(error)
-            raise
-
     def _target_of(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         target = self.get_link(group, name).target
         if target is None:
             raise UnreadableError(f"{show_path(name)} is no object")
         return target
-
-    def _logged_files(self) -> LoggedFiles:
-        assert self._file.logged is not None
-        return self._file.logged
-
-    def _change(
-        self,
-        method: str,
-        *arguments: Any,
-        about: Subject,
-        shared_buffers: tuple[SharedBuffer, ...] = (),
-        size: int = 0,
-    ) -> Any:
-        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
-        with self._clock:
-            self._unsynced_bytes += size
-            self._start_clock()
-        # Of another name than those that are read: a change that fails leaves reading as it is.
-        subject = Subject(about.ref, b"change " + (about.name or b""))
-
-        if method not in _HOUSEKEEPING:
-            self._check_path()
-        ask = functools.partial(
-            self._ask,
-            method,
-            *arguments,
-            subject=subject,
-            asked_bytes=size,
-            shared_buffers=shared_buffers,
-            is_repeatable=False,
-        )
-        result = ask_until_answered(method, subject.path, ask)
-        with self._clock:
-            if method not in _HOUSEKEEPING:
-                self._uncommitted.note(size)
-            self._start_clock()  # once more: the commit that stopped it may have been before this
-        return result
-
-    def _start_clock(self) -> None:
-        """Let there be a commit in time. Under ``_clock``."""
-        if self._changed_at is None:
-            self._changed_at = time.monotonic()
-            self._clock.notify_all()
-
-    def _commit_now_and_then(self) -> None:
-        said = ""
-        while self._wait_for_time():
-            try:
-                self.commit()
-                said = ""
-            except H5fsError as error:
-                if str(error) != said:  # it is tried again and again
-                    said = str(error)
-                    _log.error("%s", said)
-            except Exception:  # whatever it is, the next commit must come
-                _log.exception("unexpected; the commit is tried again")
-
-    def _wait_for_time(self) -> bool:
-        """Return when what was changed first is old enough; False when the store ends."""
-        with self._clock:
-            while not self._is_ending:
-                if self._changed_at is None or self._commit_seconds is None:
-                    self._clock.wait()
-                    continue
-                left = self._changed_at + self._commit_seconds - time.monotonic()
-                if left <= 0:
-                    return True
-                self._clock.wait(left)
-        return False
-

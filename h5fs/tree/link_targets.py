@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from h5fs.errors import H5fsError, TooLargeError
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind
 from h5fs.projection.names import OUTSIDE, Projection, encode_name, escape
-from h5fs.projection.soft_links import endings_of
+from h5fs.projection.soft_links import ESCAPED_UP, endings_of, without_ups
 from h5fs.store.interface import Store
 from h5fs.tree.nodes import Node, NodeKind
 
 _TARGET_MAX = 4095
 """Longest symbolic link text in bytes (PATH_MAX on Linux, less its null)."""
+
+_UP_IN_FILE = re.compile(rb"(?<=/)\.\.(?![^/])")  # the first name follows `external:`
 
 _SUFFIXED = {
     ObjectKind.DATASET: Projection.ARRAY,
@@ -72,10 +76,11 @@ def dangling_text(link: Link) -> bytes:
     """Return a text that leads nowhere and says what was meant: ``external:FILE:/PATH``.
 
     No name in a mount begins with ``external:``, so that the kernel finds nothing at its first
-    step. ``soft_targets`` reads it back.
+    step. Programs that resolve a text without looking (``realpath -m``) stay in its folder, since
+    no ``..`` is in it. ``soft_targets`` reads it back.
     """
     if link.kind is LinkKind.SOFT:
-        return OUTSIDE + b":" + link.soft_target
+        return OUTSIDE + b":" + without_ups(link.soft_target)
     # A colon within the file's name would end it.
-    file = escape(link.external_file, b":")
-    return OUTSIDE + file + b":" + link.external_path
+    file = _UP_IN_FILE.sub(ESCAPED_UP, escape(link.external_file, b":"))
+    return OUTSIDE + file + b":" + without_ups(link.external_path)

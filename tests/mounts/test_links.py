@@ -381,7 +381,9 @@ def test_links_that_dangle_are_copied_as_what_they_are(tmp_path: Path) -> None:
         opened["g/nowhere"] = h5py.SoftLink("../z")
     with mounted(tmp_path / "f.h5", options=["--mode", "r+"]) as mount:
         texts = {name: os.readlink(mount.path / "from" / name) for name in "ab"}
-        assert texts == {"a": "external:gone%3A1.h5:/x/../y", "b": "external:other.h5:/g/nowhere"}
+        assert texts == {
+            "a": "external:gone%3A1.h5:/x/%2E%2E/y", "b": "external:other.h5:/g/nowhere"
+        }  # fmt: skip
         subprocess.run(
             ["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=60
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from h5fs.errors import InvalidNameError
 from h5fs.projection.names import VIEWS, Projection
-from h5fs.projection.soft_links import endings_of, mark, unmarked
+from h5fs.projection.soft_links import endings_of, mark, unmarked, with_ups, without_ups
 
 ENDINGS = [each for each in Projection if each not in VIEWS | {Projection.FOLDER}]
 COMPONENTS = st.lists(st.sampled_from([b"a", b"g", b"..x", b"x.npy", b".hidden"]), max_size=3)
@@ -63,3 +63,13 @@ def test_hdf5_follows_every_one(tmp_path: Path, is_absolute: bool) -> None:
                 assert file.get("g/link", getlink=True).path == stored.decode()
                 assert file["g/link"] == file["g/real"]
                 del file["g/link"]
+
+
+UPS = [b"..", b"%2E%2E", b"%252E%2E", b"%25252E%2E", b".", b"", b"a", b"...", b"%2E%2Ex"]
+
+
+@given(st.lists(st.sampled_from(UPS), max_size=6).map(b"/".join))
+def test_a_path_is_spelled_without_ups_and_read_back(path: bytes) -> None:
+    text = without_ups(path)
+    assert b".." not in text.split(b"/")
+    assert with_ups(text) == path

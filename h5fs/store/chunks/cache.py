@@ -36,7 +36,7 @@ class Block:
     condition protects all fields that change.
     """
 
-    key: Hashable
+    key: tuple[Hashable, int]
     bounds: BlockBounds
     shared_buffer: SharedBuffer
     states: bytearray
@@ -69,7 +69,7 @@ class BlockCache:
         self.changed = threading.Condition()
         self._capacity_bytes = capacity_bytes
         self._on_gone = on_gone
-        self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
+        self._blocks: OrderedDict[tuple[Hashable, int], Block] = OrderedDict()
         self._spare: list[SharedBuffer] = []
         self._used_up: deque[Block] = deque()
         # How much a shared buffer counts towards the limit. A small one counts for more than its
@@ -127,7 +127,10 @@ class BlockCache:
             block.users -= 1
             was_used_up = block.is_used_up
             block.passed_bytes += passed_bytes
-            if self._is_closed:
+            if self._blocks.get(block.key) is not block:
+                if not block.users:
+                    self._drop(block.shared_buffer, gone)
+            elif self._is_closed:
                 if not block.users:
                     self._blocks.pop(block.key, None)
                     gone.append(block.shared_buffer)
@@ -139,6 +142,16 @@ class BlockCache:
         """Whether a block is there, whatever the state of its chunks."""
         with self.changed:
             return (array, number) in self._blocks
+
+    def forget(self, array: Hashable) -> None:
+        """Forget all blocks of an array, each in use when its last user unpins it."""
+        gone: list[SharedBuffer] = []
+        with self.changed:
+            for key in [key for key in self._blocks if key[0] == array]:
+                block = self._blocks.pop(key)
+                if not block.users:
+                    self._drop(block.shared_buffer, gone)
+        self._let_go(gone)
 
     def statistics(self) -> CacheStatistics:
         """Return what is kept now, and what was read so far."""
@@ -223,7 +236,8 @@ class BlockCache:
         return False
 
     def _drop(self, shared_buffer: SharedBuffer, gone: list[SharedBuffer]) -> None:
-        self._charged_bytes -= self._charge(shared_buffer.size_bytes)
+        if not shared_buffer.is_on_disk:
+            self._charged_bytes -= self._charge(shared_buffer.size_bytes)
         gone.append(shared_buffer)
 
     def _let_go(self, gone: list[SharedBuffer]) -> None:

@@ -10,22 +10,27 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from h5fs.errors import H5fsError, StaleError, UnreadableError, show_path
 from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.store.chunks.batches import (
+    AHEAD_BATCH_BYTES,
+    BATCH_BYTES,
+    ReadArray,
+    make_batch,
+    split_chunks,
+)
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.fetching import ChunkFetcher
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
-from h5fs.store.chunks.streams import Stream, Streams
-from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
+from h5fs.store.chunks.streams import Stream
+from h5fs.store.library_interface import ChunkFailure
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
@@ -36,11 +41,6 @@ _log = logging.getLogger(__name__)
 _ARRAYS_KEPT = 256
 _INDEX_BYTES_KEPT = 64 * 2**20
 
-# One request costs the worker and the daemon 0.3 ms each. A read that a program waits for is shared
-# out among the workers; read-ahead goes to them in larger pieces.
-_BATCH_BYTES = 512 * 2**10
-_AHEAD_BATCH_BYTES = 4 * 2**20
-
 # Read-ahead is limited to one block for each worker to decode, and as many blocks that wait to be
 # read; all readers together share these. More makes no reader faster, and touching fresh memory
 # costs five times as much as decoding into used memory (four readers at once, each 16 MiB ahead:
@@ -48,22 +48,6 @@ _AHEAD_BATCH_BYTES = 4 * 2**20
 _WAITING_BYTES_PER_WORKER = BLOCK_BYTES
 # A reader that has paused for so long gets no room for read-ahead.
 _STREAM_SECONDS = 1
-
-
-@dataclass(eq=False, slots=True)
-class _Array:
-    """An array that is read.
-
-    ``index_lock`` lets one thread at a time ask for the index; no other lock is taken while it is
-    held, except in the worker pool.
-    """
-
-    ref: ObjectRef
-    data: Chunked
-    grid: Grid
-    index: ChunkIndex | None = None
-    streams: Streams = field(default_factory=Streams)
-    index_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class ChunkReader:
@@ -81,15 +65,21 @@ class ChunkReader:
         self._shared_buffers = SharedBufferReader()
         self._cache = BlockCache(cache_bytes, on_gone=self._forget_shared_buffer)
         self._lock = threading.Lock()
-        self._arrays: OrderedDict[ObjectRef, _Array] = OrderedDict()
+        self._arrays: OrderedDict[tuple[ObjectRef, int], ReadArray] = OrderedDict()
         self._waiting_bytes = _WAITING_BYTES_PER_WORKER * pool.count
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
 
     def read_into(
-        self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, offset: int, buffer: memoryview
+        self,
+        ref: ObjectRef,
+        dataset: DatasetInfo,
+        data: Chunked,
+        offset: int,
+        buffer: memoryview,
+        version: int = 0,
     ) -> None:
         """Fill ``buffer`` with an array's data from byte ``offset`` on. Raises ``H5fsError``."""
-        array = self._array(ref, dataset, data)
+        array = self._array(ref, dataset, data, version)
         grid = array.grid
         stream = array.streams.note(offset, offset + len(buffer))
         done = 0
@@ -111,6 +101,20 @@ class ChunkReader:
         """Return what the cache holds now, and how often it had what was read."""
         return self._cache.statistics()
 
+    def forget(self, ids: Collection[int] | None) -> None:
+        """Give back the memory for arrays of the mounted file whose data have changed; None: all.
+        """
+        with self._lock:
+            keys = [
+                key
+                for key in self._arrays
+                if ids is None or (key[0].file == 0 and key[0].id in ids)
+            ]
+            for key in keys:
+                del self._arrays[key]
+        for key in keys:
+            self._cache.forget(key)
+
     def close(self) -> None:
         """Stop, and give the memory back."""
         self._helpers.shutdown(wait=False, cancel_futures=True)
@@ -121,22 +125,26 @@ class ChunkReader:
         self._shared_buffers.forget(shared_buffer)
         self._pool.forget_shared_buffer(shared_buffer)
 
-    def _array(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked) -> _Array:
+    def _array(
+        self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int
+    ) -> ReadArray:
+        key = ref, version
         with self._lock:
-            array = self._arrays.get(ref)
+            array = self._arrays.get(key)
             if array is None:
                 assert dataset.shape is not None
                 # Some blocks must fit into the cache, however small it is.
                 block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
                 item_bytes = dataset.dtype.itemsize
                 grid = Grid(dataset.shape, data.chunk_shape, item_bytes, block_bytes)
-                array = self._arrays[ref] = _Array(ref, data, grid)
+                array = self._arrays[key] = ReadArray(ref, version, data, grid)
                 if len(self._arrays) > _ARRAYS_KEPT:
                     self._arrays.popitem(last=False)
-            self._arrays.move_to_end(ref)
+            self._arrays.move_to_end(key)
+            array.ref = ref  # by the path that the object has now
         return array
 
-    def _sizes_of(self, array: _Array) -> bytes | None:
+    def _sizes_of(self, array: ReadArray) -> bytes | None:
         """Return the chunks' sizes in the file; None where the library must look up each chunk."""
         if array.data.filters is None:
             return None
@@ -148,7 +156,7 @@ class ChunkReader:
             array.data = msgspec.structs.replace(array.data, filters=None)
         return index.sizes
 
-    def _load_index(self, array: _Array) -> ChunkIndex:
+    def _load_index(self, array: ReadArray) -> ChunkIndex:
         count = array.grid.chunk_count
         index: ChunkIndex = self._pool.call(
             "index_chunks", array.ref, subject=Subject(array.ref), asked_bytes=20 * count
@@ -159,7 +167,7 @@ class ChunkReader:
         self._forget_indexes(8 * count, array)
         return index
 
-    def _forget_indexes(self, size_bytes: int, newest: _Array) -> None:
+    def _forget_indexes(self, size_bytes: int, newest: ReadArray) -> None:
         with self._lock:
             for array in reversed(self._arrays.values()):
                 if array.index is None or array is newest:
@@ -169,7 +177,7 @@ class ChunkReader:
                     array.index = None
 
     def _read_block(
-        self, array: _Array, block: Block, offset: int, buffer: memoryview, is_passing: bool
+        self, array: ReadArray, block: Block, offset: int, buffer: memoryview, is_passing: bool
     ) -> None:
         """Fill ``buffer`` from byte ``offset`` of a pinned block on, and unpin it."""
         passed_bytes = 0
@@ -185,7 +193,7 @@ class ChunkReader:
             self._cache.unpin(block, passed_bytes)
 
     def _make_under(
-        self, array: _Array, block: Block, offset: int, size: int, is_passing: bool
+        self, array: ReadArray, block: Block, offset: int, size: int, is_passing: bool
     ) -> None:
         """Return when the chunks under some bytes of a block are there."""
         grid = array.grid
@@ -203,13 +211,13 @@ class ChunkReader:
             if chunk in block.failures:
                 raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")
 
-    def _pin(self, array: _Array, number: int) -> Block:
+    def _pin(self, array: ReadArray, number: int) -> Block:
         try:
-            return self._cache.pin(array.ref, array.grid, number)
+            return self._cache.pin(array.key, array.grid, number)
         except OSError as error:
             raise _no_room(array, error) from None
 
-    def _make(self, array: _Array, block: Block, wanted: Sequence[int]) -> None:
+    def _make(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
         missing = self._claim(block, wanted)
         if missing and block.is_being_laid_out:
@@ -217,7 +225,7 @@ class ChunkReader:
         if missing:
             if self._fetcher is not None and self._sizes_of(array) is not None:
                 self._fetcher.begin(array.index, array.grid, missing)
-            batches = _split(missing, array, _BATCH_BYTES, self._pool.count)
+            batches = split_chunks(missing, array, BATCH_BYTES, self._pool.count)
             others = [self._submit(array, block, batch) for batch in batches[1:]]
             try:
                 self._decode(array, block, batches[0])
@@ -250,7 +258,7 @@ class ChunkReader:
             )
         return missing
 
-    def _lay_out(self, array: _Array, block: Block, claimed: list[int]) -> None:
+    def _lay_out(self, array: ReadArray, block: Block, claimed: list[int]) -> None:
         """Prepare the shared buffer of a block in which only the caller has claimed chunks."""
         state = ABSENT
         try:
@@ -265,7 +273,7 @@ class ChunkReader:
                 block.is_being_laid_out = False
                 self._cache.changed.notify_all()
 
-    def _await(self, array: _Array, block: Block, wanted: Sequence[int]) -> None:
+    def _await(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         first = block.first_chunk
         with self._cache.changed:
             while any(block.states[chunk - first] == PENDING for chunk in wanted):
@@ -274,10 +282,10 @@ class ChunkReader:
         if absent:  # the thread that was making them has failed: find out why
             self._make(array, block, absent)
 
-    def _decode(self, array: _Array, block: Block, chunks: list[int]) -> None:
+    def _decode(self, array: ReadArray, block: Block, chunks: list[int]) -> None:
         state, failures = ABSENT, {}
         try:
-            batch = _make_batch(array, self._sizes_of(array), block, chunks)
+            batch = make_batch(array, self._sizes_of(array), block, chunks)
             if self._fetcher is not None:
                 self._fetcher.wait(array.index, array.grid, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(
@@ -300,7 +308,7 @@ class ChunkReader:
             block.is_whole = block.states.count(PRESENT) == len(block.states)
             self._cache.changed.notify_all()
 
-    def _submit(self, array: _Array, block: Block, chunks: list[int]) -> Future[None]:
+    def _submit(self, array: ReadArray, block: Block, chunks: list[int]) -> Future[None]:
         """Have chunks decoded; the future is cancelled when the reader is closed before that."""
         try:
             future = self._helpers.submit(self._decode, array, block, chunks)
@@ -316,7 +324,7 @@ class ChunkReader:
         future.add_done_callback(give_up)
         return future
 
-    def _read_ahead(self, array: _Array, stream: Stream, offset: int) -> None:
+    def _read_ahead(self, array: ReadArray, stream: Stream, offset: int) -> None:
         """Have the next blocks made, as many as workers can decode and other readers leave room."""
         grid = array.grid
         if not self._cache.fits(grid.block_bytes) or offset >= grid.data_bytes:
@@ -329,7 +337,7 @@ class ChunkReader:
         last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
         stream.ahead_stop = grid.block(last).stop
         for number in range(grid.block_of(offset), last + 1):
-            if not self._cache.holds(array.ref, number):
+            if not self._cache.holds(array.key, number):
                 self._start_block(array, number)
 
     def _waiting_for_others(self, stream: Stream) -> int:
@@ -345,13 +353,13 @@ class ChunkReader:
                     waiting += max(other.ahead_stop - other.stop - busy_bytes, 0)
         return waiting
 
-    def _start_block(self, array: _Array, number: int) -> None:
+    def _start_block(self, array: ReadArray, number: int) -> None:
         try:
             block = self._pin(array, number)
         except UnreadableError:
             return  # no room to read ahead; the read itself will raise
         missing = self._claim(block, block.bounds.chunks)
-        batches = _split(missing, array, _AHEAD_BATCH_BYTES, 1)
+        batches = split_chunks(missing, array, AHEAD_BATCH_BYTES, 1)
         futures = [self._submit(array, block, batch) for batch in batches]
         remaining = [len(futures)]
         if not futures:
@@ -360,7 +368,7 @@ class ChunkReader:
             future.add_done_callback(lambda f: self._end_batch(f, array, block, remaining))
 
     def _end_batch(
-        self, future: Future[Any], array: _Array, block: Block, remaining: list[int]
+        self, future: Future[Any], array: ReadArray, block: Block, remaining: list[int]
     ) -> None:
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, H5fsError):
@@ -372,28 +380,5 @@ class ChunkReader:
             self._cache.unpin(block)
 
 
-def _no_room(array: _Array, error: OSError) -> UnreadableError:
+def _no_room(array: ReadArray, error: OSError) -> UnreadableError:
     return UnreadableError(f"{show_path(array.ref.path)}: no room for decoded chunks: {error}")
-
-
-def _split(chunks: list[int], array: _Array, batch_bytes: int, workers: int) -> list[list[int]]:
-    """Split chunks into batches: one for each worker, unless they would be too small."""
-    chunk_bytes = array.grid.chunk_bytes
-    per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
-    per_batch = min(per_batch, 1024, max(1, _AHEAD_BATCH_BYTES // chunk_bytes))
-    return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
-
-
-def _make_batch(
-    array: _Array, stored: bytes | None, block: Block, chunks: list[int]
-) -> ChunkBatch:
-    grid = array.grid
-    if stored is None:
-        tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)
-    else:
-        sizes = np.frombuffer(stored, "<u8")[chunks].tolist()
-        tasks = tuple(map(ChunkTask, chunks, sizes))
-    return ChunkBatch(
-        array.ref, grid.shape, grid.item_bytes, array.data,
-        block.first_chunk, tasks, block.shared_buffer.number,
-    )  # fmt: skip

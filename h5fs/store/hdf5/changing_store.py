@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,21 +23,17 @@ from h5fs.errors import (
     NoSpaceError,
     NotFoundError,
     StaleError,
-    UnreadableError,
     UnsupportedTypeError,
-    show_path,
 )
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.objects.links import address_of
-from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.writing.hidden_group import (
+    as_named_now,
     find_hidden,
     find_nameless,
-    find_path,
-    leads_to,
     make_hidden,
     remove_hidden,
 )
@@ -46,18 +42,27 @@ from h5fs.store.resolving import Resolver
 
 _log = logging.getLogger(__name__)
 
-_MOST_LOG_BYTES = 2**26
-
-
 class ChangingStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
-    ``is_broken``: it must not be used any more.
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,
+    and after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    the log the last commit ends.
     """
 
-    def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
+    _is_read_by_chunk = False
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        logged: LoggedMain,
+        *,
+        on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+        **others: Any,
+    ) -> None:
         super().__init__(options, driven=logged, **others)
         self._file = logged.file
+        self._on_change = on_change
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:
@@ -78,7 +83,7 @@ class ChangingStore(Hdf5Store):
             nameless = find_nameless(file_id) if not makes else []
             hidden = find_hidden(file_id)
             if nameless or (makes and hidden is None):
-                with self._step():
+                with self._step(None if nameless else ()):
                     hidden = make_hidden(file_id)
                     for name in nameless:
                         hidden.unlink(name)
@@ -90,7 +95,7 @@ class ChangingStore(Hdf5Store):
         with self._changing(HIDDEN_PATH):
             hidden = find_hidden(self._files.file_id(0))
             if hidden is not None:
-                with self._step():
+                with self._step(None):
                     self._forget_all()
                     remove_hidden(self._files.file_id(0), hidden)
 
@@ -98,7 +103,7 @@ class ChangingStore(Hdf5Store):
         with self._changing(HIDDEN_PATH):
             hidden, name = find_hidden(self._files.file_id(0)), nameless_name(object_id)
             if hidden is not None and hidden.links.exists(name):
-                with self._step():
+                with self._step((object_id,)):
                     self._forget_all()
                     hidden.unlink(name)
 
@@ -107,18 +112,25 @@ class ChangingStore(Hdf5Store):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
                 self._file.checkpoint()
+                self._on_change((), self._file.log_bytes)
             else:
                 self._file.commit(durable=True)
 
+    def shorten_log(self) -> None:
+        with self._lock, self._failing("bring the log into the file"):
+            h5f.flush(self._files.file_id(0))
+            try:
+                self._file.checkpoint()
+            except OSError as error:
+                if self._file.failure is not None:
+                    raise
+                _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
+            self._on_change((), self._file.log_bytes)
+
     def _open_identifier(self, ref: ObjectRef) -> Any:
-        file_id = self._files.file_id(0)
-        if ref.file == 0 and not leads_to(file_id, ref.path, address_of(ref)):
-            # A program that has the object open knows it by the name that it had then.
-            path = find_path(file_id, address_of(ref), self._on_progress)
-            if path is None:
-                raise UnreadableError(f"{show_path(ref.path)}: it is gone, and so is its object")
-            ref = ObjectRef(ref.file, ref.id, path)
-        return super()._open_identifier(ref)
+        return super()._open_identifier(
+            as_named_now(self._files.file_id(0), ref, self._on_progress)
+        )
 
     @contextmanager
     def _changing(self, what: bytes) -> Iterator[None]:
@@ -127,27 +139,19 @@ class ChangingStore(Hdf5Store):
             yield
 
     @contextmanager
-    def _step(self, *, attributes: bool = False) -> Iterator[None]:
+    def _step(
+        self, changed: tuple[int, ...] | None, *, attributes: bool = False
+    ) -> Iterator[None]:
         """Commit the changes of the block; after an exception the store is broken.
 
+        ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
         ``attributes``: refusals of attributes are raised as they are.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             yield
             h5f.flush(self._files.file_id(0))
             self._file.commit(durable=False)
-            self._bound_log()
-
-    def _bound_log(self) -> None:
-        """Bring the log into the file when it has grown large. A failure does no harm."""
-        if self._file.log_bytes <= _MOST_LOG_BYTES:
-            return
-        try:
-            self._file.checkpoint()
-        except OSError as error:
-            if self._file.failure is not None:
-                raise
-            _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
+            self._on_change(changed, self._file.log_bytes)
 
     @contextmanager
     def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:

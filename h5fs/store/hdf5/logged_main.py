@@ -7,8 +7,8 @@ file that is open for write: `log_file` and `opening` have done both. Under the 
 from __future__ import annotations
 
 import errno
-import logging
 import os
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,19 @@ from h5py import h5f, h5fd, h5p
 from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.log import LoggedFile
-
-_log = logging.getLogger(__name__)
+from h5fs.store.log import CommittedFile, CommittedReader, LoggedFile, RealFile
+from h5fs.store.sources.interface import Source
 
 # Large data begin on a page of the log, so that they share no page with committed data.
 _LARGE_BYTES = 2**16
 PAGE_BYTES = 2**12
 """The log's page size: data written past the library must share no page with committed data."""
+
+
+def _access_through(file: object) -> Any:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5fd.fileobj_driver, file)
+    return access
 
 
 class LoggedMain:
@@ -35,13 +40,17 @@ class LoggedMain:
         self.descriptor = descriptor
         self._file_id: Any = None
 
+    @property
+    def failure(self) -> OSError | None:
+        """The first error that the library was not told of."""
+        return self.file.failure
+
     def open_library(self, path: Path, mode: Mode) -> Any:
         """Return the ``h5py.h5f.FileID``; a file of no bytes becomes an HDF5 file.
 
         Raises ``UnreadableError``.
         """
-        access = h5p.create(h5p.FILE_ACCESS)
-        access.set_fileobj_driver(h5fd.fileobj_driver, self.file)
+        access = _access_through(self.file)
         access.set_alignment(_LARGE_BYTES, PAGE_BYTES)
         self._open_file(path)
         if mode.writes and self.file.rest.is_damage:
@@ -50,8 +59,6 @@ class LoggedMain:
                 f"{path}: its log is damaged at byte {self.file.rest.start}, and what was "
                 "committed after that is lost: unmount, and run: h5fs recover"
             )
-        if mode.writes and self.file.log_bytes:
-            self._make_room()
         with reading(f"open {path}"):
             if self.file.length or not mode.writes:
                 flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
@@ -72,18 +79,78 @@ class LoggedMain:
                 raise StaleError(f"{path}: {error.strerror}") from None
             raise UnreadableError(f"{path} or its log: {error.strerror}") from None
 
-    def _make_room(self) -> None:
-        """Empty the log that an earlier worker has left: it may fill the disk."""
-        try:
-            self.file.checkpoint()
-        except OSError as error:
-            _log.info("the log stays: %s", error)
+    def flushed(self) -> Source:
+        """Return the bytes of the file as the library has them now.
 
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file as the library last left them."""
+        They are right until the library changes something.
+        """
         if self._file_id is not None:
             h5f.flush(self._file_id)
-        return self.file.read_at(offset, size)
+        return _LoggedBytes(self.file)
+
+
+class CommittedMain:
+    """A file as of a commit, read beside the process that writes; ``descriptor`` is the file's own.
+    """
+
+    def __init__(self, main: int, log: int) -> None:
+        self.descriptor = main
+        self._file = CommittedFile(RealFile(main), RealFile(log))
+        self._reader = CommittedReader(self._file)
+        self._number: int | None = None  # of the log; None: nothing is open
+
+    @property
+    def failure(self) -> OSError | None:
+        """The first error that the library was not told of."""
+        return self._reader.failure
+
+    def has(self, number: int, needed: int) -> bool:
+        """Whether the file is open as of a commit of that log that has its first ``needed`` bytes.
+        """
+        return number == self._number and self._file.stop >= needed
+
+    def follow(self, number: int, stop: int) -> None:
+        """Go on to the commit that ends at byte ``stop`` of a log. Raises ``OSError``."""
+        is_other, self._number = number != self._number, None
+        if is_other:
+            self._file.forget()
+        self._file.advance(stop)
+        self._number = number
+
+    def open_library(self, path: Path, _mode: Mode) -> Any:
+        """Return the ``h5py.h5f.FileID``. Raises ``UnreadableError``."""
+        access = _access_through(self._reader)
+        access.set_fclose_degree(h5f.CLOSE_STRONG)  # nothing of an older commit stays open
+        with reading(f"open {path}"):
+            return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
+
+    def flushed(self) -> Source:
+        """Return the bytes of the file."""
+        return self._file
+
+
+class _LoggedBytes:
+    """A ``Source`` through the log."""
+
+    def __init__(self, file: LoggedFile) -> None:
+        self._file = file
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.length
+
+    @property
+    def version(self) -> Hashable:
+        return None  # whoever asks for these bytes holds the store's lock, so they stay
+
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        pass  # everything is here
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        pass  # everything is here
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        return self._file.fill(buffer, offset)
 
 
 def _new_file_properties() -> h5p.PropFCID:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.committed_store import CommittedStore
 from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
 from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
@@ -16,12 +17,18 @@ from h5fs.store.workers.worker_file import FetchRanges, FileKind
 
 
 def make_library_store(
-    options: StoreOptions, kind: FileKind, files: Sequence[int], fetch: FetchRanges, **others: Any
+    options: StoreOptions,
+    kind: FileKind,
+    files: Sequence[int],
+    fetch: FetchRanges,
+    *,
+    on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+    **others: Any,
 ) -> Hdf5Store:
     """Return a store that is not opened yet.
 
     ``files``: descriptors of the mounted file, as its ``kind`` says. ``fetch`` brings what is
-    missing of a file that comes bit by bit.
+    missing of a file that comes bit by bit. ``on_change``: for a ``ChangingStore``.
     """
     if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)
@@ -29,11 +36,13 @@ def make_library_store(
         data, presence = files
         return Hdf5Store(options, driven=FetchedMain(data, presence, fetch), **others)
     main, log, record = files
+    if options.is_beside_writer:
+        return CommittedStore(options, CommittedMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main)
     if options.mode.writes:
-        return WritingHdf5Store(options, logged, **others)
+        return WritingHdf5Store(options, logged, on_change=on_change, **others)
     return Hdf5Store(options, driven=logged, **others)
 
 

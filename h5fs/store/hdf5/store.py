@@ -68,7 +68,7 @@ _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
 
 
-def _ignore(*_what: object) -> None:
+def ignore(*_what: object) -> None:
     """Hear, and do nothing."""
 
 
@@ -86,13 +86,15 @@ class Hdf5Store(ViewRenderer):
     while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
     """
 
+    _is_read_by_chunk = True  # the daemon keeps decoded chunks, so that the library need not
+
     def __init__(
         self,
         options: StoreOptions,
         *,
-        on_progress: Callable[[], None] = _ignore,
-        on_look: Callable[[bytes], None] = _ignore,
-        on_file: Callable[[int, bytes], None] = _ignore,
+        on_progress: Callable[[], None] = ignore,
+        on_look: Callable[[bytes], None] = ignore,
+        on_file: Callable[[int, bytes], None] = ignore,
         shared_buffers: SharedBufferViews | None = None,
         driven: DrivenMain | None = None,
         main: int | None = None,
@@ -118,7 +120,7 @@ class Hdf5Store(ViewRenderer):
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
-        self._links = LinkReader(self._files, on_look)
+        self._links = LinkReader(self._files, on_look, on_progress)
         self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
@@ -193,7 +195,7 @@ class Hdf5Store(ViewRenderer):
         self, ref: ObjectRef, dataset_id: Any, projected: ProjectedDataset
     ) -> Contiguous | Chunked | None:
         """Return where elements can be read without the library, or chunk by chunk."""
-        if not isinstance(projected, FixedDataset) or self._files.is_logged(ref.file):
+        if not isinstance(projected, FixedDataset):
             return None
         creation = self._opened.open(ref).creation
         if creation.get_layout() == h5d.CHUNKED:
@@ -304,6 +306,16 @@ class Hdf5Store(ViewRenderer):
         with self._lock, reading("the room on the file system"):
             return self._files.local_file(0).space()
 
+    def confirm_reads(self) -> None:
+        """Raise ``UnreadableError`` when the library was given zeros for what could not be read.
+
+        The methods of a file object must not raise, and so cannot tell the library.
+        """
+        failure = self._files.failure
+        if failure is not None:
+            self.is_broken = True
+            raise UnreadableError(f"the file or its log: {failure.strerror}")
+
     @property
     def may_be_replaced(self) -> bool:
         """Whether another process can take this one's place without anything being lost."""
@@ -388,7 +400,7 @@ class Hdf5Store(ViewRenderer):
             tuned, cache_bytes = datasets.tune_dataset(
                 identifier, creation, file_id, ref, folder=self._files.path_of(ref.file).parent,
                 sources_folder=self._files.sources_folder(ref.file),
-                is_read_by_chunk=not self._files.is_logged(ref.file),
+                is_read_by_chunk=self._is_read_by_chunk,
             )  # fmt: skip
             return OpenIdentifier(tuned, creation, cache_bytes)
 

@@ -47,10 +47,7 @@ from h5fs.store.hdf5.writing.creating import (
     lies_in_file,
     link_properties,
 )
-from h5fs.store.hdf5.writing.hidden_group import (
-    check_visible,
-    keep_if_open,
-)
+from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, keep_if_open
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
@@ -84,7 +81,7 @@ class WritingHdf5Store(ChangingStore):
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
-            with self._step():
+            with self._step(()):
                 h5g.create(parent, name, link_properties(), group_properties(parent))
         return self._info(group, name)
 
@@ -93,7 +90,7 @@ class WritingHdf5Store(ChangingStore):
             type_id = create_datatype(datatype)
             check_size(type_id)
             parent = self._free_place(group, name)
-            with self._step():
+            with self._step(()):
                 type_id.commit(parent, name, link_properties())
         return self._info(group, name)
 
@@ -103,7 +100,7 @@ class WritingHdf5Store(ChangingStore):
             target = None
             if link.target is not None:
                 target = self._opened.open(link.target.ref).identifier
-            with self._step():
+            with self._step(()):
                 if link.kind is LinkKind.SOFT:
                     parent.links.create_soft(link.name, link.soft_target, link_properties())
                 elif link.kind is LinkKind.EXTERNAL:
@@ -116,7 +113,7 @@ class WritingHdf5Store(ChangingStore):
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
-            with self._step():
+            with self._step(changed_without(self._group_id(group), name)):
                 self._forget_all()
                 parent = self._group_id(group)
                 keep_if_open(self._files.file_id(0), parent, name, opened)
@@ -133,11 +130,12 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
-            self._group_id(new_group)
-            with self._step():
+            target = self._group_id(new_group)
+            is_over = target.links.exists(new_name)
+            with self._step(changed_without(target, new_name) if is_over else ()):
                 self._forget_all()
                 target = self._group_id(new_group)
-                if target.links.exists(new_name):
+                if is_over:
                     keep_if_open(self._files.file_id(0), target, new_name, opened)
                     target.unlink(new_name)
                 self._group_id(group).links.move(
@@ -149,7 +147,7 @@ class WritingHdf5Store(ChangingStore):
             source = self._source(array)
             replacement = self._replacement(group, name, keeps_old=array.is_read)
             plan = replacement.plan(source, array)
-            with self._step():
+            with self._step(replacement.changed):
                 self._forget_all()
                 replacement.write(plan, source)
             del replacement  # closes the dataset that was replaced
@@ -170,7 +168,7 @@ class WritingHdf5Store(ChangingStore):
             check_offsets(where, values.shape[0])
             replacement = self._replacement(group, name, opened=opened)
             replacement.check()
-            with self._step():
+            with self._step(replacement.changed):
                 self._forget_all()
                 write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
@@ -194,7 +192,7 @@ class WritingHdf5Store(ChangingStore):
             if not is_plain or self._new_datasets != NewDatasets():
                 return None
             check_size(write_type.file_type)
-            with self._step():
+            with self._step(()):
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
@@ -220,7 +218,7 @@ class WritingHdf5Store(ChangingStore):
             if region.number not in self._reserved:
                 raise LostChangesError(f"the array for {show_path(name)} is lost")
             parent = self._free_place(group, name)
-            with self._step():
+            with self._step(()):
                 new_id = self._reserved.pop(region.number)
                 self._file.note_direct_write()
                 write_tail(new_id, tail)
@@ -228,7 +226,7 @@ class WritingHdf5Store(ChangingStore):
         return self._info(group, name)
 
     def drop_array(self, region: Region) -> None:
-        with self._changing(b"an array"), self._step():
+        with self._changing(b"an array"), self._step(()):
             self._reserved.pop(region.number, None)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
@@ -250,7 +248,7 @@ class WritingHdf5Store(ChangingStore):
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
             check_can_encode(dataset_id)
             write_type.convert(elements)  # raises before anything is changed
-            with self._step():
+            with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type)
                 self._forget_scans(ref)
 
@@ -268,7 +266,7 @@ class WritingHdf5Store(ChangingStore):
             parts = [(low // item, -(-high // item)) for low, high in ranges]
             for start, stop in parts:
                 check_part(source, start, stop, write_type)
-            with self._step():
+            with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
                 for start, stop in parts:
@@ -282,7 +280,7 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(ref.path):
             identifier = self._opened.open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
-            with self._step(attributes=True):
+            with self._step((), attributes=True):
                 delete_attributes(identifier, gone, on_progress=self._on_progress)
                 for each in prepared:
                     self._on_progress()

@@ -220,6 +220,19 @@ def unpack_head(data: bytes, chain: int) -> PageHead | CommitHead | None:
     return None
 
 
+def peek_head(head: bytes) -> tuple[int, int] | int:
+    """Return what the head of a whole frame says, unchecked.
+
+    Of a page frame the number of the first page and how many there are; of a commit frame the
+    file's length.
+    """
+    if head.startswith(COMMIT_TAG):
+        length: int = _COMMIT.unpack_from(head)[3]
+        return length
+    _, page_count, first_page = _PAGE.unpack_from(head)
+    return first_page, page_count
+
+
 def continue_page_checksum(head: bytes, pages: bytes, chain: int) -> int:
     """Return the checksum that a page frame with these bytes ought to have."""
     return checksum(pages, checksum(head[: _PAGE.size], chain))

@@ -145,10 +145,18 @@ class LoggedFile(ChangingFile):
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes from ``offset``, fewer at the end. Raises ``OSError``."""
-        data = bytearray(max(0, min(size, self.length - offset)))
-        if data:
-            self._layers.read_into(memoryview(data), offset)
-        return bytes(data)
+        data = bytearray(size)
+        return bytes(data[: self.fill(memoryview(data), offset)])
+
+    def fill(self, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer`` from ``offset``; return how many bytes, fewer at the end.
+
+        Raises ``OSError``.
+        """
+        size = max(0, min(len(buffer), self.length - offset))
+        if size:
+            self._layers.read_into(buffer[:size], offset)
+        return size
 
     def allows_direct_write(self, start: int, stop: int) -> bool:
         """Whether another process may write bytes ``[start, stop)`` of the main file directly.

@@ -10,11 +10,33 @@ coming back when the file grows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from h5fs.store.log.log_writer import LogWriter
 from h5fs.store.log.runs import RunIndex
 from h5fs.store.log.system_calls import SystemCalls, read_into
+
+
+def read_through(
+    main: SystemCalls,
+    read_log: Callable[[memoryview, int], object],
+    view: memoryview,
+    offset: int,
+    runs: list[tuple[int, int, int]],
+    page_bytes: int,
+) -> None:
+    """Fill ``view`` from the main file, covered by runs of pages in the log, the later the higher.
+
+    ``runs``: first page, page after the last, offset in the log; all in the view. ``read_log``
+    fills a view from an offset in the log. Raises ``OSError``.
+    """
+    whole = offset // page_bytes, -(-(offset + len(view)) // page_bytes)
+    if not any(run[:2] == whole for run in runs):
+        read_into(main, view, offset)
+    for first, last, place in runs:
+        run_start, run_stop = first * page_bytes, last * page_bytes
+        start, stop = max(offset, run_start), min(offset + len(view), run_stop)
+        read_log(view[start - offset : stop - offset], place + start - run_start)
 
 
 class PageLayers:
@@ -33,20 +55,15 @@ class PageLayers:
         first, stop = offset // self.page_bytes, -(-(offset + len(view)) // self.page_bytes)
         committed = self.committed.overlap(first, stop) if self.committed else []
         pending = self.pending.overlap(first, stop) if self.pending else []
-        whole = (first, stop)
-        if not any(run[:2] == whole for run in committed + pending):
-            read_into(self._main, view, offset)
-        for run in committed + pending:
-            self._read_run(view, offset, run)
+        read_through(
+            self._main, self._read_log, view, offset, committed + pending, self.page_bytes
+        )
         if self.changed:
             self._lay_changed(view, offset, first, stop)
 
-    def _read_run(self, view: memoryview, offset: int, run: tuple[int, int, int]) -> None:
-        """Put the bytes of a run of the log where they belong in ``view``."""
+    def _read_log(self, view: memoryview, offset: int) -> None:
         assert self._log is not None
-        run_start, run_stop = run[0] * self.page_bytes, run[1] * self.page_bytes
-        start, stop = max(offset, run_start), min(offset + len(view), run_stop)
-        self._log.read_into(view[start - offset : stop - offset], run[2] + start - run_start)
+        self._log.read_into(view, offset)
 
     def _lay_changed(self, view: memoryview, offset: int, first: int, stop: int) -> None:
         pages: list[int] | range = range(first, stop)

@@ -19,6 +19,7 @@ from typing import Any
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.committed_store import CommittedStore
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.policy import FilesToAskForError
 from h5fs.store.workers import messages
@@ -59,6 +60,7 @@ class Worker:
             on_progress=self._tell_progress,
             on_look=self._reply_buffer.note,
             on_file=self._tell_file,
+            on_change=self._tell_change,
             shared_buffers=self._shared_buffers,
             granted=granted,
         )
@@ -94,10 +96,13 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, path in request.files:
             self._store.know_file(number, path)
+        if request.commit is not None and isinstance(self._store, CommittedStore):
+            self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)
         self._reply_buffer.note(b"")
         result = getattr(self._store, request.method)(*arguments)
+        self._store.confirm_reads()
         if method.returns_data:
             return self._pack(messages.DATA, messages.DATA_IN_BUFFER, result)
         encoded = messages.encode_result(result)
@@ -159,6 +164,9 @@ class Worker:
 
     def _tell_file(self, number: int, path: bytes) -> None:
         self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
+
+    def _tell_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
+        self._connection.send(bytes([messages.CHANGED]) + messages.encode((changed, stop)))
 
 
 class _ReplyBuffer:

@@ -55,7 +55,8 @@ _MOST_LOG_LINES = 100_000  # for one request
 class WorkerConnection:
     """Starts a worker through the worker starter, talks to it, ends it.
 
-    ``on_file(number, path)`` is called for files that the worker has numbered. ``_ending`` keeps
+    ``on_file(number, path)`` is called for files that the worker has numbered;
+    ``on_change(changed, stop)`` when it has committed a change. ``_ending`` keeps
     two threads from ending the worker at once; ``_sharing`` protects ``_shared_buffers``,
     ``_sending`` and ``_gone``. No other lock is taken while either is held.
     """
@@ -67,11 +68,13 @@ class WorkerConnection:
         on_file: Callable[[int, bytes], None],
         file: WorkerFile,
         grants: tuple[bytes, ...] = (),
+        on_change: Callable[[tuple[int, ...] | None, int], None] | None = None,
     ) -> None:
         self._starter = starter
         self._fetch_ranges = file.fetch
         self._not_fetched: H5fsError | None = None
         self._on_file = on_file
+        self._on_change = on_change
         self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
         self._reply_buffer = make_memory_file("reply-buffer", messages.NOTE_BYTES)
@@ -112,11 +115,13 @@ class WorkerConnection:
         into: memoryview | None,
         files: dict[int, bytes],
         shared_buffers: tuple[SharedBuffer, ...],
+        commit: tuple[int, int, int] | None = None,
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
-        Raises an ``H5fsError`` that the worker raised, ``WorkerHungError``, ``WorkerDiedError``,
-        ``FilesNeededError``, ``NotFetchedError``.
+        ``commit``: what the worker must have caught up with. Raises an ``H5fsError`` that the
+        worker raised, ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``,
+        ``NotFetchedError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
         self._number += 1
@@ -134,7 +139,7 @@ class WorkerConnection:
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
         request = messages.Request(
             method, msgspec.Raw(b"\xc0" if large_bytes else encoded),  # msgpack's nil
-            self._number, known, new, tuple(gone), large_bytes,
+            self._number, known, new, tuple(gone), large_bytes, commit,
         )  # fmt: skip
         try:
             self._send(request, unknown, encoded if large_bytes else b"", seconds)
@@ -372,6 +377,8 @@ class WorkerConnection:
             number, path = messages.decode_file(body)
             self._on_file(number, path)
             self._files.add(number)
+        elif kind == messages.CHANGED and self._on_change is not None:
+            self._on_change(*messages.decode_changed(body))
         elif kind == messages.READY and is_opening:
             self.is_ready = True
         elif kind not in (messages.PROGRESS, messages.FETCH):

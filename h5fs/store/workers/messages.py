@@ -31,13 +31,13 @@ NOTE_BYTES: Final = 4096
 """Size of the note at the start of the reply buffer: the object that a worker will look at next."""
 
 RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS = b"RWDBEXN"
-LOG, PROGRESS, FILE, READY, FETCH = b"LPFYT"
+LOG, PROGRESS, FILE, READY, FETCH, CHANGED = b"LPFYTC"
 FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. FETCH names ranges of bytes of a mounted file that comes bit by bit; the worker then waits for
-one packet, FETCHED or NOT_FETCHED."""
+file. CHANGED: a change is committed, or a checkpoint was tried. FETCH names ranges of bytes of a
+mounted file that comes bit by bit; the worker then waits for one packet, FETCHED or NOT_FETCHED."""
 
 ANSWERS: Final = frozenset(
     {RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS}
@@ -60,7 +60,8 @@ class Request(Struct, frozen=True, array_like=True):
     files beside the mounted one that other workers have numbered. ``gone``: shared buffers that no
     request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, whose
     descriptors travel with the packet in the same order. ``large_bytes``: when not 0, the arguments
-    are so many bytes in a memory file, whose descriptor comes first.
+    are so many bytes in a memory file, whose descriptor comes first. ``commit``: what a worker that
+    reads beside the one that writes must have caught up with (``committed_state.Needed``).
     """
 
     method: str
@@ -70,6 +71,7 @@ class Request(Struct, frozen=True, array_like=True):
     shared_buffers: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
+    commit: tuple[int, int, int] | None = None
 
 
 class Method:
@@ -175,6 +177,14 @@ def decode_file(encoded: bytes | memoryview) -> tuple[int, bytes]:
     return number, path
 
 
+def decode_changed(encoded: bytes | memoryview) -> tuple[tuple[int, ...] | None, int]:
+    """Return the objects that a commit is about, and where in the log it ends."""
+    changed, stop = _CHANGED.decode(encoded)
+    if stop < 0:
+        raise UnreadableError("a commit that ends nowhere")
+    return changed, stop
+
+
 def decode_log(encoded: bytes | memoryview) -> tuple[int, str]:
     """Return level and text of a line for the log; a traceback may have several."""
     level, text = _LOG.decode(encoded)
@@ -277,6 +287,7 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, bytes])
+_CHANGED = msgspec.msgpack.Decoder(tuple[tuple[int, ...] | None, int])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])

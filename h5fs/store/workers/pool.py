@@ -14,7 +14,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from h5fs.errors import (
@@ -37,6 +36,7 @@ from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
+from h5fs.store.workers.slots import Slot, find_idle
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
@@ -49,21 +49,13 @@ _SECONDS_BETWEEN_STARTS = 0.1
 _NO_FILE = WorkerFile(FileKind.PLAIN, ())  # workers open the path
 
 
-@dataclass(eq=False, slots=True)
-class _Slot:
-    """Room for one worker; ``connection`` is None while it has no worker."""
-
-    number: int
-    connection: WorkerConnection | None = None
-    is_busy: bool = False
-
-
 class WorkerPool:
     """Calls methods of ``LibraryStore`` in workers. Safe to use from any thread.
 
-    ``grants``: the files that workers may read beside the mounted one. ``_changed`` (a condition,
-    whose lock is held for moments only) protects ``_slots``, ``_files`` and ``_lingering``, the
-    workers that were killed and have not ended.
+    ``grants``: the files that workers may read beside the mounted one. ``on_change(changed, stop)``
+    is told each commit of a change, and ``on_loss`` that a worker is gone, both before another
+    request can come. ``_changed`` (a condition, whose lock is held for moments only) protects
+    ``_slots``, ``_files`` and ``_lingering``, the workers that were killed and have not ended.
     """
 
     def __init__(
@@ -73,8 +65,13 @@ class WorkerPool:
         quarantine: Quarantine,
         starter: WorkerStarter,
         grants: Grants | None = None,
+        *,
+        on_change: Callable[[tuple[int, ...] | None, int], None] | None = None,
+        on_loss: Callable[[], None] | None = None,
     ) -> None:
         self._options = options
+        self._on_change = on_change
+        self._on_loss = on_loss
         self._grants = grants or Grants(options.external, options.file.parent)
         self._limits = options.limits
         self.quarantine = quarantine
@@ -85,7 +82,7 @@ class WorkerPool:
         self._most = count if options.mode.writes else 2 * count + 2
         self._file = _NO_FILE
         self._lingering: list[WorkerConnection] = []
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._files: dict[int, bytes] = {}
         self._numbers = itertools.count()
         self._is_closed = False
@@ -162,6 +159,7 @@ class WorkerPool:
                 return connection.call(
                     method, arguments, seconds=seconds, into=into, files=files,
                     shared_buffers=shared_buffers,
+                    commit=self._commit_for(subject),
                 )  # fmt: skip
             except H5fsError:
                 if slot.connection is not None and slot.connection.is_last_answer:
@@ -188,6 +186,10 @@ class WorkerPool:
                 self._judge(error, failures, subject, note, on_failure)
             finally:
                 self._give_back(slot)
+
+    def _commit_for(self, _subject: Subject) -> tuple[int, int, int] | None:
+        """Return what a worker must have caught up with before it reads an object."""
+        return None
 
     def forget_shared_buffer(self, shared_buffer: SharedBuffer) -> None:
         """Let all workers know that a shared buffer is gone."""
@@ -235,7 +237,7 @@ class WorkerPool:
             _log.warning("worker %d does not end: the disk does not answer", connection.pid)
             connection.close()
 
-    def _take(self, preferred_worker: int | None, *, preferred_only: bool = False) -> _Slot:
+    def _take(self, preferred_worker: int | None, *, preferred_only: bool = False) -> Slot:
         """Mark an idle slot as busy and return it; wait for one, or make one more."""
         patience_ends = time.monotonic() + _PATIENCE_SECONDS
         with self._changed:
@@ -247,7 +249,9 @@ class WorkerPool:
                     and preferred_worker % self._count < len(self._slots)
                 )
                 waits = preferred_only and has_preferred
-                slot = self._find_idle(preferred_worker, preferred_only=waits)
+                slot = find_idle(
+                    self._slots, self._count, preferred_worker, preferred_only=waits
+                )
                 if (
                     slot is None
                     and not waits
@@ -256,23 +260,14 @@ class WorkerPool:
                         or (time.monotonic() > patience_ends and len(self._slots) < self._most)
                     )
                 ):
-                    slot = _Slot(next(self._numbers))
+                    slot = Slot(next(self._numbers))
                     self._slots.append(slot)
                 if slot is not None:
                     slot.is_busy = True
                     return slot
                 self._changed.wait(_PATIENCE_SECONDS)
 
-    def _find_idle(self, preferred_worker: int | None, *, preferred_only: bool) -> _Slot | None:
-        if preferred_worker is not None:
-            wanted = preferred_worker % self._count
-            if wanted >= len(self._slots):
-                return None  # the preferred worker is yet to be started
-            if preferred_only or not self._slots[wanted].is_busy:
-                return None if self._slots[wanted].is_busy else self._slots[wanted]
-        return next((slot for slot in self._slots if not slot.is_busy), None)
-
-    def _give_back(self, slot: _Slot) -> None:
+    def _give_back(self, slot: Slot) -> None:
         while True:
             with self._changed:
                 # A worker beyond the usual number ends: the next one starts in milliseconds.
@@ -287,10 +282,13 @@ class WorkerPool:
             # The slot is busy until the worker is gone: `close` waits, since workers lock the file.
             self._kill(connection)
 
-    def _end(self, slot: _Slot) -> bool:
+    def _end(self, slot: Slot) -> bool:
         """Leave a slot without a worker; return whether the worker that was in it is gone."""
         connection, slot.connection = slot.connection, None
-        return connection is None or self._kill(connection)
+        has_ended = connection is None or self._kill(connection)
+        if self._on_loss is not None:
+            self._on_loss()
+        return has_ended
 
     def _kill(self, connection: WorkerConnection) -> bool:
         if connection.kill():
@@ -313,12 +311,12 @@ class WorkerPool:
             connection.close()
         return are_others
 
-    def _grant(self, slot: _Slot, need: FilesNeededError) -> None:
+    def _grant(self, slot: Slot, need: FilesNeededError) -> None:
         """Let the next worker read the files that this one needs. Raises ``H5fsError``."""
         self._grants.add(need.paths)
         self._end(slot)
 
-    def _connect(self, slot: _Slot) -> WorkerConnection:
+    def _connect(self, slot: Slot) -> WorkerConnection:
         """Return the slot's connection, with a worker that has opened the file.
 
         Raises ``H5fsError``, ``NotOpenedError``.
@@ -364,8 +362,9 @@ class WorkerPool:
     def _start(self) -> WorkerConnection:
         try:
             return WorkerConnection(
-                self._starter, self._options, self._on_file, self._file, self._grants.all()
-            )
+                self._starter, self._options, self._on_file, self._file, self._grants.all(),
+                self._on_change,
+            )  # fmt: skip
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None
 
@@ -374,13 +373,13 @@ class WorkerPool:
             if self._files.setdefault(number, path) != path:
                 raise UnreadableError(f"two files have the number {number}")
 
-    def _bury_asked(self, slot: _Slot) -> tuple[bytes, bool]:
+    def _bury_asked(self, slot: Slot) -> tuple[bytes, bool]:
         """Drop a worker that had a request; return its last note, and whether it is gone."""
         self._bury(slot)
         note = slot.connection.note() if slot.connection is not None else b""
         return note, self._end(slot)
 
-    def _bury(self, slot: _Slot) -> None:
+    def _bury(self, slot: Slot) -> None:
         self._replaced_count += 1
         _log.info("worker %s is replaced", slot.connection.pid if slot.connection else "?")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from h5fs.errors import InvalidNameError, show_path
 from h5fs.model.objects import Link, LinkKind
 from h5fs.projection.names import OUTSIDE, DentryName, Projection, decode_name, unescape
-from h5fs.projection.soft_links import mark
+from h5fs.projection.soft_links import mark, with_ups
 
 
 def link_from_text(
@@ -23,6 +23,7 @@ def link_from_text(
     assert name.link_name is not None
     if text.startswith(OUTSIDE) and name.projection is Projection.FOLDER:
         file, colon, path = text[len(OUTSIDE) :].partition(b":")
+        path = with_ups(path)
         if file and colon:
             return Link(
                 name.link_name, LinkKind.EXTERNAL, external_file=unescape(file), external_path=path

@@ -22,7 +22,7 @@ from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
@@ -33,7 +33,8 @@ from h5fs.store.sources.local_file import LocalFile
 _MAX_EXTERNAL_FILES_OPEN = 64
 _MAX_SOURCES = 2**16  # that one name with %b stands for
 
-DrivenMain = LoggedMain | FetchedMain
+ThroughLog = LoggedMain | CommittedMain
+DrivenMain = LoggedMain | CommittedMain | FetchedMain
 
 
 class OpenFiles:
@@ -167,13 +168,17 @@ class OpenFiles:
 
     def layout(self, number: int) -> FileLayout | None:
         """Return what the superblock of a numbered file says of its format."""
-        if self.is_logged(number):
-            return None  # the library may hold data that it has not written yet
         if self._options.is_swmr and number == 0:
             return None  # a program may be writing a header just now: the library reads again
         if number not in self._layouts:
-            self._layouts[number] = read_file_layout(self.source(number))
+            self._layouts[number] = read_file_layout(self.bytes_of(number))
         return self._layouts[number]
+
+    def bytes_of(self, number: int) -> Source:
+        """Return the bytes of a numbered file as the library has them now, past HDF5."""
+        if number == 0 and isinstance(self._driven, ThroughLog):
+            return self._driven.flushed()
+        return self.source(number)
 
     def read_raw(self, number: int, address: int, size: int) -> bytes:
         """Return up to ``size`` of the file's bytes at an HDF5 address, past HDF5; b"" on failure.
@@ -182,14 +187,12 @@ class OpenFiles:
         """
         try:
             offset = address + self._base_offsets[number]
-            if number == 0 and isinstance(self._driven, LoggedMain):
-                return self._driven.read_at(offset, size)
-            return read_bytes(self.source(number), offset, size)
+            return read_bytes(self.bytes_of(number), offset, size)
         except (OSError, OverflowError):
             return b""
 
     def source(self, number: int) -> Source:
-        """Return the bytes of a numbered file, past the HDF5 library."""
+        """Return the bytes of a numbered file, without what its log has."""
         if number == 0 and isinstance(self._driven, FetchedMain):
             return self._driven.source
         return self.local_file(number)
@@ -212,6 +215,11 @@ class OpenFiles:
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
+    @property
+    def failure(self) -> OSError | None:
+        """The first error of reading or writing the mounted file through its log."""
+        return self._driven.failure if isinstance(self._driven, ThroughLog) else None
+
     def base_offset_of_fetched(self, number: int) -> int | None:
         """Return where HDF5's addresses count from; None for a file all of which is here."""
         is_fetched = number == 0 and isinstance(self._driven, FetchedMain)
@@ -219,7 +227,7 @@ class OpenFiles:
 
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
-        return number == 0 and isinstance(self._driven, LoggedMain)
+        return number == 0 and isinstance(self._driven, ThroughLog)
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.
@@ -336,6 +344,12 @@ class OpenFiles:
         """Close every file."""
         for number in list(self._open):
             self._close(number)
+
+    def close_mounted(self) -> None:
+        """Close the mounted file, to open it as of another commit."""
+        if 0 in self._open:
+            self._close(0)
+        self._layouts.pop(0, None)
 
     def _number_of(self, path: Path) -> int:
         if path == self._paths[0]:

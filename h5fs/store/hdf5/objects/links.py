@@ -40,9 +40,15 @@ _WORTH_A_SCAN = 8  # a scan costs 1 ms, whatever it looks at
 class LinkReader:
     """Reads links; looks at the objects behind hard ones without opening them."""
 
-    def __init__(self, files: OpenFiles, on_look: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        files: OpenFiles,
+        on_look: Callable[[bytes], None],
+        on_progress: Callable[[], None],
+    ) -> None:
         self._files = files
         self._on_look = on_look
+        self._on_progress = on_progress
 
     def list_links(
         self, group_id: h5g.GroupID, group: ObjectRef, unsafe: frozenset[bytes]
@@ -73,6 +79,7 @@ class LinkReader:
                 if kind == h5l.TYPE_HARD and (name in unsafe or b"" in unsafe):
                     continue  # the target stays UNREADABLE
                 self._on_look(name)
+                self._on_progress()
                 listing.set_link(index, self._read_link(group_id, group, name, kind))
             self._on_look(b"")
             return listing.table()
@@ -86,7 +93,7 @@ class LinkReader:
         if layout is None or len(hard) < _WORTH_A_SCAN:
             return
         addresses = np.array([found[index][2] for index in hard], np.uint64)
-        scan = scan_headers(self._files.source(group.file), layout, addresses)
+        scan = scan_headers(self._files.bytes_of(group.file), layout, addresses)
         listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:

@@ -120,7 +120,7 @@ class LookingAhead:
         layout = self._files.layout(refs[0].file) if refs else None
         if layout is None:
             return {}
-        source = self._files.source(refs[0].file)
+        source = self._files.bytes_of(refs[0].file)
         scanned = ScannedAttributes(source, layout, self._attribute_types)
         return dict(zip(refs, scanned.read([address_of(ref) for ref in refs]), strict=True))
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from h5py import h5f, h5g, h5l, h5o
 
-from h5fs.errors import InvalidNameError, show_path
-from h5fs.store.hdf5.objects.links import join_path
+from h5fs.errors import InvalidNameError, UnreadableError, show_path
+from h5fs.model.objects import ObjectRef
+from h5fs.store.hdf5.objects.links import address_of, join_path
 from h5fs.store.hdf5.writing.creating import group_properties, link_properties
 from h5fs.store.hidden_names import (
     HIDDEN_GROUP,
@@ -95,6 +96,20 @@ def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
     h5o.link(object_id, make_hidden(file_id), name, link_properties())
 
 
+def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:
+    """Return the ids of the objects whose data may go with a link; None where they are not known.
+    """
+    info = group.links.get_info(name)
+    if info.type != h5l.TYPE_HARD:
+        return ()
+    try:
+        found = h5o.get_info(group, name)
+        has_members = found.type == h5o.TYPE_GROUP and len(h5g.open(group, name)) > 0
+    except Exception:  # any of h5py's: nobody knows what it is
+        return None
+    return None if has_members and found.rc == 1 else (found.addr,)
+
+
 def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
     """Whether a path of hard links leads to the object at an address, readable or not."""
     if path == b"/":
@@ -104,6 +119,22 @@ def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
         group = h5g.open(file_id, folder or b"/")
         return bool(group.links.exists(name) and group.links.get_info(name).u == address)
     return False
+
+
+def as_named_now(
+    file_id: h5f.FileID, ref: ObjectRef, on_progress: Callable[[], None]
+) -> ObjectRef:
+    """Return an object of the mounted file with a path that leads to it, as a rule its own.
+
+    A program that has the object open knows it by the name that it had then. Raises
+    ``UnreadableError``.
+    """
+    if ref.file != 0 or leads_to(file_id, ref.path, address_of(ref)):
+        return ref
+    path = find_path(file_id, address_of(ref), on_progress)
+    if path is None:
+        raise UnreadableError(f"{show_path(ref.path)}: it is gone, and so is its object")
+    return ObjectRef(ref.file, ref.id, path)
 
 
 def find_path(

@@ -79,6 +79,11 @@ class Replacement:
         check_elements(source, write_type, self.on_progress)
         return Plan(write_type, shape, is_over=False)
 
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """The ids of the objects whose data are others afterwards, or gone."""
+        return () if self.old_id is None else (h5o.get_info(self.old_id).addr,)
+
     def check(self) -> None:
         """Raise ``UnreadableError`` when the old dataset has what a new one could not have."""
         if self.old_id is not None:

@@ -1,0 +1,67 @@
+"""An array that is read by its chunks, and the batches in which workers decode them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from h5fs.model.objects import Chunked, ChunkIndex, ObjectRef
+from h5fs.store.chunks.cache import Block
+from h5fs.store.chunks.geometry import Grid
+from h5fs.store.chunks.streams import Streams
+from h5fs.store.library_interface import ChunkBatch, ChunkTask
+
+# One request costs the worker and the daemon 0.3 ms each. A read that a program waits for is shared
+# out among the workers; read-ahead goes to them in larger pieces.
+BATCH_BYTES = 512 * 2**10
+AHEAD_BATCH_BYTES = 4 * 2**20
+
+
+@dataclass(eq=False, slots=True)
+class ReadArray:
+    """An array that is read.
+
+    ``index_lock`` lets one thread at a time ask for the index; no other lock is taken while it is
+    held, except in the worker pool. ``version``: of its data, where they change; another version is
+    another array, with blocks of its own.
+    """
+
+    ref: ObjectRef
+    version: int
+    data: Chunked
+    grid: Grid
+    index: ChunkIndex | None = None
+    streams: Streams = field(default_factory=Streams)
+    index_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def key(self) -> tuple[ObjectRef, int]:
+        """What its blocks are found by."""
+        return self.ref, self.version
+
+
+def split_chunks(
+    chunks: list[int], array: ReadArray, batch_bytes: int, workers: int
+) -> list[list[int]]:
+    """Split chunks into batches: one for each worker, unless they would be too small."""
+    chunk_bytes = array.grid.chunk_bytes
+    per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
+    per_batch = min(per_batch, 1024, max(1, AHEAD_BATCH_BYTES // chunk_bytes))
+    return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
+
+
+def make_batch(
+    array: ReadArray, stored: bytes | None, block: Block, chunks: list[int]
+) -> ChunkBatch:
+    grid = array.grid
+    if stored is None:
+        tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)
+    else:
+        sizes = np.frombuffer(stored, "<u8")[chunks].tolist()
+        tasks = tuple(map(ChunkTask, chunks, sizes))
+    return ChunkBatch(
+        array.ref, grid.shape, grid.item_bytes, array.data,
+        block.first_chunk, tasks, block.shared_buffer.number,
+    )  # fmt: skip

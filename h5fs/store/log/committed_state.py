@@ -1,0 +1,144 @@
+"""What the daemon of a mount that writes knows of the last commit, and of what changed since when.
+
+Between two requests the one writing worker has committed all that it did: so the last commit is the
+present state, and everybody may read it beside the writer (`committed_file`). Each change tells
+which objects' data it changed or removed (``note``). From that comes an object's *version*: what
+was found out about its data, or read of them, is right as long as the version is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from h5fs.model.objects import ObjectRef
+from h5fs.store.log.committed_file import CommittedFile
+from h5fs.store.log.errors import LogMismatchError
+from h5fs.store.log.gate import Gate
+from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.system_calls import RealFile
+
+_log = logging.getLogger(__name__)
+
+_MOST_OBJECTS = 100_000
+
+Version = int
+"""Of an object's data: two that are equal stand for equal data."""
+
+Needed = tuple[int, int, int]
+"""What a reader needs: the number of the log (each checkpoint begins a new one), where in it the
+commit ends that the reader must have, and where the last one ends."""
+
+
+class CommittedState:
+    """The last commit, as the writing worker tells of it. Safe to use from any thread.
+
+    ``find`` and ``note`` are called while the worker answers, or is gone, so that no commit comes
+    between. ``gate``: all reading goes on inside of it. ``file``: the file as of the last commit,
+    once ``catch_up`` was called.
+
+    ``_lock`` protects everything else; it may be taken inside of the gate, and nothing but the lock
+    of ``file`` is taken while it is held.
+    """
+
+    def __init__(self, files: LoggedFiles) -> None:
+        self.gate = Gate()
+        self.file = CommittedFile(RealFile(files.main), RealFile(files.log))
+        self._log = files.log
+        self._lock = threading.Lock()
+        self._number = 0  # of the log
+        self._stop = 0
+        self._is_checkpointing = False
+        self._count = 0  # of all changes that were noted
+        self._all = (0, 0, 0)  # version, the log's number, where the commit ends
+        self._of: dict[int, tuple[int, int, int]] = {}  # the same of single objects, by id
+        self._problem = "the file is not open yet"
+
+    def find(self) -> None:
+        """Look for the last commit in the log itself, as after the death of a worker."""
+        with self._lock:
+            try:
+                if self._is_checkpointing and not os.fstat(self._log).st_size:
+                    self._forget_log()
+                self.file.open_beside_writer()
+                self._set_problem(self.file.stop)
+            except (OSError, LogMismatchError) as error:
+                self._problem = str(error)
+            self._note(None)
+            problem = self._problem
+        if problem:
+            _log.error("nothing is read beside the library any more: %s", problem)
+
+    def note(self, changed: tuple[int, ...] | None, stop: int) -> None:
+        """Take note of a commit that ends at ``stop``, and of the objects whose data it changed or
+        removed; None: any. After a checkpoint ``stop`` is 0."""
+        with self._lock:
+            if self._is_checkpointing and not stop:
+                try:
+                    self._forget_log()
+                except OSError as error:
+                    self._problem = str(error)
+            self._set_problem(stop)
+            self._note(changed)
+
+    def _forget_log(self) -> None:
+        self.file.forget()
+        self._number, self._stop = self._number + 1, 0
+
+    def _set_problem(self, stop: int) -> None:
+        """Take over where the last commit ends; commits that are gone are a problem for good."""
+        if stop < self._stop:
+            self._problem = f"the log ends at byte {stop}, and had commits up to {self._stop}"
+        elif stop > self._stop or not self._stop:
+            self._stop = stop
+            self._problem = ""
+
+    def _note(self, changed: tuple[int, ...] | None) -> None:
+        self._count += 1
+        entry = self._count, self._number, self._stop
+        if changed is None or len(self._of) > _MOST_OBJECTS:
+            self._all = entry
+            self._of.clear()
+        else:
+            self._of.update(dict.fromkeys(changed, entry))
+
+    def version_of(self, ref: ObjectRef) -> Version:
+        """Return the present version of an object's data. Files that links lead to have one."""
+        if ref.file:
+            return 0
+        with self._lock:
+            return self._of.get(ref.id, self._all)[0]
+
+    def needed_by(self, ref: ObjectRef) -> Needed:
+        """Return what a reader of an object needs."""
+        with self._lock:
+            _, number, stop = self._all if ref.file else self._of.get(ref.id, self._all)
+            return self._number, stop if number == self._number else 0, self._stop
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the last commit can be read beside the writer."""
+        return not self._problem
+
+    def catch_up(self) -> None:
+        """Let ``file`` be at the last commit. Inside of the gate. Raises ``OSError``."""
+        if self.file.stop < self._stop:
+            self.file.advance(self._stop)
+
+    def give_up(self, error: OSError) -> None:
+        """Take note that the log cannot be followed."""
+        with self._lock:
+            self._problem = self._problem or str(error)
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[None]:
+        """Keep all readers out while the block lets the worker make a checkpoint."""
+        with self.gate.closed():
+            self._is_checkpointing = True
+            try:
+                yield
+            finally:
+                self._is_checkpointing = False

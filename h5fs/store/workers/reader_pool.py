@@ -1,0 +1,54 @@
+"""The workers that read beside the one that writes: each request at a commit that has its object.
+
+Lives in the daemon. No checkpoint is made while one of them has a request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from h5fs.model.settings import Mode, StoreOptions
+from h5fs.store.log.committed_state import CommittedState, Needed
+from h5fs.store.workers.grants import Grants
+from h5fs.store.workers.pool import WorkerPool
+from h5fs.store.workers.quarantine import Quarantine, Subject
+from h5fs.store.workers.worker_file import WorkerFile
+from h5fs.store.workers.worker_starter import WorkerStarter
+
+
+class ReaderPool(WorkerPool):
+    """Starts its workers when they are first needed. Safe to use from any thread.
+
+    ``writer``: the pool of the worker that writes, which numbers the files that links lead to.
+    """
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        count: int,
+        quarantine: Quarantine,
+        starter: WorkerStarter,
+        grants: Grants,
+        *,
+        state: CommittedState,
+        writer: WorkerPool,
+    ) -> None:
+        beside = dataclasses.replace(options, mode=Mode.READ, is_beside_writer=True)
+        super().__init__(beside, count, quarantine, starter, grants)
+        self._state = state
+        self._writer = writer
+
+    def lend(self, file: WorkerFile) -> None:
+        """Let workers have the file and its log, to read."""
+        self._file = file
+
+    def call(self, method: str, *arguments: Any, subject: Subject, **how: Any) -> Any:
+        """Return a worker's answer, as ``WorkerPool.call`` does."""
+        if subject.ref.file:
+            self._on_file(subject.ref.file, self._writer.path_of(subject.ref.file))
+        with self._state.gate:
+            return super().call(method, *arguments, subject=subject, **how)
+
+    def _commit_for(self, subject: Subject) -> Needed:
+        return self._state.needed_by(subject.ref)
