@@ -77,8 +77,8 @@ def test_copying_out_of_a_mount_that_writes_and_back_in_takes_the_arrays(
         copy = tmp_path / "copy"
         subprocess.run(["cp", "-r", mount.path, copy], check=True)
         subprocess.run(["cp", "-r", f"{copy}/.", mount.path], check=True)
-        np.save(mount.path / "table.npy", np.arange(4))
-        assert (mount.path / "table.csv").read_text().split() == ["value", "0", "1", "2", "3"]
+        np.save(mount.path / "new.npy", np.arange(4))
+        assert (mount.path / "new.csv").read_text().split() == ["value", "0", "1", "2", "3"]
         with pytest.raises(OSError, match="Read-only"):
             (mount.path / "table.csv").write_text("1")
         subprocess.run(["rm", "-r", mount.path / "group"], check=True)
