@@ -20,6 +20,7 @@ class MountKeywords(TypedDict, total=False):
     max_depth: int
     xattr: bool
     views: str
+    view_size: int
     swmr: bool
     endpoint: str
     commit: float

@@ -145,9 +145,13 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     ),
     MountOption(
         "views", "views.kinds",
-        "show files to look at beside the arrays: tables (csv), or all that there are; "
-        "none without it",
-        "csv|all", parse_views, (ALL_VIEWS, *values_of(View)),
+        "show files to look at beside the arrays: tables (csv), pictures (png), or all; none "
+        "without it",
+        "csv,png|all", parse_views, (ALL_VIEWS, *values_of(View)),
+    ),
+    MountOption(
+        "view_size", "views.picture_size", "how many pixels a picture's longest side has at most",
+        "PIXELS", number_parser(least=16, most=4096),
     ),
     MountOption(
         "swmr", "store.is_swmr",

@@ -176,7 +176,7 @@ def test_the_usual_values_that_help_shows_are_taken_and_change_nothing() -> None
         if usual := re.fullmatch(r"\((\S+)\)", added):
             assert apply(f"{option.name}={usual[1]}") == USUAL
             shown += 1
-    assert shown == 13
+    assert shown == 14
 
 
 @pytest.mark.semantics("C6")
