@@ -16,7 +16,8 @@ that begins with ``$`` gets one more ``$``. Two keys, at the end, are reserved:
 
 A value without an entry creates int64, float64, h5py's boolean enumeration, a variable-length UTF-8
 string, or an array of one of these; an empty list creates an empty float64 array, and null creates
-a null dataspace of float64.
+a null dataspace of float64. For the names in ``LIBRARY_NAMES``, null without an entry means that
+the attribute is removed: a text that just does not name such an attribute leaves it as it is.
 """
 
 from __future__ import annotations
@@ -66,6 +67,13 @@ from h5fs.projection.json.strings import NotTextError, StringSpelling, bytes_fro
 TYPES: Final = "$types"
 UNREADABLE: Final = "$unreadable"
 NULL: Final = "H5S_NULL"
+LIBRARY_NAMES: Final = frozenset(
+    [
+        *(b"CLASS", b"NAME", b"DIMENSION_LIST", b"REFERENCE_LIST", b"DIMENSION_LABELS"),
+        *(b"_Netcdf4Dimid", b"_Netcdf4Coordinates", b"_NCProperties", b"_nc3_strict"),
+    ]
+)
+"""Attributes that HDF5's high-level library and netCDF-C keep for themselves."""
 _DEEPEST: Final = MAX_NESTING - 1  # the document is the first level
 BASE64: Final = "base64"
 
@@ -99,7 +107,8 @@ def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) ->
             unreadable[key] = "its elements are nested too deeply for JSON"
             continue
         values[key], form = _show(attribute)
-        if form != _implied_form(values[key]):
+        is_removal = values[key] is None and attribute.name in LIBRARY_NAMES
+        if is_removal or form != _implied_form(values[key]):
             types[key] = _form_to_json(form, values[key])
     lines = [f"{write_json(key)}: {write_json(value)}" for key, value in values.items()]
     lines += [_section(name, entries) for name, entries in _sections(unreadable, types) if entries]
@@ -115,7 +124,8 @@ def attributes_from_json(
     ``existing``, if that type can hold the value exactly; else the type that the value alone
     implies. A value that shows what an existing attribute shows gives that very attribute, bits
     outside of the data included; so does a value whose numbers are the existing ones rounded to
-    float64 (`rounded_numbers`). Raises ``InvalidAttributesError``, naming the attribute, and
+    float64 (`rounded_numbers`). Existing attributes of ``LIBRARY_NAMES`` that the text does not
+    name come last. Raises ``InvalidAttributesError``, naming the attribute, and
     ``AttributeTooLargeError`` for more than h5fs could read again.
     """
     document = parse_json(data)
@@ -129,9 +139,12 @@ def attributes_from_json(
         raise AttributeTooLargeError(f"{len(document)} attributes, more than {MAX_ATTRIBUTES}")
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     rounded = RoundedNumbers(document)
-    attributes = []
+    attributes, named = [], set()
     for key, value in document.items():
         name = _name(key)
+        named.add(name)
+        if value is None and name in LIBRARY_NAMES and key not in types:
+            continue
         try:
             attribute = _read(name, value, types.get(key), known.get(name), rounded)
             if name not in known or known[name].type != attribute.type:
@@ -141,7 +154,8 @@ def attributes_from_json(
             raise InvalidAttributesError(f"attribute {show_value(key)}: {error}") from error
     if sum(len(attribute.elements) for attribute in attributes) > MAX_ELEMENTS:
         raise AttributeTooLargeError(f"more than {MAX_ELEMENTS} elements in the attributes")
-    return tuple(attributes)
+    kept = (known[name] for name in known if name in LIBRARY_NAMES - named)
+    return (*attributes, *kept)
 
 
 def _show(attribute: Attribute) -> tuple[JsonValue, _Form]:

@@ -332,6 +332,24 @@ def test_null_for_an_existing_number_is_a_null_dataspace_of_its_type() -> None:
     assert attributes_from_json(b'{"x": null}', old) == (Attribute(b"x", F4, None, ()),)
 
 
+@pytest.mark.semantics("A6")
+def test_what_the_library_keeps_for_itself_stays_unless_it_is_named() -> None:
+    name, units = Attribute(b"NAME", TEXT, (), (b"lat",)), Attribute(b"units", TEXT, (), (b"m",))
+    old = [name, Attribute(b"title", TEXT, (), (b"t",)), units]
+    assert attributes_from_json(b'{"units": "m"}', old) == (units, name)
+    assert attributes_from_json(b'{"units": "m", "NAME": null}', old) == (units,)
+    (changed,) = attributes_from_json(b'{"NAME": "lon"}', old)
+    assert changed == Attribute(b"NAME", TEXT, (), (b"lon",))
+    assert attributes_from_json(b'{"NAME": null}') == ()
+
+
+@pytest.mark.semantics("A4")
+def test_a_null_dataspace_of_a_name_of_the_librarys_is_written_as_such() -> None:
+    null = Attribute(b"CLASS", FLOAT64, None, ())
+    assert attributes_from_json(attributes_to_json([null])) == (null,)
+    assert attributes_from_json(attributes_to_json([null]), [null]) == (null,)
+
+
 def test_an_entry_decides_over_the_existing_type() -> None:
     old = [Attribute(b"x", F4, (), f4(1))]
     data = b'{"x": 1, "$types": {"x": "<u2", "gone": "nonsense"}}'
