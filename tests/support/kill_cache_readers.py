@@ -40,7 +40,7 @@ def kill_readers(server: ObjectServer, folder: Path, *, count: int, seed: int) -
             subprocess.Popen(
                 [*program, str(seed * 1000 + number * 10 + at)],
                 stdout=subprocess.PIPE, env=environment,
-            )  # fmt: skip
+            )
             for at in range(_READERS_AT_ONCE)
         ]
         try:
