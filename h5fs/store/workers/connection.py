@@ -116,7 +116,7 @@ class WorkerConnection:
         into: memoryview | None,
         files: dict[int, bytes],
         shared_buffers: tuple[SharedBuffer, ...],
-        commit: tuple[int, int, int] | None = None,
+        commit: tuple[int, int] | None = None,
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 

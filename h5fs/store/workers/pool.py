@@ -175,7 +175,7 @@ class WorkerPool:
             finally:
                 self._give_back(slot)
 
-    def _commit_for(self, _subject: Subject) -> tuple[int, int, int] | None:
+    def _commit_for(self, _subject: Subject) -> tuple[int, int] | None:
         """Return what a worker must have caught up with before it reads an object."""
         return None
 

@@ -1,4 +1,4 @@
-"""The workers that read beside the one that writes: each request at a commit that has its object.
+"""The workers that read beside the one that writes: each request at the last commit.
 
 Lives in the daemon. No checkpoint is made while one of them has a request.
 """
@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store.log.committed_state import CommittedState, Needed
+from h5fs.store.log.committed_state import Commit, CommittedState
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
@@ -50,5 +50,5 @@ class ReaderPool(WorkerPool):
         with self._state.gate:
             return super().call(method, *arguments, subject=subject, **how)
 
-    def _commit_for(self, subject: Subject) -> Needed:
-        return self._state.needed_by(subject.ref)
+    def _commit_for(self, _subject: Subject) -> Commit:
+        return self._state.last_commit()
