@@ -28,7 +28,8 @@ _USAGE = """\
 h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
        h5fs status | log [MOUNTPOINT]
-       h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
+       h5fs tree | cat | attr | cp | check | recover | cache | completion ...
+       h5fs COMMAND --help
        h5fs --version"""
 
 
@@ -204,6 +205,15 @@ def _declare_cat(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_attr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="FILE:/PATH", help="a file, or a group or dataset in it")
+    parser.add_argument(
+        "changes", metavar="NAME=VALUE", nargs="*",
+        help="set an attribute: to a number, a list or true as JSON has them, else to text; NAME= "
+        "removes it; without any, the attributes are shown",
+    )  # fmt: skip
+
+
 def _declare_cp(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="FILE:/PATH, or a file or folder")
     parser.add_argument("target", metavar="TARGET", help="a file or folder, or FILE:/PATH")
@@ -302,6 +312,14 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs cat data.h5:/.attrs.json", "the attributes of the root group"),
             Example("h5fs cat data.h5:/images/first.npy > first.npy", "an array"),
+        ),
+    ),
+    Command(
+        "attr", "show, set or remove attributes of one object, without a mount", _declare_attr,
+        (
+            Example("h5fs attr data.h5:/", "show those of the root group"),
+            Example("h5fs attr data.h5:/ title=Trial gain=0.5", "set two, keep all others"),
+            Example("h5fs attr data.h5:/ title=", "remove one"),
         ),
     ),
     Command(
