@@ -36,7 +36,7 @@ from h5fs.interpreter import isolated_command
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from h5fs.cli.mount_options import MountKeywords
+    from h5fs.cli.mount_keywords import MountKeywords
 
 _START_SECONDS = 600  # the log of the last mount may have to be brought into the file
 

@@ -4,6 +4,7 @@
     scripts/bench [ROW ...] [--runs 5] [--size MB] [--json FILE] [--plot FILE.png]
     scripts/bench --list
     scripts/bench 1 2 3 --fuse 2,3
+    scripts/bench --remote
     scripts/bench --peer 'NAME=COMMAND {file} {mountpoint}' --peer-path '{dataset}.npy'
 
 Each row times something through a mount and its alternative in turn, A B A B, in processes of
@@ -28,12 +29,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "store" / "sources")]
 
 from benchmarks.contenders import Contender, H5fs, Peer  # noqa: E402
 from benchmarks.files import Files  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
 from benchmarks.processes import TOKEN_NAME, find_mounts_below, sweep  # noqa: E402
+from benchmarks.remote import run_remote  # noqa: E402
 from benchmarks.report import (  # noqa: E402
     as_json,
     describe_machine,
@@ -51,6 +53,9 @@ DEFAULT_PEER_PATH = "{dataset}.npy"
 def main() -> int:
     """Run the rows that were asked for; print the table, write what else was asked for."""
     given = _parse()
+    if given.remote:
+        with tempfile.TemporaryDirectory(prefix="h5fs-bench-", dir=given.folder) as folder:
+            return run_remote(given.folder or Path(folder), int(given.size))
     rows = _choose(given)
     if given.list:
         _print_list(rows)
@@ -92,6 +97,8 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help="such as 1, 5 (all of 5-...) or 5-lzf")
     add("--all", action="store_true", help="also the rows that take long")
+    add("--remote", action="store_true", help="instead: files on another machine, beside h5py on\n"
+        "fsspec and remfile (pip install fsspec aiohttp remfile)")
     add("--list", action="store_true", help="print the rows and how each is measured")
     add("--runs", type=_whole, default=5, help="pairs of each row (default 5)")
     add("--size", type=_positive, default=256, metavar="MB", help="of each array (default 256)")

@@ -187,9 +187,7 @@ def _default_mountpoint(location: Location) -> Path:
 
 
 def _is_folder(location: Location) -> bool:
-    if isinstance(location, Path):
-        return location.is_dir()
-    return location.scheme == "hdf5" and location.is_folder
+    return location.is_dir() if isinstance(location, Path) else location.is_folder
 
 
 def _absolute(location: Location) -> Location:

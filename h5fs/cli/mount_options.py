@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from h5fs.cli.option_values import (
     ALL_VIEWS,
@@ -21,6 +20,7 @@ from h5fs.cli.option_values import (
     parse_compression,
     parse_decimal,
     parse_digits,
+    parse_disk_cache,
     parse_log_target,
     parse_mode,
     parse_octal,
@@ -84,40 +84,10 @@ class MountOption:
         return f"{self.help} ({usual})" if usual else self.help
 
 
-class MountKeywords(TypedDict, total=False):
-    """The options as keyword arguments of ``h5fs.mount``; a test compares them with the table."""
-
-    external: Literal["none", "folder", "all"]
-    locking: Literal["default", "true", "false", "best-effort"]
-    log: str | os.PathLike[str]
-    cache: str | int
-    workers: int
-    deadline: float
-    memory: str | int
-    max_chunk: str | int
-    max_depth: int
-    xattr: bool
-    views: str
-    swmr: bool
-    endpoint: str
-    commit: float
-    durability: Literal["on", "off"]
-    compression: str
-    shuffle: bool
-    chunks: str
-    allow_other: bool
-    allow_root: bool
-    uid: int
-    gid: int
-    umask: str
-    nonempty: bool
-    fsname: str
-    auto_unmount: bool
-
-
 # --- the table
 
 _DURABLE = "durability"  # sets no field: "off" is one more value of store.commit_seconds
+_DISK_CACHE = "store.remote.cache_bytes"  # and a folder goes to store.remote.cache_folder
 
 MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
@@ -175,9 +145,13 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     ),
     MountOption(
         "views", "views.kinds",
-        "show files to look at beside the arrays: tables (csv), or all that there are; "
-        "none without it",
-        "csv|all", parse_views, (ALL_VIEWS, *values_of(View)),
+        "show files to look at beside the arrays: tables (csv), pictures (png), or all; none "
+        "without it",
+        "csv,png|all", parse_views, (ALL_VIEWS, *values_of(View)),
+    ),
+    MountOption(
+        "view_size", "views.picture_size", "how many pixels a picture's longest side has at most",
+        "PIXELS", number_parser(least=16, most=4096),
     ),
     MountOption(
         "swmr", "store.is_swmr",
@@ -213,6 +187,44 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "chunks", "store.new_datasets.chunk_shape",
         "the chunk shape of new datasets; contiguous without it and without compression",
         "AxB", parse_shape,
+    ),
+    MountOption(
+        "endpoint_url", "store.remote.endpoint_url",
+        "for URLs: the server that speaks S3's language (or GCS's, Azure's); without it what "
+        "AWS_ENDPOINT_URL, ~/.aws or the scheme says",
+        "URL", parse_text,
+    ),
+    MountOption(
+        "region", "store.remote.region", "for s3://: the region; without it what AWS_REGION or "
+        "~/.aws says",
+        "NAME", parse_text,
+    ),
+    MountOption(
+        "profile", "store.remote.profile", "for s3://: which section of ~/.aws has the keys",
+        "NAME", parse_text,
+    ),
+    MountOption(
+        "anon", "store.remote.is_anonymous", "for URLs: a public file, to be asked for without keys"
+    ),
+    MountOption(
+        "streams", "store.remote.streams", "for URLs: how many requests may be under way at once",
+        "N", number_parser(least=1, most=256),
+    ),
+    MountOption(
+        "timeout", "store.remote.timeout_seconds",
+        "for URLs: how long a server that does not answer is asked again, before a read fails",
+        "SECONDS", parse_seconds,
+    ),
+    MountOption(
+        "revalidate", "store.remote.revalidate_seconds",
+        "for URLs: how often the server is asked whether the file is still the same",
+        "SECONDS", parse_seconds,
+    ),
+    MountOption(
+        "disk_cache", _DISK_CACHE,
+        "for URLs: how much is kept on this disk of what was fetched, and where; in "
+        "~/.cache/h5fs without DIR",
+        "SIZE[:DIR]", parse_disk_cache,
     ),
     MountOption(
         "allow_other", FUSE,
@@ -314,6 +326,8 @@ def parse_options(texts: Iterable[str]) -> ParsedOptions:
             fuse[name] = str(_parse_value(option, value)) if option.value is not None else None
     if values.pop(_DURABLE, True) is False:
         values["store.commit_seconds"] = None
+    if isinstance(cache := values.get(_DISK_CACHE), tuple):
+        values[_DISK_CACHE], values["store.remote.cache_folder"] = cache
     return ParsedOptions(values, fuse, is_read_only)
 
 

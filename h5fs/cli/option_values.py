@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 
 from h5fs.model.settings import Mode, View
 
@@ -66,6 +67,14 @@ def parse_size(text: str) -> int:
     if match is None or int(match[1]) == 0 or len(match[1]) > 15:
         raise ValueError("must be a size in bytes, or like 64K, 256M, 4G")
     return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def parse_disk_cache(text: str) -> tuple[int, Path | None]:
+    """Return the size of a cache in bytes, and its folder, None for the usual one."""
+    size, colon, folder = text.partition(":")
+    if colon and not folder:
+        raise ValueError("must have a folder after the colon")
+    return parse_size(size), Path(os.path.abspath(folder)) if folder else None
 
 
 ALL_VIEWS = "all"

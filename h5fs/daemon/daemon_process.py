@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from h5fs.daemon.end_reports import leave_report
 from h5fs.daemon.log_destination import Log, start_logging
@@ -281,7 +281,9 @@ def _serve_with(
         on_hangup = watcher.renew if watcher and renews else None
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
-                fuse.serve(tree, options, start, on_hangup, meter)
+                follows = isinstance(tree, (FollowingTree, FolderTree))
+                interrupt = cast(FollowingTree, tree).interrupt if follows else lambda: None
+                fuse.serve(tree, options, start, on_hangup, meter, interrupt)
                 on_end()
                 tree.close()
         finally:
@@ -293,7 +295,7 @@ def _serve_with(
 def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
     """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
     with ExitStack() as entered:
-        sockets = entered.enter_context(registered(options.mountpoint, str(options.store.location)))
+        sockets = entered.enter_context(registered(options.mountpoint, options.store.location))
         if not sockets:
             _log.warning(
                 "no record can be left in $XDG_RUNTIME_DIR, /run/user or /tmp: h5fs umount will "

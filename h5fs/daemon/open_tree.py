@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError
-from h5fs.model.location import Location
+from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions
 from h5fs.store.locks.patience import opened_patiently
-from h5fs.store.schemes import is_shared
+from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+    from h5fs.store.sources.remote_files import RemoteFiles
+    from h5fs.store.sources.remote_object import RemoteObject
     from h5fs.tree import DomainFolderTree, FolderTree, FollowingTree, Tree, WritableTree
 
     MountedTree = Tree | WritableTree | FollowingTree | FolderTree | DomainFolderTree
@@ -36,10 +38,8 @@ def opened_to_mount(
     with ExitStack() as opened:
         tree: MountedTree
         with explaining(options.store.location):
-            if options.store.url is not None and options.is_folder:
-                tree = opened.enter_context(closing(_domain_folder_tree(options)))
-            elif options.store.url is not None:
-                tree = opened.enter_context(_opened_store_tree(options, starter))
+            if options.store.url is not None:
+                tree = opened.enter_context(_opened_url(options, options.store.url, starter))
             elif options.is_folder:
                 tree = opened.enter_context(closing(_folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
@@ -106,17 +106,78 @@ def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:
 def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
     from h5fs.store import open_store
     from h5fs.tree import FollowingTree, Tree
+    from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, location=file, identity=identity)
         depth = options.store.limits.max_depth
         return Tree(open_store(store, starter), depth, views=options.views)
 
-    return FollowingTree(file, open_tree, may_grow=options.store.is_swmr)
+    return FollowingTree(FollowedPath(file, open_tree, may_grow=options.store.is_swmr))
+
+
+@contextmanager
+def _opened_url(
+    options: MountOptions, url: Url, starter: WorkerStarter
+) -> Iterator[MountedTree]:
+    if not find_scheme(url, options.mode).is_object:
+        if options.is_folder:
+            with closing(_domain_folder_tree(options)) as domains:
+                yield domains
+        else:
+            with _opened_store_tree(options, starter) as tree:
+                yield tree
+        return
+    from h5fs.store.sources.remote_files import RemoteFiles
+    from h5fs.tree import FolderTree
+    from h5fs.tree.remote_folder import RemotePrefix
+
+    # The transport's threads begin here, in the daemon.
+    with closing(RemoteFiles(options.store.remote)) as files:
+        if not url.is_folder:
+            with closing(_following_object(options, url, files, starter)) as following:
+                following.open_file()
+                yield following
+            return
+        each = _for_one_of_many(options)
+        prefix = RemotePrefix(
+            url, files, lambda file: _following_object(each, file, files, starter),
+            options.store.remote.revalidate_seconds,
+        )  # fmt: skip
+        prefix.check()
+        with closing(FolderTree(prefix)) as folder:
+            yield folder
+
+
+def _following_object(
+    options: MountOptions, url: Url, files: RemoteFiles, starter: WorkerStarter
+) -> FollowingTree:
+    from h5fs.store.remote_store import open_version
+    from h5fs.tree import FollowingTree, Tree
+    from h5fs.tree.versions.remote_version import FollowedObject
+
+    store_options = dataclasses.replace(options.store, location=url)
+
+    def open_tree(remote: RemoteObject) -> Tree:
+        store = open_version(store_options, starter, remote)
+        return Tree(store, options.store.limits.max_depth, views=options.views)
+
+    seconds = options.store.remote.revalidate_seconds
+    return FollowingTree(FollowedObject(url, files, open_tree, seconds))
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
+    from h5fs.tree.local_folder import LocalFolder
+
+    each = _for_one_of_many(options)
+    return FolderTree(
+        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
+    )
+
+
+def _for_one_of_many(options: MountOptions) -> MountOptions:
+    """Return the settings of one HDF5 file of a folder."""
     from h5fs.tree.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
@@ -125,5 +186,4 @@ def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
         workers=options.store.workers or 1,
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
-    each = dataclasses.replace(options, store=store)
-    return FolderTree(options.store.file, lambda file: _following_tree(each, file, starter))
+    return dataclasses.replace(options, store=store)

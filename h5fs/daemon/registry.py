@@ -19,6 +19,7 @@ from pathlib import Path
 
 from h5fs.daemon.runtime_folders import RuntimeFolder, folders_to_search, own_folders
 from h5fs.kernel_mounts import read_mounts
+from h5fs.model.location import Location
 
 _RECORD = re.compile(r"([1-9][0-9]{0,9})\.json")
 _LEFT = re.compile(r"([1-9][0-9]{0,9})(\.json\.new|\.sock|\.sock\.new)")
@@ -44,13 +45,13 @@ class Daemon:
 
 
 @contextmanager
-def registered(mountpoint: Path, file: str) -> Iterator[list[Path]]:
+def registered(mountpoint: Path, file: Location) -> Iterator[list[Path]]:
     """Let others find this process as the daemon of a mount, as long as the block runs.
 
     ``file``: what is mounted, without any secret. Yields the paths for its sockets; none where the
     system allows no record.
     """
-    names = {"mountpoint": os.fsdecode(mountpoint), "file": file}
+    names = {"mountpoint": os.fsdecode(mountpoint), "file": str(file)}
     with own_folders() as folders, ExitStack() as records:
         sockets = []
         for folder in folders:

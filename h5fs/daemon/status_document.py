@@ -57,6 +57,7 @@ def make_document(
         "log": log,
         "messages": [{"seconds": round(m.time_seconds, 3), "text": m.text} for m in messages],
         "cache": _cache(store),
+        "remote": _remote(store),
         "workers": {
             "usual_count": store.workers.usual_count,
             "pids": list(store.workers.pids),
@@ -92,6 +93,20 @@ def _cache(store: StoreStatistics) -> dict[str, Any]:
         "hits": cache.hits,
         "misses": cache.misses,
         "hit_rate": None if cache.hit_rate is None else round(cache.hit_rate, 4),
+    }
+
+
+def _remote(store: StoreStatistics) -> dict[str, Any] | None:
+    found = store.remote
+    if found is None:
+        return None
+    return {
+        "requests": found.requests,
+        "bytes": found.bytes,
+        "hits": found.hits,
+        "misses": found.misses,
+        "in_flight": found.in_flight,
+        "last_error": found.last_error or None,
     }
 
 

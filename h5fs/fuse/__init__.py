@@ -70,6 +70,7 @@ def serve(
     on_ready: Callable[[Notifier], None],
     on_hangup: Callable[[], None] | None = None,
     meter: CallMeter | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount the tree and answer the kernel until it is unmounted or a signal ends it.
 
@@ -77,6 +78,7 @@ def serve(
     ``on_ready`` is called with a ``Notifier``, on a thread of the session, when the kernel has
     accepted the mount.
     ``on_hangup``: called on SIGHUP; without it SIGHUP ends the mount. ``meter`` counts the calls.
+    ``on_end``: called when the mount ends, so that calls that still wait for something end soon.
     Raises ``MountError``, and nothing stays mounted, when libfuse cannot mount (it has written why
     to stderr) and when ``on_ready`` raises.
     """
@@ -108,7 +110,7 @@ def serve(
             caches_folders=not (options.is_folder or options.store.is_swmr), meter=meter,
         )  # fmt: skip
     try:
-        session.serve(operations.make_table(session.counted), on_hangup)
+        session.serve(operations.make_table(session.counted), on_hangup, on_end)
     except MountRefusedError as error:
         reason = f": {error}" if str(error) else ""
         raise MountError(f"libfuse could not mount at {options.mountpoint}{reason}") from None

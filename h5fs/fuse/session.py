@@ -80,11 +80,17 @@ class Session:
         self._finished_calls = 0  # compared, not added up: a lost increment does no harm
         self._is_watched = False  # so that a busy mount wakes the main thread seldom
 
-    def serve(self, table: Any, on_hangup: Callable[[], None] | None = None) -> None:
+    def serve(
+        self,
+        table: Any,
+        on_hangup: Callable[[], None] | None = None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         """Mount, with the functions of a ``fuse_operations``; answer until the mount ends.
 
         A signal or an unmount from outside ends the mount. SIGHUP calls ``on_hangup``; without one
-        SIGHUP ends the mount, too. Main thread only. Raises ``MountRefusedError``.
+        SIGHUP ends the mount, too. ``on_end``: called when the mount ends, while calls may still be
+        under way, which nobody waits for any more. Main thread only. Raises ``MountRefusedError``.
         """
         calls: dict[int, Callable[[], None]] = {
             **dict.fromkeys(_ENDING_SIGNALS, self.end),
@@ -100,6 +106,7 @@ class Session:
                 while self._next_event() is not _Event.END:
                     self._relieve()
             finally:
+                on_end()
                 self._end_threads()
                 self._libfuse.unmount()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_STRICT_SCHEMES = ("https", "http", "hdf5")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -25,7 +26,9 @@ class Url:
         """Raise ``ValueError`` with what the URL must be."""
         if not _URL.match(self.text):
             raise ValueError("must begin with a scheme and ://")
-        if any(character.isspace() or not character.isprintable() for character in self.text):
+        # The keys of object stores may have any character.
+        is_strict = self.scheme in _STRICT_SCHEMES
+        if is_strict and any(c.isspace() or not c.isprintable() for c in self.text):
             raise ValueError("must have no spaces in it: %20 stands for one")
         if not self._host_and_path[0] and self.scheme != "file":
             raise ValueError(f"must name a host or a bucket after {self.scheme}://")

@@ -150,16 +150,21 @@ class View(Enum):
     """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
 
     TABLE = "csv"
+    PICTURE = "png"
+
+
+DEFAULT_PICTURE_SIZE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ViewOptions:
-    """Which views there are.
+    """Which views there are, and how many pixels a picture's longest side has at most.
 
     ``are_listed`` False: they are found by their names, and no listing shows them.
     """
 
     kinds: frozenset[View] = frozenset()
+    picture_size: int = DEFAULT_PICTURE_SIZE
     are_listed: bool = True
 
 

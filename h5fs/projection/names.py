@@ -45,9 +45,10 @@ class Projection(Enum):
     ATTRIBUTES = b".attrs.json"
     DATATYPE = b".dtype.json"
     TABLE = b".csv"
+    PICTURE = b".png"
 
 
-VIEWS = frozenset({Projection.TABLE})
+VIEWS = frozenset({Projection.TABLE, Projection.PICTURE})
 """What is made of a dataset to look at. A mount shows these where it was told to. They change no
 other name: where a group or a link of HDF5 has the name of a view, that name is the group's."""
 

@@ -82,7 +82,7 @@ class CommittedReading:
             return False
         known = self._described.get(ref)
         found = known[1] if known is not None and known[0] == version else self.describe(ref)
-        if (found.shape, found.dtype) != (dataset.shape, dataset.dtype):
+        if found is not dataset and (found.shape, found.dtype) != (dataset.shape, dataset.dtype):
             return False
         if isinstance(found.data, Contiguous) and not ref.file:
             return self._read_contiguous(found.data, offset, buffer)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from h5fs.errors import H5fsError, StaleError
+from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.committed_reading import CommittedReading
@@ -76,7 +76,14 @@ class CommittingWorkerStore(WorkerStore):
         super().open()
         self._state.find()
         self._readers.lend(self._file.for_readers())
+        threading.Thread(target=self._start_readers, name="start-readers", daemon=True).start()
         self._timer.start()
+
+    def _start_readers(self) -> None:
+        try:
+            self._readers.start_all(0)
+        except UnreadableError:
+            return  # the mount has ended meanwhile
 
     def _pool_for_chunks(self, count: int, starter: WorkerStarter) -> WorkerPool:
         options = dataclasses.replace(self._options, location=self._path)

@@ -12,6 +12,7 @@ from h5fs.store.fetched_file import FetchedFile
 from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
+from h5fs.store.statistics import RemoteStatistics, StoreStatistics
 from h5fs.store.worker_store import WorkerStore
 from h5fs.store.workers.worker_starter import WorkerStarter
 
@@ -30,6 +31,7 @@ class RemoteStore(WorkerStore):
         options = dataclasses.replace(options, external=ExternalPolicy.NONE)
         super().__init__(options, starter, FetchedFile(str(options.location), remote))
         self._on_close = on_close
+        self._remote = remote
         self._array_ahead = ArrayAhead(remote)
 
     def read_into(
@@ -44,10 +46,28 @@ class RemoteStore(WorkerStore):
             self._array_ahead.note(ref, dataset, offset, len(buffer))
         super().read_into(ref, dataset, part, offset, buffer)
 
+    def statistics(self) -> StoreStatistics:
+        counts = self._remote.counts
+        remote = RemoteStatistics(
+            counts.requests, counts.bytes, counts.reads - counts.misses, counts.misses,
+            counts.in_flight, counts.last_error,
+        )  # fmt: skip
+        return dataclasses.replace(super().statistics(), remote=remote)
+
     def close(self) -> None:
         super().close()
         on_close, self._on_close = self._on_close, lambda: None
         on_close()
+
+
+def open_version(
+    options: StoreOptions, starter: WorkerStarter | None, remote: RemoteObject
+) -> RemoteStore:
+    """Open one version of an object; it is closed when the store is, or cannot be opened.
+
+    Raises ``CannotOpenError``, ``UnreadableError``.
+    """
+    return _opened(RemoteStore(options, starter, remote))
 
 
 def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> RemoteStore:
@@ -60,6 +80,10 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     except BaseException:
         files.close()
         raise
+    return _opened(store)
+
+
+def _opened(store: RemoteStore) -> RemoteStore:
     try:
         store.open()
     except BaseException:

@@ -25,13 +25,15 @@ class Scheme:
 
     ``open_store`` is what ``h5fs.store.open_store`` calls. ``package``: what Python imports for it
     beyond h5fs's own dependencies, which the ``extra`` of h5fs's installs; "" for nothing.
-    ``modes``: those that it can be opened in. ``is_shared``: others change the data at any time,
-    and nobody tells.
+    ``modes``: those that it can be opened in. ``is_object``: what is there is one object, whose
+    versions follow one another, as those of a file do. ``is_shared``: others change the data at any
+    time, and nobody tells.
     """
 
     open_store: Callable[[StoreOptions, WorkerStarter | None], Store]
     package: str = ""
     modes: frozenset[Mode] = frozenset({Mode.READ})
+    is_object: bool = False
     extra: str = "remote"
     is_shared: bool = False
 
@@ -42,7 +44,7 @@ def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
     return open_remote_store(options, starter)
 
 
-_OBJECTS = Scheme(_open_object, package="obstore")
+_OBJECTS = Scheme(_open_object, package="obstore", is_object=True)
 
 
 

@@ -62,6 +62,30 @@ class WorkerStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteStatistics:
+    """Requests to other machines, and the ``bytes`` that came. ``hits`` and ``misses`` count how
+    often bytes were asked for, and were all in the cache on disk, or not; ``in_flight``: requests
+    that are under way now; ``last_error``: empty when there was none."""
+
+    requests: int = 0
+    bytes: int = 0
+    hits: int = 0
+    misses: int = 0
+    in_flight: int = 0
+    last_error: str = ""
+
+    def __add__(self, other: RemoteStatistics) -> RemoteStatistics:
+        return RemoteStatistics(
+            self.requests + other.requests,
+            self.bytes + other.bytes,
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.in_flight + other.in_flight,
+            self.last_error or other.last_error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UncommittedStatistics:
     """What a power cut could take, as far as the daemon knows.
 
@@ -98,7 +122,8 @@ class QuarantinedObject:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """All statistics of a store. ``uncommitted`` is None in mode r; ``log_problem``: a line about
+    """All statistics of a store. ``uncommitted`` is None in mode r, ``remote`` for a file that is
+    on this machine; ``log_problem``: a line about
     damage in the redo log, None when there is none."""
 
     cache: CacheStatistics = CacheStatistics()
@@ -106,6 +131,7 @@ class StoreStatistics:
     uncommitted: UncommittedStatistics | None = None
     quarantined: tuple[QuarantinedObject, ...] = ()
     log_problem: str | None = None
+    remote: RemoteStatistics | None = None
 
     def __add__(self, other: StoreStatistics) -> StoreStatistics:
         one, two = self.uncommitted, other.uncommitted
@@ -115,6 +141,7 @@ class StoreStatistics:
             one + two if one is not None and two is not None else one or two,
             self.quarantined + other.quarantined,
             self.log_problem or other.log_problem,
+            _sum(self.remote, other.remote),
         )
 
     def counts_only(self) -> StoreStatistics:
@@ -122,4 +149,11 @@ class StoreStatistics:
         return StoreStatistics(
             dataclasses.replace(self.cache, used_bytes=0, limit_bytes=0, disk_bytes=0),
             dataclasses.replace(self.workers, usual_count=0, pids=()),
+            remote=self.remote and dataclasses.replace(self.remote, in_flight=0),
         )
+
+
+def _sum(
+    one: RemoteStatistics | None, other: RemoteStatistics | None
+) -> RemoteStatistics | None:
+    return one + other if one is not None and other is not None else one or other

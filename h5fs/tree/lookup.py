@@ -164,6 +164,8 @@ class Lookup:
 
     def _find_child(self, folder: Node, name: bytes) -> Node:
         check_length(name)
+        if folder.kind is NodeKind.UNREADABLE:  # it may be a group
+            raise UnreadableError(f"{show_path(folder.name)}: the object header cannot be read")
         if folder.kind is not NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
         self.check_depth(folder)

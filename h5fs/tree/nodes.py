@@ -31,9 +31,10 @@ class NodeKind(Enum):
     DANGLING_LINK = "dangling external link"
     UNREADABLE = "unreadable object"
     TABLE = "table"
+    PICTURE = "picture"
 
 
-VIEWS = frozenset({NodeKind.TABLE})
+VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE})
 """What is made of an array to look at, and has no data of its own."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
@@ -85,6 +86,7 @@ _POSITIONS = {
     NodeKind.OFFSETS: 3,
     # In the half of the numbers that no id of an object is in.
     NodeKind.TABLE: 1 << 63 | 1,
+    NodeKind.PICTURE: 1 << 63 | 2,
 }
 _ID_MASK = (1 << 63) - 1
 

@@ -59,12 +59,13 @@ class Tree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``. Reads no element of any dataset."""
+        return self.listed_status(path) or self.lookup.status_of(path, self.lookup.find(path))
+
+    def listed_status(self, path: bytes) -> Status | None:
+        """Return the status of a file by the listing of its folder; None where that says less."""
         folder_path, _, name = path.rpartition(b"/")
         listed = self._listed.get(folder_path)
-        status = listed.status_of(name) if listed is not None else None
-        if status is not None:
-            return status
-        return self.lookup.status_of(path, self.lookup.find(path))
+        return listed.status_of(name) if listed is not None else None
 
     def describe(self, path: bytes) -> Description:
         """Return what is known of an object, without reading it where that can be."""

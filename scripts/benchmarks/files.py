@@ -26,6 +26,9 @@ CHUNK_BYTES = 2**20
 BIG_FACTOR = 8000 / 256  # the dataset for the memory row, against the others
 DIFFERENT_CHUNKS = 64
 ATTRIBUTES_OF_EACH = 3
+STRINGS = 1_000_000
+COMPOUNDS = 200_000
+SOURCES = 100
 SEED = 20260314
 
 _GZIP: Mapping[str, Any] = {"compression": "gzip", "shuffle": True}
@@ -36,6 +39,7 @@ FILTERS: Mapping[str, Mapping[str, Any]] = {
     "zstd": {"compression": hdf5plugin.Zstd(), "shuffle": True},
     "lz4": {"compression": hdf5plugin.LZ4(), "shuffle": True},
     "scaleoffset": {"scaleoffset": 0},
+    "szip": {"compression": "szip"},
 }
 
 
@@ -99,6 +103,18 @@ class Files:
         count = self.small_objects
         return self._make(f"small-{count}.h5", lambda path: _write_small(path, count))
 
+    def strings(self) -> Path:
+        """A million strings of variable length, of 5 to 24 characters."""
+        return self._make(f"strings-{STRINGS}.h5", _write_strings)
+
+    def compounds(self) -> Path:
+        """Compounds of two numbers and a string of variable length."""
+        return self._make(f"compounds-{COMPOUNDS}.h5", _write_compounds)
+
+    def virtual(self) -> Path:
+        """A virtual dataset of as many files as it has sources, beside it."""
+        return self._make(f"virtual-{self.side}.h5", self._write_virtual)
+
     def big(self) -> Path:
         """One gzip dataset far larger than the cache (8 GB beside arrays of 256 MB)."""
         return self._make(f"big-{self.side}.h5", self._write_big)
@@ -136,6 +152,18 @@ class Files:
         path.mkdir()
         for number in range(self.objects):
             np.save(path / f"{small_name(number)}.npy", make_small(number))
+
+    def _write_virtual(self, path: Path) -> None:
+        rows = self.side // SOURCES
+        layout = h5py.VirtualLayout((rows * SOURCES, self.side), "<i4")
+        for number in range(SOURCES):
+            source = self.folder / f"source-{self.side}-{number:03d}.h5"
+            with h5py.File(source, "w") as file:
+                file.create_dataset("data", data=make_walks(rows, self.side, seed=SEED + number))
+            part = h5py.VirtualSource(source.name, "data", (rows, self.side))
+            layout[number * rows : (number + 1) * rows] = part
+        with h5py.File(path, "w") as file:
+            file.create_virtual_dataset("data", layout)
 
     def _write_big(self, path: Path) -> None:
         rows = self._chunk_rows
@@ -177,6 +205,24 @@ def _write_many(path: Path, count: int) -> None:
         for number in range(count):
             data = h5py.h5d.create(group, small_name(number).encode(), h5py.h5t.STD_I32LE, space)
             data.write(h5py.h5s.ALL, h5py.h5s.ALL, make_small(number))
+
+
+def _write_strings(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        text = h5py.string_dtype()
+        data = file.create_dataset("data", (STRINGS,), text, chunks=(10_000,))
+        for start in range(0, STRINGS, 100_000):
+            numbers = range(start, start + 100_000)
+            data[start : start + 100_000] = [f"text {n} " + "x" * (n % 13) for n in numbers]
+
+
+def _write_compounds(path: Path) -> None:
+    dtype = np.dtype([("id", "<i8"), ("value", "<f8"), ("name", h5py.string_dtype())])
+    data = np.zeros(COMPOUNDS, dtype)
+    data["id"] = np.arange(COMPOUNDS)
+    data["name"] = [f"row {number}" for number in range(COMPOUNDS)]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=data, chunks=(10_000,))
 
 
 def _write_small(path: Path, count: int) -> None:

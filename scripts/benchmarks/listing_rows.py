@@ -21,13 +21,13 @@ def list_mount(
 ) -> Sample:
     """List the group through a fresh mount, or a second time through the same."""
     with contender.mount(bench.files.many(), options) as mount:
-        return _run(bench, program, mount.find_folder("many"), bench.files.objects, times)
+        return run_listing(bench, program, mount.find_folder("many"), bench.files.objects, times)
 
 
 def list_folder(bench: Bench, _: Contender, *, program: str, times: int = 1) -> Sample:
     """List a real folder with the same files, their inodes in memory."""
     read_through(bench.files.many_npy())
-    return _run(bench, program, str(bench.files.many_npy()), bench.files.objects, times)
+    return run_listing(bench, program, str(bench.files.many_npy()), bench.files.objects, times)
 
 
 def list_per_object(
@@ -36,11 +36,13 @@ def list_per_object(
     """Microseconds for each object, in a group of so many times the usual number."""
     count = bench.files.objects * factor
     with contender.mount(bench.files.many(factor)) as mount:
-        took = _run(bench, program, mount.find_folder("many"), count, times)
+        took = run_listing(bench, program, mount.find_folder("many"), count, times)
     return Sample(took.each_of(count).value)  # the digests differ: so do the groups
 
 
-def _run(bench: Bench, program: str, folder: str, count: int, times: int) -> Sample:
+def run_listing(bench: Bench, program: str, folder: str, count: int, times: int) -> Sample:
+    """Time a program over a folder of so many entries. Raises ``FailedError`` for another number.
+    """
     took = bench.probe("command", words=_PROGRAMS[program](folder), times=times)
     dots = 2 if program == "ls" else 0
     if took.digest != [count + dots]:

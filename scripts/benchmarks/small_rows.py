@@ -59,7 +59,7 @@ def _run(
 
 _METHOD = (
     "a group of 800-byte datasets (--small), half of them gzip, three attributes each; a fresh "
-    "mount for each run; h5py visits all objects in one program, and reads "
+    "mount for each run; copies go to memory; h5py visits all objects in one program, and reads "
 )
 _ALL = "all data and attributes"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 Work = Callable[[], Any]
+
+_MEMORY = "/dev/shm"  # making a file on a disk takes 0.04 ms at one time and 0.5 ms at another
 
 ATTRIBUTE_FILES = ".attrs.json"
 
@@ -28,7 +31,7 @@ _COPIES: dict[str, Callable[[str, str], list[str]]] = {
 
 def copy_tree(program: str, folder: str) -> Work:
     """Copy all files of a folder. Digest: what h5py would have read."""
-    target = Path(tempfile.mkdtemp(), "copy")
+    target = Path(tempfile.mkdtemp(dir=_MEMORY if os.path.isdir(_MEMORY) else None), "copy")
 
     def work() -> Callable[[], Any]:
         subprocess.run(_COPIES[program](folder, str(target)), check=True)

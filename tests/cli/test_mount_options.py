@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h5fs.cli.mount_keywords import MountKeywords
 from h5fs.cli.mount_options import (
     MOUNT_OPTIONS,
     OTHER_OPTIONS,
     SHOWN_OPTIONS,
-    MountKeywords,
     MountOption,
     ParsedOptions,
     is_known,
@@ -176,7 +176,7 @@ def test_the_usual_values_that_help_shows_are_taken_and_change_nothing() -> None
         if usual := re.fullmatch(r"\((\S+)\)", added):
             assert apply(f"{option.name}={usual[1]}") == USUAL
             shown += 1
-    assert shown == 9
+    assert shown == 14
 
 
 @pytest.mark.semantics("C6")

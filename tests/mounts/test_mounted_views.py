@@ -46,7 +46,8 @@ def test_a_table_is_a_file_of_its_size_with_the_values_of_the_array(
         with pytest.raises(OSError, match="Read-only"):
             table.open("r+")
         assert sorted(p.name for p in copy.rglob("*")) == [
-            "group", "table.csv", "table.npy", "text.csv", "text.npy"
+            "group", "table.csv", "table.npy", *(["table.png"] if option == "views=all" else []),
+            "text.csv", "text.npy",
         ]  # fmt: skip
 
 
@@ -76,8 +77,8 @@ def test_copying_out_of_a_mount_that_writes_and_back_in_takes_the_arrays(
         copy = tmp_path / "copy"
         subprocess.run(["cp", "-r", mount.path, copy], check=True)
         subprocess.run(["cp", "-r", f"{copy}/.", mount.path], check=True)
-        np.save(mount.path / "table.npy", np.arange(4))
-        assert (mount.path / "table.csv").read_text().split() == ["value", "0", "1", "2", "3"]
+        np.save(mount.path / "new.npy", np.arange(4))
+        assert (mount.path / "new.csv").read_text().split() == ["value", "0", "1", "2", "3"]
         with pytest.raises(OSError, match="Read-only"):
             (mount.path / "table.csv").write_text("1")
         subprocess.run(["rm", "-r", mount.path / "group"], check=True)

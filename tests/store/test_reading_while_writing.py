@@ -17,6 +17,7 @@ from support.reference import npy_bytes
 from support.trees import kill, kill_worker, read, save, store_of, writable_tree
 
 from h5fs.errors import UnreadableError
+from h5fs.model.settings import NewDatasets
 from h5fs.store import committing_worker_store
 from h5fs.tree import WritableTree
 
@@ -113,7 +114,7 @@ def change(tree: WritableTree, model: dict[str, Any], rng: random.Random) -> Non
     model[name] = data
 
 
-@pytest.mark.semantics("D1", "R2", "R6")
+@pytest.mark.semantics("D1", "R2", "R6", "R26")
 @pytest.mark.parametrize("seed", range(4))
 def test_every_way_reads_what_was_written_last(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -130,7 +131,7 @@ def test_every_way_reads_what_was_written_last(tmp_path: Path, seed: int) -> Non
             assert np.array_equal(opened[name][()], data)
 
 
-@pytest.mark.semantics("D1", "R6")
+@pytest.mark.semantics("D1", "R6", "R26")
 @pytest.mark.parametrize("how", [{}, {"chunks": (500,), "compression": "gzip"}])
 def test_a_read_beside_writes_and_checkpoints_never_mixes_two_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
@@ -202,6 +203,7 @@ def test_a_chunk_that_inflates_to_too_few_bytes_is_an_error_while_the_file_is_wr
         assert buffer[128:] == bytes([7]) * 1024
 
 
+@pytest.mark.semantics("D2", "R26")
 def test_what_no_change_touched_is_not_decoded_again(tmp_path: Path) -> None:
     data = np.arange(50_000, dtype="<i4")
     with h5py.File(tmp_path / "f.h5", "w") as opened:
@@ -217,3 +219,19 @@ def test_what_no_change_touched_is_not_decoded_again(tmp_path: Path) -> None:
         store_of(tree)._shorten_log(0)
         assert np.load(io.BytesIO(read(tree, b"/d.npy"))).sum() == data.sum()
         assert store_of(tree).statistics().cache.misses == before
+
+
+@pytest.mark.parametrize("name", ["gzip", "new"])
+def test_an_array_that_is_new_is_read_by_workers_that_had_the_file_open_before(
+    tmp_path: Path, name: str
+) -> None:
+    model = make_file(tmp_path / "f.h5")
+    options = NewDatasets(gzip_level=1)
+    with writable_tree(tmp_path / "f.h5", new_datasets=options) as tree:
+        for each, data in model.items():
+            assert read(tree, f"/{each}.npy".encode()) == npy_bytes(data)
+        # Of another rank, so that it is a new dataset also where there was one of that name.
+        data = np.arange(100_000)
+        save(tree, f"/{name}.npy".encode(), npy_bytes(data))
+        for _ in range(2):
+            assert read(tree, f"/{name}.npy".encode()) == npy_bytes(data)

@@ -77,7 +77,8 @@ class MemoryStore:
         rows = np.zeros(len(links), ROW)
         for row, link in zip(rows, links, strict=True):
             if link.target is not None:
-                row["object_id"], row["dataset"] = link.target.ref.id, -1
+                row["object_id"] = link.target.ref.id
+                row["dataset"] = row["array"] = -1
                 row["kind"] = OBJECT_KINDS.index(link.target.kind)
                 row["attribute_count"] = link.target.attribute_count
                 row["hard_link_count"] = link.target.hard_link_count

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from h5fs.tree import FolderTree, FollowingTree, folder_tree
+from h5fs.tree.local_folder import LocalFolder
 from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.versions.local_version import FollowedPath
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n        "
 SECONDS = 30
@@ -74,12 +76,12 @@ class Folder:
         self.names = ["slow.h5", "a.h5", "b.h5"]
         for name in self.names:
             (path / name).write_bytes(SIGNATURE + b"one")
-        self.tree = FolderTree(path, self._open_tree)
+        self.tree = FolderTree(LocalFolder(path, self._open_tree))
 
     def _open_tree(self, file: Path) -> FollowingTree:
         is_slow = file.name == "slow.h5"
         opening, closing = (self.opening, self.closing) if is_slow else (Slowness(), Slowness())
-        return FollowingTree(file, lambda _: SlowTree(file, opening, closing))  # type: ignore[arg-type,return-value]
+        return FollowingTree(FollowedPath(file, lambda _: SlowTree(file, opening, closing)))  # type: ignore[arg-type,return-value]
 
     def read(self, name: str) -> bytes:
         return self.tree.read_link(f"/{name}/x".encode())

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from h5fs.errors import NotFoundError, ReadOnlyError
+from h5fs.model.objects import DatasetInfo
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
+from h5fs.projection.views.pictures import project_picture, render_picture
 from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 
@@ -76,7 +78,7 @@ def test_views_are_files_beside_arrays_of_two_dimensions_at_most_and_only_where_
         shown = {path: names(tree, path) for path in (b"/", b"/many")}
     tables = {name for name in shown[b"/"] if name not in without[b"/"]}
     assert tables == {b"text.csv", b"state.csv", b"chunked.csv", b"plain.csv.csv",
-                      b"odd %2541%0A.csv"}  # fmt: skip
+                      b"odd %2541%0A.csv", b"chunked.png", b"cube.png"}  # fmt: skip
     more = set(shown[b"/many"]) - set(without[b"/many"])
     assert more == {b"text.csv", *(b"d%d.csv" % i for i in range(12) if i != 3)}
     for path, every in shown.items():
@@ -140,6 +142,27 @@ def test_reading_a_few_lines_reads_the_elements_of_these_alone(file: Path) -> No
         line = (status.size_bytes - len(b"0,1,2,3,4,5\n")) // 100
         assert tree.read(handle, line, status.size_bytes - line).endswith(b" 599\n")
         assert touched == [(99 * 48, 48)]
+
+
+@pytest.mark.semantics("V7")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_shows_every_nth_row_and_column(file: Path, workers: int) -> None:
+    with h5py.File(file, "r+") as f:
+        values = np.arange(200 * 300, dtype=">i4").reshape(200, 300)
+        f.create_dataset("image", data=values, chunks=(50, 40), compression="gzip")
+        f["sheet"] = np.arange(20 * 70 * 60, dtype="f4").reshape(4, 5, 70, 60)
+    views = ViewOptions(frozenset({View.PICTURE}), picture_size=100)
+    for name in ("image", "sheet"):
+        with h5py.File(file) as f:
+            array = f[name][()]
+        picture = project_picture(DatasetInfo(array.shape, array.dtype, 0), 100)
+        planes = array.reshape(-1, picture.rows, picture.columns, 1)[list(picture.planes)]
+        shown = planes[:, :: picture.step, :: picture.step]
+        with opened(file, views, workers=workers) as tree:
+            path = f"/{name}.png".encode()
+            data = read_all(tree, path)
+            assert data == render_picture(picture, array.dtype, shown.tobytes())
+            assert len(data) == tree.get_status(path).size_bytes
 
 
 @pytest.mark.semantics("V5")

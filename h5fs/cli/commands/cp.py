@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             return _copy_out(*source, Path(arguments.target))
         assert target is not None
         return _copy_in(Path(arguments.source), *target)
+    except MountError:
+        raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 

@@ -55,6 +55,7 @@ class _Text:
         if answer.get("log_problem"):
             lines.append(self._line("log", self._in(_RED, show_text(answer["log_problem"]))))
         lines += [self._line("chunk cache", _cache(answer["cache"]))] if answer["cache"] else []
+        lines += [self._line("server", _remote(answer["remote"]))] if answer.get("remote") else []
         lines += [self._line("workers", _workers(answer["workers"]))] if answer["workers"] else []
         if answer.get("log"):
             lines.append(self._line("messages", show_text(answer["log"])))
@@ -107,6 +108,16 @@ def _uncommitted(found: dict[str, Any]) -> str:
     if found["oldest_seconds"] is not None:
         text += f", for {_show_seconds(found['oldest_seconds'])}"
     return f"{text}; log {show_size(found['log_bytes'])}"
+
+
+def _remote(found: dict[str, Any]) -> str:
+    text = f"{found['requests']} requests, {show_size(found['bytes'])} came"
+    reads = found["hits"] + found["misses"]
+    if reads:
+        text += f"; {100 * found['hits'] / reads:.1f}% of {reads} reads from the disk cache"
+    if found["in_flight"]:
+        text += f"; {found['in_flight']} under way"
+    return f"{text}; last error: {found['last_error']}" if found["last_error"] else text
 
 
 def _cache(found: dict[str, Any]) -> str:

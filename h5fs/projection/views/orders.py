@@ -1,4 +1,4 @@
-"""What a worker is asked to make of elements: lines of a table."""
+"""What a worker is asked to make of elements: lines of a table, or a picture."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec import Struct
 from h5fs.model.objects import DatasetInfo, Enumeration, TextWidth
 from h5fs.projection.views.columns import project_table
 from h5fs.projection.views.lines import format_lines
+from h5fs.projection.views.pictures import project_picture, render_picture
 
 
 class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
@@ -26,11 +27,22 @@ class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     row_count: int
 
 
-ViewOrder = LinesOrder
+class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
+    """The picture of an array of that shape and type, of at most ``size`` pixels a side."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    size: int
+
+
+ViewOrder = LinesOrder | PictureOrder
 
 
 def render_view(order: ViewOrder, data: bytes) -> bytes:
     """Return what was ordered; ``data`` are the elements that it is made of."""
+    if isinstance(order, PictureOrder):
+        picture = project_picture(DatasetInfo(order.shape, order.dtype, 0), order.size)
+        return render_picture(picture, order.dtype, data)
     dataset = DatasetInfo(
         order.shape, order.dtype, 0,
         enumerations=order.enumerations, text_widths=order.text_widths,

@@ -19,6 +19,7 @@ from h5fs.store.sources.interface import Source
 _WINDOW_BYTES = 64 * 2**20
 # A reader that has only begun may not go on.
 _WINDOW_PER_READ = 4
+_STEPS_PER_WINDOW = 2
 _SPARE_BYTES = 2**20  # by how much a stored chunk may be longer than a decoded one
 
 
@@ -44,16 +45,19 @@ class ChunkFetcher:
             return
         window = min(_WINDOW_BYTES, _WINDOW_PER_READ * stream.read_bytes)
         sizes = np.frombuffer(index.sizes, "<u8")
-        number, fetched = grid.block_of(offset), 0
+        number, ahead, fresh = grid.block_of(offset), 0, 0
         wanted: list[int] = []
-        while fetched < window and grid.block(number).start < grid.data_bytes:
+        while ahead < window and number * grid.bands_per_block < grid.band_count:
             chunks = grid.block(number).chunks
-            fetched += int(sizes[chunks.start : chunks.stop].sum())
+            size = int(sizes[chunks.start : chunks.stop].sum())
+            ahead += size
             if number > stream.fetched_block:
                 wanted += chunks
+                fresh += size
             number += 1
         # In few large steps, so that each has room for large requests.
-        if number - 1 > stream.fetched_block:
+        is_end = ahead < window
+        if wanted and (is_end or fresh >= window // _STEPS_PER_WINDOW):
             stream.fetched_block = number - 1
             self.begin(index, grid, wanted)
 

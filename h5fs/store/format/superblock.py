@@ -108,6 +108,11 @@ def _end_of_addresses(source: Source, superblock: Superblock) -> int:
     return _first_address(superblock) + 4 * width
 
 
+def has_hdf5_name(path: bytes) -> bool:
+    """Whether a file's name is one that HDF5 files have."""
+    return path.lower().endswith(_SUFFIXES)
+
+
 def is_hdf5_file(path: bytes) -> bool:
     """Whether a file begins as an HDF5 file does; False too for one that may not be read.
 
@@ -119,7 +124,7 @@ def is_hdf5_file(path: bytes) -> bool:
     except OSError:
         return False
     try:
-        if path.lower().endswith(_SUFFIXES):
+        if has_hdf5_name(path):
             return read_superblock(LocalFile(descriptor)) is not None
         offsets = (0, *(_FIRST_USER_BLOCK << power for power in range(_MOST_POWERS)))
         return any(os.pread(descriptor, 8, offset) == SIGNATURE for offset in offsets)

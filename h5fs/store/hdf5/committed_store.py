@@ -12,7 +12,8 @@ from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import CommittedMain
-from h5fs.store.hdf5.store import Hdf5Store, register_plugins
+from h5fs.store.hdf5.plugins import register_plugins
+from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing.hidden_group import as_named_now
 
 
@@ -30,11 +31,13 @@ class CommittedStore(Hdf5Store):
         """Get ready; ``catch_up`` opens the file."""
         register_plugins()
 
-    def catch_up(self, number: int, needed: int, stop: int) -> None:
-        """Be at the commit of a log that ends at byte ``stop``, unless one that has the first
-        ``needed`` bytes is open. ``number``: of the log. Raises ``UnreadableError``."""
+    def catch_up(self, number: int, stop: int) -> None:
+        """Be at the commit of a log that ends at byte ``stop``. ``number``: of the log.
+
+        Raises ``UnreadableError``.
+        """
         with self._lock:
-            if self._committed.has(number, needed):
+            if self._committed.has(number, stop):
                 return
             try:
                 self._files.close_mounted()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 from collections import OrderedDict
@@ -44,6 +43,7 @@ from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
 from h5fs.store.hdf5.objects.references import PathFinder
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading import chunks, datasets
 from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
@@ -61,8 +61,6 @@ from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectD
 from h5fs.store.resolving import Resolver
 from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
-
-_log = logging.getLogger(__name__)
 
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
@@ -342,6 +340,7 @@ class Hdf5Store(ViewRenderer):
             if self._files.is_logged(ref.file):
                 check_readable_through_log(opened.identifier)
             opened.is_permitted = True
+            self._opened.keep(ref, opened)
         return opened.identifier
 
     def _confirm_sources(self, ref: ObjectRef) -> None:
@@ -410,11 +409,3 @@ class Hdf5Store(ViewRenderer):
         for ref in [ref for ref in self._scanned if ref.file == number]:
             del self._scanned[ref]
             self._read.pop(ref, None)
-
-
-def register_plugins() -> None:
-    """Give HDF5 the filters of hdf5plugin, if it is installed; importing it is all it takes."""
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        _log.info("hdf5plugin is not installed: blosc, zstd, lz4 and others cannot be read")

@@ -17,7 +17,7 @@ def make_attribute(
     answer: AttributeAnswer, target_of: TargetOf
 ) -> Attribute | UnreadableAttribute:
     """Return an attribute, or why it cannot be read."""
-    name = answer.name.encode("utf-8", "surrogateescape")
+    name = answer.name.encode("utf-8", "surrogatepass")
     try:
         datatype = parse_datatype(answer.type)
         shape = answer.shape.shape()

@@ -194,6 +194,8 @@ class Client:
             return GoneError(text)
         if status == 409:
             return ExistsError(text)
+        if status >= 500:
+            return UnreadableError(f"{text}; is a data node dead? (see {self.name}/about)")
         return UnreadableError(text)
 
 

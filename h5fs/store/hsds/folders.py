@@ -49,7 +49,7 @@ class DomainFolder:
             raise NotFoundError(f"no folder {place}") from None
         entries = {}
         for domain in answer.domains:
-            name = domain.name.rpartition("/")[2].encode("utf-8", "surrogateescape")
+            name = domain.name.rpartition("/")[2].encode("utf-8", "surrogatepass")
             if name in (b"", b".", b"..") or domain.kind not in ("domain", "folder"):
                 continue
             entries[name] = _entry(name, domain)

@@ -94,7 +94,7 @@ def join_path(group: bytes, name: bytes) -> bytes:
 
 def name_of(link: LinkAnswer) -> bytes:
     """Return the name of a link."""
-    return link.title.encode("utf-8", "surrogateescape")
+    return link.title.encode("utf-8", "surrogatepass")
 
 
 def make_link(link: LinkAnswer, target: ObjectInfo | None) -> Link:
@@ -102,11 +102,11 @@ def make_link(link: LinkAnswer, target: ObjectInfo | None) -> Link:
     name = name_of(link)
     if target is not None:
         return Link(name, LinkKind.HARD, target=target)
-    path = link.h5path.encode("utf-8", "surrogateescape")
+    path = link.h5path.encode("utf-8", "surrogatepass")
     if link.kind == "H5L_TYPE_SOFT":
         return Link(name, LinkKind.SOFT, soft_target=path)
     if link.kind == "H5L_TYPE_EXTERNAL":
-        file = (link.file or link.h5domain).encode("utf-8", "surrogateescape")
+        file = (link.file or link.h5domain).encode("utf-8", "surrogatepass")
         return Link(name, LinkKind.EXTERNAL, external_file=file, external_path=path)
     return Link(name, LinkKind.USER_DEFINED)
 

@@ -79,6 +79,9 @@ _MOST_OBJECT_BYTES: Final = 16 << 20
 _MOST_ATTRIBUTE_BYTES: Final = 1 << 28
 
 
+_UNREADABLE: Final = ObjectKind.UNREADABLE
+
+
 class HsdsStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
@@ -144,7 +147,7 @@ class HsdsStore:
         links = [link for link in found.links if link.title == title]
         if not links:
             raise missing
-        return next(iter(self._look_at(links[:1], group)))
+        return self._look_at_one(links[0], group)
 
     def follow(self, group: ObjectRef, link: Link) -> ObjectInfo:
         return Resolver(self).follow(group, link)
@@ -191,9 +194,6 @@ class HsdsStore:
             storage_size_bytes=info.storage_size_bytes,
         )
 
-    def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
-        return None
-
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         answer = self._get(
             path_of(self._id_of(ref)) + "/attributes", AttributesAnswer, ref.file,
@@ -201,7 +201,8 @@ class HsdsStore:
         )  # fmt: skip
         found = {each.name: make_attribute(each, self._target_of(ref.file)) for each in
                  answer.attributes}  # fmt: skip
-        return tuple(found[name] for name in sorted(found, key=lambda name: name.encode()))
+        names = sorted(found, key=lambda name: name.encode("utf-8", "surrogatepass"))
+        return tuple(found[name] for name in names)
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
         answer = self._object(self._id_of(ref), ref.file)
@@ -228,6 +229,9 @@ class HsdsStore:
     ) -> None:
         del ref
         buffer[:] = render_view(order, data)  # there are no workers: no library reads the data
+
+    def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
+        return None
 
     def file_status(self, file: int) -> FileStatus:
         return describe_file(self._ask_for_domain(file))
@@ -297,18 +301,22 @@ class HsdsStore:
 
     def _look_at(self, links: list[LinkAnswer], group: ObjectRef) -> Iterable[Link]:
         """Return links with what the headers of their objects say, many asked at a time."""
-        look = functools.partial(self._look_at_one, group=group)
+        look = functools.partial(self._look_safely, group=group)
         return self._executor.map(look, links) if len(links) > 1 else map(look, links)
+
+    def _look_safely(self, link: LinkAnswer, group: ObjectRef) -> Link:
+        """Return a link whose object is unreadable when nothing comes back about it."""
+        try:
+            return self._look_at_one(link, group)
+        except H5fsError:
+            path = join_path(group.path, name_of(link))
+            return make_link(link, ObjectInfo(ObjectRef(group.file, 0, path), _UNREADABLE))
 
     def _look_at_one(self, link: LinkAnswer, group: ObjectRef) -> Link:
         if link.kind != "H5L_TYPE_HARD":
             return make_link(link, None)
         path = join_path(group.path, name_of(link))
-        try:
-            target = self._describe(check_id(link.id), group.file, path)
-        except H5fsError:
-            target = ObjectInfo(ObjectRef(group.file, 0, path), ObjectKind.UNREADABLE)
-        return make_link(link, target)
+        return make_link(link, self._describe(check_id(link.id), group.file, path))
 
     def _describe(self, object_id: str, file: int, path: bytes) -> ObjectInfo:
         answer = self._object(object_id, file)

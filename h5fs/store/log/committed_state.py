@@ -28,9 +28,8 @@ _MOST_OBJECTS = 100_000
 Version = int
 """Of an object's data: two that are equal stand for equal data."""
 
-Needed = tuple[int, int, int]
-"""What a reader needs: the number of the log (each checkpoint begins a new one), where in it the
-commit ends that the reader must have, and where the last one ends."""
+Commit = tuple[int, int]
+"""The number of the log (each checkpoint begins a new one), and where in it a commit ends."""
 
 
 class CommittedState:
@@ -40,8 +39,8 @@ class CommittedState:
     between. ``gate``: all reading goes on inside of it. ``file``: the file as of the last commit,
     once ``catch_up`` was called.
 
-    ``_lock`` protects everything else; it may be taken inside of the gate, and nothing but the lock
-    of ``file`` is taken while it is held.
+    ``_lock`` protects everything else against two changes at once; it may be taken inside of the
+    gate, and nothing but the lock of ``file`` is taken while it is held.
     """
 
     def __init__(self, files: LoggedFiles) -> None:
@@ -53,8 +52,8 @@ class CommittedState:
         self._stop = 0
         self._is_checkpointing = False
         self._count = 0  # of all changes that were noted
-        self._all = (0, 0, 0)  # version, the log's number, where the commit ends
-        self._of: dict[int, tuple[int, int, int]] = {}  # the same of single objects, by id
+        self._all: Version = 0
+        self._of: dict[int, Version] = {}  # of single objects, by id
         self._problem = "the file is not open yet"
 
     def find(self) -> None:
@@ -98,25 +97,22 @@ class CommittedState:
 
     def _note(self, changed: tuple[int, ...] | None) -> None:
         self._count += 1
-        entry = self._count, self._number, self._stop
         if changed is None or len(self._of) > _MOST_OBJECTS:
-            self._all = entry
+            self._all = self._count
             self._of.clear()
         else:
-            self._of.update(dict.fromkeys(changed, entry))
+            self._of.update(dict.fromkeys(changed, self._count))
 
     def version_of(self, ref: ObjectRef) -> Version:
         """Return the present version of an object's data. Files that links lead to have one."""
-        if ref.file:
-            return 0
-        with self._lock:
-            return self._of.get(ref.id, self._all)[0]
+        # Without the lock: whoever comes at the moment of a change may see it or not.
+        return 0 if ref.file else self._of.get(ref.id, self._all)
 
-    def needed_by(self, ref: ObjectRef) -> Needed:
-        """Return what a reader of an object needs."""
+    def last_commit(self) -> Commit:
+        """Return the last commit. A reader must have it: what it is to read may be new since the
+        one before."""
         with self._lock:
-            _, number, stop = self._all if ref.file else self._of.get(ref.id, self._all)
-            return self._number, stop if number == self._number else 0, self._stop
+            return self._number, self._stop
 
     @property
     def is_known(self) -> bool:

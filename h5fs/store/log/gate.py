@@ -11,23 +11,25 @@ class Gate:
     """``with gate:`` is for a reader, of whom there may be many; ``closed`` keeps all out.
 
     Nobody may enter twice: the second time would wait for a checkpoint that waits for the first.
-    ``_changed``, whose lock is held for moments only, protects the rest. One at a time may close.
+    ``_lock``, which is held for moments only, protects the rest, and ``_changed`` is its condition.
+    One at a time may close.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closing = threading.Lock()
         self._is_closed = False
         self._inside = 0
 
     def __enter__(self) -> None:
-        with self._changed:
+        with self._lock:
             while self._is_closed:
                 self._changed.wait()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
+        with self._lock:
             self._inside -= 1
             if self._is_closed and not self._inside:
                 self._changed.notify_all()

@@ -81,6 +81,7 @@ class DiskCache:
             folder = self._folder / _hash(identity)
             for each in (self._top, self._folder, folder):
                 each.mkdir(0o700, parents=True, exist_ok=True)
+            _check_owner(self._top)
             entry = open_entry(folder, _hash(f"{label.version}\n{label.size_bytes}"), label)
         except OSError as error:
             if error.errno in (errno.EFBIG, errno.EINVAL):  # no file may be so large
@@ -184,6 +185,13 @@ def clear_entries(top: Path) -> tuple[int, int]:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
     return gone, len(kept) - gone
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise ``OSError`` for a folder where others could put files that this process believes."""
+    status = os.stat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise OSError(errno.EPERM, "others own it or can write there (chmod 700)")
 
 
 def _look_at(folder: Path, name: str) -> Kept:

@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
+_AWAY_SECONDS = 2.0
 _SMALL_PIECE_BYTES = 16 * 1024
 _MOST_LIES = 5  # an answer that cannot be true is not asked for again and again
 _END_SECONDS = 2.0
@@ -63,19 +64,32 @@ class Outage:
     def __init__(self, address: str) -> None:
         self._address = address
         self._began: float | None = None
+        self._is_away_until = 0.0
 
-    def failed(self, reason: str) -> None:
+    def failed(self, error: RequestError) -> None:
         """Note that a request was given up."""
+        now = time.monotonic()
+        if error.kind is FailureKind.AGAIN:
+            self._is_away_until = now + _AWAY_SECONDS
         if self._began is None:
-            self._began = time.monotonic()
-            _log.warning("%s cannot be read: %s; reads fail until it can", self._address, reason)
+            self._began = now
+            _log.warning("%s: %s; reads fail until it can be read", self._address, error.reason)
 
     def worked(self) -> None:
         """Note that bytes have come."""
-        if self._began is not None:
-            seconds = time.monotonic() - self._began
-            self._began = None
+        self._is_away_until = 0.0
+        began, self._began = self._began, None
+        if began is not None:
+            seconds = time.monotonic() - began
             _log.warning("%s can be read again, after %.0f s", self._address, seconds)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether a request was tried for as long as it may be, and given up just now.
+
+        The kernel asks a second time for what it could not read.
+        """
+        return time.monotonic() < self._is_away_until
 
 
 @dataclass(eq=False, slots=True)
@@ -238,7 +252,7 @@ class Fetcher:
 
     async def _fetch(self, part: Part) -> RequestError | H5fsError | OSError | None:
         """Fetch a part, however many tries that takes; return the error that ended it."""
-        at, tries, lies = part.start, 0, 0
+        at, end, tries, lies = part.start, part.stop, 0, 0
         deadline = time.monotonic() + part.most_seconds
         while True:
             for counts in (self.counts, part.counts):
@@ -249,6 +263,7 @@ class Fetcher:
                 pieces = part.transport.read(
                     at, part.stop, part.version,
                     piece_bytes=_SMALL_PIECE_BYTES if tries else USUAL_PIECE_BYTES,
+                    most_silence_seconds=deadline - time.monotonic(),
                 )  # fmt: skip
                 async with aclosing(pieces):
                     async for piece in pieces:
@@ -256,11 +271,14 @@ class Fetcher:
                         for counts in (self.counts, part.counts):
                             counts.bytes += len(piece.data)
                         at = piece.offset + len(piece.data)
+                        end = min(part.stop, piece.version.size_bytes)
                         deadline = time.monotonic() + part.most_seconds
                 return None
             except (H5fsError, OSError) as error:  # the cache on disk is full
                 return error
             except RequestError as error:
+                if at == end:  # what went wrong is behind the last byte
+                    return None
                 lies += error.kind is FailureKind.LIE
                 is_over = error.kind not in (FailureKind.AGAIN, FailureKind.LIE)
                 pause = _pause_after(tries)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -99,7 +100,7 @@ class RemoteObject:
         with self._arrived:
             if self._is_closed or self.is_replaced:
                 return
-            parts = self._plan(self._bytes.missing_blocks(ranges))
+            parts = self._plan(self._bytes.missing_blocks(ranges), self._timeout_seconds)
         for part in parts:
             self._fetcher.submit(part, is_ahead=True)
 
@@ -157,13 +158,17 @@ class RemoteObject:
         (Ranges may be larger than the cache.) Raises ``H5fsError``.
         """
         self.counts.misses += 1
+        deadline = time.monotonic() + self._timeout_seconds
         blocks = self._bytes.missing_blocks(ranges)
         while len(blocks):
+            seconds = deadline - time.monotonic()
+            if self._outage.is_fresh:
+                raise _quiet(UnreachableError(f"{self._shown}: the server does not answer"))
             with self._arrived:
                 self._check_usable()
                 wider = self._bytes.missing_blocks(ranges, unit_bytes)
                 # Another process may have brought blocks between the two looks.
-                own = self._plan(np.union1d(blocks, wider))
+                own = self._plan(np.union1d(blocks, wider), seconds)
                 awaited: dict[Part, list[int]] = {}
                 for block in blocks.tolist():
                     awaited.setdefault(self._in_flight[block], []).append(block)
@@ -172,9 +177,11 @@ class RemoteObject:
                     self._fetcher.submit(part)
             self._wait({part: np.array(its) for part, its in awaited.items()}, set(own))
             # A part that others have begun may fail, since their time is up.
-            failed = [its for part, its in awaited.items() if part.error is not None]
-            blocks = np.array([block for its in failed for block in its], np.int64)
+            failed = {part: its for part, its in awaited.items() if part.error is not None}
+            blocks = np.array([block for its in failed.values() for block in its], np.int64)
             blocks = self._bytes.missing_among(blocks)
+            if len(blocks) and time.monotonic() > deadline - self._timeout_seconds / 4:
+                raise self._refusal(next(part.error for part in failed if part.error is not None))
 
     def _wait(self, awaited: dict[Part, npt.NDArray[np.int64]], own: set[Part]) -> None:
         """Wait until the blocks of each part are here, or it has ended.
@@ -200,8 +207,11 @@ class RemoteObject:
         if self.is_replaced:
             raise StaleError(f"{self._shown} was replaced")
 
-    def _plan(self, missing: npt.NDArray[np.int64]) -> list[Part]:
-        """Make parts for blocks that nobody has asked for yet, under ``_arrived``."""
+    def _plan(self, missing: npt.NDArray[np.int64], seconds: float) -> list[Part]:
+        """Make parts for blocks that nobody has asked for yet, under ``_arrived``.
+
+        ``seconds``: when nothing has come for so long, they are given up.
+        """
         blocks = np.array([b for b in missing.tolist() if b not in self._in_flight], np.int64)
         if not len(blocks):
             return []
@@ -216,7 +226,7 @@ class RemoteObject:
                 stop = min(at + part_blocks, end)
                 part = Part(
                     self._transport, at * BLOCK_BYTES, min(stop * BLOCK_BYTES, self.size_bytes),
-                    self.version, self.counts, self._timeout_seconds, self._take, self._end,
+                    self.version, self.counts, seconds, self._take, self._end,
                 )  # fmt: skip
                 parts.append(part)
                 for block in range(at, stop):
@@ -250,8 +260,8 @@ class RemoteObject:
         if isinstance(error, RequestError):
             if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
                 self.is_replaced = True
-            elif error.kind in (FailureKind.AGAIN, FailureKind.LIE, FailureKind.REFUSED):
-                self._outage.failed(error.reason)
+            else:
+                self._outage.failed(error)
         with self._arrived:
             for block in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)):
                 if self._in_flight.get(block) is part:
@@ -269,8 +279,14 @@ class RemoteObject:
                 "disk, or use -o disk_cache=SIZE:DIR"
             )
         text = f"{self._shown}: {error.reason}"
-        if error.kind is FailureKind.DENIED:
-            return DeniedError(f"{text}; have the credentials expired?")
         if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
             return StaleError(text)
-        return UnreachableError(text)
+        if error.kind is FailureKind.DENIED:
+            return _quiet(DeniedError(f"{text}; have the credentials expired?"))
+        return _quiet(UnreachableError(text))
+
+
+def _quiet(error: H5fsError) -> H5fsError:
+    """Return an error of which the log has a line already, that of the outage."""
+    error.is_news = False
+    return error

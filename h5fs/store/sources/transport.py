@@ -7,6 +7,7 @@ text is this module's own: the library's texts have whole addresses in them, sig
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 import time
@@ -113,15 +114,18 @@ class Transport:
         version: ObjectVersion | None,
         *,
         piece_bytes: int = USUAL_PIECE_BYTES,
+        most_silence_seconds: float = math.inf,
     ) -> AsyncGenerator[Piece, None]:
         """Yield the bytes of a half-open range as they come, in pieces of that size at least.
 
-        ``version``: the only one that the bytes may be of. They end where the object ends. Raises
-        ``RequestError``.
+        ``version``: the only one that the bytes may be of. They end where the object ends.
+        ``most_silence_seconds``: how long the connection may bring no byte, if that is less than
+        usual. Raises ``RequestError``.
         """
+        silence_seconds = max(min(self._silence_seconds, most_silence_seconds), 0.1)
         if self._is_to_follow:
             await self._follow()
-        pieces = self._read(start, stop, version, piece_bytes)
+        pieces = self._read(start, stop, version, piece_bytes, silence_seconds)
         at = start
         try:
             async with aclosing(pieces):
@@ -138,7 +142,7 @@ class Transport:
             await self._follow()
         else:
             return
-        pieces = self._read(at, stop, version, piece_bytes)
+        pieces = self._read(at, stop, version, piece_bytes, silence_seconds)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
@@ -172,7 +176,12 @@ class Transport:
         self._followed = time.monotonic()
 
     async def _read(
-        self, start: int, stop: int, version: ObjectVersion | None, piece_bytes: int
+        self,
+        start: int,
+        stop: int,
+        version: ObjectVersion | None,
+        piece_bytes: int,
+        silence_seconds: float,
     ) -> AsyncGenerator[Piece, None]:
         """Yield the bytes as ``read`` does, from where the object is thought to be."""
         import obstore
@@ -185,7 +194,7 @@ class Transport:
         try:
             answer = await asyncio.wait_for(
                 obstore.get_async(self._store, self._key, options=options),  # type: ignore[arg-type]
-                self._silence_seconds,
+                silence_seconds,
             )
             found = version_of(answer.meta)
             first, end = answer.range
@@ -197,7 +206,7 @@ class Transport:
             pieces = aiter(answer.stream(min_chunk_size=piece_bytes))
             while True:
                 try:
-                    data = await asyncio.wait_for(anext(pieces), self._silence_seconds)
+                    data = await asyncio.wait_for(anext(pieces), silence_seconds)
                 except StopAsyncIteration:
                     break
                 if at + len(data) > end:
@@ -233,6 +242,7 @@ _BY_STATUS = {
 }  # fmt: skip
 _BY_TEXT = (
     ("BadScheme", FailureKind.REFUSED, "the server sends its readers to what is no web server"),
+    ("without LOCATION", FailureKind.REFUSED, "the bucket is in another region: use -o region="),
     ("UnexpectedRange", FailureKind.LIE, "the answer is another range of bytes"),
     ("ContentRange", FailureKind.LIE, "the answer's range of bytes makes no sense"),
     ("Header", FailureKind.LIE, "the answer's head makes no sense"),

@@ -27,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
-    from h5fs.store.hdf5.store import register_plugins
+    from h5fs.store.hdf5.plugins import register_plugins
 
     register_plugins()
     prepare()

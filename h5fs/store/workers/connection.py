@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import select
 import socket
 import threading
 import time
@@ -25,14 +24,15 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.workers import answers, messages
 from h5fs.store.workers.endings import (
     FilesNeededError,
-    NotFetchedError,
     WorkerDiedError,
     WorkerHungError,
     WorkerLiedError,
 )
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.process_handle import ProcessHandle
+from h5fs.store.workers.reply_buffer import ReplyBuffer, copy_data
 from h5fs.store.workers.shared_buffers import SharedBuffer, make_memory_file
+from h5fs.store.workers.socket_states import has_hung_up, is_readable_within
 from h5fs.store.workers.worker_file import WorkerFile
 from h5fs.store.workers.worker_starter import WorkerStarter
 
@@ -75,15 +75,16 @@ class WorkerConnection:
         self._not_fetched: H5fsError | None = None
         self._on_file = on_file
         self._on_change = on_change
-        self._most_answer_bytes = options.limits.memory_bytes // 4
         self._most_item_bytes = options.limits.max_chunk_bytes
-        self._reply_buffer = make_memory_file("reply-buffer", messages.NOTE_BYTES)
+        self._reply_buffer = ReplyBuffer(options.limits.memory_bytes // 4)
         try:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                process = starter.spawn(options, theirs, self._reply_buffer, file, grants)
+                process = starter.spawn(
+                    options, theirs, self._reply_buffer.descriptor, file, grants
+                )
         except OSError:
-            os.close(self._reply_buffer)
+            self._reply_buffer.close()
             raise
         self._process = ProcessHandle(*process)
         self.pid = self._process.pid
@@ -115,13 +116,13 @@ class WorkerConnection:
         into: memoryview | None,
         files: dict[int, bytes],
         shared_buffers: tuple[SharedBuffer, ...],
-        commit: tuple[int, int, int] | None = None,
+        commit: tuple[int, int] | None = None,
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
         ``commit``: what the worker must have caught up with. Raises an ``H5fsError`` that the
-        worker raised, ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``,
-        ``NotFetchedError``.
+        worker raised, or because of which bytes that it needed cannot be fetched;
+        ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
         self._number += 1
@@ -187,8 +188,7 @@ class WorkerConnection:
 
     def note(self) -> bytes:
         """Return the worker's last note: the object that it was going to look at."""
-        head = os.pread(self._reply_buffer, messages.NOTE_BYTES, 0)
-        return head[2 : 2 + int.from_bytes(head[:2], "little")]
+        return self._reply_buffer.note()
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -219,7 +219,7 @@ class WorkerConnection:
                 self._is_ended = True
                 self._process.kill()
                 self._socket.close()
-                os.close(self._reply_buffer)
+                self._reply_buffer.close()
         return self.is_gone(_END_SECONDS)
 
     def is_gone(self, seconds: float = 0) -> bool:
@@ -247,7 +247,9 @@ class WorkerConnection:
             if kind == messages.FETCH:
                 last += self._fetch(body)
             if kind in messages.ANSWERS and self._not_fetched is not None:
-                raise NotFetchedError(self._not_fetched)
+                # The worker may have taken zeros for what did not come: nothing of it is believed.
+                self.is_last_answer = True
+                raise self._not_fetched
             refusal: H5fsError | None = None
             try:
                 if kind in messages.ANSWERS:
@@ -313,7 +315,7 @@ class WorkerConnection:
             except OSError:
                 size, flags = 0, 0
             if not size:
-                if not self._has_hung_up():
+                if not has_hung_up(self._socket):
                     raise self._lied("an empty packet")
                 raise WorkerDiedError(self._how_it_ended())
             if flags & socket.MSG_TRUNC:
@@ -328,21 +330,11 @@ class WorkerConnection:
             raise WorkerHungError(reason)
         if elapsed > seconds + _GRACE_SECONDS:
             return  # this process was held up as well, so that time does not count
-        if not self._is_readable_within(_GRACE_SECONDS):
+        if not is_readable_within(self._socket, _GRACE_SECONDS):
             raise WorkerHungError(
                 f"{reason}: the worker waited, for the disk perhaps",
                 has_waited=True, was_stopped=self._process.is_stopped(),
             )  # fmt: skip
-
-    def _is_readable_within(self, seconds: float) -> bool:
-        answer = select.poll()
-        answer.register(self._socket, select.POLLIN)
-        return bool(answer.poll(seconds * 1000))
-
-    def _has_hung_up(self) -> bool:
-        connection = select.poll()
-        connection.register(self._socket, select.POLLRDHUP)
-        return bool(connection.poll(0))
 
     def _refusal_in(self, kind: int, body: memoryview) -> H5fsError | None:
         """Return the refusal that an answer is; None when it is a result."""
@@ -362,11 +354,11 @@ class WorkerConnection:
         if kind == messages.RESULT and method is not None and not method.returns_data:
             return method.decode_result(body)
         if kind == messages.RESULT_IN_BUFFER and method is not None:
-            return method.decode_result(self._from_reply_buffer(body))
+            return method.decode_result(self._reply_buffer.read(body))
         if kind == messages.DATA and into is not None:
-            return self._copy(body, into)
+            return copy_data(body, into)
         if kind == messages.DATA_IN_BUFFER and into is not None:
-            return self._copy_from_reply_buffer(body, into)
+            return self._reply_buffer.read_into(body, into)
         raise ValueError(f"an answer of another kind than was asked for: {kind}")
 
     def _note_message(self, kind: int, body: memoryview, *, is_opening: bool) -> None:
@@ -383,27 +375,6 @@ class WorkerConnection:
             self.is_ready = True
         elif kind not in (messages.PROGRESS, messages.FETCH):
             raise ValueError(f"an answer of no kind known: {kind}")
-
-    def _from_reply_buffer(self, body: memoryview) -> bytes:
-        size = int.from_bytes(body, "little")
-        if size > self._most_answer_bytes:
-            raise ValueError(f"an answer of {size} bytes")
-        data = os.pread(self._reply_buffer, size, messages.NOTE_BYTES)
-        if len(data) != size:
-            raise ValueError("an answer that is longer than the reply buffer")
-        return data
-
-    def _copy(self, data: memoryview, into: memoryview) -> int:
-        if len(data) > len(into):
-            raise ValueError(f"{len(data)} bytes of data instead of {len(into)}")
-        into[: len(data)] = data
-        return len(data)
-
-    def _copy_from_reply_buffer(self, body: memoryview, into: memoryview) -> int:
-        size = int.from_bytes(body, "little")
-        if size > len(into):
-            raise ValueError(f"{size} bytes of data instead of {len(into)}")
-        return os.preadv(self._reply_buffer, [into[:size]], messages.NOTE_BYTES)
 
     def _lied(self, reason: str) -> WorkerLiedError:
         self._process.kill()

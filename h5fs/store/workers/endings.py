@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from h5fs.errors import H5fsError
-
 
 class WorkerHungError(Exception):
     """The worker gave no answer within the deadline.
@@ -32,18 +30,6 @@ class WorkerDiedError(Exception):
 
 class WorkerLiedError(WorkerDiedError):
     """The worker sent something that is no answer to the request: a file has taken it over."""
-
-
-class NotFetchedError(Exception):
-    """The daemon could not fetch bytes that the worker needed; ``error`` says why.
-
-    The worker may have taken zeros for them: its answer is not believed, and it is asked nothing
-    more.
-    """
-
-    def __init__(self, error: H5fsError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class FilesNeededError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from h5fs.errors import UnreadableError
+from h5fs.errors import KilledChangeError, LostChangesError, UnreadableError
 from h5fs.store.workers.endings import WorkerDiedError, WorkerHungError
 
 # A worker may have died of what an earlier request left behind, so that one more try is fair. A
@@ -72,6 +72,15 @@ class Failures:
         self.kills += 1
         if self.kills >= (_KILLS_ALLOWED if was_ready else _STARTS_ALLOWED):
             raise UnreadableError(f"no worker process can be started: {error}")
+
+
+def what_is_lost(error: Failure) -> type[LostChangesError] | None:
+    """Return the error of a change that may have been begun; None when it was not."""
+    if not isinstance(error, WorkerDiedError):
+        return LostChangesError
+    if not error.was_asked:
+        return None
+    return KilledChangeError if error.was_killed else LostChangesError
 
 
 def explain_not_opened(error: Failure) -> str:

@@ -61,7 +61,7 @@ class Request(Struct, frozen=True, array_like=True):
     request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, whose
     descriptors travel with the packet in the same order. ``large_bytes``: when not 0, the arguments
     are so many bytes in a memory file, whose descriptor comes first. ``commit``: what a worker that
-    reads beside the one that writes must have caught up with (``committed_state.Needed``).
+    reads beside the one that writes must have caught up with (``committed_state.Commit``).
     """
 
     method: str
@@ -71,7 +71,7 @@ class Request(Struct, frozen=True, array_like=True):
     shared_buffers: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
-    commit: tuple[int, int, int] | None = None
+    commit: tuple[int, int] | None = None
 
 
 class Method:

@@ -16,23 +16,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from h5fs.errors import (
-    CannotOpenError,
-    H5fsError,
-    KilledChangeError,
-    LostChangesError,
-    UnreadableError,
-)
+from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.endings import (
     FilesNeededError,
-    NotFetchedError,
     WorkerDiedError,
     WorkerHungError,
 )
-from h5fs.store.workers.failures import Failure, Failures, NotOpenedError
+from h5fs.store.workers.failures import Failure, Failures, NotOpenedError, what_is_lost
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
@@ -104,9 +97,9 @@ class WorkerPool:
         finally:
             self._give_back(slot)
 
-    def start_all(self) -> None:
+    def start_all(self, first: int = 1) -> None:
         """Start the usual number of workers, so that the first reads need not wait for them."""
-        for number in range(1, self._count):
+        for number in range(first, self._count):
             slot = self._take(number)
             try:
                 self._connect(slot)
@@ -168,17 +161,12 @@ class WorkerPool:
             except FilesNeededError as need:
                 failures.note_need()
                 self._grant(slot, need)
-            except NotFetchedError as failure:
-                self._end(slot)
-                raise failure.error from None
             except NotOpenedError as failure:
                 raise UnreadableError(f"{subject.path}: {failure}") from None
             except (WorkerDiedError, WorkerHungError) as error:
                 note, has_ended = self._bury_asked(slot)
-                if not is_repeatable and not _was_unasked(error):
-                    was_killed = isinstance(error, WorkerDiedError) and error.was_killed
-                    kind = KilledChangeError if was_killed else LostChangesError
-                    raise kind(f"{subject.path}: {error}") from None
+                if not is_repeatable and (lost := what_is_lost(error)) is not None:
+                    raise lost(f"{subject.path}: {error}") from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
                 if is_ahead and on_failure is not None:
@@ -187,7 +175,7 @@ class WorkerPool:
             finally:
                 self._give_back(slot)
 
-    def _commit_for(self, _subject: Subject) -> tuple[int, int, int] | None:
+    def _commit_for(self, _subject: Subject) -> tuple[int, int] | None:
         """Return what a worker must have caught up with before it reads an object."""
         return None
 
@@ -341,9 +329,6 @@ class WorkerPool:
             except H5fsError:
                 self._end(slot)
                 raise
-            except NotFetchedError as failure:
-                self._end(slot)
-                raise failure.error from None
             except FilesNeededError:
                 self._end(slot)
                 raise UnreadableError("a worker asks for files before it was asked") from None
@@ -401,7 +386,3 @@ class WorkerPool:
             on_failure(note)
         self.quarantine.add(subject, str(error))
         raise UnreadableError(f"{subject.path}: {error}")
-
-
-def _was_unasked(error: Failure) -> bool:
-    return isinstance(error, WorkerDiedError) and not error.was_asked

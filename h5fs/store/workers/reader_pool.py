@@ -1,4 +1,4 @@
-"""The workers that read beside the one that writes: each request at a commit that has its object.
+"""The workers that read beside the one that writes: each request at the last commit.
 
 Lives in the daemon. No checkpoint is made while one of them has a request.
 """
@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store.log.committed_state import CommittedState, Needed
+from h5fs.store.log.committed_state import Commit, CommittedState
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
@@ -18,7 +18,7 @@ from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class ReaderPool(WorkerPool):
-    """Starts its workers when they are first needed. Safe to use from any thread.
+    """Workers that are at a commit. Safe to use from any thread.
 
     ``writer``: the pool of the worker that writes, which numbers the files that links lead to.
     """
@@ -40,7 +40,7 @@ class ReaderPool(WorkerPool):
         self._writer = writer
 
     def lend(self, file: WorkerFile) -> None:
-        """Let workers have the file and its log, to read."""
+        """Let workers have the file and its log, to read; they open it with the first request."""
         self._file = file
 
     def call(self, method: str, *arguments: Any, subject: Subject, **how: Any) -> Any:
@@ -50,5 +50,5 @@ class ReaderPool(WorkerPool):
         with self._state.gate:
             return super().call(method, *arguments, subject=subject, **how)
 
-    def _commit_for(self, subject: Subject) -> Needed:
-        return self._state.needed_by(subject.ref)
+    def _commit_for(self, _subject: Subject) -> Commit:
+        return self._state.last_commit()

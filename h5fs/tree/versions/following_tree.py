@@ -11,9 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from h5fs.errors import CannotOpenError, H5fsError, StaleError, show_path
@@ -23,7 +21,7 @@ from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
-from h5fs.tree.versions.version import FileStamp, OpenFile, Version, open_version
+from h5fs.tree.versions.version import Followed, OpenFile, Version, is_at
 
 _log = logging.getLogger(__name__)
 
@@ -32,20 +30,17 @@ _Answer = TypeVar("_Answer")
 LOOK_SECONDS = 0.4
 """How long the file is taken to be what it was."""
 
-_AGAIN_SECONDS = 0.2  # an attempt to open a file that is being rewritten costs milliseconds
 _MOST_ATTEMPTS = 5
 _CLOSING_PATIENCE_SECONDS = 0.1
 _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be all
 
 
 class FollowingTree:
-    """Answers what ``Tree`` answers, for what stands at a path at the moment.
+    """Answers what ``Tree`` answers, for what stands at a place at the moment.
 
-    ``open_tree(identity)`` opens the file there, which must have that device and inode number.
-    ``may_grow``: it is written by HDF5's SWMR rules; an open file then shows what comes after it
-    was opened. Else an open file goes on showing its old version where that is still there (the
-    file was replaced), until somebody opens the same path anew; then, or when the file was
-    rewritten in place, it is stale.
+    An open file of one that may grow shows what comes after it was opened. Else it goes on showing
+    its old version where that is still there (the file was replaced), until somebody opens the same
+    path anew; then, or when the file was rewritten in place, it is stale.
 
     ``on_change`` is called when a change has been found, before anything is answered from the new
     content; it must not wait for an answer.
@@ -55,23 +50,16 @@ class FollowingTree:
     cannot be answered before; it comes before ``_lock``.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        open_tree: Callable[[tuple[int, int]], Tree],
-        *,
-        may_grow: bool = False,
-    ) -> None:
-        self._file = file
-        self._open_version = partial(open_version, file, open_tree, may_grow=may_grow)
-        self._may_grow = may_grow
+    def __init__(self, followed: Followed) -> None:
+        self._followed = followed
+        self._name = followed.name
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
         self._opening = threading.Lock()
         self._has_ended = False
         self._current: Version | None = None
-        self._stamp: FileStamp | None = None  # that was opened last
-        self._noticed: FileStamp | None = None
+        self._stamp: Hashable | None = None  # that was opened last
+        self._noticed: Hashable | None = None
         self._retired: list[Version] = []
         self._files: Handles[OpenFile] = Handles()
         # Paths that were opened since the file changed for the first time: the kernel may keep
@@ -88,13 +76,12 @@ class FollowingTree:
     def open_file(self) -> None:
         """Open the HDF5 file now. Raises ``CannotOpenError``, ``UnreadableError``."""
         with self._opening:
-            self._begin(self._open_version(), None)
+            self._begin(self._followed.open(), None)
 
     def check(self) -> int:
         """Look whether the file has changed; return how often it has been seen to change."""
-        try:
-            found = FileStamp.of(os.stat(self._file))
-        except OSError:  # it is gone, and what is open stays
+        found = self._followed.look()
+        if found is None:  # it is gone, and what is open stays
             return self._changes
         with self._lock:
             if found not in (self._stamp, self._noticed):
@@ -104,9 +91,13 @@ class FollowingTree:
             return self._changes
 
     def forget(self) -> None:
-        """Open the file anew for the next question, whether or not it seems to have changed."""
-        if (current := self._current) is not None:
+        """Find out anew what stands there, whether or not it seems to have changed."""
+        if self._followed.suspect() and (current := self._current) is not None:
             self._retire(current)
+
+    def interrupt(self) -> None:
+        """Let calls that wait for another machine end with an error: nobody needs them any more."""
+        self._followed.interrupt()
 
     def take_names(self) -> set[bytes]:
         """Return which names in the root the kernel has asked for, and begin a new list."""
@@ -219,7 +210,7 @@ class FollowingTree:
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file; return how much."""
         file = self._files.get(handle)
-        if self._may_grow:
+        if self._followed.may_grow:
             self._follow(file)
         version = file.version
         if version.is_retired and (self._opened is None or file.path in self._opened):
@@ -271,7 +262,7 @@ class FollowingTree:
                 if version.holds() and not version.is_retired:
                     return version, answer
             self._retire(version)
-        raise StaleError(f"{self._file} is being changed all the time")
+        raise StaleError(f"{self._name} is being changed all the time")
 
     def _take(self) -> Version:
         """Return the version of what stands at the path now."""
@@ -284,7 +275,7 @@ class FollowingTree:
             # Before the look: a change that is noticed meanwhile is looked at again.
             self._looks_at = now + LOOK_SECONDS
             version = self._current
-            if version is not None and version.is_at(self._file):
+            if version is not None and is_at(self._followed, version):
                 return version
             return self._renew(version)
 
@@ -297,11 +288,11 @@ class FollowingTree:
                 return old
             raise CannotOpenError(self._failure)
         try:
-            new = self._open_version()
+            new = self._followed.open()
         except H5fsError as error:
-            self._fails_until = now + _AGAIN_SECONDS
+            self._fails_until = now + self._followed.again_seconds
             if str(error) != self._failure:
-                _log.warning("%s cannot be opened now: %s", self._file, error)
+                _log.warning("%s cannot be opened now: %s", self._name, error)
             self._failure = str(error)
             if old is not None and old.holds():
                 return old
@@ -325,7 +316,7 @@ class FollowingTree:
                 if self._stamp is not None and self._stamp != version.stamp:
                     self._opened = set()
                     self._tell_change()
-                    _log.info("%s has changed; its new content is shown", self._file)
+                    _log.info("%s has changed; its new content is shown", self._name)
                 self._stamp = version.stamp
                 self._current = version
         self._close_unused()
@@ -383,9 +374,7 @@ class FollowingTree:
         version = self._take()
         if file.version is version:
             return
-        version, handle = self._ask_version(
-            lambda tree: tree.open(file.path, os.O_RDONLY)
-        )
+        version, handle = self._ask_version(lambda tree: tree.open(file.path, os.O_RDONLY))
         with self._lock:
             if version.is_closed or file.version is version:
                 return
@@ -395,5 +384,5 @@ class FollowingTree:
 
     def _stale(self, file: OpenFile) -> StaleError:
         return StaleError(
-            f"{show_path(file.path)}: {self._file} has changed since it was opened; open it again"
+            f"{show_path(file.path)}: {self._name} has changed since it was opened; open it again"
         )

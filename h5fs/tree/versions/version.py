@@ -2,80 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from h5fs.errors import CannotOpenError, UnreadableError
 from h5fs.tree.tree import Tree
-
-_MOST_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """What tells one state of a file from another."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileStamp:
-        """Return the version that a ``stat`` saw."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(eq=False, slots=True)
-class Version:
-    """A tree over one version of a file.
-
-    ``descriptor`` is of the file that the tree reads, so that what it says is true whatever has
-    become of the path. ``file_count``: how many of its files are open. ``may_grow``: another
-    process writes the file by HDF5's SWMR rules, under which what was there stays readable.
-    """
+class Version(ABC):
+    """A tree over one version of a file. ``stamp`` tells it from others; ``file_count``: how many
+    of its files are open."""
 
     tree: Tree
-    stamp: FileStamp
-    descriptor: int
-    may_grow: bool
+    stamp: Hashable
     file_count: int = 0
     is_retired: bool = False
     is_closed: bool = False
 
+    @abstractmethod
     def holds(self) -> bool:
         """Whether what the tree has answered just now came from this version alone."""
-        if self.is_closed:
-            return False
-        try:
-            found = os.fstat(self.descriptor)
-        except OSError:  # it was closed in this moment
-            return False
-        stamp = self.stamp
-        if self.may_grow:
-            return found.st_size >= stamp.size_bytes
-        # Asked after every answer, so field by field: half the time of comparing two stamps.
-        return (
-            found.st_mtime_ns == stamp.mtime_ns
-            and found.st_size == stamp.size_bytes
-            and found.st_ino == stamp.inode
-            and found.st_dev == stamp.device
-        )
-
-    def is_at(self, path: Path) -> bool:
-        """Whether this is what stands at the path, or nothing stands there any more."""
-        try:
-            return FileStamp.of(os.stat(path)) == self.stamp
-        except OSError:
-            return self.holds()
 
     def close(self) -> None:
-        """Close tree and file."""
+        """Close the tree."""
         self.is_closed = True
         self.tree.close()
-        os.close(self.descriptor)
 
 
 @dataclass(eq=False, slots=True)
@@ -87,28 +40,34 @@ class OpenFile:
     handle: int
 
 
-def open_version(
-    file: Path, open_tree: Callable[[tuple[int, int]], Tree], *, may_grow: bool
-) -> Version:
-    """Open what stands at a path; ``open_tree`` is told its device and inode number.
+class Followed(Protocol):
+    """A place at which one file stands after another. Any thread may call.
 
-    Raises ``CannotOpenError``, ``UnreadableError``.
+    ``may_grow``: what was there stays readable, and more comes. ``again_seconds``: after what time
+    it is worth trying anew to open what did not open.
     """
-    for _ in range(_MOST_ATTEMPTS):
-        try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise CannotOpenError(f"{file}: {error.strerror}") from None
-        try:
-            status = os.fstat(descriptor)
-            tree = open_tree((status.st_dev, status.st_ino))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Opening brings a log into the file, and so changes it once.
-        stamp = FileStamp.of(os.fstat(descriptor))
-        version = Version(tree, stamp, descriptor, may_grow)
-        if stamp == FileStamp.of(status) or may_grow:
-            return version
-        version.close()
-    raise UnreadableError(f"{file} is being changed all the time")
+
+    may_grow: bool
+    again_seconds: float
+
+    @property
+    def name(self) -> str:
+        """The place, for messages."""
+
+    def look(self) -> Hashable | None:
+        """Return the stamp of what stands there now; None when nothing does. Never waits long."""
+
+    def open(self) -> Version:
+        """Open what stands there. Raises ``CannotOpenError``, ``UnreadableError``."""
+
+    def suspect(self) -> bool:
+        """Take it that everything has changed; return whether to open it anew to find out."""
+
+    def interrupt(self) -> None:
+        """Let go whoever waits for another machine, now and later."""
+
+
+def is_at(followed: Followed, version: Version) -> bool:
+    """Whether a version is what stands at the place, or nothing stands there any more."""
+    found = followed.look()
+    return version.holds() if found is None else found == version.stamp

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import stat
 import time
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from h5fs.errors import NotAGroupError, NotFoundError
+from h5fs.model.file_status import FileStatus
+from h5fs.projection.names import Projection
 from h5fs.tree.content import Content
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import VIEWS, Node
@@ -20,12 +24,21 @@ from h5fs.tree.writing.pending import Pending
 from h5fs.tree.writing.places import Places, check_no_view
 from h5fs.tree.writing.writable_file import WritableFile
 
+_ARRAY: Final = Projection.ARRAY.value
+
 
 class Statuses:
     """What ``stat`` and ``fstat`` say, and the times that programs and changes set."""
 
-    def __init__(self, pending: Pending, lookup: Lookup, places: Places) -> None:
+    def __init__(
+        self,
+        pending: Pending,
+        lookup: Lookup,
+        places: Places,
+        listed_status: Callable[[bytes], Status | None],
+    ) -> None:
         self._pending = pending
+        self._listed_status = listed_status
         self._lookup = lookup
         self._places = places
 
@@ -37,10 +50,24 @@ class Statuses:
         entry = self._pending.scratch(path)
         if entry is not None:
             return entry.status(self._lookup.status_of_file(0))
+        if (listed := self._by_listing(path)) is not None:
+            return listed
         node = self._places.find_visible(path)
         status = self._as_in_mount(self._lookup.status_of(path, node), node)
         edited = self._pending.edited(node)
         return status if edited is None else _with_draft(status, edited)
+
+    def _by_listing(self, path: bytes) -> Status | None:
+        """Return the status of an array by the listing of its folder; None: take a closer look."""
+        if not path.endswith(_ARRAY) or self._pending.is_hidden(path):
+            return None
+        if self._pending.edited_files():  # one of them may be this array, by any of its names
+            return None
+        status = self._listed_status(path)
+        if status is None:
+            return None
+        # Listings are kept of the mounted file alone.
+        return self._with_changes(status, self._lookup.status_of_file(0), is_writable=True)
 
     def of_opened(self, opened: OpenedFile) -> Status:
         """Answer ``fstat``."""
@@ -107,11 +134,16 @@ class Statuses:
     def _as_in_mount(self, status: Status, node: Node) -> Status:
         """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._lookup.status_of_file(node.info.ref.file)
-        mode = status.mode
         is_writable = node.info.ref.file == 0 and node.kind not in VIEWS
-        if is_writable and mode & 0o777 and not node.is_symbolic_link:
+        return self._with_changes(
+            status, of_file, is_writable=is_writable and not node.is_symbolic_link
+        )
+
+    def _with_changes(self, status: Status, of_file: FileStatus, *, is_writable: bool) -> Status:
+        mode = status.mode
+        if is_writable and mode & 0o777:
             mode |= of_file.mode & 0o222
-        times = self._pending.times_of(node.inode)
+        times = self._pending.times_of(status.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
         return msgspec.structs.replace(
             status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns

@@ -76,7 +76,9 @@ class WritableTree:
         rules = NameRules(
             pending, lookup, places, takes_scratch=leftovers is not None, mountpoint=mountpoint
         )
-        self._statuses = Statuses(pending, lookup, places)
+        self._statuses = Statuses(
+            pending, lookup, places, self._shown.listed_status
+        )
         self._keeper = keeper = Keeper(store, pending, lookup, places)
         self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
         self._removals = removals = Removals(store, pending, lookup, places, keeper)

@@ -15,11 +15,13 @@ from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo
 from h5fs.model.settings import Locking, Mode, StoreOptions
+from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
+from h5fs.store.library_interface import Look
 from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
@@ -86,6 +88,7 @@ def described(link: Link) -> Link:
     if link.target is None:
         return link
     known: dict[str, Any] = {"dataset": None, "storage_size_bytes": 0, "file_offset": -1}
+    known["array"] = None
     target = ObjectInfo(**{**_fields(link.target), **known})
     return Link(link.name, link.kind, target=target)
 
@@ -149,3 +152,36 @@ def test_a_listing_in_mode_r_of_a_file_with_a_log_is_the_same(
         reader.close()
         files.close(removes_log=False)
     assert [described(link) for link in found] == expected
+
+
+def test_compact_data_have_no_place_while_headers_may_be_rearranged(tmp_path: Path) -> None:
+    path = tmp_path / "compact.h5"
+    with h5py.File(path, "w") as opened:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((3,))
+        for number in range(COUNT):
+            h5py.h5d.create(opened.id, b"d%d" % number, h5py.h5t.STD_I32LE, space, creation)
+    files = open_files(path, Mode.UPDATE)
+    options = StoreOptions(path, Mode.UPDATE, boot_id=read_boot_id())
+    made = make_library_store(options, FileKind.LOGGED, files.descriptors(), fetch_nothing)
+    made.open()
+    try:
+        table = Links(made.list_links(made.root().ref))
+        assert {link.target.file_offset for link in table if link.target is not None} == {-1}
+    finally:
+        made.close()
+        files.close(removes_log=True)
+
+
+def test_attributes_that_are_looked_at_ahead_are_those_of_the_log(store: WritingHdf5Store) -> None:
+    refs = [link.target.ref for link in Links(store.list_links(store.root().ref))
+            if link.target is not None]  # fmt: skip
+    for number, ref in enumerate(refs):
+        element = number.to_bytes(4, "little")
+        store.write_attributes(ref, (Attribute(b"number", NUMBER, (), (element,)),), ())
+    details = store.look_ahead(tuple(Look(ref, True, False, False) for ref in refs))
+    assert details
+    for ref, found in zip(refs, details, strict=False):
+        assert found.attributes == attributes_to_json(store.read_attributes(ref))
+        assert found.attributes != b"{}\n"

@@ -24,6 +24,7 @@ from h5fs.store.hsds.access import Access
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.store import HsdsStore
 from h5fs.store.interface import ArrayPart
+from h5fs.tree import Tree
 
 GROUP, DATASET = "g-1-2-3", "d-1-2-3"
 VALUES = np.arange(12, dtype="<i4")
@@ -225,3 +226,12 @@ def test_a_service_that_is_not_there_is_an_error_after_some_tries(tmp_path: Path
         with pytest.raises(UnreadableError, match="refused"):
             client.get("/", dict, {})
         assert client.request_count > 1
+
+
+def test_a_path_through_an_object_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
+    with opened(tmp_path) as (service, store):
+        service.answers[HEADER] = []
+        tree = Tree(store)
+        assert b"d" in {dentry.name for dentry in tree.list_folder(b"/")}
+        with pytest.raises(UnreadableError):
+            tree.get_status(b"/d/x")

@@ -180,11 +180,11 @@ def test_a_change_gives_its_objects_another_version_and_leaves_the_others(
     before = [state.version_of(each) for each in (one, other)]
     state.note((8,), 100)
     assert state.version_of(one) != before[0] and state.version_of(other) == before[1]
-    assert state.needed_by(one) == (0, 100, 100) and state.needed_by(other) == (0, 0, 100)
+    assert state.last_commit() == (0, 100)
     state.note((), 200)
-    assert state.needed_by(one) == (0, 100, 200)
+    assert state.last_commit() == (0, 200)
     state.note(None, 300)
-    assert state.version_of(other) != before[1] and state.needed_by(other) == (0, 300, 300)
+    assert state.version_of(other) != before[1] and state.last_commit() == (0, 300)
 
 
 def test_after_a_checkpoint_the_versions_are_the_same_and_readers_begin_with_the_new_log(
@@ -195,9 +195,9 @@ def test_after_a_checkpoint_the_versions_are_the_same_and_readers_begin_with_the
     version = state.version_of(one)
     with state.checkpoint():
         state.note((), 0)
-    assert state.version_of(one) == version and state.needed_by(one) == (1, 0, 0)
+    assert state.version_of(one) == version and state.last_commit() == (1, 0)
     state.note((16,), 50)
-    assert state.needed_by(one) == (1, 0, 50)
+    assert state.last_commit() == (1, 50)
 
 
 def test_commits_that_are_gone_end_reading_beside_the_library(state: CommittedState) -> None:

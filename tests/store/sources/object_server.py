@@ -298,7 +298,10 @@ class ObjectServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         program = [sys.executable, "-I", __file__, str(folder)]
-        self._process = subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True)
+        # The server ends with whoever has the other end of its stdin, however that one ends.
+        self._process = subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
@@ -308,7 +311,9 @@ class ObjectServer:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.close()
         self._process.stdout.close()
 
     @property
@@ -341,6 +346,12 @@ class ObjectServer:
 
 
 if __name__ == "__main__":
+
+    def _end_with_stdin() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     _server = _Server(Path(sys.argv[1]))
     print(_server.server_address[1], flush=True)
     _server.serve_forever()

@@ -242,6 +242,18 @@ def test_a_cache_that_cannot_be_written_is_replaced_until_the_end(
     assert "kept in" in caplog.text
 
 
+@pytest.mark.semantics("Z20")
+def test_a_folder_that_others_can_write_is_no_cache(
+    open_remote: Open, server: ObjectServer, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    assert read_bytes(open_remote("a.h5"), 0, SIZE) == CONTENT
+    assert "others own it or can write there" in caplog.text
+    assert not list(cache.rglob("*.data"))
+
+
 @pytest.mark.semantics("Z22")
 def test_clearing_removes_what_nobody_uses(
     open_remote: Open, server: ObjectServer, cache: Path

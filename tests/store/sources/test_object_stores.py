@@ -135,6 +135,15 @@ def test_who_is_anonymous_sends_no_credentials(
 
 
 @pytest.mark.semantics("Z30")
+def test_a_bucket_in_another_region_says_what_to_do(
+    bucket: str, server: ObjectServer, open_url: Open
+) -> None:
+    server.set(fault="status:-1:301")
+    with pytest.raises(CannotOpenError, match="-o region="):
+        open_url("s3://bucket/deep/a.h5", endpoint_url=bucket, is_anonymous=True)
+
+
+@pytest.mark.semantics("Z30")
 def test_without_credentials_the_message_says_how_to_give_them(open_url: Open) -> None:
     with pytest.raises(CannotOpenError, match=r"AWS_PROFILE.*-o anon"):
         open_url("s3://bucket/a.h5", endpoint_url="http://127.0.0.1:1")

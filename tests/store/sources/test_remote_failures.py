@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import random
 import re
+import resource
 import subprocess
 import sys
 import textwrap
@@ -53,7 +55,7 @@ RIGHT = CONTENT[AT : AT + 2 * MIB]
     [
         "status:2:503", "status:2:500", "status:2:429", "status:2:408", "drop:2:300000",
         "drop:2:0", "reset:2:300000", "stall:2:30000", "nothing:1:", "short:2:1000",
-        "longer:2:", "endless:2:", "shifted:2:1000",
+        "shifted:2:1000",
     ],
 )  # fmt: skip
 def test_what_passes_is_tried_again_and_the_bytes_are_right(
@@ -68,7 +70,7 @@ def test_what_passes_is_tried_again_and_the_bytes_are_right(
 @pytest.mark.parametrize(
     "fault",
     ["status:-1:503", "status:-1:429", "drop:-1:0", "reset:-1:0", "stall:-1:0", "nothing:-1:",
-     "short:-1:1000", "endless:-1:", "shifted:-1:1000", "whole:-1:", "redirect:-1:/elsewhere",
+     "short:-1:1000", "shifted:-1:1000", "whole:-1:", "redirect:-1:/elsewhere",
      "redirect:-1:file:///etc/passwd", "status:-1:400"],
 )  # fmt: skip
 def test_what_does_not_pass_is_eio_in_the_time_allowed(
@@ -82,6 +84,36 @@ def test_what_does_not_pass_is_eio_in_the_time_allowed(
         read(source)
     assert caught.value.errno == errno.EIO
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.semantics("Z10")
+@pytest.mark.parametrize("fault", ["endless:-1:", "longer:-1:"])
+def test_an_answer_without_an_end_costs_neither_memory_nor_time(
+    open_remote: Open, server: ObjectServer, fault: str
+) -> None:
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    source = open_remote("a.h5", timeout_seconds=2.0)
+    server.set(fault=fault)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    with contextlib.suppress(UnreachableError):
+        assert read(source) == RIGHT
+    assert time.monotonic() - began < 15
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+@pytest.mark.semantics("Z10")
+def test_a_part_that_was_begun_ahead_costs_no_second_timeout(
+    open_remote: Open, server: ObjectServer
+) -> None:
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    source = open_remote("a.h5", timeout_seconds=4.0)
+    server.set(fault="nothing:-1:")
+    source.fetch_ahead([(2 * MIB, 6 * MIB)])
+    began = time.monotonic()
+    with pytest.raises(UnreachableError):
+        read(source)
+    assert 3 < time.monotonic() - began < 7
 
 
 @pytest.mark.semantics("Z11")
@@ -107,7 +139,6 @@ def test_refused_access_is_eacces_at_once(
         ("total:-1:9223372036854775808", "cannot be kept in a cache"),
         ("total:-1:9223372036854775807", "cannot be kept in a cache"),
         ("total:-1:99999999999999999999", "makes no sense"),
-        ("endless:-1:", "longer than it says"),
         ("chunked:-1:", "makes no sense"),
         ("status:-1:503", "the server says 503"),
         ("nothing:-1:", "does not answer"),
@@ -150,8 +181,44 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
         assert read_bytes(source, at * MIB, 10) == CONTENT[at * MIB : at * MIB + 10]
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
-    assert "cannot be read: the server says 400" in lines[0]
+    assert "the server says 400" in lines[0]
     assert "can be read again" in lines[1]
+
+
+@pytest.mark.semantics("Z12")
+@pytest.mark.parametrize("fault", ["status:-1:503", "status:-1:403", "status:-1:400"])
+def test_the_log_has_no_line_for_each_read(
+    open_remote: Open, server: ObjectServer, fault: str
+) -> None:
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    source = open_remote("a.h5", timeout_seconds=1.0)
+    server.set(fault=fault)
+    with pytest.raises(H5fsError) as caught:
+        read(source)
+    assert not caught.value.is_news
+
+
+@pytest.mark.semantics("Z10")
+def test_the_second_question_of_the_kernel_costs_no_second_timeout(
+    open_remote: Open, server: ObjectServer
+) -> None:
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    source = open_remote("a.h5", timeout_seconds=1.0)
+    server.set(fault="status:-1:503")
+    with pytest.raises(UnreachableError):
+        read(source)
+    before = server.counts()["requests"]
+    with pytest.raises(UnreachableError):
+        read(source)
+    assert server.counts()["requests"] == before
+    server.reset()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(UnreachableError):
+            assert read(source) == RIGHT
+            return
+        time.sleep(0.1)
+    pytest.fail("the server is back, and reads still fail")
 
 
 @pytest.mark.semantics("Z12")

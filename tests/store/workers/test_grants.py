@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,15 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import ForbiddenError, UnreadableError
+from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
+from h5fs.store.hdf5.reading.outside_data import OutsidePolicy
+from h5fs.store.hdf5.store import Hdf5Store
+from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_store import WorkerStore
+from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.grants import Grants, open_granted
+from h5fs.store.workers.pool import WorkerPool
 from h5fs.tree import Tree
 
 FILES = 60
@@ -45,8 +51,8 @@ def granted(store: WorkerStore) -> list[str]:
     return sorted(os.path.basename(os.fsdecode(path)) for path in store._grants.all())
 
 
-def write_sources(folder: Path) -> None:
-    for number in range(FILES):
+def write_sources(folder: Path, count: int = FILES) -> None:
+    for number in range(count):
         with h5py.File(folder / f"part{number}.h5", "w") as opened:
             opened["d"] = np.full(1, number, "<i8")
 
@@ -81,14 +87,60 @@ def test_a_listing_grants_what_its_links_lead_to_at_once(tmp_path: Path) -> None
         assert len(seen) <= 2  # and not a new one for each file
 
 
-@pytest.mark.semantics("L6", "W6")
-def test_all_sources_of_a_virtual_dataset_are_granted_at_once(tmp_path: Path) -> None:
-    write_sources(tmp_path)
-    with h5py.File(tmp_path / "f.h5", "w") as opened:
-        layout = h5py.VirtualLayout((FILES,), "<i8")
-        for number in range(FILES):
+def write_virtual(file: Path, count: int) -> None:
+    write_sources(file.parent, count)
+    with h5py.File(file, "w") as opened:
+        layout = h5py.VirtualLayout((count,), "<i8")
+        for number in range(count):
             layout[number] = h5py.VirtualSource(f"part{number}.h5", "d", (1,))[0]
         opened.create_virtual_dataset("d", layout, fillvalue=-1)
+
+
+@pytest.mark.semantics("L6", "W6")
+def test_a_virtual_dataset_of_many_files_costs_one_worker_and_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 130
+    write_virtual(tmp_path / "f.h5", count)
+    started: list[WorkerPool] = []
+    start = WorkerPool._start
+
+    def counting(pool: WorkerPool) -> WorkerConnection:
+        started.append(pool)
+        return start(pool)
+
+    monkeypatch.setattr(WorkerPool, "_start", counting)
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        assert np.frombuffer(read(tree, b"/d.npy"), "<i8").tolist() == list(range(count))
+        assert len(granted(store)) == count
+        assert len(started) == 2  # at the opening, and with the grants
+
+
+def test_sources_that_were_checked_are_not_opened_again_for_the_next_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_virtual(tmp_path / "f.h5", 130)
+    checked: list[ObjectRef] = []
+    check = OutsidePolicy.check
+
+    def counting(policy: OutsidePolicy, ref: ObjectRef) -> object:
+        checked.append(ref)
+        return check(policy, ref)
+
+    monkeypatch.setattr(OutsidePolicy, "check", counting)
+    with closing(Hdf5Store(StoreOptions(tmp_path / "f.h5"))) as store:
+        store.open()
+        target = store.get_link(store.root().ref, b"d").target
+        assert target is not None
+        for number in range(3):
+            data = store.read_data(target.ref, ArrayPart.ELEMENTS, 8 * number, 8)
+            assert int.from_bytes(data, "little") == number
+    assert len(checked) == 1
+
+
+@pytest.mark.semantics("L6", "W6")
+def test_all_sources_of_a_virtual_dataset_are_granted_at_once(tmp_path: Path) -> None:
+    write_virtual(tmp_path / "f.h5", FILES)
     with opened_tree(tmp_path / "f.h5") as (tree, store):
         before = store.statistics().workers.pids
         assert np.frombuffer(read(tree, b"/d.npy"), "<i8").tolist() == list(range(FILES))

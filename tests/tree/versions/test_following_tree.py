@@ -11,7 +11,9 @@ import pytest
 
 from h5fs.errors import CannotOpenError, StaleError
 from h5fs.tree import FolderTree, FollowingTree, folder_tree
+from h5fs.tree.local_folder import LocalFolder
 from h5fs.tree.statistics import TreeStatistics
+from h5fs.tree.versions.local_version import FollowedPath
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -54,7 +56,7 @@ class Place:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.trees: list[FakeTree] = []
-        self.tree = FollowingTree(file, self._open)
+        self.tree = FollowingTree(FollowedPath(file, self._open))
 
     def _open(self, identity: tuple[int, int]) -> Any:
         status = self.file.stat()
@@ -147,7 +149,7 @@ def test_a_folder_closes_files_that_nobody_looks_into(
         places.append(Place(file))
         return places[-1].tree
 
-    tree = FolderTree(tmp_path, open_tree)
+    tree = FolderTree(LocalFolder(tmp_path, open_tree))
     assert tree.read_link(b"/f.h5/x") == SIGNATURE + b"rest"
     tree.check()
     assert places[0].tree.is_open

@@ -62,7 +62,9 @@ class Parts:
         self.rules = NameRules(
             self.pending, self.lookup, self.places, takes_scratch=takes_scratch, mountpoint=b"/m"
         )
-        self.statuses = Statuses(self.pending, self.lookup, self.places)
+        self.statuses = Statuses(
+            self.pending, self.lookup, self.places, lambda _path: None
+        )
         self.keeper = Keeper(store, self.pending, self.lookup, self.places)
         self.commits = Commits(
             store, self.pending, self.lookup, self.places, self.opened, self.keeper

@@ -8,7 +8,6 @@ Not thread-safe: the store's lock is held around every call.
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.fetched_main import FetchedMain
 from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.objects.source_places import existing_places, has_prefixes, spell_out
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable
@@ -277,18 +277,32 @@ class OpenFiles:
         HDF5 takes a source that it may not open for a missing one. So this is called after a read,
         to see whether the read was complete. ``sources``: names, and the files that use them.
         """
-        if self._granted is not None:
-            for name, using_file in sources:
+        if self._granted is None:
+            return
+        for name, using_file in sources:
+            # Where HDF5 looks first there is still a file that may be read: it looks no further.
+            if not self._is_granted(self._paths[using_file].parent / name):
                 self._ask_for(self._sources_now(name, using_file))
+
+    def _is_granted(self, place: Path) -> bool:
+        """Whether HDF5 finds a file at a place before all others, and this process may read it."""
+        assert self._granted is not None
+        if "%" in os.fspath(place) or has_prefixes():
+            return False
+        try:
+            status = os.stat(place)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) in self._granted
 
     def _sources_now(self, name: str, using_file: int) -> list[Path]:
         """Return the real paths of the files that HDF5 finds under a name."""
         beside = self._paths[using_file].parent
-        found = dict.fromkeys(_existing(name, beside))
+        found = dict.fromkeys(existing_places(name, beside))
         # ``%b`` counts from 0, and HDF5 looks no further than to the first that is not there.
         for number in range(_MAX_SOURCES if "%" in name else 0):
-            spelled = _spell_out(name, number)
-            more = [path for path in _existing(spelled, beside) if path not in found]
+            spelled = spell_out(name, number)
+            more = [path for path in existing_places(spelled, beside) if path not in found]
             if not more:
                 break
             found |= dict.fromkeys(more)
@@ -379,18 +393,3 @@ class OpenFiles:
         descriptor = self._descriptors.pop(number, None)
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _spell_out(name: str, number: int) -> str:
-    return re.sub("%[b%]", lambda found: str(number) if found[0] == "%b" else "%", name)
-
-
-def _existing(name: str, beside: Path) -> list[Path]:
-    """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
-    last = Path(name).name
-    places = [beside / name, beside / last, Path.cwd() / name, Path.cwd() / last]
-    for variable in ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"):
-        for prefix in filter(None, os.environ.get(variable, "").split(":")):
-            folder = prefix.replace("${ORIGIN}", os.fspath(beside))
-            places += [Path(folder, name.lstrip("/")), Path(folder, last)]
-    return [Path(os.path.realpath(place)) for place in places if place.exists()]

@@ -72,7 +72,9 @@ class LinkReader:
             names = [name for name, _, _ in found]
             if len(set(names)) < len(names):  # damage; only the first of a name can be reached
                 found = [link for i, link in enumerate(found) if not i or names[i - 1] != link[0]]
-            listing = LinkTableBuilder(group, [name for name, _, _ in found])
+            listing = LinkTableBuilder(
+                group, [name for name, _, _ in found], may_change=self._files.is_logged(group.file)
+            )
             self._look_at_headers(listing, found, group)
             for index in listing.unknown():
                 name, kind, _ = found[index]

@@ -60,11 +60,13 @@ class _Array:
 class LinkTableBuilder:
     """The links of a group on their way into a table, in the order of ``names``.
 
-    A link that nothing was set for leads to an UNREADABLE object.
+    A link that nothing was set for leads to an UNREADABLE object. ``may_change``: headers may be
+    rearranged, so that compact data, which lie in them, have no place that lasts.
     """
 
-    def __init__(self, group: ObjectRef, names: list[bytes]) -> None:
+    def __init__(self, group: ObjectRef, names: list[bytes], *, may_change: bool = False) -> None:
         self._group = group
+        self._may_change = may_change
         self._names = names
         self._rows = np.zeros(len(names), ROW)
         self._rows["dataset"] = self._rows["array"] = -1
@@ -131,7 +133,8 @@ class LinkTableBuilder:
         offset = scan.data_offset[known]
         # Compact data of another size are damage, on which the library has the last word.
         sizes = [min(array.data_bytes, _MOST_BYTES) for array in arrays]
-        is_whole = (layout_class == CONTIGUOUS) | (storage == np.array([*sizes, -1])[array_index])
+        is_whole = storage == np.array([*sizes, -1])[array_index]
+        is_whole = (layout_class == CONTIGUOUS) | (is_whole & (not self._may_change))
         has_place = is_plain & as_stored & is_whole & (offset != UNDEFINED)
         place = np.where(has_place, offset, 0).astype(np.int64) + layout.base_offset
         rows["file_offset"] = np.where(has_place, place, -1)

@@ -45,6 +45,7 @@ from h5fs.store.library_interface import (
     Look,
     ObjectDetails,
 )
+from h5fs.store.policy import FilesToAskForError
 
 _log = logging.getLogger(__name__)
 
@@ -205,6 +206,6 @@ def _has_other_files(opened: OpenIdentifier) -> bool:
 def _unless_it_fails(answer: Callable[..., _Answer | None], *arguments: Any) -> _Answer | None:
     try:
         return answer(*arguments)
-    except Exception as error:  # whoever asks for it alone is told
+    except (Exception, FilesToAskForError) as error:  # whoever asks for it alone is told
         _log.debug("not read ahead: %s", error)
         return None

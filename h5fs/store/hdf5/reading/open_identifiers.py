@@ -49,6 +49,14 @@ class OpenIdentifiers:
         self._opened.move_to_end(ref)
         return opened
 
+    def keep(self, ref: ObjectRef, opened: OpenIdentifier) -> None:
+        """Keep an identifier that was opened here, also when it was forgotten meanwhile: looking at
+        a virtual dataset's sources opens more than are kept."""
+        if self._opened.get(ref) is not opened:
+            self._opened[ref] = opened
+            self._cached_bytes += opened.cache_bytes
+            self._close_the_oldest()
+
     def find(self, ref: ObjectRef) -> OpenIdentifier | None:
         """Return an object's identifier if it is open."""
         return self._opened.get(ref)

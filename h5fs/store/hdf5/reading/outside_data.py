@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from h5py import h5d
@@ -20,6 +21,7 @@ from h5fs.model.objects import ObjectKind, ObjectRef
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.translation import reading
+from h5fs.store.policy import FilesToAskForError
 from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
@@ -68,10 +70,12 @@ class OutsidePolicy:
             creation = creation_of(dataset_id)
             layout = creation.get_layout()
         if layout == h5d.CONTIGUOUS:
-            for index in range(creation.get_external_count()):
-                self._files.find_sources(os.fsdecode(creation.get_external(index)[0]), ref.file)
+            count = creation.get_external_count()
+            self._find_all((os.fsdecode(creation.get_external(i)[0]) for i in range(count)), ref)
         elif layout == h5d.VIRTUAL:
-            for file, path in dict.fromkeys(_virtual_sources(creation)):
+            sources = dict.fromkeys(_virtual_sources(creation))
+            self._find_all((file for file, _ in sources if file != _SAME_FILE), ref)
+            for file, path in sources:
                 same_file: list[int | None] = [ref.file]
                 is_same = file == _SAME_FILE
                 if not is_same:
@@ -80,6 +84,18 @@ class OutsidePolicy:
                     if number is not None:
                         for source in self._find_datasets(number, os.fsencode(path)):
                             self._check(source, (*users, ref))
+
+    def _find_all(self, names: Iterable[str], ref: ObjectRef) -> None:
+        """See that files may be read. Those to ask for are asked for together: each answer that
+        names some costs a worker."""
+        missing: list[Path] = []
+        for name in dict.fromkeys(names):
+            try:
+                self._files.find_sources(name, ref.file)
+            except FilesToAskForError as need:
+                missing += [Path(os.fsdecode(path)) for path in need.paths]
+        if missing:
+            raise FilesToAskForError(missing)
 
     def _find_datasets(self, file: int, path: bytes) -> Iterator[ObjectRef]:
         """Yield the datasets that a source's path leads to; ``%b`` in it stands for a number.
