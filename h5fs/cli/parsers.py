@@ -30,7 +30,7 @@ h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs status | log [MOUNTPOINT]
        h5fs tree | cat | attr | cp | check | recover | cache | completion ...
        h5fs COMMAND --help
-       h5fs --version"""
+       h5fs help [COMMAND] | --version"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def build_parser(*, version: type[argparse.Action] | None = None) -> argparse.Ar
         ),
     )  # fmt: skip
     what: dict[str, Any] = {"help": "show the version of h5fs and of FUSE"}
-    parser.add_argument("--version", **what, action=version or "store_true")
+    parser.add_argument("-V", "--version", **what, action=version or "store_true")
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True, prog="h5fs",
         parser_class=Parser,
@@ -195,7 +195,8 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
 
 def _declare_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="on a terminal: auto"
+        "--color", choices=("auto", "always", "never"), default="auto",
+        help="on a terminal, unless NO_COLOR is set: auto",
     )
 
 
