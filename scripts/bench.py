@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "store" / "sources")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.contenders import Contender, H5fs, Peer  # noqa: E402
 from benchmarks.files import Files  # noqa: E402

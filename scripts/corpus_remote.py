@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "store" / "sources"), str(ROOT / "scripts")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from corpus import find_files  # noqa: E402
-from object_server import ObjectServer  # noqa: E402
+from support.object_server import ObjectServer  # noqa: E402
 
 from h5fs.errors import H5fsError  # noqa: E402
 from h5fs.model.location import Location, Url  # noqa: E402

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path.insert(0, str(_TESTS / "store" / "sources"))
+sys.path.insert(0, str(_TESTS))
 
-from kill_cache_readers import kill_readers  # noqa: E402
-from object_server import ObjectServer  # noqa: E402
+from support.kill_cache_readers import kill_readers  # noqa: E402
+from support.object_server import ObjectServer  # noqa: E402
 
 
 def main() -> int:

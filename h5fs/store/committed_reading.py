@@ -59,11 +59,12 @@ class CommittedReading:
         it, or where the dataset is another one by now. Raises ``H5fsError``.
         """
         for _ in range(_TRIES):
-            version = self._state.version_of(ref)
+            version, commit = self._state.version_of(ref), self._state.last_commit()
             try:
                 is_read = self._read(ref, dataset, version, offset, buffer)
             except H5fsError:
-                if self._state.version_of(ref) == version:
+                # What a reader has open is overwritten at the earliest by the second commit after.
+                if self._state.last_commit() == commit:
                     raise
                 continue
             if not is_read or self._state.version_of(ref) == version:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from object_server import ObjectServer
 from support.mounts import mounted
+from support.object_server import ObjectServer
 
 NETWORKS = {"20 ms, 80 MB/s": (0.02, 80e6), "80 ms, 40 MB/s": (0.08, 40e6)}
 TASKS = ("list", "attribute", "contiguous", "gzip", "random")

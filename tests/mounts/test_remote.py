@@ -17,8 +17,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from object_server import ObjectServer
 from support.mounts import Mounted, end_mount, mounted, run_h5fs
+from support.object_server import ObjectServer
 
 import h5fs
 

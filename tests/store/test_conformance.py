@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from object_server import ObjectServer
 from store.conformance import StoreConformance, WritingStoreConformance
+from support.object_server import ObjectServer
 
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, RemoteOptions, StoreOptions

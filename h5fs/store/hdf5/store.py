@@ -34,11 +34,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.format.headers.peek import (
-    HEAD_BYTES,
-    LONG_HEAD_BYTES,
-    edges_are_whole,
-)
+from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader, address_of
@@ -76,9 +72,8 @@ class Hdf5Store(ViewRenderer):
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
     other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
-    ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``.
-
-    ``is_broken``: it must not be used any more; one that only reads never is.
+    ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``. ``is_broken``: the store must not
+    be used any more; one that only reads never is.
 
     Lock order: ``_lock`` protects everything here and every call into HDF5; nothing else is taken
     while it is held. HDF5 has one lock of its own, so a finer one would gain nothing.
@@ -197,8 +192,9 @@ class Hdf5Store(ViewRenderer):
             return None
         creation = self._opened.open(ref).creation
         if creation.get_layout() == h5d.CHUNKED:
+            read = functools.partial(self._files.read_raw, ref.file, address_of(ref))
             return chunks.describe_chunks(
-                dataset_id, creation, projected.memory, whole_edges=self._edges_are_whole(ref)
+                dataset_id, creation, projected.memory, whole_edges=read_edges_are_whole(read)
             )
         is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
@@ -207,13 +203,6 @@ class Hdf5Store(ViewRenderer):
         if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
             return None
         return Contiguous(offset)
-
-    def _edges_are_whole(self, ref: ObjectRef) -> bool:
-        for size in (HEAD_BYTES, LONG_HEAD_BYTES):
-            are_whole = edges_are_whole(self._files.read_raw(ref.file, address_of(ref), size))
-            if are_whole is not None:
-                return are_whole
-        return False
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):

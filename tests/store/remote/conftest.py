@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store.sources.object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions, StoreOptions

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from store.remote.conftest import OpenUrl
-from store.sources.object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.errors import CannotOpenError, UnreachableError
 from h5fs.model.settings import StoreOptions

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kill_cache_readers import kill_readers
-from object_server import ObjectServer
+from support.kill_cache_readers import kill_readers
+from support.object_server import ObjectServer
 
 from h5fs.store.sources import cache_entry, disk_cache
 from h5fs.store.sources.cache_entry import CacheEntry, EntryLabel, open_entry, remove_entry

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.errors import CannotOpenError, StaleError
 from h5fs.model.location import Url

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import object_server
 import pytest
+from support import object_server
 
 from h5fs.errors import CannotOpenError
 from h5fs.store.sources.interface import read_bytes

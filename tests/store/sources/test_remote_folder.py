@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.errors import CannotOpenError, DeniedError, NotFoundError, UnreachableError
 from h5fs.model.location import Url

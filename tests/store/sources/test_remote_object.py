@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.interface import Source, read_bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from object_server import ObjectServer
+from support.object_server import ObjectServer
 
 from h5fs.errors import StaleError, UnreachableError
 from h5fs.model.location import Url

@@ -10,6 +10,7 @@ Format: HDF5 File Format Specification 3.0, IV.A.1 (object headers) and IV.A.2.d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 HEAD_BYTES = 512
@@ -46,6 +47,18 @@ def peek_at_datatype(head: bytes) -> Peeked:
         return Peeked.UNKNOWN
     is_sequence = type_class == _CLASS_SEQUENCE and kind == 0
     return Peeked.SEQUENCE if is_sequence else Peeked.OTHER
+
+
+def read_edges_are_whole(read: Callable[[int], bytes]) -> bool:
+    """Return what ``edges_are_whole`` says of a header; False where that cannot be told.
+
+    ``read`` returns so many bytes of the header, from its beginning.
+    """
+    for size in (HEAD_BYTES, LONG_HEAD_BYTES):
+        are_whole = edges_are_whole(read(size))
+        if are_whole is not None:
+            return are_whole
+    return False
 
 
 def edges_are_whole(head: bytes) -> bool | None:

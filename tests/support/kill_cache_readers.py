@@ -10,12 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from object_server import ObjectServer
-
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.sources.remote_files import RemoteFiles
+from support.object_server import ObjectServer
 
 MIB = 2**20
 _SIZE = 6 * MIB + 99
@@ -31,14 +30,16 @@ def kill_readers(server: ObjectServer, folder: Path, *, count: int, seed: int) -
     content = numbers.randbytes(_SIZE)
     (server.folder / "killed.h5").write_bytes(content)
     url, cache = f"{server.url}/killed.h5", folder / "cache"
-    program = [sys.executable, __file__, url, str(cache)]
+    program = [sys.executable, "-m", "support.kill_cache_readers", url, str(cache)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     found = 0
     for number in range(count):
         # Slow enough that a kill comes in the middle of a request, as a rule.
         server.set(latency=0.005, bandwidth=numbers.choice([2e6, 2e7, 0]))
         readers = [
             subprocess.Popen(
-                [*program, str(seed * 1000 + number * 10 + at)], stdout=subprocess.PIPE
+                [*program, str(seed * 1000 + number * 10 + at)],
+                stdout=subprocess.PIPE, env=environment,
             )
             for at in range(_READERS_AT_ONCE)
         ]
