@@ -121,7 +121,9 @@ def _allow_any_text() -> None:
 
 def _parse(words: list[str]) -> argparse.Namespace:
     """Parse the command line. Raises ``UsageError``; ends the program after --help, --version."""
-    if not words or words[0] not in (*_COMMANDS, "-h", "--help", "--version"):
+    if words[:1] == ["help"] and not os.path.lexists("help"):
+        words = [*words[1:2], "--help"]
+    if not words or words[0] not in (*_COMMANDS, "-h", "--help", "-V", "--version"):
         _check_first_word(words)
         words = ["mount", *words]
     return build_parser(version=_ShowVersion).parse_args(words)

@@ -28,8 +28,9 @@ _USAGE = """\
 h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
        h5fs status | log [MOUNTPOINT]
-       h5fs tree | cat | cp | check | recover | cache | completion ...  (h5fs COMMAND --help)
-       h5fs --version"""
+       h5fs tree | cat | attr | cp | check | recover | cache | completion ...
+       h5fs COMMAND --help
+       h5fs help [COMMAND] | --version"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def build_parser(*, version: type[argparse.Action] | None = None) -> argparse.Ar
         ),
     )  # fmt: skip
     what: dict[str, Any] = {"help": "show the version of h5fs and of FUSE"}
-    parser.add_argument("--version", **what, action=version or "store_true")
+    parser.add_argument("-V", "--version", **what, action=version or "store_true")
     commands = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True, prog="h5fs",
         parser_class=Parser,
@@ -194,7 +195,8 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
 
 def _declare_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="on a terminal: auto"
+        "--color", choices=("auto", "always", "never"), default="auto",
+        help="on a terminal, unless NO_COLOR is set: auto",
     )
 
 
@@ -202,6 +204,15 @@ def _declare_cat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "places", metavar="FILE:/PATH", nargs="+", help="a file of the tree, named as in the mount"
     )
+
+
+def _declare_attr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("place", metavar="FILE:/PATH", help="a file, or a group or dataset in it")
+    parser.add_argument(
+        "changes", metavar="NAME=VALUE", nargs="*",
+        help="set an attribute: to a number, a list or true as JSON has them, else to text; NAME= "
+        "removes it; without any, the attributes are shown",
+    )  # fmt: skip
 
 
 def _declare_cp(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +313,14 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs cat data.h5:/.attrs.json", "the attributes of the root group"),
             Example("h5fs cat data.h5:/images/first.npy > first.npy", "an array"),
+        ),
+    ),
+    Command(
+        "attr", "show, set or remove attributes of one object, without a mount", _declare_attr,
+        (
+            Example("h5fs attr data.h5:/", "show those of the root group"),
+            Example("h5fs attr data.h5:/ title=Trial gain=0.5", "set two, keep all others"),
+            Example("h5fs attr data.h5:/ title=", "remove one"),
         ),
     ),
     Command(

@@ -13,20 +13,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from h5fs.errors import MountError
 from h5fs.fuse.binding import CHOICE_VARIABLE, load_binding
 from h5fs.fuse.latencies import CallMeter, OperationStatistics
 from h5fs.fuse.libfuse import LIBFUSES, fuse_arguments
 from h5fs.fuse.notifications import Notifier
-from h5fs.fuse.operations import Operations
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.session import MountRefusedError, Session
-from h5fs.fuse.tree_interface import TreeInterface, WritingTreeInterface
-from h5fs.fuse.writing_operations import WritingOperations
 from h5fs.model.settings import Mode, MountOptions
 from h5fs.system_errors import explain_system_error
+
+if TYPE_CHECKING:  # these need numpy, which whoever asks for the version shall not wait for
+    from h5fs.fuse.operations import Operations
+    from h5fs.fuse.tree_interface import TreeInterface, WritingTreeInterface
 
 __all__ = [
     "CallMeter",
@@ -82,6 +83,9 @@ def serve(
     Raises ``MountError``, and nothing stays mounted, when libfuse cannot mount (it has written why
     to stderr) and when ``on_ready`` raises.
     """
+    from h5fs.fuse.operations import Operations
+    from h5fs.fuse.writing_operations import WritingOperations
+
     arguments = fuse_arguments(options, _binding.major)
     session = Session(_binding, arguments, os.fsencode(options.mountpoint))
 
@@ -100,7 +104,7 @@ def serve(
     operations: Operations
     if options.mode.writes:
         operations = WritingOperations(
-            cast(WritingTreeInterface, tree), _binding, on_init=on_init,
+            cast("WritingTreeInterface", tree), _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, meter=meter,
         )  # fmt: skip
     else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from h5fs.model.settings import MountOptions
+from h5fs.model.settings import KERNEL_SECONDS, MountOptions
 from h5fs.store.schemes import is_shared
-from h5fs.tree.versions.renewing_tree import KERNEL_SECONDS
 
 # Nothing changes in mode r, so the kernel may keep names and statuses for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.

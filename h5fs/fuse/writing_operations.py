@@ -7,6 +7,7 @@ gets here (``check_mode``).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "unlink": _PATH,
     "link": (*_PATH, *_PATH),
     "symlink": (*_PATH, *_PATH),
+    "setxattr": (*_PATH, c_char_p, c_void_p, c_size_t, c_int),
+    "removexattr": (*_PATH, c_char_p),
 }
 
 _PyBUF_READ = 0x100
@@ -143,6 +146,17 @@ class WritingOperations(Operations):
     def symlink(self, text: bytes, path: bytes) -> None:
         """``symlink(2)``."""
         self._tree.make_symbolic_link(text, path)
+
+    def setxattr(
+        self, path: bytes, name: bytes, buffer: int | None, size: int, flags: int
+    ) -> None:
+        """``setxattr(2)``."""
+        value = ctypes.string_at(buffer, size) if buffer and size else b""
+        self._tree.set_xattr(path, name, value, flags)
+
+    def removexattr(self, path: bytes, name: bytes) -> None:
+        """``removexattr(2)``."""
+        self._tree.remove_xattr(path, name)
 
     def chmod(self, path: bytes | None, mode: int, _file_info: int | None = None) -> None:
         """``chmod``; the kernel sends the file's type along."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from h5fs.model.location import Location, Url
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
+
+KERNEL_SECONDS: Final = 0.8
+"""How long the kernel may keep names, statuses and listings of a domain of a data service."""
 
 
 class Mode(Enum):

@@ -13,11 +13,13 @@ from h5fs.errors import (
     NoAttributeError,
     NotALinkError,
     ReadOnlyError,
+    UnsupportedTypeError,
     show_path,
 )
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
+from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content
@@ -125,6 +127,13 @@ class Tree:
         if not name.startswith(USER_PREFIX):
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
         return self._xattrs.get(self.lookup.find(path), name)
+
+    def read_attribute_text(self, path: bytes) -> bytes:
+        """Return what the attribute file of an object has, or would have if it had attributes."""
+        node = self.lookup.find(path)
+        if node.is_symbolic_link:
+            raise UnsupportedTypeError(f"{show_path(path)} is a link; name what it leads to")
+        return attributes_to_json(self._store.read_attributes(node.info.ref))
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""

@@ -24,7 +24,7 @@ from h5fs.tree.cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
 USER_PREFIX = b"user."
-_OWN_PREFIX = b"user.h5fs."
+OWN_PREFIX = b"user.h5fs."
 
 _NAME_MAX = 255  # XATTR_NAME_MAX of Linux, the prefix included
 _VALUE_MAX = 2**16  # XATTR_SIZE_MAX
@@ -72,7 +72,7 @@ class ExtendedAttributes:
         if node.is_symbolic_link or node.kind in (NodeKind.ATTRIBUTES, NodeKind.UNREADABLE):
             return []
         facts = [b"path", *([*_OF_DATASET, *_OF_TYPE] if node.kind in _ARRAYS else [])]
-        names = [_OWN_PREFIX + fact for fact in facts if self._is_short(node, fact)]
+        names = [OWN_PREFIX + fact for fact in facts if self._is_short(node, fact)]
         names += [USER_PREFIX + name for name in self._attributes_of(node)]
         room = _LIST_MAX
         for count, name in enumerate(names):
@@ -83,8 +83,8 @@ class ExtendedAttributes:
 
     def get(self, node: Node, name: bytes) -> bytes:
         """Return the value of one extended attribute. Raises ``NoAttributeError``."""
-        if name.startswith(_OWN_PREFIX):
-            value = _own_value(self._store, node, name.removeprefix(_OWN_PREFIX))
+        if name.startswith(OWN_PREFIX):
+            value = _own_value(self._store, node, name.removeprefix(OWN_PREFIX))
             if len(value) > _VALUE_MAX:
                 raise NoAttributeError(f"{show_path(name)} is too long for an extended attribute")
             return value

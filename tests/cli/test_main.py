@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from support.mounts import run_h5fs
 
 import h5fs
 from h5fs.cli import main
+from h5fs.cli.commands.colors import shows_colors
 from h5fs.errors import MountError
 from h5fs.model.settings import ExternalPolicy, Mode, MountOptions
 
@@ -117,6 +120,36 @@ def test_an_error_is_one_line_and_exit_status_1(
     monkeypatch.setattr(main, "mount", refuse)
     assert main.main(["f.h5", "mnt"]) == 1
     assert capsys.readouterr().err == "h5fs: no more than one line\n"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["tree", "--help"], ["help", "cp"]])
+def test_help_and_version_need_no_numpy(words: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "h5fs", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "h5fs.cli.main" in imported
+    assert imported.isdisjoint({"numpy", "h5py", "fsspec"})
+
+
+def test_help_is_a_command_and_a_capital_v_the_version() -> None:
+    assert run_h5fs("help").stdout == run_h5fs("--help").stdout
+    assert run_h5fs("help", "tree").stdout == run_h5fs("tree", "--help").stdout
+    assert run_h5fs("-V").stdout == run_h5fs("--version").stdout
+
+
+@pytest.mark.semantics("C1")
+@pytest.mark.parametrize(
+    ("choice", "no_color", "expected"),
+    [
+        ("auto", "", True), ("auto", "1", False), ("always", "1", True), ("never", "", False),
+    ],
+)  # fmt: skip
+def test_no_color_is_heard_unless_colors_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, choice: str, no_color: str, expected: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert shows_colors(choice) is expected
 
 
 def test_help_and_version_go_to_stdout() -> None:

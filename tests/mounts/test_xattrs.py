@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mounts import Mounted, mounted
+from support.writing import written
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,26 @@ def test_extended_attributes_follow_a_change(tmp_path: Path) -> None:
             with pytest.raises(OSError) as gone:
                 os.getxattr(mount.path / place, "user.units")
             assert gone.value.errno == errno.ENODATA
+
+
+@pytest.mark.semantics("A7")
+def test_attributes_are_set_and_removed_one_by_one_in_modes_that_write(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened["d"] = np.arange(3)
+        opened["d"].attrs["old"] = 1
+    with written(file, "-o", "xattr") as mount:
+        path = mount.path / "d.npy"
+        os.setxattr(path, "user.units", b"m")
+        os.setxattr(mount.path, "user.gain", b"0.5")
+        assert os.getxattr(path, "user.units") == b"m"
+        assert json.loads((mount.path / "d.attrs.json").read_text()) == {"old": 1, "units": "m"}
+        os.removexattr(path, "user.old")
+        assert os.listxattr(path)[-1] == "user.units"
+        for name, expected in (("user.old", errno.ENODATA), ("user.h5fs.path", errno.ENOTSUP)):
+            with pytest.raises(OSError) as raised:
+                os.removexattr(path, name)
+            assert raised.value.errno == expected
+    with h5py.File(file) as opened:
+        assert dict(opened["d"].attrs) == {"units": "m"}
+        assert dict(opened.attrs) == {"gain": 0.5}

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from h5fs.cli.commands.colors import shows_colors
 from h5fs.cli.commands.status_text import show_mount, show_text
 from h5fs.cli.reports import tell_reports
 from h5fs.daemon.end_reports import take_reports
@@ -48,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not found:
         print("no h5fs mounts")
     else:
-        has_colors = arguments.color == "always" or (
-            arguments.color == "auto" and sys.stdout.isatty()
-        )
+        has_colors = shows_colors(arguments.color)
         print("\n\n".join(show_mount(answer, has_colors=has_colors) for answer, _ in found))
     for answer, is_stuck in found:
         if is_stuck:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
+from h5fs.cli.commands.colors import shows_colors
 from h5fs.cli.commands.offline import absolute, opened_tree, split_place
 from h5fs.cli.commands.sizes import show_size
 from h5fs.errors import H5fsError, MountError, show_path
@@ -73,9 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(piece)
         print()
     else:
-        has_colors = arguments.color == "always" or (
-            arguments.color == "auto" and sys.stdout.isatty()
-        )
+        has_colors = shows_colors(arguments.color)
         print(arguments.place if isinstance(file, Path) else f"{file}:{show_path(path)}")
         _print(entries, has_colors)
     return 1 if any(entry.error is not None for entry in _every(entries)) else 0

@@ -99,7 +99,7 @@ def attributes_to_json(attributes: Sequence[Attribute | UnreadableAttribute]) ->
     types: dict[str, JsonValue] = {}
     unreadable: dict[str, JsonValue] = {}
     for attribute in attributes:
-        key = _key(attribute.name)
+        key = attribute_key(attribute.name)
         if isinstance(attribute, UnreadableAttribute):
             unreadable[key] = attribute.reason
             continue
@@ -332,7 +332,8 @@ def _section(name: str, entries: Mapping[str, JsonValue]) -> str:
     return f"{write_json(name)}: " + "{\n    " + ",\n    ".join(lines) + "\n  }"
 
 
-def _key(name: bytes) -> str:
+def attribute_key(name: bytes) -> str:
+    """Return the key that stands for an attribute's name."""
     text = name_to_text(name)
     return f"${text}" if text.startswith("$") else text
 

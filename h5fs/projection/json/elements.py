@@ -239,8 +239,10 @@ def _region_from_json(value: JsonValue) -> RegionTarget:
 
 
 def _path(value: JsonValue) -> bytes:
-    if not isinstance(value, str) or not value:
-        raise InvalidAttributesError(f"not the path of an object: {show_value(value)}")
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise InvalidAttributesError(
+            f"not the path of an object, from the root group: {show_value(value)}"
+        )
     return text_to_name(value)
 
 

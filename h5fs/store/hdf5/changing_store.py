@@ -19,6 +19,7 @@ from h5fs.errors import (
     ChangeFailedError,
     H5fsError,
     InvalidArrayError,
+    LinkLoopError,
     LostChangesError,
     NoSpaceError,
     NotFoundError,
@@ -71,7 +72,7 @@ class ChangingStore(Hdf5Store):
     def _is_there(self, path: bytes) -> bool:
         try:
             Resolver(self).walk(self.root().ref, path)
-        except NotFoundError:
+        except (NotFoundError, LinkLoopError):
             return False
         except H5fsError:
             return True  # opening it will say what is wrong

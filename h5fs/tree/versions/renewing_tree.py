@@ -19,7 +19,7 @@ import msgspec
 
 from h5fs.errors import GoneError, IsAGroupError, ReadOnlyError, StaleError, show_path
 from h5fs.model.objects import ObjectRef
-from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
+from h5fs.model.settings import KERNEL_SECONDS, NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content, TextContent, open_content
@@ -33,8 +33,6 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 RENEWED_SECONDS: Final = 0.2
-KERNEL_SECONDS: Final = 0.8
-"""How long the kernel may keep names, statuses and listings."""
 
 _LISTINGS_KEPT: Final = 1024
 _STATUSES_KEPT: Final = 65_536

@@ -14,6 +14,7 @@ import dataclasses
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
@@ -24,6 +25,7 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
+from h5fs.tree.writing.attribute_changes import AttributeChanges
 from h5fs.tree.writing.closings import Closings
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
@@ -89,6 +91,9 @@ class WritableTree:
         self._closings = Closings(
             store, pending, keeper, commits, removals, commits_at_close=commits_at_close
         )
+        self._attribute_changes = AttributeChanges(
+            pending, lookup, places, self._openings, opened, self._writes, self._closings, removals
+        )
         for file in keeper.take_up():
             commits.try_to_commit(file)
 
@@ -135,6 +140,21 @@ class WritableTree:
     def get_file_system_status(self) -> SpaceStatus:
         """Answer ``statfs``: that of the file system the HDF5 file is on."""
         return self._shown.get_file_system_status()
+
+    def set_xattr(self, path: bytes, name: bytes, value: bytes, flags: int) -> None:
+        """Answer ``setxattr``: an attribute of the object gets a value."""
+        with self._lock:
+            self._attribute_changes.set_extended(path, name, value, flags)
+
+    def remove_xattr(self, path: bytes, name: bytes) -> None:
+        """Answer ``removexattr``. Raises ``NoAttributeError``."""
+        with self._lock:
+            self._attribute_changes.set_extended(path, name, None, 0)
+
+    def change_attributes(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set attributes of an object in one step; None removes one."""
+        with self._lock:
+            self._attribute_changes.change(path, changes)
 
     # What the kernel may keep.
 

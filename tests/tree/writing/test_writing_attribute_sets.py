@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from support.trees import save, writable_tree
+from support.trees import names, read, save, writable_tree
+
+from h5fs.errors import (
+    ExistsError,
+    H5fsError,
+    InvalidAttributesError,
+    NoAttributeError,
+    NotFoundError,
+    UnsupportedTypeError,
+)
+from h5fs.tree import WritableTree
 
 
 @pytest.fixture
@@ -59,3 +70,93 @@ def test_what_the_library_keeps_is_removed_when_it_is_named_null(scales: Path) -
         save(tree, b"/t.attrs.json", b'{"DIMENSION_LIST": null, "DIMENSION_LABELS": null}')
     with h5py.File(scales) as opened:
         assert not opened["t"].attrs
+
+
+def set_one(tree: WritableTree, path: bytes, name: bytes, value: bytes, flags: int = 0) -> None:
+    tree.set_xattr(path, b"user." + name, value, flags)
+
+
+@pytest.mark.semantics("A7")
+def test_one_attribute_is_set_or_removed_and_all_others_stay(scales: Path) -> None:
+    with h5py.File(scales, "a") as opened:
+        opened["lat"].attrs["gain"] = np.float32(0.1)
+        opened["lat"].attrs["window"] = np.array([1, 2], "<u2")
+    with writable_tree(scales) as tree:
+        set_one(tree, b"/lat.npy", b"title", b"5")
+        set_one(tree, b"/lat.npy", b"gain", b"0.5")
+        set_one(tree, b"/lat.npy", b"n", b"[1, 2]")
+        set_one(tree, b"/lat.npy", b"units", "\u00b0C".encode())
+        assert tree.get_xattr(b"/lat.npy", b"user.gain") == b"0.5"
+        tree.remove_xattr(b"/lat.npy", b"user.window")
+        set_one(tree, b"/", b"title", b'"5"')
+        with pytest.raises(NoAttributeError):
+            tree.remove_xattr(b"/lat.npy", b"user.window")
+        with pytest.raises(NoAttributeError):
+            set_one(tree, b"/lat.npy", b"new", b"1", os.XATTR_REPLACE)
+        with pytest.raises(ExistsError):
+            set_one(tree, b"/lat.npy", b"gain", b"1", os.XATTR_CREATE)
+    check_scales(scales)
+    with h5py.File(scales) as opened:
+        attributes = opened["lat"].attrs
+        assert attributes["title"] == "5"
+        assert attributes["gain"] == 0.5
+        assert attributes["gain"].dtype == np.float32
+        assert attributes["n"].tolist() == [1, 2]
+        assert attributes["units"] == "\u00b0C"
+        assert "window" not in attributes
+        assert dict(opened.attrs) == {"title": "5"}
+
+
+@pytest.mark.semantics("A7")
+def test_the_last_attribute_is_removed_and_one_of_the_librarys_too(scales: Path) -> None:
+    with writable_tree(scales) as tree:
+        tree.remove_xattr(b"/t.npy", b"user.DIMENSION_LABELS")
+        tree.remove_xattr(b"/t.npy", b"user.DIMENSION_LIST")
+        assert names(tree) == {b"lat.npy", b"lat.attrs.json", b"t.npy"}
+    with h5py.File(scales) as opened:
+        assert not opened["t"].attrs
+
+
+@pytest.mark.semantics("A7")
+@pytest.mark.parametrize(
+    ("path", "name", "value", "expected"),
+    [
+        (b"/lat.npy", b"security.x", b"1", UnsupportedTypeError),
+        (b"/lat.npy", b"user.h5fs.path", b"1", UnsupportedTypeError),
+        (b"/lat.attrs.json", b"user.x", b"1", UnsupportedTypeError),
+        (b"/new.npy", b"user.x", b"1", UnsupportedTypeError),
+        (b"/none.npy", b"user.x", b"1", NotFoundError),
+        (b"/lat.npy", b"user.x", b"\xff", InvalidAttributesError),
+        (b"/lat.npy", b"user.x", b'[1, "a"]', InvalidAttributesError),
+        (b"/bare.npy", b"user.x", b'[1, "a"]', InvalidAttributesError),
+    ],
+)
+def test_what_cannot_be_set_is_refused_and_changes_nothing(
+    scales: Path, path: bytes, name: bytes, value: bytes, expected: type[H5fsError]
+) -> None:
+    with h5py.File(scales, "a") as opened:
+        opened["bare"] = 1
+    with writable_tree(scales) as tree:
+        before = names(tree), read(tree, b"/lat.attrs.json")
+        handle = tree.create(b"/new.npy", os.O_WRONLY)
+        with pytest.raises(expected):
+            tree.set_xattr(path, name, value, 0)
+        tree.unlink(b"/new.npy")
+        tree.release(handle)
+        assert (names(tree), read(tree, b"/lat.attrs.json")) == before
+
+
+@pytest.mark.semantics("A7", "R11")
+def test_an_attribute_is_set_in_a_text_that_waits(scales: Path) -> None:
+    waiting = (
+        b'{"to": "/later", "n": 1, "$types": '
+        b'{"to": {"class": "H5T_REFERENCE", "base": "H5T_STD_REF_OBJ"}, "n": "<i2"}}'
+    )
+    with writable_tree(scales) as tree:
+        save(tree, b"/t.attrs.json", waiting)
+        set_one(tree, b"/t.npy", b"units", b"m")
+        tree.make_folder(b"/later")
+    with h5py.File(scales) as opened:
+        assert opened[opened["t"].attrs["to"]].name == "/later"
+        assert opened["t"].attrs["units"] == "m"
+        assert opened["t"].attrs["n"].dtype == np.int16

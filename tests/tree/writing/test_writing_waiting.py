@@ -121,6 +121,27 @@ def test_attributes_that_refer_to_what_comes_later_wait_for_it(file: Path, dies:
 
 
 @pytest.mark.semantics("R11")
+def test_a_reference_through_links_that_go_round_waits_until_they_lead_somewhere(
+    file: Path,
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["loop"] = h5py.SoftLink("/loop")
+    with writable_tree(file) as tree:
+        save(tree, b"/d.attrs.json", reference_to("/loop/x"))
+        assert json.loads(read(tree, b"/d.attrs.json"))["to"] == "/loop/x"
+        tree.unlink(b"/loop")
+        tree.make_folder(b"/loop")
+        save(tree, b"/loop/x.npy", ARRAY)
+    assert targets_of(file, "d") == ["/loop/x"]
+
+
+@pytest.mark.semantics("R11", "R8")
+def test_a_reference_by_a_path_that_begins_nowhere_is_refused(file: Path) -> None:
+    with writable_tree(file) as tree, pytest.raises(InvalidAttributesError, match="root group"):
+        save(tree, b"/d.attrs.json", reference_to("g/x"))
+
+
+@pytest.mark.semantics("R11")
 @pytest.mark.parametrize("way", ["mkdir", "rename", "link", "symlink", "scratch", "folder"])
 def test_a_target_may_come_in_any_way(file: Path, way: str) -> None:
     path = "/f/x" if way == "folder" else "/new"

@@ -1,0 +1,62 @@
+"""``h5fs attr FILE:/PATH NAME=VALUE``: attributes of one object, shown, set or removed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from h5fs.cli.commands.offline import absolute, opened_tree, opened_writable_tree, split_place
+from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
+from h5fs.model.location import Location
+from h5fs.model.settings import Mode, StoreOptions
+from h5fs.tree import Tree, WritableTree
+
+_ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the attributes, or change those that are named; return the exit status."""
+    changes = dict(map(_parse_change, arguments.changes))
+    place = split_place(arguments.place)
+    assert place is not None
+    file, path = place
+    if changes and not isinstance(file, Path):
+        raise UsageError(f"{file}: what is on other machines is only read")
+    try:
+        if changes:
+            options = StoreOptions(absolute(file), mode=Mode.UPDATE)
+            with opened_writable_tree(options) as writable:
+                writable.change_attributes(_find(writable, path), changes)
+        else:
+            with opened_tree(StoreOptions(absolute(file))) as tree:
+                text = tree.read_attribute_text(_find(tree, path))
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+    except H5fsError as error:
+        raise MountError(_explain(file, path, error)) from None
+    return 0
+
+
+def _parse_change(text: str) -> tuple[bytes, bytes | None]:
+    name, mark, value = text.partition("=")
+    if not mark or not name:
+        raise UsageError(f"{text}: is no NAME=VALUE (NAME= removes an attribute)")
+    return os.fsencode(name), os.fsencode(value) if value else None
+
+
+def _find(tree: Tree | WritableTree, path: bytes) -> bytes:
+    """Return the path in the mount of an object, named as HDF5 names it or as a mount does."""
+    for ending in _ENDINGS:
+        with suppress(NotFoundError):
+            tree.get_status(path + ending)
+            return path + ending
+    raise NotFoundError(f"{show_path(path)}: no such object")
+
+
+def _explain(file: Location, path: bytes, error: H5fsError) -> str:
+    if isinstance(error, NotFoundError):
+        return f"{file}:{show_path(path)}: no such object; h5fs tree {file} lists what there is"
+    return f"{file}:{show_path(path)}: {error}"

@@ -1,0 +1,13 @@
+"""Whether a command prints in colors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def shows_colors(choice: str) -> bool:
+    """Whether ``--color CHOICE`` means colors here; for ``auto``, NO_COLOR (no-color.org) is heard.
+    """
+    is_wanted = choice == "auto" and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
+    return choice == "always" or is_wanted

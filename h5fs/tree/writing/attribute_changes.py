@@ -1,0 +1,116 @@
+"""Single attributes of an object, set or removed: its attribute file is written anew.
+
+Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from h5fs.errors import (
+    ExistsError,
+    H5fsError,
+    NoAttributeError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.projection.json.attribute_changes import change_attributes, holds_attribute
+from h5fs.projection.names import GROUP_ATTRIBUTES
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import NodeKind
+from h5fs.tree.writing.closings import Closings
+from h5fs.tree.writing.commits import attributes_path
+from h5fs.tree.writing.opened_files import OpenedFiles
+from h5fs.tree.writing.openings import Openings
+from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.removals import Removals
+from h5fs.tree.writing.writes import Writes
+from h5fs.tree.xattrs import OWN_PREFIX, USER_PREFIX
+
+_KINDS = (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE)
+
+
+class AttributeChanges:
+    """Changes attributes by what changes attribute files, so that both have the same rules."""
+
+    def __init__(
+        self, pending: Pending, lookup: Lookup, places: Places, openings: Openings,
+        opened: OpenedFiles, writes: Writes, closings: Closings, removals: Removals,
+    ) -> None:  # fmt: skip
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+        self._openings = openings
+        self._opened = opened
+        self._writes = writes
+        self._closings = closings
+        self._removals = removals
+
+    def set_extended(self, path: bytes, name: bytes, value: bytes | None, flags: int) -> None:
+        """Answer ``setxattr``, and ``removexattr`` for None. ``flags`` are those of ``setxattr``.
+        """
+        if not name.startswith(USER_PREFIX) or name.startswith(OWN_PREFIX):
+            raise UnsupportedTypeError(f"{show_path(name)} cannot be set")
+        attribute = name.removeprefix(USER_PREFIX)
+        has_it = holds_attribute(self._text_of(self._file_of(path)), attribute)
+        if has_it and flags & os.XATTR_CREATE:
+            raise ExistsError(f"{show_path(path)} has an attribute {show_path(attribute)}")
+        if not has_it and (value is None or flags & os.XATTR_REPLACE):
+            raise NoAttributeError(f"{show_path(path)} has no attribute {show_path(attribute)}")
+        self.change(path, {attribute: value})
+
+    def change(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
+        """Set attributes of the object at a path in one step; None removes one.
+
+        Raises ``InvalidAttributesError``; the object has its old attributes then.
+        """
+        file_path = self._file_of(path)
+        old = self._text_of(file_path)
+        new = change_attributes(old, changes)
+        if new == old:
+            return
+        is_new = not self._places.is_there(file_path)
+        if is_new:
+            handle = self._openings.create(file_path, os.O_WRONLY, 0, 0o666)
+        else:
+            handle = self._openings.open(file_path, os.O_WRONLY, 0)
+        opened, file = self._opened.get(handle), self._opened.get_writable(handle)
+        had_draft = file.draft is not None and not is_new
+        try:
+            self._writes.truncate(file, 0)
+            self._writes.write(file, memoryview(new), 0)
+            self._closings.flush(opened, 0)
+        except H5fsError:
+            if is_new:
+                self._removals.unlink(file_path)
+            elif had_draft:
+                self._writes.truncate(file, 0)
+                self._writes.write(file, memoryview(old), 0)
+            else:
+                file.discard()
+            raise
+        finally:
+            self._closings.release(self._opened.remove(handle))
+
+    def _file_of(self, path: bytes) -> bytes:
+        """Return the path of an object's attribute file. Raises ``UnsupportedTypeError``."""
+        if not self._pending.is_outside(path):
+            node = self._places.find_visible(path)
+            if node.kind is NodeKind.FOLDER and not node.is_symbolic_link:
+                return path.rstrip(b"/") + b"/" + GROUP_ATTRIBUTES
+            meaning = self._places.folder_and_file(path)[1]
+            if node.kind in _KINDS and meaning is not None and meaning.link_name is not None:
+                return attributes_path(path, meaning.link_name)
+        raise UnsupportedTypeError(
+            f"{show_path(path)} is no group, dataset or datatype of the HDF5 file"
+        )
+
+    def _text_of(self, file_path: bytes) -> bytes:
+        if not self._places.is_there(file_path):
+            return b""
+        file = self._openings.being_written(file_path)
+        if file is None or file.draft is None:
+            return self._lookup.text_of(file_path)
+        return file.draft.read(0, file.draft.size_bytes)
