@@ -130,7 +130,7 @@ def _opened_url(
         return
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.tree import FolderTree
-    from h5fs.tree.remote_folder import RemotePrefix
+    from h5fs.tree.folders.remote_folder import RemotePrefix
 
     # The transport's threads begin here, in the daemon.
     with closing(RemoteFiles(options.store.remote)) as files:
@@ -152,7 +152,7 @@ def _opened_url(
 def _following_object(
     options: MountOptions, url: Url, files: RemoteFiles, starter: WorkerStarter
 ) -> FollowingTree:
-    from h5fs.store.remote_store import open_version
+    from h5fs.store.worker_stores.remote_store import open_version
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.remote_version import FollowedObject
 
@@ -168,7 +168,7 @@ def _following_object(
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
     from h5fs.tree import FolderTree
-    from h5fs.tree.local_folder import LocalFolder
+    from h5fs.tree.folders.local_folder import LocalFolder
 
     each = _for_one_of_many(options)
     return FolderTree(
@@ -178,7 +178,7 @@ def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
 
 def _for_one_of_many(options: MountOptions) -> MountOptions:
     """Return the settings of one HDF5 file of a folder."""
-    from h5fs.tree.folder_tree import MOST_FILES_OPEN
+    from h5fs.tree.folders.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
     store = dataclasses.replace(

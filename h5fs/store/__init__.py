@@ -24,9 +24,9 @@ from h5fs.store.schemes import find_scheme
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.interface import Store, WritingStore
-    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
     from h5fs.store.workers.worker_starter import WorkerStarter
-    from h5fs.store.writing_worker_store import WritingWorkerStore
 
     _WRITES: type[WritingStore] = WritingWorkerStore  # it keeps the promise, to the type
 
@@ -53,7 +53,7 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
         local = LocalStore(options)
         local.open()
         return local
-    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore
 
     return _opened(WorkerStore(options, starter))
 
@@ -65,8 +65,8 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
     """
     from h5fs.store.log.log_file import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
-    from h5fs.store.worker_store import WorkerStore
-    from h5fs.store.writing_worker_store import WritingWorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     options = dataclasses.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)

@@ -39,7 +39,7 @@ class Scheme:
 
 
 def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
-    from h5fs.store.remote_store import open_remote_store
+    from h5fs.store.worker_stores.remote_store import open_remote_store
 
     return open_remote_store(options, starter)
 

@@ -5,8 +5,8 @@ functions. Knows no h5py and no FUSE: whoever holds a Tree can look at an HDF5 f
 system without mounting it.
 """
 
-from h5fs.tree.domain_folder_tree import DomainFolderTree
-from h5fs.tree.folder_tree import FolderTree
+from h5fs.tree.folders.domain_folder_tree import DomainFolderTree
+from h5fs.tree.folders.folder_tree import FolderTree
 from h5fs.tree.tree import Tree
 from h5fs.tree.versions.following_tree import FollowingTree
 from h5fs.tree.versions.renewing_tree import RenewingTree

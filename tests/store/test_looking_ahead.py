@@ -24,7 +24,7 @@ from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.tree.tree import Tree
 

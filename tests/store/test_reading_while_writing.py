@@ -18,7 +18,7 @@ from support.trees import kill, kill_worker, read, save, store_of, writable_tree
 
 from h5fs.errors import UnreadableError
 from h5fs.model.settings import NewDatasets
-from h5fs.store import committing_worker_store
+from h5fs.store.worker_stores import committing_worker_store
 from h5fs.tree import WritableTree
 
 ROWS, COLUMNS = 60, 50

@@ -24,7 +24,7 @@ from h5fs.store.statistics import (
     UncommittedStatistics,
     WorkerStatistics,
 )
-from h5fs.store.writing_worker_store import WritingWorkerStore
+from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.statistics import TreeStatistics
 

@@ -297,7 +297,7 @@ PATHS = [b"/", b"/g", b"/g/sub", b"/g/numbers.npy", b"/g/gzip.npy", b"/g/lzf.npy
 
 def record_answers(file: Path, record: Path) -> None:
     """Ask true workers everything, and write down what they answer."""
-    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.workers.connection import WorkerConnection
 
     answers: Record = {}
@@ -388,7 +388,7 @@ def _options(file: Path, mode: Mode = Mode.READ) -> StoreOptions:
 def _read_from_liars(
     file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore
 
     while asking.answers < answers:
         store = WorkerStore(_options(file), starter)
@@ -403,7 +403,7 @@ def _write_to_liars(
     file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
     from h5fs.store.log.log_file import open_logged, read_boot_id
-    from h5fs.store.writing_worker_store import WritingWorkerStore
+    from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     while asking.answers < answers:
         options = _options(file, Mode.UPDATE)

@@ -12,7 +12,7 @@ from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.store.writing_worker_store import WritingWorkerStore
+from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.tree import WritableTree
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

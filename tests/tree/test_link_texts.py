@@ -21,7 +21,7 @@ from h5fs.projection.names import DentryName, Projection
 from h5fs.store import open_store
 from h5fs.tree import Tree
 from h5fs.tree.link_targets import dangling_text
-from h5fs.tree.writing.soft_targets import link_from_text
+from h5fs.tree.writing.names.soft_targets import link_from_text
 
 UP = b"/.." * 12
 NAME = DentryName(Projection.FOLDER, b"x")

@@ -21,10 +21,10 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.writing.closings import Closings
 from h5fs.tree.writing.commits import attributes_path
+from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.writes import Writes
 from h5fs.tree.xattrs import OWN_PREFIX, USER_PREFIX

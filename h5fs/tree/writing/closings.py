@@ -21,9 +21,9 @@ from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.committing import IncompleteError
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.opened_files import OpenedFile
-from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
-from h5fs.tree.writing.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

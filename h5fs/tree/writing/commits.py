@@ -24,12 +24,12 @@ from h5fs.tree.writing.committing import (
     is_as_shown,
     read_header,
 )
-from h5fs.tree.writing.drafts import Draft
 from h5fs.tree.writing.keeper import Keeper
+from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.opened_files import OpenedFiles
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
 from h5fs.tree.content import ArrayContent, Content
-from h5fs.tree.writing.drafts import Draft
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _FIRST_READ_BYTES = 2**16
 _MOST_HEADER_BYTES = 2**20 + 12

@@ -18,10 +18,10 @@ from h5fs.store.interface import ArrayFile, WritingStore
 from h5fs.tree.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.scratch_entries import ScratchEntry
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.file_status import FileStatus
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, NodeKind
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.name_rules import NameRules
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.scratch_entries import ScratchEntry
+from h5fs.tree.writing.names.name_rules import NameRules
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.pending.pending import Pending
 
 
 class NewLinks:

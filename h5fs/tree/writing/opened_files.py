@@ -13,7 +13,7 @@ from h5fs.model.objects import ObjectRef
 from h5fs.tree.content import Content, TextContent
 from h5fs.tree.handles import Handles
 from h5fs.tree.nodes import Node
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 
 @dataclass(eq=False, slots=True)

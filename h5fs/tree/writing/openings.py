@@ -11,11 +11,11 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writing.name_rules import NameRules
+from h5fs.tree.writing.names.name_rules import NameRules
+from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles, writes_anew
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places, check_no_view
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _FILE_KINDS = frozenset(
     {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.ATTRIBUTES, NodeKind.DATATYPE}

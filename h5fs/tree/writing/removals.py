@@ -17,9 +17,9 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
 from h5fs.tree.writing.committing import delete_attributes
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits, attributes_path
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.name_rules import NameRules
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.names.name_rules import NameRules
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.names.soft_targets import with_ending
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
-from h5fs.tree.writing.scratch_entries import ScratchEntry
-from h5fs.tree.writing.soft_targets import with_ending
-from h5fs.tree.writing.writable_file import WritableFile
 
 _RENAME_NOREPLACE = 1
 

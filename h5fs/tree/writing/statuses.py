@@ -19,10 +19,10 @@ from h5fs.tree.content import Content
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import VIEWS, Node
 from h5fs.tree.status import Status, make_status
+from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places, check_no_view
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _ARRAY: Final = Projection.ARRAY.value
 

@@ -30,12 +30,12 @@ from h5fs.tree.writing.closings import Closings
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.leftovers import keep_leftovers
-from h5fs.tree.writing.name_rules import NameRules
+from h5fs.tree.writing.names.name_rules import NameRules
+from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.new_links import NewLinks
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses

@@ -13,9 +13,9 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.writing.direct_arrays import try_direct_array
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _HEADER_BYTES = 128  # of nearly all .npy files; the data of others go by way of a draft
 

@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t, h5z
 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.worker_process.libraries import files_of_libraries
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.tree import Tree
 
 CODE = 32_700

@@ -19,7 +19,7 @@ from h5fs.model.settings import ExternalPolicy, StoreOptions
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.grants import Grants, open_granted
 from h5fs.store.workers.pool import WorkerPool

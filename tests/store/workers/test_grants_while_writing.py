@@ -15,7 +15,7 @@ from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.log.log_file import open_logged, read_boot_id
-from h5fs.store.writing_worker_store import WritingWorkerStore
+from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 
 from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.store.interface import ObjectStore, WritingObjectStore
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
+from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject
-from h5fs.store.writing_worker_store import WritingWorkerStore
 
 GROUP = ObjectRef(0, 96, b"/group")
 

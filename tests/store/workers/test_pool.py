@@ -22,7 +22,7 @@ import pytest
 from h5fs.errors import CannotOpenError, ForbiddenError, NotFoundError, UnreadableError
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, StoreOptions
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers import messages
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.pool import WorkerPool

@@ -15,7 +15,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5fs.errors import StaleError
 from h5fs.model.settings import StoreOptions
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.tree import Tree
 
 COUNT = 10

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from h5fs.errors import CannotOpenError, StaleError
-from h5fs.tree import FolderTree, FollowingTree, folder_tree
-from h5fs.tree.local_folder import LocalFolder
+from h5fs.tree import FolderTree, FollowingTree
+from h5fs.tree.folders import folder_tree
+from h5fs.tree.folders.local_folder import LocalFolder
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.versions.local_version import FollowedPath
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5fs.tree.content import TextContent
-from h5fs.tree.writing.drafts import Draft
+from h5fs.tree.writing.pending.drafts import Draft
 
 LARGEST = 80_000  # more than a draft keeps in memory
 OFFSETS = st.one_of(st.integers(0, 200), st.integers(0, LARGEST), st.integers(32_700, 32_800))

@@ -31,15 +31,15 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.name_rules import NameRules
+from h5fs.tree.writing.names.name_rules import NameRules
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
-from h5fs.tree.writing.scratch_entries import ScratchEntry
 from h5fs.tree.writing.statuses import Statuses
-from h5fs.tree.writing.writable_file import WritableFile
 
 ROOM = Path(h5fs.tree.writing.__file__).parent
 ARRAY = npy_bytes(np.arange(5.0))

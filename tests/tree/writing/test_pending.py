@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.scratch_entries import ScratchEntry
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 MOST_TIMES = 4
 PATHS = [b"/a", b"/b", b"/a/x", b"/a/y", b"/b/x", b"/a/x/p", b"/ab"]

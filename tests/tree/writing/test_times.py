@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from h5fs.tree.writing.times import MOST_TIMES, Times
+from h5fs.tree.writing.pending.times import MOST_TIMES, Times
 
 
 def test_the_times_set_last_are_kept() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
-from h5fs.store.array_ahead import ArrayAhead
+from h5fs.store.ahead.array_ahead import ArrayAhead
 from h5fs.store.fetched_file import FetchedFile
 from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.statistics import RemoteStatistics, StoreStatistics
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.worker_starter import WorkerStarter
 
 

@@ -19,10 +19,10 @@ from h5fs.errors import (
 )
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.store.committing_worker_store import ROOT, CommittingWorkerStore
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.worker_store import link_subject
+from h5fs.store.worker_stores.committing_worker_store import ROOT, CommittingWorkerStore
+from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject

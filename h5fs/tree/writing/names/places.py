@@ -11,7 +11,7 @@ from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyEr
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
 from h5fs.tree.lookup import Lookup, check_length
 from h5fs.tree.nodes import VIEWS, Node
-from h5fs.tree.writing.pending import Pending
+from h5fs.tree.writing.pending.pending import Pending
 
 
 class Places:

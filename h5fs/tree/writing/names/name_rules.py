@@ -16,16 +16,16 @@ from h5fs.model.objects import Link
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node
-from h5fs.tree.writing.pending import Pending
-from h5fs.tree.writing.places import Places
-from h5fs.tree.writing.scratch_names import (
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.scratch_names import (
     is_hidden,
     is_made_by_mkstemp,
     is_placeholder,
     is_scratch_link_name,
     is_scratch_name,
 )
-from h5fs.tree.writing.soft_targets import link_from_text
+from h5fs.tree.writing.names.soft_targets import link_from_text
+from h5fs.tree.writing.pending.pending import Pending
 
 
 class NameRules:

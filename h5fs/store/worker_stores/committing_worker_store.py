@@ -20,7 +20,6 @@ import msgspec
 from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.store.committed_reading import CommittedReading
 from h5fs.store.interface import ArrayPart
 from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles
@@ -29,7 +28,8 @@ from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_store import WorkerStore
+from h5fs.store.worker_stores.committed_reading import CommittedReading
+from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.reader_pool import ReaderPool

@@ -15,11 +15,11 @@ from typing import TypeVar
 from h5fs.model.objects import ObjectRef
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.status import Dentry
-from h5fs.tree.writing.by_folder import ByFolder
-from h5fs.tree.writing.drafts import Draft
-from h5fs.tree.writing.scratch_entries import ScratchEntry
-from h5fs.tree.writing.times import MOST_TIMES, Times
-from h5fs.tree.writing.writable_file import WritableFile
+from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.pending.by_folder import ByFolder
+from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.times import MOST_TIMES, Times
+from h5fs.tree.writing.pending.writable_file import WritableFile
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -9,7 +9,7 @@ from h5fs.errors import NoSpaceError
 from h5fs.model.objects import ObjectRef
 from h5fs.tree.content import Content
 from h5fs.tree.nodes import Node
-from h5fs.tree.writing.drafts import Draft
+from h5fs.tree.writing.pending.drafts import Draft
 
 
 @dataclass(eq=False)

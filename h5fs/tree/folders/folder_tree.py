@@ -19,7 +19,7 @@ import msgspec
 from h5fs.errors import NoAttributeError, ReadOnlyError, show_path
 from h5fs.model.file_status import SpaceStatus
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.folder_contents import FolderContents, PassedFile
+from h5fs.tree.folders.folder_contents import FolderContents, PassedFile
 from h5fs.tree.handles import Handles
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status

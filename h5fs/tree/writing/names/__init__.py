@@ -1,0 +1,1 @@
+"""Names in a mount that writes: what may have which name, and what a name stands for."""
