@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mount", "MountError", "__version__", "mount"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __dir__() -> list[str]:

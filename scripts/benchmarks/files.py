@@ -29,6 +29,8 @@ ATTRIBUTES_OF_EACH = 3
 STRINGS = 1_000_000
 COMPOUNDS = 200_000
 SOURCES = 100
+NUMBERS = 10_000_000
+STACK = (36, 2048, 2048)
 SEED = 20260314
 
 _GZIP: Mapping[str, Any] = {"compression": "gzip", "shuffle": True}
@@ -110,6 +112,14 @@ class Files:
     def compounds(self) -> Path:
         """Compounds of two numbers and a string of variable length."""
         return self._make(f"compounds-{COMPOUNDS}.h5", _write_compounds)
+
+    def numbers(self) -> Path:
+        """Ten million float64 in chunks of 512 KiB."""
+        return self._make(f"numbers-{NUMBERS}.h5", _write_numbers)
+
+    def stack(self) -> Path:
+        """A stack of planes of 12-bit camera counts, shuffle and gzip, a plane in 16 chunks."""
+        return self._make("stack.h5", _write_stack)
 
     def virtual(self) -> Path:
         """A virtual dataset of as many files as it has sources, beside it."""
@@ -223,6 +233,20 @@ def _write_compounds(path: Path) -> None:
     data["name"] = [f"row {number}" for number in range(COMPOUNDS)]
     with h5py.File(path, "w") as file:
         file.create_dataset("data", data=data, chunks=(10_000,))
+
+
+def _write_numbers(path: Path) -> None:
+    data = np.random.default_rng(SEED).normal(size=NUMBERS)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=data, chunks=(2**16,))
+
+
+def _write_stack(path: Path) -> None:
+    rng = np.random.default_rng(SEED)
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", STACK, "<u2", chunks=(1, 512, 512), **_GZIP)
+        for number in range(STACK[0]):
+            data[number] = rng.poisson(200 + 10 * number, STACK[1:])
 
 
 def _write_small(path: Path, count: int) -> None:

@@ -136,10 +136,11 @@ def all_rows() -> tuple[Row, ...]:
     from benchmarks.small_rows import SMALL_ROWS
     from benchmarks.type_rows import TYPE_ROWS
     from benchmarks.update_rows import UPDATE_ROWS
+    from benchmarks.view_rows import VIEW_ROWS
     from benchmarks.worker_rows import WORKER_ROWS
     from benchmarks.writing_rows import WRITING_ROWS
 
     return (
         *READING_ROWS, *LISTING_ROWS, *LARGE_LISTING_ROWS, *MEMORY_ROWS, *WORKER_ROWS,
-        *WRITING_ROWS, *UPDATE_ROWS, *SMALL_ROWS, *TYPE_ROWS,
+        *WRITING_ROWS, *UPDATE_ROWS, *SMALL_ROWS, *TYPE_ROWS, *VIEW_ROWS,
     )  # fmt: skip

@@ -20,6 +20,7 @@ def file(tmp_path: Path) -> Path:
     with h5py.File(path, "w") as f:
         values = np.random.default_rng(1).normal(size=(20_000, 3))
         values[7, 1] = np.nan
+        values[8] = np.nan
         f.create_dataset("table", data=values, chunks=(1000, 3), compression="gzip")
         f["group/text"] = ["abc", "x, y"]
     return path
@@ -41,8 +42,8 @@ def test_a_table_is_a_file_of_its_size_with_the_values_of_the_array(
         assert data.endswith(last) and last.count(b"\n") == 1
         with (copy / "table.csv").open(newline="") as lines:
             names, *rows = csv.reader(lines)
-        assert names == ["0", "1", "2"]
-        assert np.array_equal(np.array(rows, float), array, equal_nan=True)
+        assert names == ["row", "0", "1", "2"]
+        assert np.array_equal(np.array(rows, float)[:, 1:], array, equal_nan=True)
         with pytest.raises(OSError, match="Read-only"):
             table.open("r+")
         assert sorted(p.name for p in copy.rglob("*")) == [

@@ -59,6 +59,15 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
         shutil.rmtree(demo, ignore_errors=True)
 
 
+def test_the_python_of_the_readme_works(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert blocks
+    sample = tmp_path / "run42.h5"
+    subprocess.run([sys.executable, ROOT / "scripts" / "sample.py", sample], check=True)
+    program = "\n".join(blocks)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=100)
+
+
 def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None:
     shown = re.search(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert shown is not None

@@ -140,9 +140,8 @@ def _project(
 
 
 def _always_has_number(runs: list[ColumnRun]) -> bool:
-    """Whether a line can be expected to have a number that may have blanks before it."""
-    floats = sum(run.count for run in runs if run.kind is FieldKind.FLOAT)
-    return floats > 1 or any(run.kind is FieldKind.INTEGER for run in runs)
+    """Whether each line has a number that may have blanks before it: all floats may be nan."""
+    return any(run.kind is FieldKind.INTEGER for run in runs)
 
 
 class _Walk:

@@ -92,11 +92,8 @@ def _takers(table: Table, are_padded: npt.NDArray[np.bool_]) -> Numbers:
     after = np.where(are_padded, columns, count)[:, ::-1]
     after = np.minimum.accumulate(after, axis=1)[:, ::-1]
     before = np.maximum.accumulate(np.where(are_padded, columns, -1), axis=1)
-    takers = np.where(after < count, after, before)
-    if takers.min() < 0:  # a line without a number: all of it is nan
-        kinds = np.repeat([run.kind is FieldKind.FLOAT for run in table.runs],
-                          [run.count for run in table.runs])  # fmt: skip
-        takers = np.where(takers < 0, int(np.argmax(kinds)), takers)
+    # Each line has a number that takes blanks: that of its row, or an integer.
+    takers: Numbers = np.where(after < count, after, before)
     return takers
 
 

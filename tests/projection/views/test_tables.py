@@ -53,9 +53,7 @@ def read_back(table: Table, lines: bytes) -> list[dict[str, str]]:
 def leaves(value: Any, dtype: np.dtype[Any]) -> list[Any]:
     """Return the scalars of an element in the order of the columns."""
     if dtype.names is not None and dtype.fields is not None:
-        return [
-            leaf for name in dtype.names for leaf in leaves(value[name], dtype.fields[name][0])
-        ]
+        return [leaf for name in dtype.names for leaf in leaves(value[name], dtype.fields[name][0])]
     if dtype.subdtype is not None:
         base = dtype.base
         flat = np.asarray(value).reshape(-1) if base.names is None else value.reshape(-1)
@@ -188,11 +186,23 @@ def test_a_number_takes_the_blanks_of_what_must_have_none() -> None:
 
 
 @pytest.mark.semantics("V6")
+@pytest.mark.parametrize("dtype", ["f8", "c16", [("a", "f4"), ("b", "f2")]])
+def test_no_blank_is_beside_nan_where_all_of_a_line_is_nan(dtype: Any) -> None:
+    array = np.ones(3, dtype)
+    array[1] = np.frombuffer(b"\xff" * array.dtype.itemsize, dtype)[0]  # every float in it is nan
+    table, lines = table_of(array)
+    number, *floats = lines.decode().splitlines()[1].split(",")
+    assert number.strip() == "1"
+    assert set(floats) == {"nan"}
+    assert len(lines) == 3 * table.line_bytes
+
+
+@pytest.mark.semantics("V6")
 @pytest.mark.parametrize(
     ("dtype", "shape", "has_row"),
     [
-        ("i4", (3,), False), ("f8", (3,), True), ("f8", (3, 2), False), ("?", (3, 4), True),
-        ("S3", (3,), True), ("c16", (3,), False), ([("a", "S2"), ("b", "f4")], (3,), True),
+        ("i4", (3,), False), ("f8", (3,), True), ("f8", (3, 2), True), ("?", (3, 4), True),
+        ("S3", (3,), True), ("c16", (3,), True), ([("a", "S2"), ("b", "f4")], (3,), True),
         ([("a", "S2"), ("b", "i4")], (3,), False), ("M8[s]", (), True),
     ],
 )  # fmt: skip
@@ -209,7 +219,7 @@ def test_columns_are_named_by_fields_and_numbers() -> None:
     table = project_table(DatasetInfo((1,), nested, 0))
     assert table.header == b'a.b,a.c[0],a.c[1],d.real,d.imag,"e,""[0,0]","e,""[0,1]"\n'
     assert project_table(DatasetInfo((2, 3), np.dtype("i4"), 0)).header == b"0,1,2\n"
-    assert project_table(DatasetInfo((2,), np.dtype("c16"), 0)).header == b"real,imag\n"
+    assert project_table(DatasetInfo((2,), np.dtype("c16"), 0)).header == b"row,real,imag\n"
     assert project_table(DatasetInfo((2,), np.dtype(("i4", (2,))), 0)).header == b"0,1\n"
     pairs = np.dtype([("p", "i2"), ("q", "i2")])
     assert project_table(DatasetInfo((2, 2), pairs, 0)).header == b"0.p,0.q,1.p,1.q\n"
