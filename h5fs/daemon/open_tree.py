@@ -86,7 +86,10 @@ def with_own_mount(location: Location, refusal: str) -> str:
             if is_its and os.path.samefile(daemon.file, location):
                 place = show_path(os.fsencode(daemon.mountpoint))
                 command = shlex.join(["h5fs", "umount", daemon.mountpoint])
-                return f"{location} is locked by h5fs, which has it mounted on {place}: {command}"
+                return (
+                    f"{location} is locked by another h5fs (pid {daemon.pid}), which has it "
+                    f"mounted on {place}: {command}"
+                )
     return refusal
 
 

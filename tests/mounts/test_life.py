@@ -300,7 +300,7 @@ def test_a_lock_of_ones_own_mount_names_the_mountpoint(file: Path, mode: str) ->
             done = run_h5fs(*words)
             assert done.returncode == 1
             assert f"h5fs umount {mount.path}" in done.stderr
-            assert "pid" not in done.stderr
+            assert f"another h5fs (pid {mount.pid})" in done.stderr
 
 
 @pytest.mark.semantics("W1")
