@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h5fs.errors import CannotOpenError, H5fsError, MountError
+from h5fs.daemon.registry import find_daemons
+from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions
 from h5fs.store.locks.patience import opened_patiently
@@ -60,7 +63,7 @@ def explaining(location: Location) -> Iterator[None]:
     try:
         yield
     except CannotOpenError as error:
-        raise MountError(str(error)) from None
+        raise MountError(with_own_mount(location, str(error))) from None
     except H5fsError as error:
         from h5fs.store.opening import explain_unopenable
 
@@ -70,6 +73,31 @@ def explaining(location: Location) -> Iterator[None]:
         if not isinstance(location, Path):
             raise MountError(f"{location} cannot be opened: {error}") from None
         raise MountError(explain_unopenable(location, error)) from None
+
+
+def with_own_mount(location: Location, refusal: str) -> str:
+    """Return why a file cannot be opened; where a mount of this user's has it, say which one."""
+    if " is locked by " not in refusal or not isinstance(location, Path):
+        return refusal
+    holder = re.search(r"pid ([0-9]+)\)", refusal)
+    for daemon in find_daemons():
+        with suppress(OSError):
+            is_its = holder is None or _belongs_to(int(holder[1]), daemon.pid)
+            if is_its and os.path.samefile(daemon.file, location):
+                place = show_path(os.fsencode(daemon.mountpoint))
+                command = shlex.join(["h5fs", "umount", daemon.mountpoint])
+                return (
+                    f"{location} is locked by another h5fs (pid {daemon.pid}), which has it "
+                    f"mounted on {place}: {command}"
+                )
+    return refusal
+
+
+def _belongs_to(pid: int, daemon_pid: int) -> bool:
+    """Whether a process is a daemon or below it, as its workers are. Raises ``OSError``."""
+    while pid > 1 and pid != daemon_pid:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == daemon_pid
 
 
 @contextmanager

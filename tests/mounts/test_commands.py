@@ -5,9 +5,11 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -257,3 +259,33 @@ def test_a_closed_stdout_is_no_error(file: Path) -> None:
         ["sh", "-c", '"$@" >&-', "sh", *command], check=False, stderr=subprocess.PIPE, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def cat_on_terminal(*places: str) -> tuple[int, str]:
+    """Run ``h5fs cat`` with a terminal as its stdout; return its status and what it showed."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "h5fs", "cat", *places], stdout=end, stderr=end
+    ) as process:
+        os.close(end)
+        shown = b""
+        with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # EIO at its end
+            while piece := screen.read(4096):
+                shown += piece
+        return process.wait(60), shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.semantics("C2")
+def test_cat_prints_an_array_as_text_on_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "t.h5"
+    with h5py.File(file, "w") as opened:
+        opened["a"] = np.arange(6.0).reshape(2, 3)
+        opened["words"] = ["one", "t\x1b[31mwo"]
+        opened["bytes"] = np.array([b"x\x1b"])
+        opened["big"] = np.zeros(2**21 + 1)
+    assert cat_on_terminal(f"{file}:/a.npy") == (0, f"{np.arange(6.0).reshape(2, 3)}\n")
+    assert cat_on_terminal(f"{file}:/words.npy") == (0, "one\nt\\x1b[31mwo\n")
+    assert cat_on_terminal(f"{file}:/bytes.npy") == (0, "[b'x\\x1b']\n")
+    status, shown = cat_on_terminal(f"{file}:/big.npy")
+    assert status == 1
+    assert "too large for a terminal" in shown

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
+from support.processes import family
 from support.reference import npy_bytes
 from support.watching import find_workers
 
@@ -289,6 +290,25 @@ def test_a_second_mount_that_writes_is_refused(file: Path) -> None:
         with pytest.raises(MountFailedError, match="locked by"), second:
             pass
         assert time.monotonic() - start < 30
+
+
+@pytest.mark.semantics("U6")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_lock_of_ones_own_mount_names_the_mountpoint(file: Path, mode: str) -> None:
+    with mounted(file, options=["--mode", mode]) as mount:
+        for words in (["attr", file, "a=1"], ["recover", file], [file, "new", "--mode", "r+"]):
+            done = run_h5fs(*words)
+            assert done.returncode == 1
+            assert f"h5fs umount {mount.path}" in done.stderr
+            assert f"another h5fs (pid {mount.pid})" in done.stderr
+
+
+@pytest.mark.semantics("W1")
+def test_ps_and_top_tell_whose_a_worker_is(file: Path) -> None:
+    with mounted(file) as mount:
+        assert (np.load(mount.path / "x.npy") == NUMBERS).all()
+        names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in family(mount.pid)}
+        assert {"h5fs:starter", f"h5fs:{file.name}"[:15]} <= names
 
 
 @pytest.mark.semantics("M6")

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from h5fs.cli.commands.progress import progress_bar
+from h5fs.daemon.open_tree import with_own_mount
 from h5fs.errors import CannotOpenError, MountError
 from h5fs.model.settings import Locking, Mode
 from h5fs.store.format.superblock import clear_write_mark
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             files.close(removes_log=True)
     except CannotOpenError as error:
-        raise MountError(str(error)) from None
+        raise MountError(with_own_mount(file, str(error))) from None
     except OSError as error:
         raise MountError(f"{file} could not be recovered: {error.strerror}") from None
     print("log: brought into the file" if had_log else "log: none")
