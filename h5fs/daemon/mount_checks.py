@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.kernel_mounts import find_mount
+from h5fs.kernel_mounts import Mount, find_mount
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions
 from h5fs.store.schemes import find_scheme
@@ -142,10 +142,7 @@ def check_mountpoint(options: MountOptions) -> None:
         _check_apart(options)
     found = find_mount(mountpoint)
     if found is not None and found.is_h5fs:
-        raise MountError(
-            f"{mountpoint} is mounted already ({found.source}); "
-            f"unmount it first: h5fs umount {mountpoint}"
-        )
+        raise _mounted_already(found)
     try:
         with os.scandir(mountpoint) as entries:
             is_empty = next(entries, None) is None
@@ -157,6 +154,8 @@ def check_mountpoint(options: MountOptions) -> None:
         raise MountError(f"{mountpoint} is not a folder; name an empty one") from None
     except OSError as error:
         raise MountError(f"{mountpoint}: {error.strerror}") from None
+    if not is_empty and (found := find_mount(mountpoint)) is not None and found.is_h5fs:
+        raise _mounted_already(found)  # since it was looked at just now
     if not is_empty and ("nonempty", None) not in options.fuse:
         raise MountError(
             f"{mountpoint} is not empty, and a mount would hide what is in it; name an empty "
@@ -170,6 +169,13 @@ def check_mountpoint(options: MountOptions) -> None:
             raise MountError(f"{mountpoint} holds {path}, which a mount there would hide")
     if not os.access(mountpoint, os.W_OK) and os.getuid() != 0:
         raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
+
+
+def _mounted_already(found: Mount) -> MountError:
+    return MountError(
+        f"{found.mountpoint} is mounted already ({found.source}); "
+        f"unmount it first: h5fs umount {found.mountpoint}"
+    )
 
 
 def find_fusermount() -> str | None:

@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
             files.close(removes_log=True)
     except CannotOpenError as error:
         raise MountError(with_own_mount(file, str(error))) from None
+    except MountError:  # it is an OSError, too
+        raise
     except OSError as error:
         raise MountError(f"{file} could not be recovered: {error.strerror}") from None
     print("log: brought into the file" if had_log else "log: none")
