@@ -112,15 +112,16 @@ def claimed_mountpoint(options: MountOptions) -> Iterator[Callable[[], None]]:
     Raises ``MountError`` when another h5fs is mounting there, or has done so since the checks.
     """
     with ExitStack() as claim:
+        is_taken = False
         with suppress(OSError):  # the folder cannot be opened to read, or there are no locks
             folder = os.open(options.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             claim.callback(os.close, folder)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise MountError(
-                    f"another h5fs is being mounted at {options.mountpoint} just now"
-                ) from None
+                is_taken = True
+        if is_taken:
+            raise MountError(f"another h5fs is being mounted at {options.mountpoint} just now")
         check_mountpoint(options)
         yield claim.close
 

@@ -105,8 +105,9 @@ class CommittedState:
 
     def version_of(self, ref: ObjectRef) -> Version:
         """Return the present version of an object's data. Files that links lead to have one."""
-        # Without the lock: whoever comes at the moment of a change may see it or not.
-        return 0 if ref.file else self._of.get(ref.id, self._all)
+        # Under the lock: a new commit and the versions that go with it are seen at once.
+        with self._lock:
+            return 0 if ref.file else self._of.get(ref.id, self._all)
 
     def last_commit(self) -> Commit:
         """Return the last commit. A reader must have it: what it is to read may be new since the
