@@ -96,6 +96,34 @@ def test_new_content_is_there_within_a_second(
             assert not (mount.path / f"only {number - 1}.npy").exists()
 
 
+@pytest.mark.semantics("F2")
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("change", [replace, rewrite])
+def test_an_array_that_has_grown_is_not_cut_to_its_old_size(
+    tmp_path: Path, change: Callable[[Path, int], None], is_folder: bool
+) -> None:
+    """The kernel has the old size when the `open` comes that finds out that the file changed."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = folder / "f.h5"
+    write(file, 1)
+    with mounted(folder if is_folder else file) as mount:
+        place = mount.path / "f.h5" if is_folder else mount.path
+        for number in (1000, 2000, 3000):
+            before = os.stat(place / "g/packed.npy").st_size
+            change(file, number)
+
+            def is_new(before: int = before) -> bool:
+                data = (place / "g/packed.npy").read_bytes()
+                lengths = [LENGTH + each for each in (1, 1000, 2000, 3000)]
+                (told,) = (each for each in lengths if f"({each},)".encode() in data[:128])
+                assert len(data) == 128 + 8 * told
+                os.stat(place / "g/packed.npy")
+                return len(data) != before
+
+            assert until(is_new)
+
+
 @pytest.mark.semantics("F1", "F2")
 @pytest.mark.parametrize("folder", ["", "g"])
 def test_a_folder_that_is_being_read_tells_nothing_old_of_its_files(

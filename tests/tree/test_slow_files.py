@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from h5fs.errors import StaleError
 from h5fs.tree import FolderTree, FollowingTree
 from h5fs.tree.folders import folder_tree
 from h5fs.tree.folders.local_folder import LocalFolder
@@ -92,6 +93,11 @@ class Folder:
         new.write_bytes(SIGNATURE + b"two")
         os.replace(new, self.path / name)
 
+    def open_and_close(self) -> None:
+        # Stale after ``forget``, until the kernel has asked for the status.
+        with suppress(StaleError):
+            self.tree.release(self.tree.open(b"/a.h5/x", os.O_RDONLY))
+
     def work(self) -> list[Callable[[], object]]:
         """What others may ask for, and the watcher does, at any time."""
         return [
@@ -100,7 +106,7 @@ class Folder:
             lambda: self.tree.get_status(b"/"),
             lambda: self.tree.get_status(b"/slow.h5"),
             lambda: self.tree.list_folder(b"/"),
-            lambda: self.tree.release(self.tree.open(b"/a.h5/x", os.O_RDONLY)),
+            self.open_and_close,
             self.tree.check,
             self.tree.forget,
             self.tree.statistics,

@@ -65,13 +65,12 @@ class FollowingTree:
         # Paths that were opened since the file changed for the first time: the kernel may keep
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
+        self._seen: set[bytes] = set()  # whose status the kernel has asked for since then
         self._names: set[bytes] = set()
         self._ended = TreeStatistics()  # what versions that are closed have counted
         self._changes = 0
-        self._looks_at = 0.0
-        self._used_at = 0.0
-        self._fails_until = 0.0
-        self._failure = ""
+        self._looks_at = self._used_at = 0.0
+        self._fails_until, self._failure = 0.0, ""
 
     def open_file(self) -> None:
         """Open the HDF5 file now. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -147,7 +146,11 @@ class FollowingTree:
         """Answer ``stat``."""
         if path.count(b"/") == 1 and len(self._names) < _MOST_NAMES_KEPT:
             self._names.add(path[1:])
-        return self._ask(lambda tree: tree.get_status(path))
+        version, status = self._ask_version(lambda tree: tree.get_status(path))
+        with self._lock:
+            if self._opened is not None and version is self._current:
+                self._seen.add(path)
+        return status
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``: all of one version."""
@@ -187,14 +190,23 @@ class FollowingTree:
         return self._ask(lambda tree: tree.get_file_system_status())
 
     def open(self, path: bytes, flags: int) -> int:
-        """Open a file and return its handle."""
+        """Open a file and return its handle.
+
+        The kernel reads no further than the size it knows. So an ``open`` before the first
+        ``stat`` since the file changed is stale: Linux then asks for the status, and opens again.
+        """
         while True:
             version, handle = self._ask_version(lambda tree: tree.open(path, flags))
             with self._lock:
                 if version.is_closed:
                     continue
-                version.file_count += 1
-                return self._files.add(OpenFile(path, version, handle))
+                if self._opened is None or path in self._seen:
+                    version.file_count += 1
+                    return self._files.add(OpenFile(path, version, handle))
+            version.tree.release(handle)
+            again = self._stale(path)
+            again.is_news = False
+            raise again
 
     def keeps_cache(self, handle: int) -> bool:
         """Whether what the kernel has of the file is what it would read. Asked once, at open."""
@@ -214,15 +226,15 @@ class FollowingTree:
             self._follow(file)
         version = file.version
         if version.is_retired and (self._opened is None or file.path in self._opened):
-            raise self._stale(file)
+            raise self._stale(file.path)
         try:
             count = version.tree.read_into(file.handle, buffer, offset)
         except H5fsError:
             if version.holds():
                 raise
-            raise self._stale(file) from None
+            raise self._stale(file.path) from None
         if not version.holds():
-            raise self._stale(file)
+            raise self._stale(file.path)
         return count
 
     def release(self, handle: int) -> None:
@@ -314,7 +326,6 @@ class FollowingTree:
                 self._looks_at = time.monotonic() + LOOK_SECONDS
                 self._failure = ""
                 if self._stamp is not None and self._stamp != version.stamp:
-                    self._opened = set()
                     self._tell_change()
                     _log.info("%s has changed; its new content is shown", self._name)
                 self._stamp = version.stamp
@@ -331,13 +342,13 @@ class FollowingTree:
         if version.is_retired:
             return
         version.is_retired = True
-        self._opened = set()
         self._tell_change()
         if self._current is version:
             self._current = None
         self._retired.append(version)
 
     def _tell_change(self) -> None:
+        self._opened, self._seen = set(), set()
         self._changes += 1
         self.on_change()
 
@@ -382,7 +393,7 @@ class FollowingTree:
             version.file_count += 1
         self._let_go(before)
 
-    def _stale(self, file: OpenFile) -> StaleError:
+    def _stale(self, path: bytes) -> StaleError:
         return StaleError(
-            f"{show_path(file.path)}: {self._name} has changed since it was opened; open it again"
+            f"{show_path(path)}: {self._name} has changed since it was opened; open it again"
         )

@@ -32,6 +32,10 @@ class FakeTree:
         assert not self.is_closed
         return self.text
 
+    def get_status(self, _path: bytes) -> Any:
+        assert not self.is_closed
+        return None
+
     def open(self, _path: bytes, _flags: int) -> int:
         assert not self.is_closed
         return 1
@@ -106,6 +110,9 @@ def test_the_old_version_is_closed_with_the_last_file_that_is_open_of_it(place: 
     assert place.tree.read_link(b"/") == b"second"
     assert told
     assert read(place.tree, old) == b"one"
+    with pytest.raises(StaleError):  # the kernel may have the size of the old version
+        place.tree.open(b"/x", os.O_RDONLY)
+    place.tree.get_status(b"/x")
     new = place.tree.open(b"/x", os.O_RDONLY)
     assert not place.tree.keeps_cache(new)
     assert read(place.tree, new) == b"second"
