@@ -124,7 +124,7 @@ def test_a_wrong_file_is_einval_at_close_and_changes_nothing(tmp_path: Path) -> 
 @pytest.mark.semantics("R8")
 def test_a_file_that_says_more_than_there_is_costs_no_memory_and_no_disk(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5")
-    with written(file) as mount:
+    with written(file, leaves=True) as mount:
         large = npy_of(header_of(f"({2**45},)"), bytes(1000))
         assert errno_of_writing(mount.path / "x.npy", large)[1] == errno.EINVAL
         with open(mount.path / "y.npy", "wb", buffering=0) as opened:
@@ -138,7 +138,7 @@ def test_a_file_that_says_more_than_there_is_costs_no_memory_and_no_disk(tmp_pat
 @pytest.mark.semantics("R3")
 def test_np_save_of_objects_raises_and_leaves_nothing(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
-    with written(file) as mount:
+    with written(file, leaves=True) as mount:
         array = np.array([{}, []], object)
         for name in ("d", "new"):
             with pytest.raises(OSError, match="Invalid argument"):

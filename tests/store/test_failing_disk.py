@@ -16,6 +16,7 @@ from h5fs.errors import UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.store.interface import ArrayPart
+from h5fs.store.mounted_file import PlainFile
 from h5fs.store.sources.local_file import LocalFile
 
 
@@ -31,6 +32,14 @@ class FailingDisk(LocalFile):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     space = status
+
+
+class FailingFile(PlainFile):
+    """The mounted file on such a disk."""
+
+    @property
+    def source(self) -> LocalFile:
+        return FailingDisk(self._descriptor)
 
 
 @pytest.fixture
@@ -57,6 +66,6 @@ def test_a_disk_that_fails_is_an_error_with_a_name(
 ) -> None:
     ref = object_at(store, "contiguous").ref
     info = store.describe_dataset(ref)
-    store._sources[0] = FailingDisk(store._sources[0].descriptor)
+    store._main.__class__ = FailingFile
     with pytest.raises(UnreadableError, match=message):
         ask(store, ref, info)

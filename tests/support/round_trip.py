@@ -116,7 +116,7 @@ class _RoundTrip:
             errors = self._copy(self._first, mount.path)
             self.step = "unmounting the second file"
             done = run_h5fs("umount", mount.path, seconds=self._left())
-            if done.returncode:
+            if done.returncode and "is not in the HDF5 file" not in done.stderr:
                 yield self._outcome("file", "FAILED", f"umount: {done.stderr.strip()}", "")
             log = mount.log_lines()
         self.step = "comparing"
