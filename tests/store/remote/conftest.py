@@ -1,4 +1,4 @@
-"""An object server over a folder of its own, and a cache of the test's own."""
+"""What opens files of the object server as stores, with a cache of the test's own."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ from h5fs.store import open_store
 from h5fs.store.interface import Store
 
 OpenUrl = Callable[..., Store]
-
-
-@pytest.fixture(scope="session")
-def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    with ObjectServer(tmp_path_factory.mktemp("served")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_process: ObjectServer) -> ObjectServer:
-    _process.reset()
-    return _process
 
 
 @pytest.fixture

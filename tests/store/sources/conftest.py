@@ -1,4 +1,4 @@
-"""An object server over a folder of its own, and what opens objects at it."""
+"""What opens objects of the object server."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 
 Open = Callable[..., RemoteObject]
-
-
-@pytest.fixture(scope="session")
-def _process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    with ObjectServer(tmp_path_factory.mktemp("served")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_process: ObjectServer) -> ObjectServer:
-    _process.reset()
-    return _process
 
 
 @pytest.fixture
