@@ -18,6 +18,7 @@ from h5fs.projection.names import Projection, encode_name
 from h5fs.projection.views.columns import Table, is_tabular, project_table
 from h5fs.projection.views.orders import LinesOrder, PictureOrder
 from h5fs.projection.views.pictures import Picture, project_picture
+from h5fs.projection.views.texts import project_text
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
@@ -26,8 +27,11 @@ from h5fs.tree.nodes import Node, NodeKind
 VIEW_KINDS = {
     Projection.TABLE: NodeKind.TABLE,
     Projection.PICTURE: NodeKind.PICTURE,
+    Projection.TEXT: NodeKind.TEXT,
 }
 """What shows the views of each name."""
+
+_LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
 
 _PICTURES_KEPT = 4
 _CLOSE_ROWS = 8
@@ -66,7 +70,7 @@ class Views:
     def _size_of(self, projection: Projection, array: DatasetInfo) -> int:
         if projection is Projection.PICTURE:
             return project_picture(array, self._options.picture_size).size_bytes
-        return project_table(array).size_bytes
+        return _LINES_OF[VIEW_KINDS[projection]](array).size_bytes
 
     def listed_nodes(self, folder: Node, owner: Node) -> Iterator[Node]:
         """Yield the views of a node's dataset that its folder lists."""
@@ -94,8 +98,10 @@ class Views:
 
     def open(self, node: Node, dataset: DatasetInfo) -> TableContent | PictureContent:
         """Return the content of a view. Raises ``H5fsError``."""
-        if node.kind is NodeKind.TABLE:
-            return TableContent(self._store, node.info.ref, dataset, project_table(dataset))
+        if node.kind in _LINES_OF:
+            table = _LINES_OF[node.kind](dataset)
+            is_text = node.kind is NodeKind.TEXT
+            return TableContent(self._store, node.info.ref, dataset, table, is_text)
         if node.kind is NodeKind.PICTURE:
             size = self._options.picture_size
             picture = project_picture(dataset, size)
@@ -115,6 +121,8 @@ def without_covered_views(dentries: Dentries) -> Dentries:
 
 def _may_have(projection: Projection, array: DatasetInfo) -> bool:
     """Whether a dataset whose elements are yet to be scanned may have a view."""
+    if projection is Projection.TEXT:
+        return array.dtype.kind == "U"
     return projection is Projection.TABLE and is_tabular(array.shape)
 
 
@@ -126,12 +134,13 @@ def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class TableContent:
-    """A ``.csv`` file of a dataset."""
+    """A ``.csv`` file of a dataset, or its ``.txt`` file."""
 
     store: Store
     ref: ObjectRef
     dataset: DatasetInfo
     table: Table
+    is_text: bool
     storage_bytes: int = 0
 
     @property
@@ -167,8 +176,9 @@ class TableContent:
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
         order = LinesOrder(
-            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count
-        )
+            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
+            self.is_text,
+        )  # fmt: skip
         lines = memoryview(bytearray(count * table.line_bytes))
         self.store.make_view(self.ref, order, bytes(data), lines)
         return lines

@@ -1,4 +1,4 @@
-"""What a worker is asked to make of elements: lines of a table, or a picture."""
+"""What a worker is asked to make of elements: lines of a table or of text, or a picture."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from h5fs.model.objects import DatasetInfo, Enumeration, TextWidth
 from h5fs.projection.views.columns import project_table
 from h5fs.projection.views.lines import format_lines
 from h5fs.projection.views.pictures import project_picture, render_picture
+from h5fs.projection.views.texts import format_text, project_text
 
 
 class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     """Lines of the table of a dataset, ``row_count`` of them from ``first_row`` on.
 
-    The other fields are those of ``DatasetInfo`` that a table depends on.
+    ``is_text``: of its file of text. The other fields are those of ``DatasetInfo`` that a table
+    depends on.
     """
 
     shape: tuple[int, ...]
@@ -25,6 +27,7 @@ class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     text_widths: tuple[TextWidth, ...]
     first_row: int
     row_count: int
+    is_text: bool = False
 
 
 class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
@@ -47,4 +50,6 @@ def render_view(order: ViewOrder, data: bytes) -> bytes:
         order.shape, order.dtype, 0,
         enumerations=order.enumerations, text_widths=order.text_widths,
     )  # fmt: skip
+    if order.is_text:
+        return format_text(project_text(dataset), data)
     return format_lines(project_table(dataset), order.first_row, order.row_count, data)
