@@ -79,9 +79,12 @@ def test_views_are_files_beside_arrays_of_two_dimensions_at_most_and_only_where_
     tables = {name for name in shown[b"/"] if name not in without[b"/"]}
     assert tables == {b"text.csv", b"state.csv", b"chunked.csv", b"plain.csv.csv",
                       b"odd %2541%0A.csv", b"chunked.png", b"cube.png",
+                      b"numbers.png", b"state.png", b"plain.csv.png", b"odd %2541%0A.png",
                       b"text.txt"}  # fmt: skip
     more = set(shown[b"/many"]) - set(without[b"/many"])
-    assert more == {b"text.csv", b"text.txt", *(b"d%d.csv" % i for i in range(12) if i != 3)}
+    tables = {b"d%d.csv" % i for i in range(12) if i != 3}
+    lines = {b"d%d.png" % i for i in range(1, 12)}  # an empty array has none
+    assert more == {b"text.csv", b"text.txt"} | tables | lines
     for path, every in shown.items():
         assert len(set(every)) == len(every)
         assert [name for name in every if name in without[path]] == without[path]
@@ -162,8 +165,11 @@ def test_a_picture_shows_every_nth_row_and_column(file: Path, workers: int) -> N
         with opened(file, views, workers=workers) as tree:
             path = f"/{name}.png".encode()
             data = read_all(tree, path)
-            assert data == render_picture(picture, array.dtype, shown.tobytes())
-            assert len(data) == tree.get_status(path).size_bytes
+            size_bytes = tree.get_status(path).size_bytes
+            assert data == render_picture(
+                picture, array.dtype, shown.tobytes(), None, size_bytes
+            )
+            assert len(data) == size_bytes
 
 
 @pytest.mark.semantics("V5")
