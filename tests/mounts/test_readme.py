@@ -47,9 +47,9 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
         env.pop(name, None)
     try:
         for command in console_commands():
-            command = command.replace("/tmp/h5fs-demo-$(id -un)", str(demo))
+            here = command.replace("/tmp/h5fs-demo-$(id -un)", str(demo))
             done = subprocess.run(
-                ["bash", "-c", command], cwd=clone, env=env, stdin=subprocess.DEVNULL,
+                ["bash", "-c", here], cwd=clone, env=env, stdin=subprocess.DEVNULL,
                 capture_output=True, text=True, timeout=300, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
