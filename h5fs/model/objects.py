@@ -159,10 +159,14 @@ class Enumeration(Struct, frozen=True, array_like=True):
 
 
 class TextWidth(Struct, frozen=True, array_like=True):
-    """How long variable-length text gets as a quoted field of a table, the quotes excluded."""
+    """How long variable-length text gets as a quoted field of a table, the quotes excluded.
+
+    ``text_bytes``: how long it is itself.
+    """
 
     path: tuple[bytes, ...]
     size_bytes: int
+    text_bytes: int = 0
 
 
 class DatasetInfo(Struct, frozen=True):
