@@ -114,14 +114,19 @@ def _opened_store_tree(
             kind = RenewingTree if is_shared(options.store.url) else Tree
             yield kind(store, depth, views=options.views)
             return
-        file = Path(os.path.realpath(options.store.file))
         yield WritableTree(
             store, depth, views=options.views, mountpoint=os.fsencode(options.mountpoint),
-            leftovers=file.with_name(file.name + _LEFTOVERS_SUFFIX),
+            leftovers=leftovers_of(options.store.file),
             commits_at_close=options.store.commit_seconds == 0,
         )  # fmt: skip
     finally:
         store.close()
+
+
+def leftovers_of(file: Path) -> Path:
+    """Return the folder for what is not in an HDF5 file when nobody writes to it any more."""
+    file = Path(os.path.realpath(file))
+    return file.with_name(file.name + _LEFTOVERS_SUFFIX)
 
 
 def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:

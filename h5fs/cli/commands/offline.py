@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.daemon.open_tree import explaining
+from h5fs.daemon.open_tree import explaining, leftovers_of
 from h5fs.errors import H5fsError, MountError, UsageError
 from h5fs.model.location import Location, Url, is_url
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
@@ -33,9 +33,16 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
 
 @contextmanager
 def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
-    """Open an HDF5 file as a tree to write to. Raises ``MountError`` with what the user can do."""
+    """Open an HDF5 file as a tree to write to, in which each file is one of the HDF5 file.
+
+    What waited for its object since a mount was killed is in the tree, too, and is brought into the
+    HDF5 file at the end, or saved beside it. Raises ``MountError`` with what the user can do.
+    """
     with _opened_store(options) as store:
-        tree = WritableTree(store, options.limits.max_depth)  # type: ignore[arg-type]
+        tree = WritableTree(
+            store, options.limits.max_depth,  # type: ignore[arg-type]
+            leftovers=leftovers_of(options.file), takes_scratch=False,
+        )  # fmt: skip
         yield tree
         tree.close()
 

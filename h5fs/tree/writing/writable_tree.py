@@ -48,8 +48,9 @@ class WritableTree:
     """An HDF5 file as a file system that can be written to. Safe to call from any thread.
 
     Parameters: ``mountpoint`` is where absolute symbolic links lead into the mount. ``leftovers``
-    is the folder for what is not in the HDF5 file at the end; without one, no file may be outside
-    of the HDF5 file. ``commits_at_close``: each `close` waits for the disk.
+    is the folder for what is not in the HDF5 file at the end; without one, or without
+    ``takes_scratch``, no file may be made outside of the HDF5 file. ``commits_at_close``: each
+    `close` waits for the disk.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class WritableTree:
         views: ViewOptions = NO_VIEWS,
         mountpoint: bytes = b"",
         leftovers: Path | None = None,
+        takes_scratch: bool = True,
         commits_at_close: bool = False,
     ) -> None:
         self._store = store
@@ -74,8 +76,9 @@ class WritableTree:
         self._opened = opened = OpenedFiles()
         self._places = places = Places(pending, lookup)
         rules = NameRules(
-            pending, lookup, places, takes_scratch=leftovers is not None, mountpoint=mountpoint
-        )
+            pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
+            mountpoint=mountpoint,
+        )  # fmt: skip
         self._statuses = Statuses(
             pending, lookup, places, self._shown.listed_status
         )
