@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from h5fs.model.datatypes import Datatype
+from h5fs.model.datatypes import Datatype, count_values
 
 
 class ObjectKind(Enum):
@@ -274,6 +274,11 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     type: Datatype
     shape: tuple[int, ...] | None
     elements: tuple[Element, ...]
+
+    @property
+    def value_count(self) -> int:
+        """How many plain values the elements are."""
+        return len(self.elements) * count_values(self.type)
 
 
 class DomainEntry(Struct, frozen=True):

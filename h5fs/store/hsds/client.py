@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -118,19 +118,35 @@ class Client:
             request.read_to(answer, most_bytes)
         return bytes(answer)
 
-    def write(self, path: str, query: Mapping[str, str], data: bytes | memoryview) -> None:
-        """Send values, which the service has taken when this returns."""
+    def write(
+        self, path: str, query: Mapping[str, str], data: bytes | memoryview, *, once: bool = False
+    ) -> None:
+        """Send values, which the service has taken when this returns.
+
+        ``once``: to be sent twice would change more, so that it is not tried again.
+        """
         headers = {"Accept": _JSON, "Content-Type": _BINARY}
-        with _Request(self, "PUT", path, query, bytes(data), headers) as request:
+        with _Request(self, "PUT", path, query, data, headers, once=once) as request:
             request.read_to(bytearray(), _MOST_JSON_BYTES)
+
+    def change(
+        self, method: str, path: str, query: Mapping[str, str], body: object = None
+    ) -> int:
+        """Send a change; return the status: 201 for something new, else it was there as it is."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": _JSON} if data is not None else {}
+        with _Request(self, method, path, query, data, {"Accept": _JSON, **headers}) as request:
+            request.read_to(bytearray(), _MOST_JSON_BYTES)
+            return request.status
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
 
     def _send(
-        self, method: str, url: str, body: bytes | None, headers: dict[str, str], deadline: float
-    ) -> urllib3.BaseHTTPResponse:
+        self, method: str, url: str, body: bytes | memoryview | None, headers: dict[str, str],
+        deadline: float, *, once: bool,
+    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
         """Send a request, again while nobody is there to take it; return the answer's beginning."""
         for pause in (*_AGAIN_SECONDS, None):
             left = max(deadline - time.monotonic(), 0.1)
@@ -138,7 +154,7 @@ class Client:
                 self.request_count += 1
             try:
                 answer = self._pool.urlopen(
-                    method, url, body, {**self._headers, **headers}, retries=False,
+                    method, url, cast(Any, body), {**self._headers, **headers}, retries=False,
                     redirect=False, preload_content=False, decode_content=False,
                     timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=left),
                     pool_timeout=int(left) + 1,
@@ -154,7 +170,8 @@ class Client:
                 problem = f"it says that it is not ready (503 {answer.reason})"
                 answer.close()  # unread, it would be taken for the next answer
                 answer.release_conn()
-            if pause is None or time.monotonic() + pause > deadline:
+            is_sent = not isinstance(problem, NewConnectionError)
+            if pause is None or (once and is_sent) or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause * random.uniform(0.5, 1.0))
         raise self._lost(problem)
@@ -208,14 +225,17 @@ class _Request:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | memoryview | None,
         headers: dict[str, str],
+        *,
+        once: bool = False,
     ) -> None:
         self._client = client
         self._deadline = time.monotonic() + client._timeout_seconds
         self._path = path
         url = f"{client._prefix}{path}?{urlencode(query)}"
-        self._answer = client._send(method, url, body, headers, self._deadline)
+        self._answer = client._send(method, url, body, headers, self._deadline, once=once)
+        self.status = self._answer.status
         self._is_whole = False
 
     def __enter__(self) -> _Request:

@@ -51,7 +51,7 @@ class _Source:
         """Return elements ``[start, stop)`` as h5py reads them."""
         pieces = []
         for slab in split_into_hyperslabs(self.shape, start, stop):
-            query = {**self.query, **_selection(slab)}
+            query = {**self.query, **selection_of(slab)}
             data = self.client.read(_values_of(self.object_id), query, _MOST_VARIABLE_BYTES)
             elements = unpack(data, self.datatype, prod(slab.count), self.target_of)
             pieces.append(to_array(elements, self.datatype))
@@ -65,6 +65,7 @@ class _Opened:
     ``lock`` is for the latter, which keep what they have read last.
     """
 
+    object_id: str
     info: DatasetInfo
     array: RemoteArray | None
     variable: tuple[VariableDataset | SequenceDataset, _Source] | None
@@ -147,6 +148,14 @@ class DatasetReaders:
         opened.read_into(part, offset, buffer)
         return True
 
+    def forget_values(self, object_id: str) -> None:
+        """Forget what was read of a dataset: somebody here has written to it."""
+        with self._lock:
+            opened = [each for each in self._opened.values() if each.object_id == object_id]
+        for each in opened:
+            if each.array is not None:
+                self.cache.forget(each.array.number)
+
     def _keep(self, opened: _Opened) -> None:
         gone: list[_Opened] = []
         with self._lock:
@@ -168,7 +177,7 @@ class DatasetReaders:
                 next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)),
                 read, self._executor, self.cache,
             )  # fmt: skip
-            return _Opened(info, array, None)
+            return _Opened(answer.id, info, array, None)
         source = _Source(self._client, answer.id, dict(query), shape, datatype, target_of)
         dataset = make_variable_dataset(info.dtype, _Source.read, prod(shape), _text_of)
         count: int | None = None
@@ -182,19 +191,20 @@ class DatasetReaders:
         info = DatasetInfo(
             info.shape, dataset.dtype, size_bytes, count, per_element, is_scanned=True
         )
-        return _Opened(info, None, (dataset, source))
+        return _Opened(answer.id, info, None, (dataset, source))
 
     def _read_slab(
         self, object_id: str, query: dict[str, str], slab: Hyperslab, buffer: memoryview
     ) -> None:
-        self._client.read_into(_values_of(object_id), {**query, **_selection(slab)}, buffer)
+        self._client.read_into(_values_of(object_id), {**query, **selection_of(slab)}, buffer)
 
 
 def _values_of(object_id: str) -> str:
     return f"{path_of(object_id)}/value"
 
 
-def _selection(slab: Hyperslab) -> dict[str, str]:
+def selection_of(slab: Hyperslab) -> dict[str, str]:
+    """Return the part of a query that names a hyperslab."""
     if not slab.count:  # a scalar
         return {}
     edges = zip(slab.start, slab.count, strict=True)
