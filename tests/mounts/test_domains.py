@@ -201,6 +201,7 @@ def test_two_mounts_write_to_one_domain_as_programs_do(service: Service, tmp_pat
             array[number::2] = number + 1
         for array in mapped:
             array.flush()  # type: ignore[attr-defined]
+        del array, mapped  # so that both can be unmounted
         wanted = np.tile([[1.0] * 3, [2.0] * 3], (500, 1))
         assert (np.load(d) == wanted).all()
         assert (np.load(far_d) == wanted).all()

@@ -46,7 +46,7 @@ MOST_REQUESTS: Final = 16
 
 _CONNECT_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
-_DEAD_SECONDS: Final = 10.0
+_DEAD_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 1 << 20
 _MOST_JSON_BYTES: Final = 1 << 28
 _MOST_REASON_BYTES: Final = 400
@@ -194,16 +194,16 @@ class Client:
 
     def _lost(self, problem: object, url: str) -> UnreadableError:
         """Return the error of a request that was not answered; log it when it is the first."""
-        self._nodes.look(url)
+        is_known = self._nodes.note_lost(url)  # the log has named the dead node
         waited = isinstance(problem, ReadTimeoutError | TimeoutError)
         text = (
-            f"it did not answer within {self._timeout_seconds:g} s; is a data node dead? (see "
-            f"{self.name}/about)"
+            f"it did not answer in time; is a data node dead? (see {self.name}/about)"
             if waited
             else str(problem)[-_MOST_REASON_BYTES:]
         )
         with self._lock:
-            was_lost, self._is_lost = self._is_lost, True
+            was_lost = self._is_lost or is_known
+            self._is_lost |= not is_known
         if not was_lost:
             _log.error("%s: the data service is lost: %s; reads fail until it is back", self.name,
                        text)  # fmt: skip

@@ -37,11 +37,15 @@ Ask = Callable[[str, float], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """An object that was asked for: the first part of its id, the rest, and how it was asked."""
+    """An object that was asked for: the first part of its id, the rest, and how it was asked.
+
+    ``is_value``: for its elements, which may be on any node.
+    """
 
     prefix: str
     rest: str
     query: str
+    is_value: bool
 
     @property
     def object_id(self) -> str:
@@ -62,6 +66,7 @@ class DataNodes:
         self._place: _Place | None = None
         self._names: tuple[str, ...] = ()
         self._dead: frozenset[int] = frozenset()
+        self._stuck: set[str] = set()  # arrays that have chunks on dead nodes
         self._looked_at = -_BETWEEN_SECONDS
         self._is_looking = False
 
@@ -81,10 +86,24 @@ class DataNodes:
         self.look(url)
         with self._lock:
             number = home_of(place.object_id, len(self._names))
-            if number in self._dead:
-                error = UnreadableError(f"{self._name}: {self._describe(number)} does not answer")
+            is_stuck = place.is_value and place.object_id in self._stuck
+            if number in self._dead or is_stuck:
+                who = self._describe(number) if number in self._dead else self._describe_dead()
+                error = UnreadableError(f"{self._name}: {who} does not answer")
                 error.is_news = False
                 raise error
+
+    def note_lost(self, url: str) -> bool:
+        """Hear that a request was not answered in time; whether a dead node is why.
+
+        What has a part there is refused without a wait until the node is back.
+        """
+        self.look(url)
+        place = _place_of(url)
+        with self._lock:
+            if self._dead and place is not None and place.is_value:
+                self._stuck.add(place.object_id)
+            return bool(self._dead)
 
     def look(self, url: str) -> None:
         """Find out which nodes answer, beside what goes on; not again within some seconds."""
@@ -136,6 +155,8 @@ class DataNodes:
     def _tell(self, names: tuple[str, ...], dead: frozenset[int]) -> None:
         with self._lock:
             before, self._dead, self._names = self._dead, dead, names
+            if before - dead:
+                self._stuck.clear()
             texts = [self._describe(number) for number in sorted(dead - before)]
             back = [self._describe(number) for number in sorted(before - dead)]
         if texts and len(dead) == len(names):
@@ -149,6 +170,9 @@ class DataNodes:
             )  # fmt: skip
         if back:
             _log.warning("%s: %s is back", self._name, ", ".join(back))
+
+    def _describe_dead(self) -> str:
+        return ", ".join(self._describe(number) for number in sorted(self._dead))
 
     def _describe(self, number: int) -> str:
         return f"data node {self._names[number]} (of {len(self._names)})"
@@ -166,7 +190,7 @@ def _place_of(url: str) -> _Place | None:
     if found is None:
         return None
     kept = [each for each in parts.query.split("&") if each.startswith(("domain=", "bucket="))]
-    return _Place(found[1], found[2], "&".join(kept))
+    return _Place(found[1], found[2], "&".join(kept), parts.path.endswith("/value"))
 
 
 def _path_on(number: int, count: int, place: _Place) -> str:

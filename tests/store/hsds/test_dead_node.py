@@ -26,7 +26,7 @@ from h5fs.store.interface import ArrayPart
 
 pytestmark = pytest.mark.skipif(bool(why_missing()), reason=why_missing() or "it is there")
 
-SECONDS = 8.0
+SECONDS = 5.0
 COUNT = 12
 DOMAIN = "/home/user/d.h5"
 
