@@ -5,6 +5,7 @@
     scripts/bench --list
     scripts/bench 1 2 3 --fuse 2,3
     scripts/bench --remote
+    scripts/bench --cluster [--runs 5] [--size MB]
     scripts/bench --peer 'NAME=COMMAND {file} {mountpoint}' --peer-path '{dataset}.npy'
 
 Each row times something through a mount and its alternative in turn, A B A B, in processes of
@@ -31,6 +32,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from benchmarks.cluster import run_cluster  # noqa: E402
 from benchmarks.contenders import Contender, H5fs, Peer  # noqa: E402
 from benchmarks.files import Files  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
@@ -56,6 +58,9 @@ def main() -> int:
     if given.remote:
         with tempfile.TemporaryDirectory(prefix="h5fs-bench-", dir=given.folder) as folder:
             return run_remote(given.folder or Path(folder), int(given.size))
+    if given.cluster:
+        with tempfile.TemporaryDirectory(prefix="h5fs-bench-", dir=given.folder) as folder:
+            return run_cluster(Path(folder), int(given.size), given.runs)
     rows = _choose(given)
     if given.list:
         _print_list(rows)
@@ -97,6 +102,8 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help="such as 1, 5 (all of 5-...) or 5-lzf")
     add("--all", action="store_true", help="also the rows that take long")
+    add("--cluster", action="store_true", help="instead: a domain of a data service (HSDS),\n"
+        "beside h5pyd and plain requests")
     add("--remote", action="store_true", help="instead: files on another machine, beside h5py on\n"
         "fsspec and remfile (pip install fsspec aiohttp remfile)")
     add("--list", action="store_true", help="print the rows and how each is measured")

@@ -54,7 +54,10 @@ def _open_domain(options: StoreOptions, _starter: WorkerStarter | None) -> Store
     return open_domain(options)
 
 
-_DOMAINS = Scheme(_open_domain, package="urllib3", extra="hsds", is_shared=True)
+_DOMAINS = Scheme(
+    _open_domain, package="urllib3", modes=frozenset({Mode.READ, Mode.UPDATE}), extra="hsds",
+    is_shared=True,
+)  # fmt: skip
 
 SCHEMES: Mapping[str, Scheme] = {
     **dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS),
@@ -74,9 +77,13 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
     if scheme is None:
         raise CannotOpenError(f"{url} cannot be opened: {_explain_unknown(url, schemes)}")
     if mode not in scheme.modes:
+        modes = sorted(each.value for each in scheme.modes)
+        known = "data at {}:// are read-only" if modes == ["r"] else (
+            f"what is at {{}}:// is opened in the modes {' and '.join(modes)} only"
+        )
         raise CannotOpenError(
-            f"{url}: data at {url.scheme}:// are read-only, so --mode {mode.value} is refused; "
-            "leave it out, or copy the file here and mount the copy"
+            f"{url}: {known.format(url.scheme)}, so --mode {mode.value} is refused; leave it out, "
+            "or copy the file here and mount the copy"
         )
     if scheme.package and importlib.util.find_spec(scheme.package) is None:
         raise CannotOpenError(

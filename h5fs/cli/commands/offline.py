@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,11 +32,14 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
 
 
 @contextmanager
-def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
+def opened_writable_tree(
+    options: StoreOptions, *, tell_left: Callable[[Sequence[bytes]], None] | None = None
+) -> Iterator[WritableTree]:
     """Open an HDF5 file as a tree to write to, in which each file is one of the HDF5 file.
 
     What waited for its object since a mount was killed is in the tree, too, and is brought into the
-    HDF5 file at the end, or saved beside it. Raises ``MountError`` with what the user can do.
+    HDF5 file at the end, or saved beside it; ``tell_left`` is given the paths of those. Raises
+    ``MountError`` with what the user can do.
     """
     with _opened_store(options) as store:
         tree = WritableTree(
@@ -44,7 +47,12 @@ def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
             leftovers=leftovers_of(options.file), takes_scratch=False,
         )  # fmt: skip
         yield tree
-        tree.close()
+        try:
+            left = tree.close()
+        except H5fsError as error:
+            raise MountError(f"{options.location}: {error}") from None
+        if tell_left is not None:
+            tell_left(left)
 
 
 @contextmanager
