@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from support.png import decode_png
 from tree.test_views import ALL, opened, read_all
 
 from h5fs.errors import H5fsError, NotFoundError
-from h5fs.model.settings import View, ViewOptions
-from h5fs.tree import Tree, pictures
+from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
+from h5fs.store import open_store
+from h5fs.tree import Tree, WritableTree, pictures
 
 Attributes = dict[str, Any]
 LINE = (26, 95, 180)  # the colour of a plot's line
@@ -254,3 +256,33 @@ def test_hostile_arrays_cost_an_error_each_and_their_neighbours_nothing(tmp_path
             picture = Image.open(io.BytesIO(read_all(tree, b"/" + name + b".png")))
             assert max(picture.size) <= 1024
         assert read_all(tree, b"/members.csv").count(b",") == 4 * 2999
+
+
+@pytest.mark.semantics("V9", "V11")
+def test_a_picture_follows_its_attributes_and_its_palette(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as f:
+        f["d"], f["p"] = GREY, PALETTE
+        f["d"].attrs.update(image("INDEXED", PALETTE=f["p"].ref))
+    store: Any = open_store(StoreOptions(tmp_path / "f.h5", mode=Mode.UPDATE))
+    tree = WritableTree(store, views=ALL, leftovers=tmp_path / "left")
+
+    def change(path: bytes, make: Callable[[bytes], bytes]) -> None:
+        data = make(read_all(tree, path))
+        handle = tree.open(path, os.O_WRONLY | os.O_TRUNC)
+        tree.write(handle, memoryview(data), 0)
+        tree.flush(handle, 0)
+        tree.release(handle)
+
+    def shown() -> npt.NDArray[Any]:
+        return decode_png(read_all(tree, b"/d.png"))[:, :, :3]
+
+    try:
+        assert np.array_equal(shown(), PALETTE[GREY])
+        change(b"/d.attrs.json", lambda text: text.replace(b"{", b'{"DISPLAY_ORIGIN": "LL",', 1))
+        assert np.array_equal(shown(), PALETTE[GREY][::-1])
+        change(b"/p.npy", lambda npy: npy[:-1] + bytes([npy[-1] ^ 255]))
+        assert np.array_equal(shown()[-1, :4], PALETTE[GREY][0, :4])
+        assert shown()[0, -1, 2] == PALETTE[19, 2] ^ 255
+    finally:
+        tree.close()
+        store.close()
