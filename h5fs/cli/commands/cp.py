@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.offline import (
     COPY_BYTES,
@@ -39,17 +40,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy; return the exit status."""
     source = split_place(arguments.source, needs_file=False)
     target = split_place(arguments.target, needs_file=False)
-    if (source is None) == (target is None):
+    if source is None and target is None:
         raise UsageError(
-            "one of SOURCE and TARGET must be FILE:/PATH, and only one: h5fs cp FILE:/ FOLDER, or "
-            "h5fs cp x.npy FILE:/"
+            "SOURCE or TARGET must be FILE:/PATH: h5fs cp FILE:/ FOLDER, or h5fs cp x.npy FILE:/"
         )
     try:
         if source is not None:
-            file, path = source
             of_contents = _names_contents(os.fsencode(arguments.source))
-            path = os.path.normpath(path)
-            return _copy_out(file, path, Path(arguments.target), of_contents=of_contents)
+            source = source[0], os.path.normpath(source[1])
+            if target is not None:
+                return copy_between(source, target, of_contents=of_contents)
+            return _copy_out(*source, Path(arguments.target), of_contents=of_contents)
         assert target is not None
         return _copy_in(arguments.source, *target)
     except MountError:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 _MB = 2**20
 
-# A request may overtake others by so much, or be so late: the kernel has as much under way, and what
-# waits for a network comes in any order. If one of them began another stream, the reader's further
-# requests would belong now to the one, now to the other, and neither would look sequential.
+# A request may overtake others by so much, or be so late: the kernel has as much under way, and
+# what waits for a network comes in any order. If one of them began another stream, the reader's
+# further requests would belong now to the one, now to the other, and neither would look sequential.
 _EARLY_BYTES = 8 * _MB
 _LATE_BYTES = 8 * _MB
 _GAP_BYTES = 4 * _MB
