@@ -113,7 +113,9 @@ class Hdf5Store(ViewRenderer):
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
-        self._links = LinkReader(self._files, on_look, on_progress)
+        self._links = LinkReader(
+            self._files, on_look, on_progress, self._limits.max_chunk_bytes
+        )
         self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 
