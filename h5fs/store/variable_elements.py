@@ -105,7 +105,7 @@ class _Text:
     def __init__(self, text_of: TextOf) -> None:
         self._text_of = text_of
         self._characters = 1  # numpy's own minimum, for arrays of empty strings
-        self._bytes = 1
+        self._bytes = 0
         self._field_bytes = 0
         self._is_utf8 = True
 
@@ -142,10 +142,10 @@ class _Text:
     def dtype(self) -> np.dtype[Any]:
         if self._is_utf8:
             return np.dtype(f"<U{self._characters}")
-        return np.dtype(f"S{self._bytes}")
+        return np.dtype(f"S{max(self._bytes, 1)}")
 
     def text_widths(self, path: tuple[bytes, ...]) -> tuple[TextWidth, ...]:
-        return (TextWidth(path, self._field_bytes),)
+        return (TextWidth(path, self._field_bytes, self._bytes),)
 
     def convert(self, values: Array) -> Array:
         texts, joined = self._texts(values)

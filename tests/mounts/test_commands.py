@@ -18,6 +18,7 @@ import pytest
 from h5py import h5f, h5p
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
+from support.trees import killed_tree, save
 
 from h5fs.store.log.log_path import log_path
 
@@ -144,6 +145,27 @@ def test_recover_brings_the_log_into_the_file(file: Path) -> None:
     with h5py.File(file) as opened:
         assert (opened["new"][()] == NUMBERS).all()
     assert "log: none" in succeed("recover", file)
+
+
+@pytest.mark.semantics("C3", "C5", "U15")
+def test_what_waits_since_a_kill_is_saved_by_recover_and_by_cp(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", NUMBERS)
+    for number, command in enumerate(
+        (["recover", file], ["cp", tmp_path / "other.npy", f"{file}:/other.npy"])
+    ):
+        with killed_tree(file) as tree:
+            if number == 0:
+                tree.rename(b"/twin.npy", b"/twin.npy~")
+            save(tree, b"/waits.attrs.json", b'{"a": 1}')
+        done = run_h5fs(*command)
+        left = file.with_name("f.h5.h5fs-left" + number * ".1")
+        assert f"/waits.attrs.json is not in the HDF5 file; saved as {left}" in done.stderr, done
+        assert (done.returncode, done.stdout.count("brought into")) == ((1, 1), (0, 0))[number]
+        assert json.loads((left / "waits.attrs.json").read_bytes()) == {"a": 1}
+        assert number or (np.load(left / "twin.npy~") == NUMBERS).all()
+        with h5py.File(file) as opened:
+            assert set(opened) - {"other"} == {"g", "link", "type"}
+    assert not log_path(file).exists()
 
 
 @pytest.mark.semantics("C5")
