@@ -324,11 +324,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "cp", "copy files and folders out of an HDF5 file, or into one, without a mount",
+        "cp", "copy out of an HDF5 file, into one, or from one to another, without a mount",
         _declare_cp,
         (
             Example("h5fs cp data.h5:/images copied", "out of the file"),
             Example("h5fs cp result.npy data.h5:/", "into it"),
+            Example("h5fs cp data.h5:/images new.h5:/images", "from file to file, as h5copy does"),
         ),
     ),
     Command(

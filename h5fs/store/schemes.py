@@ -47,7 +47,6 @@ def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
 _OBJECTS = Scheme(_open_object, package="obstore", is_object=True)
 
 
-
 def _open_domain(options: StoreOptions, _starter: WorkerStarter | None) -> Store:
     from h5fs.store.hsds.opening import open_domain
 
@@ -91,6 +90,20 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
             f"'h5fs[{scheme.extra}]'"
         )
     return scheme
+
+
+def check_url_options(url: Url, options: StoreOptions) -> None:
+    """Raise ``CannotOpenError`` for options that what is at a URL cannot be opened with."""
+    if options.is_swmr:
+        raise CannotOpenError(
+            f"{url}: -o swmr follows a file of this machine while it is written; leave it out (a "
+            "new version of the file is shown without it)"
+        )
+    if options.workers == 0 and find_scheme(url, options.mode).is_object:
+        raise CannotOpenError(
+            f"{url}: what comes over a network is read by workers, which have none: leave out "
+            "-o workers=0"
+        )
 
 
 def _explain_unknown(url: Url, schemes: Mapping[str, Scheme]) -> str:

@@ -269,6 +269,15 @@ class WritableTree:
         with self._lock:
             self._closings.release(self._opened.remove(handle))
 
+    def give_up(self, handle: int) -> None:
+        """Forget what was written to a file; a new one is gone, any other is as it was."""
+        with self._lock:
+            file = self._opened.get_writable(handle)
+            if file.node is None:
+                self._removals.unlink(file.path)
+            else:
+                file.discard()
+
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
         with self._lock:
@@ -346,18 +355,23 @@ class WritableTree:
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
 
-    def close(self) -> None:
-        """Commit what can be, save what is left beside the HDF5 file, and close the store."""
+    def close(self) -> tuple[bytes, ...]:
+        """Commit what can be, save what is left beside the HDF5 file, and close the store.
+
+        Returns: the paths of files that did not become part of the HDF5 file.
+        """
         with self._lock:
             self._commits.commit_all()
             self._removals.end_all_hiding()
             self._commits.apply_in_part()
+            left = self._pending.staged_files()
             keep_leftovers(
-                self._leftovers, self._pending.staged_files(), self._pending.scratch_links(),
-                self._known_status_of_file(),
-            )  # fmt: skip
+                self._leftovers, left, self._pending.scratch_links(), self._known_status_of_file()
+            )
+            paths = tuple(file.path for file in left if file.size_bytes)
             self._keeper.remove_all()
         self._store.close()
+        return paths
 
     def _known_status_of_file(self) -> FileStatus | None:
         try:
