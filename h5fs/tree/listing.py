@@ -65,6 +65,8 @@ class FolderListing:
         self._shown = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
         self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
+        self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
+        self.asked_count = 0  # how many programs asked about that take a closer look
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -72,6 +74,7 @@ class FolderListing:
             suffix = projection.value
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
+        self.asked_count += 1
         return None
 
     def _status_of(

@@ -64,7 +64,8 @@ import numpy as np, h5pyd
 domain, task, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 mode = "w" if task == "write" else "r"
 start = time.monotonic()
-with h5pyd.File(domain + "-h5pyd" * (task == "write"), mode, bucket=os.environ["HS_BUCKET"]) as file:
+domain += "-h5pyd" if task == "write" else ""
+with h5pyd.File(domain, mode, bucket=os.environ["HS_BUCKET"]) as file:
     if task == "list":
         assert len([(name, item.shape) for name, item in file["small"].items()]) == 600
     elif task == "read":

@@ -56,7 +56,7 @@ def read(content: Any, offset: int, size: int) -> bytes:
 
 
 @pytest.mark.semantics("V3")
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     st.one_of(arrays(), npst.arrays("f4", npst.array_shapes(min_dims=1, max_dims=4, max_side=9))),
     st.sampled_from([NodeKind.TABLE, NodeKind.TEXT, NodeKind.PICTURE]),

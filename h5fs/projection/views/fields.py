@@ -127,8 +127,8 @@ def _dates(_run: ColumnRun, values: npt.NDArray[Any]) -> list[bytes]:
     counts = native.view(np.int64)
     most = (2**63 - 1) // np.datetime_data(native.dtype)[1]
     is_far = ((counts > most) | (counts < -most)) & ~np.isnat(native)
-    none = np.array("NaT", native.dtype)
-    texts = np.datetime_as_string(np.where(is_far, none, native)).astype("S")
+    near = np.where(is_far, np.array("NaT", native.dtype), native)
+    texts = np.datetime_as_string(near).astype("S")
     return [
         b"%d" % count if far else text
         for text, count, far in zip(texts.tolist(), counts.tolist(), is_far.tolist(), strict=True)
