@@ -334,8 +334,8 @@ def test_a_huge_grid_of_chunks_that_are_not_there_is_zeros(
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         write_neighbours(opened)
         add_never_written(opened, "sparse", shape, chunks=chunks)
-    # The library spends some kilobytes on each chunk that a read touches, there or not.
-    with survived(tmp_path / "f.h5", largest_bytes=3 * 2**30) as mount:
+    # The library spends some kilobytes, and time, on each chunk that a read touches, there or not.
+    with survived(tmp_path / "f.h5", "deadline=60", largest_bytes=3 * 2**30) as mount:
         size = size_of(mount, "sparse.npy")
         for offset in (192, size // 2 + 1, size - 4096):
             assert read_range(mount, "sparse.npy", offset, 4096) == bytes(4096)
