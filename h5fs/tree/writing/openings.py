@@ -59,7 +59,7 @@ class Openings:
         Raises ``InvalidNameError`` for a name that no file can have.
         """
         self._rules.check_new_file(path, flags, mode)
-        file = WritableFile(path, inode=self._pending.new_inode())
+        file = WritableFile(path, inode=self._pending.new_inode(), made_at=path)
         file.begin(empty=True)
         self._pending.stage(file)
         return self._add(file, flags | os.O_TRUNC, pid)

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
@@ -66,7 +67,7 @@ class WritableTree:
     ) -> None:
         self._store = store
         self._leftovers = leftovers
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
         views = dataclasses.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
@@ -217,8 +218,14 @@ class WritableTree:
         buffer = bytearray(size)
         return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """Answer ``write``: in place, or into the file's draft."""
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
+        """Answer ``write``: in place, or into the file's draft.
+
+        ``is_page``: the kernel writes back what programs have mapped: all of its pages.
+        """
+        del is_page
         with self._lock:
             self._writes.write(self._opened.get_writable(handle), data, offset)
 
