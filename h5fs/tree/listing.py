@@ -65,6 +65,8 @@ class FolderListing:
         self._shown = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
         self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
+        self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
+        self.asked_count = 0  # how many programs asked about that take a closer look
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -72,6 +74,7 @@ class FolderListing:
             suffix = projection.value
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
+        self.asked_count += 1
         return None
 
     def _status_of(
@@ -83,13 +86,14 @@ class FolderListing:
         if index is None:
             return None
         (
-            object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset,
+            object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, _,
             array, object_kind, _,
         ) = self.links.row(index)  # fmt: skip
         if object_kind != _DATASET:
             return None
         if projection is Projection.ARRAY:
-            size_bytes = self._sizes[dataset] if dataset >= 0 else None
+            is_known = array >= 0 and storage_size_bytes >= 0
+            size_bytes = self._sizes[array] if is_known else None
         else:
             size_bytes = self._view_sizes[array].get(projection) if array >= 0 else None
             storage_size_bytes = 0
@@ -200,8 +204,10 @@ class FolderListing:
     def _array_rows(self, links: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return what ``status_of`` says of the files of datasets, the inode number always."""
         known = [-1 if size is None else size for size in self._sizes]
-        sizes = np.array([*known, -1], np.int64)[links["dataset"]]
-        return self._rows_of(links, NodeKind.ARRAY, sizes, links["storage_size_bytes"])
+        storage_bytes = links["storage_size_bytes"]
+        sizes = np.array([*known, -1], np.int64)[links["array"]]
+        sizes = np.where(storage_bytes >= 0, sizes, -1)
+        return self._rows_of(links, NodeKind.ARRAY, sizes, storage_bytes)
 
     def _rows_of(
         self, links: npt.NDArray[Any], kind: NodeKind, sizes: Numbers, storage_bytes: Numbers

@@ -16,6 +16,7 @@ from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.views.orders import ViewOrder, render_view
+from h5fs.tree import pictures
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.views import Views
 
@@ -55,7 +56,7 @@ def read(content: Any, offset: int, size: int) -> bytes:
 
 
 @pytest.mark.semantics("V3")
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(
     st.one_of(arrays(), npst.arrays("f4", npst.array_shapes(min_dims=1, max_dims=4, max_side=9))),
     st.sampled_from([NodeKind.TABLE, NodeKind.TEXT, NodeKind.PICTURE]),
@@ -75,6 +76,20 @@ def test_any_range_of_bytes_of_a_view_is_that_of_the_whole(
         start = data.draw(st.integers(0, size + 1))
         stop = data.draw(st.integers(start, size + 2))
         assert read(content, start, stop - start) == whole[start:stop]
+
+
+@pytest.mark.semantics("V7")
+@settings(deadline=None, max_examples=50)
+@given(npst.arrays("u1", npst.array_shapes(min_dims=2, max_dims=3, max_side=150)))
+def test_rows_that_are_too_large_for_memory_are_shown_like_others(
+    array: npt.NDArray[np.uint8],
+) -> None:
+    content = content_of(array, NodeKind.PICTURE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_MOST_ROW_BYTES", 0)
+        patch.setattr(pictures, "_PIECE_BYTES", 7)
+        in_pieces = read(content_of(array, NodeKind.PICTURE), 0, content.size_bytes)
+    assert in_pieces == read(content, 0, content.size_bytes)
 
 
 @pytest.mark.semantics("V10")
