@@ -7,7 +7,7 @@ it has given out before with each request. The kernel lets one thread at a time 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,11 @@ class OpenFolder:
         self._names, self._rows = dentries.names, dentries.rows
         self._packed = np.zeros(0, self._layout)
         self.is_listed = True
+
+    def leave_out(self, inodes: Set[int]) -> None:
+        """Give the statuses of some files no more."""
+        if self._rows["has_status"].any():
+            self._rows["has_status"] &= ~np.isin(self._rows["inode"], np.array(list(inodes), "u8"))
 
     def entries(self, offset: int) -> Iterator[tuple[bytes, int | None, int, bool]]:
         """Yield ``.``, ``..`` and the dentries, from ``offset`` on.

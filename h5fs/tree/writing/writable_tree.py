@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
@@ -22,6 +22,7 @@ from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import WritingStore
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.page_content import PageContent
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
@@ -36,6 +37,7 @@ from h5fs.tree.writing.new_links import NewLinks
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.recent_changes import RecentChanges
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
@@ -72,12 +74,13 @@ class WritableTree:
         self._lookup = lookup = self._shown.lookup
         self._pending = pending = Pending()
         self._opened = opened = OpenedFiles()
+        self._changes = RecentChanges()
         self._places = places = Places(pending, lookup)
         rules = NameRules(
             pending, lookup, places, takes_scratch=leftovers is not None, mountpoint=mountpoint
         )
         self._statuses = Statuses(
-            pending, lookup, places, self._shown.listed_status
+            pending, lookup, places, opened, self._shown.listed_status
         )
         self._keeper = keeper = Keeper(store, pending, lookup, places)
         self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
@@ -101,8 +104,12 @@ class WritableTree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``."""
+        return self.get_lasting_status(path)[0]
+
+    def get_lasting_status(self, path: bytes) -> tuple[Status, bool]:
+        """Answer ``stat``; return also whether only calls that name this very path change that."""
         with self._lock:
-            return self._statuses.of_path(path)
+            return self._statuses.lasting_of_path(path)
 
     def get_status_of_handle(self, handle: int) -> Status:
         """Answer ``fstat``."""
@@ -116,7 +123,8 @@ class WritableTree:
             if self._pending.scratch(path) is not None:
                 return Dentries.of(new)
             gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
-            dentries = self._shown.list_folder(path)
+            folder, shown = self._lookup.find_folder(path), self._shown.list_folder(path)
+            dentries = self._statuses.of_listing(folder, shown)
             return dentries.changed(gone, new) if gone else dentries
 
     def read_link(self, path: bytes) -> bytes:
@@ -144,16 +152,19 @@ class WritableTree:
     def set_xattr(self, path: bytes, name: bytes, value: bytes, flags: int) -> None:
         """Answer ``setxattr``: an attribute of the object gets a value."""
         with self._lock:
+            self._changes.note_any()
             self._attribute_changes.set_extended(path, name, value, flags)
 
     def remove_xattr(self, path: bytes, name: bytes) -> None:
         """Answer ``removexattr``. Raises ``NoAttributeError``."""
         with self._lock:
+            self._changes.note_any()
             self._attribute_changes.set_extended(path, name, None, 0)
 
     def change_attributes(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
         """Set attributes of an object in one step; None removes one."""
         with self._lock:
+            self._changes.note_any()
             self._attribute_changes.change(path, changes)
 
     # What the kernel may keep.
@@ -166,25 +177,40 @@ class WritableTree:
         """
         return self._opened.get(handle).bypasses_cache
 
+    def only_reads(self, handle: int) -> bool:
+        """Whether a handle neither writes nor reads what others write meanwhile."""
+        return self._opened.get(handle).file is None
+
+    def page_content(self, handle: int) -> PageContent | None:
+        """Return what a handle reads of the HDF5 file; None where it reads a draft."""
+        with self._lock:
+            return self._opened.get(handle).page_content(self._store.data_version)
+
     def keeps_cache(self, _handle: int) -> bool:
-        """Whether what the kernel has of an open file is its content: it went through the kernel.
-        """
-        return True
+        """Whether what the kernel has of a file is its content: ``page_content`` tells."""
+        return False
 
     def keeps_folder(self, _path: bytes) -> bool:
         """Whether what the kernel has of a folder is its listing."""
         return False
 
     def version(self) -> object:
-        """Return what answers come from: always this."""
-        return self
+        """Return a number that differs after each change of a status that was listed."""
+        return self._changes.count
+
+    def changed_since(self, version: object) -> Set[int] | None:
+        """Return the inode numbers of files whose status has changed; None for any file."""
+        with self._lock:
+            return self._changes.since(version) if isinstance(version, int) else None
 
     # Files.
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
         with self._lock:
-            return self._openings.open(path, flags, pid)
+            handle = self._openings.open(path, flags, pid)
+            with self._changes.by(self._opened.get(handle).file):
+                return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Answer ``open`` with ``O_CREAT`` of a file that is not there, or was not just before."""
@@ -217,21 +243,25 @@ class WritableTree:
     def write(self, handle: int, data: memoryview, offset: int) -> None:
         """Answer ``write``: in place, or into the file's draft."""
         with self._lock:
-            self._writes.write(self._opened.get_writable(handle), data, offset)
+            file = self._opened.get_writable(handle)
+            with self._changes.by(file):
+                self._writes.write(file, data, offset)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
         with self._lock:
             if handle is not None:
                 file = self._opened.get_writable(handle)
-                if size != file.size_bytes:
-                    self._writes.truncate(file, size)
+                with self._changes.by(file):
+                    if size != file.size_bytes:
+                        self._writes.truncate(file, size)
                 return
             assert path is not None
             being_written = self._openings.being_written(path)
             if being_written is None:
                 self._truncate_committed(path, size)
-            else:
+                return
+            with self._changes.by(being_written):
                 self._writes.truncate(being_written, size)
                 self._closings.end_truncate(being_written)
 
@@ -239,30 +269,37 @@ class WritableTree:
         """Cut a file that the HDF5 file has; it stays as it was where it cannot be so long."""
         handle = self._openings.open(path, os.O_WRONLY, 0)
         opened, file = self._opened.get(handle), self._opened.get_writable(handle)
-        try:
-            if size != file.size_bytes:
-                self._writes.truncate(file, size)
-            self._closings.flush(opened, 0)
-        except H5fsError:
-            file.discard()  # others may have it open
-            raise
-        finally:
-            self._closings.release(self._opened.remove(handle))
+        with self._changes.by(file):
+            try:
+                if size != file.size_bytes:
+                    self._writes.truncate(file, size)
+                self._closings.flush(opened, 0)
+            except H5fsError:
+                file.discard()  # others may have it open
+                raise
+            finally:
+                self._closings.release(self._opened.remove(handle))
 
     def flush(self, handle: int, pid: int) -> None:
         """Answer ``close`` of one of a handle's descriptors: what was written is committed."""
         with self._lock:
-            self._closings.flush(self._opened.get(handle), pid)
+            opened = self._opened.get(handle)
+            with self._changes.by(opened.file):
+                self._closings.flush(opened, pid)
 
     def release(self, handle: int) -> None:
         """Forget a handle."""
         with self._lock:
-            self._closings.release(self._opened.remove(handle))
+            opened = self._opened.remove(handle)
+            with self._changes.by(opened.file):
+                self._closings.release(opened)
 
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
         with self._lock:
-            self._closings.sync(self._opened.get(handle))
+            opened = self._opened.get(handle)
+            with self._changes.by(opened.file):
+                self._closings.sync(opened)
         self._store.commit(False)
 
     def sync_folder(self, _path: bytes) -> None:
@@ -281,6 +318,7 @@ class WritableTree:
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
         """Answer ``link``."""
         with self._lock:
+            self._changes.note_any()
             self._new_links.make_hard_link(existing, new)
             self._statuses.note_change_in(new)
 
@@ -293,18 +331,21 @@ class WritableTree:
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``."""
         with self._lock:
+            self._changes.note_any()
             self._removals.remove_folder(path)
             self._statuses.note_change_in(path)
 
     def unlink(self, path: bytes) -> None:
         """Answer ``unlink``."""
         with self._lock:
+            self._changes.note_any()
             self._removals.unlink(path)
             self._statuses.note_change_in(path)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
         with self._lock:
+            self._changes.note_any()
             self._renames.rename(old, new, flags)
             if old != new:
                 self._statuses.note_change_in(old)
@@ -324,6 +365,7 @@ class WritableTree:
         """Answer ``utimensat``: the times last as long as the mount."""
         if path is not None:
             with self._lock:
+                self._changes.note_any()
                 self._statuses.set_times(path, atime_ns, mtime_ns)
 
     # The whole.
