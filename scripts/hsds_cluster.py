@@ -1,11 +1,12 @@
 """Run a data service (HSDS) on Unix sockets in a folder, until standard input ends.
 
-    python scripts/hsds_cluster.py FOLDER [DATA_NODES]
+    python scripts/hsds_cluster.py FOLDER [DATA_NODES [quick]]
 
 For tests and `scripts/demo-cluster`. One service node and some data nodes are started in a process
-group of their own. When writes are answered (the service says READY before that), one line of JSON
-is printed: the endpoint, who may do what, and the processes. At the end of standard input, or when
-the process that started this one dies, the whole group is killed.
+group of their own, on what an earlier run has left in the folder. When writes are answered (the
+service says READY before that), one line of JSON is printed: the endpoint, who may do what, and the
+processes. At the end of standard input, or when the process that started this one dies, the whole
+group is killed.
 
 The nodes are started as `hsds` itself starts them; `hsds` would give up after 10 s on a busy
 machine, and leave them running when it is ended. Never with a host: the service would listen on
@@ -18,16 +19,19 @@ import base64
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 
 USER, ADMIN, BUCKET = "user", "admin", "h5fs"
 START_SECONDS = 120
+QUICK = {"s3_age_time": 0.1, "s3_sync_interval": 0.1, "flush_sleep_interval": 0.05}
 WRITES_IN_A_ROW = 12  # as long as a data node is not ready, one in two or three fails
 
 
@@ -52,7 +56,7 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         os.setsid()
     try:
-        nodes = start_nodes(folder, node_count)
+        nodes = start_nodes(folder, node_count, is_quick=sys.argv[3:] == ["quick"])
         wait_until_writes_are_answered(folder, nodes)
         print(json.dumps(describe(folder, nodes)), flush=True)
         sys.stdin.read()
@@ -60,11 +64,14 @@ def main() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def start_nodes(folder: Path, node_count: int) -> dict[str, subprocess.Popen[bytes]]:
+def start_nodes(
+    folder: Path, node_count: int, *, is_quick: bool
+) -> dict[str, subprocess.Popen[bytes]]:
     """Start all nodes, the service node first; each writes its messages to a file."""
     sockets = folder / "s"  # short: the path of a socket has at most 107 bytes
+    shutil.rmtree(sockets, ignore_errors=True)  # of a service that has run here before
     for made in (folder / "data" / BUCKET, sockets):
-        made.mkdir(parents=True)
+        made.mkdir(parents=True, exist_ok=True)
     passwords = folder / "passwords"
     passwords.touch(mode=0o600)
     passwords.write_text(f"{ADMIN}:admin-secret\n{USER}:secret\nother:other-secret\n")
@@ -80,6 +87,8 @@ def start_nodes(folder: Path, node_count: int) -> dict[str, subprocess.Popen[byt
         nodes[f"dn_{number + 1}"] = ["--node_type=dn", f"--node_number={number}"]
     program = [sys.executable, str(Path(sys.executable).parent / "hsds-node")]
     environment = {**os.environ, "BUCKET_NAME": BUCKET, "PYTHONUNBUFFERED": "1"}
+    if is_quick:
+        environment["CONFIG_DIR"] = str(write_quick_settings(folder / "settings"))
     started = {}
     for name, words in nodes.items():
         with (folder / f"{name}.log").open("wb") as log:
@@ -88,6 +97,17 @@ def start_nodes(folder: Path, node_count: int) -> dict[str, subprocess.Popen[byt
                 stdout=log, stderr=subprocess.STDOUT, env=environment,
             )  # fmt: skip
     return started
+
+
+def write_quick_settings(folder: Path) -> Path:
+    """Write the service's own settings with other times, which it takes as options only whole."""
+    text = files("admin.config").joinpath("config.yml").read_text(encoding="utf-8")
+    for name, seconds in QUICK.items():
+        text, count = re.subn(rf"(?m)^{name}:.*$", f"{name}: {seconds}", text)
+        assert count == 1, f"the service has no setting {name}"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yml").write_text(text, encoding="utf-8")
+    return folder
 
 
 def wait_until_writes_are_answered(folder: Path, nodes: dict[str, subprocess.Popen[bytes]]) -> None:

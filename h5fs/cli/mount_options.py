@@ -145,9 +145,9 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     ),
     MountOption(
         "views", "views.kinds",
-        "show files to look at beside the arrays: tables (csv), pictures (png), or all; none "
-        "without it",
-        "csv,png|all", parse_views, (ALL_VIEWS, *values_of(View)),
+        "show files to look at beside the arrays: tables (csv), pictures (png), text (txt), or "
+        "all; none without it",
+        "csv,png,txt|all", parse_views, (ALL_VIEWS, *values_of(View)),
     ),
     MountOption(
         "view_size", "views.picture_size", "how many pixels a picture's longest side has at most",
@@ -278,7 +278,6 @@ _IGNORED = frozenset(
     "strictatime nostrictatime lazytime nolazytime nosuid nodev ro".split()
 )
 _IGNORED_PREFIXES = ("x-", "comment=")
-_VIEW_WORDS = values_of(View)
 _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 
 
@@ -368,8 +367,9 @@ def split_options(text: str) -> list[str]:
     """Split at commas that no backslash precedes."""
     options: list[str] = []
     for option in text.replace("\\,", "\0").split(","):
-        # A list of views has commas, too: views=csv,png
-        if option in _VIEW_WORDS and options and options[-1].startswith("views="):
+        # A list of views has commas, too: views=csv,png. A word that is no option is meant for it.
+        is_word = "=" not in option and not is_known(option)
+        if option and is_word and options and options[-1].startswith("views="):
             options[-1] += f",{option}"
         elif option:
             options.append(option.replace("\0", ","))

@@ -5,6 +5,7 @@ Each parser raises ``ValueError`` with what the text must be.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable
@@ -82,13 +83,15 @@ ALL_VIEWS = "all"
 
 def parse_views(text: str) -> frozenset[View]:
     """Return the views that a list names, or all of them."""
-    words = text.split(",")
-    if words == [ALL_VIEWS]:
-        return frozenset(View)
-    try:
-        return frozenset(map(View, words))
-    except ValueError:
-        raise ValueError(f"must be {ALL_VIEWS}, or some of {', '.join(values_of(View))}") from None
+    words, names = text.split(","), values_of(View)
+    for word in words:
+        if word not in (ALL_VIEWS, *names):
+            close = difflib.get_close_matches(word.lower(), (ALL_VIEWS, *names), n=1, cutoff=0.3)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(
+                f"no view is called {word}{meant} ({', '.join(names)}, or {ALL_VIEWS})"
+            )
+    return frozenset(View) if ALL_VIEWS in words else frozenset(map(View, words))
 
 
 _USUAL_GZIP_LEVEL = 4  # h5py's

@@ -257,6 +257,7 @@ def _serve_with(
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
+    from h5fs.tree.pictures import missing_for
 
     with opened_to_mount(options, starter) as tree:
         watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None
@@ -265,7 +266,10 @@ def _serve_with(
             if watcher is not None:
                 watcher.start(notifier)
             let_go()
-            on_ready(tree.statistics().store.log_problem or "")
+            missing = missing_for(options.views)
+            if missing:
+                _log.warning("%s", missing)
+            on_ready(tree.statistics().store.log_problem or missing)
 
         meter, started = fuse.CallMeter(), now_seconds()
 

@@ -91,6 +91,8 @@ def lasting_seconds(options: MountOptions) -> tuple[float, float]:
 
     This is for modes that write; in the others all answers have the time that is an option.
     """
+    if is_shared(options.store.url):  # whatever others change there, nobody tells of
+        return 0.0, 0.0
     given = dict(options.fuse)
     entry, status = (
         float(os.fsdecode(given.get(name) or _LASTING_SECONDS)) if options.mode.writes else 0.0
@@ -106,7 +108,9 @@ def lists_statuses(options: MountOptions) -> bool:
     a folder before it looks at the first file. Not where statuses are valid for a moment only, but
     where each file is a request to a service.
     """
-    return _of_mode(options) in (_READING, _READING_WHAT_IS_SHARED, _WRITING)
+    if options.mode.writes:
+        return not is_shared(options.store.url)
+    return _of_mode(options) in (_READING, _READING_WHAT_IS_SHARED)
 
 
 def _of_mode(options: MountOptions) -> dict[str, str | None]:

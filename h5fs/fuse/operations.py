@@ -159,6 +159,8 @@ class Operations:
         folder = self._folders.get(handle)
         if not offset or not folder.is_listed:
             self._list(folder, path, offset)
+        if flags & _READDIR_PLUS:
+            folder.complete(offset)
         gives_statuses = bool(flags & _READDIR_PLUS) and self._may_give_statuses(folder)
         self._binding.libfuse.fill(
             collector, filler, folder.entries(offset), gives_statuses=gives_statuses

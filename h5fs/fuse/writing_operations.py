@@ -123,8 +123,9 @@ class WritingOperations(Operations):
         view = view_memory(buffer, size, _PyBUF_READ)
         handle = self._handle(file_info)
         self._pages.writes(handle, self._requests.node())
+        is_page = bool(self._file_info.from_address(file_info).writepage)
         try:
-            self._tree.write(handle, view, offset)
+            self._tree.write(handle, view, offset, is_page=is_page)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()
@@ -260,7 +261,7 @@ class WritingOperations(Operations):
     def _share_pages(self, handle: int, node: int) -> Pages:
         """Return what a handle does with the kernel's pages of a node."""
         is_bypassing = self._tree.bypasses_cache(handle)
-        content = self._tree.page_content(handle)
+        content, pages = self._tree.page_content(handle), Pages.DROPPED
         if not self._tree.only_reads(handle):
             pages = self._pages.open_to_write(handle, node, content)
         elif content is not None and not is_bypassing:

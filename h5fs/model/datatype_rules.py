@@ -41,7 +41,8 @@ MAX_ATTRIBUTES: Final = 1 << 16
 """Most attributes of an object that are read: looking one up by its name takes 50 us or more."""
 
 MAX_ELEMENTS: Final = 1 << 21
-"""Most elements of an object's attributes together: each is a Python value of 100 bytes."""
+"""Most elements of an object's attributes together, members of compounds and items of arrays
+counted one by one (``count_values``): each is a Python value of 100 bytes."""
 
 _MAX_SIZE_BYTES: Final = (1 << 32) - 1
 _MAX_NUMBER_BYTES: Final = 8191  # the precision, in bits, is a 16-bit number

@@ -255,6 +255,15 @@ def size_in_memory(datatype: Datatype) -> int:
     return datatype.size_bytes
 
 
+def count_values(datatype: Datatype) -> int:
+    """Return how many plain values an element is: members and items one by one, a sequence one."""
+    if isinstance(datatype, CompoundType):
+        return sum(count_values(member.type) for member in datatype.members)
+    if isinstance(datatype, ArrayType):
+        return math.prod(datatype.shape) * count_values(datatype.base)
+    return 1
+
+
 def is_variable(datatype: Datatype) -> bool:
     """Tell whether elements hold pointers (variable-length strings, sequences) or references."""
     if isinstance(datatype, SequenceType | ReferenceType):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from h5fs.model.datatypes import Datatype
+from h5fs.model.datatypes import Datatype, count_values
 
 
 class ObjectKind(Enum):
@@ -159,10 +159,14 @@ class Enumeration(Struct, frozen=True, array_like=True):
 
 
 class TextWidth(Struct, frozen=True, array_like=True):
-    """How long variable-length text gets as a quoted field of a table, the quotes excluded."""
+    """How long variable-length text gets as a quoted field of a table, the quotes excluded.
+
+    ``text_bytes``: how long it is itself.
+    """
 
     path: tuple[bytes, ...]
     size_bytes: int
+    text_bytes: int = 0
 
 
 class DatasetInfo(Struct, frozen=True):
@@ -270,6 +274,11 @@ class Attribute(Struct, frozen=True, tag=True, tag_field="class"):
     type: Datatype
     shape: tuple[int, ...] | None
     elements: tuple[Element, ...]
+
+    @property
+    def value_count(self) -> int:
+        """How many plain values the elements are."""
+        return len(self.elements) * count_values(self.type)
 
 
 class DomainEntry(Struct, frozen=True):

@@ -155,6 +155,7 @@ class View(Enum):
 
     TABLE = "csv"
     PICTURE = "png"
+    TEXT = "txt"
 
 
 DEFAULT_PICTURE_SIZE = 1024

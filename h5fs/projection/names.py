@@ -46,9 +46,10 @@ class Projection(Enum):
     DATATYPE = b".dtype.json"
     TABLE = b".csv"
     PICTURE = b".png"
+    TEXT = b".txt"
 
 
-VIEWS = frozenset({Projection.TABLE, Projection.PICTURE})
+VIEWS = frozenset({Projection.TABLE, Projection.PICTURE, Projection.TEXT})
 """What is made of a dataset to look at. A mount shows these where it was told to. They change no
 other name: where a group or a link of HDF5 has the name of a view, that name is the group's."""
 

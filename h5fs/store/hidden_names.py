@@ -3,11 +3,14 @@
 The group is in the HDF5 file's root, and is removed when the mount ends. It holds objects that
 programs have open and that no other link leads to any more; and files that are no object of the
 HDF5 file yet, named by their path in the mount, so that they outlive the daemon.
+
+The digits in its name are the mark that a mount has made it: no other program comes to that name by
+chance, so that what other programs keep in groups of their own is never hidden.
 """
 
 from __future__ import annotations
 
-HIDDEN_GROUP = b".h5fs-hidden"
+HIDDEN_GROUP = b".h5fs-hidden-8d1f4c07a96e52b3"
 HIDDEN_PATH = b"/" + HIDDEN_GROUP
 
 _NAMELESS = b"nameless-"

@@ -56,6 +56,7 @@ class ArrayFile:
 
     Elements begin at byte ``data_start``. The descriptor is lent for the time of the call.
     ``is_read``: a program reads the dataset of that name now, and shall go on reading what it has.
+    ``old_rows``: of a file that goes on from a dataset, how many rows that one had then.
     """
 
     descriptor: int
@@ -65,6 +66,7 @@ class ArrayFile:
     is_fortran_order: bool
     data_start: int
     is_read: bool = False
+    old_rows: int | None = None
 
 
 class Region(Struct, frozen=True, array_like=True):

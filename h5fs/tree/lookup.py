@@ -54,7 +54,8 @@ _log = logging.getLogger(__name__)
 _NODES_KEPT = 8192
 _MISSING_KEPT = 1024
 _LISTING_BYTES_KEPT = 128 * 2**20
-_CONTENTS_KEPT = 4096
+_CONTENT_BYTES_KEPT = 24 * 2**20
+_CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 _WARNINGS_KEPT = 1024
 _CUT_NAMES_KEPT = 16
@@ -85,7 +86,9 @@ class Lookup:
         )
         self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
         self._missing: LruCache[tuple[ObjectRef, bytes], bool] = LruCache(_MISSING_KEPT)
-        self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(_CONTENTS_KEPT)
+        self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(
+            _CONTENT_BYTES_KEPT, _weigh_content
+        )
         # Large attribute files are usually read right after their size was asked for.
         self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
@@ -129,6 +132,22 @@ class Lookup:
         except H5fsError as error:
             _log.debug("%s is listed without content: %s", show_path(path), error)
             return make_status(node, file, size_bytes=0, storage_bytes=0, is_readable=False)
+
+    def status_at_hand(self, path: bytes) -> Status | None:
+        """Return the status of an attribute file that is at hand, or will be in a moment."""
+        try:
+            node = self.find(path)
+            key = (node.kind, node.info.ref)
+            if node.kind is not NodeKind.ATTRIBUTES:
+                return None
+            if self._contents.get(key) is None:
+                text = self._store.attributes_at_hand(node.info.ref)
+                if text is None:
+                    return None
+                self.keep_content(node, TextContent(text))
+            return self.status_of(path, node)
+        except H5fsError:
+            return None  # whoever asks for it alone is told
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
@@ -321,6 +340,11 @@ class Lookup:
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)
+
+
+def _weigh_content(content: Content) -> int:
+    text_bytes = content.size_bytes if isinstance(content, TextContent) else 0
+    return _CONTENT_ENTRY_BYTES + text_bytes
 
 
 def check_length(name: bytes) -> None:

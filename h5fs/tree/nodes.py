@@ -32,9 +32,10 @@ class NodeKind(Enum):
     UNREADABLE = "unreadable object"
     TABLE = "table"
     PICTURE = "picture"
+    TEXT = "text"
 
 
-VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE})
+VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE, NodeKind.TEXT})
 """What is made of an array to look at, and has no data of its own."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
@@ -87,6 +88,7 @@ _POSITIONS = {
     # In the half of the numbers that no id of an object is in.
     NodeKind.TABLE: 1 << 63 | 1,
     NodeKind.PICTURE: 1 << 63 | 2,
+    NodeKind.TEXT: 1 << 63 | 3,
 }
 _ID_MASK = (1 << 63) - 1
 

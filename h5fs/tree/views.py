@@ -9,31 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import Projection, encode_name
 from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.orders import LinesOrder, PictureOrder
-from h5fs.projection.views.pictures import Picture, project_picture
+from h5fs.projection.views.orders import LinesOrder
+from h5fs.projection.views.texts import project_text
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.pictures import PictureContent, picture_file_size
 
 VIEW_KINDS = {
     Projection.TABLE: NodeKind.TABLE,
     Projection.PICTURE: NodeKind.PICTURE,
+    Projection.TEXT: NodeKind.TEXT,
 }
 """What shows the views of each name."""
 
+_LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
+
 _PICTURES_KEPT = 4
-_CLOSE_ROWS = 8
 
 _PIECE_BYTES = 2**20
-"""About how many bytes of lines, and of elements, are worked on at a time."""
+"""About how many bytes of lines are made at a time."""
 
 
 class Views:
@@ -65,8 +66,8 @@ class Views:
 
     def _size_of(self, projection: Projection, array: DatasetInfo) -> int:
         if projection is Projection.PICTURE:
-            return project_picture(array, self._options.picture_size).size_bytes
-        return project_table(array).size_bytes
+            return picture_file_size(array, self._options.picture_size)
+        return _LINES_OF[VIEW_KINDS[projection]](array).size_bytes
 
     def listed_nodes(self, folder: Node, owner: Node) -> Iterator[Node]:
         """Yield the views of a node's dataset that its folder lists."""
@@ -94,12 +95,13 @@ class Views:
 
     def open(self, node: Node, dataset: DatasetInfo) -> TableContent | PictureContent:
         """Return the content of a view. Raises ``H5fsError``."""
-        if node.kind is NodeKind.TABLE:
-            return TableContent(self._store, node.info.ref, dataset, project_table(dataset))
+        if node.kind in _LINES_OF:
+            table = _LINES_OF[node.kind](dataset)
+            is_text = node.kind is NodeKind.TEXT
+            return TableContent(self._store, node.info.ref, dataset, table, is_text)
         if node.kind is NodeKind.PICTURE:
             size = self._options.picture_size
-            picture = project_picture(dataset, size)
-            return PictureContent(self._store, node.info.ref, dataset, picture, size, self._made)
+            return PictureContent(self._store, node.info.ref, dataset, size, self._made)
         raise UnsupportedTypeError(f"{show_path(node.name)}: no such view")
 
 
@@ -115,6 +117,8 @@ def without_covered_views(dentries: Dentries) -> Dentries:
 
 def _may_have(projection: Projection, array: DatasetInfo) -> bool:
     """Whether a dataset whose elements are yet to be scanned may have a view."""
+    if projection is Projection.TEXT:
+        return array.dtype.kind == "U"
     return projection is Projection.TABLE and is_tabular(array.shape)
 
 
@@ -126,12 +130,13 @@ def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class TableContent:
-    """A ``.csv`` file of a dataset."""
+    """A ``.csv`` file of a dataset, or its ``.txt`` file."""
 
     store: Store
     ref: ObjectRef
     dataset: DatasetInfo
     table: Table
+    is_text: bool
     storage_bytes: int = 0
 
     @property
@@ -167,64 +172,9 @@ class TableContent:
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
         order = LinesOrder(
-            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count
-        )
+            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
+            self.is_text,
+        )  # fmt: skip
         lines = memoryview(bytearray(count * table.line_bytes))
         self.store.make_view(self.ref, order, bytes(data), lines)
         return lines
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureContent:
-    """A ``.png`` file of a dataset, made as a whole when somebody reads it."""
-
-    store: Store
-    ref: ObjectRef
-    dataset: DatasetInfo
-    picture: Picture
-    size: int
-    made: LruCache[PictureContent, bytes]
-    storage_bytes: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.picture.size_bytes
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        part = self._data()[offset : offset + len(buffer)]
-        buffer[: len(part)] = part
-        return len(part)
-
-    def _data(self) -> bytes:
-        # A change of the file makes another content, so that no old picture is found here.
-        data = self.made.get(self)
-        if data is None:
-            file = memoryview(bytearray(self.size_bytes))
-            assert self.dataset.shape is not None
-            order = PictureOrder(self.dataset.shape, self.dataset.dtype, self.size)
-            self.store.make_view(self.ref, order, self._elements(), file)
-            data = bytes(file)
-            self.made.put(self, data)
-        return data
-
-    def _elements(self) -> bytes:
-        """Return the elements that are shown; rows that are not are passed over."""
-        picture, item_bytes = self.picture, self.dataset.dtype.itemsize * self.picture.colours
-        row_bytes = picture.columns * item_bytes
-        dtype = np.dtype((np.void, item_bytes))
-        shown = np.zeros((len(picture.planes), *picture.tile), dtype)
-        # Rows that lie close together are read in one piece, with those between them.
-        step = picture.step
-        at_once = max(_PIECE_BYTES // row_bytes // step, 1) if step <= _CLOSE_ROWS else 1
-        for place, plane in enumerate(picture.planes):
-            for row in range(0, picture.rows, step * at_once):
-                count = min((at_once - 1) * step + 1, picture.rows - row)
-                data = bytearray(count * row_bytes)
-                start = (plane * picture.rows + row) * row_bytes
-                self.store.read_into(
-                    self.ref, self.dataset, ArrayPart.ELEMENTS, start, memoryview(data)
-                )
-                rows = np.frombuffer(data, dtype).reshape(count, picture.columns)
-                first = row // step
-                shown[place, first : first + -(-count // step)] = rows[::step, ::step]
-        return shown.tobytes()

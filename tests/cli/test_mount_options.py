@@ -31,6 +31,7 @@ from h5fs.model.settings import (
     MountOptions,
     NewDatasets,
     StoreOptions,
+    View,
 )
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -140,6 +141,18 @@ def test_the_last_of_several_counts(option: str) -> None:
 def test_an_option_that_nobody_knows_is_wrong_usage(option: str) -> None:
     with pytest.raises(UsageError, match=option.partition("=")[0].strip()):
         parse_options([option])
+
+
+@pytest.mark.semantics("M7")
+def test_views_are_a_list_and_a_wrong_one_is_told_with_all_names() -> None:
+    kinds = parse_options(["views=csv,txt,allow_other", "views=txt,png"]).values["views.kinds"]
+    assert kinds == {View.TEXT, View.PICTURE}
+    assert parse_options(["views=csv,all,xattr"]).values == {
+        "views.kinds": frozenset(View), "has_xattrs": True
+    }  # fmt: skip
+    for option, close in (("views=csv,pgn", "png"), ("views=CSV", "csv"), ("views=tx,csv", "txt")):
+        with pytest.raises(UsageError, match=rf"did you mean {close}\? \(csv, png, txt, or all\)"):
+            parse_options([option])
 
 
 @pytest.mark.semantics("M7")

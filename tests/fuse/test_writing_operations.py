@@ -100,11 +100,11 @@ class MemoryTree:
             return value
 
         @functools.wraps(value)
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             with self._lock:
                 self._note(name, arguments)
                 self._fail(name, arguments)
-                return value(*arguments)
+                return value(*arguments, **named)
 
         return call
 
@@ -210,7 +210,9 @@ class MemoryTree:
     def bypasses_cache(self, handle: int) -> bool:
         return self._handles[handle].failure[0] == "direct"
 
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
         inode = self._file(None, handle)
         if inode.failure[0] == "keep":
             self._kept.append(data)

@@ -18,7 +18,9 @@ import pytest
 from h5py import h5f, h5p
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
+from support.trees import killed_tree, save
 
+from h5fs.cli import main
 from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(600.0).reshape(20, 30)
@@ -62,6 +64,29 @@ def test_tree_has_the_names_of_a_mount_and_what_is_known_of_each(file: Path) -> 
     assert sizes == sorted(sizes, reverse=True)
     assert "\033[" in succeed("tree", file, "--color", "always")
     assert "\033[" not in listed
+
+
+@pytest.mark.semantics("C1")
+def test_tree_shows_attributes_and_names_of_dimensions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = f"{tmp_path}/d.h5"
+    with h5py.File(file, "w") as opened:
+        opened["g/time"] = np.arange(3)
+        opened["g/time"].make_scale("time")
+        field = opened.create_dataset("g/t", data=np.zeros((3, 2, 1)))
+        field.dims[0].attach_scale(opened["g/time"])
+        field.dims[1].label = "lat\x1b"
+        field.attrs["units"] = "K"
+    assert main.main(["tree", file, "--attrs"]) == 0
+    text = capsys.readouterr().out
+    assert "3 x 2 x 1 (time, lat\\x1b, -)" in text and 'units = "K"' in text
+    assert main.main(["tree", f"{file}:/g/t"]) == 0  # one dataset, by its name in HDF5
+    alone = capsys.readouterr().out
+    assert 'units = "K"' in alone and "time.npy" not in alone
+    assert main.main(["tree", f"{file}:/g/t.npy", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["dimensions"] == ["time", "lat\x1b", None] and entry["attrs"]["units"] == "K"
 
 
 @pytest.mark.semantics("C2", "C3")
@@ -144,6 +169,27 @@ def test_recover_brings_the_log_into_the_file(file: Path) -> None:
     with h5py.File(file) as opened:
         assert (opened["new"][()] == NUMBERS).all()
     assert "log: none" in succeed("recover", file)
+
+
+@pytest.mark.semantics("C3", "C5", "U15")
+def test_what_waits_since_a_kill_is_saved_by_recover_and_by_cp(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", NUMBERS)
+    for number, command in enumerate(
+        (["recover", file], ["cp", tmp_path / "other.npy", f"{file}:/other.npy"])
+    ):
+        with killed_tree(file) as tree:
+            if number == 0:
+                tree.rename(b"/twin.npy", b"/twin.npy~")
+            save(tree, b"/waits.attrs.json", b'{"a": 1}')
+        done = run_h5fs(*command)
+        left = file.with_name("f.h5.h5fs-left" + number * ".1")
+        assert f"/waits.attrs.json is not in the HDF5 file; saved as {left}" in done.stderr, done
+        assert (done.returncode, done.stdout.count("brought into")) == ((1, 1), (0, 0))[number]
+        assert json.loads((left / "waits.attrs.json").read_bytes()) == {"a": 1}
+        assert number or (np.load(left / "twin.npy~") == NUMBERS).all()
+        with h5py.File(file) as opened:
+            assert set(opened) - {"other"} == {"g", "link", "type"}
+    assert not log_path(file).exists()
 
 
 @pytest.mark.semantics("C5")

@@ -48,7 +48,7 @@ def test_a_table_is_a_file_of_its_size_with_the_values_of_the_array(
             table.open("r+")
         assert sorted(p.name for p in copy.rglob("*")) == [
             "group", "table.csv", "table.npy", *(["table.png"] if option == "views=all" else []),
-            "text.csv", "text.npy",
+            "text.csv", "text.npy", *(["text.txt"] if option == "views=all" else []),
         ]  # fmt: skip
 
 

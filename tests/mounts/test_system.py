@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,3 +298,19 @@ def test_the_mount_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> 
         {WAIT_FOR_END}
     """
     check_success(run_on_system(script, place, "mount.h5fs"))
+
+
+@needs_system
+def test_the_user_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is missing")
+    (unit,) = blocks("systemd")
+    file = place / Path(unit.splitlines()[0]).name
+    # systemd-analyze insists on a program that is there.
+    file.write_text(unit.replace("%h/h5fs-env/bin/h5fs", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", "--man=no", file],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    about_it = [line for line in done.stderr.splitlines() if file.name in line]
+    assert done.returncode == 0 and not about_it, done.stderr

@@ -19,6 +19,8 @@ from support.reference import npy_bytes
 from support.watching import find_workers
 from support.writing import SECONDS, errno_of, make_file, same, written
 
+from h5fs.store.hidden_names import HIDDEN_GROUP
+
 OLD = np.arange(5000, dtype="<f8")
 NEW = OLD[::-1].copy()
 OTHER = np.array([[1, 2], [3, 4]], "<i2")
@@ -82,7 +84,7 @@ def test_a_reader_goes_on_when_the_worker_dies_after_a_replacement(
             other.close()
             assert first + reader.read() == npy_bytes(values)
     with h5py.File(file) as opened:
-        assert ".h5fs-hidden" not in opened
+        assert HIDDEN_GROUP not in opened
 
 
 @pytest.mark.semantics("R10")

@@ -20,25 +20,12 @@ import h5py
 import numpy as np
 
 from h5fs.errors import H5fsError
-from h5fs.model.datatypes import (
-    ArrayType,
-    CharacterSet,
-    CompoundType,
-    Datatype,
-    EnumType,
-    FloatType,
-    IntegerType,
-    OpaqueType,
-    ReferenceKind,
-    ReferenceType,
-    SequenceType,
-    StringPadding,
-    StringType,
-)
 from h5fs.store.hdf5.objects.attributes import read_attributes
 from h5fs.store.hdf5.types.type_ids import describe_datatype
 from h5fs.store.hsds.access import Access
 from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.writing.new_types import describe_type
+from h5fs.store.hsds.writing.packing import pack_array
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "hsds_cluster.py"
 
@@ -79,10 +66,15 @@ def why_missing() -> str:
 
 
 @contextmanager
-def running_service(folder: Path, node_count: int = 2) -> Iterator[Service]:
-    """Run a service as long as the block lasts; its processes end with it, or with this one."""
+def running_service(
+    folder: Path, node_count: int = 2, *, is_quick: bool = True
+) -> Iterator[Service]:
+    """Run a service as long as the block lasts; its processes end with it, or with this one.
+
+    ``is_quick``: its nodes write soon what they have.
+    """
     process = subprocess.Popen(
-        [sys.executable, CLUSTER, folder, str(node_count)],
+        [sys.executable, CLUSTER, folder, str(node_count), *("quick",) * is_quick],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True,
     )  # fmt: skip
     with process:
@@ -148,8 +140,8 @@ class Loader:
             self._ids[self._key(thing)] = made
             self._make_links(thing, made)
             return made
-        type_json = describe(describe_datatype(thing.id if isinstance(thing, h5py.Datatype) else
-                                               thing.id.get_type()))  # fmt: skip
+        type_id = thing.id if isinstance(thing, h5py.Datatype) else thing.id.get_type()
+        type_json = describe_type(describe_datatype(type_id))
         if isinstance(thing, h5py.Datatype):
             made = self._ask("POST", "/datatypes", {"type": type_json})["id"]
         else:
@@ -199,7 +191,7 @@ class Loader:
         collection = {"g": "groups", "d": "datasets", "t": "datatypes"}[object_id[0]]
         for attribute in read_attributes(thing.id):
             try:
-                body = {"type": describe(attribute.type)}  # type: ignore[union-attr]
+                body = {"type": describe_type(attribute.type)}  # type: ignore[union-attr]
                 body["shape"] = "H5S_NULL"
                 if attribute.shape is not None:  # type: ignore[union-attr]
                     body["shape"] = list(attribute.shape)  # type: ignore[union-attr]
@@ -250,87 +242,3 @@ def _objects_of(group: h5py.Group) -> Iterator[Any]:
 
 def _is_written(thing: h5py.Dataset) -> bool:
     return not thing.chunks or thing.id.get_num_chunks() > 0
-
-
-def describe(datatype: Datatype) -> Any:
-    """Return the service's JSON of a datatype. Raises ``KeyError``, ``TypeError``."""
-    if isinstance(datatype, IntegerType | FloatType):
-        bits = datatype.bits
-        letter = "IEEE_F" if isinstance(datatype, FloatType) else (
-            "STD_I" if datatype.signed else "STD_U"
-        )
-        usual = {"F": (16, 32, 64)}.get(letter[-1], (8, 16, 32, 64))
-        if bits.precision not in usual or bits.precision != 8 * bits.size_bytes:
-            raise TypeError(f"{datatype} is none of the service's")
-        kind = "H5T_FLOAT" if isinstance(datatype, FloatType) else "H5T_INTEGER"
-        return {"class": kind, "base": f"H5T_{letter}{bits.precision}{bits.order.value}"}
-    if isinstance(datatype, StringType):
-        return {
-            "class": "H5T_STRING",
-            "charSet": {CharacterSet.ASCII: "H5T_CSET_ASCII", CharacterSet.UTF8: "H5T_CSET_UTF8"}[
-                datatype.charset
-            ],
-            "strPad": {
-                StringPadding.NULL_TERMINATED: "H5T_STR_NULLTERM",
-                StringPadding.NULL_PADDED: "H5T_STR_NULLPAD",
-                StringPadding.SPACE_PADDED: "H5T_STR_SPACEPAD",
-            }[datatype.padding],
-            "length": datatype.size_bytes or "H5T_VARIABLE",
-        }
-    if isinstance(datatype, OpaqueType):
-        made = {"class": "H5T_OPAQUE", "size": datatype.size_bytes}
-        return {**made, "tag": datatype.tag.decode()} if datatype.tag else made
-    if isinstance(datatype, EnumType):
-        members = [{"name": name.decode(), "value": value} for name, value in datatype.members]
-        return {"class": "H5T_ENUM", "base": describe(datatype.base), "members": members}
-    if isinstance(datatype, CompoundType):
-        fields = [
-            {"name": member.name.decode(), "type": describe(member.type)}
-            for member in sorted(datatype.members, key=lambda member: member.offset)
-        ]
-        return {"class": "H5T_COMPOUND", "fields": fields}
-    if isinstance(datatype, ArrayType):
-        base = describe(datatype.base)
-        return {"class": "H5T_ARRAY", "dims": list(datatype.shape), "base": base}
-    if isinstance(datatype, SequenceType):
-        return {"class": "H5T_VLEN", "base": describe(datatype.base)}
-    if isinstance(datatype, ReferenceType) and datatype.kind is ReferenceKind.OBJECT:
-        return {"class": "H5T_REFERENCE", "base": "H5T_STD_REF_OBJ"}
-    raise TypeError(f"{datatype} is none of the service's")
-
-
-def pack_array(array: np.ndarray[Any, Any], datatype: Datatype, reference_to: Any) -> bytes:
-    """Return elements as the service takes them in a binary body."""
-    if array.dtype.names and not array.dtype.hasobject:
-        packed = np.dtype([(name, array.dtype.fields[name][0]) for name in array.dtype.names])
-        flat = np.empty(array.shape, packed)
-        for name in array.dtype.names:
-            flat[name] = array[name]
-        return flat.tobytes()
-    if not array.dtype.hasobject:
-        return array.tobytes()
-    return b"".join(_pack(each, datatype, reference_to) for each in array.reshape(-1))
-
-
-def _pack(value: Any, datatype: Datatype, reference_to: Any) -> bytes:
-    if isinstance(datatype, CompoundType):
-        members = sorted(datatype.members, key=lambda member: member.offset)
-        return b"".join(
-            _pack(value[member.name.decode()], member.type, reference_to) for member in members
-        )
-    if isinstance(datatype, ArrayType):
-        flat = np.asarray(value).reshape(-1)
-        return b"".join(_pack(each, datatype.base, reference_to) for each in flat)
-    if isinstance(datatype, ReferenceType):
-        text: bytes = reference_to(value)
-        return text.ljust(48, b"\0")
-    if isinstance(datatype, SequenceType):
-        items = value if isinstance(value, np.ndarray) else ()
-        data = b"".join(_pack(each, datatype.base, reference_to) for each in items)
-        return len(data).to_bytes(4, "little") + data
-    if isinstance(datatype, StringType) and datatype.size_bytes is None:
-        text = value.encode() if isinstance(value, str) else value or b""
-        return len(text).to_bytes(4, "little") + text
-    if isinstance(datatype, StringType):
-        return bytes(value).ljust(datatype.size_bytes or 0, b"\0")
-    return np.asarray(value).tobytes()

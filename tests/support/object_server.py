@@ -32,10 +32,10 @@ import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
 
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
 _NOTHING = {
     "requests": 0, "bytes": 0, "busy_s": 0.0, "in_flight": 0, "most_in_flight": 0, "seen": [],
     "busy_since": 0.0,
@@ -139,7 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             if order == "set":
                 self.server.settings |= words
-            answer = json.dumps(self.server.counts).encode()
+            counts = dict(self.server.counts)
+            if counts["in_flight"]:
+                counts["busy_s"] += time.monotonic() - counts["busy_since"]
+            answer = json.dumps(counts).encode()
             if order == "reset":
                 self.server.counts = json.loads(json.dumps(_NOTHING))
                 self.server.settings = dict(_USUAL)
@@ -236,33 +239,34 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Length"] = stop - start
             code = 206 if "Content-Range" in headers else 200
             if kind:
-                return self._misbehave(kind, value, code, headers, (file.fileno(), start, stop))
+                return self._misbehave(kind, value, code, headers, (file, start, stop))
             self._head(code, headers)
             if self.command != "HEAD":
                 middle = (start + stop) // 2
-                self._send(file.fileno(), start, middle)
+                self._send(file, start, middle)
                 if swapped := self.server.is_due("swap_late"):
                     self.server.swap(swapped)
-                self._send(file.fileno(), middle, stop)
+                self._send(file, middle, stop)
 
-    def _send(self, file: int, start: int, stop: int) -> None:
+    def _send(self, file: BinaryIO, start: int, stop: int) -> None:
         bandwidth = float(self.server.settings["bandwidth"])
         began, first = time.monotonic(), start
         while start < stop:
-            piece = os.pread(file, min(_PIECE_BYTES, stop - start), start)
-            if not piece:
-                break
+            size = min(_PIECE_BYTES, stop - start)
             if bandwidth:
-                due = began + (start + len(piece) - first) / bandwidth
+                due = began + (start + size - first) / bandwidth
                 time.sleep(max(0.0, due - time.monotonic()))
-            self.wfile.write(piece)
-            start += len(piece)
+            # The kernel copies: sixteen connections at a time cost this process little.
+            sent = self.connection.sendfile(file, start, size)
+            if not sent:
+                break
+            start += sent
             with self.server.lock:
-                self.server.counts["bytes"] += len(piece)
+                self.server.counts["bytes"] += sent
 
     def _misbehave(
         self, kind: str, value: str, code: int, headers: dict[str, object],
-        body: tuple[int, int, int],
+        body: tuple[BinaryIO, int, int],
     ) -> None:  # fmt: skip
         file, start, stop = body
         cut = min(stop, start + int(value)) if value.isdigit() else stop
@@ -271,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
         if kind == "short":  # fewer bytes than asked for, and a head that agrees with them
             headers["Content-Length"] = cut - start
-            headers["Content-Range"] = f"bytes {start}-{cut - 1}/{os.fstat(file).st_size}"
+            headers["Content-Range"] = f"bytes {start}-{cut - 1}/{os.fstat(file.fileno()).st_size}"
         elif kind in ("longer", "endless"):
             headers["Content-Length"] = stop - start + (1000 if kind == "longer" else 10**15)
         elif kind == "chunked":

@@ -78,9 +78,13 @@ def test_views_are_files_beside_arrays_of_two_dimensions_at_most_and_only_where_
         shown = {path: names(tree, path) for path in (b"/", b"/many")}
     tables = {name for name in shown[b"/"] if name not in without[b"/"]}
     assert tables == {b"text.csv", b"state.csv", b"chunked.csv", b"plain.csv.csv",
-                      b"odd %2541%0A.csv", b"chunked.png", b"cube.png"}  # fmt: skip
+                      b"odd %2541%0A.csv", b"chunked.png", b"cube.png",
+                      b"numbers.png", b"state.png", b"plain.csv.png", b"odd %2541%0A.png",
+                      b"text.txt"}  # fmt: skip
     more = set(shown[b"/many"]) - set(without[b"/many"])
-    assert more == {b"text.csv", *(b"d%d.csv" % i for i in range(12) if i != 3)}
+    tables = {b"d%d.csv" % i for i in range(12) if i != 3}
+    lines = {b"d%d.png" % i for i in range(1, 12)}  # an empty array has none
+    assert more == {b"text.csv", b"text.txt"} | tables | lines
     for path, every in shown.items():
         assert len(set(every)) == len(every)
         assert [name for name in every if name in without[path]] == without[path]
@@ -161,8 +165,11 @@ def test_a_picture_shows_every_nth_row_and_column(file: Path, workers: int) -> N
         with opened(file, views, workers=workers) as tree:
             path = f"/{name}.png".encode()
             data = read_all(tree, path)
-            assert data == render_picture(picture, array.dtype, shown.tobytes())
-            assert len(data) == tree.get_status(path).size_bytes
+            size_bytes = tree.get_status(path).size_bytes
+            assert data == render_picture(
+                picture, array.dtype, shown.tobytes(), None, size_bytes
+            )
+            assert len(data) == size_bytes
 
 
 @pytest.mark.semantics("V5")
@@ -174,6 +181,41 @@ def test_enumerations_and_text_are_as_the_file_has_them(file: Path) -> None:
             "row,value", '0,"abc"', '1,"x ""y"", z"', '2,"é"'
         ]  # fmt: skip
         assert len({len(line.encode()) for line in lines[1:]}) == 1
+
+
+@pytest.mark.semantics("V10")
+def test_text_is_an_element_a_line_and_one_element_as_it_is(file: Path) -> None:
+    with h5py.File(file, "r+") as f:
+        f["one"] = 'a "mouse session"\nin two lines \u00b5'
+        f["none"] = ""
+        f["lines"] = ["a\nb", "", "\u00e9\u00e9\u00e9\u00e9"]
+        f["fixed"] = np.array([[b"ab", b"a\0\rd"], [b"\xfcx", b"\xfcbcd"]])
+        f["characters"] = np.array([[b"d", b"a", b"y"], [b"1", b"2", b""]])
+        f["empty"] = np.zeros((0,), "S3")
+        f["to"] = np.array([f["one"].ref], h5py.ref_dtype)
+        f.create_dataset("large", (2**26,), "S3", chunks=(1000,))
+    texts = {
+        "one": 'a "mouse session"\nin two lines \u00b5\n',
+        "none": "\n",
+        "lines": "a b     \n        \n\u00e9\u00e9\u00e9\u00e9\n",
+        "fixed": "ab  \na  d\n\u00fcx \n?bcd\n",
+        "characters": "day\n12 \n",
+        "empty": "",
+        "to": "/one\n",
+        "text": 'abc     \nx "y", z\n\u00e9      \n',
+    }
+    with opened(file, ViewOptions(frozenset({View.TEXT})), workers=0) as tree:
+        shown = {name for name in names(tree) if name.endswith(b".txt")}
+        assert shown == {name.encode() + b".txt" for name in texts}
+        for name, text in texts.items():
+            path = f"/{name}.txt".encode()
+            assert read_all(tree, path).decode() == text, name
+            assert tree.get_status(path).size_bytes == len(text.encode()), name
+        handle = tree.open(b"/fixed.txt", os.O_RDONLY)
+        whole = texts["fixed"].encode()
+        assert [tree.read(handle, 1, at) for at in range(len(whole))] == [
+            whole[at : at + 1] for at in range(len(whole))
+        ]
 
 
 @pytest.mark.semantics("V9")

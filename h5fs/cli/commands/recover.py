@@ -1,16 +1,22 @@
 """``h5fs recover FILE``: bring a file to the last commit in its log, or clear a dead writer's mark.
+
+What a killed mount has kept in the file for later is brought to its end as well, as the next mount
+that writes would do it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
+from h5fs.cli.commands.offline import opened_writable_tree
 from h5fs.cli.commands.progress import progress_bar
 from h5fs.daemon.open_tree import with_own_mount
+from h5fs.daemon.recent_messages import keep_recent_messages
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.model.settings import Locking, Mode
+from h5fs.model.settings import Locking, Mode, StoreOptions
 from h5fs.store.format.superblock import clear_write_mark
 from h5fs.store.log.log_file import open_logged, read_boot_id
 from h5fs.store.log.log_path import has_log
@@ -53,4 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"log: {files.problem}")
     if arguments.clear_flag:
         print("mark: cleared" if is_cleared else "mark: none")
-    return 1 if files.problem else 0
+    is_all_in = not had_log or _end_waiting(file)
+    return 0 if is_all_in and not files.problem else 1
+
+
+def _end_waiting(file: Path) -> bool:
+    """Apply or save what waits in a file since a mount was killed; whether all could be applied."""
+    recent = keep_recent_messages()
+    try:
+        with opened_writable_tree(StoreOptions(file, mode=Mode.UPDATE)):
+            pass
+    except MountError as error:
+        print(f"h5fs: what waits in the file, if anything, stays there: {error}", file=sys.stderr)
+        return True
+    return not recent.messages()

@@ -37,6 +37,7 @@ from h5fs.model.datatypes import (
     EnumType,
     StringPadding,
     StringType,
+    count_values,
 )
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.projection.json.datatype_documents import (
@@ -152,7 +153,7 @@ def attributes_from_json(
             attributes.append(attribute)
         except InvalidAttributesError as error:
             raise InvalidAttributesError(f"attribute {show_value(key)}: {error}") from error
-    if sum(len(attribute.elements) for attribute in attributes) > MAX_ELEMENTS:
+    if sum(attribute.value_count for attribute in attributes) > MAX_ELEMENTS:
         raise AttributeTooLargeError(f"more than {MAX_ELEMENTS} elements in the attributes")
     kept = (known[name] for name in known if name in LIBRARY_NAMES - named)
     return (*attributes, *kept)
@@ -225,8 +226,9 @@ def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
             raise InvalidAttributesError(f"a value in a null dataspace: {show_value(value)}")
         return Attribute(name, form.type, None, ())
     flat = flatten(value, form.shape)
-    if len(flat) > MAX_ELEMENTS:
-        raise AttributeTooLargeError(f"{len(flat)} elements, more than {MAX_ELEMENTS}")
+    count = len(flat) * count_values(form.type)
+    if count > MAX_ELEMENTS:
+        raise AttributeTooLargeError(f"{count} elements, more than {MAX_ELEMENTS}")
     strings = StringSpelling(in_base64=form.in_base64, stored=form.stored)
     elements = elements_from_json(flat, form.type, strings)
     return Attribute(name, form.type, form.shape, tuple(elements))

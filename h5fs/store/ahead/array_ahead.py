@@ -10,9 +10,10 @@ from h5fs.store.chunks.streams import Stream, Streams
 from h5fs.store.sources.interface import Source
 
 _ARRAYS_KEPT = 256
-# As much as keeps all requests busy; asked for in steps, so that a request can be large.
-_WINDOW_BYTES = 64 * 2**20
-_STEPS_PER_WINDOW = 2
+# With 16 requests at a time, each is for 8 MiB: latency is then a small part of its time.
+_WINDOW_BYTES = 128 * 2**20
+_WINDOWS_PER_CACHE = 4  # what is fetched ahead must not drive itself out of the cache
+_STEPS_PER_WINDOW = 4
 # A reader that has only begun may not go on: a program that maps an array reads its beginning.
 _WINDOW_PER_READ = 4
 
@@ -24,8 +25,9 @@ class ArrayAhead:
     while it is held.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, cache_bytes: int) -> None:
         self._source = source
+        self._window_bytes = min(_WINDOW_BYTES, cache_bytes // _WINDOWS_PER_CACHE)
         self._lock = threading.Lock()
         self._streams: OrderedDict[ObjectRef, Streams] = OrderedDict()
 
@@ -41,15 +43,15 @@ class ArrayAhead:
         if stream is None:
             return
         with self._lock:
-            ahead = _next_step(stream, dataset.storage_size_bytes)
+            ahead = _next_step(stream, dataset.storage_size_bytes, self._window_bytes)
         if ahead is not None:
             begin = dataset.data.file_offset
             self._source.fetch_ahead([(begin + ahead[0], begin + ahead[1])])
 
 
-def _next_step(stream: Stream, data_bytes: int) -> tuple[int, int] | None:
+def _next_step(stream: Stream, data_bytes: int, most_bytes: int) -> tuple[int, int] | None:
     """Return which bytes of the array to fetch now; None where enough is under way."""
-    window = min(_WINDOW_BYTES, _WINDOW_PER_READ * stream.fresh_bytes)
+    window = min(most_bytes, _WINDOW_PER_READ * stream.fresh_bytes)
     start = max(stream.ahead_stop, stream.stop)
     stop = min(stream.stop + window, data_bytes)
     is_whole_step = stop - start >= window // _STEPS_PER_WINDOW

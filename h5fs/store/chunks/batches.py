@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +51,27 @@ def split_chunks(
     per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
     per_batch = min(per_batch, 1024, max(1, AHEAD_BATCH_BYTES // chunk_bytes))
     return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
+
+
+def find_unwritten(
+    array: ReadArray,
+    block: Block,
+    wanted: Sequence[int],
+    sizes_of: Callable[[ReadArray], bytes | None],
+) -> frozenset[int]:
+    """Return those chunks of a block on disk that are there before anybody makes them.
+
+    A new file is full of zeros and takes no room. Chunks that were never written shall not take
+    any: a sparse array may be larger than the disk. ``sizes_of`` gives the chunks' sizes in the
+    HDF5 file, None where they are not known.
+    """
+    if not block.shared_buffer.is_on_disk or any(array.data.fill_value):
+        return frozenset()
+    stored = sizes_of(array)
+    if stored is None:
+        return frozenset()
+    sizes = np.frombuffer(stored, "<u8")
+    return frozenset(chunk for chunk in wanted if not sizes[chunk])
 
 
 def make_batch(

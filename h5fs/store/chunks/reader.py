@@ -23,6 +23,7 @@ from h5fs.store.chunks.batches import (
     AHEAD_BATCH_BYTES,
     BATCH_BYTES,
     ReadArray,
+    find_unwritten,
     make_batch,
     split_chunks,
 )
@@ -219,9 +220,14 @@ class ChunkReader:
 
     def _make(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
-        missing = self._claim(block, wanted)
+        unwritten = find_unwritten(array, block, wanted, self._sizes_of)
+        missing = self._claim(block, wanted, len(unwritten))
         if missing and block.is_being_laid_out:
             self._lay_out(array, block, missing)
+        if unwritten:
+            there = dict.fromkeys(unwritten.intersection(missing), PRESENT)
+            self._set_states(block, there, {})
+            missing = [chunk for chunk in missing if chunk not in there]
         if missing:
             if self._fetcher is not None and self._sizes_of(array) is not None:
                 self._fetcher.begin(array.index, array.grid, missing)
@@ -242,8 +248,11 @@ class ChunkReader:
         if len(missing) < len(wanted):
             self._await(array, block, wanted)
 
-    def _claim(self, block: Block, wanted: Sequence[int]) -> list[int]:
-        """Return the chunks that no thread is making yet; from now on the caller makes them."""
+    def _claim(self, block: Block, wanted: Sequence[int], unwritten: int = 0) -> list[int]:
+        """Return the chunks that no thread is making yet; from now on the caller makes them.
+
+        ``unwritten``: how many of the wanted chunks are zeros, and are not made.
+        """
         states, first = block.states, block.first_chunk
         with self._cache.changed:
             while block.is_being_laid_out:
@@ -254,7 +263,9 @@ class ChunkReader:
                 states[chunk - first] = PENDING
             # Laying out the whole block pays only when most of its chunks are to be made.
             block.is_being_laid_out = (
-                block.shared_buffer.is_on_disk and is_fresh and 2 * len(missing) > len(states)
+                block.shared_buffer.is_on_disk
+                and is_fresh
+                and 2 * (len(missing) - unwritten) > len(states)
             )
         return missing
 

@@ -16,8 +16,9 @@ from h5py import h5f, h5fd, h5p
 
 from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
+from h5fs.store.hdf5.source_reader import SourceReader
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.log import CommittedFile, CommittedReader, LoggedFile, RealFile
+from h5fs.store.log import CommittedFile, LoggedFile, RealFile
 from h5fs.store.sources.interface import Source
 
 # Large data begin on a page of the log, so that they share no page with committed data.
@@ -96,7 +97,7 @@ class CommittedMain:
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
         self._file = CommittedFile(RealFile(main), RealFile(log))
-        self._reader = CommittedReader(self._file)
+        self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open
 
     @property

@@ -20,16 +20,18 @@ from h5fs.errors import (
     LostChangesError,
     NotFoundError,
     ReadOnlyError,
+    UnreadableError,
     UnsupportedTypeError,
     show_path,
 )
 from h5fs.model.datatypes import Datatype
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.model.settings import NewDatasets, StoreOptions
+from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
-from h5fs.store.hdf5.objects.links import join_path
+from h5fs.store.hdf5.objects.links import address_of, join_path
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -39,6 +41,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_range,
     write_tail,
 )
+from h5fs.store.hdf5.writing.copying import Source, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
@@ -48,6 +51,7 @@ from h5fs.store.hdf5.writing.creating import (
     link_properties,
 )
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, keep_if_open
+from h5fs.store.hdf5.writing.kept_elements import check_kept
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
@@ -57,7 +61,7 @@ from h5fs.store.hdf5.writing.sequence_writer import (
 )
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, Region
-from h5fs.store.library_interface import NewArray
+from h5fs.store.library_interface import NewArray, Uncopied
 
 
 class WritingHdf5Store(ChangingStore):
@@ -247,6 +251,7 @@ class WritingHdf5Store(ChangingStore):
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
             check_can_encode(dataset_id)
+            self._check_kept(ref, dataset_id, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
             with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type)
@@ -266,6 +271,7 @@ class WritingHdf5Store(ChangingStore):
             parts = [(low // item, -(-high // item)) for low, high in ranges]
             for start, stop in parts:
                 check_part(source, start, stop, write_type)
+            self._check_kept(ref, dataset_id, array.shape, parts)
             with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
@@ -285,6 +291,34 @@ class WritingHdf5Store(ChangingStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
+
+    def _check_kept(
+        self, ref: ObjectRef, dataset_id: Any, shape: tuple[int, ...] | None,
+        ranges: list[tuple[int, int]],
+    ) -> None:  # fmt: skip
+        """Raise ``UnreadableError`` when what a change would keep beside ``ranges`` is damaged."""
+        read = functools.partial(self._files.read_raw, ref.file, address_of(ref))
+        shape = shape or dataset_id.get_space().get_simple_extent_dims()
+        try:
+            check_kept(dataset_id, shape, ranges, whole_edges=read_edges_are_whole(read))
+        except (UnreadableError, UnsupportedTypeError) as error:
+            raise type(error)(f"{show_path(ref.path)}: {error}") from None
+
+    def copy_object(
+        self, file: bytes, path: bytes, group: ObjectRef, name: bytes
+    ) -> tuple[Uncopied, ...]:
+        with self._changing(join_path(group.path, name)):
+            number = self._files.find_external(file, linking_file=0)
+            source = Source(self._files.file_id(number), path)
+            target = self._free_place(group, name) if name else self._group_id(group)
+            source.check(target)
+            with self._step(()):
+                self._forget_all()
+                target = self._group_id(group)
+                if not name:
+                    return copy_contents(source, target, group.path, self._on_progress)
+                copy_as(source, target, group.path, name, self._on_progress)
+            return ()
 
     def _source(self, array: NewArray) -> ElementSource:
         map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)

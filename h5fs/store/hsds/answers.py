@@ -48,6 +48,12 @@ class DomainAnswer(Struct, frozen=True):
     total_size: float = 0
 
 
+class FlushAnswer(Struct, frozen=True):
+    """Which data nodes there are."""
+
+    dn_ids: list[str] = field(default_factory=list)
+
+
 class DomainsAnswer(Struct, frozen=True):
     """What is in a folder of domains."""
 

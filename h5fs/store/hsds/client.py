@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -35,6 +35,7 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.store.hsds.access import Access
+from h5fs.store.hsds.nodes import DataNodes
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ MOST_REQUESTS: Final = 16
 
 _CONNECT_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+_DEAD_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 1 << 20
 _MOST_JSON_BYTES: Final = 1 << 28
 _MOST_REASON_BYTES: Final = 400
@@ -70,6 +72,7 @@ class Client:
         self._headers = _credentials(access)
         self._lock = threading.Lock()  # protects the fields below; nothing is taken under it
         self._is_lost = False
+        self._nodes = DataNodes(self.name, self._ask_shortly)
         self.request_count = 0
 
     @property
@@ -118,19 +121,35 @@ class Client:
             request.read_to(answer, most_bytes)
         return bytes(answer)
 
-    def write(self, path: str, query: Mapping[str, str], data: bytes | memoryview) -> None:
-        """Send values, which the service has taken when this returns."""
+    def write(
+        self, path: str, query: Mapping[str, str], data: bytes | memoryview, *, once: bool = False
+    ) -> None:
+        """Send values, which the service has taken when this returns.
+
+        ``once``: to be sent twice would change more, so that it is not tried again.
+        """
         headers = {"Accept": _JSON, "Content-Type": _BINARY}
-        with _Request(self, "PUT", path, query, bytes(data), headers) as request:
+        with _Request(self, "PUT", path, query, data, headers, once=once) as request:
             request.read_to(bytearray(), _MOST_JSON_BYTES)
+
+    def change(
+        self, method: str, path: str, query: Mapping[str, str], body: object = None
+    ) -> int:
+        """Send a change; return the status: 201 for something new, else it was there as it is."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": _JSON} if data is not None else {}
+        with _Request(self, method, path, query, data, {"Accept": _JSON, **headers}) as request:
+            request.read_to(bytearray(), _MOST_JSON_BYTES)
+            return request.status
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
 
     def _send(
-        self, method: str, url: str, body: bytes | None, headers: dict[str, str], deadline: float
-    ) -> urllib3.BaseHTTPResponse:
+        self, method: str, url: str, body: bytes | memoryview | None, headers: dict[str, str],
+        deadline: float, *, once: bool,
+    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
         """Send a request, again while nobody is there to take it; return the answer's beginning."""
         for pause in (*_AGAIN_SECONDS, None):
             left = max(deadline - time.monotonic(), 0.1)
@@ -138,7 +157,7 @@ class Client:
                 self.request_count += 1
             try:
                 answer = self._pool.urlopen(
-                    method, url, body, {**self._headers, **headers}, retries=False,
+                    method, url, cast(Any, body), {**self._headers, **headers}, retries=False,
                     redirect=False, preload_content=False, decode_content=False,
                     timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=left),
                     pool_timeout=int(left) + 1,
@@ -146,30 +165,45 @@ class Client:
             except (NewConnectionError, ConnectionError) as error:
                 problem: object = error
             except (HTTPError, HTTPException, OSError) as error:
-                raise self._lost(error) from None
+                raise self._lost(error, url) from None
             else:
+                if answer.status == 500:
+                    self._nodes.look(url)
                 if answer.status != 503:
                     self._found()
                     return answer
                 problem = f"it says that it is not ready (503 {answer.reason})"
                 answer.close()  # unread, it would be taken for the next answer
                 answer.release_conn()
-            if pause is None or time.monotonic() + pause > deadline:
+            is_sent = not isinstance(problem, NewConnectionError)
+            if pause is None or (once and is_sent) or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause * random.uniform(0.5, 1.0))
-        raise self._lost(problem)
+        raise self._lost(problem, url)
 
-    def _lost(self, problem: object) -> UnreadableError:
+    def _ask_shortly(self, path: str, seconds: float) -> bytes | None:
+        """Return the body of an answer; None when there is none in time, or only a failure."""
+        try:
+            answer = self._pool.urlopen(
+                "GET", self._prefix + path, None, self._headers, retries=False, redirect=False,
+                timeout=seconds, pool_timeout=int(seconds) + 1,
+            )  # fmt: skip
+        except (HTTPError, HTTPException, OSError):
+            return None
+        return answer.data if answer.status < 500 else None
+
+    def _lost(self, problem: object, url: str) -> UnreadableError:
         """Return the error of a request that was not answered; log it when it is the first."""
+        is_known = self._nodes.note_lost(url)  # the log has named the dead node
         waited = isinstance(problem, ReadTimeoutError | TimeoutError)
         text = (
-            f"it did not answer within {self._timeout_seconds:g} s; is a data node dead? (see "
-            f"{self.name}/about)"
+            f"it did not answer in time; is a data node dead? (see {self.name}/about)"
             if waited
             else str(problem)[-_MOST_REASON_BYTES:]
         )
         with self._lock:
-            was_lost, self._is_lost = self._is_lost, True
+            was_lost = self._is_lost or is_known
+            self._is_lost |= not is_known
         if not was_lost:
             _log.error("%s: the data service is lost: %s; reads fail until it is back", self.name,
                        text)  # fmt: skip
@@ -208,14 +242,20 @@ class _Request:
         method: str,
         path: str,
         query: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | memoryview | None,
         headers: dict[str, str],
+        *,
+        once: bool = False,
     ) -> None:
         self._client = client
         self._deadline = time.monotonic() + client._timeout_seconds
         self._path = path
-        url = f"{client._prefix}{path}?{urlencode(query)}"
-        self._answer = client._send(method, url, body, headers, self._deadline)
+        self._url = url = f"{client._prefix}{path}?{urlencode(query)}"
+        client._nodes.check(url)
+        if client._nodes.are_dead:  # what is asked of a living one may need a dead one
+            self._deadline = time.monotonic() + min(client._timeout_seconds, _DEAD_SECONDS)
+        self._answer = client._send(method, url, body, headers, self._deadline, once=once)
+        self.status = self._answer.status
         self._is_whole = False
 
     def __enter__(self) -> _Request:
@@ -261,11 +301,11 @@ class _Request:
 
     def _read(self, size: int) -> bytes:
         if time.monotonic() > self._deadline:
-            raise self._client._lost(TimeoutError())
+            raise self._client._lost(TimeoutError(), self._url)
         try:
             return self._answer.read(size)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise self._client._lost(error) from None
+            raise self._client._lost(error, self._url) from None
 
 
 class _UnixConnection(HTTPConnection):

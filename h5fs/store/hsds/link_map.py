@@ -6,6 +6,7 @@ references for longer. A domain of very many links has none: its groups are aske
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -94,6 +95,28 @@ class LinkMaps:
         if latest is None or object_id not in latest.paths:
             latest = self._take()
         return latest.paths.get(object_id) if latest is not None else None
+
+    def places_of(self, object_id: str) -> list[tuple[str, bytes, bytes]]:
+        """Return groups' ids and paths, and the names in them, that lead to an object now."""
+        latest = self._take()
+        if latest is None:
+            return []
+        return [
+            (group, latest.paths.get(group, b"/"), name_of(link))
+            for group, links in latest.groups.items()
+            for link in links
+            if link.id == object_id
+        ]
+
+    def outdate(self) -> None:
+        """Make no more listings of the latest map: a link has changed."""
+        latest = self._latest
+        if latest is not None:
+            latest.taken_at = -math.inf
+
+    def forget(self) -> None:
+        """Forget the latest map: an object has another name."""
+        self._latest = None
 
     def _take(self) -> LinkMap | None:
         began = time.monotonic()

@@ -51,7 +51,7 @@ class _Source:
         """Return elements ``[start, stop)`` as h5py reads them."""
         pieces = []
         for slab in split_into_hyperslabs(self.shape, start, stop):
-            query = {**self.query, **_selection(slab)}
+            query = {**self.query, **selection_of(slab)}
             data = self.client.read(_values_of(self.object_id), query, _MOST_VARIABLE_BYTES)
             elements = unpack(data, self.datatype, prod(slab.count), self.target_of)
             pieces.append(to_array(elements, self.datatype))
@@ -65,6 +65,7 @@ class _Opened:
     ``lock`` is for the latter, which keep what they have read last.
     """
 
+    object_id: str
     info: DatasetInfo
     array: RemoteArray | None
     variable: tuple[VariableDataset | SequenceDataset, _Source] | None
@@ -124,10 +125,14 @@ class DatasetReaders:
         query: Mapping[str, str],
         target_of: TargetOf,
     ) -> None:
-        """Open a dataset again that must still look as it was said.
+        """Open a dataset again that must still look as it was said, or have more rows by now.
 
         Raises ``StaleError`` when it does not.
         """
+        if _has_grown(answer, info):
+            array = self._array(answer, info.shape or (), info, query)
+            self._keep(_Opened(answer.id, info, array, None))
+            return
         opened = self._open(answer, query, target_of)
         if (opened.info.shape, opened.info.dtype, opened.info.value_count) != (
             info.shape, info.dtype, info.value_count,
@@ -147,6 +152,14 @@ class DatasetReaders:
         opened.read_into(part, offset, buffer)
         return True
 
+    def forget_values(self, object_id: str) -> None:
+        """Forget what was read of a dataset: somebody here has written to it."""
+        with self._lock:
+            opened = [each for each in self._opened.values() if each.object_id == object_id]
+        for each in opened:
+            if each.array is not None:
+                self.cache.forget(each.array.number)
+
     def _keep(self, opened: _Opened) -> None:
         gone: list[_Opened] = []
         with self._lock:
@@ -163,12 +176,8 @@ class DatasetReaders:
         info, datatype = describe_array(answer)
         shape = (0,) if info.shape is None else info.shape
         if not info.dtype.hasobject:
-            read = functools.partial(self._read_slab, answer.id, dict(query))
-            array = RemoteArray(
-                next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)),
-                read, self._executor, self.cache,
-            )  # fmt: skip
-            return _Opened(info, array, None)
+            array = self._array(answer, shape, info, query)
+            return _Opened(answer.id, info, array, None)
         source = _Source(self._client, answer.id, dict(query), shape, datatype, target_of)
         dataset = make_variable_dataset(info.dtype, _Source.read, prod(shape), _text_of)
         count: int | None = None
@@ -182,19 +191,38 @@ class DatasetReaders:
         info = DatasetInfo(
             info.shape, dataset.dtype, size_bytes, count, per_element, is_scanned=True
         )
-        return _Opened(info, None, (dataset, source))
+        return _Opened(answer.id, info, None, (dataset, source))
+
+    def _array(
+        self, answer: ObjectAnswer, shape: tuple[int, ...], info: DatasetInfo,
+        query: Mapping[str, str],
+    ) -> RemoteArray:  # fmt: skip
+        read = functools.partial(self._read_slab, answer.id, dict(query))
+        return RemoteArray(
+            next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)), read,
+            self._executor, self.cache,
+        )  # fmt: skip
 
     def _read_slab(
         self, object_id: str, query: dict[str, str], slab: Hyperslab, buffer: memoryview
     ) -> None:
-        self._client.read_into(_values_of(object_id), {**query, **_selection(slab)}, buffer)
+        self._client.read_into(_values_of(object_id), {**query, **selection_of(slab)}, buffer)
+
+
+def _has_grown(answer: ObjectAnswer, info: DatasetInfo) -> bool:
+    """Whether a dataset whose elements have one size has got more rows, and nothing else."""
+    now = describe_array(answer)[0]
+    if not now.shape or not info.shape or now.dtype.hasobject or now.dtype != info.dtype:
+        return False
+    return now.shape[1:] == info.shape[1:] and now.shape[0] > info.shape[0]
 
 
 def _values_of(object_id: str) -> str:
     return f"{path_of(object_id)}/value"
 
 
-def _selection(slab: Hyperslab) -> dict[str, str]:
+def selection_of(slab: Hyperslab) -> dict[str, str]:
+    """Return the part of a query that names a hyperslab."""
     if not slab.count:  # a scalar
         return {}
     edges = zip(slab.start, slab.count, strict=True)

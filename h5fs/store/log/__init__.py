@@ -13,7 +13,7 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 
 from __future__ import annotations
 
-from h5fs.store.log.committed_file import CommittedFile, CommittedReader
+from h5fs.store.log.committed_file import CommittedFile
 from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.gate import Gate
 from h5fs.store.log.log_rest import LogRest
@@ -24,7 +24,6 @@ from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedF
 
 __all__ = [
     "CommittedFile",
-    "CommittedReader",
     "Gate",
     "LogDescription",
     "LogFile",

@@ -9,7 +9,6 @@ empties the log: no read may go on meanwhile (`gate`), and ``forget`` comes afte
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Hashable, Iterable
 
@@ -141,52 +140,3 @@ class CommittedFile:
                 page_bytes,
             )  # fmt: skip
         return size
-
-
-class CommittedReader:
-    """A file object for h5py's ``fileobj`` driver, for a file that is only read.
-
-    The methods that HDF5 calls never raise; where reading fails the bytes are zeros, which HDF5
-    takes for damage. ``failure``: the first error.
-    """
-
-    def __init__(self, file: CommittedFile) -> None:
-        self.failure: OSError | None = None
-        self._file = file
-        self._position = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position, in bytes, and return it."""
-        start = {os.SEEK_CUR: self._position, os.SEEK_END: self._file.size_bytes}.get(whence, 0)
-        self._position = max(0, start + offset)
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Fill all of ``buffer``, with zeros past the end; return its size."""
-        view = memoryview(buffer).cast("B")
-        there = 0
-        try:
-            there = self._file.read_into(view, self._position)
-        except OSError as error:
-            self.failure = self.failure or error
-        if there < len(view):
-            view[there:] = bytes(len(view) - there)
-        self._position += len(view)
-        return len(view)
-
-    def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Refuse: whoever opens the file to read does not write."""
-        self.failure = self.failure or OSError(errno.EROFS, "the file is only read")
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Refuse, as ``write`` does."""
-        self.failure = self.failure or OSError(errno.EROFS, "the file is only read")
-        return self._file.size_bytes if size is None else size
-
-    def flush(self) -> None:
-        """Do nothing: there is nothing to write."""

@@ -119,11 +119,11 @@ class CachedBytes:
         stop = min(stop, self.size_bytes)
         return start < stop and self._lacks(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
 
-    def read_into(self, buffer: memoryview, offset: int, *, unit_bytes: int = 1) -> int:
+    def read_into(self, buffer: memoryview, offset: int) -> int:
         stop = min(offset + len(buffer), self.size_bytes)
         if stop <= offset:
             return 0
-        self.ensure(((offset, stop),), unit_bytes=unit_bytes)
+        self.ensure(((offset, stop),))
         at = offset
         while at < stop:
             end = min(stop, (at // BLOCK_BYTES + _PIECE_BLOCKS) * BLOCK_BYTES)

@@ -215,7 +215,8 @@ class RemoteObject:
         blocks = np.array([b for b in missing.tolist() if b not in self._in_flight], np.int64)
         if not len(blocks):
             return []
-        total = len(blocks) * BLOCK_BYTES
+        # All that is under way together has as many parts as there are requests at a time.
+        total = (len(self._in_flight) + len(blocks)) * BLOCK_BYTES
         size = min(max(total // self._fetcher.streams, _LEAST_PART_BYTES), _MOST_PART_BYTES)
         part_blocks = size // BLOCK_BYTES
         parts = []

@@ -32,7 +32,7 @@ class RemoteStore(WorkerStore):
         super().__init__(options, starter, FetchedFile(str(options.location), remote))
         self._on_close = on_close
         self._remote = remote
-        self._array_ahead = ArrayAhead(remote)
+        self._array_ahead = ArrayAhead(remote, cache_bytes=options.remote.cache_bytes)
 
     def read_into(
         self,

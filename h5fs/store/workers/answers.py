@@ -147,7 +147,8 @@ def _check_table(table: LinkTable, group: Any, most_item_bytes: int) -> None:
 def _check_dataset(dataset: DatasetInfo, most_item_bytes: int) -> None:
     _count(dataset.shape or ())
     _need(0 <= (dataset.value_count or 0) < 2**64, "a number of values")
-    _need(all(0 <= each.size_bytes < 2**40 for each in dataset.text_widths), "a width")
+    for each in dataset.text_widths:
+        _need(0 <= each.text_bytes <= each.size_bytes < 2**40, "a width")
     _need(0 < dataset.sequences_per_element < _MAX_PER_ELEMENT, "a number of sequences")
     if isinstance(dataset.data, Contiguous):
         _need(0 <= dataset.data.file_offset < _OFFSET_LIMIT, "a place in the file")

@@ -6,9 +6,10 @@ Under the tree's lock.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
-from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import ArrayContent, Content
@@ -49,6 +50,11 @@ class Commits:
         self._places = places
         self._opened = opened
         self._keeper = keeper
+        self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
+        """Returns the text of attributes that a program has started from, where others may have
+        changed them since."""
+        self.grows_beneath_readers = False
+        """Whether who reads an array goes on reading what it has when more rows are added."""
 
     def commit(self, file: WritableFile) -> None:
         """Make a draft part of the HDF5 file, unless it has to wait for something.
@@ -155,7 +161,7 @@ class Commits:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
         if meaning.projection is Projection.ARRAY:
             if not is_as_shown(draft, self._content_at(file.path)):
-                is_read = self._is_read(file)
+                is_read = not self.grows_beneath_readers and self._is_read(file)
                 commit_array(self._store, group, name, file, is_read=is_read)
         elif meaning.projection is Projection.DATATYPE:
             commit_datatype(
@@ -174,7 +180,9 @@ class Commits:
             self._pending.stop_awaiting(file)
             return False
         self._pending.hold_times(owner, self._lookup.status_of_file(0))
-        self._pending.await_targets(file, commit_attributes(self._store, owner.ref, draft))
+        before = self.text_before(file, owner.ref)
+        awaited = commit_attributes(self._store, owner.ref, draft, before=before)
+        self._pending.await_targets(file, awaited)
         if file.awaits:
             return False
         self._pending.unhide(file.path)

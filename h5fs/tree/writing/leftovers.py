@@ -68,7 +68,7 @@ def _told(path: bytes, folder: Path) -> Iterator[None]:
     except (OSError, H5fsError) as error:
         _log.error("%s could not be saved as %s: %s", show_path(path), target, error)
     else:
-        _log.warning("%s is not in the HDF5 file; saved as %s", show_path(path), target)
+        _log.error("%s is not in the HDF5 file; saved as %s", show_path(path), target)
 
 
 class _SavedFolder:

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
@@ -41,6 +42,7 @@ from h5fs.tree.writing.recent_changes import RecentChanges
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
+from h5fs.tree.writing.truncations import Truncations
 from h5fs.tree.writing.writes import Writes
 
 _log = logging.getLogger(__name__)
@@ -50,8 +52,9 @@ class WritableTree:
     """An HDF5 file as a file system that can be written to. Safe to call from any thread.
 
     Parameters: ``mountpoint`` is where absolute symbolic links lead into the mount. ``leftovers``
-    is the folder for what is not in the HDF5 file at the end; without one, no file may be outside
-    of the HDF5 file. ``commits_at_close``: each `close` waits for the disk.
+    is the folder for what is not in the HDF5 file at the end; without one, or without
+    ``takes_scratch``, no file may be made outside of the HDF5 file. ``commits_at_close``: each
+    `close` waits for the disk.
     """
 
     def __init__(
@@ -62,11 +65,12 @@ class WritableTree:
         views: ViewOptions = NO_VIEWS,
         mountpoint: bytes = b"",
         leftovers: Path | None = None,
+        takes_scratch: bool = True,
         commits_at_close: bool = False,
     ) -> None:
         self._store = store
         self._leftovers = leftovers
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
         views = dataclasses.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
@@ -77,8 +81,9 @@ class WritableTree:
         self._changes = RecentChanges()
         self._places = places = Places(pending, lookup)
         rules = NameRules(
-            pending, lookup, places, takes_scratch=leftovers is not None, mountpoint=mountpoint
-        )
+            pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
+            mountpoint=mountpoint,
+        )  # fmt: skip
         self._statuses = Statuses(
             pending, lookup, places, opened, self._shown.listed_status
         )
@@ -93,6 +98,9 @@ class WritableTree:
         self._writes = Writes(store, pending, lookup, places)
         self._closings = Closings(
             store, pending, keeper, commits, removals, commits_at_close=commits_at_close
+        )
+        self._truncations = Truncations(
+            opened, self._openings, self._writes, self._closings, self._changes
         )
         self._attribute_changes = AttributeChanges(
             pending, lookup, places, self._openings, opened, self._writes, self._closings, removals
@@ -152,28 +160,23 @@ class WritableTree:
     def set_xattr(self, path: bytes, name: bytes, value: bytes, flags: int) -> None:
         """Answer ``setxattr``: an attribute of the object gets a value."""
         with self._lock:
-            self._changes.note_any()
             self._attribute_changes.set_extended(path, name, value, flags)
 
     def remove_xattr(self, path: bytes, name: bytes) -> None:
         """Answer ``removexattr``. Raises ``NoAttributeError``."""
         with self._lock:
-            self._changes.note_any()
             self._attribute_changes.set_extended(path, name, None, 0)
 
     def change_attributes(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
         """Set attributes of an object in one step; None removes one."""
         with self._lock:
-            self._changes.note_any()
             self._attribute_changes.change(path, changes)
 
     # What the kernel may keep.
 
     def bypasses_cache(self, handle: int) -> bool:
-        """Whether reads and writes of a handle shall go past the kernel's cache.
-
-        Reads, where they must not be mixed with what others wrote to the same path; writes, where
-        the kernel would keep a copy for nobody.
+        """Whether a handle shall go past the kernel's cache: where that has, or would get, what
+        others do not read.
         """
         return self._opened.get(handle).bypasses_cache
 
@@ -240,8 +243,14 @@ class WritableTree:
         buffer = bytearray(size)
         return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """Answer ``write``: in place, or into the file's draft."""
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
+        """Answer ``write``: in place, or into the file's draft.
+
+        ``is_page``: the kernel writes back what programs have mapped: all of its pages.
+        """
+        del is_page
         with self._lock:
             file = self._opened.get_writable(handle)
             with self._changes.by(file):
@@ -251,34 +260,10 @@ class WritableTree:
         """Answer ``truncate`` and ``ftruncate``."""
         with self._lock:
             if handle is not None:
-                file = self._opened.get_writable(handle)
-                with self._changes.by(file):
-                    if size != file.size_bytes:
-                        self._writes.truncate(file, size)
-                return
-            assert path is not None
-            being_written = self._openings.being_written(path)
-            if being_written is None:
-                self._truncate_committed(path, size)
-                return
-            with self._changes.by(being_written):
-                self._writes.truncate(being_written, size)
-                self._closings.end_truncate(being_written)
-
-    def _truncate_committed(self, path: bytes, size: int) -> None:
-        """Cut a file that the HDF5 file has; it stays as it was where it cannot be so long."""
-        handle = self._openings.open(path, os.O_WRONLY, 0)
-        opened, file = self._opened.get(handle), self._opened.get_writable(handle)
-        with self._changes.by(file):
-            try:
-                if size != file.size_bytes:
-                    self._writes.truncate(file, size)
-                self._closings.flush(opened, 0)
-            except H5fsError:
-                file.discard()  # others may have it open
-                raise
-            finally:
-                self._closings.release(self._opened.remove(handle))
+                self._truncations.by_handle(handle, size)
+            else:
+                assert path is not None
+                self._truncations.by_path(path, size)
 
     def flush(self, handle: int, pid: int) -> None:
         """Answer ``close`` of one of a handle's descriptors: what was written is committed."""
@@ -293,6 +278,16 @@ class WritableTree:
             opened = self._opened.remove(handle)
             with self._changes.by(opened.file):
                 self._closings.release(opened)
+
+    def give_up(self, handle: int) -> None:
+        """Forget what was written to a file; a new one is gone, any other is as it was."""
+        with self._lock:
+            file = self._opened.get_writable(handle)
+            self._changes.note_any()
+            if file.node is None:
+                self._removals.unlink(file.path)
+            else:
+                file.discard()
 
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
@@ -378,18 +373,23 @@ class WritableTree:
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
 
-    def close(self) -> None:
-        """Commit what can be, save what is left beside the HDF5 file, and close the store."""
+    def close(self) -> tuple[bytes, ...]:
+        """Commit what can be, save what is left beside the HDF5 file, and close the store.
+
+        Returns: the paths of files that did not become part of the HDF5 file.
+        """
         with self._lock:
             self._commits.commit_all()
             self._removals.end_all_hiding()
             self._commits.apply_in_part()
+            left = self._pending.staged_files()
             keep_leftovers(
-                self._leftovers, self._pending.staged_files(), self._pending.scratch_links(),
-                self._known_status_of_file(),
-            )  # fmt: skip
+                self._leftovers, left, self._pending.scratch_links(), self._known_status_of_file()
+            )
+            paths = tuple(file.path for file in left if file.size_bytes)
             self._keeper.remove_all()
         self._store.close()
+        return paths
 
     def _known_status_of_file(self) -> FileStatus | None:
         try:

@@ -215,3 +215,43 @@ def test_who_reads_when_all_ends_is_not_left_waiting() -> None:
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+class Columns(Workers):
+    """Decodes chunks that are as tall as the array; counts those that were ever written."""
+
+    def __init__(self, array: np.ndarray[Any, Any], width: int, written: set[int]) -> None:
+        super().__init__(1, array, len(array))
+        self._width = width
+        self._written = written
+
+    def call(self, method: str, batch: Any, *, shared_buffers: Any = (), **_: Any) -> Any:
+        if method == "index_chunks":
+            count = self._array.shape[1] // self._width
+            return ChunkIndex(np.array([n in self._written for n in range(count)], "<u8").tobytes())
+        for task in batch.tasks:
+            first = task.number * self._width
+            for row, elements in enumerate(self._array[:, first : first + self._width]):
+                place = row * self._array.shape[1] + first
+                os.pwrite(shared_buffers[0].descriptor, elements.tobytes(), place)
+            self.decoded[task.number] += 1
+        return ()
+
+
+@pytest.mark.semantics("D2")
+@pytest.mark.parametrize("written", [(), (5,), tuple(range(7)), tuple(range(16))])
+def test_chunks_that_were_never_written_take_no_room_on_disk(written: tuple[int, ...]) -> None:
+    array = np.zeros((256, 16 * 8192), np.uint8)
+    for number in written:
+        array[:, number * 8192 : (number + 1) * 8192] = number + 1
+    workers = Columns(array, 8192, set(written))
+    stream = Stream(1, array, len(array))
+    stream.data = Chunked((len(array), 8192), (), b"\0")
+    with reading(workers, cache_bytes=array.nbytes) as reader:
+        stream.read(reader)
+        stream.read(reader, (3, 1, 0, 2))
+        (block,) = reader._cache._blocks.values()
+        assert block.shared_buffer.is_on_disk and block.is_whole
+        taken = os.fstat(block.shared_buffer.descriptor).st_blocks * 512
+        assert taken <= (len(written) / 16 + 0.1) * array.nbytes
+    assert workers.decoded == dict.fromkeys(written, 1)

@@ -45,6 +45,7 @@ from h5fs.store.hdf5.objects.attributes import (
     read_attributes,
     write_attribute,
 )
+from h5fs.store.hdf5.types import memory as memory_module
 from h5fs.store.hdf5.types.type_ids import create_datatype
 
 KNOWN_CRASHES = {
@@ -328,6 +329,24 @@ def test_more_elements_than_are_worth_a_value_each_are_unreadable(
             file.attrs[name] = range(count)
         read = attributes_module.read_attributes(file.id)
     assert [isinstance(each, Attribute) for each in read] == [True, False, True]
+
+
+@pytest.mark.semantics("W5", "A3")
+def test_members_and_items_are_elements_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (attributes_module, memory_module):
+        monkeypatch.setattr(module, "MAX_ELEMENTS", 100)
+    pair = np.dtype([("a", "i4"), ("b", "f8", (3,))])
+    row = np.empty(2, object)
+    row[:] = [np.arange(60), np.arange(50)]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.attrs["few"] = np.zeros(15, pair)
+        file.attrs["many"] = np.zeros(26, pair)
+        file.attrs.create("numbers", row, dtype=h5py.vlen_dtype("i4"))
+        file.attrs["rest"] = range(40)
+        read = attributes_module.read_attributes(file.id)
+    assert [isinstance(each, Attribute) for each in read] == [True, False, False, True]
 
 
 @pytest.mark.semantics("A3")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log import CommittedFile, CommittedReader, Gate, LoggedFile, RealFile
+from h5fs.store.log import CommittedFile, Gate, LoggedFile, RealFile
 from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles, make_record
 from h5fs.store.sources.interface import read_bytes
@@ -109,19 +109,6 @@ def test_pages_of_the_log_that_a_shorter_file_lost_do_not_come_back(tmp_path: Pa
             assert read_bytes(beside.reader, 0, END) == beside.image
         assert beside.image[8 * PAGE :] == fill(10 * PAGE, 7)[6 * PAGE :]
         beside.close()
-
-
-def test_the_file_object_for_the_library_reads_all_and_writes_nothing(tmp_path: Path) -> None:
-    beside = Beside(tmp_path, fill(1000, 3))
-    reader = CommittedReader(beside.reader)
-    buffer = bytearray(b"x" * 600)
-    assert reader.seek(700) == 700 and reader.readinto(buffer) == 600
-    assert buffer == fill(1000, 3)[700:] + bytes(300)
-    assert reader.tell() == 1300 and reader.seek(0, 2) == 1000 and reader.failure is None
-    reader.write(b"x")
-    assert reader.failure is not None
-    assert beside.main.read_bytes() == fill(1000, 3)
-    beside.close()
 
 
 def test_a_log_that_is_not_what_commits_leave_is_an_error(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ def test_a_large_range_comes_in_parts_and_never_more_than_allowed_at_once(
     assert read_bytes(source, 0, len(CONTENT)) == CONTENT
 
 
+def test_what_is_asked_for_beside_much_else_comes_in_fewer_parts(
+    open_remote: Open, server: ObjectServer, name: str
+) -> None:
+    source = open_remote(name, streams=2)
+    server.set(latency=0.2)
+    source.fetch_ahead([(2 * MIB, 8 * MIB)])
+    source.fetch_ahead([(8 * MIB, 12 * MIB)])
+    source.ensure([(2 * MIB, 12 * MIB)])
+    assert server.counts()["requests"] == 1 + 2 + 1  # of the last four no second one is needed
+
+
 def test_neighbours_come_in_one_request(open_remote: Open, server: ObjectServer, name: str) -> None:
     source = open_remote(name)
     near = [4 * MIB + at * 100_000 for at in range(5)]

@@ -32,6 +32,7 @@ from h5fs.errors import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
+from h5fs.store.hidden_names import HIDDEN_GROUP, HIDDEN_PATH
 from h5fs.tree import Tree, WritableTree
 
 OLD = np.arange(5000, dtype="<f8")
@@ -201,36 +202,36 @@ def test_what_is_open_without_a_name_is_nowhere_to_be_seen(file: Path) -> None:
     with h5py.File(file, "a") as opened:
         opened["refers"] = 1
         opened["refers"].attrs["to"] = opened["d"].ref
-        opened["into"] = h5py.SoftLink("/.h5fs-hidden")
+        opened["into"] = h5py.SoftLink(HIDDEN_PATH.decode())
     before = {b"e.npy", b"g", b"h.npy", b"refers.npy", b"refers.attrs.json", b"into"}
     with killed_tree(file) as tree:
         handle = tree.open(b"/d.npy", os.O_RDONLY, 1)
         remove(tree)
         assert names(tree) == before
         with pytest.raises(NotFoundError):
-            tree.get_status(b"/.h5fs-hidden")
+            tree.get_status(HIDDEN_PATH)
         assert b"h5fs-hidden" not in read(tree, b"/refers.attrs.json")
         with pytest.raises(InvalidNameError):
-            save(tree, b"/.h5fs-hidden.npy", npy_bytes(OLD))
-        tree.unlink(b"/.h5fs-hidden.npy")
+            save(tree, HIDDEN_PATH + b".npy", npy_bytes(OLD))
+        tree.unlink(HIDDEN_PATH + b".npy")
         with pytest.raises(InvalidNameError):
-            tree.rename(b"/e.npy", b"/.h5fs-hidden.npy")
+            tree.rename(b"/e.npy", HIDDEN_PATH + b".npy")
         with pytest.raises(InvalidNameError):
-            tree.make_hard_link(b"/e.npy", b"/.h5fs-hidden.npy")
+            tree.make_hard_link(b"/e.npy", HIDDEN_PATH + b".npy")
         with pytest.raises(InvalidNameError):
-            store_of(tree).create_group(store_of(tree).root().ref, b".h5fs-hidden")
-        tree.make_folder(b"/.h5fs-hidden")  # outside of the HDF5 file, as all hidden folders
-        assert names(tree, b"/.h5fs-hidden") == set()
-        tree.remove_folder(b"/.h5fs-hidden")
+            store_of(tree).create_group(store_of(tree).root().ref, HIDDEN_GROUP)
+        tree.make_folder(HIDDEN_PATH)  # outside of the HDF5 file, as all hidden folders
+        assert names(tree, HIDDEN_PATH) == set()
+        tree.remove_folder(HIDDEN_PATH)
         with pytest.raises(NotFoundError):
-            tree.get_status(b"/.h5fs-hidden.npy")
+            tree.get_status(HIDDEN_PATH + b".npy")
         assert read_handle(tree, handle) == npy_bytes(OLD)
     store = open_store(StoreOptions(file))
     reading = Tree(store)
     try:
         assert {each.name for each in reading.list_folder(b"/")} == before
         with pytest.raises(NotFoundError):
-            reading.get_status(b"/.h5fs-hidden")
+            reading.get_status(HIDDEN_PATH)
     finally:
         store.close()
     with writable_tree(file) as tree:

@@ -25,8 +25,10 @@ from support.writing import make_file
 from h5fs.errors import H5fsError, InvalidAttributesError, UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
+from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.tree import Tree
 
+HIDDEN = HIDDEN_GROUP.decode()
 ARRAY = npy_bytes(np.arange(6.0))
 
 
@@ -68,7 +70,7 @@ def test_attributes_that_wait_for_their_object_survive_a_kill(file: Path) -> Non
         assert names(tree) == {b"d.npy", b"d.attrs.json", b"h", b"new.attrs.json"}
         kill_worker(tree)
     reading = Tree(open_store(StoreOptions(file)))
-    assert b".h5fs-hidden" not in {each.name for each in reading.list_folder(b"/")}
+    assert HIDDEN_GROUP not in {each.name for each in reading.list_folder(b"/")}
     reading.close()
     with killed_tree(file) as tree:
         assert json.loads(read(tree, b"/new.attrs.json")) == {"a": 2}
@@ -294,7 +296,7 @@ def test_what_a_strangers_hidden_group_names_is_written_nowhere_else(
     file = make_file(folder / "f.h5", d=np.arange(3))
     kept = np.frombuffer(b"planted", np.uint8)
     with h5py.File(file, "a") as opened:
-        hidden = opened.create_group(".h5fs-hidden")
+        hidden = opened.create_group(HIDDEN)
         for kind in (b"bytes:", b"dataset:"):
             hidden[kind + path.replace(b"/", b"%2F")] = kept
         hidden[b"bytes:%2Fwaits.attrs.json"] = np.frombuffer(as_json(a=1), np.uint8)
@@ -311,7 +313,7 @@ def test_what_is_kept_and_no_mount_can_have_kept_is_not_copied(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with h5py.File(file, "a") as opened:
-        hidden = opened.create_group(".h5fs-hidden")
+        hidden = opened.create_group(HIDDEN)
         hidden.create_dataset(b"bytes:%2Fhuge.tmp", (2**50,), "u1", chunks=(2**20,))
         hidden[b"bytes:%2Ffloats.tmp"] = np.ones((2, 3))
         hidden[b"bytes:%2Fgroup.tmp"] = hidden.create_group("bytes:%2Fsame.tmp")
@@ -320,29 +322,49 @@ def test_what_is_kept_and_no_mount_can_have_kept_is_not_copied(
         assert names(tree) == {b"d.npy", b"d.attrs.json", b"g"}
     assert not file.with_name("f.h5.h5fs-left").exists()
     with h5py.File(file) as opened:
-        assert ".h5fs-hidden" not in opened
+        assert HIDDEN not in opened
     assert "/huge.tmp cannot be brought back: " in caplog.text
 
 
 @pytest.mark.semantics("U15")
 def test_what_a_stranger_has_in_a_group_of_the_hidden_name_stays(file: Path) -> None:
     with h5py.File(file, "a") as opened:
-        opened[".h5fs-hidden/theirs"] = np.arange(4)
+        opened.create_group(HIDDEN)["theirs"] = np.arange(4)
     with writable_tree(file) as tree:
         handle = tree.open(b"/d.npy", 0, 1)
         tree.unlink(b"/d.npy")
         tree.release(handle)
     with h5py.File(file) as opened:
-        assert list(opened[".h5fs-hidden"]) == ["theirs"]
-        assert opened[".h5fs-hidden/theirs"][()].tolist() == [0, 1, 2, 3]
+        assert list(opened[HIDDEN]) == ["theirs"]
+        assert opened[HIDDEN]["theirs"][()].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.semantics("U15")
+def test_a_group_that_another_program_has_called_hidden_is_shown_as_any(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened[".h5fs-hidden/theirs"] = np.arange(6.0)
+        opened["d"].attrs["to"] = opened[".h5fs-hidden/theirs"].ref
+    with killed_tree(file) as tree:
+        tree.rename(b"/d.npy", b"/d.npy~")
+    with writable_tree(file) as tree:
+        assert names(tree) == {b"d.npy~", b"g", b".h5fs-hidden"}
+        assert read(tree, b"/.h5fs-hidden/theirs.npy") == ARRAY
+        tree.rename(b"/d.npy~", b"/d.npy")
+    reading = Tree(open_store(StoreOptions(file)))
+    assert b".h5fs-hidden" in {each.name for each in reading.list_folder(b"/")}
+    handle = reading.open(b"/d.attrs.json", 0)
+    assert json.loads(reading.read(handle, 1000, 0))["to"] == "/.h5fs-hidden/theirs"
+    reading.close()
+    with h5py.File(file) as opened:
+        assert set(opened) == {"d", "g", ".h5fs-hidden"}
 
 
 def test_a_reference_to_a_name_that_only_begins_as_the_hidden_one_has_a_path(file: Path) -> None:
     with h5py.File(file, "a") as opened:
-        opened[".h5fs-hidden-not"] = 1
-        opened["d"].attrs["to"] = opened[".h5fs-hidden-not"].ref
+        opened[f"{HIDDEN}-not"] = 1
+        opened["d"].attrs["to"] = opened[f"{HIDDEN}-not"].ref
     with writable_tree(file) as tree:
-        assert json.loads(read(tree, b"/d.attrs.json"))["to"] == "/.h5fs-hidden-not"
+        assert json.loads(read(tree, b"/d.attrs.json"))["to"] == f"/{HIDDEN}-not"
 
 
 @pytest.mark.semantics("R17")

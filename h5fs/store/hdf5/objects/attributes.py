@@ -23,7 +23,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
-from h5fs.model.datatypes import Datatype, is_variable, size_in_memory
+from h5fs.model.datatypes import Datatype, count_values, is_variable, size_in_memory
 from h5fs.model.objects import Attribute, Element, UnreadableAttribute
 from h5fs.store.hdf5.objects.references import (
     PathFinder,
@@ -87,7 +87,7 @@ def read_attributes(
         on_progress()
         attribute = _read_or_explain(object_id, name, path_of, room)
         if isinstance(attribute, Attribute):
-            room -= len(attribute.elements)
+            room -= attribute.value_count
         attributes.append(attribute)
     return tuple(attributes)
 
@@ -121,7 +121,7 @@ def read_attribute(
             raise UnsupportedTypeError(f"elements of {type_id.get_size()} bytes in memory")
         if size > MAX_ATTRIBUTE_BYTES:
             raise UnreadableError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
-        if math.prod(shape) > most_elements:
+        if math.prod(shape) * count_values(datatype) > most_elements:
             raise UnreadableError(f"more than {MAX_ELEMENTS} elements, with those before it")
         if not size:
             return Attribute(name, datatype, shape, ())

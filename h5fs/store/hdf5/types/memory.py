@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from h5fs.errors import UnreadableError
+from h5fs.model.datatype_rules import MAX_ELEMENTS
 from h5fs.model.datatypes import (
     ArrayType,
     CompoundType,
@@ -20,6 +22,7 @@ from h5fs.model.datatypes import (
     ReferenceType,
     SequenceType,
     StringType,
+    count_values,
     size_in_memory,
 )
 from h5fs.model.objects import Element
@@ -71,6 +74,8 @@ def _unpack_sequences(
 ) -> list[Element]:
     size = size_in_memory(datatype.base)
     pairs = np.frombuffer(memory, np.uintp).reshape(-1, 2).tolist()
+    if sum(length for length, _ in pairs) * count_values(datatype.base) > MAX_ELEMENTS:
+        raise UnreadableError(f"more than {MAX_ELEMENTS} elements in sequences")
     parts = [
         ctypes.string_at(pointer, length * size) if pointer else b"" for length, pointer in pairs
     ]

@@ -1,0 +1,180 @@
+"""Changes of links: the service makes one where no link has the name, and replaces none.
+
+A link that takes another's place is therefore three changes: the old one gets a second name, then
+the first one goes, then the new one comes. Whoever is killed in between leaves the second name.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from h5fs.errors import (
+    ExistsError,
+    GoneError,
+    H5fsError,
+    InvalidNameError,
+    NotFoundError,
+    show_path,
+)
+from h5fs.model.objects import Link, LinkKind, ObjectRef
+from h5fs.store.hsds.answers import LinkAnswer, LinksAnswer
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.objects import join_path, path_of
+
+_log = logging.getLogger(__name__)
+
+REPLACED: Final = b".h5fs-replaced-"
+"""What a name has at its end, before some digits, while another link takes its place."""
+
+_MOST_TRIES: Final = 8
+_CREATED: Final = 201
+
+
+class LinkChanges:
+    """Finds, makes, replaces and deletes links of groups, which are named by their ids."""
+
+    def __init__(self, client: Client, query: Mapping[str, str]) -> None:
+        self._client = client
+        self._query = query
+
+    def find(self, group_id: str, name: bytes) -> LinkAnswer | None:
+        """Return a link; None where there is none."""
+        title = title_of(name)
+        try:
+            # In the body: as part of a URL, "..", or a name with an odd character, is another one.
+            found = self._client.ask(
+                "POST", path_of(group_id) + "/links", LinksAnswer, self._query,
+                {"titles": [title]},
+            )  # fmt: skip
+        except GoneError:
+            return None
+        return next((link for link in found.links if link.title == title), None)
+
+    def make(self, group_id: str, name: bytes, body: Mapping[str, str]) -> None:
+        """Make a link. Raises ``ExistsError``, also for one that is just the same."""
+        status = self._client.change(
+            "PUT", path_of(group_id) + "/links", self._query, {"links": {title_of(name): body}}
+        )
+        if status != _CREATED and "id" not in body:
+            raise ExistsError(f"there is such a link {show_path(name)}")
+
+    def delete(self, group_id: str, name: bytes) -> None:
+        """Delete a link; one that is gone by now is no error."""
+        with suppress(GoneError):
+            self._client.change(
+                "DELETE", path_of(group_id) + "/links", {**self._query, "titles": title_of(name)}
+            )
+
+    def put(
+        self, group_path: bytes, group_id: str, name: bytes, body: Mapping[str, str], *,
+        only_over: str = "",
+    ) -> LinkAnswer | None:  # fmt: skip
+        """Make a link, in the place of one that has the name; return that one.
+
+        Readers find the old link, none for a moment, or the new one. ``only_over``: do nothing
+        where no link to this object is. Raises ``ExistsError`` when others put theirs there as
+        often as this one was put.
+        """
+        path = show_path(join_path(group_path, name))
+        for _ in range(_MOST_TRIES):
+            old = self.find(group_id, name)
+            if only_over and (old is None or old.id != only_over):
+                return None
+            if old is None:
+                try:
+                    self.make(group_id, name, body)
+                except ExistsError:
+                    continue
+                return None
+            if body_of(old) == body:
+                return None
+            if self._replace(group_id, name, old, body, path):
+                return old
+        raise ExistsError(f"{path}: others put something there again and again")
+
+    def _replace(
+        self, group_id: str, name: bytes, old: LinkAnswer, body: Mapping[str, str], path: str
+    ) -> bool:
+        """Replace a link; False when somebody else was quicker."""
+        spare = name + REPLACED + secrets.token_hex(4).encode()
+        self.make(group_id, spare, body_of(old))
+        try:
+            self.delete(group_id, name)
+            try:
+                self.make(group_id, name, body)
+            except ExistsError:
+                self.delete(group_id, spare)
+                return False
+        except H5fsError as error:
+            self._put_back(group_id, name, old, spare, path, error)
+            raise
+        self._drop(group_id, spare, path)
+        return True
+
+    def _put_back(
+        self, group_id: str, name: bytes, old: LinkAnswer, spare: bytes, path: str,
+        error: H5fsError,
+    ) -> None:  # fmt: skip
+        try:
+            self.make(group_id, name, body_of(old))
+            self.delete(group_id, spare)
+        except H5fsError:
+            _log.error(
+                "%s was to be replaced when the service failed (%s): what was there has the name "
+                "%s now; rename it back", path, error, show_path(spare),
+            )  # fmt: skip
+
+    def _drop(self, group_id: str, spare: bytes, path: str) -> None:
+        try:
+            self.delete(group_id, spare)
+        except H5fsError as error:
+            _log.warning("%s: what was replaced is left as %s: %s", path, show_path(spare), error)
+
+
+def title_of(name: bytes) -> str:
+    """Return a link's name as the service has it. Raises ``InvalidNameError``."""
+    try:
+        title = name.decode()
+    except UnicodeDecodeError:
+        raise InvalidNameError(f"{show_path(name)}: the service has UTF-8 names only") from None
+    if not title or "/" in title:
+        raise InvalidNameError(f"{show_path(name)} is no name of a link")
+    return title
+
+
+def body_of(link: LinkAnswer) -> dict[str, str]:
+    """Return what the service takes to make just such a link."""
+    if link.id:
+        return {"id": link.id}
+    if link.kind == "H5L_TYPE_EXTERNAL":
+        return {"h5path": link.h5path, "h5domain": link.file or link.h5domain}
+    return {"h5path": link.h5path}
+
+
+def body_of_link(link: Link, target_id: str) -> dict[str, Any]:
+    """Return what the service takes for a link; ``target_id`` is that of a hard link's object."""
+    if link.kind is LinkKind.HARD:
+        return {"id": target_id}
+    if link.kind is LinkKind.SOFT:
+        return {"h5path": _path(link.soft_target)}
+    if link.kind is LinkKind.EXTERNAL:
+        return {"h5path": _path(link.external_path), "h5domain": _path(link.external_file)}
+    raise InvalidNameError(f"a {link.kind.value} link, which the service does not have")
+
+
+def check_there(found: LinkAnswer | None, group: ObjectRef, name: bytes) -> LinkAnswer:
+    """Return a link that must be there. Raises ``NotFoundError``."""
+    if found is None:
+        raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
+    return found
+
+
+def _path(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise InvalidNameError(f"{show_path(text)}: the service has UTF-8 paths only") from None

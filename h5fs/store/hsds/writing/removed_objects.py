@@ -1,0 +1,186 @@
+"""Objects that a mount has taken a name from: those without any name are deleted a little later.
+
+The service deletes an object when it is told to, whoever still has a link to it. So two looks at
+all links of the domain, some time apart, must find none; by then no mount knows the object by a
+name that it has lost. An object that has taken another's place gets those attributes that
+programs gave the old one while it did.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from h5fs.errors import GoneError, H5fsError
+from h5fs.store.hsds.answers import AllLinksAnswer
+from h5fs.store.hsds.client import Client, TooLongError
+from h5fs.store.hsds.link_map import MOST_BYTES
+from h5fs.store.hsds.objects import path_of
+from h5fs.store.hsds.writing.attribute_bodies import read_bodies, write_bodies
+
+_log = logging.getLogger(__name__)
+
+LATER_SECONDS: Final = 2.0
+"""Mounts know names for a second."""
+
+
+
+@dataclass(eq=False, slots=True)
+class _Removed:
+    """An object without one of its names. ``looks``: how many looks found none at all.
+
+    ``successor`` has its place, and ``attributes`` were copied to that one.
+    """
+
+    object_id: str
+    looks: int = 0
+    successor: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+
+class RemovedObjects:
+    """Deletes what has no name. ``is_held``: whether an object is open, by its id.
+
+    ``_lock`` protects ``_waiting``; nothing else is taken while it is held. ``_sweeping`` is held
+    by the one thread that deletes.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        query: Mapping[str, str],
+        root_of: Callable[[], str],
+        is_held: Callable[[str], bool],
+        later_seconds: float,
+    ) -> None:
+        self._client = client
+        self._query = query
+        self._root_of = root_of
+        self._is_held = is_held
+        self._later_seconds = later_seconds
+        self._lock = threading.Lock()
+        self._sweeping = threading.Lock()
+        self._waiting: dict[str, _Removed] = {}
+        self._timer: threading.Timer | None = None
+
+    def add(
+        self, object_id: str, *, successor: str = "", attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Look at an object later, which has lost a name."""
+        with self._lock:
+            removed = _Removed(object_id, successor=successor, attributes=attributes or {})
+            self._waiting[object_id] = removed
+        self._start_timer()
+
+    def close(self) -> None:
+        """Delete what can be deleted, now."""
+        with self._lock:
+            timer, self._timer = self._timer, None
+            newest = max((each.since for each in self._waiting.values()), default=0.0)
+        if timer is not None:
+            timer.cancel()
+        if not newest:
+            return
+        left = newest + self._later_seconds - time.monotonic()
+        time.sleep(min(max(left, 0), self._later_seconds))
+        self._sweep()
+        time.sleep(self._later_seconds / 4)  # what was just being moved has its new name by then
+        self._sweep()
+
+    def _start_timer(self) -> None:
+        with self._lock:
+            if self._timer is None and self._waiting:
+                self._timer = threading.Timer(self._later_seconds, self._sweep_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _sweep_later(self) -> None:
+        with self._lock:
+            self._timer = None
+        self._sweep()
+        self._start_timer()
+
+    def _sweep(self) -> None:
+        with self._sweeping:
+            now = time.monotonic()
+            with self._lock:
+                due = [
+                    each for each in self._waiting.values()
+                    if now - each.since >= self._later_seconds
+                ]
+            due = [each for each in due if not self._is_held(each.object_id)]
+            try:
+                named = self._named() if due else frozenset()
+            except TooLongError:
+                _log.info("the domain has too many links: what was removed keeps its space")
+                self._forget(due)
+                return
+            except H5fsError as error:
+                _log.debug("what was removed is looked at later: %s", error)
+                return
+            for each in due:
+                self._look_at(each, named)
+
+    def _look_at(self, removed: _Removed, named: frozenset[str]) -> None:
+        if removed.object_id in named:
+            self._forget([removed])
+            return
+        try:
+            removed.looks += 1
+            if removed.looks > 1:
+                self._carry_attributes(removed)
+                self._delete(removed.object_id, named)
+                self._forget([removed])
+        except GoneError:  # another mount has deleted it
+            self._forget([removed])
+        except H5fsError as error:
+            _log.warning("what was removed keeps its space: %s", error)
+            self._forget([removed])
+
+    def _forget(self, removed: list[_Removed]) -> None:
+        with self._lock:
+            for each in removed:
+                if self._waiting.get(each.object_id) is each:
+                    del self._waiting[each.object_id]
+
+    def _named(self) -> frozenset[str]:
+        """Return the ids of all objects that some path leads to."""
+        root = self._root_of()
+        return frozenset(self._below(root)) | {root}
+
+    def _below(self, group_id: str) -> set[str]:
+        found = self._client.get(
+            path_of(group_id) + "/links", AllLinksAnswer, {**self._query, "follow_links": "1"},
+            most_bytes=MOST_BYTES,
+        )  # fmt: skip
+        return {link.id for links in found.links.values() for link in links if link.id}
+
+    def _carry_attributes(self, removed: _Removed) -> None:
+        """Give the successor what others have set of the old object's attributes meanwhile."""
+        if not removed.successor:
+            return
+        late = {
+            name: body
+            for name, body in read_bodies(self._client, self._query, removed.object_id).items()
+            if removed.attributes.get(name) != body
+        }
+        if late:
+            write_bodies(self._client, self._query, removed.successor, late)
+
+    def _delete(self, object_id: str, named: frozenset[str]) -> None:
+        ids = {object_id}
+        if object_id.startswith("g-"):
+            try:
+                ids |= self._below(object_id)
+            except GoneError:
+                return
+        for each in ids - named:
+            try:
+                self._client.change("DELETE", path_of(each), self._query)
+            except GoneError:
+                continue

@@ -1,0 +1,316 @@
+"""A domain of a data service as a store that writes: no step is one there, and none loses anything.
+
+The service has no transactions. So what is new is complete before it gets a name, a name that is
+taken is never taken away before the new one is there, and what others do at the same time is
+looked for before something is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from h5fs.errors import (
+    ExistsError,
+    ForbiddenError,
+    InvalidArrayError,
+    LinkLoopError,
+    LostChangesError,
+    NotFoundError,
+    StaleError,
+    UnsupportedTypeError,
+    show_path,
+)
+from h5fs.model.datatypes import Datatype
+from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.projection.slicing import split_into_hyperslabs
+from h5fs.store.hsds.answers import ObjectAnswer
+from h5fs.store.hsds.datatypes import parse_datatype, wire_bytes
+from h5fs.store.hsds.objects import COLLECTIONS, KINDS, check_id, join_path, path_of
+from h5fs.store.hsds.reading import selection_of
+from h5fs.store.hsds.writing.array_writer import Elements, LentArray, LentSequences
+from h5fs.store.hsds.writing.attribute_bodies import (
+    attribute_title,
+    delete_attributes,
+    read_bodies,
+    write_bodies,
+)
+from h5fs.store.hsds.writing.changing_store import ChangingHsdsStore
+from h5fs.store.hsds.writing.link_changes import (
+    REPLACED,
+    body_of,
+    body_of_link,
+    check_there,
+)
+from h5fs.store.hsds.writing.new_types import describe_type, kept_type
+from h5fs.store.hsds.writing.packing import attribute_to_json
+from h5fs.store.hsds.writing.shapes import (
+    elements_of,
+    may_grow,
+    space_of,
+    type_for,
+    would_lose_rows,
+)
+from h5fs.store.interface import ArrayFile, Region
+from h5fs.store.resolving import Resolver
+
+_log = logging.getLogger(__name__)
+
+_LAYOUT_SECONDS: Final = 1.0
+_LAYOUTS_KEPT: Final = 1024
+_FREE_BYTES: Final = 1 << 40
+
+
+class WritingHsdsStore(ChangingHsdsStore):
+    """Answers the questions of ``h5fs.store.interface.WritingStore``."""
+
+    def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        return self._create(group, name, "/groups", {})
+
+    def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
+        return self._create(group, name, "/datatypes", {"type": describe_type(datatype)})
+
+    def create_link(self, group: ObjectRef, link: Link) -> None:
+        group_id = self._place(group, link.name)
+        target_id = ""
+        if link.kind is LinkKind.HARD:
+            assert link.target is not None
+            target_id = self._id_of(link.target.ref)
+        with self._changing():
+            self._links.make(group_id, link.name, body_of_link(link, target_id))
+        if target_id:
+            self._maps(0).forget()
+
+    def delete_link(self, group: ObjectRef, name: bytes) -> None:
+        group_id = self._place(group, name)
+        found = check_there(self._links.find(group_id, name), group, name)
+        with self._changing():
+            self._links.delete(group_id, name)
+        if found.id:
+            self._removed.add(found.id)
+
+    def move_link(
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
+    ) -> None:
+        group_id = self._place(group, name)
+        found = check_there(self._links.find(group_id, name), group, name)
+        new_id = self._place(new_group, new_name)
+        with self._changing():
+            old = self._links.put(new_group.path, new_id, new_name, body_of(found))
+            self._links.delete(group_id, name)
+        if old is not None and old.id:
+            self._removed.add(old.id)
+
+    def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
+        group_id = self._place(group, name)
+        old = self._old_dataset(group, group_id, name)
+        datatype, trailing = type_for(old, array)
+        lent = LentArray(array, datatype, trailing)
+        if old is not None and would_lose_rows(old, lent.shape, array.old_rows):
+            raise InvalidArrayError(
+                f"{show_path(join_path(group.path, name))} cannot grow, as it was made, and others "
+                "may have written to it: write the whole file anew"
+            )
+        return self._put_dataset(group, name, old, datatype, lent)
+
+    def reserve_array(
+        self, _group: ObjectRef, _shape: tuple[int, ...], _dtype: np.dtype[Any]
+    ) -> Region | None:
+        return None  # arrays go by way of a draft, as a whole and in large pieces
+
+    def finish_array(
+        self, group: ObjectRef, name: bytes, _region: Region, _tail: bytes
+    ) -> ObjectInfo:
+        raise LostChangesError(f"{show_path(join_path(group.path, name))}: no array is reserved")
+
+    def drop_array(self, region: Region) -> None:
+        """Do nothing: there is none."""
+
+    def write_region(self, region: Region, _data: memoryview, _offset: int) -> None:
+        raise LostChangesError(f"no array {region.number} is reserved")
+
+    def read_region(self, region: Region, _buffer: memoryview, _offset: int) -> None:
+        raise LostChangesError(f"no array {region.number} is reserved")
+
+    def write_sequences(
+        self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
+    ) -> ObjectInfo:
+        rows = LentSequences(values, offsets)
+        old = self._old_dataset(group, self._place(group, name), name)
+        return self._put_dataset(group, name, old, rows.datatype, rows)
+
+    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+        answer, item_bytes, shape = self._layout_of(ref)
+        start, skip = divmod(offset, item_bytes)
+        stop = -(-(offset + len(data)) // item_bytes)
+        if stop > prod(shape):
+            raise StaleError(f"{show_path(ref.path)} has become shorter: open the file again")
+        whole = bytearray(data)
+        if skip or (offset + len(data)) % item_bytes:
+            whole = self._with_edges(answer.id, shape, item_bytes, start, stop, skip, data)
+        with self._changing():
+            try:
+                self._writer.write_range(
+                    answer.id, shape, start, memoryview(whole), item_bytes
+                )
+            finally:
+                self._readers.forget_values(answer.id)
+
+    def change_array(
+        self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
+    ) -> bool:
+        answer = self._ask_for_dataset(ref)
+        datatype = parse_datatype(answer.type)
+        shape = answer.shape.shape() if answer.shape is not None else None
+        if not shape or kept_type(datatype, array.dtype.base, array.dtype.shape) is None:
+            return False
+        old_rows = shape[0] if array.old_rows is None else array.old_rows
+        if len(shape) != len(array.shape) or shape[1:] != array.shape[1:] or (
+            array.shape[0] < old_rows
+        ):
+            return False
+        if array.shape[0] > old_rows and not may_grow(answer, array.shape[0] - old_rows):
+            return False
+        if shape[0] < old_rows:
+            raise StaleError(f"{show_path(ref.path)} has become shorter: open the file again")
+        lent = LentArray(array, datatype, len(array.dtype.shape))
+        with self._changing():
+            try:
+                parts = tuple(elements_of(ranges, lent.item_bytes, old_rows, shape))
+                self._writer.write_ranges(answer.id, shape, lent, parts)
+                if array.shape[0] > old_rows:
+                    self._writer.append(answer.id, lent, old_rows)
+            finally:
+                self._readers.forget_values(answer.id)
+                self._forget_layout(answer.id)
+        return True
+
+    def write_attributes(
+        self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
+    ) -> None:
+        object_id, query = self._id_of(ref), self._query(0)
+        bodies = {
+            attribute_title(each.name): attribute_to_json(each, self._reference_to)
+            for each in attributes
+        }
+        with self._changing():
+            if bodies:
+                write_bodies(self._client, query, object_id, bodies)
+            delete_attributes(self._client, query, object_id, gone)
+
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        root = self.root().ref
+        return tuple(path for path in paths if self._walk(root, path) is None)
+
+    def _create(
+        self, group: ObjectRef, name: bytes, place: str, body: dict[str, Any]
+    ) -> ObjectInfo:
+        group_id = self._place(group, name)
+        made = self._client.ask("POST", place, ObjectAnswer, self._query(0), body)
+        with self._named_or_removed(made.id), self._changing():
+            self._links.make(group_id, name, {"id": made.id})
+        return self._describe(made.id, 0, join_path(group.path, name))
+
+    def _put_dataset(
+        self, group: ObjectRef, name: bytes, old: ObjectAnswer | None, datatype: Datatype,
+        elements: Elements,
+    ) -> ObjectInfo:  # fmt: skip
+        """Make a dataset, and only when it is complete give it its name, or names."""
+        group_id, query = self._group_id(group), self._query(0)
+        body = {
+            "type": describe_type(datatype),
+            **space_of(old, elements.shape, self._new_datasets),
+        }
+        made = self._client.ask("POST", "/datasets", ObjectAnswer, query, body)
+        with self._named_or_removed(made.id), self._changing():
+            chunk_shape = made.chunk_shape(len(elements.shape))
+            self._writer.write_all(made.id, elements, datatype, chunk_shape)
+            if old is None:
+                self._links.make(group_id, name, {"id": made.id})
+            else:
+                attributes = read_bodies(self._client, query, old.id)
+                if attributes:
+                    write_bodies(self._client, query, made.id, attributes)
+                self._links.put(group.path, group_id, name, {"id": made.id})
+                for other_id, path, title in self._other_names_of(old.id, group_id, name):
+                    self._links.put(path, other_id, title, {"id": made.id}, only_over=old.id)
+                self._removed.add(old.id, successor=made.id, attributes=attributes)
+        return self._describe(made.id, 0, join_path(group.path, name))
+
+    def _old_dataset(
+        self, group: ObjectRef, group_id: str, name: bytes
+    ) -> ObjectAnswer | None:
+        found = self._links.find(group_id, name)
+        if found is None:
+            return None
+        if KINDS.get(found.id[:1]) is not ObjectKind.DATASET:
+            path = show_path(join_path(group.path, name))
+            raise ExistsError(f"{path} exists and is not a dataset")
+        return self._object(check_id(found.id), 0)
+
+    def _other_names_of(
+        self, object_id: str, group_id: str, name: bytes
+    ) -> list[tuple[str, bytes, bytes]]:
+        """Return the groups, their paths and the names in them that lead to an object, too."""
+        maps = self._maps(0)
+        if maps.count_of(object_id) < 2:
+            return []
+        return [
+            place for place in maps.places_of(object_id)
+            if (place[0], place[2]) != (group_id, name) and REPLACED not in place[2]
+        ]
+
+    def _layout_of(self, ref: ObjectRef) -> tuple[ObjectAnswer, int, tuple[int, ...]]:
+        """Return what is known of a dataset whose elements have one size; a moment old at most."""
+        object_id = self._id_of(ref)
+        with self._changes_lock:
+            known_at, answer = self._layouts.get(object_id, (0.0, None))
+        if answer is None or time.monotonic() - known_at > _LAYOUT_SECONDS:
+            answer = self._ask_for_dataset(ref)
+            with self._changes_lock:
+                if len(self._layouts) >= _LAYOUTS_KEPT:
+                    self._layouts.clear()
+                self._layouts[object_id] = (time.monotonic(), answer)
+        item_bytes = wire_bytes(parse_datatype(answer.type))
+        shape = answer.shape.shape() if answer.shape is not None else None
+        if item_bytes is None or shape is None:
+            raise UnsupportedTypeError("elements of this type cannot be changed in place")
+        return answer, item_bytes, shape
+
+    def _forget_layout(self, object_id: str) -> None:
+        with self._changes_lock:
+            self._layouts.pop(object_id, None)
+
+    def _with_edges(
+        self, object_id: str, shape: tuple[int, ...], item_bytes: int, start: int, stop: int,
+        skip: int, data: bytes,
+    ) -> bytearray:  # fmt: skip
+        """Return whole elements, of which ``data`` has all but the two ends."""
+        whole = bytearray((stop - start) * item_bytes)
+        for each in {start, stop - 1}:
+            (slab,) = split_into_hyperslabs(shape, each, each + 1)
+            at = (each - start) * item_bytes
+            self._client.read_into(
+                f"{path_of(object_id)}/value", {**self._query(0), **selection_of(slab)},
+                memoryview(whole)[at : at + item_bytes],
+            )  # fmt: skip
+        whole[skip : skip + len(data)] = data
+        return whole
+
+    def _walk(self, root: ObjectRef, path: bytes) -> ObjectInfo | None:
+        try:
+            return Resolver(self, leaves_file=False).walk(root, path)
+        except (NotFoundError, LinkLoopError, ForbiddenError):
+            return None
+
+    def _reference_to(self, target: Any) -> bytes:
+        """Return what the service keeps for a reference to an HDF5 path."""
+        found = self._walk(self.root().ref, target) if isinstance(target, bytes) else None
+        if found is None:
+            raise UnsupportedTypeError("a reference to what has no path in the domain")
+        object_id = self._id_of(found.ref)
+        return f"{COLLECTIONS[object_id[0]]}/{object_id}".encode()
