@@ -334,6 +334,17 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """
 
 
+class DataVersion(Struct, frozen=True):
+    """``number`` differs after each change of a dataset's data.
+
+    ``is_followed``: the data are the dataset's own, so that no other change changes them. Not known
+    (False) before the dataset was described or read.
+    """
+
+    number: int
+    is_followed: bool
+
+
 class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
     """A store of a mode that writes, as the tree sees it.
 
@@ -348,6 +359,9 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` with what ``write_region`` has written, and with zeros elsewhere."""
+
+    def data_version(self, ref: ObjectRef) -> DataVersion | None:
+        """Return the present version of a dataset's data; None where versions are not kept."""
 
     def hold(self, ref: ObjectRef) -> None:
         """Keep an object readable until ``let_go``, even when its last link is deleted.

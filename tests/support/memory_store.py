@@ -191,6 +191,9 @@ class MemoryStore:
         for name in gone:
             del held[name]
 
+    def data_version(self, _ref: ObjectRef) -> None:
+        return None
+
     def hold(self, ref: ObjectRef) -> None:
         self.held.append(ref)
 

@@ -179,6 +179,7 @@ class Commits:
             check_json(draft)
             self._pending.stop_awaiting(file)
             return False
+        self._pending.hold_times(owner, self._lookup.status_of_file(0))
         before = self.text_before(file, owner.ref)
         awaited = commit_attributes(self._store, owner.ref, draft, before=before)
         self._pending.await_targets(file, awaited)
@@ -212,9 +213,14 @@ class Commits:
         return True
 
     def _is_read(self, file: WritableFile) -> bool:
-        """Whether a handle other than the file's own reads the dataset that it is to become."""
+        """Whether a handle other than the file's own reads the dataset that it is to become, and
+        will go on with what that was.
+        """
         node = self._lookup.find_any(file.path)
-        return node is not None and self._opened.is_held(node.info.ref, apart_from=file)
+        if node is None or not self._opened.is_held(node.info.ref, apart_from=file):
+            return False
+        self._opened.note_replaced(node.info.ref)
+        return True
 
     def _content_at(self, path: bytes) -> Content | None:
         """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""

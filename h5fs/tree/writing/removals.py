@@ -79,7 +79,7 @@ class Removals:
         Of a dataset of sequences the first of the two files is hidden, and it goes with the other.
         """
         if node.kind is NodeKind.ATTRIBUTES:
-            delete_attributes(self._store, node.info.ref)
+            self._delete_attributes(node)
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
@@ -92,6 +92,10 @@ class Removals:
         self._store.delete_link(node.parent.info.ref, node.link.name)
         for kind in (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS):
             self._pending.forget_times(node.inode if node.is_symbolic_link else node.inode_of(kind))
+
+    def _delete_attributes(self, node: Node) -> None:
+        self._pending.hold_times(node.info, self._lookup.status_of_file(0))
+        delete_attributes(self._store, node.info.ref)
 
     def end_editing_of(self, node: Node) -> None:
         """Let what is written to a node go, once the node is gone; not before, as that may fail."""
@@ -131,7 +135,7 @@ class Removals:
             node = self._lookup.find(path)
             if node.kind is NodeKind.ATTRIBUTES:
                 with self._lookup.changing():
-                    delete_attributes(self._store, node.info.ref)
+                    self._delete_attributes(node)
         except H5fsError as error:
             _log.warning("%s: %s", show_path(path), error)
 
