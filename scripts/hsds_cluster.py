@@ -3,9 +3,10 @@
     python scripts/hsds_cluster.py FOLDER [DATA_NODES [quick]]
 
 For tests and `scripts/demo-cluster`. One service node and some data nodes are started in a process
-group of their own. When writes are answered (the service says READY before that), one line of JSON
-is printed: the endpoint, who may do what, and the processes. At the end of standard input, or when
-the process that started this one dies, the whole group is killed.
+group of their own, on what an earlier run has left in the folder. When writes are answered (the
+service says READY before that), one line of JSON is printed: the endpoint, who may do what, and the
+processes. At the end of standard input, or when the process that started this one dies, the whole
+group is killed.
 
 The nodes are started as `hsds` itself starts them; `hsds` would give up after 10 s on a busy
 machine, and leave them running when it is ended. Never with a host: the service would listen on
@@ -68,8 +69,9 @@ def start_nodes(
 ) -> dict[str, subprocess.Popen[bytes]]:
     """Start all nodes, the service node first; each writes its messages to a file."""
     sockets = folder / "s"  # short: the path of a socket has at most 107 bytes
+    shutil.rmtree(sockets, ignore_errors=True)  # of a service that has run here before
     for made in (folder / "data" / BUCKET, sockets):
-        made.mkdir(parents=True)
+        made.mkdir(parents=True, exist_ok=True)
     passwords = folder / "passwords"
     passwords.touch(mode=0o600)
     passwords.write_text(f"{ADMIN}:admin-secret\n{USER}:secret\nother:other-secret\n")
@@ -103,7 +105,7 @@ def write_quick_settings(folder: Path) -> Path:
     for name, seconds in QUICK.items():
         text, count = re.subn(rf"(?m)^{name}:.*$", f"{name}: {seconds}", text)
         assert count == 1, f"the service has no setting {name}"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "config.yml").write_text(text, encoding="utf-8")
     return folder
 

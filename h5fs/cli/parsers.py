@@ -184,7 +184,12 @@ def _declare_status(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_tree(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("place", metavar="FILE[:/GROUP]", help="a file, or a group in it")
+    parser.add_argument(
+        "place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it"
+    )
+    parser.add_argument("--attrs", action="store_true", help="show attributes with their values")
+    # For the completion of FILE:/PATH.
+    parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--depth", type=_count, metavar="N", help="no more than N levels")
     parser.add_argument(
         "--sort", choices=("name", "size"), default="name", help="by name, or the largest first"
@@ -202,8 +207,11 @@ def _declare_color(parser: argparse.ArgumentParser) -> None:
 
 def _declare_cat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "places", metavar="FILE:/PATH", nargs="+", help="a file of the tree, named as in the mount"
-    )
+        "places", metavar="FILE:/PATH", nargs="+",
+        help="a file of the tree, named as in the mount; of an array also a part, as numpy has it: "
+        "FILE:/x.npy[0,:10]",
+    )  # fmt: skip
+    parser.add_argument("--csv", action="store_true", help="an array as a table, in CSV")
 
 
 def _declare_attr(parser: argparse.ArgumentParser) -> None:
@@ -313,6 +321,8 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs cat data.h5:/.attrs.json", "the attributes of the root group"),
             Example("h5fs cat data.h5:/images/first.npy > first.npy", "an array"),
+            Example("h5fs cat 'data.h5:/images/first.npy[0,:10]'", "a part of it"),
+            Example("h5fs cat --csv data.h5:/images/first.npy > first.csv", "as a table"),
         ),
     ),
     Command(
@@ -324,11 +334,12 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "cp", "copy files and folders out of an HDF5 file, or into one, without a mount",
+        "cp", "copy out of an HDF5 file, into one, or from one to another, without a mount",
         _declare_cp,
         (
             Example("h5fs cp data.h5:/images copied", "out of the file"),
             Example("h5fs cp result.npy data.h5:/", "into it"),
+            Example("h5fs cp data.h5:/images new.h5:/images", "from file to file, as h5copy does"),
         ),
     ),
     Command(

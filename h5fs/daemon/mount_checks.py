@@ -14,14 +14,14 @@ from pathlib import Path
 from h5fs.errors import CannotOpenError, MountError
 from h5fs.kernel_mounts import Mount, find_mount
 from h5fs.model.location import Url
-from h5fs.model.settings import Mode, MountOptions
-from h5fs.store.schemes import find_scheme
+from h5fs.model.settings import Mode, MountOptions, StoreOptions
+from h5fs.store.schemes import check_url_options, find_scheme
 
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for whatever is seen to prevent the mount before anything starts."""
     if options.store.url is not None:
-        _check_url(options.store.url, options.mode)
+        _check_url(options.store.url, options.store)
     else:
         if os.path.isdir(options.store.file) and os.path.isfile(options.mountpoint):
             raise MountError(
@@ -43,9 +43,10 @@ def check_mount(options: MountOptions) -> None:
         raise MountError("fusermount3 is missing: install fuse3 (apt-get install fuse3)")
 
 
-def _check_url(url: Url, mode: Mode) -> None:
+def _check_url(url: Url, options: StoreOptions) -> None:
     try:
-        find_scheme(url, mode)
+        find_scheme(url, options.mode)
+        check_url_options(url, options)
     except CannotOpenError as error:
         raise MountError(str(error)) from None
 

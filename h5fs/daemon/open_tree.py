@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from h5fs.daemon.registry import find_daemons
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
-from h5fs.model.settings import MountOptions
+from h5fs.model.settings import MountOptions, StoreOptions
 from h5fs.store.locks.patience import opened_patiently
 from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.worker_starter import WorkerStarter
@@ -105,7 +105,7 @@ def _opened_store_tree(
     options: MountOptions, starter: WorkerStarter
 ) -> Iterator[Tree | WritableTree]:
     from h5fs.store import open_store
-    from h5fs.tree import RenewingTree, Tree, WritableTree
+    from h5fs.tree import RenewingTree, SharedWritableTree, Tree, WritableTree
 
     store: Any = open_store(options.store, starter)  # in a write mode it is one that writes
     depth = options.store.limits.max_depth
@@ -114,9 +114,10 @@ def _opened_store_tree(
             kind = RenewingTree if is_shared(options.store.url) else Tree
             yield kind(store, depth, views=options.views)
             return
-        yield WritableTree(
+        writable = SharedWritableTree if is_shared(options.store.url) else WritableTree
+        yield writable(
             store, depth, views=options.views, mountpoint=os.fsencode(options.mountpoint),
-            leftovers=leftovers_of(options.store.file),
+            leftovers=leftovers_of(_named_file(options.store)),
             commits_at_close=options.store.commit_seconds == 0,
         )  # fmt: skip
     finally:
@@ -127,6 +128,14 @@ def leftovers_of(file: Path) -> Path:
     """Return the folder for what is not in an HDF5 file when nobody writes to it any more."""
     file = Path(os.path.realpath(file))
     return file.with_name(file.name + _LEFTOVERS_SUFFIX)
+
+
+def _named_file(options: StoreOptions) -> Path:
+    """Return the HDF5 file; of what has a URL one of its name, where the user is."""
+    if options.url is None:
+        return options.file
+    name = options.url.text.rstrip("/").rpartition("/")[2]
+    return (options.remote.working_folder or Path.cwd()) / name
 
 
 def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:

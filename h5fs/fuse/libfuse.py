@@ -70,6 +70,11 @@ class Libfuse(Protocol):
         """Settle what the kernel may do; the arguments are those that ``init`` was called with."""
         ...
 
+    def begin(self, arguments: Arguments) -> None:
+        """Answer the kernel's first request where libfuse would not do it well; before all threads.
+        """
+        ...
+
     def descriptor(self) -> int:
         """Return the descriptor of /dev/fuse."""
         ...

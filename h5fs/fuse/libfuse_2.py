@@ -126,6 +126,9 @@ class Libfuse2:
     def negotiate(self, arguments: Arguments, connection: int, config: int | None) -> None:
         """Do nothing: the options have said everything."""
 
+    def begin(self, arguments: Arguments) -> None:
+        """Do nothing: the kernel looks up one name of a folder at a time."""
+
     def descriptor(self) -> int:
         session = self._library.fuse_get_session(self.pointer)
         channel = self._library.fuse_session_next_chan(session, None)

@@ -8,12 +8,15 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
 from h5fs.fuse.arguments import Arguments, number_of, spell_option
+from h5fs.fuse.first_request import answer_first_request
 from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
 
 # Options that libfuse 3 no longer has, because it always does these.
 _GONE = frozenset({"big_writes", "large_read", "nonempty"})
 # Options that are members of `struct fuse_config`.
 _CONFIG = frozenset({"use_ino", "hard_remove", "direct_io", "intr"})
+
+_PASSES_FLAGS_ON = 317  # as `fuse_version` says it
 
 # FUSE_CAP_READDIRPLUS and FUSE_CAP_READDIRPLUS_AUTO.
 _READDIRPLUS = 1 << 13
@@ -124,6 +127,15 @@ class Libfuse3:
         if arguments.lists_statuses:
             want |= capable & _READDIRPLUS
         setattr(info, f"want{suffix}", want)
+
+    def begin(self, arguments: Arguments) -> None:
+        # A mount that writes leaves the order of lookups to libfuse.
+        if b"ro" in arguments.options and self._library.fuse_version() < _PASSES_FLAGS_ON:
+            loop = self.request_loop()
+            try:
+                answer_first_request(loop, self.descriptor())
+            finally:
+                loop.close()
 
     def descriptor(self) -> int:
         session = self._library.fuse_get_session(self.pointer)

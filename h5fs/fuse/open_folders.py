@@ -16,7 +16,7 @@ import numpy.typing as npt
 from h5fs.fuse.structures import NANOSECONDS
 from h5fs.tree.dentries import Dentries
 
-_DENTRIES_AT_ONCE = 512
+_DENTRIES_AT_ONCE = 1024  # more than one request takes
 _DOTS = (b".", b"..")
 
 # The field of `ROW` for each field of `struct stat`; times are set separately.
@@ -39,17 +39,22 @@ class OpenFolder:
     def __init__(self, layout: np.dtype[Any]) -> None:
         self.version: object = None
         self._layout = layout
-        self._names: list[bytes] = []
-        self._rows: npt.NDArray[Any] = np.zeros(0)
+        self._dentries = Dentries.of(())
         self._packed: npt.NDArray[Any] = np.zeros(0, layout)
         self._start = 0
         self.is_listed = False
 
     def list(self, dentries: Dentries) -> None:
         """Take a new listing."""
-        self._names, self._rows = dentries.names, dentries.rows
+        self._dentries = dentries
         self._packed = np.zeros(0, self._layout)
         self.is_listed = True
+
+    def complete(self, offset: int) -> None:
+        """Take in statuses, of what one request may list, that were not known with the listing."""
+        start = max(offset - len(_DOTS), 0)
+        self._dentries.complete(start, start + _DENTRIES_AT_ONCE)
+        self._packed = np.zeros(0, self._layout)
 
     def entries(self, offset: int) -> Iterator[tuple[bytes, int | None, int, bool]]:
         """Yield ``.``, ``..`` and the dentries, from ``offset`` on.
@@ -61,22 +66,23 @@ class OpenFolder:
             yield name, None, place, False
         start = max(offset - len(_DOTS), 0)
         size = self._layout.itemsize
-        while start < len(self._names):
+        names, has_status = self._dentries.names, self._dentries.rows["has_status"]
+        while start < len(names):
             if not self._start <= start < self._start + len(self._packed):
                 self._pack(start)
             stop = self._start + len(self._packed)
             address, end = self._packed.ctypes.data, self._packed.nbytes
             yield from zip(
-                self._names[start:stop],
+                names[start:stop],
                 range(address + (start - self._start) * size, address + end, size),
                 range(start + 1 + len(_DOTS), stop + 1 + len(_DOTS)),
-                self._rows["has_status"][start:stop].tolist(),
+                has_status[start:stop].tolist(),
                 strict=True,
             )
             start = stop
 
     def _pack(self, start: int) -> None:
-        rows = self._rows[start : start + _DENTRIES_AT_ONCE]
+        rows = self._dentries.rows[start : start + _DENTRIES_AT_ONCE]
         packed = np.zeros(len(rows), self._layout)
         for field, of_row in _FIELDS.items():
             if field in packed.dtype.fields:

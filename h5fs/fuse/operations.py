@@ -159,6 +159,8 @@ class Operations:
         folder = self._folders.get(handle)
         if not offset or not folder.is_listed:
             self._list(folder, path, offset)
+        if flags & _READDIR_PLUS:
+            folder.complete(offset)
         # The statuses in the listing may be those of an old version by now.
         gives_statuses = bool(flags & _READDIR_PLUS) and self._tree.version() is folder.version
         self._binding.libfuse.fill(

@@ -102,6 +102,7 @@ class Session:
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
             try:
+                self._libfuse.begin(self._arguments)
                 self._start_threads(self._usual_count, self._work)
                 while self._next_event() is not _Event.END:
                     self._relieve()

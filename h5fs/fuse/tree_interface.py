@@ -65,8 +65,13 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """``fstat``, also of a file that has no name any more."""
         ...
 
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """Write all of ``data``, or raise. ``data`` is valid until the call returns."""
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
+        """Write all of ``data``, or raise. ``data`` is valid until the call returns.
+
+        ``is_page``: these are pages that programs have mapped, of which they have changed a part.
+        """
         ...
 
     def flush(self, handle: int, pid: int) -> None:

@@ -100,8 +100,9 @@ class WritingOperations(Operations):
     ) -> int:
         """Let the tree read libfuse's buffer."""
         view = view_memory(buffer, size, _PyBUF_READ)
+        is_page = bool(self._file_info.from_address(file_info).writepage)
         try:
-            self._tree.write(self._handle(file_info), view, offset)
+            self._tree.write(self._handle(file_info), view, offset, is_page=is_page)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()

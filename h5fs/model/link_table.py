@@ -39,7 +39,8 @@ ROW = np.dtype(
 )
 """The object of one hard link. ``dataset``: the index of the table's dataset that describes it, -1
 when only ``describe_dataset`` does; ``array``: the same for its shape and type alone, which are
-known more often; ``file_offset``: where contiguous or compact data lie, else -1.
+known more often; ``storage_size_bytes``: -1 when it is not known, else shape and type say how long
+its file is; ``file_offset``: where contiguous or compact data lie, else -1.
 """
 
 
@@ -141,6 +142,6 @@ class Links:
             ObjectRef(group.file, object_id, path), OBJECT_KINDS[kind], attribute_count,
             hard_link_count, mtime, ctime, atime, bool(holds_sequences),
             self._table.datasets[dataset] if dataset >= 0 else None,
-            storage_size_bytes, file_offset,
+            max(storage_size_bytes, 0), file_offset,
             self._table.datasets[array] if array >= 0 else None,
         )  # fmt: skip

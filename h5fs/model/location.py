@@ -42,7 +42,8 @@ class Url:
     def shown(self) -> str:
         """The URL without anything that may be a secret."""
         host, path = self._host_and_path
-        return f"{self.scheme}://{host}{path}"
+        text = f"{self.scheme}://{host}{path}"
+        return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
 
     @property
     def is_folder(self) -> bool:
@@ -57,7 +58,15 @@ class Url:
 
     @property
     def _host_and_path(self) -> tuple[str, str]:
-        """Host (with port, without user and password) or bucket, and the path."""
+        """Host (with port, without user and password) or bucket, and the path.
+
+        A key of an object store may have a ``#`` in it. It may have a ``?``, too, but what follows
+        one is more often a signature that somebody took along with the URL.
+        """
+        if self.scheme not in _STRICT_SCHEMES:
+            rest = self.text.partition("://")[2].partition("?")[0]
+            host, slash, path = rest.partition("/")
+            return host.rpartition("@")[2], slash + path
         try:
             parts = urlsplit(self.text)
         except ValueError:  # a [ without a ]

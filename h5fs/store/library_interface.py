@@ -104,6 +104,13 @@ class ObjectDetails(Struct, frozen=True, array_like=True):
     storage: StorageInfo | None = None
 
 
+class Uncopied(Struct, frozen=True, array_like=True):
+    """What of a group could not be copied into another, and why."""
+
+    path: bytes
+    reason: str
+
+
 class LibraryStore(ObjectStore, Protocol):
     """An HDF5 file, open, as the HDF5 library shows it. One call at a time."""
 
@@ -171,6 +178,16 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
         opened: tuple[int, ...] = (),
     ) -> ObjectInfo:
         """Make a dataset of variable-length sequences."""
+
+    def copy_object(
+        self, file: bytes, path: bytes, group: ObjectRef, name: bytes
+    ) -> tuple[Uncopied, ...]:
+        """Copy an object, with all that is in it, from an HDF5 file of this machine.
+
+        Parameters: ``name`` is the new object's in ``group``; when it is empty, what is in the
+        object at ``path``, and its attributes, are copied into ``group`` itself.
+        Raises: ``ExistsError``; ``NotFoundError``; ``CannotOpenError``; ``ForbiddenError``.
+        """
 
     def open_hidden(self, makes: bool) -> ObjectInfo | None:
         """Return the hidden group, None when there is none and none is made.

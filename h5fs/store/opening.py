@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -52,7 +53,7 @@ def check_openable(
                     advice=f"; if none is, run: h5fs recover --clear-flag {path}",
                 )  # fmt: skip
             if locks_apply(locking):
-                _check_lock(path, file.fileno())
+                _check_lock(path, file.fileno(), locking)
             return superblock
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
@@ -106,14 +107,38 @@ def locks_apply(locking: Locking) -> bool:
     return locking is not Locking.FALSE
 
 
-def _check_lock(path: Path, descriptor: int) -> None:
-    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder."""
+def library_locking(path: Path, locking: Locking) -> Locking:
+    """Return how the library shall lock a file that is open for a moment here.
+
+    What HDF5 calls best effort takes one error alone (ENOSYS) for a file system without locks; NFS
+    without lockd, and others, have other ones.
+    """
+    if locking is not Locking.BEST_EFFORT:
+        return locking
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return locking
+        except OSError:
+            return Locking.FALSE
+    return locking
+
+
+def _check_lock(path: Path, descriptor: int, locking: Locking) -> None:
+    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder, or the reason.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise explain_lock(path, descriptor, is_read=True) from None
-    except OSError:
-        return  # no locks on this file system: HDF5 decides what that means
+    except OSError as error:
+        if locking is Locking.BEST_EFFORT or error.errno == errno.ENOSYS:
+            return  # HDF5 goes on without
+        raise CannotOpenError(
+            f"{path}: its file system has no locks ({error.strerror}): -o locking=best-effort "
+            "mounts it without; see to it yourself that nobody writes to it meanwhile"
+        ) from None
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 

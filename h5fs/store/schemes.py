@@ -47,14 +47,16 @@ def _open_object(options: StoreOptions, starter: WorkerStarter | None) -> Store:
 _OBJECTS = Scheme(_open_object, package="obstore", is_object=True)
 
 
-
 def _open_domain(options: StoreOptions, _starter: WorkerStarter | None) -> Store:
     from h5fs.store.hsds.opening import open_domain
 
     return open_domain(options)
 
 
-_DOMAINS = Scheme(_open_domain, package="urllib3", extra="hsds", is_shared=True)
+_DOMAINS = Scheme(
+    _open_domain, package="urllib3", modes=frozenset({Mode.READ, Mode.UPDATE}), extra="hsds",
+    is_shared=True,
+)  # fmt: skip
 
 SCHEMES: Mapping[str, Scheme] = {
     **dict.fromkeys(("https", "http", "s3", "gs", "az"), _OBJECTS),
@@ -74,9 +76,13 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
     if scheme is None:
         raise CannotOpenError(f"{url} cannot be opened: {_explain_unknown(url, schemes)}")
     if mode not in scheme.modes:
+        modes = sorted(each.value for each in scheme.modes)
+        known = "data at {}:// are read-only" if modes == ["r"] else (
+            f"what is at {{}}:// is opened in the modes {' and '.join(modes)} only"
+        )
         raise CannotOpenError(
-            f"{url}: data at {url.scheme}:// are read-only, so --mode {mode.value} is refused; "
-            "leave it out, or copy the file here and mount the copy"
+            f"{url}: {known.format(url.scheme)}, so --mode {mode.value} is refused; leave it out, "
+            "or copy the file here and mount the copy"
         )
     if scheme.package and importlib.util.find_spec(scheme.package) is None:
         raise CannotOpenError(
@@ -84,6 +90,20 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
             f"'h5fs[{scheme.extra}]'"
         )
     return scheme
+
+
+def check_url_options(url: Url, options: StoreOptions) -> None:
+    """Raise ``CannotOpenError`` for options that what is at a URL cannot be opened with."""
+    if options.is_swmr:
+        raise CannotOpenError(
+            f"{url}: -o swmr follows a file of this machine while it is written; leave it out (a "
+            "new version of the file is shown without it)"
+        )
+    if options.workers == 0 and find_scheme(url, options.mode).is_object:
+        raise CannotOpenError(
+            f"{url}: what comes over a network is read by workers, which have none: leave out "
+            "-o workers=0"
+        )
 
 
 def _explain_unknown(url: Url, schemes: Mapping[str, Scheme]) -> str:

@@ -110,21 +110,34 @@ class _Text:
         self._is_utf8 = True
 
     def measure(self, values: Array) -> int:
-        total = 0
-        for value in values.ravel().tolist():
-            text = self._text_of(value)
-            total += len(text)
-            if len(text) <= self._characters and text.isascii():
-                self._bytes = max(self._bytes, len(text))
-                self._field_bytes = max(self._field_bytes, len(text) + text.count(b'"'))
-                continue
-            self._field_bytes = max(self._field_bytes, len(escape_text(text)))
-            self._bytes = max(self._bytes, len(text))
+        # All texts at once: one by one they take three times as long.
+        texts, joined = self._texts(values)
+        longest = max(map(len, texts), default=0)
+        is_ascii = joined.isascii()
+        self._bytes = max(self._bytes, longest)
+        if is_ascii:
+            self._characters = max(self._characters, longest)
+        elif self._is_utf8:
             try:
-                self._characters = max(self._characters, len(text.decode("utf-8")))
+                longest_text = max(len(text.decode("utf-8")) for text in texts)
+                self._characters = max(self._characters, longest_text)
             except UnicodeDecodeError:
                 self._is_utf8 = False
-        return total
+        if not is_ascii or b'"' in joined or b"\0" in joined:
+            longest = max(len(escape_text(text)) for text in texts)
+        self._field_bytes = max(self._field_bytes, longest)
+        return len(joined)
+
+    def _texts(self, values: Array) -> tuple[list[bytes], bytes]:
+        """Return the bytes of each text, and of all together."""
+        texts: list[Any] = values.ravel().tolist()
+        if self._text_of is _bytes_of_string:
+            try:
+                return texts, b"".join(texts)
+            except TypeError:  # not all are bytes
+                pass
+        texts = [self._text_of(value) for value in texts]
+        return texts, b"".join(texts)
 
     def dtype(self) -> np.dtype[Any]:
         if self._is_utf8:
@@ -135,10 +148,16 @@ class _Text:
         return (TextWidth(path, self._field_bytes, self._bytes),)
 
     def convert(self, values: Array) -> Array:
-        texts: list[Any] = [self._text_of(value) for value in values.ravel().tolist()]
-        if self._is_utf8:
-            texts = [text.decode("utf-8") for text in texts]
-        return np.array(texts, self.dtype()).reshape(values.shape)
+        texts, joined = self._texts(values)
+        dtype = self.dtype()
+        if not self._is_utf8:
+            array = np.array(texts, dtype)
+        elif joined.isascii():
+            characters = np.array(texts, f"S{self._characters}").view(np.uint8)
+            array = characters.astype("<u4").view(dtype)
+        else:
+            array = np.array([text.decode("utf-8") for text in texts], dtype)
+        return array.reshape(values.shape)
 
 
 class _Sequence:

@@ -10,6 +10,7 @@ from h5fs.tree.folders.folder_tree import FolderTree
 from h5fs.tree.tree import Tree
 from h5fs.tree.versions.following_tree import FollowingTree
 from h5fs.tree.versions.renewing_tree import RenewingTree
+from h5fs.tree.versions.shared_writable_tree import SharedWritableTree
 from h5fs.tree.writing.writable_tree import WritableTree
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FolderTree",
     "FollowingTree",
     "RenewingTree",
+    "SharedWritableTree",
     "Tree",
     "WritableTree",
 ]

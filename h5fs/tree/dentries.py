@@ -7,13 +7,15 @@ where that is known without a look at the object.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.tree.status import Dentry
+from h5fs.tree.status import Dentry, Status
+
+Look = Callable[[list[bytes]], Mapping[bytes, Status]]
 
 ROW = np.dtype(
     [
@@ -40,14 +42,18 @@ _STATUS_FIELDS = tuple(name for name in ROW.fields or () if name != "has_status"
 class Dentries:
     """A folder's dentries, without ``.`` and ``..``: ``names``, and ``rows`` with a ``ROW`` each.
 
-    Iterates over them as ``Dentry`` values.
+    Iterates over them as ``Dentry`` values. ``look``: returns the statuses, of those with such
+    names, that are known meanwhile; it may wait for a moment.
     """
 
-    __slots__ = ("names", "rows")
+    __slots__ = ("look", "names", "rows")
 
-    def __init__(self, names: list[bytes], rows: npt.NDArray[Any]) -> None:
+    def __init__(
+        self, names: list[bytes], rows: npt.NDArray[Any], look: Look | None = None
+    ) -> None:
         self.names = names
         self.rows = rows
+        self.look = look
 
     @classmethod
     def of(cls, dentries: Iterable[Dentry]) -> Dentries:
@@ -67,7 +73,19 @@ class Dentries:
     def after(self, first: Dentry) -> Dentries:
         """Return the same with one more before them."""
         rows = np.concatenate([np.array([row_of(first)], ROW), self.rows])
-        return Dentries([first.name, *self.names], rows)
+        return Dentries([first.name, *self.names], rows, self.look)
+
+    def complete(self, start: int, stop: int) -> None:
+        """Note the statuses in ``[start, stop)`` that are known meanwhile."""
+        if self.look is None:
+            return
+        missing = (start + np.flatnonzero(~self.rows["has_status"][start:stop])).tolist()
+        statuses = self.look([self.names[place] for place in missing]) if missing else {}
+        for place in missing:
+            status = statuses.get(self.names[place])
+            if status is not None:
+                dentry = Dentry(self.names[place], status.inode, status.mode, status)
+                self.rows[place] = row_of(dentry)
 
     def with_statuses(self, most: int) -> tuple[Dentries, list[bytes]]:
         """Return the same with no more than ``most`` statuses, and the names that have one."""

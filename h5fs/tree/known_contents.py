@@ -10,7 +10,8 @@ from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content, TextContent
 from h5fs.tree.nodes import Node, NodeKind
 
-_CONTENTS_KEPT = 4096
+_CONTENT_BYTES_KEPT = 24 * 2**20
+_CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 
 _Key = tuple[NodeKind, ObjectRef]
@@ -20,9 +21,9 @@ class KnownContents:
     """Contents by kind of node and object."""
 
     def __init__(self) -> None:
-        self._own: LruCache[_Key, Content] = LruCache(_CONTENTS_KEPT)
+        self._own: LruCache[_Key, Content] = LruCache(_CONTENT_BYTES_KEPT, _weigh_content)
         # Those that follow from other objects, too: a change of any link may change them.
-        self._dependent: LruCache[_Key, Content] = LruCache(_CONTENTS_KEPT)
+        self._dependent: LruCache[_Key, Content] = LruCache(_CONTENT_BYTES_KEPT, _weigh_content)
         # Large attribute files are usually read right after their size was asked for.
         self._large: LruCache[_Key, Content] = LruCache(2)
 
@@ -65,3 +66,8 @@ def _follows_from_its_object(node: Node, content: Content) -> bool:
         return False
     # A virtual dataset is neither.
     return node.info.dataset is not None or content.dataset.data is not None
+
+
+def _weigh_content(content: Content) -> int:
+    text_bytes = content.size_bytes if isinstance(content, TextContent) else 0
+    return _CONTENT_ENTRY_BYTES + text_bytes

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from h5fs.errors import H5fsError, NotFoundError, show_path
 from h5fs.model.link_table import Links, LinkTable
-from h5fs.model.objects import Link, ObjectRef
+from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 
@@ -44,6 +44,18 @@ class _Listed:
             return self.changed[name]
         index = self.links.find(name)
         return _NOT_THERE if index is None else self.links[index]
+
+
+@dataclass(eq=False, slots=True)
+class LinkChange:
+    """What there is of a link after a change: ``link``, None where it must be asked for; or
+    ``is_gone``; ``is_new_group``: it leads to a group that was made;
+    ``attributes``: those of its object, where it has any and they are known."""
+
+    link: Link | None = None
+    is_gone: bool = False
+    is_new_group: bool = False
+    attributes: tuple[Attribute | UnreadableAttribute, ...] = ()
 
 
 class KnownLinks:

@@ -7,6 +7,7 @@ tree has the long way for everything else, and both give the same.
 
 from __future__ import annotations
 
+import itertools
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -64,6 +65,8 @@ class FolderListing:
         self._shown = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
         self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
+        self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
+        self.asked_count = 0  # how many programs asked about that take a closer look
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -71,6 +74,7 @@ class FolderListing:
             suffix = projection.value
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
+        self.asked_count += 1
         return None
 
     def _status_of(
@@ -82,13 +86,14 @@ class FolderListing:
         if index is None:
             return None
         (
-            object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, dataset,
+            object_id, storage_size_bytes, _, mtime, ctime, atime, _, hard_link_count, _,
             array, object_kind, _,
         ) = self.links.row(index)  # fmt: skip
         if object_kind != _DATASET:
             return None
         if projection is Projection.ARRAY:
-            size_bytes = self._sizes[dataset] if dataset >= 0 else None
+            is_known = array >= 0 and storage_size_bytes >= 0
+            size_bytes = self._sizes[array] if is_known else None
         else:
             size_bytes = self._view_sizes[array].get(projection) if array >= 0 else None
             storage_size_bytes = 0
@@ -103,13 +108,26 @@ class FolderListing:
 
     def dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Dentries:
         """Return the dentries of all links; ``make_others`` those of one that is not plain."""
-        dentries = self._array_dentries(make_others)
+        link_names = self.links.names()
+        are_plain = self._are_plain(link_names)
+        arrays = self._array_dentries(make_others, link_names, are_plain=are_plain)
         if not self._views.are_listed:
-            return dentries
-        views = [self._view_dentries(*each) for each in VIEW_KINDS.items()]
-        names = [name for each in (*views, dentries) for name in each.names]
-        rows = np.concatenate([*(each.rows for each in views), dentries.rows])
-        return without_covered_views(Dentries(names, rows))
+            return arrays
+        every = [
+            self._view_dentries(projection, link_names, are_plain=are_plain)
+            for projection in self._views.projections
+        ]
+        every.append(arrays)
+        names = list(itertools.chain.from_iterable(each.names for each in every))
+        dentries = Dentries(names, np.concatenate([each.rows for each in every]))
+        # Plain names have no ending that a view could have.
+        return dentries if are_plain else without_covered_views(dentries)
+
+    def _are_plain(self, link_names: list[bytes]) -> bool:
+        """Return whether the names of all links are the same in the mount."""
+        lengths = list(map(len, link_names))
+        is_short = min(lengths, default=1) > 0 and max(lengths, default=1) <= _LONGEST_PLAIN_NAME
+        return is_short and bool(_PLAIN_NAMES.match(self.links.joined_names()))
 
     def _is_plain(self) -> npt.NDArray[np.bool_]:
         """Return of which links all is known here, if their names are plain."""
@@ -120,7 +138,9 @@ class FolderListing:
             is_plain &= table["array"] >= 0
         return is_plain
 
-    def _view_dentries(self, projection: Projection, kind: NodeKind) -> Dentries:
+    def _view_dentries(
+        self, projection: Projection, link_names: list[bytes], *, are_plain: bool
+    ) -> Dentries:
         """Return the views of a kind, which come before the arrays.
 
         Views go with their arrays: so a program that removes all of a folder, in its order, finds
@@ -131,14 +151,23 @@ class FolderListing:
             if projection in each:
                 size_bytes = each[projection]
                 sizes[place] = -1 if size_bytes is None else size_bytes
-        table, link_names = self.links.rows, self.links.names()
-        has_view = self._is_plain() & (sizes[table["array"]] != _NO_VIEW)
-        shown = [i for i in np.flatnonzero(has_view).tolist() if _PLAIN_NAME.match(link_names[i])]
-        links = table[shown]
-        rows = self._rows_of(links, kind, sizes[links["array"]], np.zeros(len(links), np.int64))
-        return Dentries([link_names[i] + projection.value for i in shown], rows)
+        links, suffix = self.links.rows, projection.value
+        has_view = self._is_plain() & (sizes[links["array"]] != _NO_VIEW)
+        if not (are_plain and has_view.all()):
+            shown = np.flatnonzero(has_view).tolist()
+            shown = [i for i in shown if are_plain or _PLAIN_NAME.match(link_names[i])]
+            links, link_names = links[shown], [link_names[i] for i in shown]
+        nothing = np.zeros(len(links), np.int64)
+        rows = self._rows_of(links, VIEW_KINDS[projection], sizes[links["array"]], nothing)
+        return Dentries([name + suffix for name in link_names], rows)
 
-    def _array_dentries(self, make_others: Callable[[Link], Iterator[Dentry]]) -> Dentries:
+    def _array_dentries(
+        self,
+        make_others: Callable[[Link], Iterator[Dentry]],
+        link_names: list[bytes],
+        *,
+        are_plain: bool,
+    ) -> Dentries:
         names: list[bytes] = []
         # Places in `names`, and which link each shows.
         arrays: tuple[list[int], list[int]] = ([], [])
@@ -146,10 +175,6 @@ class FolderListing:
         others: list[tuple[int, Dentry]] = []
         table = self.links.rows
         is_plain = self._is_plain()
-        link_names = self.links.names()
-        are_plain = bool(_PLAIN_NAMES.match(self.links.joined_names())) and all(
-            0 < len(name) <= _LONGEST_PLAIN_NAME for name in link_names
-        )
         if are_plain and is_plain.all() and not table["attribute_count"].any():
             return Dentries([name + _SUFFIX for name in link_names], self._array_rows(table))
         each = zip(link_names, is_plain.tolist(), table["attribute_count"].tolist(), strict=True)
@@ -179,8 +204,10 @@ class FolderListing:
     def _array_rows(self, links: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return what ``status_of`` says of the files of datasets, the inode number always."""
         known = [-1 if size is None else size for size in self._sizes]
-        sizes = np.array([*known, -1], np.int64)[links["dataset"]]
-        return self._rows_of(links, NodeKind.ARRAY, sizes, links["storage_size_bytes"])
+        storage_bytes = links["storage_size_bytes"]
+        sizes = np.array([*known, -1], np.int64)[links["array"]]
+        sizes = np.where(storage_bytes >= 0, sizes, -1)
+        return self._rows_of(links, NodeKind.ARRAY, sizes, storage_bytes)
 
     def _rows_of(
         self, links: npt.NDArray[Any], kind: NodeKind, sizes: Numbers, storage_bytes: Numbers

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from h5fs.errors import (
     H5fsError,
@@ -23,13 +22,11 @@ from h5fs.errors import (
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
 from h5fs.model.objects import (
-    Attribute,
     Link,
     LinkKind,
     ObjectInfo,
     ObjectKind,
     ObjectRef,
-    UnreadableAttribute,
 )
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
@@ -45,9 +42,9 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.content import Content, attributes_content, open_content
+from h5fs.tree.content import Content, TextContent, attributes_content, open_content
 from h5fs.tree.known_contents import KnownContents
-from h5fs.tree.known_links import KnownLinks
+from h5fs.tree.known_links import KnownLinks, LinkChange
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.nodes import (
     Node,
@@ -56,6 +53,7 @@ from h5fs.tree.nodes import (
     make_node,
     make_offsets_node,
     make_root,
+    path_of,
 )
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.views import Views
@@ -73,18 +71,6 @@ _BESIDE = {
     Projection.ATTRIBUTES: make_attributes_node,
     Projection.OFFSETS: make_offsets_node,
 }
-
-
-@dataclass(eq=False, slots=True)
-class LinkChange:
-    """What there is of a link after a change: ``link``, None where it must be asked for; or
-    ``is_gone``; ``is_new_group``: it leads to a group that was made;
-    ``attributes``: those of its object, where it has any and they are known."""
-
-    link: Link | None = None
-    is_gone: bool = False
-    is_new_group: bool = False
-    attributes: tuple[Attribute | UnreadableAttribute, ...] = ()
 
 
 class Lookup:
@@ -110,6 +96,8 @@ class Lookup:
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         # By file number; few, since the store bounds how many files are open.
         self._file_status: dict[int, FileStatus] = {}
+        self.is_shared = False
+        """Whether others change the HDF5 file: then everything is forgotten with each change."""
         self._has_aliases = False  # an external link has led to the mounted file
 
     def forget(self) -> None:
@@ -166,7 +154,7 @@ class Lookup:
                 return False
             node = node.parent
         known = self._links.known(folder.info.ref, name)
-        if known is None or self._has_aliases:
+        if known is None or self._has_aliases or self.is_shared:
             return False
         target = known.target if isinstance(known, Link) else None
         return target is None or (
@@ -208,6 +196,21 @@ class Lookup:
         except H5fsError as error:
             _log.debug("%s is listed without content: %s", show_path(path), error)
             return make_status(node, file, size_bytes=0, storage_bytes=0, is_readable=False)
+
+    def status_at_hand(self, path: bytes) -> Status | None:
+        """Return the status of an attribute file that is at hand, or will be in a moment."""
+        try:
+            node = self.find(path)
+            if node.kind is not NodeKind.ATTRIBUTES:
+                return None
+            if self._contents.get(node) is None:
+                text = self._store.attributes_at_hand(node.info.ref)
+                if text is None:
+                    return None
+                self.keep_content(node, TextContent(text))
+            return self.status_of(path, node)
+        except H5fsError:
+            return None  # whoever asks for it alone is told
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
@@ -382,14 +385,6 @@ class Lookup:
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)
-
-
-def path_of(folder: Node) -> bytes:
-    """Return the path of a folder in the mount; that of the root is empty."""
-    path, node = b"", folder
-    while node.parent is not None:
-        path, node = b"/" + node.name + path, node.parent
-    return path
 
 
 def check_length(name: bytes) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 
-from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
+from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.views.images import ImageLook, palette_bytes, read_look, read_palette
@@ -22,6 +24,7 @@ from h5fs.projection.views.labels import Facts, shorten
 from h5fs.projection.views.orders import PictureOrder, PlotOrder, ViewOrder
 from h5fs.projection.views.pictures import Picture, picture_size, project_picture
 from h5fs.projection.views.plots import Plot, PlotLabels, is_plotted, project_plot
+from h5fs.projection.views.shades import Values
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache
 
@@ -31,6 +34,9 @@ _MISSING = "arrays of one dimension have no picture without Pillow: pip install 
 _CLOSE_ROWS = 8
 _PIECE_BYTES = 2**20
 """About how many bytes of elements are read at a time."""
+
+_MOST_ROW_BYTES = 2**24
+_MOST_SECONDS = 60
 
 
 def picture_file_size(array: DatasetInfo, size: int) -> int:
@@ -88,6 +94,29 @@ class PictureContent:
         return data
 
 
+class _Reader:
+    """Reads elements of a dataset for a picture, for no longer than people wait for one."""
+
+    def __init__(self, store: Store, ref: ObjectRef, dataset: DatasetInfo) -> None:
+        self.dataset = dataset
+        self._store, self._ref = store, ref
+        self._latest = time.monotonic() + _MOST_SECONDS
+
+    def read(self, dtype: np.dtype[Any], start: int, count: int) -> Values:
+        """Return items from the ``start``-th on. Raises ``H5fsError``."""
+        if time.monotonic() > self._latest:
+            raise UnreadableError(
+                f"{show_path(self._ref.path)}: reading what its picture shows takes more than "
+                f"{_MOST_SECONDS} s"
+            )
+        data = bytearray(count * dtype.itemsize)
+        offset = start * dtype.itemsize
+        self._store.read_into(
+            self._ref, self.dataset, ArrayPart.ELEMENTS, offset, memoryview(data)
+        )  # fmt: skip
+        return np.frombuffer(data, dtype)
+
+
 # --- pictures
 
 
@@ -98,29 +127,43 @@ def _order_picture(
     picture = project_picture(dataset, size, look)
     assert dataset.shape is not None
     order = PictureOrder(dataset.shape, dataset.dtype, size, look)
-    return order, _shown_elements(store, ref, dataset, picture)
+    return order, _shown_elements(_Reader(store, ref, dataset), picture)
 
 
-def _shown_elements(store: Store, ref: ObjectRef, dataset: DatasetInfo, picture: Picture) -> bytes:
+def _shown_elements(reader: _Reader, picture: Picture) -> bytes:
     """Return the elements that are shown; rows that are not are passed over."""
     lines, columns, each = picture.row_items
-    dtype = np.dtype((np.void, dataset.dtype.itemsize * each))
-    row_bytes = lines * columns * dtype.itemsize
+    dtype = np.dtype((np.void, reader.dataset.dtype.itemsize * each))
+    row_items = lines * columns
     height, width = picture.tile
     shown = np.zeros((len(picture.stored_planes), height, lines, width), dtype)
     # Rows that lie close together are read in one piece, with those between them.
     step = picture.step
-    at_once = max(_PIECE_BYTES // row_bytes // step, 1) if step <= _CLOSE_ROWS else 1
+    row_bytes = row_items * dtype.itemsize
+    is_wide = row_bytes > _MOST_ROW_BYTES
+    are_close = step <= _CLOSE_ROWS and not is_wide
+    at_once = max(_PIECE_BYTES // row_bytes // step, 1) if are_close else 1
     for place, plane in enumerate(picture.stored_planes):
         for row in range(0, picture.rows, step * at_once):
+            start, first = (plane * picture.rows + row) * row_items, row // step
+            if is_wide:
+                for line, part in enumerate(shown[place, first]):
+                    _read_wide_row(reader, start + line * columns, columns, step, part)
+                continue
             count = min((at_once - 1) * step + 1, picture.rows - row)
-            data = bytearray(count * row_bytes)
-            start = (plane * picture.rows + row) * row_bytes
-            store.read_into(ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data))
-            rows = np.frombuffer(data, dtype).reshape(count, lines, columns)
-            first = row // step
+            rows = reader.read(dtype, start, count * row_items).reshape(count, lines, columns)
             shown[place, first : first + -(-count // step)] = rows[::step, :, ::step]
     return shown.tobytes()
+
+
+def _read_wide_row(reader: _Reader, start: int, columns: int, step: int, part: Values) -> None:
+    """Read each how many-th item of a row that is too large to be in memory at once."""
+    at_once = max(_PIECE_BYTES // (step * part.itemsize), 1)
+    for first in range(0, len(part), at_once):
+        at = first * step
+        count = min((at_once - 1) * step + 1, columns - at)
+        items = reader.read(part.dtype, start + at, count)[::step]
+        part[first : first + len(items)] = items
 
 
 def _look_of(store: Store, ref: ObjectRef) -> ImageLook | None:
@@ -159,7 +202,7 @@ def _order_plot(
     labels = PlotLabels(title, along or "index")
     starts = tuple(plot.starts())
     order = PlotOrder(dataset.dtype, plot.count, size, starts, plot.run_length, labels)
-    elements = _read_runs(store, ref, dataset, plot)
+    elements = _read_runs(_Reader(store, ref, dataset), plot)
     scale = next((_try_find(store, ref, path) for path in facts.targets(b"DIMENSION_LIST")), None)
     if scale is not None:
         order = _along_scale(store, scale.ref, dataset, plot, order)
@@ -175,22 +218,16 @@ def _along_scale(
         order = replace(order, labels=PlotLabels(order.labels.title, label))
         described = store.describe_dataset(scale)
         if described.shape == dataset.shape and described.dtype.kind in "iuf":
-            values = _read_runs(store, scale, described, plot)
+            values = _read_runs(_Reader(store, scale, described), plot)
             order = replace(order, scale_dtype=described.dtype, scale=values)
     except H5fsError as error:
         _log.info("%s is not shown along its scale: %s", show_path(scale.path), error)
     return order
 
 
-def _read_runs(store: Store, ref: ObjectRef, dataset: DatasetInfo, plot: Plot) -> bytes:
-    item_bytes = dataset.dtype.itemsize
-    run_bytes = plot.run_length * item_bytes
-    starts = plot.starts()
-    data = bytearray(len(starts) * run_bytes)
-    for place, start in enumerate(starts):
-        part = memoryview(data)[place * run_bytes : (place + 1) * run_bytes]
-        store.read_into(ref, dataset, ArrayPart.ELEMENTS, start * item_bytes, part)
-    return bytes(data)
+def _read_runs(reader: _Reader, plot: Plot) -> bytes:
+    dtype = reader.dataset.dtype
+    return b"".join(reader.read(dtype, at, plot.run_length).tobytes() for at in plot.starts())
 
 
 # --- attributes, and where they lead

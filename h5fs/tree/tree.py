@@ -23,7 +23,7 @@ from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.content import ArrayContent, Content
-from h5fs.tree.dentries import Dentries
+from h5fs.tree.dentries import Dentries, Look
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import read_link_text
@@ -41,6 +41,10 @@ from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 
+# So many folders are listed with the sizes of their attribute files, after a program has asked for
+# those of a whole folder: then it has to show again that it wants them.
+_EAGER_FOLDERS = 16
+
 
 class Tree:
     """An HDF5 file as a file system."""
@@ -54,6 +58,8 @@ class Tree:
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
+        self._last_listed: FolderListing | None = None
+        self._eager_left = 0
         self._xattrs = ExtendedAttributes(store)
         self._handles: Handles[Content] = Handles()
 
@@ -106,10 +112,28 @@ class Tree:
             listed = FolderListing(folder, links, file, self._views)
             self._listed.put(path.rstrip(b"/"), listed)
             dentries = listed.dentries(list_link)
+            dentries.look = self._make_look(path, listed)
         own_attributes = make_attributes_node(folder, folder)
         if own_attributes is None:
             return dentries
         return dentries.after(make_dentry(own_attributes, file))
+
+    def _make_look(self, path: bytes, listed: FolderListing) -> Look:
+        """Return what finds statuses that take a closer look, while programs ask for such."""
+        last, self._last_listed = self._last_listed, listed
+        if last is not None and last.attribute_file_count:
+            is_gone_through = 2 * last.asked_count >= last.attribute_file_count
+            self._eager_left = _EAGER_FOLDERS if is_gone_through else max(self._eager_left - 1, 0)
+        is_eager = self._eager_left > 0
+        where = path.rstrip(b"/") + b"/"
+
+        def look(names: list[bytes]) -> dict[bytes, Status]:
+            if not (is_eager or listed.asked_count):
+                return {}
+            found = {name: self.lookup.status_at_hand(where + name) for name in names}
+            return {name: status for name, status in found.items() if status is not None}
+
+        return look
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""

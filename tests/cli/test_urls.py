@@ -12,8 +12,8 @@ from h5fs.cli import main
 from h5fs.cli.commands.offline import split_place
 from h5fs.errors import CannotOpenError, UsageError
 from h5fs.model.location import Url
-from h5fs.model.settings import Mode, MountOptions
-from h5fs.store.schemes import Scheme, find_scheme
+from h5fs.model.settings import Mode, MountOptions, StoreOptions
+from h5fs.store.schemes import Scheme, check_url_options, find_scheme
 
 
 def _never(*_arguments: object) -> None:
@@ -73,6 +73,16 @@ def test_a_mode_that_writes_and_a_missing_package_are_refused() -> None:
             find_scheme(Url("r://x"), mode, schemes)
     with pytest.raises(CannotOpenError, match=r"pip install 'h5fs\[remote\]'"):
         find_scheme(Url("m://x"), Mode.READ, schemes)
+
+
+@pytest.mark.semantics("Z40")
+def test_options_that_a_url_cannot_have_are_refused() -> None:
+    url = Url("https://host/a.h5")
+    check_url_options(url, StoreOptions(url))
+    with pytest.raises(CannotOpenError, match="-o workers=0"):
+        check_url_options(url, StoreOptions(url, workers=0))
+    with pytest.raises(CannotOpenError, match="-o swmr"):
+        check_url_options(url, StoreOptions(url, is_swmr=True))
 
 
 @pytest.mark.semantics("Z40")

@@ -597,6 +597,9 @@ class FakeLibrary:
             method = getattr(self, f"_{name}")
             setattr(self, f"fuse_{name}", lambda *arguments, method=method: method(*arguments))
 
+    def fuse_version(self) -> int:
+        return 317
+
     def _parse_conn_info_opts(self, *_: object) -> int:
         return 1
 

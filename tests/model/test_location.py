@@ -49,3 +49,11 @@ def test_a_url_that_ends_in_a_slash_is_a_folder() -> None:
     assert [Url(text).name for text in ("s3://b", "s3://b/p/", "s3://b/p/f.h5?x")] == [
         "b", "p", "f.h5",
     ]  # fmt: skip
+
+
+def test_a_key_is_shown_as_it_is_but_for_what_may_be_a_signature() -> None:
+    url = Url("s3://bucket/a b/run#2 100%é.h5")
+    assert url.shown == url.text
+    assert url.name == "run#2 100%é.h5"
+    assert Url("az://me:secret@b/c.h5?sig=secret").shown == "az://b/c.h5"
+    assert Url("s3://b/a\n.h5").shown == "s3://b/a%0A.h5"  # a line of the log stays one line

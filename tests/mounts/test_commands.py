@@ -20,6 +20,7 @@ from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
 from support.trees import killed_tree, save
 
+from h5fs.cli import main
 from h5fs.store.log.log_path import log_path
 
 NUMBERS = np.arange(600.0).reshape(20, 30)
@@ -63,6 +64,29 @@ def test_tree_has_the_names_of_a_mount_and_what_is_known_of_each(file: Path) -> 
     assert sizes == sorted(sizes, reverse=True)
     assert "\033[" in succeed("tree", file, "--color", "always")
     assert "\033[" not in listed
+
+
+@pytest.mark.semantics("C1")
+def test_tree_shows_attributes_and_names_of_dimensions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = f"{tmp_path}/d.h5"
+    with h5py.File(file, "w") as opened:
+        opened["g/time"] = np.arange(3)
+        opened["g/time"].make_scale("time")
+        field = opened.create_dataset("g/t", data=np.zeros((3, 2, 1)))
+        field.dims[0].attach_scale(opened["g/time"])
+        field.dims[1].label = "lat\x1b"
+        field.attrs["units"] = "K"
+    assert main.main(["tree", file, "--attrs"]) == 0
+    text = capsys.readouterr().out
+    assert "3 x 2 x 1 (time, lat\\x1b, -)" in text and 'units = "K"' in text
+    assert main.main(["tree", f"{file}:/g/t"]) == 0  # one dataset, by its name in HDF5
+    alone = capsys.readouterr().out
+    assert 'units = "K"' in alone and "time.npy" not in alone
+    assert main.main(["tree", f"{file}:/g/t.npy", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["dimensions"] == ["time", "lat\x1b", None] and entry["attrs"]["units"] == "K"
 
 
 @pytest.mark.semantics("C2", "C3")

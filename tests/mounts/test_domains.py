@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from support.hsds_service import Service, running_service, why_missing
-from support.mounts import mounted, run_h5fs
+from support.mounts import mounted, needs_libfuse_3, run_h5fs
 
 ROWS = {"class": "H5T_INTEGER", "base": "H5T_STD_I64LE"}
 
@@ -176,3 +176,70 @@ def test_a_file_whose_dataset_has_changed_is_stale_once_it_was_opened_anew(
                 os.pread(old.fileno(), 8000, 128)
             assert raised.value.errno == errno.ESTALE
         wait_for(lambda: not (far.path / "d.npy").exists())
+
+
+@needs_libfuse_3
+@pytest.mark.semantics("G1", "G9", "G10", "G11", "G12", "G14", "G16", "G17")
+def test_two_mounts_write_to_one_domain_as_programs_do(service: Service, tmp_path: Path) -> None:
+    domain = "/home/user/both.h5"
+    service.ask("PUT", "/", domain)
+    url, mode = "hdf5:/" + domain, ["--mode", "r+"]
+    mountpoint = tmp_path / "m"
+    mountpoint.mkdir()
+    refused = run_h5fs("hdf5://home/user/", mountpoint, *mode)
+    assert (refused.returncode, "read-only" in refused.stderr) == (1, True)
+    refused = run_h5fs(url, mountpoint, "--mode", "w")
+    assert (refused.returncode, "r and r+" in refused.stderr) == (1, True)
+    with mounted(url, options=mode) as one, mounted(url, options=mode) as two:  # type: ignore[arg-type]
+        (one.path / "g").mkdir()
+        with pytest.raises(FileExistsError):
+            (two.path / "g").mkdir()
+        d, far_d = one.path / "g" / "d.npy", two.path / "g" / "d.npy"
+        np.save(d, np.zeros((1000, 3)))
+        mapped = [np.load(path, mmap_mode="r+") for path in (d, far_d)]
+        for number, array in enumerate(mapped):
+            array[number::2] = number + 1
+        for array in mapped:
+            array.flush()  # type: ignore[attr-defined]
+        del array, mapped  # so that both can be unmounted
+        wanted = np.tile([[1.0] * 3, [2.0] * 3], (500, 1))
+        assert (np.load(d) == wanted).all()
+        assert (np.load(far_d) == wanted).all()
+        for path, value in ((d, 5.0), (far_d, 6.0)):
+            append_rows(path, np.full((20, 3), value))
+        assert np.load(d).shape == np.load(far_d).shape == (1040, 3)
+        with far_d.open("r+b") as opened:
+            opened.seek(128)
+            opened.write(np.float64(9).tobytes())
+            opened.flush()
+            os.fsync(opened.fileno())
+        assert np.load(d)[0, 0] == 9
+        (one.path / "g" / "d.attrs.json").write_text('{"unit": "m"}')
+        done = subprocess.run(
+            ["cp", "-r", one.path / "g", two.path / "copy"], capture_output=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+        copied = one.path / "copy" / "d.npy"
+        assert (np.load(copied) == np.load(d)).all()
+        assert "unit" in (one.path / "copy" / "d.attrs.json").read_text()
+        copied.rename(one.path / "g" / "d.npy")  # over what is there
+        assert np.load(far_d).shape == (1040, 3)
+        with pytest.raises(OSError) as raised:
+            np.save(one.path / "date.npy", np.array(["2026-11-29"], "M8[D]"))
+        assert raised.value.errno == errno.ENOTSUP
+        subprocess.run(["rm", "-r", one.path / "copy"], check=True, timeout=60)
+        wait_for(lambda: os.listdir(two.path) == ["g"])
+
+
+def append_rows(path: Path, rows: np.ndarray) -> None:  # type: ignore[type-arg]
+    """Append to a `.npy` file as programs do: a new header, and data at the end."""
+    with path.open("r+b") as opened:
+        np.lib.format.read_magic(opened)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+        fields = {"descr": dtype.str, "fortran_order": False,
+                  "shape": (shape[0] + len(rows), *shape[1:])}  # fmt: skip
+        opened.seek(0)
+        np.lib.format.write_array_header_1_0(opened, fields)
+        opened.seek(0, os.SEEK_END)
+        opened.write(rows.astype(dtype).tobytes())

@@ -98,6 +98,8 @@ COMPLETIONS = [
     (["h5fs", "data.h5", "mnt", "-o", "external", "=", "fo"], "folder"),
     (["h5fs", "tree", "--sort", ""], "name size"),
     (["h5fs", "completion", "z"], "zsh"),
+    (["h5fs", "cat", "data.h5", ":", "/images/f"], "/images/first.npy"),
+    (["h5fs", "cat", "data.h5", ":", "/"], "/.attrs.json /images/"),
 ]
 
 
@@ -105,16 +107,40 @@ COMPLETIONS = [
 @pytest.mark.parametrize(("words", "expected"), COMPLETIONS)
 def test_bash_completes(place: Path, words: list[str], expected: str) -> None:
     (place / "script").write_text(write_completion("bash", build_parser()))
-    line = " ".join(words).replace(" = ", "=")
+    (place / "h5fs").write_text(f'#!/bin/sh\nexec {sys.executable} -m h5fs "$@"\n')
+    (place / "h5fs").chmod(0o755)
+    line = " ".join(words).replace(" = ", "=").replace(" : ", ":")
     program = """
-        . ./script; compopt() { :; }; COMP_LINE=$1; COMP_POINT=${#1}; shift
-        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _h5fs; echo "${COMPREPLY[*]}"
+        PATH=.:$PATH; IFS=:; . ./script; compopt() { :; }; COMP_LINE=$1; COMP_POINT=${#1}; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _h5fs; IFS=' '; echo "${COMPREPLY[*]}"
     """
     done = subprocess.run(
         ["bash", "-c", program, "bash", line, *words], cwd=place, capture_output=True, text=True,
         timeout=60, check=True,
     )  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+@pytest.mark.semantics("M22")
+def test_bash_completes_mountpoints_whatever_ifs_is(tmp_path: Path) -> None:
+    script = write_completion("bash", build_parser()).replace("/proc/self/mounts", "mounts")
+    (tmp_path / "script").write_text(script)
+    (tmp_path / "mounts").write_text(
+        "f.h5 /data/one\\040two fuse.h5fs ro 0 0\ntmpfs /tmp tmpfs rw 0 0\nf /m fuse.h5fs ro 0 0\n"
+    )
+    program = """
+        . ./script; compopt() { :; }; IFS=o
+        for COMP_WORDS in umount status log; do
+            COMP_WORDS=(h5fs "$COMP_WORDS" ''); COMP_CWORD=2
+            COMP_LINE="h5fs ${COMP_WORDS[1]} "; COMP_POINT=${#COMP_LINE}
+            _h5fs; printf '<%s>' "${COMPREPLY[@]}"
+        done
+    """
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("</data/one two></m>" * 3, "")
 
 
 @pytest.mark.semantics("M7", "M22")

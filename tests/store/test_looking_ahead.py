@@ -26,6 +26,7 @@ from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.tree import Tree
 
 
@@ -271,3 +272,44 @@ def test_a_look_at_an_object_that_is_gone_is_no_error(tmp_path: Path) -> None:
         assert (details.attributes, details.dataset, details.data) == (None, None, None)
         with pytest.raises(H5fsError):
             store.describe_dataset(gone)
+
+
+def sizes_of_attribute_files(dentries: Dentries) -> dict[bytes, int]:
+    """Return those that came with a listing."""
+    rows = zip(dentries.names, dentries.rows, strict=True)
+    return {
+        name: int(row["size_bytes"])
+        for name, row in rows
+        if name.endswith(b".attrs.json") and row["has_status"]
+    }
+
+
+@pytest.mark.semantics("W20")
+def test_a_listing_has_sizes_of_attribute_files_while_a_program_asks_for_them(
+    tmp_path: Path,
+) -> None:
+    write_many(tmp_path / "f.h5", 300)
+    with h5py.File(tmp_path / "f.h5", "r+") as changed:
+        changed.copy("many", "more")
+    with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
+        tree = Tree(store)
+        many = tree.list_folder(b"/many")
+        names = [name for name in many.names if name.endswith(b".attrs.json")]
+        many.complete(0, len(many))
+        assert not sizes_of_attribute_files(many)
+        assert not counts["look_ahead"]  # so far for names alone
+        sizes = {name: tree.get_status(b"/many/" + name).size_bytes for name in names[:4]}
+        many.complete(0, len(many))
+        assert len(sizes_of_attribute_files(many)) > len(names) // 2  # those that came in time
+        sizes |= {name: tree.get_status(b"/many/" + name).size_bytes for name in names}
+        for _ in range(len(names)):
+            tree.get_status(b"/many/" + names[0])  # as if each had been asked for
+        more = tree.list_folder(b"/more")
+        more.complete(0, len(more))
+        assert len(sizes_of_attribute_files(more)) > len(names) // 2
+        assert counts["look_ahead"] < 100, counts
+        for name, size in sizes.items():
+            array = b"/many/" + name.replace(b".attrs.json", b".npy")
+            assert size == len(tree.read_attribute_text(array))
+        for dentries in (many, more):
+            assert sizes_of_attribute_files(dentries).items() <= sizes.items()

@@ -139,7 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             if order == "set":
                 self.server.settings |= words
-            answer = json.dumps(self.server.counts).encode()
+            counts = dict(self.server.counts)
+            if counts["in_flight"]:
+                counts["busy_s"] += time.monotonic() - counts["busy_since"]
+            answer = json.dumps(counts).encode()
             if order == "reset":
                 self.server.counts = json.loads(json.dumps(_NOTHING))
                 self.server.settings = dict(_USUAL)

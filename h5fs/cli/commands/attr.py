@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-from h5fs.cli.commands.offline import absolute, opened_tree, opened_writable_tree, split_place
+from h5fs.cli.commands.offline import (
+    absolute,
+    find_object,
+    opened_tree,
+    opened_writable_tree,
+    split_place,
+)
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.tree import Tree, WritableTree
-
-_ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,10 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
         if changes:
             options = StoreOptions(absolute(file), mode=Mode.UPDATE)
             with opened_writable_tree(options) as writable:
-                writable.change_attributes(_find(writable, path), changes)
+                writable.change_attributes(find_object(writable, path), changes)
         else:
             with opened_tree(StoreOptions(absolute(file))) as tree:
-                text = tree.read_attribute_text(_find(tree, path))
+                text = tree.read_attribute_text(find_object(tree, path))
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()
     except H5fsError as error:
@@ -45,15 +47,6 @@ def _parse_change(text: str) -> tuple[bytes, bytes | None]:
     if not mark or not name:
         raise UsageError(f"{text}: is no NAME=VALUE (NAME= removes an attribute)")
     return os.fsencode(name), os.fsencode(value) if value else None
-
-
-def _find(tree: Tree | WritableTree, path: bytes) -> bytes:
-    """Return the path in the mount of an object, named as HDF5 names it or as a mount does."""
-    for ending in _ENDINGS:
-        with suppress(NotFoundError):
-            tree.get_status(path + ending)
-            return path + ending
-    raise NotFoundError(f"{show_path(path)}: no such object")
 
 
 def _explain(file: Location, path: bytes, error: H5fsError) -> str:

@@ -7,11 +7,26 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
-from h5fs.cli.commands.offline import absolute, opened_tree, read_pieces, split_place
-from h5fs.errors import H5fsError, IsAGroupError, MountError, NotFoundError, show_path
+from h5fs.cli.commands.offline import (
+    absolute,
+    find_object,
+    opened_tree,
+    read_pieces,
+    split_place,
+)
+from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.errors import (
+    H5fsError,
+    IsAGroupError,
+    MountError,
+    NotFoundError,
+    UsageError,
+    show_path,
+)
 from h5fs.model.location import Location
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
@@ -21,18 +36,23 @@ _MOST_SHOWN_BYTES = 2**24
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files one after another; return the exit status."""
-    is_terminal = sys.stdout.isatty()
     for text in arguments.places:
         place = split_place(text)
         assert place is not None
         file, path = place
+        path, selection = split_selection(path)
+        if arguments.csv and selection is not None:
+            raise UsageError("--csv writes whole tables; leave out the [selection]")
         with opened_tree(StoreOptions(absolute(file))) as tree:
             try:
-                if is_terminal and path.endswith(b".npy"):
+                if selection is not None:
+                    _write_selection(tree, find_object(tree, path), selection)
+                elif arguments.csv:
+                    _write_all(tree, path.removesuffix(b".npy") + b".csv")
+                elif sys.stdout.isatty() and path.endswith(b".npy"):
                     _print_array(tree, path)
-                    continue
-                for piece in read_pieces(tree, path):
-                    _write(piece)
+                else:
+                    _write_all(tree, path)
             except H5fsError as error:
                 raise MountError(_explain(tree, file, path, error)) from None
     return 0
@@ -57,16 +77,41 @@ def _print_array(tree: Tree, path: bytes) -> None:
 
     Raises ``MountError`` for one that is too large to be read by a person.
     """
-    if tree.get_status(path).size_bytes > _MOST_SHOWN_BYTES:
+    _check_size(path, tree.get_status(path).size_bytes)
+    _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path))))))
+
+
+def _write_selection(tree: Tree, path: bytes, selection: str) -> None:
+    """Write a part of an array: as text on a terminal, else as ``np.save`` does."""
+    array = read_selection(tree, path, selection)
+    if sys.stdout.isatty():
+        _check_size(path, array.nbytes)
+        _print(array)
+    else:
+        saved = io.BytesIO()
+        np.save(saved, array, allow_pickle=False)
+        _write(saved.getbuffer())
+
+
+def _check_size(path: bytes, size_bytes: int) -> None:
+    if size_bytes > _MOST_SHOWN_BYTES:
         raise MountError(
-            f"{show_path(path)} is too large for a terminal; send it to a file or a program"
+            f"{show_path(path)} is too large for a terminal; send it to a file or a program, or "
+            f"name a part of it, as in '{show_path(path)}[0, :10]'"
         )
-    array = np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path)))))
+
+
+def _print(array: np.ndarray[Any, Any]) -> None:
     if array.dtype.kind == "U" and array.ndim < 2:
         for text in array.reshape(-1).tolist():
             print(show_path(text.encode("utf-8", "surrogateescape")))
     else:
         print(array)
+
+
+def _write_all(tree: Tree, path: bytes) -> None:
+    for piece in read_pieces(tree, path):
+        _write(piece)
 
 
 def _write(piece: memoryview) -> None:

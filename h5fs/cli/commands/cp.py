@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.offline import (
     COPY_BYTES,
@@ -21,7 +22,7 @@ from h5fs.cli.commands.offline import (
     walk,
 )
 from h5fs.cli.commands.progress import progress_bar
-from h5fs.errors import ExistsError, H5fsError, MountError, UsageError, show_path
+from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.tree import Tree, WritableTree
@@ -39,30 +40,35 @@ def run(arguments: argparse.Namespace) -> int:
     """Copy; return the exit status."""
     source = split_place(arguments.source, needs_file=False)
     target = split_place(arguments.target, needs_file=False)
-    if (source is None) == (target is None):
+    if source is None and target is None:
         raise UsageError(
-            "one of SOURCE and TARGET must be FILE:/PATH, and only one: h5fs cp FILE:/ FOLDER, or "
-            "h5fs cp x.npy FILE:/"
+            "SOURCE or TARGET must be FILE:/PATH: h5fs cp FILE:/ FOLDER, or h5fs cp x.npy FILE:/"
         )
     try:
         if source is not None:
-            return _copy_out(*source, Path(arguments.target))
+            of_contents = _names_contents(os.fsencode(arguments.source))
+            source = source[0], os.path.normpath(source[1])
+            if target is not None:
+                return copy_between(source, target, of_contents=of_contents)
+            return _copy_out(*source, Path(arguments.target), of_contents=of_contents)
         assert target is not None
-        return _copy_in(Path(arguments.source), *target)
+        return _copy_in(arguments.source, *target)
     except MountError:
         raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 
 
-def _copy_out(file: Location, path: bytes, target: Path) -> int:
+def _copy_out(file: Location, path: bytes, target: Path, *, of_contents: bool) -> int:
     with opened_tree(StoreOptions(absolute(file))) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
-        if target.is_dir() and path != b"/":
+        if target.is_dir() and path != b"/" and not of_contents:
             target /= os.fsdecode(path.rpartition(b"/")[2])
+        if of_contents and not stat.S_ISDIR(status.mode):
+            raise MountError(f"{file}:{show_path(path)} is not a group")
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
         failures = _Failures()
@@ -136,30 +142,43 @@ def _copy_one(
                 bar.update(len(piece))
 
 
-def _copy_in(source: Path, file: Location, path: bytes) -> int:
+def _copy_in(text: str, file: Location, path: bytes) -> int:
+    source, of_contents = Path(text), _names_contents(os.fsencode(text))
     if not os.path.lexists(source):
-        raise MountError(f"{source}: no such file")
+        raise MountError(f"{text}: no such file")
+    if of_contents:
+        if not source.is_dir():
+            raise MountError(f"{text} is not a folder")
+        source = source.resolve() if source.is_symlink() else source
     found = list(walk_local(source))
     total = sum(_size_of(each) for _, each in found)
     options = StoreOptions(absolute(file), mode=Mode.APPEND)
-    failed = 0
+    failed = False
+    copied: set[bytes] = set()
+    left: list[bytes] = []  # each has its line: it was saved beside the HDF5 file
     with (
-        opened_writable_tree(options) as tree,
+        opened_writable_tree(options, tell_left=left.extend) as tree,
         progress_bar(f"copying to {file.name}", total) as bar,
     ):
-        if path == b"/" or _is_folder(tree, path):
-            path = path.rstrip(b"/") + b"/" + os.fsencode(source.resolve().name)
+        if not of_contents and (path == b"/" or _is_folder(tree, path)):
+            path = path.rstrip(b"/") + b"/" + os.fsencode(os.path.basename(source.absolute()))
         for each, status in found:
             relative = os.fsencode(each.relative_to(source)) if each != source else b""
-            inside = path + b"/" + relative if relative else path
+            inside = path.rstrip(b"/") + b"/" + relative if relative else path
             try:
                 if isinstance(status, OSError):
                     raise status
                 _put_one(tree, each, status, inside, bar)
+                copied.add(inside)
             except (H5fsError, OSError) as error:
-                failed += 1
+                failed = True
                 _complain(bar, os.fsencode(each), error)
-    return 1 if failed else 0
+    return 1 if failed or not copied.isdisjoint(left) else 0
+
+
+def _names_contents(text: bytes) -> bool:
+    """Whether a path means what is in a folder, and not the folder by its name."""
+    return text.rpartition(b"/")[2] in (b"", b".", b"..")
 
 
 def _size_of(status: os.stat_result | OSError) -> int:
@@ -168,24 +187,30 @@ def _size_of(status: os.stat_result | OSError) -> int:
     return status.st_size
 
 
-def _is_folder(tree: Tree | WritableTree, path: bytes) -> bool:
+def _is_folder(tree: WritableTree, path: bytes) -> bool:
+    return stat.S_ISDIR(_mode_of(tree, path))
+
+
+def _mode_of(tree: WritableTree, path: bytes) -> int:
+    """Return type and permissions of what is at a path, 0 when nothing is that could be told of."""
     try:
-        return stat.S_ISDIR(tree.get_status(path).mode)
+        return tree.get_status(path).mode
     except H5fsError:
-        return False
+        return 0
 
 
 def _put_one(
     tree: WritableTree, local: Path, status: os.stat_result, path: bytes, bar: Any
 ) -> None:
+    """Copy in one file, folder or link, to the place of one that is there as ``cp`` does it.
+
+    Raises ``H5fsError``, ``OSError``.
+    """
     if stat.S_ISLNK(status.st_mode):
-        tree.make_symbolic_link(os.fsencode(os.readlink(local)), path)
+        _put_link(tree, os.fsencode(os.readlink(local)), path)
     elif stat.S_ISDIR(status.st_mode):
-        try:
+        if not _is_folder(tree, path):
             tree.make_folder(path)
-        except ExistsError:
-            if not _is_folder(tree, path):
-                raise
     elif stat.S_ISREG(status.st_mode):
         # The file may have become a pipe since; opening that would wait for a writer.
         descriptor = os.open(local, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -194,6 +219,15 @@ def _put_one(
     else:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")
         raise OSError(errno.EINVAL, f"{kind}, which HDF5 has nothing for")
+
+
+def _put_link(tree: WritableTree, text: bytes, path: bytes) -> None:
+    mode = _mode_of(tree, path)
+    if stat.S_ISLNK(mode) and tree.read_link(path) == text:
+        return
+    if mode and not stat.S_ISDIR(mode):
+        tree.unlink(path)
+    tree.make_symbolic_link(text, path)
 
 
 def _put_file(tree: WritableTree, opened: BinaryIO, path: bytes, bar: Any) -> None:
@@ -205,5 +239,8 @@ def _put_file(tree: WritableTree, opened: BinaryIO, path: bytes, bar: Any) -> No
             at += len(piece)
             bar.update(len(piece))
         tree.flush(handle, 0)
+    except BaseException:
+        tree.give_up(handle)  # the file itself stays where it is
+        raise
     finally:
         tree.release(handle)

@@ -26,7 +26,7 @@ def walk_local(source: Path) -> Iterator[tuple[Path, os.stat_result | OSError]]:
         if not stat.S_ISDIR(status.st_mode):
             continue
         try:
-            names = sorted(os.listdir(path))
+            names = sorted(os.listdir(path), key=lambda name: (name.endswith(".attrs.json"), name))
         except OSError as error:
             yield path, error
             continue

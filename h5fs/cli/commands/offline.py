@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from h5fs.daemon.open_tree import explaining, leftovers_of
-from h5fs.errors import H5fsError, MountError, UsageError
+from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location, Url, is_url
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
@@ -19,12 +19,13 @@ from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
 
 COPY_BYTES = 4 * 2**20
+_ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 
 
 @contextmanager
 def opened_tree(options: StoreOptions) -> Iterator[Tree]:
     """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
-    with _opened_store(options) as store:
+    with opened_store(options) as store:
         views = ViewOptions(frozenset(View), are_listed=False)
         tree = Tree(store, options.limits.max_depth, views=views)
         yield tree
@@ -32,23 +33,32 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
 
 
 @contextmanager
-def opened_writable_tree(options: StoreOptions) -> Iterator[WritableTree]:
+def opened_writable_tree(
+    options: StoreOptions, *, tell_left: Callable[[Sequence[bytes]], None] | None = None
+) -> Iterator[WritableTree]:
     """Open an HDF5 file as a tree to write to, in which each file is one of the HDF5 file.
 
     What waited for its object since a mount was killed is in the tree, too, and is brought into the
-    HDF5 file at the end, or saved beside it. Raises ``MountError`` with what the user can do.
+    HDF5 file at the end, or saved beside it; ``tell_left`` is given the paths of those. Raises
+    ``MountError`` with what the user can do.
     """
-    with _opened_store(options) as store:
+    with opened_store(options) as store:
         tree = WritableTree(
             store, options.limits.max_depth,  # type: ignore[arg-type]
             leftovers=leftovers_of(options.file), takes_scratch=False,
         )  # fmt: skip
         yield tree
-        tree.close()
+        try:
+            left = tree.close()
+        except H5fsError as error:
+            raise MountError(f"{options.location}: {error}") from None
+        if tell_left is not None:
+            tell_left(left)
 
 
 @contextmanager
-def _opened_store(options: StoreOptions) -> Iterator[Store]:
+def opened_store(options: StoreOptions) -> Iterator[Store]:
+    """Open an HDF5 file. Raises ``MountError`` with what the user can do."""
     check_file(options)
     starter = WorkerStarter()
     starter.start()
@@ -120,6 +130,15 @@ def _split_url(text: str) -> tuple[Url, bytes]:
         return Url(text[:begin] + url), os.fsencode("/" + inside.rstrip("/"))
     except ValueError as error:
         raise UsageError(f"{text.partition('?')[0]} is no URL: it {error}") from None
+
+
+def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
+    """Return the path in the mount of an object, named as HDF5 names it or as a mount does."""
+    for ending in _ENDINGS:
+        with suppress(NotFoundError):
+            tree.get_status(path + ending)
+            return path + ending
+    raise NotFoundError(f"{show_path(path)}: no such object")
 
 
 def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:

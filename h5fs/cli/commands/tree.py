@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import shorten
+from typing import Any, NamedTuple
 
 from h5fs.cli.commands.colors import shows_colors
-from h5fs.cli.commands.offline import absolute, opened_tree, split_place
+from h5fs.cli.commands.offline import absolute, find_object, opened_tree, split_place
 from h5fs.cli.commands.sizes import show_size
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
@@ -30,6 +32,7 @@ class _Marks(NamedTuple):
     blank: str
 
 
+_MOST_VALUE_CHARACTERS = 120
 _DRAWN = _Marks("├── ", "└── ", "│   ", "    ")
 _TYPED = _Marks("|-- ", "`-- ", "|   ", "    ")
 
@@ -48,9 +51,11 @@ class _Entry:
     filters: list[str] | None = None
     stored_bytes: int | None = None
     size_bytes: int | None = None
+    dimensions: list[str | None] | None = None
     attributes: int = 0
     target: str | None = None
     error: str | None = None
+    attrs: dict[str, Any] | None = None
     entries: list[_Entry] | None = None
     dentry_path: bytes = b""
 
@@ -66,7 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
     file, path = place
     with opened_tree(StoreOptions(absolute(file))) as tree:
         try:
-            entries = _list(tree, path, arguments.depth, arguments.sort)
+            if arguments.names:
+                _print_names(tree, path)
+                return 0
+            path = find_object(tree, path)
+            if _is_group(tree, path):
+                entries = _list(tree, path, arguments)
+            else:
+                entries = [_entry(path.rpartition(b"/")[0] + b"/", path.rpartition(b"/")[2])]
+                _fill(tree, entries[0], None, 1, has_attrs=True)
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
     if arguments.json:
@@ -80,15 +93,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(entry.error is not None for entry in _every(entries)) else 0
 
 
-def _list(tree: Tree, path: bytes, depth: int | None, sort: str) -> list[_Entry]:
+def _is_group(tree: Tree, path: bytes) -> bool:
+    return stat.S_ISDIR(tree.get_status(path).mode)
+
+
+def _print_names(tree: Tree, path: bytes) -> None:
+    """Print what a shell completes: the names in a group, those of groups with a slash."""
+    for dentry in tree.list_folder(path):
+        slash = "/" if stat.S_ISDIR(dentry.mode) else ""
+        print(show_path(dentry.name) + slash)
+
+
+def _list(tree: Tree, path: bytes, arguments: argparse.Namespace) -> list[_Entry]:
     """Return what is below a folder. Not recursive: groups may nest deeper than Python's calls."""
     top = _Entry("", "", "group", entries=_list_folder(tree, path))
-    found = _every(top.entries or [], lambda entry, levels: _fill(tree, entry, depth, levels))
+
+    def fill(entry: _Entry, levels: int) -> None:
+        _fill(tree, entry, arguments.depth, levels, has_attrs=arguments.attrs)
+
+    found = _every(top.entries or [], fill)
     for entry in [*reversed(list(found)), top]:
         if entry.entries is None:
             continue
         entry.size_bytes = sum(each.size_bytes or 0 for each in entry.entries)
-        if sort == "size":
+        if arguments.sort == "size":
             entry.entries.sort(key=lambda entry: -(entry.size_bytes or 0))
     return top.entries or []
 
@@ -98,10 +126,15 @@ def _list_folder(tree: Tree, path: bytes) -> list[_Entry]:
     folder = path.rstrip(b"/") + b"/"
     # Attribute files have no line of their own: an object's line tells how many attributes it has.
     return [
-        _Entry(show_path(name), show_path(folder + name), "unreadable", dentry_path=folder + name)
+        _entry(folder, name)
         for name in names
         if not name.endswith(b".attrs.json")
     ]
+
+
+def _entry(folder: bytes, name: bytes) -> _Entry:
+    path = folder + name
+    return _Entry(show_path(name), show_path(path), "unreadable", dentry_path=path)
 
 
 def _every(
@@ -116,7 +149,9 @@ def _every(
         pending += [(each, levels + 1) for each in reversed(entry.entries or [])]
 
 
-def _fill(tree: Tree, entry: _Entry, depth: int | None, levels: int) -> None:
+def _fill(
+    tree: Tree, entry: _Entry, depth: int | None, levels: int, *, has_attrs: bool
+) -> None:
     """Look at an object, and at what is in it unless that is too deep."""
     try:
         found: Description = tree.describe(entry.dentry_path)
@@ -130,10 +165,28 @@ def _fill(tree: Tree, entry: _Entry, depth: int | None, levels: int) -> None:
             entry.layout, entry.stored_bytes = storage.layout.value, storage.storage_size_bytes
             entry.chunks = list(storage.chunk_shape) if storage.chunk_shape else None
             entry.filters = list(storage.filters) or None
+        if found.attribute_count and (has_attrs or found.kind == "dataset"):
+            attrs = json.loads(tree.read_attribute_text(entry.dentry_path))
+            entry.dimensions = _dimensions(attrs, len(entry.shape or ()))
+            attrs.pop("$types", None)
+            entry.attrs = attrs if has_attrs else None
         if found.kind == "group" and (depth is None or depth > levels):
             entry.entries = _list_folder(tree, entry.dentry_path)
     except H5fsError as error:
         entry.error = str(error)
+
+
+def _dimensions(attrs: dict[str, Any], count: int) -> list[str | None] | None:
+    """Return the names of a dataset's dimensions: their labels, or else their scales' names."""
+    labels, scales = (attrs.get(name) for name in ("DIMENSION_LABELS", "DIMENSION_LIST"))
+    names: list[str | None] = [None] * count
+    for axis in range(count):
+        for given in (scales, labels):
+            value = given[axis] if isinstance(given, list) and len(given) == count else None
+            value = value[0] if isinstance(value, list) and value else value
+            if isinstance(value, str) and value:
+                names[axis] = value.rpartition("/")[2] if given is scales else value
+    return names if any(names) else None
 
 
 def _to_json(entries: list[_Entry]) -> Iterator[str]:
@@ -178,7 +231,10 @@ def _print(entries: list[_Entry], has_colors: bool) -> None:
         name = entry.name.ljust(width)
         text = _color(entry, name, has_colors) + _details(entry, has_colors)
         print(f"{indent}{marks.last if is_last else marks.middle}{text}".rstrip())
-        pending += _rows(entry.entries or [], indent + (marks.blank if is_last else marks.line))
+        below = indent + (marks.blank if is_last else marks.line)
+        for key, value in (entry.attrs or {}).items():
+            print(f"{below}  {_shown(key)} = {shorten(json.dumps(value), _MOST_VALUE_CHARACTERS)}")
+        pending += _rows(entry.entries or [], below)
 
 
 def _rows(entries: list[_Entry], indent: str) -> list[tuple[_Entry, str, int, bool]]:
@@ -196,6 +252,10 @@ def _marks() -> _Marks:
     return _DRAWN
 
 
+def _shown(text: str) -> str:
+    return show_path(text.encode("utf-8", "surrogateescape"))
+
+
 def _color(entry: _Entry, name: str, has_colors: bool) -> str:
     color = {"group": _BLUE, "link": _CYAN}.get(entry.kind, "")
     if entry.error is not None:
@@ -211,7 +271,8 @@ def _details(entry: _Entry, has_colors: bool) -> str:
         parts.append(f"-> {entry.target}")
     if entry.dtype is not None:
         shape = " x ".join(map(str, entry.shape or [])) or "scalar"
-        parts.append(f"{shape}  {entry.dtype}")
+        names = ", ".join(_shown(each or "-") for each in entry.dimensions or ())
+        parts.append(f"{shape}{f' ({names})' if names else ''}  {entry.dtype}")
     if entry.layout is not None:
         chunks = "x".join(map(str, entry.chunks)) if entry.chunks else ""
         parts.append(" ".join([entry.layout, chunks, *(entry.filters or [])]).replace("  ", " "))

@@ -13,11 +13,28 @@ _HEAD = """\
 # Print the mountpoints of h5fs, one a line.
 _h5fs_mounted() {
     local _ place type
-    while read -r _ place type _; do
+    while IFS=' ' read -r _ place type _; do
         if [[ $type == fuse.h5fs ]]; then
             printf '%b\\n' "$place"
         fi
     done </proc/self/mounts
+}
+
+# Complete FILE:/PATH, which is $1, by what is in the HDF5 file. Fails where there is no such file.
+_h5fs_inside() {
+    local file=${1%%:/*} inside=/${1#*:/} before= folder name
+    [[ -f $file ]] || return 1
+    folder=${inside%/*}/
+    if [[ $COMP_WORDBREAKS != *:* ]]; then
+        before=$file:
+    fi
+    compopt -o nospace
+    while IFS= read -r name; do
+        if [[ $folder$name == "$inside"* ]]; then
+            printf -v name %q "$folder$name"
+            COMPREPLY+=("$before$name")
+        fi
+    done < <(h5fs tree --names -- "$file:$folder" 2>/dev/null)
 }
 
 # Complete a list of mount options; $1 is what has been typed of it.
@@ -45,10 +62,14 @@ _h5fs_mount_options() {
 _h5fs() {
     local current=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE:0:COMP_POINT}
     local previous=${COMP_WORDS[COMP_CWORD - 1]} command=mount text before
+    local IFS=$' \t\n' # not what the shell has
     COMPREPLY=()
     text=${line##*[[:space:]]}
     before=${line%"$text"}
     before=${before%"${before##*[![:space:]]}"} # without the space at its end
+    if [[ $text == *:/* ]] && _h5fs_inside "$text"; then
+        return
+    fi
     if ((COMP_CWORD == 1)) && [[ $current != -* ]]; then
         # A command, or the file to mount.
         mapfile -t COMPREPLY < <(compgen -W '@COMMANDS@' -- "$current"; compgen -f -- "$current")

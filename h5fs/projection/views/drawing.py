@@ -95,10 +95,21 @@ class _Drawing:
             at = min(at, right + unit - half)
             draw.text((at, self._box[3] + unit), text, _TEXT, font, "ma")
         draw.line((self._box[0], self._box[3], self._box[2], self._box[3]), _FRAME, _ENLARGED)
-        draw.text((unit, unit), self._labels.title, _TEXT, font, "la")
-        draw.text((right, unit), self._say_read(), _FRAME, font, "ra")
+        said = self._say_read()
+        room = right - 3 * unit - draw.textlength(said, font)
+        draw.text((unit, unit), self._fitting(self._labels.title, room), _TEXT, font, "la")
+        draw.text((right, unit), said, _FRAME, font, "ra")
         middle = (self._box[0] + self._box[2]) / 2
-        draw.text((middle, bottom + unit // 2), self._labels.x, _TEXT, font, "md")
+        along = self._fitting(self._labels.x, self._box[2] - self._box[0])
+        draw.text((middle, bottom + unit // 2), along, _TEXT, font, "md")
+
+    def _fitting(self, text: str, room: float) -> str:
+        """Return as much of a text as there is room for."""
+        if self._draw.textlength(text, self._font) <= room:
+            return text
+        while text and self._draw.textlength(f"{text}…", self._font) > room:
+            text = text[:-1]
+        return f"{text}…"
 
     def _draw_lines(self) -> None:
         columns = max(self._box[2] - self._box[0], 1)

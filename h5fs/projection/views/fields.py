@@ -120,7 +120,19 @@ def _booleans(_run: ColumnRun, values: npt.NDArray[Any]) -> list[bytes]:
 
 def _dates(_run: ColumnRun, values: npt.NDArray[Any]) -> list[bytes]:
     native = values.astype(values.dtype.newbyteorder("="))
-    return np.datetime_as_string(native).astype("S").tolist() if len(native) else []
+    if not len(native):
+        return []
+    # Dates that numpy cannot count in single units (a step of a thousand years, many times over)
+    # are their numbers: numpy 2.5 has an error for them, and earlier ones another date.
+    counts = native.view(np.int64)
+    most = (2**63 - 1) // np.datetime_data(native.dtype)[1]
+    is_far = ((counts > most) | (counts < -most)) & ~np.isnat(native)
+    near = np.where(is_far, np.array("NaT", native.dtype), native)
+    texts = np.datetime_as_string(near).astype("S")
+    return [
+        b"%d" % count if far else text
+        for text, count, far in zip(texts.tolist(), counts.tolist(), is_far.tolist(), strict=True)
+    ]
 
 
 def _strings(_run: ColumnRun, values: npt.NDArray[Any]) -> list[bytes]:

@@ -25,6 +25,7 @@ from h5fs.projection.views.png import encode_png, padded_size, png_size
 from h5fs.projection.views.shades import Values, colour_pixels, shaded_pixels
 
 _TILES_ACROSS = 3
+_GAP, _GAP_SHADE = 2, 128  # pixels between tiles, told from black and from white
 _MOST_SHEET_BYTES = 2**24
 """Elements of the planes of a sheet: the first look at a compressed stack of 36x2048x2048 took
 1.3 s or more with nine planes, 0.4 s with one."""
@@ -60,6 +61,13 @@ class Picture:
         return -(-self.rows // self.step), -(-self.columns // self.step)
 
     @property
+    def sheet(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        height, width = self.tile
+        down = -(-len(self.planes) // self.across)
+        return height * down + _GAP * (down - 1), width * self.across + _GAP * (self.across - 1)
+
+    @property
     def stored_planes(self) -> tuple[int, ...]:
         """The planes of the dataset that are read."""
         return tuple(range(self.colours)) if self.interlace is Interlace.PLANE else self.planes
@@ -73,9 +81,8 @@ class Picture:
     @property
     def size_bytes(self) -> int:
         """Size of the file, as it comes."""
-        height, width = self.tile
-        down = -(-len(self.planes) // self.across)
-        return png_size(width * self.across, height * down, self.channels)
+        height, width = self.sheet
+        return png_size(width, height, self.channels)
 
 
 def picture_size(array: DatasetInfo, size: int) -> int:
@@ -114,11 +121,8 @@ def project_picture(array: DatasetInfo, size: int, look: ImageLook | None = None
         raise TooLargeError("too many elements to look at for a picture")
     across = min(shown, _TILES_ACROSS)
     down = -(-shown // across)
-    step = max(-(-rows * down // size), -(-columns * across // size), 1)
-    while max(-(-rows // step) * down, -(-columns // step) * across) > size and step < max(
-        rows, columns
-    ):
-        step += 1
+    most_rows, most_columns = ((size - _GAP * (n - 1)) // n for n in (down, across))
+    step = max(-(-rows // most_rows), -(-columns // most_columns), 1)
     # Real colours that are nan, or infinite, are transparent.
     channels = 4 if colours == _COLOURS[0] and dtype.kind == "f" else colours
     return Picture(planes, rows, columns, colours, step, across, channels, interlace)
@@ -175,10 +179,13 @@ def _arrange(picture: Picture, flat: Values) -> Values:
 
 
 def _sheet(picture: Picture, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return planes side by side and below each other."""
+    """Return planes side by side and below each other, with gaps between them."""
     _, height, width, channels = pixels.shape
-    down = -(-len(picture.planes) // picture.across)
-    cells = np.zeros((down * picture.across, height, width, channels), np.uint8)
-    cells[: len(pixels)] = pixels
-    sheet = cells.reshape(down, picture.across, height, width, channels)
-    return sheet.transpose(0, 2, 1, 3, 4).reshape(down * height, picture.across * width, channels)
+    sheet = np.full((*picture.sheet, channels), _GAP_SHADE, np.uint8)
+    if channels == 4:
+        sheet[:, :, 3] = 255
+    for place, plane in enumerate(pixels):
+        row, column = divmod(place, picture.across)
+        top, left = row * (height + _GAP), column * (width + _GAP)
+        sheet[top : top + height, left : left + width] = plane
+    return sheet

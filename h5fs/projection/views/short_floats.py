@@ -19,7 +19,8 @@ _POWERS = 10.0 ** np.arange(_MOST_EXACT_POWER + 1)
 
 def as_float64(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return float64 values whose shortest decimals are those of floats of at most 64 bits."""
-    wide = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals
+        wide = values.astype(np.float64)
     if values.dtype.itemsize == 8:
         return wide
     native = values.astype(values.dtype.newbyteorder("="))

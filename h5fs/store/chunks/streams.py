@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 _MB = 2**20
 
-# A request may overtake others by so much, or be so late.
-_EARLY_BYTES = 4 * _MB
+# A request may overtake others by so much, or be so late: the kernel has as much under way, and
+# what waits for a network comes in any order. If one of them began another stream, the reader's
+# further requests would belong now to the one, now to the other, and neither would look sequential.
+_EARLY_BYTES = 8 * _MB
 _LATE_BYTES = 8 * _MB
+_GAP_BYTES = 4 * _MB
 # After so many bytes a stream is sequential, unless it has passed more than twice as many bytes as
 # it has read, or has read more than one and a half times as many as it has passed; give or take the
 # requests that may be under way.
@@ -55,7 +58,7 @@ class Stream:
         passed_bytes = self.stop - self.start
         return (
             self.read_bytes >= _LEAST_BYTES
-            and passed_bytes <= 2 * self.read_bytes + _EARLY_BYTES
+            and passed_bytes <= 2 * self.read_bytes + _GAP_BYTES
             and 2 * self.read_bytes <= 3 * passed_bytes + 2 * _MB
         )
 

@@ -99,8 +99,7 @@ class Hdf5Store(ViewRenderer):
         self._on_progress = on_progress
         self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
-            options,
-            on_close=self._forget_file,
+            options, on_close=self._forget_file,
             on_number=lambda number, path: on_file(number, os.fsencode(path)),
             driven=driven,
             main=main,
@@ -113,7 +112,8 @@ class Hdf5Store(ViewRenderer):
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         self._pipeline: tuple[object, Pipeline] | None = None
         self._object_paths: dict[int, PathFinder] = {}
-        self._links = LinkReader(self._files, on_look, on_progress)
+        most = options.limits.max_chunk_bytes
+        self._links = LinkReader(self._files, on_look, on_progress, most)
         self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
 

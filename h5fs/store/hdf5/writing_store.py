@@ -53,6 +53,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_range,
     write_tail,
 )
+from h5fs.store.hdf5.writing.copying import Source, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
@@ -72,7 +73,7 @@ from h5fs.store.hdf5.writing.sequence_writer import (
 )
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, Region
-from h5fs.store.library_interface import NewArray
+from h5fs.store.library_interface import NewArray, Uncopied
 
 
 class WritingHdf5Store(ChangingStore):
@@ -315,6 +316,22 @@ class WritingHdf5Store(ChangingStore):
             check_kept(dataset_id, shape, ranges, whole_edges=read_edges_are_whole(read))
         except (UnreadableError, UnsupportedTypeError) as error:
             raise type(error)(f"{show_path(ref.path)}: {error}") from None
+
+    def copy_object(
+        self, file: bytes, path: bytes, group: ObjectRef, name: bytes
+    ) -> tuple[Uncopied, ...]:
+        with self._changing(join_path(group.path, name)):
+            number = self._files.find_external(file, linking_file=0)
+            source = Source(self._files.file_id(number), path)
+            target = self._free_place(group, name) if name else self._group_id(group)
+            source.check(target)
+            with self._step(()):
+                self._forget_all()
+                target = self._group_id(group)
+                if not name:
+                    return copy_contents(source, target, group.path, self._on_progress)
+                copy_as(source, target, group.path, name, self._on_progress)
+            return ()
 
     def _source(self, array: NewArray) -> ElementSource:
         map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)

@@ -35,6 +35,7 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.store.hsds.access import Access
+from h5fs.store.hsds.nodes import DataNodes
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ MOST_REQUESTS: Final = 16
 
 _CONNECT_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+_DEAD_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 1 << 20
 _MOST_JSON_BYTES: Final = 1 << 28
 _MOST_REASON_BYTES: Final = 400
@@ -70,6 +72,7 @@ class Client:
         self._headers = _credentials(access)
         self._lock = threading.Lock()  # protects the fields below; nothing is taken under it
         self._is_lost = False
+        self._nodes = DataNodes(self.name, self._ask_shortly)
         self.request_count = 0
 
     @property
@@ -162,8 +165,10 @@ class Client:
             except (NewConnectionError, ConnectionError) as error:
                 problem: object = error
             except (HTTPError, HTTPException, OSError) as error:
-                raise self._lost(error) from None
+                raise self._lost(error, url) from None
             else:
+                if answer.status == 500:
+                    self._nodes.look(url)
                 if answer.status != 503:
                     self._found()
                     return answer
@@ -174,19 +179,31 @@ class Client:
             if pause is None or (once and is_sent) or time.monotonic() + pause > deadline:
                 break
             time.sleep(pause * random.uniform(0.5, 1.0))
-        raise self._lost(problem)
+        raise self._lost(problem, url)
 
-    def _lost(self, problem: object) -> UnreadableError:
+    def _ask_shortly(self, path: str, seconds: float) -> bytes | None:
+        """Return the body of an answer; None when there is none in time, or only a failure."""
+        try:
+            answer = self._pool.urlopen(
+                "GET", self._prefix + path, None, self._headers, retries=False, redirect=False,
+                timeout=seconds, pool_timeout=int(seconds) + 1,
+            )  # fmt: skip
+        except (HTTPError, HTTPException, OSError):
+            return None
+        return answer.data if answer.status < 500 else None
+
+    def _lost(self, problem: object, url: str) -> UnreadableError:
         """Return the error of a request that was not answered; log it when it is the first."""
+        is_known = self._nodes.note_lost(url)  # the log has named the dead node
         waited = isinstance(problem, ReadTimeoutError | TimeoutError)
         text = (
-            f"it did not answer within {self._timeout_seconds:g} s; is a data node dead? (see "
-            f"{self.name}/about)"
+            f"it did not answer in time; is a data node dead? (see {self.name}/about)"
             if waited
             else str(problem)[-_MOST_REASON_BYTES:]
         )
         with self._lock:
-            was_lost, self._is_lost = self._is_lost, True
+            was_lost = self._is_lost or is_known
+            self._is_lost |= not is_known
         if not was_lost:
             _log.error("%s: the data service is lost: %s; reads fail until it is back", self.name,
                        text)  # fmt: skip
@@ -233,7 +250,10 @@ class _Request:
         self._client = client
         self._deadline = time.monotonic() + client._timeout_seconds
         self._path = path
-        url = f"{client._prefix}{path}?{urlencode(query)}"
+        self._url = url = f"{client._prefix}{path}?{urlencode(query)}"
+        client._nodes.check(url)
+        if client._nodes.are_dead:  # what is asked of a living one may need a dead one
+            self._deadline = time.monotonic() + min(client._timeout_seconds, _DEAD_SECONDS)
         self._answer = client._send(method, url, body, headers, self._deadline, once=once)
         self.status = self._answer.status
         self._is_whole = False
@@ -281,11 +301,11 @@ class _Request:
 
     def _read(self, size: int) -> bytes:
         if time.monotonic() > self._deadline:
-            raise self._client._lost(TimeoutError())
+            raise self._client._lost(TimeoutError(), self._url)
         try:
             return self._answer.read(size)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise self._client._lost(error) from None
+            raise self._client._lost(error, self._url) from None
 
 
 class _UnixConnection(HTTPConnection):

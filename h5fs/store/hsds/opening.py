@@ -13,6 +13,7 @@ from h5fs.store.hsds.access import find_access
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.folders import DomainFolder
 from h5fs.store.hsds.store import HsdsStore
+from h5fs.store.hsds.writing.writing_store import WritingHsdsStore
 
 
 def open_domain(options: StoreOptions) -> HsdsStore:
@@ -22,6 +23,10 @@ def open_domain(options: StoreOptions) -> HsdsStore:
 
 def open_folder(options: StoreOptions) -> DomainFolder:
     """Open the folder of domains that a URL names. Raises ``CannotOpenError``."""
+    if options.mode.writes:
+        raise CannotOpenError(
+            f"{options.url}: a folder of domains is read-only; mount one domain of it to write"
+        )
     client, bucket = _client_of(options)
     folder = DomainFolder(client, domain_of(options.url), bucket, lambda name: _open(options, name))
     try:
@@ -44,6 +49,10 @@ def domain_of(url: Url | None) -> str:
 def _open(options: StoreOptions, domain: str) -> HsdsStore:
     client, bucket = _client_of(options)
     store = HsdsStore(client, domain, bucket, options.external, options.cache_bytes)
+    if options.mode.writes:
+        store = WritingHsdsStore(
+            client, domain, bucket, options.external, options.cache_bytes, options.new_datasets
+        )
     try:
         store.open()
     except BaseException:

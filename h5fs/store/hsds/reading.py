@@ -125,10 +125,14 @@ class DatasetReaders:
         query: Mapping[str, str],
         target_of: TargetOf,
     ) -> None:
-        """Open a dataset again that must still look as it was said.
+        """Open a dataset again that must still look as it was said, or have more rows by now.
 
         Raises ``StaleError`` when it does not.
         """
+        if _has_grown(answer, info):
+            array = self._array(answer, info.shape or (), info, query)
+            self._keep(_Opened(answer.id, info, array, None))
+            return
         opened = self._open(answer, query, target_of)
         if (opened.info.shape, opened.info.dtype, opened.info.value_count) != (
             info.shape, info.dtype, info.value_count,
@@ -172,11 +176,7 @@ class DatasetReaders:
         info, datatype = describe_array(answer)
         shape = (0,) if info.shape is None else info.shape
         if not info.dtype.hasobject:
-            read = functools.partial(self._read_slab, answer.id, dict(query))
-            array = RemoteArray(
-                next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)),
-                read, self._executor, self.cache,
-            )  # fmt: skip
+            array = self._array(answer, shape, info, query)
             return _Opened(answer.id, info, array, None)
         source = _Source(self._client, answer.id, dict(query), shape, datatype, target_of)
         dataset = make_variable_dataset(info.dtype, _Source.read, prod(shape), _text_of)
@@ -193,10 +193,28 @@ class DatasetReaders:
         )
         return _Opened(answer.id, info, None, (dataset, source))
 
+    def _array(
+        self, answer: ObjectAnswer, shape: tuple[int, ...], info: DatasetInfo,
+        query: Mapping[str, str],
+    ) -> RemoteArray:  # fmt: skip
+        read = functools.partial(self._read_slab, answer.id, dict(query))
+        return RemoteArray(
+            next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)), read,
+            self._executor, self.cache,
+        )  # fmt: skip
+
     def _read_slab(
         self, object_id: str, query: dict[str, str], slab: Hyperslab, buffer: memoryview
     ) -> None:
         self._client.read_into(_values_of(object_id), {**query, **selection_of(slab)}, buffer)
+
+
+def _has_grown(answer: ObjectAnswer, info: DatasetInfo) -> bool:
+    """Whether a dataset whose elements have one size has got more rows, and nothing else."""
+    now = describe_array(answer)[0]
+    if not now.shape or not info.shape or now.dtype.hasobject or now.dtype != info.dtype:
+        return False
+    return now.shape[1:] == info.shape[1:] and now.shape[0] > info.shape[0]
 
 
 def _values_of(object_id: str) -> str:

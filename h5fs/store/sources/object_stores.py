@@ -19,7 +19,7 @@ from h5fs.model.settings import RemoteOptions
 from h5fs.store.sources.aws_profile import AwsProfile, read_profile
 from h5fs.store.sources.object_names import WEB_SCHEMES, identity_of, split_bucket
 from h5fs.store.sources.redirects import has_proxy, only_host, split_user
-from h5fs.store.sources.transport import Transport
+from h5fs.store.sources.transport import BAD_NAME, Transport
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -44,8 +44,11 @@ def open_transport(url: Url, options: RemoteOptions) -> tuple[Transport, str]:
     if url.scheme in WEB_SCHEMES:
         with _explained(url):
             return _open_web(url, _silence_of(options)), identity_of(url, None)
+    _, key = split_bucket(url)
+    if key != key.strip("/"):  # the library would ask for the key without the slashes
+        raise CannotOpenError(f"{url}: {BAD_NAME}")
     store, endpoint = open_bucket(url, options)
-    return Transport(store, split_bucket(url)[1], _silence_of(options)), identity_of(url, endpoint)
+    return Transport(store, key, _silence_of(options)), identity_of(url, endpoint)
 
 
 def open_bucket(url: Url, options: RemoteOptions) -> tuple[ObjectStore, str]:

@@ -284,14 +284,13 @@ def explain(error: Exception) -> RequestError:
         return RequestError(FailureKind.DENIED, "the server refuses access")
     if name == "NotSupportedError":
         return RequestError(FailureKind.REFUSED, NO_RANGES)
-    if name == "InvalidPathError":
-        return RequestError(
-            FailureKind.REFUSED, "a name in it has a control character or an empty part (a//b)"
-        )
+    if name == "InvalidPathError" or text.startswith("Could not parse path"):
+        return RequestError(FailureKind.REFUSED, BAD_NAME)
     for part, kind, reason in _BY_TEXT:
         if part in text:
             return RequestError(kind, reason)
     return RequestError(FailureKind.AGAIN, "the request failed")
 
 
+BAD_NAME = "a name in it has a control character, or a part that is empty, . or .. (a//b, a/../b)"
 NO_RANGES = "the server sends whole files only, and no ranges of bytes: copy the file here first"

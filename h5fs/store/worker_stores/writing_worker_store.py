@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from h5fs.errors import (
@@ -20,6 +21,7 @@ from h5fs.errors import (
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
+from h5fs.store.library_interface import Uncopied
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.worker_stores.committing_worker_store import ROOT, CommittingWorkerStore
 from h5fs.store.worker_stores.worker_store import link_subject
@@ -151,6 +153,16 @@ class WritingWorkerStore(CommittingWorkerStore):
                 "change_array", ref, new, ranges, about=Subject(ref), shared_buffers=shared_buffers
             )
         return is_done
+
+    def copy_object(
+        self, file: Path, path: bytes, group: ObjectRef, name: bytes
+    ) -> tuple[Uncopied, ...]:
+        """Copy an object of another HDF5 file, as ``WritingLibraryStore.copy_object`` says."""
+        uncopied: tuple[Uncopied, ...] = self._change(
+            "copy_object", os.fsencode(os.path.realpath(file)), path, group, name,
+            about=Subject(group, name or b"copy"), size=file.stat().st_size,
+        )  # fmt: skip
+        return uncopied
 
     def hold(self, ref: ObjectRef) -> None:
         with self._clock:

@@ -79,6 +79,7 @@ class RenewingTree(Tree):
         self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
         # Listings of whole folders take long, and are as new as their end.
         self._fresh: LruCache[bytes, tuple[float, FolderListing | None]] = LruCache(_LISTINGS_KEPT)
+        self._dentries: LruCache[bytes, tuple[float, Dentries]] = LruCache(_LISTINGS_KEPT)
         # Which sizes of files the kernel may have, and since when.
         self._told: LruCache[bytes, tuple[float, int]] = LruCache(_STATUSES_KEPT)
 
@@ -94,9 +95,14 @@ class RenewingTree(Tree):
         return status
 
     def list_folder(self, path: bytes) -> Dentries:
-        dentries = self._ask(super().list_folder, path)
         key = path.rstrip(b"/")
+        listed_at, dentries = self._dentries.get(key) or (0.0, None)
+        if dentries is not None and time.monotonic() - listed_at < KERNEL_SECONDS:
+            # Without statuses: the kernel has them from that listing, and for no longer.
+            return dentries.with_statuses(0)[0]
+        dentries = self._ask(super().list_folder, path)
         self._fresh.put(key, (time.monotonic(), self._listed.get(key)))
+        self._dentries.put(key, (time.monotonic(), dentries))
         return dentries
 
     def read_link(self, path: bytes) -> bytes:

@@ -78,6 +78,7 @@ class AttributeChanges:
             handle = self._openings.open(file_path, os.O_WRONLY, 0)
         opened, file = self._opened.get(handle), self._opened.get_writable(handle)
         had_draft = file.draft is not None and not is_new
+        file.started_from = old
         try:
             self._writes.truncate(file, 0)
             self._writes.write(file, memoryview(new), 0)
@@ -92,6 +93,7 @@ class AttributeChanges:
                 file.discard()
             raise
         finally:
+            file.started_from = None
             self._closings.release(self._opened.remove(handle))
 
     def _file_of(self, path: bytes) -> bytes:

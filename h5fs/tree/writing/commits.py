@@ -6,12 +6,15 @@ Under the tree's lock.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
-from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node
 from h5fs.tree.writing.committing import (
@@ -49,6 +52,11 @@ class Commits:
         self._places = places
         self._opened = opened
         self._keeper = keeper
+        self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
+        """Returns the text of attributes that a program has started from, where others may have
+        changed them since."""
+        self.grows_beneath_readers = False
+        """Whether who reads an array goes on reading what it has when more rows are added."""
 
     def commit(self, file: WritableFile) -> None:
         """Make a draft part of the HDF5 file, unless it has to wait for something.
@@ -166,7 +174,7 @@ class Commits:
     def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
         if is_as_shown(draft, self._content_at(file.path)):
             return
-        is_read = self._is_read(file)
+        is_read = not self.grows_beneath_readers and self._is_read(file)
         with self._lookup.changing_link(folder, name) as change:
             info = commit_array(self._store, folder.info.ref, name, file, is_read=is_read)
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
@@ -179,18 +187,28 @@ class Commits:
             check_json(draft)
             self._pending.stop_awaiting(file)
             return False
-        if name is None:
-            with self._lookup.changing():
-                missing, *_ = commit_attributes(self._store, owner, draft)
-        else:
-            with self._lookup.changing_link(folder, name) as change:
-                missing, owner, change.attributes = commit_attributes(self._store, owner, draft)
+        before, is_shared = self.text_before(file, owner.ref), self._lookup.is_shared
+        with self._changing_object(folder, name) as change:
+            missing, owner, change.attributes = commit_attributes(
+                self._store, owner, draft, before=before, is_shared=is_shared
+            )
+            if name is not None:
                 change.link = Link(name, LinkKind.HARD, target=owner)
         self._pending.await_targets(file, missing)
         if file.awaits:
             return False
         self._pending.unhide(file.path)
         return True
+
+    @contextmanager
+    def _changing_object(self, folder: Node, name: bytes | None) -> Iterator[LinkChange]:
+        """Forget what was found of what a link leads to, or, without a name, of the folder."""
+        if name is None:
+            with self._lookup.changing():
+                yield LinkChange()
+            return
+        with self._lookup.changing_link(folder, name) as change:
+            yield change
 
     def _commit_pair(
         self, projection: Projection, folder: Node, name: bytes, file: WritableFile

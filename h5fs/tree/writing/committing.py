@@ -5,7 +5,7 @@ Functions over the store; they keep nothing. Under the tree's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
 import msgspec
@@ -86,12 +86,14 @@ def read_header(draft: Draft) -> NpyHeader:
     return header
 
 
-def array_file(draft: Draft, header: NpyHeader, *, is_read: bool = False) -> ArrayFile:
+def array_file(
+    draft: Draft, header: NpyHeader, *, is_read: bool = False, old_rows: int | None = None
+) -> ArrayFile:
     """Return a draft as the store takes it. Raises ``NoSpaceError``."""
     draft.complete()
     return ArrayFile(
         draft.descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
-        header.size_bytes, is_read,
+        header.size_bytes, is_read, old_rows,
     )  # fmt: skip
 
 
@@ -119,7 +121,9 @@ def commit_array(
             return info
     if file.draft.has_base and not is_read and _grow(store, file, header):
         return None
-    return store.write_array(group, name, array_file(file.draft, header, is_read=is_read))
+    old_rows = _rows_of(file.content) if file.draft.is_based else None
+    lent = array_file(file.draft, header, is_read=is_read, old_rows=old_rows)
+    return store.write_array(group, name, lent)
 
 
 def is_as_shown(draft: Draft, content: Content | None) -> bool:
@@ -135,6 +139,11 @@ def is_as_shown(draft: Draft, content: Content | None) -> bool:
     shown = bytearray(content.size_bytes)
     content.read_into(memoryview(shown), 0)
     return draft.read(0, draft.size_bytes) == shown
+
+
+def _rows_of(content: Content | None) -> int | None:
+    shape = content.npy.shape if isinstance(content, ArrayContent) else ()
+    return shape[0] if shape else None
 
 
 def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
@@ -154,7 +163,7 @@ def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
     changed = draft.complete_changes(start, dtype.itemsize) if dtype.itemsize else ()
     ranges = tuple((low - start, high - start) for low, high in changed)
     lent = ArrayFile(
-        draft.descriptor, draft.size_bytes, shape, dtype, False, start, False
+        draft.descriptor, draft.size_bytes, shape, dtype, False, start, False, _rows_of(content)
     )  # fmt: skip
     return store.change_array(content.ref, lent, ranges)
 
@@ -183,21 +192,28 @@ def check_json(draft: Draft) -> bytes:
 
 
 def commit_attributes(
-    store: WritingStore, owner: ObjectInfo, draft: Draft, *, in_part: bool = False
-) -> tuple[tuple[bytes, ...], ObjectInfo, Attributes]:
+    store: WritingStore, owner: ObjectInfo, draft: Draft, *, in_part: bool = False,
+    before: bytes | None = None, is_shared: bool = False,
+) -> tuple[tuple[bytes, ...], ObjectInfo, Attributes]:  # fmt: skip
     """Give an object the attributes that a draft says, if all that they refer to is there.
 
     Return the paths that are not there, the object and its attributes as they are then. Where paths
-    are not there nothing is written but, if ``in_part``, those attributes that can be.
+    are not there nothing is written but, if ``in_part``, those attributes that can be. ``before``:
+    the text that the draft was made of; then attributes that are the same in both stay as they are
+    by now, and so do those that are in neither. ``is_shared``: others may have given the object
+    attributes that ``owner`` does not count.
     """
     ref = owner.ref
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    existing = store.read_attributes(ref) if owner.attribute_count else ()
+    existing = store.read_attributes(ref) if owner.attribute_count or is_shared else ()
     wanted = attributes_from_json(data, existing)
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     changed = tuple(each for each in wanted if known.get(each.name) != each)
+    old = {each.name: each for each in _attributes_before(before, existing)}
+    if before is not None:
+        changed = tuple(each for each in changed if old.get(each.name) != each)
     targets = {each.name: frozenset(reference_targets(each)) for each in changed}
     wanted_paths = frozenset[bytes]().union(*targets.values())
     missing = store.find_missing(tuple(sorted(wanted_paths))) if wanted_paths else ()
@@ -205,7 +221,9 @@ def commit_attributes(
         return missing, owner, existing
     changed = tuple(each for each in changed if targets[each.name].isdisjoint(missing))
     kept = {each.name for each in wanted}
-    gone = tuple(name for name in known if name not in kept)
+    gone = tuple(
+        name for name in known if name not in kept and (before is None or name in old)
+    )
     if changed or gone:
         found, existing = store.write_attributes(ref, changed, gone)
         # The header has changed, and not what is known of the data.
@@ -214,6 +232,15 @@ def commit_attributes(
             atime=found.atime,
         )  # fmt: skip
     return missing, owner, existing
+
+
+def _attributes_before(
+    text: bytes | None, existing: Sequence[Attribute | UnreadableAttribute]
+) -> tuple[Attribute, ...]:
+    try:
+        return tuple(attributes_from_json(text, existing)) if text else ()
+    except InvalidAttributesError:  # what it left open is said by attributes that are not there
+        return ()
 
 
 def reference_targets(attribute: Attribute) -> Iterator[bytes]:

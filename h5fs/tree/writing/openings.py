@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from h5fs.errors import H5fsError, IsAGroupError, ReadOnlyError, show_path
+from h5fs.errors import ExistsError, H5fsError, IsAGroupError, ReadOnlyError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import Content
@@ -59,7 +59,7 @@ class Openings:
         Raises ``InvalidNameError`` for a name that no file can have.
         """
         self._rules.check_new_file(path, flags, mode)
-        file = WritableFile(path, inode=self._pending.new_inode())
+        file = WritableFile(path, inode=self._pending.new_inode(), made_at=path)
         file.begin(empty=True)
         self._pending.stage(file)
         return self._add(file, flags | os.O_TRUNC, pid)
@@ -87,6 +87,8 @@ class Openings:
         if node.info.ref.file:
             raise ReadOnlyError(f"{show_path(path)} is in another HDF5 file, which is only read")
         check_no_view(node, path)
+        if node.is_symbolic_link:  # the kernel follows links; who has no kernel comes here
+            raise ExistsError(f"{show_path(path)}: a symbolic link is in the way")
         if node.kind not in _FILE_KINDS:
             raise ReadOnlyError(f"{show_path(path)}: an object that cannot be read")
         file = self._pending.edited(node)

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
@@ -66,7 +67,7 @@ class WritableTree:
     ) -> None:
         self._store = store
         self._leftovers = leftovers
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
         views = dataclasses.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
@@ -217,8 +218,14 @@ class WritableTree:
         buffer = bytearray(size)
         return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
-    def write(self, handle: int, data: memoryview, offset: int) -> None:
-        """Answer ``write``: in place, or into the file's draft."""
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
+        """Answer ``write``: in place, or into the file's draft.
+
+        ``is_page``: the kernel writes back what programs have mapped: all of its pages.
+        """
+        del is_page
         with self._lock:
             self._writes.write(self._opened.get_writable(handle), data, offset)
 
@@ -261,6 +268,15 @@ class WritableTree:
         """Forget a handle."""
         with self._lock:
             self._closings.release(self._opened.remove(handle))
+
+    def give_up(self, handle: int) -> None:
+        """Forget what was written to a file; a new one is gone, any other is as it was."""
+        with self._lock:
+            file = self._opened.get_writable(handle)
+            if file.node is None:
+                self._removals.unlink(file.path)
+            else:
+                file.discard()
 
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
@@ -339,18 +355,23 @@ class WritableTree:
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
 
-    def close(self) -> None:
-        """Commit what can be, save what is left beside the HDF5 file, and close the store."""
+    def close(self) -> tuple[bytes, ...]:
+        """Commit what can be, save what is left beside the HDF5 file, and close the store.
+
+        Returns: the paths of files that did not become part of the HDF5 file.
+        """
         with self._lock:
             self._commits.commit_all()
             self._removals.end_all_hiding()
             self._commits.apply_in_part()
+            left = self._pending.staged_files()
             keep_leftovers(
-                self._leftovers, self._pending.staged_files(), self._pending.scratch_links(),
-                self._known_status_of_file(),
-            )  # fmt: skip
+                self._leftovers, left, self._pending.scratch_links(), self._known_status_of_file()
+            )
+            paths = tuple(file.path for file in left if file.size_bytes)
             self._keeper.remove_all()
         self._store.close()
+        return paths
 
     def _known_status_of_file(self) -> FileStatus | None:
         try:

@@ -85,8 +85,8 @@ def test_colours_are_as_they_are_and_stacks_are_sheets_of_nine() -> None:
     assert np.array_equal(picture_of(colours)[:, :, :3], colours)
     stack = np.arange(36, dtype="u2")[:, None, None] + np.zeros((36, 50, 60), "u2")
     sheet = picture_of(stack)
-    assert sheet.shape == (150, 180, 4)
-    shades = sheet[25::50, 30::60, 0].reshape(-1).tolist()
+    assert sheet.shape == (154, 184, 4)
+    shades = sheet[25::52, 30::62, 0].reshape(-1).tolist()
     assert shades == sorted(shades) and shades[0] == 0 and shades[-1] == 255
     large = project_picture(DatasetInfo((36, 2048, 2048), np.dtype("u2"), 0), 1024)
     assert (large.planes, large.tile) == ((18,), (1024, 1024))

@@ -27,7 +27,7 @@ FLOATS = st.floats(width=64)
 
 
 @pytest.mark.semantics("V12")
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     st.one_of(npst.integer_dtypes(), npst.floating_dtypes(sizes=(16, 32, 64)),
               npst.complex_number_dtypes(sizes=(64, 128)), st.just(np.dtype("?"))),

@@ -63,6 +63,11 @@ def leaves(value: Any, dtype: np.dtype[Any]) -> list[Any]:
     return [value]
 
 
+def is_far(value: Any) -> bool:
+    """Whether numpy cannot say which date a number of its unit is."""
+    return abs(int(value.view("i8"))) * np.datetime_data(value.dtype)[1] >= 2**63
+
+
 def check_equal(text: str, value: Any) -> None:
     """Fail unless a field says a value."""
     kind = value.dtype.kind if isinstance(value, np.generic) else None
@@ -74,6 +79,8 @@ def check_equal(text: str, value: Any) -> None:
         assert int(text) == value
     elif kind == "b":
         assert text == str(bool(value)).lower()
+    elif kind == "M" and not np.isnat(value) and is_far(value):
+        assert int(text) == value.view("i8")
     elif kind == "M":
         assert text == str(np.datetime_as_string(value)) or (text == "NaT" and np.isnat(value))
     elif kind == "m":
@@ -134,6 +141,16 @@ def test_every_line_has_the_same_length_and_parses_back_to_equal_values(
         values = leaves(row, row_dtype)
         for text, value in zip(fields.values(), values, strict=True):
             check_equal(text, value)
+
+
+@pytest.mark.semantics("V5")
+@pytest.mark.parametrize("byte_order", "<>")
+def test_dates_beyond_all_calendars_are_numbers(byte_order: str) -> None:
+    counts = np.array([2**62, 1, -(2**63), -(2**62)])
+    _, lines = table_of(counts.view("M8[25s]").astype(f"{byte_order}M8[25s]"))
+    assert [line.split(b",")[-1].strip() for line in lines.splitlines()] == [
+        b"4611686018427387904", b"1970-01-01T00:00:25", b"NaT", b"-4611686018427387904"
+    ]  # fmt: skip
 
 
 @pytest.mark.semantics("V3")

@@ -34,6 +34,20 @@ def test_who_reads_on_is_a_stream_in_whatever_order(
     assert all(shares([(0, 1), *reads]))  # numpy reads the header first
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reader_whose_reads_overtake_each_other_stays_one_stream(seed: int) -> None:
+    order = random.Random(seed)
+    reads = in_order(0, 400 * MB, MB)
+    for at in range(0, len(reads), 8):  # as many as the kernel has under way
+        batch = reads[at : at + 8]
+        order.shuffle(batch)
+        reads[at : at + 8] = batch
+    streams = Streams()
+    found = [streams.note(start, start + size) for start, size in reads]
+    assert all(found)
+    assert len(streams.all()) == 1
+
+
 def test_who_begins_in_the_middle_is_a_stream_after_a_while() -> None:
     found = shares(in_order(77 * MB, 87 * MB, 2**17))
     assert not any(found[:7])

@@ -387,6 +387,41 @@ def test_a_file_that_is_cut_off_has_unknown_objects(tmp_path: Path, libver: str)
         assert not known[np.array(addresses, np.float64) + layout.base_offset > keep].any()
 
 
+_CHUNKED = [
+    {"shape": (4,), "chunks": (4,)},
+    {"shape": (30,), "chunks": (4,)},
+    {"shape": (33,), "chunks": (4,)},  # more chunks than are looked at
+    {"shape": (6, 4), "chunks": (3, 2), "compression": "gzip"},
+    {"shape": (6, 4, 5), "chunks": (6, 4, 5), "fletcher32": True, "shuffle": True},
+    {"shape": (5,) * 6, "chunks": (3, 5, 5, 5, 5, 5), "dtype": "u1", "compression": "lzf"},
+    {"shape": (0,), "chunks": (4,), "maxshape": (None,)},
+    {"shape": (8,), "chunks": (8,), "scaleoffset": 4},  # a filter that is not everywhere
+    {"shape": (2**20,), "chunks": (2**19,), "dtype": "f8"},  # larger chunks than are looked at
+]
+
+
+def test_the_scan_knows_how_much_few_small_chunks_take(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    written = (0.0, 0.5, 1.0)
+    with h5py.File(path, "w", libver="earliest", userblock_size=512) as opened:
+        for number, settings in enumerate(_CHUNKED):
+            for part in written:
+                dataset = opened.create_dataset(f"{number} {part}", **{"dtype": "i4", **settings})
+                rows = int(part * dataset.shape[0])
+                dataset[:rows] = np.arange(dataset[:rows].size).reshape(dataset[:rows].shape)
+    with h5py.File(path) as opened:
+        counts = check_file(path, opened)
+        objects = find_objects(opened)
+        _, scan = scan_file(path, list(objects))
+        sizes = {h5i.get_name(found): scan.storage_bytes[i]
+                 for i, (_, found) in enumerate(objects.values())}  # fmt: skip
+    assert counts["datasets"] == len(_CHUNKED) * len(written)
+    unknown = {name for name, size in sizes.items() if size == -1} - {b"/"}
+    left_out = {b"/%d %.1f" % (number, part) for number in (7, 8) for part in written}
+    assert unknown == {b"/2 1.0"} | left_out
+    assert all(sizes[b"/%d 1.0" % number] > 0 for number in (0, 1, 3, 4, 5))
+
+
 def test_no_addresses_and_no_bytes_are_no_trouble(tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
     make_file(path, "links", "latest")

@@ -193,6 +193,16 @@ def test_a_damaged_file_of_profiles_is_named(home: Path) -> None:
         read_profile(None, {})
 
 
+@pytest.mark.semantics("Z11")
+@pytest.mark.parametrize("key", ["/deep/a.h5", "deep//a.h5", "deep/../a.h5", "deep/a\t.h5"])
+def test_a_key_that_cannot_be_asked_for_is_refused_at_once(
+    bucket: str, server: ObjectServer, open_url: Open, key: str
+) -> None:
+    with pytest.raises(CannotOpenError, match="a name in it has"):
+        open_url(f"s3://bucket/{key}", endpoint_url=bucket, is_anonymous=True)
+    assert server.counts()["requests"] == 0
+
+
 @pytest.mark.semantics("Z31")
 def test_a_signed_url_is_asked_as_it_is_and_shown_nowhere(
     server: ObjectServer, cache: Path, open_remote: Open, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from h5fs.store.format.headers.arena import Bools, FileLayout, Ints
 from h5fs.store.format.headers.arrays import RANK_MAX, ArrayTable
 from h5fs.store.format.headers.blocks import Headers
+from h5fs.store.format.headers.chunk_trees import has_usual_filters, sum_chunks
 
 UNKNOWN, GROUP, DATASET, DATATYPE = range(4)
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
@@ -29,8 +30,9 @@ _DATASPACE = 0x01
 _LINK_INFO = 0x02
 _TYPE = 0x03
 _EXTERNAL_FILES = 0x07
-_INVALID = 0x09
 _LAYOUT = 0x08
+_INVALID = 0x09
+_FILTERS = 0x0B
 _OLD_TIME = 0x0E
 _SYMBOL_TABLE = 0x11
 _TIME = 0x12
@@ -100,7 +102,10 @@ class _Found:
 class _Interpreter:
     """One batch. ``unknown`` is where every header that is not plain gets marked."""
 
-    def __init__(self, headers: Headers, layout: FileLayout, table: ArrayTable) -> None:
+    def __init__(
+        self, headers: Headers, layout: FileLayout, table: ArrayTable, largest_chunk_bytes: int
+    ) -> None:
+        self._largest_chunk_bytes = largest_chunk_bytes
         self._headers = headers
         self._arena = headers.arena
         self._layout = layout
@@ -262,9 +267,42 @@ class _Interpreter:
         size = self._arena.integer(some.at + 2 + addresses, lengths)
         self._set_contiguous(some, self._arena.integer(some.at + 2, addresses), size)
         facts.layout_class[found.row[layout_class == CHUNKED]] = CHUNKED
+        if self._largest_chunk_bytes:
+            self._read_chunk_trees(found.select((version == 3) & (layout_class == CHUNKED)))
         facts.layout_class[found.row[(layout_class == VIRTUAL) & (version >= 4)]] = VIRTUAL
         # A virtual dataset's dimensions may follow those of its sources.
         facts.array_index[np.isin(facts.layout_class, (VIRTUAL, LAYOUT_NOT_KNOWN))] = -1
+
+    def _read_chunk_trees(self, found: _Found) -> None:
+        addresses = self._layout.size_of_addresses
+        rank = self._arena.word(found.at + 2) & 0xFF
+        is_plain = (rank >= 2) & (rank <= RANK_MAX + 1) & (found.size >= 3 + addresses + 4 * rank)
+        is_plain &= ~self._have_rare_filters()[found.row]
+        found, rank = found.select(is_plain), rank[is_plain]
+        address = self._arena.integer(found.at + 3, addresses)
+        chunk_bytes = np.ones(len(rank), np.float64)
+        for dimension in range(int(rank.max(initial=0))):
+            length = self._arena.word(found.at + 3 + addresses + 4 * dimension) & _MASK_4
+            chunk_bytes *= np.where(dimension < rank, length, 1)
+        is_small = (chunk_bytes > 0) & (chunk_bytes <= self._largest_chunk_bytes)
+        total = sum_chunks(self._arena, self._layout, address[is_small], rank[is_small])
+        self._facts.storage_bytes[found.row[is_small]] = total
+
+    def _have_rare_filters(self) -> Bools:
+        """Return which headers have filters that may not be there."""
+        are_usual: dict[bytes, bool] = {}
+        are_rare = np.zeros(len(self._unknown), np.bool_)
+        found, data = self._find(_FILTERS, least_bytes=2), self._arena.data.data
+        places = zip(
+            found.row.tolist(), found.flags.tolist(), found.at.tolist(), found.size.tolist(),
+            strict=True,
+        )  # fmt: skip
+        for row, flags, at, size in places:
+            message = bytes(data[at : at + size])
+            if message not in are_usual:
+                are_usual[message] = has_usual_filters(message)
+            are_rare[row] = bool(flags & SHARED) or not are_usual[message]
+        return are_rare
 
     def _read_compact(self, found: _Found) -> None:
         size = self._arena.word(found.at + 2) & 0xFFFF
@@ -306,6 +344,8 @@ def _columns(facts: Facts) -> list[npt.NDArray[np.generic]]:
     return [getattr(facts, name) for name in Facts.__slots__]
 
 
-def interpret_headers(headers: Headers, layout: FileLayout, table: ArrayTable) -> Facts:
+def interpret_headers(
+    headers: Headers, layout: FileLayout, table: ArrayTable, *, largest_chunk_bytes: int = 0
+) -> Facts:
     """Return what the headers of one batch say; pairs of messages are numbered in ``table``."""
-    return _Interpreter(headers, layout, table).interpret()
+    return _Interpreter(headers, layout, table, largest_chunk_bytes).interpret()

@@ -47,6 +47,7 @@ __all__ = [
     "DATATYPE",
     "GROUP",
     "LAYOUT_NOT_KNOWN",
+    "SMALL_CHUNK_BYTES",
     "UNDEFINED",
     "UNKNOWN",
     "VIRTUAL",
@@ -59,6 +60,8 @@ __all__ = [
 
 _FIRST_USER_BLOCK = 512
 _SIZES = (2, 4, 8)
+
+SMALL_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class HeaderScan(Facts):
     ``data_offset``: the HDF5 address of contiguous data, and of compact data in the header, to
     which ``FileLayout.base_offset`` is yet to be added; UNDEFINED where nothing is allocated, for
     other layouts, and for data in external files. ``storage_bytes``: what ``H5Dget_storage_size``
-    says of compact and contiguous data, 0 where nothing is allocated; -1 not known. Data that is
-    said to lie beyond the end of the file leaves all three not known.
+    says of compact and contiguous data, and of few small chunks, 0 where nothing is allocated; -1
+    not known. Data that is said to lie beyond the end of the file leaves all three not known.
 
     ``has_external``: the dataset's data are in external files.
 
@@ -116,9 +119,16 @@ def _parse_superblock(head: bytes, offset: int) -> FileLayout | None:
 
 
 def scan_headers(
-    source: Source, layout: FileLayout, addresses: npt.NDArray[np.uint64]
+    source: Source,
+    layout: FileLayout,
+    addresses: npt.NDArray[np.uint64],
+    *,
+    largest_chunk_bytes: int = SMALL_CHUNK_BYTES,
 ) -> HeaderScan:
     """Return what the object headers at those HDF5 addresses say.
+
+    ``largest_chunk_bytes``: where chunks are no larger, their indexes are read as well, to learn
+    how much they take; with 0 none are, since they may lie far from the headers.
 
     A source that is cut off, damaged or unreadable leads to
     UNKNOWN objects, not to an exception.
@@ -135,7 +145,8 @@ def scan_headers(
     for start in range(0, len(reachable), HEADERS_AT_ONCE):
         stop = start + HEADERS_AT_ONCE
         arena.clear()
-        batch = interpret_headers(walk_headers(arena, layout, offsets[start:stop]), layout, table)
+        headers = walk_headers(arena, layout, offsets[start:stop])
+        batch = interpret_headers(headers, layout, table, largest_chunk_bytes=largest_chunk_bytes)
         for name in Facts.__slots__:
             getattr(facts, name)[reachable[start:stop]] = getattr(batch, name)
     columns = {name: getattr(facts, name) for name in Facts.__slots__}

@@ -25,7 +25,7 @@ from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
 from h5fs.store.hdf5.objects.source_places import existing_places, has_prefixes, spell_out
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
-from h5fs.store.opening import check_identity, check_openable
+from h5fs.store.opening import check_identity, check_openable, library_locking
 from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
@@ -146,6 +146,7 @@ class OpenFiles:
     def _open_read_only(self, path: Path, opened_as: Path, *, is_swmr: bool = False) -> Any:
         locking = self._options.locking
         superblock = check_openable(path, locking, is_swmr=is_swmr, opened_as=opened_as)
+        locking = library_locking(opened_as, locking)
         with reading(f"open {path}"):
             access = h5p.create(h5p.FILE_ACCESS)
             if locking is not Locking.DEFAULT:

@@ -16,7 +16,7 @@ from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.format.headers.scan import scan_headers
+from h5fs.store.format.headers.scan import SMALL_CHUNK_BYTES, scan_headers
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
 from h5fs.store.hdf5.translation import explain, reading
@@ -38,15 +38,20 @@ _WORTH_A_SCAN = 8  # a scan costs 1 ms, whatever it looks at
 
 
 class LinkReader:
-    """Reads links; looks at the objects behind hard ones without opening them."""
+    """Reads links; looks at the objects behind hard ones without opening them.
+
+    ``most_chunk_bytes``: a dataset of larger chunks is refused when it is opened.
+    """
 
     def __init__(
         self,
         files: OpenFiles,
         on_look: Callable[[bytes], None],
         on_progress: Callable[[], None],
+        most_chunk_bytes: int,
     ) -> None:
         self._files = files
+        self._largest_chunk_bytes = min(SMALL_CHUNK_BYTES, most_chunk_bytes)
         self._on_look = on_look
         self._on_progress = on_progress
 
@@ -95,7 +100,13 @@ class LinkReader:
         if layout is None or len(hard) < _WORTH_A_SCAN:
             return
         addresses = np.array([found[index][2] for index in hard], np.uint64)
-        scan = scan_headers(self._files.bytes_of(group.file), layout, addresses)
+        source = self._files.bytes_of(group.file)
+        # From far away, what may be asked for later is not fetched.
+        is_here = self._files.base_offset_of_fetched(group.file) is None
+        scan = scan_headers(
+            source, layout, addresses,
+            largest_chunk_bytes=self._largest_chunk_bytes if is_here else 0,
+        )  # fmt: skip
         listing.set_scanned(np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:

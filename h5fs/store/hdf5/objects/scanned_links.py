@@ -12,6 +12,7 @@ from h5fs.errors import H5fsError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import DatasetInfo, Link, ObjectRef
 from h5fs.store.format.headers.scan import (
+    CHUNKED,
     COMPACT,
     CONTIGUOUS,
     DATASET,
@@ -128,7 +129,8 @@ class LinkTableBuilder:
         is_plain &= ~scan.has_external[known].astype(bool) & is_dataset
         is_known = is_plain & has_info[array_index]
         rows["dataset"] = np.where(is_known, rows["array"], -1)
-        rows["storage_size_bytes"] = np.where(is_plain, storage, 0)
+        has_size = is_known | ((layout_class == CHUNKED) & is_dataset & has_info[array_index])
+        rows["storage_size_bytes"] = np.where(has_size, storage, -1)
         as_stored = np.array([array.is_as_stored for array in arrays] + [False])[array_index]
         offset = scan.data_offset[known]
         # Compact data of another size are damage, on which the library has the last word.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import mmap
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from itertools import pairwise
 from math import prod
@@ -26,6 +27,9 @@ from h5fs.store.interface import ArrayFile
 
 _PIECE_BYTES: Final = 16 << 20
 _PIECES_AT_ONCE: Final = 2  # more of them make the service slower, as measured
+_FEW_RANGES: Final = 8
+_MOST_IN_A_ROW: Final = 64
+_POINTS_AT_ONCE: Final = 1 << 14
 _APPENDED_BYTES: Final = 64 << 20  # the service takes 100 MB
 _TEXTS_AT_ONCE: Final = 1 << 16
 
@@ -114,6 +118,29 @@ class ArrayWriter:
             size = prod(slab.count) * item_bytes
             self._put(object_id, slab, view[filled : filled + size])
             filled += size
+
+    def write_ranges(
+        self, object_id: str, shape: tuple[int, ...], array: LentArray,
+        ranges: Sequence[tuple[int, int]],
+    ) -> None:  # fmt: skip
+        """Write ranges of an array's elements; many short ones, as single elements, together."""
+        are_few = len(ranges) <= _FEW_RANGES
+        points: list[int] = []
+        for start, stop in ranges:
+            if are_few or stop - start > _MOST_IN_A_ROW:
+                data = array.elements(start, stop)
+                self.write_range(object_id, shape, start, data, array.item_bytes)
+            else:
+                points += range(start, stop)
+        for first in range(0, len(points), _POINTS_AT_ONCE):
+            part = points[first : first + _POINTS_AT_ONCE]
+            places = np.column_stack(np.unravel_index(part, shape))
+            data = b"".join(array.elements(each, each + 1) for each in part)
+            body = {
+                "points": (places[:, 0] if len(shape) == 1 else places).tolist(),
+                "value_base64": base64.b64encode(data).decode("ascii"),
+            }
+            self._client.change("PUT", f"{path_of(object_id)}/value", self._query, body)
 
     def write_all(
         self, object_id: str, array: Elements, datatype: Datatype,

@@ -27,6 +27,9 @@ from h5fs.store.hsds.objects import join_path, path_of
 
 _log = logging.getLogger(__name__)
 
+REPLACED: Final = b".h5fs-replaced-"
+"""What a name has at its end, before some digits, while another link takes its place."""
+
 _MOST_TRIES: Final = 8
 _CREATED: Final = 201
 
@@ -67,16 +70,20 @@ class LinkChanges:
             )
 
     def put(
-        self, group_path: bytes, group_id: str, name: bytes, body: Mapping[str, str]
-    ) -> LinkAnswer | None:
+        self, group_path: bytes, group_id: str, name: bytes, body: Mapping[str, str], *,
+        only_over: str = "",
+    ) -> LinkAnswer | None:  # fmt: skip
         """Make a link, in the place of one that has the name; return that one.
 
-        Readers find the old link, none for a moment, or the new one. Raises ``ExistsError`` when
-        others put theirs there as often as this one was put.
+        Readers find the old link, none for a moment, or the new one. ``only_over``: do nothing
+        where no link to this object is. Raises ``ExistsError`` when others put theirs there as
+        often as this one was put.
         """
         path = show_path(join_path(group_path, name))
         for _ in range(_MOST_TRIES):
             old = self.find(group_id, name)
+            if only_over and (old is None or old.id != only_over):
+                return None
             if old is None:
                 try:
                     self.make(group_id, name, body)
@@ -93,7 +100,7 @@ class LinkChanges:
         self, group_id: str, name: bytes, old: LinkAnswer, body: Mapping[str, str], path: str
     ) -> bool:
         """Replace a link; False when somebody else was quicker."""
-        spare = name + b".h5fs-replaced-" + secrets.token_hex(4).encode()
+        spare = name + REPLACED + secrets.token_hex(4).encode()
         self.make(group_id, spare, body_of(old))
         try:
             self.delete(group_id, name)

@@ -136,6 +136,8 @@ class RemovedObjects:
                 self._carry_attributes(removed)
                 self._delete(removed.object_id, named)
                 self._forget([removed])
+        except GoneError:  # another mount has deleted it
+            self._forget([removed])
         except H5fsError as error:
             _log.warning("what was removed keeps its space: %s", error)
             self._forget([removed])

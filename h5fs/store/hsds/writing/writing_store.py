@@ -26,7 +26,15 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.datatypes import Datatype
-from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import (
+    Attribute,
+    Link,
+    LinkKind,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.hsds.answers import ObjectAnswer
 from h5fs.store.hsds.datatypes import parse_datatype, wire_bytes
@@ -41,6 +49,7 @@ from h5fs.store.hsds.writing.attribute_bodies import (
 )
 from h5fs.store.hsds.writing.changing_store import ChangingHsdsStore
 from h5fs.store.hsds.writing.link_changes import (
+    REPLACED,
     body_of,
     body_of_link,
     check_there,
@@ -179,9 +188,8 @@ class WritingHsdsStore(ChangingHsdsStore):
         lent = LentArray(array, datatype, len(array.dtype.shape))
         with self._changing():
             try:
-                for start, stop in elements_of(ranges, lent.item_bytes, old_rows, shape):
-                    data = lent.elements(start, stop)
-                    self._writer.write_range(answer.id, shape, start, data, lent.item_bytes)
+                parts = tuple(elements_of(ranges, lent.item_bytes, old_rows, shape))
+                self._writer.write_ranges(answer.id, shape, lent, parts)
                 if array.shape[0] > old_rows:
                     self._writer.append(answer.id, lent, old_rows)
             finally:
@@ -191,7 +199,7 @@ class WritingHsdsStore(ChangingHsdsStore):
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         object_id, query = self._id_of(ref), self._query(0)
         bodies = {
             attribute_title(each.name): attribute_to_json(each, self._reference_to)
@@ -201,6 +209,7 @@ class WritingHsdsStore(ChangingHsdsStore):
             if bodies:
                 write_bodies(self._client, query, object_id, bodies)
             delete_attributes(self._client, query, object_id, gone)
+        return self._describe(object_id, 0, ref.path), self.read_attributes(ref)
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         root = self.root().ref
@@ -235,8 +244,9 @@ class WritingHsdsStore(ChangingHsdsStore):
                 attributes = read_bodies(self._client, query, old.id)
                 if attributes:
                     write_bodies(self._client, query, made.id, attributes)
-                for each_id, path, title in self._names_of(old.id, group, group_id, name):
-                    self._links.put(path, each_id, title, {"id": made.id})
+                self._links.put(group.path, group_id, name, {"id": made.id})
+                for other_id, path, title in self._other_names_of(old.id, group_id, name):
+                    self._links.put(path, other_id, title, {"id": made.id}, only_over=old.id)
                 self._removed.add(old.id, successor=made.id, attributes=attributes)
         return self._describe(made.id, 0, join_path(group.path, name))
 
@@ -251,16 +261,17 @@ class WritingHsdsStore(ChangingHsdsStore):
             raise ExistsError(f"{path} exists and is not a dataset")
         return self._object(check_id(found.id), 0)
 
-    def _names_of(
-        self, object_id: str, group: ObjectRef, group_id: str, name: bytes
+    def _other_names_of(
+        self, object_id: str, group_id: str, name: bytes
     ) -> list[tuple[str, bytes, bytes]]:
-        """Return the groups, their paths and the names in them that lead to an object."""
-        found = [(group_id, group.path, name)]
+        """Return the groups, their paths and the names in them that lead to an object, too."""
         maps = self._maps(0)
-        if maps.count_of(object_id) > 1:
-            found += [place for place in maps.places_of(object_id) if
-                      (place[0], place[2]) != (group_id, name)]  # fmt: skip
-        return found
+        if maps.count_of(object_id) < 2:
+            return []
+        return [
+            place for place in maps.places_of(object_id)
+            if (place[0], place[2]) != (group_id, name) and REPLACED not in place[2]
+        ]
 
     def _layout_of(self, ref: ObjectRef) -> tuple[ObjectAnswer, int, tuple[int, ...]]:
         """Return what is known of a dataset whose elements have one size; a moment old at most."""

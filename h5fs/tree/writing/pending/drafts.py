@@ -25,6 +25,8 @@ class Draft:
 
     def __init__(self, base: Content | None = None) -> None:
         self._base = base
+        self.is_based = base is not None
+        """Whether it goes on from what was there before, even if it has all of that by now."""
         self._base_stop = base.size_bytes if base is not None else 0
         self.size_bytes = self._base_stop
         self._descriptor = -1
@@ -98,6 +100,7 @@ class Draft:
             self._written.cut(size)
             if not self._base_stop:
                 self._base = None
+            self.is_based &= size > 0
         self.size_bytes = size
 
     def read_into(self, buffer: memoryview, offset: int) -> int:

@@ -26,7 +26,9 @@ class WritableFile:
     hidden group; ``is_kept``: that holds what was written. ``awaits``: HDF5 paths that attributes
     refer to and that are not there yet. ``failure``: why something that
     was written is missing. ``was_offered``: it was decided whether its data stream into the HDF5
-    file. ``inode`` and the times are those of a file without a node.
+    file. ``made_at``: the path of a new file, where nothing was. ``started_from``: the text of
+    attributes that was changed, if that is not ``content``. ``inode`` and the times are those of a
+    file without a node.
     """
 
     path: bytes
@@ -44,6 +46,8 @@ class WritableFile:
     awaits: frozenset[bytes] = frozenset()
     was_offered: bool = False
     failure: NoSpaceError | None = None
+    made_at: bytes | None = None
+    started_from: bytes | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)

@@ -1,0 +1,226 @@
+"""The tree of a mode that writes, over data that other machines write at the same time.
+
+It is the tree of any mode that writes, but believes what it has found for a moment only, asks what
+a file holds at each ``open``, and writes just what programs have changed: elements of mapped pages,
+attributes of an attribute file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final
+
+from h5fs.errors import ExistsError, NotFoundError, show_path
+from h5fs.model.objects import ObjectRef
+from h5fs.store.interface import ArrayPart
+from h5fs.tree.cache import LruCache
+from h5fs.tree.content import ArrayContent, Content, TextContent
+from h5fs.tree.nodes import NodeKind
+from h5fs.tree.status import Status
+from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS
+from h5fs.tree.versions.shared_pages import SharedPages
+from h5fs.tree.writing.opened_files import OpenedFile
+from h5fs.tree.writing.pending.writable_file import WritableFile
+from h5fs.tree.writing.writable_tree import WritableTree
+
+_log = logging.getLogger(__name__)
+
+_TEXTS_KEPT: Final = 1024
+
+
+class RenewingLock:
+    """The tree's lock; whoever takes it forgets first what was found too long ago."""
+
+    def __init__(self, forget: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._forget = forget
+        self._renewed_at = time.monotonic()
+
+    def expire(self) -> None:
+        """Let whoever takes the lock next forget all that was found."""
+        self._renewed_at = -RENEWED_SECONDS
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
+            self._renewed_at = time.monotonic()
+            self._forget()
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._lock.release()
+
+
+class SharedWritableTree(WritableTree):
+    """Answers what ``WritableTree`` answers. ``_pages`` is under the tree's lock."""
+
+    _lock: RenewingLock
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._lock = RenewingLock(self._forget)
+        self._pages: dict[ObjectRef, SharedPages] = {}
+        self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
+        self._commits.text_before = self._text_before
+        self._commits.grows_beneath_readers = True
+        self._lookup.is_shared = True
+
+    def keeps_cache(self, _handle: int) -> bool:
+        """Return False: others may have written."""
+        return False
+
+    def get_status(self, path: bytes) -> Status:
+        """Answer ``stat``. That nothing is there is asked anew: others may just have made it."""
+        try:
+            return super().get_status(path)
+        except NotFoundError:
+            self._lock.expire()
+            return super().get_status(path)
+
+    def open(self, path: bytes, flags: int, pid: int = 0) -> int:
+        """Open a file by what it holds now."""
+        self._lock.expire()
+        handle = super().open(path, flags, pid)
+        with self._lock:
+            self._note_opening(self._opened.get(handle), flags)
+        return handle
+
+    def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
+        """Make a file where there is none now."""
+        self._lock.expire()
+        return super().create(path, flags, pid, mode)
+
+    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+        """Rename what is there now."""
+        self._lock.expire()
+        super().rename(old, new, flags)
+
+    def remove_folder(self, path: bytes) -> None:
+        """Remove a folder that is empty now."""
+        self._lock.expire()
+        super().remove_folder(path)
+
+    def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
+        """Fill ``buffer``, and remember what the kernel gets of an array that may be mapped."""
+        count = super().read_into(handle, buffer, offset)
+        if self._pages:
+            opened = self._opened.get(handle)
+            pages = self._pages_of(opened)
+            if pages is not None and not opened.bypasses_cache:
+                pages.note(buffer[:count], offset)
+        return count
+
+    def write(
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
+    ) -> None:
+        """Write bytes; of mapped pages those elements that a program has changed."""
+        pages = self._pages_of(self._opened.get(handle))
+        if pages is None:
+            super().write(handle, data, offset)
+            return
+        if not is_page:
+            super().write(handle, data, offset)
+            pages.note(data, offset)
+            return
+        data = data[: max(pages.content.size_bytes - offset, 0)]
+        with self._lock:
+            lent, ranges = pages.take(data, offset)
+            if not ranges or self._store.change_array(pages.content.ref, lent, ranges):
+                return
+        super().write(handle, data, offset)
+
+    def flush(self, handle: int, pid: int) -> None:
+        """Answer ``close``: a new file whose name others have taken meanwhile is refused."""
+        with self._giving_up_what_is_taken(handle):
+            super().flush(handle, pid)
+
+    def fsync(self, handle: int) -> None:
+        """Answer ``fsync``: the service's nodes have written all that they were given."""
+        with self._giving_up_what_is_taken(handle):
+            super().fsync(handle)
+
+    def release(self, handle: int) -> None:
+        """Forget a handle, and what the kernel was given for nobody else."""
+        opened = self._opened.get(handle)
+        super().release(handle)
+        with self._lock:
+            content = opened.file.content if opened.file is not None else None
+            if opened.file is None or opened.file.opened or not isinstance(content, ArrayContent):
+                return
+            pages = self._pages.pop(content.ref, None)
+            if pages is not None:
+                pages.close()
+
+    @contextmanager
+    def _giving_up_what_is_taken(self, handle: int) -> Iterator[None]:
+        """Forget a new file when it cannot have its name, since another mount was quicker.
+
+        A second try would take the other one's place.
+        """
+        try:
+            yield
+        except ExistsError:
+            with self._lock:
+                file = self._opened.get(handle).file
+                if file is not None and file.node is None and not file.is_gone:
+                    self._pending.unstage(file.path)
+                    self._removals.let_disappear(file)
+                    _log.error(
+                        "%s: another mount has made this name first; what was written here is not "
+                        "stored", show_path(file.path),
+                    )  # fmt: skip
+            raise
+
+    def _note_opening(self, opened: OpenedFile, flags: int) -> None:
+        if opened.file is None:
+            self._note_text(opened)
+            return
+        file = opened.file
+        if file.opened > 1 and file.node is not None and file.draft is None:
+            node = self._lookup.find_any(file.path)
+            if node is not None and node.info.ref == file.node.info.ref:
+                file.node, file.content = node, self._lookup.content_of(node)
+        if flags & os.O_ACCMODE == os.O_RDWR:  # what can be read and written can be mapped
+            self._note_mappable(file.content)
+
+    def _note_mappable(self, content: Content | None) -> None:
+        if not isinstance(content, ArrayContent) or content.part is not ArrayPart.ELEMENTS:
+            return
+        pages = self._pages.get(content.ref)
+        if pages is not None and not pages.follow(content):
+            pages.close()
+            pages = None
+        self._pages[content.ref] = pages or SharedPages(content)
+
+    def _note_text(self, opened: OpenedFile) -> None:
+        """Remember which attributes a program sees, which it perhaps writes anew."""
+        node = opened.node
+        if node is not None and node.kind is NodeKind.ATTRIBUTES and (
+            isinstance(opened.content, TextContent)
+        ):
+            self._texts.put(node.info.ref, opened.content.data)
+
+    def _text_before(self, file: WritableFile, ref: ObjectRef) -> bytes | None:
+        if file.started_from is not None:
+            return file.started_from
+        if isinstance(file.content, TextContent):
+            return file.content.data
+        return b"" if file.made_at == file.path else self._texts.get(ref)
+
+    def _pages_of(self, opened: OpenedFile) -> SharedPages | None:
+        content = opened.content
+        if opened.file is not None:
+            content = opened.file.content if opened.file.draft is None else None
+        return self._pages.get(content.ref) if isinstance(content, ArrayContent) else None
+
+    def _forget(self) -> None:
+        self._lookup.forget()
+        self._lookup.forget_files()

@@ -1,0 +1,345 @@
+"""Several mounts of one domain that write at once: trees over stores of their own, in threads."""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.hsds_service import Service
+
+from h5fs.errors import H5fsError, UnreadableError
+from h5fs.model.settings import ExternalPolicy, NewDatasets
+from h5fs.projection.npy import format_header
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.writing.writing_store import WritingHsdsStore
+from h5fs.tree import SharedWritableTree
+from h5fs.tree.writing.writable_tree import WritableTree
+
+MOUNTS = 4
+_numbers = itertools.count()
+
+
+def open_tree(service: Service, domain: str, folder: Path) -> SharedWritableTree:
+    store = WritingHsdsStore(
+        Client(service.access), domain, service.access.bucket, ExternalPolicy.NONE, 2**24,
+        NewDatasets(), later_seconds=0.1,
+    )  # fmt: skip
+    store.open()
+    return SharedWritableTree(store, leftovers=folder / "left")
+
+
+@contextmanager
+def opened_trees(
+    service: Service, folder: Path, count: int = MOUNTS
+) -> Iterator[list[SharedWritableTree]]:
+    """Mount a new domain some times."""
+    domain = f"{service.folder}shared{next(_numbers)}.h5"
+    service.ask("PUT", "/", domain)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(closing(open_tree(service, domain, folder)))
+            for _ in range(count)
+        ]
+
+
+def domain_of(tree: SharedWritableTree) -> str:
+    store = tree._store
+    assert isinstance(store, WritingHsdsStore)
+    return store._domains[0].name
+
+
+def save(tree: WritableTree, path: bytes, array: np.ndarray[Any, Any]) -> None:
+    """Write an array as `np.save` does; the error is that of `close`."""
+    data = as_npy(array)
+    try:
+        handle = tree.create(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        tree.truncate(None, 0, handle)
+        tree.write(handle, memoryview(data), 0)
+        tree.flush(handle, 0)
+    finally:
+        tree.release(handle)
+
+
+def as_npy(array: np.ndarray[Any, Any]) -> bytes:
+    return format_header(array.dtype, array.shape) + array.tobytes()
+
+
+def load(tree: WritableTree, path: bytes) -> np.ndarray[Any, Any]:
+    handle = tree.open(path, os.O_RDONLY)
+    try:
+        data = tree.read(handle, 2**24, 0)
+    finally:
+        tree.release(handle)
+    return np.load(io.BytesIO(data))  # type: ignore[no-any-return]
+
+
+def append(tree: WritableTree, path: bytes, rows: np.ndarray[Any, Any]) -> None:
+    """Write more rows, as a program does that appends to a `.npy` file."""
+    handle = tree.open(path, os.O_RDWR)
+    try:
+        size = tree.get_status_of_handle(handle).size_bytes
+        count = (size - len(format_header(rows.dtype, (0,)))) // rows.dtype.itemsize
+        header = format_header(rows.dtype, (count + len(rows),))
+        tree.write(handle, memoryview(rows.tobytes()), size)
+        tree.write(handle, memoryview(header), 0)
+        tree.flush(handle, 0)
+    finally:
+        tree.release(handle)
+
+
+def names_in(tree: WritableTree) -> set[bytes]:
+    return {dentry.name for dentry in tree.list_folder(b"/")}
+
+
+def wait_for(claim: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def at_once(doings: list[Callable[[], Any]]) -> list[Any]:
+    """Do things in threads that begin together; return what each returned, or its error."""
+    barrier, results = threading.Barrier(len(doings)), [None] * len(doings)
+
+    def run(number: int) -> None:
+        barrier.wait(30)
+        try:
+            results[number] = doings[number]()
+        except H5fsError as error:
+            results[number] = error  # type: ignore[call-overload]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(doings))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    return results
+
+
+def errnos(results: list[Any]) -> list[int]:
+    return sorted(each.errno for each in results if isinstance(each, H5fsError))
+
+
+@pytest.mark.semantics("G11", "G12", "G13")
+def test_of_what_four_mounts_write_at_once_nothing_is_lost(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path) as trees:
+        save(trees[0], b"/d.npy", np.zeros(40, "<i8"))
+        save(trees[0], b"/rows.npy", np.zeros(0, "<i8"))
+
+        def write(number: int) -> None:
+            tree = trees[number]
+            handle = tree.open(b"/d.npy", os.O_RDWR)
+            for at in range(number, 40, MOUNTS):
+                value = np.array([at + 1], "<i8").tobytes()
+                tree.write(handle, memoryview(value), 128 + 8 * at)
+            tree.flush(handle, 0)
+            tree.release(handle)
+            for each in range(4):
+                tree.change_attributes(b"/d.npy", {b"a%d.%d" % (number, each): b"1"})
+            for each in range(4):
+                rows = np.arange(5) + 1000 * number + 5 * each
+                append(tree, b"/rows.npy", rows.astype("<i8"))
+
+        problems = at_once([lambda number=n: write(number) for n in range(MOUNTS)])
+        assert errnos(problems) == []
+        for tree in trees:
+            assert load(tree, b"/d.npy").tolist() == list(range(1, 41))
+            rows = load(tree, b"/rows.npy").tolist()
+            assert len(rows) == 80
+            assert sorted(rows) == sorted(1000 * n + i for n in range(MOUNTS) for i in range(20))
+            text = tree.get_xattr(b"/d.npy", b"user.a3.3")
+            assert text == b"1"
+            assert len([x for x in tree.list_xattrs(b"/d.npy") if x.startswith(b"user.a")]) == 16
+
+
+@pytest.mark.semantics("G11")
+def test_of_mapped_pages_those_elements_are_written_that_a_program_has_changed(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path, 2) as (one, two):
+        save(one, b"/d.npy", np.zeros((50, 10), "<i4"))
+        handles = [tree.open(b"/d.npy", os.O_RDWR) for tree in (one, two)]
+        pages = [bytearray(tree.read(handle, 4096, 0)) for tree, handle in
+                 zip((one, two), handles, strict=True)]  # fmt: skip
+        for number, page in enumerate(pages):
+            elements = np.frombuffer(page, "<i4", offset=128)
+            elements[number::2] = number + 1
+        for tree, handle, page in zip((one, two), handles, pages, strict=True):
+            tree.write(handle, memoryview(page), 0, is_page=True)
+        wanted = np.tile([1, 2], 250).reshape(50, 10)
+        assert (load(two, b"/d.npy") == wanted).all()
+        # What the kernel has, and was changed by others since, is not written back.
+        later = np.frombuffer(pages[0], "<i4", offset=128)
+        later[6] = 7
+        one.write(handles[0], memoryview(pages[0]), 0, is_page=True)
+        wanted.reshape(-1)[6] = 7
+        assert (load(two, b"/d.npy") == wanted).all()
+        for tree, handle in zip((one, two), handles, strict=True):
+            tree.flush(handle, 0)
+            tree.release(handle)
+
+
+@pytest.mark.semantics("G10")
+def test_of_mounts_that_make_one_name_the_first_one_has_it_and_the_others_are_told(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path) as trees:
+        made = at_once([lambda tree=tree: tree.make_folder(b"/g") for tree in trees])
+        assert errnos(made) == [errno.EEXIST] * (MOUNTS - 1)
+        made = at_once(
+            [lambda tree=tree: tree.make_symbolic_link(b"x.npy", b"/l.npy") for tree in trees]
+        )
+        assert errnos(made) == [errno.EEXIST] * (MOUNTS - 1)
+        arrays = [np.full(1000, number) for number in range(MOUNTS)]
+        barrier = threading.Barrier(MOUNTS)
+
+        def make(number: int) -> None:
+            tree = trees[number]
+            handle = tree.create(b"/new.npy", os.O_WRONLY | os.O_CREAT)
+            tree.write(handle, memoryview(as_npy(arrays[number])), 0)
+            barrier.wait(30)
+            try:
+                tree.flush(handle, 0)
+            finally:
+                tree.release(handle)
+
+        results = at_once([lambda number=n: make(number) for n in range(MOUNTS)])
+        winners = [number for number, each in enumerate(results) if each is None]
+        assert len(winners) == 1
+        assert errnos(results) == [errno.EEXIST] * (MOUNTS - 1)
+        for tree in trees:
+            assert (load(tree, b"/new.npy") == winners[0]).all()
+    assert not (tmp_path / "left").exists()
+
+
+@pytest.mark.semantics("G14")
+def test_an_array_that_two_mounts_replace_is_the_old_or_a_new_one_whole_at_any_time(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path, 3) as trees:
+        save(trees[0], b"/d.npy", np.zeros(20_000, "<i8"))
+        trees[0].change_attributes(b"/d.npy", {b"unit": b"m"})
+        trees[0].make_hard_link(b"/d.npy", b"/again.npy")
+        is_done = threading.Event()
+        seen: set[tuple[int, ...]] = set()
+
+        def replace(number: int) -> None:
+            for each in range(4):
+                save(trees[number], b"/d.npy", np.full(20_000, 10 * number + each))
+
+        def look() -> None:
+            while not is_done.is_set():
+                try:
+                    seen.add(tuple(np.unique(load(trees[2], b"/d.npy")).tolist()))
+                except H5fsError as error:
+                    assert error.errno in (errno.ENOENT, errno.ESTALE)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        results = at_once([lambda: replace(0), lambda: replace(1)])
+        is_done.set()
+        looking.join(60)
+        assert errnos(results) == []
+        assert all(len(values) == 1 for values in seen)
+        last = load(trees[2], b"/d.npy")
+        assert np.unique(last).tolist() in ([3], [13])
+        assert trees[1].get_xattr(b"/d.npy", b"user.unit") == b"m"
+        wait_for(lambda: names_in(trees[2]) == {b"d.npy", b"d.attrs.json", b"again.npy",
+                                                b"again.attrs.json"})  # fmt: skip
+
+
+@pytest.mark.semantics("G14")
+def test_a_service_that_fails_while_a_link_is_replaced_leaves_the_old_one_under_a_name(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with opened_trees(service, tmp_path, 1) as (tree,):
+        save(tree, b"/d.npy", np.arange(5))
+        change = Client.change
+        puts = itertools.count()
+
+        def failing(self: Client, method: str, path: str, *rest: Any) -> int:
+            if method == "PUT" and path.endswith("/links") and next(puts) >= 1:
+                raise UnreadableError("the service has failed")
+            return change(self, method, path, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Client, "change", failing)
+            with pytest.raises(H5fsError) as raised:
+                save(tree, b"/d.npy", np.arange(9))
+            assert raised.value.errno == errno.EIO
+        (left,) = [name for name in names_in(tree) if b".h5fs-replaced-" in name]
+        assert load(tree, b"/" + left).tolist() == [0, 1, 2, 3, 4]
+        assert "rename it back" in caplog.text
+
+
+@pytest.mark.semantics("G12")
+def test_rows_that_a_dataset_cannot_take_are_refused_and_what_others_wrote_stays(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path, 1) as (tree,):
+        domain = domain_of(tree)
+        root = service.ask("GET", "/", domain)["root"]
+        integer = {"class": "H5T_INTEGER", "base": "H5T_STD_I64LE"}
+        body = {"type": integer, "shape": [4], "link": {"id": root, "name": "d"}}
+        service.ask("POST", "/datasets", domain, body)
+        with pytest.raises(H5fsError) as raised:
+            append(tree, b"/d.npy", np.arange(3))
+        assert raised.value.errno == errno.EINVAL
+        assert load(tree, b"/d.npy").tolist() == [0] * 4
+
+
+@pytest.mark.semantics("G13")
+def test_attributes_that_others_have_set_meanwhile_stay(service: Service, tmp_path: Path) -> None:
+    with opened_trees(service, tmp_path, 2) as (one, two):
+        save(one, b"/d.npy", np.arange(3))
+        one.change_attributes(b"/d.npy", {b"kept": b"1", b"gone": b"2"})
+        handle = one.open(b"/d.attrs.json", os.O_RDWR)
+        two.change_attributes(b"/d.npy", {b"new": b"3", b"kept": b"9"})
+        one.truncate(None, 0, handle)
+        one.write(handle, memoryview(b'{"kept": 1, "own": 5}'), 0)
+        one.flush(handle, 0)
+        one.release(handle)
+        found = {name: two.get_xattr(b"/d.npy", b"user." + name) for name in
+                 (b"kept", b"new", b"own")}  # fmt: skip
+        assert found == {b"kept": b"9", b"new": b"3", b"own": b"5"}
+        assert b"user.gone" not in two.list_xattrs(b"/d.npy")
+
+
+@pytest.mark.semantics("G15", "G17")
+def test_what_no_link_leads_to_is_deleted_and_what_waits_is_each_mounts_own(
+    service: Service, tmp_path: Path
+) -> None:
+    with opened_trees(service, tmp_path, 2) as (one, two):
+        domain = domain_of(one)
+        save(one, b"/d.npy", np.arange(3))
+        one.make_hard_link(b"/d.npy", b"/again.npy")
+        for path, text in ((b"/late.attrs.json", b'{"a": 1}'), (b"/x.npy~", b"")):
+            handle = one.create(path, os.O_WRONLY | os.O_CREAT)
+            one.write(handle, memoryview(text), 0)
+            one.flush(handle, 0)
+            one.release(handle)
+        wait_for(lambda: names_in(two) == {b"d.npy", b"again.npy"})
+        two.unlink(b"/d.npy")
+        two.close()
+        assert load(one, b"/again.npy").tolist() == [0, 1, 2]
+        one.unlink(b"/again.npy")
+        save(one, b"/late.npy", np.arange(2))
+        assert one.get_xattr(b"/late.npy", b"user.a") == b"1"
+        one.close()
+        objects = service.ask("GET", "/datasets", domain)["datasets"]
+        assert len(objects) == 1
