@@ -312,9 +312,11 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         """Write attributes, in the place of those that have the names, and delete the ``gone``.
 
+        Returns: what the object's header says then, and all its attributes, as ``read_attributes``
+        does.
         Raises: ``UnsupportedTypeError``, ``InvalidArrayError``.
         """
 

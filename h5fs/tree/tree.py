@@ -217,6 +217,9 @@ class Tree:
         """Close the store."""
         self._store.close()
 
-    def _forget_listings(self) -> None:
-        self._listed.clear()
+    def _forget_listings(self, folder: bytes | None) -> None:
+        if folder is None:
+            self._listed.clear()
+        else:
+            self._listed.remove(folder)
         self._xattrs.forget()

@@ -71,6 +71,7 @@ class SharedWritableTree(WritableTree):
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
         self._commits.text_before = self._text_before
         self._commits.grows_beneath_readers = True
+        self._lookup.is_shared = True
 
     def keeps_cache(self, _handle: int) -> bool:
         """Return False: others may have written."""
