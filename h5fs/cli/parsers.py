@@ -321,7 +321,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs cat data.h5:/.attrs.json", "the attributes of the root group"),
             Example("h5fs cat data.h5:/images/first.npy > first.npy", "an array"),
-            Example("h5fs cat 'data.h5:/images/first.npy[0,:10]'", "a part of it"),
+            Example("h5fs cat 'data.h5:/images/first.npy[:3]'", "a part of it"),
             Example("h5fs cat --csv data.h5:/images/first.npy > first.csv", "as a table"),
         ),
     ),

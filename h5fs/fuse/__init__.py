@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from h5fs.errors import MountError
 from h5fs.fuse.binding import CHOICE_VARIABLE, load_binding
+from h5fs.fuse.current_requests import CurrentRequests
 from h5fs.fuse.latencies import CallMeter, OperationStatistics
 from h5fs.fuse.libfuse import LIBFUSES, fuse_arguments
 from h5fs.fuse.notifications import Notifier
@@ -87,7 +88,11 @@ def serve(
     from h5fs.fuse.writing_operations import WritingOperations
 
     arguments = fuse_arguments(options, _binding.major)
-    session = Session(_binding, arguments, os.fsencode(options.mountpoint))
+    requests = CurrentRequests()
+    session = Session(
+        _binding, arguments, os.fsencode(options.mountpoint),
+        requests if options.mode.writes else None,
+    )  # fmt: skip
 
     failures: list[BaseException] = []
 
@@ -105,7 +110,8 @@ def serve(
     if options.mode.writes:
         operations = WritingOperations(
             cast("WritingTreeInterface", tree), _binding, on_init=on_init,
-            has_xattrs=options.has_xattrs, meter=meter,
+            has_xattrs=options.has_xattrs, requests=requests,
+            forget_status=lambda node: session.notifier().forget_status(node), meter=meter,
         )  # fmt: skip
     else:
         operations = Operations(

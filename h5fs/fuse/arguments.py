@@ -10,6 +10,7 @@ from h5fs.store.schemes import is_shared
 
 # Nothing changes in mode r, so the kernel may keep names and statuses for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.
+_LASTING_SECONDS = "86400"
 _READING: dict[str, str | None] = {
     "ro": None,
     "use_ino": None,
@@ -32,8 +33,8 @@ _READING_WHAT_IS_SHARED: dict[str, str | None] = {
     "attr_timeout": str(KERNEL_SECONDS),
     "negative_timeout": str(KERNEL_SECONDS),
 }
-# In a write mode names and sizes may change with each call, also those of another hard link, and
-# when a new dataset takes the old one's place at close.
+# In a write mode names and sizes may change by calls that name another file: of each answer it is
+# told by itself how long it lasts (`current_requests`), and without a word it does not.
 _WRITING: dict[str, str | None] = {
     "use_ino": None,
     # Without this libfuse renames an open file that is unlinked or replaced: a replacement would be
@@ -55,7 +56,8 @@ class Arguments:
 
     In ``init`` these are set: members of ``fuse_config`` (to 1); the largest read, if there is a
     limit, which libfuse 3 also needs as an option; how far to read ahead, if the user says so; and
-    whether a listing comes with what is known of the files' statuses.
+    whether a listing comes with what is known of the files' statuses. ``lasting_seconds``: see the
+    function of that name.
     """
 
     options: tuple[bytes, ...]
@@ -63,6 +65,7 @@ class Arguments:
     max_read_bytes: int | None = None
     read_ahead_bytes: int | None = None
     lists_statuses: bool = False
+    lasting_seconds: tuple[float, float] = (0.0, 0.0)
 
     def option_list(self) -> bytes:
         """Return one ``-o`` text."""
@@ -83,6 +86,21 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
     return collected
 
 
+def lasting_seconds(options: MountOptions) -> tuple[float, float]:
+    """Return how long the kernel may keep an entry, and a status, that cannot change unnoticed.
+
+    This is for modes that write; in the others all answers have the time that is an option.
+    """
+    if is_shared(options.store.url):  # whatever others change there, nobody tells of
+        return 0.0, 0.0
+    given = dict(options.fuse)
+    entry, status = (
+        float(os.fsdecode(given.get(name) or _LASTING_SECONDS)) if options.mode.writes else 0.0
+        for name in ("entry_timeout", "attr_timeout")
+    )
+    return entry, status
+
+
 def lists_statuses(options: MountOptions) -> bool:
     """Whether a listing comes with what is known of the files' statuses (libfuse 3 only).
 
@@ -90,6 +108,8 @@ def lists_statuses(options: MountOptions) -> bool:
     a folder before it looks at the first file. Not where statuses are valid for a moment only, but
     where each file is a request to a service.
     """
+    if options.mode.writes:
+        return not is_shared(options.store.url)
     return _of_mode(options) in (_READING, _READING_WHAT_IS_SHARED)
 
 

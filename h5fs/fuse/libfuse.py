@@ -5,11 +5,17 @@ Only ``libfuse_2`` and its row below know libfuse 2, so that one commit could re
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from ctypes import c_void_p
 from typing import Any, ClassVar, Protocol
 
-from h5fs.fuse.arguments import Arguments, collect_options, lists_statuses
+from h5fs.fuse.arguments import (
+    Arguments,
+    collect_options,
+    lasting_seconds,
+    lists_statuses,
+)
 from h5fs.fuse.libfuse_2 import Libfuse2
 from h5fs.fuse.libfuse_3 import Libfuse3
 from h5fs.fuse.request_loop import RequestLoop
@@ -94,4 +100,7 @@ LIBFUSES: Mapping[int, type[Libfuse]] = {3: Libfuse3, 2: Libfuse2}
 
 def fuse_arguments(options: MountOptions, major: int = 3) -> Arguments:
     """Return the options of the mode, then what the user gave, for libfuse 2 or 3."""
-    return LIBFUSES[major].spell(collect_options(options), lists_statuses=lists_statuses(options))
+    spelled = LIBFUSES[major].spell(
+        collect_options(options), lists_statuses=lists_statuses(options)
+    )
+    return dataclasses.replace(spelled, lasting_seconds=lasting_seconds(options))

@@ -47,6 +47,13 @@ class Notifier:
             entry = _ENTRY.pack(_ROOT, len(name), 0) + name + b"\0"
             self._tell(_NOTIFY_INVALIDATE_ENTRY, entry)
 
+    def forget_status(self, node: int) -> None:
+        """Let the kernel ask for a node's status anew, also where an answer is on its way.
+
+        Waits for nothing, as ``expire``.
+        """
+        self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(node, -1, 0))
+
     def _tell(self, code: int, body: bytes) -> bool:
         """Return whether the kernel knows the message."""
         try:

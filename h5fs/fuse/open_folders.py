@@ -7,7 +7,7 @@ it has given out before with each request. The kernel lets one thread at a time 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,11 @@ class OpenFolder:
         self._dentries = dentries
         self._packed = np.zeros(0, self._layout)
         self.is_listed = True
+
+    def leave_out(self, inodes: Set[int]) -> None:
+        """Give the statuses of some files no more."""
+        rows = self._dentries.rows
+        rows["has_status"] &= ~np.isin(rows["inode"], np.array(list(inodes), "u8"))
 
     def complete(self, offset: int) -> None:
         """Take in statuses, of what one request may list, that were not known with the listing."""

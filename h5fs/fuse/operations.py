@@ -161,11 +161,14 @@ class Operations:
             self._list(folder, path, offset)
         if flags & _READDIR_PLUS:
             folder.complete(offset)
-        # The statuses in the listing may be those of an old version by now.
-        gives_statuses = bool(flags & _READDIR_PLUS) and self._tree.version() is folder.version
+        gives_statuses = bool(flags & _READDIR_PLUS) and self._may_give_statuses(folder)
         self._binding.libfuse.fill(
             collector, filler, folder.entries(offset), gives_statuses=gives_statuses
         )
+
+    def _may_give_statuses(self, folder: OpenFolder) -> bool:
+        """Whether the statuses in a listing are not those of an old version by now."""
+        return self._tree.version() is folder.version
 
     def _list(self, folder: OpenFolder, path: bytes | None, offset: int) -> None:
         version = self._tree.version()

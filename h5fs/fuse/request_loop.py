@@ -11,7 +11,10 @@ import ctypes
 import errno
 from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from h5fs.fuse.current_requests import CurrentRequests
 
 
 class Turn(Enum):
@@ -34,10 +37,12 @@ class FuseBuffer(ctypes.Structure):
 class RequestLoop:
     """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
+    ``requests`` are told of each request; None where nobody asks them.
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """
 
     def __init__(self, library: Any, fuse: c_void_p) -> None:
+        self.requests: CurrentRequests | None = None
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
@@ -51,7 +56,14 @@ class RequestLoop:
             return Turn.INTERRUPTED
         if received <= 0:
             return Turn.ENDED
-        self.process()
+        if self.requests is None:
+            self.process()
+            return Turn.ANSWERED
+        self.requests.begin(self.buffer)
+        try:
+            self.process()
+        finally:
+            self.requests.end()
         return Turn.ANSWERED
 
     def receive(self) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 from h5fs.cores import count_cores
 from h5fs.fuse.arguments import Arguments
 from h5fs.fuse.binding import Binding
+from h5fs.fuse.current_requests import CurrentRequests
 from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.request_loop import Turn
 
@@ -56,13 +57,21 @@ class _Event(Enum):
 
 
 class Session:
-    """A mount and its threads, for as long as ``serve`` runs."""
+    """A mount and its threads, for as long as ``serve`` runs.
 
-    def __init__(self, binding: Binding, arguments: Arguments, mountpoint: bytes) -> None:
+    ``requests`` are told what each thread answers, where the functions want to know that.
+    """
+
+    def __init__(
+        self, binding: Binding, arguments: Arguments, mountpoint: bytes,
+        requests: CurrentRequests | None = None,
+    ) -> None:  # fmt: skip
         self._library = _declare(binding.library)
         self._libfuse = binding.libfuse(binding.module, binding.library)
         self._arguments = arguments
         self._mountpoint = mountpoint
+        self._requests = requests
+        self._module: Any = binding.module
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -131,6 +140,9 @@ class Session:
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
         self._libfuse.negotiate(self._arguments, connection, config)
+        if self._requests is not None and config is not None:
+            settings = self._module.fuse_config.from_address(config)
+            self._requests.take_times(settings, self._arguments.lasting_seconds)
 
     def counted(self, function: Callable[..., int]) -> Callable[..., int]:
         """Return a function that also counts a thread as busy, and tells when none is idle."""
@@ -220,12 +232,15 @@ class Session:
             self._events.put(_Event.ALL_BUSY)
 
     def _work(self) -> None:
-        self._library.fuse_loop(self._libfuse.pointer)
+        if self._requests is None:
+            self._library.fuse_loop(self._libfuse.pointer)
+        else:
+            self._turn_while(lambda: True)
         self._wait_for_the_end()
 
     def _work_while_needed(self) -> None:
         try:
-            if not self._turn_while_needed():
+            if not self._turn_while(lambda: not self._may_leave()):
                 self._leave(threading.current_thread())
                 return
         except BaseException:  # a thread that is gone must not be counted, nor be sent a signal
@@ -233,12 +248,13 @@ class Session:
             raise
         self._wait_for_the_end()
 
-    def _turn_while_needed(self) -> bool:
+    def _turn_while(self, is_needed: Callable[[], bool]) -> bool:
         """Answer requests; return True when the mount ends, False when the thread may end."""
         loop = self._libfuse.request_loop()
+        loop.requests = self._requests
         try:
             while loop.turn() is not Turn.ENDED:
-                if self._may_leave():
+                if not is_needed():
                     return False
             return True
         finally:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Protocol
 
 from h5fs.model.file_status import SpaceStatus
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.page_content import PageContent
 from h5fs.tree.status import Status
 
 
@@ -59,6 +61,24 @@ class WritingTreeInterface(TreeInterface, Protocol):
 
     def bypasses_cache(self, handle: int) -> bool:
         """Whether reads and writes shall go past the kernel's page cache. Asked once, at open."""
+        ...
+
+    def only_reads(self, handle: int) -> bool:
+        """Whether a handle neither writes nor reads what others write meanwhile."""
+        ...
+
+    def page_content(self, handle: int) -> PageContent | None:
+        """Return what a handle reads of the HDF5 file; None where it reads a draft."""
+        ...
+
+    def changed_since(self, version: object) -> Set[int] | None:
+        """Return the inode numbers of files whose status has changed since then; None for any."""
+        ...
+
+    def get_lasting_status(self, path: bytes) -> tuple[Status, bool]:
+        """``stat``, and whether the kernel may keep the answer: no call changes it that names
+        another file or, for a folder, no entry of it.
+        """
         ...
 
     def get_status_of_handle(self, handle: int) -> Status:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from h5fs.fuse.binding import Binding
 from h5fs.fuse.callers import caller_finder
+from h5fs.fuse.current_requests import CurrentRequests
+from h5fs.fuse.kept_pages import KeptPages, Pages
 from h5fs.fuse.latencies import CallMeter
+from h5fs.fuse.open_folders import OpenFolder
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.structures import NANOSECONDS
 from h5fs.fuse.tree_interface import WritingTreeInterface
@@ -51,7 +55,14 @@ _UTIME_OMIT = 2**30 - 2
 
 
 class WritingOperations(Operations):
-    """The operations of the write modes."""
+    """The operations of the write modes.
+
+    What the kernel keeps is told to it in two ways. A status lasts if only calls change it that
+    name this very file or, for a folder, an entry of it (``get_lasting_status``); at the end of
+    such a call that does more than the kernel knows, ``forget_status`` is called with the node, so
+    that answers that are on their way are not kept either. All other statuses are given for once.
+    And at each ``open`` the kernel hears whether its pages are the file's (``KeptPages``).
+    """
 
     _tree: WritingTreeInterface
 
@@ -62,9 +73,14 @@ class WritingOperations(Operations):
         *,
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
+        requests: CurrentRequests,
+        forget_status: Callable[[int], None],
         meter: CallMeter | None = None,
     ) -> None:
         super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs, meter=meter)
+        self._requests = requests
+        self._forget_status = forget_status
+        self._pages = KeptPages()
         self._find_caller = caller_finder(binding)
         self._file_info = binding.module.fuse_file_info
         self._two_times = binding.module.c_timespec * 2
@@ -76,20 +92,25 @@ class WritingOperations(Operations):
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
         """``stat``; ``fstat`` where the kernel tells the handle, perhaps without a path."""
         if _file_info:
-            self._put_status(self._tree.get_status_of_handle(self._handle(_file_info)), buffer)
+            status, lasts = self._tree.get_status_of_handle(self._handle(_file_info)), False
         else:
-            self._put_status(self._tree.get_status(path), buffer)
+            status, lasts = self._tree.get_lasting_status(path)
+        if not lasts:
+            self._requests.let_pass()
+        self._put_status(status, buffer)
 
     def open(self, path: bytes, file_info: int) -> None:
         """``open(2)``."""
         flags = c_int.from_address(file_info + self._flags_offset).value
-        self._put_handle(self._tree.open(path, flags, self._find_caller()), file_info)
+        handle = self._tree.open(path, flags, self._find_caller())
+        self._put_handle(handle, file_info, self._requests.node())
 
     def create(self, path: bytes, mode: int, file_info: int) -> None:
         """``open(2)`` of a file that is not there."""
         flags = c_int.from_address(file_info + self._flags_offset).value
         handle = self._tree.create(path, flags, self._find_caller(), mode & 0o7777)
-        self._put_handle(handle, file_info)
+        self._put_handle(handle, file_info, 0)
+        self._forget(self._requests.node())
 
     def mknod(self, _path: bytes, _mode: int, _device: int) -> int:
         """Refuse pipes, sockets and devices (the kernel makes files by ``create``)."""
@@ -100,9 +121,11 @@ class WritingOperations(Operations):
     ) -> int:
         """Let the tree read libfuse's buffer."""
         view = view_memory(buffer, size, _PyBUF_READ)
+        handle = self._handle(file_info)
+        self._pages.writes(handle, self._requests.node())
         is_page = bool(self._file_info.from_address(file_info).writepage)
         try:
-            self._tree.write(self._handle(file_info), view, offset, is_page=is_page)
+            self._tree.write(handle, view, offset, is_page=is_page)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()
@@ -110,11 +133,36 @@ class WritingOperations(Operations):
 
     def flush(self, _path: bytes | None, file_info: int) -> None:
         """``close(2)`` of one descriptor."""
-        self._tree.flush(self._handle(file_info), self._find_caller())
+        with self._ending_write(file_info):
+            self._tree.flush(self._handle(file_info), self._find_caller())
 
     def fsync(self, _path: bytes | None, _datasync: int, file_info: int) -> None:
         """``fsync`` and ``fdatasync``."""
-        self._tree.fsync(self._handle(file_info))
+        with self._ending_write(file_info):
+            self._tree.fsync(self._handle(file_info))
+
+    def release(self, path: bytes, file_info: int) -> None:
+        """The last ``close(2)``."""
+        handle = self._handle(file_info)
+        with self._ending_write(file_info):
+            super().release(path, file_info)
+        self._pages.release(handle, self._requests.node())
+
+    @contextmanager
+    def _ending_write(self, file_info: int) -> Iterator[None]:
+        """Let the kernel forget the status of a file that may be written, when the block ends."""
+        node = self._requests.node()
+        may_write = self._pages.writes(self._handle(file_info), node)
+        try:
+            yield
+        finally:
+            if may_write:
+                self._forget(node)
+
+    def _forget(self, node: int) -> None:
+        """Let the kernel forget the status of a file or folder that a call has changed."""
+        if node:
+            self._forget_status(node)
 
     def fsyncdir(self, path: bytes | None, _datasync: int, _file_info: int) -> None:
         """``fsync`` of a folder; also of a removed folder, so that it stays removed."""
@@ -122,31 +170,42 @@ class WritingOperations(Operations):
 
     def truncate(self, path: bytes | None, size: int, file_info: int | None = None) -> None:
         """``truncate`` and ``ftruncate``."""
+        self._pages.forget(self._requests.node())
         self._tree.truncate(path, size, self._handle(file_info) if file_info else None)
 
     def mkdir(self, path: bytes, _mode: int) -> None:
         """``mkdir(2)``."""
         self._tree.make_folder(path)
+        self._forget(self._requests.node())
 
     def rmdir(self, path: bytes) -> None:
         """``rmdir(2)``."""
         self._tree.remove_folder(path)
+        self._forget(self._requests.node())
 
     def unlink(self, path: bytes) -> None:
         """``unlink(2)``."""
         self._tree.unlink(path)
+        self._forget(self._requests.node())
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """``rename(2)`` and ``renameat2``."""
+        new_folder = self._requests.other_node()
         self._tree.rename(old, new, flags)
+        self._forget(self._requests.node())
+        self._forget(new_folder)
 
     def link(self, existing: bytes, new: bytes) -> None:
         """``link(2)``."""
+        file = self._requests.other_node()
         self._tree.make_hard_link(existing, new)
+        self._forget(self._requests.node())
+        self._forget(file)
 
     def symlink(self, text: bytes, path: bytes) -> None:
         """``symlink(2)``."""
         self._tree.make_symbolic_link(text, path)
+        self._forget(self._requests.node())
 
     def setxattr(
         self, path: bytes, name: bytes, buffer: int | None, size: int, flags: int
@@ -176,19 +235,38 @@ class WritingOperations(Operations):
         accessed, modified = self._two_times.from_address(times)
         self._tree.set_times(path, _to_ns(accessed, now_ns), _to_ns(modified, now_ns))
 
+    def _may_give_statuses(self, folder: OpenFolder) -> bool:
+        """Leave out the statuses that have changed since the folder was listed."""
+        changed = self._tree.changed_since(folder.version)
+        if changed:
+            folder.leave_out(changed)
+        return changed is not None
+
     def _handle(self, file_info: int) -> int:
         return c_uint64.from_address(file_info + self._handle_offset).value
 
-    def _put_handle(self, handle: int, file_info: int) -> None:
+    def _put_handle(self, handle: int, file_info: int, node: int) -> None:
         c_uint64.from_address(file_info + self._handle_offset).value = handle
         try:
-            bypasses_cache = self._tree.bypasses_cache(handle)
+            pages = self._share_pages(handle, node)
         except BaseException:
             # libfuse releases only what was opened.
             self._tree.release(handle)
             raise
-        if bypasses_cache:
+        if pages is Pages.BYPASSED:
             self._file_info.from_address(file_info).direct_io = 1
+        elif pages is Pages.KEPT:
+            self._file_info.from_address(file_info).keep_cache = 1
+
+    def _share_pages(self, handle: int, node: int) -> Pages:
+        """Return what a handle does with the kernel's pages of a node."""
+        is_bypassing = self._tree.bypasses_cache(handle)
+        content, pages = self._tree.page_content(handle), Pages.DROPPED
+        if not self._tree.only_reads(handle):
+            pages = self._pages.open_to_write(handle, node, content)
+        elif content is not None and not is_bypassing:
+            pages = self._pages.open_to_read(handle, node, content)
+        return Pages.BYPASSED if is_bypassing else pages
 
 
 def _to_ns(time: Any, now_ns: int) -> int | None:

@@ -240,6 +240,15 @@ Datatype = (
 )
 
 
+def holds_references(datatype: Datatype) -> bool:
+    """Whether elements of a type are references, or have some."""
+    if isinstance(datatype, CompoundType):
+        return any(holds_references(member.type) for member in datatype.members)
+    if isinstance(datatype, ArrayType | SequenceType):
+        return holds_references(datatype.base)
+    return isinstance(datatype, ReferenceType)
+
+
 def size_in_memory(datatype: Datatype) -> int:
     """Return an element's size in bytes as a 64-bit library lays it out in memory (H5Tget_size)."""
     if isinstance(datatype, IntegerType | BitfieldType | FloatType):

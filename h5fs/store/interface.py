@@ -1,16 +1,16 @@
-"""What the tree asks of a store, whoever keeps the HDF5 data: all that it takes to write one.
+"""The interface between the tree and a store. Whoever writes a new store needs this module alone.
 
-``Store`` is what a mode that reads needs, ``WritingStore`` what one that writes needs beside. What
-both a store and the HDF5 library in a worker answer (``h5fs.store.library_interface``) is said
-once, in ``ObjectStore`` and ``WritingObjectStore``. ``tests/store/conformance.py`` has this promise
-as tests, for any store: subclass ``StoreConformance``, say how yours opens, and run pytest.
+A mode that reads needs a ``Store``; a mode that writes needs a ``WritingStore``. Methods that the
+HDF5 library in a worker answers, too (``h5fs.store.library_interface``), are in ``ObjectStore`` and
+``WritingObjectStore``. ``tests/store/conformance.py`` tests any store against this interface:
+subclass ``StoreConformance``, say how your store is opened, and run pytest.
 
 What holds for every method
 ---------------------------
-Threading: any thread may call any method at any time, except ``close`` along with others.
-Values: plain frozen ones of ``h5fs.model`` go in and out, and bytes.
-Objects: an ``ObjectRef`` that the store has given out is valid until ``close``. One of an object
-that is not there (any more) raises ``UnreadableError``; so does one of another kind than asked for.
+Threading: any thread may call any method at any time. Only ``close`` must be called alone.
+Values: arguments and results are bytes, numbers, and the frozen structs of ``h5fs.model``.
+Objects: an ``ObjectRef`` that the store has returned is valid until ``close``. A method raises
+``UnreadableError`` when the object is gone, and when it is of another kind than the method is for.
 Raises: ``UnreadableError`` (``EIO``) for what the store has and cannot read, and other subclasses
 of ``H5fsError`` as said; each class has its errno in ``h5fs.errors``. Anything else is a fault of
 the store, is logged with its traceback, and reaches the program as ``EIO`` as well.
@@ -43,7 +43,12 @@ from h5fs.store.statistics import StoreStatistics
 
 
 class ArrayPart(Enum):
-    """Which file of a dataset: its array, or of variable-length sequences the one or the other."""
+    """Which ``.npy`` file of a dataset is meant.
+
+    ``ELEMENTS``: the only file of an ordinary dataset. A dataset of variable-length sequences has
+    two files instead: ``VALUES``, all sequences one after another, and ``OFFSETS``, where each
+    sequence begins in ``VALUES``.
+    """
 
     ELEMENTS = "elements"
     VALUES = "values"
@@ -54,9 +59,10 @@ class ArrayPart(Enum):
 class ArrayFile:
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
-    Elements begin at byte ``data_start``. The descriptor is lent for the time of the call.
-    ``is_read``: a program reads the dataset of that name now, and shall go on reading what it has.
-    ``old_rows``: of a file that goes on from a dataset, how many rows that one had then.
+    Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only.
+    ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
+    ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
+    None for any other file.
     """
 
     descriptor: int
@@ -70,8 +76,11 @@ class ArrayFile:
 
 
 class Region(Struct, frozen=True, array_like=True):
-    """Where the data of a reserved dataset lie: from ``file_offset`` on, ``size_bytes`` of whole
-    pages. ``number`` is the dataset's, until it is finished or dropped."""
+    """Where the data of a reserved dataset are in the file: ``size_bytes`` from ``file_offset`` on.
+
+    ``size_bytes`` is a whole number of pages. ``number`` names the dataset until ``finish_array``
+    or ``drop_array``.
+    """
 
     number: int
     file_offset: int
@@ -94,8 +103,7 @@ class ObjectStore(Protocol):
     def list_links(self, group: ObjectRef) -> LinkTable:
         """Return all links of a group, sorted by name, with what is known of their targets.
 
-        A target that cannot be read is listed as ``ObjectKind.UNREADABLE``; it is no error of its
-        group's.
+        A target that cannot be read is listed as ``ObjectKind.UNREADABLE``; the call succeeds.
         """
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
@@ -115,7 +123,8 @@ class ObjectStore(Protocol):
         """Return the group and the link that the last component of an HDF5 path names.
 
         Parameters: ``path`` counts from ``group``, or with a leading "/" from the root of its file.
-        Returns: the link is not followed; None when the path names the starting group itself.
+        Returns: the link itself, which is not followed; None as the link when the path names the
+        starting group.
         Raises: as ``follow`` does.
         """
 
@@ -136,7 +145,8 @@ class ObjectStore(Protocol):
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         """Return an object's attributes, in the order that HDF5 iterates them.
 
-        One that cannot be read is an ``UnreadableAttribute``, and no error of the others.
+        An attribute that cannot be read is returned as an ``UnreadableAttribute``, and the call
+        succeeds.
         """
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
@@ -159,10 +169,10 @@ class Store(ObjectStore, Protocol):
     ) -> None:
         """Fill ``buffer`` with a file's data from byte ``offset`` on, the ``.npy`` header excluded.
 
-        Parameters: ``dataset`` is what ``describe_dataset(ref)`` has said. The buffer ends where
-        the data end, or before.
-        Raises: ``UnsupportedTypeError`` for a part that the dataset has not; ``ForbiddenError``.
-        The buffer may then have been written to in part.
+        Parameters: ``dataset`` is what ``describe_dataset(ref)`` has returned. ``offset`` plus the
+        length of ``buffer`` is not beyond the end of the data.
+        Raises: ``UnsupportedTypeError`` when the dataset has no such ``part``; ``ForbiddenError``.
+        After an error some bytes of ``buffer`` may have changed.
         """
 
     def make_view(
@@ -170,17 +180,17 @@ class Store(ObjectStore, Protocol):
     ) -> None:
         """Fill ``buffer`` with what people look at beside a dataset's array: lines of a table.
 
-        Parameters: ``data`` are the elements that ``order`` names, by whose rules the buffer has
-        just the size. A store has no part in the work but where it is done: hostile elements must
-        not harm the mount.
+        Parameters: ``data`` are the elements that ``order`` names; ``buffer`` has exactly the size
+        of the lines that ``order`` makes of them. The store only decides in which process the lines
+        are made: one that hostile elements may crash without harm to the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
         """Return an object's attributes as JSON, where the store has that already.
 
-        It is what ``projection.json.attributes`` makes of ``read_attributes(ref)``, none of which
-        is unreadable. Returns: None when the store would have to ask for it; a store may always say
-        so.
+        The JSON is what ``projection.json.attributes`` makes of ``read_attributes(ref)``.
+        Returns: None when the store does not have the JSON, or when an attribute cannot be read. A
+        store that keeps no JSON always returns None.
         """
 
     def file_status(self, file: int) -> FileStatus:
@@ -205,8 +215,9 @@ class Store(ObjectStore, Protocol):
 class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     """What is done to the mounted file. Each call is done whole or not at all.
 
-    What it has returned from is seen by every later call, and outlives the process; a power cut
-    only once there was a ``commit``. Arguments are checked before anything is changed.
+    When a method has returned, every later call sees the change, and the change outlives the
+    process. It outlives a power cut once ``commit`` has returned. Arguments are checked before
+    anything is changed.
     Raises, every method: ``NoSpaceError``; ``StaleError`` when another program has changed the
     file; ``LostChangesError`` when the store failed: the file then is as it was before the call.
     """
@@ -271,7 +282,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """
 
     def drop_array(self, region: Region) -> None:
-        """Give up a reserved dataset; one that is not known any more is no error."""
+        """Give up a reserved dataset. Does nothing when that dataset is no longer known."""
 
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: Array_contra, offsets: Array_contra
@@ -294,15 +305,18 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     ) -> bool:
         """Give a dataset the shape of an array and, in ranges of bytes of its data, its elements.
 
-        Elsewhere it stays as it is.
-        Returns: False, and nothing is done, when it cannot have that shape or these elements.
+        Elements outside of the ranges stay as they are.
+        Returns: False when the dataset cannot have that shape or these elements; then nothing has
+        been changed.
         """
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         """Write attributes, in the place of those that have the names, and delete the ``gone``.
 
+        Returns: what the object's header says then, and all its attributes, as ``read_attributes``
+        does.
         Raises: ``UnsupportedTypeError``, ``InvalidArrayError``.
         """
 
@@ -310,7 +324,10 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """Return those of absolute HDF5 paths that lead to no object."""
 
     def remove_hidden(self) -> None:
-        """Remove the hidden group, with all that nothing else leads to; none is no error."""
+        """Remove the hidden group, with all objects in it that no other link leads to.
+
+        Does nothing when there is no hidden group.
+        """
 
     def commit(self, is_checkpoint: bool = False) -> None:
         """Return when all that was done survives a power cut.
@@ -319,25 +336,47 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """
 
 
+class DataVersion(Struct, frozen=True):
+    """``number`` differs after each change of a dataset's data.
+
+    ``is_followed``: the data are the dataset's own, so that no other change changes them. Not known
+    (False) before the dataset was described or read.
+    """
+
+    number: int
+    is_followed: bool
+
+
 class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
-    """A store of a mode that writes, as the tree sees it. ``close`` commits what is not yet."""
+    """A store of a mode that writes, as the tree sees it.
+
+    ``close`` commits the changes that were not committed before.
+    """
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
-        """Write bytes of a reserved dataset, within its whole pages. Seen by ``read_region`` only.
+        """Write bytes of a reserved dataset, within ``region``.
+
+        Until ``finish_array`` only ``read_region`` sees them.
         """
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` with what was written there; zeros where nothing was."""
+        """Fill ``buffer`` with what ``write_region`` has written, and with zeros elsewhere."""
+
+    def data_version(self, ref: ObjectRef) -> DataVersion | None:
+        """Return the present version of a dataset's data; None where versions are not kept."""
 
     def hold(self, ref: ObjectRef) -> None:
-        """Keep an object readable until it is let go, whatever becomes of its links. May nest."""
+        """Keep an object readable until ``let_go``, even when its last link is deleted.
+
+        Calls are counted: an object that was held twice must be let go twice.
+        """
 
     def let_go(self, ref: ObjectRef) -> None:
-        """End one ``hold``; after the last one an object that has no link goes."""
+        """End one ``hold``. After the last one, an object without a link is deleted."""
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
-        """Return the group for what no object of the HDF5 file is yet.
+        """Return the group in which the tree keeps what is not yet an object of the HDF5 file.
 
-        No listing shows it, and it outlives the mount, until ``remove_hidden``.
+        No listing shows this group. It outlives the mount, until ``remove_hidden``.
         Returns: None when there is none and ``makes`` is false.
         """

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
+from h5fs.model.datatypes import holds_references
 from h5fs.model.objects import (
     Attribute,
     Contiguous,
@@ -50,9 +51,10 @@ class Content(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """A small file that is at hand as a whole."""
+    """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects."""
 
     data: bytes
+    names_objects: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -101,7 +103,7 @@ def open_content(store: Store, node: Node, views: Views) -> Content:
     ref = node.info.ref
     if node.kind is NodeKind.ATTRIBUTES:
         text = store.attributes_at_hand(ref)
-        return TextContent(text or attributes_to_json(_read_attributes(store, ref)))
+        return TextContent(text) if text else attributes_content(_read_attributes(store, ref))
     if node.kind is NodeKind.DATATYPE:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
@@ -118,6 +120,14 @@ def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | Unrea
             path, name = show_path(ref.path), show_path(attribute.name)
             _log.warning("attribute %s of %s cannot be read: %s", name, path, attribute.reason)
     return attributes
+
+
+def attributes_content(attributes: Sequence[Attribute | UnreadableAttribute]) -> TextContent:
+    """Return the content of an attribute file."""
+    names_objects = any(
+        isinstance(each, UnreadableAttribute) or holds_references(each.type) for each in attributes
+    )
+    return TextContent(attributes_to_json(attributes), names_objects)
 
 
 def npy_shape(dataset: DatasetInfo) -> tuple[int, ...]:

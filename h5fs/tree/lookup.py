@@ -1,6 +1,7 @@
 """Lookup: from paths to nodes, and what is known of nodes, as the HDF5 file has them.
 
-What was found is kept until ``forget``. Safe to call from any thread. Raises ``H5fsError``s.
+What was found is kept until ``forget``, or until a change of the one link that it belongs to. Safe
+to call from any thread. Raises ``H5fsError``s.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.model.objects import (
+    Link,
+    LinkKind,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+)
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
@@ -29,12 +36,15 @@ from h5fs.projection.names import (
     Projection,
     decode_name,
     decode_view_name,
+    encode_name,
     find_cut_names,
     is_listable,
 )
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.content import Content, TextContent, open_content
+from h5fs.tree.content import Content, TextContent, attributes_content, open_content
+from h5fs.tree.known_contents import KnownContents
+from h5fs.tree.known_links import KnownLinks, LinkChange
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.nodes import (
     Node,
@@ -43,6 +53,7 @@ from h5fs.tree.nodes import (
     make_node,
     make_offsets_node,
     make_root,
+    path_of,
 )
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.views import Views
@@ -52,11 +63,6 @@ _log = logging.getLogger(__name__)
 # In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
 # some tens of MB.
 _NODES_KEPT = 8192
-_MISSING_KEPT = 1024
-_LISTING_BYTES_KEPT = 128 * 2**20
-_CONTENT_BYTES_KEPT = 24 * 2**20
-_CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
-_LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 _WARNINGS_KEPT = 1024
 _CUT_NAMES_KEPT = 16
 
@@ -70,39 +76,38 @@ _BESIDE = {
 class Lookup:
     """Nodes by path, with their links, contents and statuses.
 
-    ``forget_others`` is called with ``forget``: whoever keeps more of the same file forgets it too.
+    ``forget_others`` is called with ``forget``: whoever keeps more of the same file forgets it too,
+    all of it or, when it is called with the path of a folder, what it has of that folder.
     """
 
     def __init__(
-        self, store: Store, max_depth: int, views: Views, *, forget_others: Callable[[], None]
-    ) -> None:
+        self, store: Store, max_depth: int, views: Views, *,
+        forget_others: Callable[[bytes | None], None],
+    ) -> None:  # fmt: skip
         self._store = store
         self._views = views
         self._max_depth = max_depth
         self._forget_others = forget_others
         self._root: Node | None = make_root(store.root())
-        self._listings: LruCache[ObjectRef, Links] = LruCache(
-            _LISTING_BYTES_KEPT, lambda links: links.size_bytes
-        )
+        self._links = KnownLinks(store)
         self._nodes: LruCache[bytes, Node] = LruCache(_NODES_KEPT)
-        self._missing: LruCache[tuple[ObjectRef, bytes], bool] = LruCache(_MISSING_KEPT)
-        self._contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(
-            _CONTENT_BYTES_KEPT, _weigh_content
-        )
-        # Large attribute files are usually read right after their size was asked for.
-        self._large_contents: LruCache[tuple[NodeKind, ObjectRef], Content] = LruCache(2)
+        self._contents = KnownContents()
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         # By file number; few, since the store bounds how many files are open.
         self._file_status: dict[int, FileStatus] = {}
+        self.is_shared = False
+        """Whether others change the HDF5 file: then everything is forgotten with each change."""
+        self._has_aliases = False  # an external link has led to the mounted file
 
     def forget(self) -> None:
         """Forget what was found: the HDF5 file has changed."""
-        for cache in (self._listings, self._nodes, self._missing, self._contents,
-                      self._large_contents, self._cut_names):  # fmt: skip
-            cache.clear()
+        self._nodes.clear()
+        self._cut_names.clear()
+        self._contents.forget()
+        self._links.forget()
         self._root = None
-        self._forget_others()
+        self._forget_others(None)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -111,6 +116,65 @@ class Lookup:
             yield
         finally:
             self.forget()
+
+    @contextmanager
+    def changing_link(self, folder: Node, name: bytes) -> Iterator[LinkChange]:
+        """Forget what was found of one link, which the block changes, or its object; keep the rest.
+
+        The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
+        more may have changed than what is found by this path alone, and when the block fails.
+        """
+        is_alone = self._is_alone(folder, name)
+        change = LinkChange()
+        try:
+            yield change
+        except BaseException:
+            self.forget()
+            raise
+        if is_alone:
+            self._forget_link(folder, name)
+        else:
+            self.forget()
+        if change.is_gone:
+            self._links.note_gone(folder.info.ref, name)
+        else:
+            self._links.note(folder.info.ref, name, change.link)
+            target = change.link.target if change.link is not None else None
+            if target is not None and change.is_new_group:
+                self._links.note_new_group(target.ref)
+            if target is not None and change.attributes:
+                node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
+                self.keep_content(node, attributes_content(change.attributes))
+
+    def _is_alone(self, folder: Node, name: bytes) -> bool:
+        """Whether a link's object is found by no other path, nor anything else of its group."""
+        node: Node | None = folder
+        while node is not None:
+            if node.info.hard_link_count > 1 or node.info.ref.file:
+                return False
+            node = node.parent
+        known = self._links.known(folder.info.ref, name)
+        if known is None or self._has_aliases or self.is_shared:
+            return False
+        target = known.target if isinstance(known, Link) else None
+        return target is None or (
+            target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
+        )
+
+    def _forget_link(self, folder: Node, name: bytes) -> None:
+        group, folder_path = folder.info.ref, path_of(folder)
+        known = self._links.known(group, name)
+        if isinstance(known, Link) and known.target is not None:
+            self._contents.forget_of(known.target.ref)
+            self._links.forget_group(known.target.ref)
+        # By all names that a link of that name may have here, whatever it leads to.
+        for projection in Projection:
+            self._nodes.remove(folder_path + b"/" + encode_name(name, projection))
+        inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
+        self._nodes.remove(inside + b"/" + GROUP_ATTRIBUTES)
+        self._contents.forget_dependent()
+        self._cut_names.remove(group)
+        self._forget_others(folder_path)
 
     def status_of(self, path: bytes, node: Node) -> Status:
         """Return the status of a node, which is found at ``path``. Reads no element."""
@@ -137,10 +201,9 @@ class Lookup:
         """Return the status of an attribute file that is at hand, or will be in a moment."""
         try:
             node = self.find(path)
-            key = (node.kind, node.info.ref)
             if node.kind is not NodeKind.ATTRIBUTES:
                 return None
-            if self._contents.get(key) is None:
+            if self._contents.get(node) is None:
                 text = self._store.attributes_at_hand(node.info.ref)
                 if text is None:
                     return None
@@ -225,21 +288,15 @@ class Lookup:
 
     def list_links(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
-        links = self._listings.get(group)
-        if links is None:
-            links = Links(self._store.list_links(group))
-            self._listings.put(group, links)
-        return links
+        return self._links.list(group)
+
+    def has_links(self, group: ObjectRef) -> bool:
+        """Whether a group has any links."""
+        return not self._links.is_empty(group)
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         """Return one link of a group. Raises ``NotFoundError``."""
-        links = self._listings.get(group)
-        if links is None:
-            return self._ask_for_link(group, name)
-        index = links.find(name)
-        if index is None:
-            raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
-        return links[index]
+        return self._links.get(group, name)
 
     def get_any_link(self, group: ObjectRef, name: bytes) -> Link | None:
         """Return one link of a group; None where there is none."""
@@ -247,15 +304,6 @@ class Lookup:
             return self.get_link(group, name)
         except NotFoundError:
             return None
-
-    def _ask_for_link(self, group: ObjectRef, name: bytes) -> Link:
-        """Ask the store, but not again for what is not there: who makes a file asks five times."""
-        if self._missing.get((group, name)) is None:
-            try:
-                return self._store.get_link(group, name)
-            except NotFoundError:
-                self._missing.put((group, name), True)
-        raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
 
     def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
@@ -294,15 +342,16 @@ class Lookup:
             return None  # a symbolic link, which the kernel follows
         # The root of another file is not in the mount, so that no symbolic link could lead there.
         try:
-            return self._store.follow(folder.info.ref, link)
+            target = self._store.follow(folder.info.ref, link)
         except H5fsError as error:
             self._warn_once(f"{where} leads nowhere: {error}")
             return None
+        self._has_aliases = self._has_aliases or target.ref.file == 0
+        return target
 
     def content_of(self, node: Node) -> Content:
         """Return what a file's bytes come from."""
-        key = (node.kind, node.info.ref)
-        content = self._contents.get(key) or self._large_contents.get(key)
+        content = self._contents.get(node)
         if content is None:
             content = open_content(self._store, node, self._views)
             self.keep_content(node, content)
@@ -310,11 +359,7 @@ class Lookup:
 
     def keep_content(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on, until what was found is forgotten."""
-        is_large = isinstance(content, TextContent) and (
-            content.size_bytes > _LARGEST_TEXT_KEPT_BYTES
-        )
-        kept = self._large_contents if is_large else self._contents
-        kept.put((node.kind, node.info.ref), content)
+        self._contents.keep(node, content)
 
     def text_of(self, path: bytes) -> bytes:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""
@@ -340,11 +385,6 @@ class Lookup:
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)
-
-
-def _weigh_content(content: Content) -> int:
-    text_bytes = content.size_bytes if isinstance(content, TextContent) else 0
-    return _CONTENT_ENTRY_BYTES + text_bytes
 
 
 def check_length(name: bytes) -> None:

@@ -138,6 +138,14 @@ def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | Non
     return Node(kind, name, target, folder, link, depth=folder.depth + 1)
 
 
+def path_of(folder: Node) -> bytes:
+    """Return the path of a folder in the mount; that of the root is empty."""
+    path, node = b"", folder
+    while node.parent is not None:
+        path, node = b"/" + node.name + path, node.parent
+    return path
+
+
 def link_projection(link: Link) -> Projection:
     """Return how the name of a link that is a symbolic link ends."""
     if link.kind is not LinkKind.SOFT:

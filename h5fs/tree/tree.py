@@ -30,6 +30,7 @@ from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import (
+    Node,
     NodeKind,
     make_attributes_node,
     make_offsets_node,
@@ -65,13 +66,17 @@ class Tree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``. Reads no element of any dataset."""
-        return self.listed_status(path) or self.lookup.status_of(path, self.lookup.find(path))
+        listed = self.listed_status(path)
+        return listed[1] if listed else self.lookup.status_of(path, self.lookup.find(path))
 
-    def listed_status(self, path: bytes) -> Status | None:
-        """Return the status of a file by the listing of its folder; None where that says less."""
+    def listed_status(self, path: bytes) -> tuple[Node, Status] | None:
+        """Return the folder of a file, and the file's status by the folder's listing; None where
+        that says less.
+        """
         folder_path, _, name = path.rpartition(b"/")
         listed = self._listed.get(folder_path)
-        return listed.status_of(name) if listed is not None else None
+        status = listed.status_of(name) if listed is not None else None
+        return None if listed is None or status is None else (listed.folder, status)
 
     def describe(self, path: bytes) -> Description:
         """Return what is known of an object, without reading it where that can be."""
@@ -212,6 +217,9 @@ class Tree:
         """Close the store."""
         self._store.close()
 
-    def _forget_listings(self) -> None:
-        self._listed.clear()
+    def _forget_listings(self, folder: bytes | None) -> None:
+        if folder is None:
+            self._listed.clear()
+        else:
+            self._listed.remove(folder)
         self._xattrs.forget()

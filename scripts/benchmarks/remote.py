@@ -92,6 +92,9 @@ def _run_task(server: ObjectServer, network: str, task: str, runs: int, size_mb:
         _judge(_busy(own), _best(costs, LIBRARIES), "h5py", _FACTORS.get(task, 1.0)),
         _judge(_busy(own), _best(costs, MOUNTS), "rclone", 1.0),
     )
+    if costs.get(BARE):
+        most = _best(costs, LIBRARIES) / _busy(costs[BARE])
+        print(f"{'':>11}  (bare requests, {most:.1f} times less: what this machine carries)")
     return all(judged)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 from benchmarks.contenders import Contender
 from benchmarks.files import Files
@@ -12,6 +14,16 @@ from benchmarks.rows import Bench, Row, Sample
 
 _BAR_OF_LISTINGS = 1.5
 _BAR_OF_DATA = 1.3
+_BAR_BESIDE_SAVES = 3.0
+
+# A program that saves a small array every 100 ms, from the moment on that it has done so once.
+_SAVES = """
+import sys, time, numpy as np
+while True:
+    np.save(sys.argv[1], np.arange(100))
+    print(flush=True)
+    time.sleep(0.1)
+"""
 
 
 def list_in_mode(
@@ -21,6 +33,28 @@ def list_in_mode(
     with contender.mount(bench.files.many(), words=("--mode", mode)) as mount:
         folder = mount.find_folder("many")
         return run_listing(bench, program, folder, bench.files.objects, times)
+
+
+def list_beside_saves(
+    bench: Bench, contender: Contender, *, mode: str, program: str, times: int
+) -> Sample:
+    """List as ``list_in_mode`` while another program saves a small array again and again.
+
+    In mode r nobody saves.
+    """
+    with contender.mount(bench.files.many(), words=("--mode", mode)) as mount:
+        folder = mount.find_folder("many")
+        if mode == "r":
+            return run_listing(bench, program, folder, bench.files.objects, times)
+        saves = [sys.executable, "-c", _SAVES, str(folder / "saved beside.npy")]
+        saver = subprocess.Popen(saves, stdout=subprocess.PIPE)
+        try:
+            assert saver.stdout is not None
+            saver.stdout.readline()
+            return run_listing(bench, program, folder, bench.files.objects + 1, times)
+        finally:
+            saver.kill()
+            saver.wait()
 
 
 def load_in_mode(
@@ -63,6 +97,10 @@ UPDATE_ROWS = (
             _BAR_OF_LISTINGS, "s",
         )
         for key, title, program, times in _LISTINGS
+    ),
+    _row(
+        "find-beside", "`find -size +0`, again, while another program saves each 100 ms",
+        functools.partial(list_beside_saves, program="find", times=2), _BAR_BESIDE_SAVES, "s",
     ),
     *(
         _row(

@@ -180,7 +180,10 @@ def test_a_file_whose_dataset_has_changed_is_stale_once_it_was_opened_anew(
 
 @needs_libfuse_3
 @pytest.mark.semantics("G1", "G9", "G10", "G11", "G12", "G14", "G16", "G17")
-def test_two_mounts_write_to_one_domain_as_programs_do(service: Service, tmp_path: Path) -> None:
+def test_two_mounts_write_to_one_domain_as_programs_do(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where what is left over goes
     domain = "/home/user/both.h5"
     service.ask("PUT", "/", domain)
     url, mode = "hdf5:/" + domain, ["--mode", "r+"]
@@ -230,6 +233,7 @@ def test_two_mounts_write_to_one_domain_as_programs_do(service: Service, tmp_pat
         assert raised.value.errno == errno.ENOTSUP
         subprocess.run(["rm", "-r", one.path / "copy"], check=True, timeout=60)
         wait_for(lambda: os.listdir(two.path) == ["g"])
+    assert (tmp_path / "both.h5.h5fs-left" / "date.npy").exists()
 
 
 def append_rows(path: Path, rows: np.ndarray) -> None:  # type: ignore[type-arg]

@@ -56,7 +56,7 @@ def test_the_examples_of_help_and_man_page_work(place: Path, command: str) -> No
     try:
         done = subprocess.run(
             ["bash", "-c", command], cwd=place, env=env, capture_output=True, text=True,
-            timeout=60, check=False, stdin=subprocess.DEVNULL,
+            errors="replace", timeout=60, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     finally:

@@ -184,12 +184,16 @@ class MemoryStore:
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute, ...]]:
         self.calls.append("write_attributes")
         held = self._of(ref).attributes
         held.update({each.name: each for each in attributes})
         for name in gone:
             del held[name]
+        return self._info(self._of(ref)), tuple(held.values())
+
+    def data_version(self, _ref: ObjectRef) -> None:
+        return None
 
     def hold(self, ref: ObjectRef) -> None:
         self.held.append(ref)

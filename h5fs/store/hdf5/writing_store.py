@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from contextlib import suppress
 from math import prod
 from typing import Any
 
+import msgspec
 import numpy as np
 from h5py import h5d, h5f, h5g, h5o
 
 from h5fs.errors import (
     ExistsError,
+    H5fsError,
     LostChangesError,
     NotFoundError,
     ReadOnlyError,
@@ -25,13 +28,22 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.datatypes import Datatype
-from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.model.objects import (
+    Attribute,
+    Link,
+    LinkKind,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.model.settings import NewDatasets, StoreOptions
 from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.objects.links import address_of, join_path
+from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -282,7 +294,7 @@ class WritingHdf5Store(ChangingStore):
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         with self._changing(ref.path):
             identifier = self._opened.open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
@@ -291,6 +303,7 @@ class WritingHdf5Store(ChangingStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
+        return self.describe_object(ref), self.read_attributes(ref)
 
     def _check_kept(
         self, ref: ObjectRef, dataset_id: Any, shape: tuple[int, ...] | None,
@@ -370,6 +383,16 @@ class WritingHdf5Store(ChangingStore):
         return identifier
 
     def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        """Return what a link leads to, and how a dataset looks where that takes no scan."""
         link = self.get_link(group, name)
         assert link.target is not None
-        return link.target
+        info = link.target
+        if info.kind is not ObjectKind.DATASET or info.holds_sequences:
+            return info
+        with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
+            if isinstance(self._projected(info.ref), FixedDataset):
+                dataset = self.describe_dataset(info.ref)
+                return msgspec.structs.replace(
+                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
+                )
+        return info

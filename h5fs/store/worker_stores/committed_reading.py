@@ -15,6 +15,7 @@ from collections.abc import Callable
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef
 from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.interface import DataVersion
 from h5fs.store.log.committed_state import CommittedState, Version
 
 _DATASETS_KEPT = 4096
@@ -49,6 +50,14 @@ class CommittedReading:
             if len(self._described) > _DATASETS_KEPT:
                 self._described.popitem(last=False)
         return found
+
+    def data_version(self, ref: ObjectRef) -> DataVersion | None:
+        """See ``WritingStore.data_version``."""
+        if ref.file or not self._state.is_known:
+            return None
+        version, known = self._state.version_of(ref), self._described.get(ref)
+        data = known[1].data if known is not None and known[0] == version else None
+        return DataVersion(version, data is not None)
 
     def read_into(
         self, ref: ObjectRef, dataset: DatasetInfo, offset: int, buffer: memoryview

@@ -20,7 +20,7 @@ import msgspec
 from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.store.interface import ArrayPart
+from h5fs.store.interface import ArrayPart, DataVersion
 from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.uncommitted import Uncommitted
@@ -105,6 +105,9 @@ class CommittingWorkerStore(WorkerStore):
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:
         return self._reading.describe(ref)
+
+    def data_version(self, ref: ObjectRef) -> DataVersion | None:
+        return self._reading.data_version(ref)
 
     def read_into(
         self,

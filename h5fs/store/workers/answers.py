@@ -64,15 +64,15 @@ def check(arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None
     elif isinstance(result, Region):
         _need(0 <= result.file_offset < _OFFSET_LIMIT, "a place in the file")
         _need(0 <= result.size_bytes < _OFFSET_LIMIT, "a place in the file")
-    elif isinstance(result, tuple):
-        for each in result:
-            _check_value(each, most_item_bytes)
     else:
         _check_value(result, most_item_bytes)
 
 
 def _check_value(value: Any, most_item_bytes: int) -> None:
-    if isinstance(value, ObjectInfo):
+    if isinstance(value, tuple):
+        for each in value:
+            _check_value(each, most_item_bytes)
+    elif isinstance(value, ObjectInfo):
         _check_object(value, most_item_bytes)
     elif isinstance(value, Link):
         _check_link(value, most_item_bytes)

@@ -105,6 +105,9 @@ class Method:
             raise UnreadableError(what) from None
         if self.name == "read_attributes" and result is not None:
             return tuple(_with_elements(attribute) for attribute in result)
+        if self.name == "write_attributes" and result is not None:
+            info, attributes = result
+            return info, tuple(_with_elements(attribute) for attribute in attributes)
         return result
 
 

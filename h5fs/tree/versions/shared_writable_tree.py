@@ -71,18 +71,27 @@ class SharedWritableTree(WritableTree):
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
         self._commits.text_before = self._text_before
         self._commits.grows_beneath_readers = True
+        self._lookup.is_shared = True
 
     def keeps_cache(self, _handle: int) -> bool:
         """Return False: others may have written."""
         return False
 
-    def get_status(self, path: bytes) -> Status:
-        """Answer ``stat``. That nothing is there is asked anew: others may just have made it."""
+    def page_content(self, _handle: int) -> None:
+        """Return None: nobody tells what others have written."""
+
+    def changed_since(self, _version: object) -> None:
+        """Return None: any file may have changed."""
+
+    def get_lasting_status(self, path: bytes) -> tuple[Status, bool]:
+        """Answer ``stat``, which never lasts. That nothing is there is asked anew: others may just
+        have made it.
+        """
         try:
-            return super().get_status(path)
+            return super().get_lasting_status(path)[0], False
         except NotFoundError:
             self._lock.expire()
-            return super().get_status(path)
+            return super().get_lasting_status(path)[0], False
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file by what it holds now."""

@@ -6,13 +6,15 @@ Under the tree's lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
-from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node
 from h5fs.tree.writing.committing import (
@@ -67,8 +69,7 @@ class Commits:
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
             return  # a scratch file
-        with self._lookup.changing():
-            is_done = self._commit_as(meaning, folder, file)
+        is_done = self._commit_as(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
             return
@@ -139,7 +140,7 @@ class Commits:
         owner = self._owner_of(folder, meaning.link_name)
         if owner is not None:
             with self._lookup.changing():
-                missing = commit_attributes(self._store, owner.ref, file.draft, in_part=True)
+                missing, *_ = commit_attributes(self._store, owner, file.draft, in_part=True)
             where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
             _log.warning(
                 "%s: attributes refer to what is not there (%s)", show_path(file.path), where
@@ -160,16 +161,23 @@ class Commits:
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
         if meaning.projection is Projection.ARRAY:
-            if not is_as_shown(draft, self._content_at(file.path)):
-                is_read = not self.grows_beneath_readers and self._is_read(file)
-                commit_array(self._store, group, name, file, is_read=is_read)
-        elif meaning.projection is Projection.DATATYPE:
+            self._commit_array(folder, name, file, draft)
+            return True
+        with self._lookup.changing():
+            if meaning.projection is not Projection.DATATYPE:
+                return self._commit_pair(meaning.projection, folder, name, file)
             commit_datatype(
                 self._store, group, name, draft, lambda: self._lookup.text_of(file.path)
             )
-        else:
-            return self._commit_pair(meaning.projection, folder, name, file)
         return True
+
+    def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
+        if is_as_shown(draft, self._content_at(file.path)):
+            return
+        is_read = not self.grows_beneath_readers and self._is_read(file)
+        with self._lookup.changing_link(folder, name) as change:
+            info = commit_array(self._store, folder.info.ref, name, file, is_read=is_read)
+            change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
 
     def _commit_attributes(
         self, folder: Node, name: bytes | None, file: WritableFile, draft: Draft
@@ -179,13 +187,29 @@ class Commits:
             check_json(draft)
             self._pending.stop_awaiting(file)
             return False
-        before = self.text_before(file, owner.ref)
-        awaited = commit_attributes(self._store, owner.ref, draft, before=before)
-        self._pending.await_targets(file, awaited)
+        self._pending.hold_times(owner, self._lookup.status_of_file(0))
+        before, is_shared = self.text_before(file, owner.ref), self._lookup.is_shared
+        with self._changing_object(folder, name) as change:
+            missing, owner, change.attributes = commit_attributes(
+                self._store, owner, draft, before=before, is_shared=is_shared
+            )
+            if name is not None:
+                change.link = Link(name, LinkKind.HARD, target=owner)
+        self._pending.await_targets(file, missing)
         if file.awaits:
             return False
         self._pending.unhide(file.path)
         return True
+
+    @contextmanager
+    def _changing_object(self, folder: Node, name: bytes | None) -> Iterator[LinkChange]:
+        """Forget what was found of what a link leads to, or, without a name, of the folder."""
+        if name is None:
+            with self._lookup.changing():
+                yield LinkChange()
+            return
+        with self._lookup.changing_link(folder, name) as change:
+            yield change
 
     def _commit_pair(
         self, projection: Projection, folder: Node, name: bytes, file: WritableFile
@@ -212,9 +236,14 @@ class Commits:
         return True
 
     def _is_read(self, file: WritableFile) -> bool:
-        """Whether a handle other than the file's own reads the dataset that it is to become."""
+        """Whether a handle other than the file's own reads the dataset that it is to become, and
+        will go on with what that was.
+        """
         node = self._lookup.find_any(file.path)
-        return node is not None and self._opened.is_held(node.info.ref, apart_from=file)
+        if node is None or not self._opened.is_held(node.info.ref, apart_from=file):
+            return False
+        self._opened.note_replaced(node.info.ref)
+        return True
 
     def _content_at(self, path: bytes) -> Content | None:
         """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""

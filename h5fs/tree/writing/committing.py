@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
+import msgspec
+
 from h5fs.errors import (
     ExistsError,
     H5fsError,
@@ -17,8 +19,20 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.model.datatypes import ArrayType, CompoundType, Datatype, ReferenceType, SequenceType
-from h5fs.model.objects import Attribute, ObjectRef, RegionTarget, UnreadableAttribute
+from h5fs.model.datatypes import (
+    ArrayType,
+    CompoundType,
+    ReferenceType,
+    SequenceType,
+    holds_references,
+)
+from h5fs.model.objects import (
+    Attribute,
+    ObjectInfo,
+    ObjectRef,
+    RegionTarget,
+    UnreadableAttribute,
+)
 from h5fs.projection.json.attributes import attributes_from_json
 from h5fs.projection.json.datatype_documents import check_new_datatype, datatype_from_json
 from h5fs.projection.json.strict_json import parse_json
@@ -32,6 +46,9 @@ _FIRST_READ_BYTES = 2**16
 _MOST_HEADER_BYTES = 2**20 + 12
 _MOST_JSON_BYTES = 2**28
 _MOST_COMPARED_BYTES = 2**26
+
+
+Attributes = tuple[Attribute | UnreadableAttribute, ...]
 
 
 class IncompleteError(InvalidArrayError):
@@ -82,8 +99,8 @@ def array_file(
 
 def commit_array(
     store: WritingStore, group: ObjectRef, name: bytes, file: WritableFile, *, is_read: bool
-) -> None:
-    """Make a dataset of a draft, or change it by what the draft says.
+) -> ObjectInfo | None:
+    """Make a dataset of a draft, or change it by what the draft says; return it, if that is known.
 
     ``is_read``: a program reads what is there now, and shall go on reading that.
     """
@@ -92,7 +109,7 @@ def commit_array(
     direct = file.draft.direct
     if direct is not None and direct.header == header and file.node is None:
         try:
-            store.finish_array(group, name, direct.region, file.draft.tail())
+            info = store.finish_array(group, name, direct.region, file.draft.tail())
         except LostChangesError:
             # The worker that knew the dataset has died; its data are where they were written.
             file.draft.leave_direct_array()
@@ -101,12 +118,12 @@ def commit_array(
             raise
         else:
             file.draft.end_direct_array()
-            return
+            return info
     if file.draft.has_base and not is_read and _grow(store, file, header):
-        return
+        return None
     old_rows = _rows_of(file.content) if file.draft.is_based else None
     lent = array_file(file.draft, header, is_read=is_read, old_rows=old_rows)
-    store.write_array(group, name, lent)
+    return store.write_array(group, name, lent)
 
 
 def is_as_shown(draft: Draft, content: Content | None) -> bool:
@@ -175,19 +192,22 @@ def check_json(draft: Draft) -> bytes:
 
 
 def commit_attributes(
-    store: WritingStore, ref: ObjectRef, draft: Draft, *, in_part: bool = False,
-    before: bytes | None = None,
-) -> tuple[bytes, ...]:  # fmt: skip
+    store: WritingStore, owner: ObjectInfo, draft: Draft, *, in_part: bool = False,
+    before: bytes | None = None, is_shared: bool = False,
+) -> tuple[tuple[bytes, ...], ObjectInfo, Attributes]:  # fmt: skip
     """Give an object the attributes that a draft says, if all that they refer to is there.
 
-    Return the paths that are not there. Nothing is written then but, if ``in_part``, those
-    attributes that can be. ``before``: the text that the draft was made of; then attributes that
-    are the same in both stay as they are by now, and so do those that are in neither.
+    Return the paths that are not there, the object and its attributes as they are then. Where paths
+    are not there nothing is written but, if ``in_part``, those attributes that can be. ``before``:
+    the text that the draft was made of; then attributes that are the same in both stay as they are
+    by now, and so do those that are in neither. ``is_shared``: others may have given the object
+    attributes that ``owner`` does not count.
     """
+    ref = owner.ref
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    existing = store.read_attributes(ref)
+    existing = store.read_attributes(ref) if owner.attribute_count or is_shared else ()
     wanted = attributes_from_json(data, existing)
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     changed = tuple(each for each in wanted if known.get(each.name) != each)
@@ -198,15 +218,20 @@ def commit_attributes(
     wanted_paths = frozenset[bytes]().union(*targets.values())
     missing = store.find_missing(tuple(sorted(wanted_paths))) if wanted_paths else ()
     if missing and not in_part:
-        return missing
+        return missing, owner, existing
     changed = tuple(each for each in changed if targets[each.name].isdisjoint(missing))
     kept = {each.name for each in wanted}
     gone = tuple(
         name for name in known if name not in kept and (before is None or name in old)
     )
     if changed or gone:
-        store.write_attributes(ref, changed, gone)
-    return missing
+        found, existing = store.write_attributes(ref, changed, gone)
+        # The header has changed, and not what is known of the data.
+        owner = msgspec.structs.replace(
+            owner, attribute_count=found.attribute_count, mtime=found.mtime, ctime=found.ctime,
+            atime=found.atime,
+        )  # fmt: skip
+    return missing, owner, existing
 
 
 def _attributes_before(
@@ -236,15 +261,6 @@ def reference_targets(attribute: Attribute) -> Iterator[bytes]:
         elif isinstance(datatype, ArrayType | SequenceType):
             waiting += element
             types += [datatype.base] * len(element)
-
-
-def holds_references(datatype: Datatype) -> bool:
-    """Whether elements of a type are references, or have some."""
-    if isinstance(datatype, CompoundType):
-        return any(holds_references(member.type) for member in datatype.members)
-    if isinstance(datatype, ArrayType | SequenceType):
-        return holds_references(datatype.base)
-    return isinstance(datatype, ReferenceType)
 
 
 def delete_attributes(store: WritingStore, ref: ObjectRef) -> None:

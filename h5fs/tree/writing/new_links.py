@@ -49,8 +49,9 @@ class NewLinks:
         if is_scratch or name is None:
             self._pending.add_scratch(path, ScratchEntry(self._pending.new_inode()))
             return
-        with self._lookup.changing():
-            self._store.create_group(folder.info.ref, name)
+        with self._lookup.changing_link(folder, name) as change:
+            info = self._store.create_group(folder.info.ref, name)
+            change.link, change.is_new_group = Link(name, LinkKind.HARD, target=info), True
         self._commits.apply_waiting(path, name)
 
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
@@ -82,8 +83,9 @@ class NewLinks:
             self._pending.add_scratch(path, ScratchEntry(self._pending.new_inode(), text))
             return
         link = self._rules.link_of_text(path, meaning, text)
-        with self._lookup.changing():
+        with self._lookup.changing_link(folder, link.name) as change:
             self._store.create_link(folder.info.ref, link)
+            change.link = link
         self._commits.apply_waiting(path, link.name)
 
     def _check_not_there(self, path: bytes) -> None:

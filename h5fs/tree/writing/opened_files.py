@@ -6,13 +6,16 @@ Safe from any thread: the handles have a lock of their own, under which nothing 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from h5fs.errors import BadHandleError
 from h5fs.model.objects import ObjectRef
-from h5fs.tree.content import Content, TextContent
+from h5fs.store.interface import ArrayPart, DataVersion
+from h5fs.tree.content import ArrayContent, Content, TextContent
 from h5fs.tree.handles import Handles
 from h5fs.tree.nodes import Node
+from h5fs.tree.page_content import PageContent
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 
@@ -33,12 +36,36 @@ class OpenedFile:
     bypasses_cache: bool = False
     writes: bool = False
 
+    def page_content(
+        self, version_of: Callable[[ObjectRef], DataVersion | None]
+    ) -> PageContent | None:
+        """Return what this reads of the HDF5 file; None where it reads a draft."""
+        node, content = self.node, self.content
+        if self.file is not None:
+            node, content = self.file.node, self.file.content
+            if self.file.draft is not None:
+                return None
+        if node is None or content is None:
+            return None
+        identity: Hashable = (node.kind, node.info.ref, content.size_bytes)
+        if isinstance(content, TextContent):
+            return PageContent((identity, content.data), None)
+        if not isinstance(content, ArrayContent):
+            return PageContent(identity, None)
+        is_own = content.part is ArrayPart.ELEMENTS and not content.dataset.is_scanned
+        version = version_of(content.ref) if is_own else None
+        identity = (identity, content.npy.header)
+        if version is None:
+            return PageContent(identity, None)
+        return PageContent(identity, version.number, version.is_followed)
+
 
 class OpenedFiles:
     """Open files by handle, and what they tell about each other."""
 
     def __init__(self) -> None:
         self._handles: Handles[OpenedFile] = Handles()
+        self._replaced: set[ObjectRef] = set()
 
     def add(self, opened: OpenedFile) -> int:
         """Return a new handle."""
@@ -62,6 +89,8 @@ class OpenedFiles:
         opened = self._handles.remove(handle)
         if opened.file is not None:
             opened.file.opened -= 1
+        if self._replaced:
+            self._replaced &= {each.held for each in self._handles.files()}
         return opened
 
     def count(self) -> int:
@@ -74,6 +103,18 @@ class OpenedFiles:
             opened.held == ref and opened.file is not apart_from
             for opened in self._handles.files()
         )
+
+    def note_replaced(self, ref: ObjectRef) -> None:
+        """Another object takes the place of one that a handle goes on reading."""
+        self._replaced.add(ref)
+
+    @property
+    def reads_replaced(self) -> bool:
+        """Whether a handle reads what its name does not lead to any more.
+
+        The kernel has one size for all who have opened that name, so that it must ask each time.
+        """
+        return bool(self._replaced)
 
     def reads_otherwise(self, node: Node, content: Content) -> bool:
         """Whether a handle reads another text of a node, as it was before it was rewritten."""

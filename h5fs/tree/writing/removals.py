@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from h5fs.errors import (
     H5fsError,
@@ -22,6 +24,11 @@ from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
+
+# What belongs to one link, with which it goes. An attribute file goes alone.
+_OF_ONE_LINK = frozenset(
+    {NodeKind.ARRAY, NodeKind.DATATYPE, NodeKind.SOFT_LINK, NodeKind.ATTRIBUTES}
+)
 
 
 class Removals:
@@ -51,7 +58,7 @@ class Removals:
         node = self._places.find_own(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
-        with self._lookup.changing():
+        with self._changing(node):
             self.delete(path, node)
         self.end_editing_of(node)
 
@@ -69,9 +76,21 @@ class Removals:
             raise NotPermittedError("the root group")
         self._places.check_own(node, path)
         self._places.check_empty(node, path)
-        with self._lookup.changing():
+        with self._lookup.changing_link(node.parent, node.link.name) as change:
             self._store.delete_link(node.parent.info.ref, node.link.name)
+            change.is_gone = True
         self._pending.forget_times(node.inode)
+
+    @contextmanager
+    def _changing(self, node: Node) -> Iterator[None]:
+        """Forget what was found of a file that the block deletes."""
+        if node.parent is None or node.link is None or node.kind not in _OF_ONE_LINK:
+            with self._lookup.changing():
+                yield
+            return
+        with self._lookup.changing_link(node.parent, node.link.name) as change:
+            yield
+            change.is_gone = node.kind is not NodeKind.ATTRIBUTES
 
     def delete(self, path: bytes, node: Node) -> None:
         """Delete what the HDF5 file has of a file; the caller ends its editing afterwards.
@@ -79,7 +98,7 @@ class Removals:
         Of a dataset of sequences the first of the two files is hidden, and it goes with the other.
         """
         if node.kind is NodeKind.ATTRIBUTES:
-            delete_attributes(self._store, node.info.ref)
+            self._delete_attributes(node)
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
@@ -92,6 +111,10 @@ class Removals:
         self._store.delete_link(node.parent.info.ref, node.link.name)
         for kind in (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS):
             self._pending.forget_times(node.inode if node.is_symbolic_link else node.inode_of(kind))
+
+    def _delete_attributes(self, node: Node) -> None:
+        self._pending.hold_times(node.info, self._lookup.status_of_file(0))
+        delete_attributes(self._store, node.info.ref)
 
     def end_editing_of(self, node: Node) -> None:
         """Let what is written to a node go, once the node is gone; not before, as that may fail."""
@@ -131,7 +154,7 @@ class Removals:
             node = self._lookup.find(path)
             if node.kind is NodeKind.ATTRIBUTES:
                 with self._lookup.changing():
-                    delete_attributes(self._store, node.info.ref)
+                    self._delete_attributes(node)
         except H5fsError as error:
             _log.warning("%s: %s", show_path(path), error)
 

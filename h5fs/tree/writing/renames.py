@@ -6,6 +6,11 @@ may commit them; and scratch folders and symbolic links. Under the tree's lock.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -16,7 +21,7 @@ from h5fs.errors import (
     NotPermittedError,
     show_path,
 )
-from h5fs.model.objects import Link
+from h5fs.model.objects import Link, LinkKind
 from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.link_targets import read_link_text
@@ -191,7 +196,7 @@ class Renames:
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._rules.check_free(folder, name, new)
-        with self._lookup.changing():
+        with self._changing(node, folder, name):
             self._move_link(node, folder, DentryName(projection, name))
         if target is not None:
             self._removals.end_editing_of(target)
@@ -205,6 +210,25 @@ class Renames:
         if node.kind is not NodeKind.FOLDER:
             self._move_awaiting(attributes_path(old, node.link.name), attributes_path(new, name))
         self._commits.apply_waiting(new, name)
+
+    @contextmanager
+    def _changing(self, node: Node, folder: Node, name: bytes) -> Iterator[None]:
+        """Forget what was found of a link that the block moves."""
+        assert node.parent is not None and node.link is not None
+        if node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
+            with self._lookup.changing():
+                yield
+            return
+        with (
+            self._lookup.changing_link(folder, name) as arrival,
+            self._lookup.changing_link(node.parent, node.link.name) as departure,
+        ):
+            yield
+            departure.is_gone = True
+            path = folder.info.ref.path.rstrip(b"/") + b"/" + name
+            ref = msgspec.structs.replace(node.info.ref, path=path)
+            info = msgspec.structs.replace(node.info, ref=ref)
+            arrival.link = Link(name, LinkKind.HARD, target=info)
 
     def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> None:
         assert node.link is not None and node.parent is not None and meaning.link_name is not None

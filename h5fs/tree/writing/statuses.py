@@ -11,20 +11,23 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from h5fs.errors import NotAGroupError, NotFoundError
 from h5fs.model.file_status import FileStatus
 from h5fs.projection.names import Projection
-from h5fs.tree.content import Content
+from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.dentries import Dentries
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import VIEWS, Node
+from h5fs.tree.nodes import VIEWS, Node, NodeKind
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.writing.names.places import Places, check_no_view
-from h5fs.tree.writing.opened_files import OpenedFile
+from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _ARRAY: Final = Projection.ARRAY.value
+_TYPE: Final = 0o170000  # S_IFMT
 
 
 class Statuses:
@@ -35,39 +38,94 @@ class Statuses:
         pending: Pending,
         lookup: Lookup,
         places: Places,
-        listed_status: Callable[[bytes], Status | None],
+        opened: OpenedFiles,
+        listed_status: Callable[[bytes], tuple[Node, Status] | None],
     ) -> None:
         self._pending = pending
+        self._opened = opened
         self._listed_status = listed_status
         self._lookup = lookup
         self._places = places
 
     def of_path(self, path: bytes) -> Status:
         """Answer ``stat``."""
+        return self.lasting_of_path(path)[0]
+
+    def lasting_of_path(self, path: bytes) -> tuple[Status, bool]:
+        """Answer ``stat``; return also whether only calls that name this very path change that.
+
+        So it is with arrays of one name, unless they are being written, and with folders, whose
+        entries belong to them here. What else there is may change with something else: attribute
+        files and pairs with their objects, symbolic links with what they lead to.
+        """
         file = self._pending.staged(path)
         if file is not None:
-            return self._of_staged(file)
+            return self._of_staged(file), False
         entry = self._pending.scratch(path)
         if entry is not None:
-            return entry.status(self._lookup.status_of_file(0))
+            return entry.status(self._lookup.status_of_file(0)), False
         if (listed := self._by_listing(path)) is not None:
             return listed
         node = self._places.find_visible(path)
         status = self._as_in_mount(self._lookup.status_of(path, node), node)
         edited = self._pending.edited(node)
-        return status if edited is None else _with_draft(status, edited)
+        if edited is None:
+            return status, self._lasts(node, status)
+        return _with_draft(status, edited), False
 
-    def _by_listing(self, path: bytes) -> Status | None:
+    def _lasts(self, node: Node, status: Status) -> bool:
+        """Whether only calls that name this very path change a status, with nothing pending."""
+        info = node.info
+        if node.kind is NodeKind.FOLDER:
+            # Times that the HDF5 file keeps of a group may change with its attributes and objects.
+            return not (info.mtime or info.ctime or info.atime) and not has_other_paths(node)
+        if node.kind is not NodeKind.ARRAY or info.hard_link_count != 1 or info.ref.file:
+            return False
+        if self._opened.reads_replaced:
+            return False
+        is_readable = bool(status.mode & 0o777)
+        if not is_readable or node.parent is None or has_other_paths(node.parent):
+            return False
+        content = self._lookup.content_of(node)
+        if not isinstance(content, ArrayContent) or content.dataset.is_scanned:
+            return False
+        # The size of a virtual dataset may follow that of its sources.
+        return info.dataset is not None or content.dataset.data is not None
+
+    def _by_listing(self, path: bytes) -> tuple[Status, bool] | None:
         """Return the status of an array by the listing of its folder; None: take a closer look."""
         if not path.endswith(_ARRAY) or self._pending.is_hidden(path):
             return None
-        if self._pending.edited_files():  # one of them may be this array, by any of its names
+        listed = self._listed_status(path)
+        if listed is None:
             return None
-        status = self._listed_status(path)
-        if status is None:
+        folder, status = listed
+        # One of those that are being edited may be this array, by any of its names.
+        if any(file.inode == status.inode for file in self._pending.edited_files()):
             return None
         # Listings are kept of the mounted file alone.
-        return self._with_changes(status, self._lookup.status_of_file(0), is_writable=True)
+        status = self._with_changes(status, self._lookup.status_of_file(0), is_writable=True)
+        is_alone = status.hard_link_count == 1 and not has_other_paths(folder)
+        return status, is_alone and not self._opened.reads_replaced
+
+    def of_listing(self, folder: Node, dentries: Dentries) -> Dentries:
+        """Return a listing of the HDF5 file with those statuses that ``lasting_of_path`` gives."""
+        rows = dentries.rows.copy()
+        lasts = rows["has_status"]
+        lasts &= (rows["mode"] & _TYPE == stat.S_IFREG) & (rows["hard_link_count"] == 1)
+        if has_other_paths(folder) or self._opened.reads_replaced:
+            lasts[:] = False
+        for file in self._pending.edited_files():
+            lasts &= rows["inode"] != file.inode
+        of_file = self._lookup.status_of_file(0)
+        rows["mode"][lasts] |= of_file.mode & 0o222
+        if self._pending.has_times:
+            inodes = rows["inode"].tolist()
+            for place in np.flatnonzero(lasts).tolist():
+                if (times := self._pending.times_of(inodes[place])) is not None:
+                    rows["atime_ns"][place], rows["mtime_ns"][place] = times
+        rows["ctime_ns"][lasts] = rows["mtime_ns"][lasts]
+        return Dentries(dentries.names, rows)
 
     def of_opened(self, opened: OpenedFile) -> Status:
         """Answer ``fstat``."""
@@ -148,6 +206,16 @@ class Statuses:
         return msgspec.structs.replace(
             status, mode=mode, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=mtime_ns
         )
+
+
+def has_other_paths(folder: Node) -> bool:
+    """Whether a folder, or one that it is in, has several hard links, or is in another file."""
+    node: Node | None = folder
+    while node is not None and node.parent is not None:
+        if node.info.hard_link_count > 1 or node.info.ref.file:
+            return True
+        node = node.parent
+    return False
 
 
 def _with_draft(status: Status, file: WritableFile) -> Status:

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import WritingStore
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.page_content import PageContent
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
@@ -37,9 +38,11 @@ from h5fs.tree.writing.new_links import NewLinks
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.recent_changes import RecentChanges
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
+from h5fs.tree.writing.truncations import Truncations
 from h5fs.tree.writing.writes import Writes
 
 _log = logging.getLogger(__name__)
@@ -75,13 +78,14 @@ class WritableTree:
         self._lookup = lookup = self._shown.lookup
         self._pending = pending = Pending()
         self._opened = opened = OpenedFiles()
+        self._changes = RecentChanges()
         self._places = places = Places(pending, lookup)
         rules = NameRules(
             pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
             mountpoint=mountpoint,
         )  # fmt: skip
         self._statuses = Statuses(
-            pending, lookup, places, self._shown.listed_status
+            pending, lookup, places, opened, self._shown.listed_status
         )
         self._keeper = keeper = Keeper(store, pending, lookup, places)
         self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
@@ -95,6 +99,9 @@ class WritableTree:
         self._closings = Closings(
             store, pending, keeper, commits, removals, commits_at_close=commits_at_close
         )
+        self._truncations = Truncations(
+            opened, self._openings, self._writes, self._closings, self._changes
+        )
         self._attribute_changes = AttributeChanges(
             pending, lookup, places, self._openings, opened, self._writes, self._closings, removals
         )
@@ -105,8 +112,12 @@ class WritableTree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``."""
+        return self.get_lasting_status(path)[0]
+
+    def get_lasting_status(self, path: bytes) -> tuple[Status, bool]:
+        """Answer ``stat``; return also whether only calls that name this very path change that."""
         with self._lock:
-            return self._statuses.of_path(path)
+            return self._statuses.lasting_of_path(path)
 
     def get_status_of_handle(self, handle: int) -> Status:
         """Answer ``fstat``."""
@@ -120,7 +131,8 @@ class WritableTree:
             if self._pending.scratch(path) is not None:
                 return Dentries.of(new)
             gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
-            dentries = self._shown.list_folder(path)
+            folder, shown = self._lookup.find_folder(path), self._shown.list_folder(path)
+            dentries = self._statuses.of_listing(folder, shown)
             return dentries.changed(gone, new) if gone else dentries
 
     def read_link(self, path: bytes) -> bytes:
@@ -163,32 +175,45 @@ class WritableTree:
     # What the kernel may keep.
 
     def bypasses_cache(self, handle: int) -> bool:
-        """Whether reads and writes of a handle shall go past the kernel's cache.
-
-        Reads, where they must not be mixed with what others wrote to the same path; writes, where
-        the kernel would keep a copy for nobody.
+        """Whether a handle shall go past the kernel's cache: where that has, or would get, what
+        others do not read.
         """
         return self._opened.get(handle).bypasses_cache
 
+    def only_reads(self, handle: int) -> bool:
+        """Whether a handle neither writes nor reads what others write meanwhile."""
+        return self._opened.get(handle).file is None
+
+    def page_content(self, handle: int) -> PageContent | None:
+        """Return what a handle reads of the HDF5 file; None where it reads a draft."""
+        with self._lock:
+            return self._opened.get(handle).page_content(self._store.data_version)
+
     def keeps_cache(self, _handle: int) -> bool:
-        """Whether what the kernel has of an open file is its content: it went through the kernel.
-        """
-        return True
+        """Whether what the kernel has of a file is its content: ``page_content`` tells."""
+        return False
 
     def keeps_folder(self, _path: bytes) -> bool:
         """Whether what the kernel has of a folder is its listing."""
         return False
 
     def version(self) -> object:
-        """Return what answers come from: always this."""
-        return self
+        """Return a number that differs after each change of a status that was listed."""
+        return self._changes.count
+
+    def changed_since(self, version: object) -> Set[int] | None:
+        """Return the inode numbers of files whose status has changed; None for any file."""
+        with self._lock:
+            return self._changes.since(version) if isinstance(version, int) else None
 
     # Files.
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
         with self._lock:
-            return self._openings.open(path, flags, pid)
+            handle = self._openings.open(path, flags, pid)
+            with self._changes.by(self._opened.get(handle).file):
+                return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Answer ``open`` with ``O_CREAT`` of a file that is not there, or was not just before."""
@@ -227,52 +252,38 @@ class WritableTree:
         """
         del is_page
         with self._lock:
-            self._writes.write(self._opened.get_writable(handle), data, offset)
+            file = self._opened.get_writable(handle)
+            with self._changes.by(file):
+                self._writes.write(file, data, offset)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
         with self._lock:
             if handle is not None:
-                file = self._opened.get_writable(handle)
-                if size != file.size_bytes:
-                    self._writes.truncate(file, size)
-                return
-            assert path is not None
-            being_written = self._openings.being_written(path)
-            if being_written is None:
-                self._truncate_committed(path, size)
+                self._truncations.by_handle(handle, size)
             else:
-                self._writes.truncate(being_written, size)
-                self._closings.end_truncate(being_written)
-
-    def _truncate_committed(self, path: bytes, size: int) -> None:
-        """Cut a file that the HDF5 file has; it stays as it was where it cannot be so long."""
-        handle = self._openings.open(path, os.O_WRONLY, 0)
-        opened, file = self._opened.get(handle), self._opened.get_writable(handle)
-        try:
-            if size != file.size_bytes:
-                self._writes.truncate(file, size)
-            self._closings.flush(opened, 0)
-        except H5fsError:
-            file.discard()  # others may have it open
-            raise
-        finally:
-            self._closings.release(self._opened.remove(handle))
+                assert path is not None
+                self._truncations.by_path(path, size)
 
     def flush(self, handle: int, pid: int) -> None:
         """Answer ``close`` of one of a handle's descriptors: what was written is committed."""
         with self._lock:
-            self._closings.flush(self._opened.get(handle), pid)
+            opened = self._opened.get(handle)
+            with self._changes.by(opened.file):
+                self._closings.flush(opened, pid)
 
     def release(self, handle: int) -> None:
         """Forget a handle."""
         with self._lock:
-            self._closings.release(self._opened.remove(handle))
+            opened = self._opened.remove(handle)
+            with self._changes.by(opened.file):
+                self._closings.release(opened)
 
     def give_up(self, handle: int) -> None:
         """Forget what was written to a file; a new one is gone, any other is as it was."""
         with self._lock:
             file = self._opened.get_writable(handle)
+            self._changes.note_any()
             if file.node is None:
                 self._removals.unlink(file.path)
             else:
@@ -281,7 +292,9 @@ class WritableTree:
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
         with self._lock:
-            self._closings.sync(self._opened.get(handle))
+            opened = self._opened.get(handle)
+            with self._changes.by(opened.file):
+                self._closings.sync(opened)
         self._store.commit(False)
 
     def sync_folder(self, _path: bytes) -> None:
@@ -300,6 +313,7 @@ class WritableTree:
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
         """Answer ``link``."""
         with self._lock:
+            self._changes.note_any()
             self._new_links.make_hard_link(existing, new)
             self._statuses.note_change_in(new)
 
@@ -312,18 +326,21 @@ class WritableTree:
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``."""
         with self._lock:
+            self._changes.note_any()
             self._removals.remove_folder(path)
             self._statuses.note_change_in(path)
 
     def unlink(self, path: bytes) -> None:
         """Answer ``unlink``."""
         with self._lock:
+            self._changes.note_any()
             self._removals.unlink(path)
             self._statuses.note_change_in(path)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
         with self._lock:
+            self._changes.note_any()
             self._renames.rename(old, new, flags)
             if old != new:
                 self._statuses.note_change_in(old)
@@ -343,6 +360,7 @@ class WritableTree:
         """Answer ``utimensat``: the times last as long as the mount."""
         if path is not None:
             with self._lock:
+                self._changes.note_any()
                 self._statuses.set_times(path, atime_ns, mtime_ns)
 
     # The whole.

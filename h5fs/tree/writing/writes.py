@@ -66,8 +66,20 @@ class Writes:
         if data:
             self._store.write_elements(content.ref, offset - start, bytes(data))
             assert file.node is not None
+            self._forget_storage(file, content)
             self._pending.set_times(file.node.inode, file.mtime_ns, file.mtime_ns)
         return True
+
+    def _forget_storage(self, file: WritableFile, content: ArrayContent) -> None:
+        """Forget how much a dataset takes in the HDF5 file, where a write may have changed that."""
+        if content.storage_bytes == content.dataset.data_bytes or file.is_gone:
+            return
+        folder, meaning = self._places.folder_and_file(file.path)
+        if meaning is None or meaning.link_name is None:
+            self._lookup.forget()
+            return
+        with self._lookup.changing_link(folder, meaning.link_name):
+            pass  # it is done
 
     def _offer_direct_array(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""

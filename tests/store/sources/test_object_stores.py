@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -10,10 +11,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,49 @@ def test_a_profile_of_a_program_is_asked_through_boto3(
     source = open_url("s3://bucket/deep/a.h5", endpoint_url=bucket, profile="lab")
     assert read_bytes(source, 0, 100) == CONTENT[:100]
     assert "KEYOFPROGRAM" in authorization(server)
+
+
+class _Portal(BaseHTTPRequestHandler):
+    """What AWS's sign-on portal answers to whoever has logged in."""
+
+    def do_GET(self) -> None:
+        assert self.headers["x-amz-sso_bearer_token"] == "TOKENOFLOGIN"
+        keys = {"accessKeyId": "KEYOFLOGIN", "secretAccessKey": "s", "sessionToken": "t",
+                "expiration": int(time.time() + 3600) * 1000}  # fmt: skip
+        body = json.dumps({"roleCredentials": keys}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.semantics("Z30")
+def test_a_login_is_asked_through_boto3(
+    bucket: str, server: ObjectServer, open_url: Open, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("boto3")
+    (home / ".aws" / "config").write_text(
+        "[profile lab]\nregion = eu-west-1\nsso_session = here\nsso_account_id = 123456789012\n"
+        "sso_role_name = reader\n[sso-session here]\nsso_start_url = https://here.example\n"
+        "sso_region = eu-west-1\n"
+    )
+    login = {"accessToken": "TOKENOFLOGIN", "expiresAt": "2999-01-01T00:00:00Z",
+             "startUrl": "https://here.example", "region": "eu-west-1"}  # fmt: skip
+    tokens = home / ".aws" / "sso" / "cache"
+    tokens.mkdir(parents=True)
+    # botocore has looked for the home once, when it was imported.
+    monkeypatch.setattr("botocore.tokens.SSOTokenProvider._SSO_TOKEN_CACHE_DIR", str(tokens))
+    (tokens / f"{hashlib.sha1(b'here').hexdigest()}.json").write_text(json.dumps(login))
+    with HTTPServer(("127.0.0.1", 0), _Portal) as portal:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", f"http://127.0.0.1:{portal.server_port}")
+        threading.Thread(target=portal.serve_forever, daemon=True).start()
+        source = open_url("s3://bucket/deep/a.h5", endpoint_url=bucket, profile="lab")
+        assert read_bytes(source, 0, 100) == CONTENT[:100]
+        portal.shutdown()
+    assert "KEYOFLOGIN" in authorization(server)
 
 
 def test_a_login_without_boto3_says_what_to_install(

@@ -63,7 +63,7 @@ class Parts:
             self.pending, self.lookup, self.places, takes_scratch=takes_scratch, mountpoint=b"/m"
         )
         self.statuses = Statuses(
-            self.pending, self.lookup, self.places, lambda _path: None
+            self.pending, self.lookup, self.places, self.opened, lambda _path: None
         )
         self.keeper = Keeper(store, self.pending, self.lookup, self.places)
         self.commits = Commits(

@@ -84,6 +84,9 @@ class ChangingHsdsStore(HsdsStore):
             space.block_bytes, space.fragment_bytes, space.fragments + free, free, free
         )
 
+    def data_version(self, _ref: ObjectRef) -> None:
+        return None
+
     def hold(self, ref: ObjectRef) -> None:
         object_id = self._id_of(ref)
         with self._changes_lock:

@@ -26,7 +26,15 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.datatypes import Datatype
-from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import (
+    Attribute,
+    Link,
+    LinkKind,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.hsds.answers import ObjectAnswer
 from h5fs.store.hsds.datatypes import parse_datatype, wire_bytes
@@ -191,7 +199,7 @@ class WritingHsdsStore(ChangingHsdsStore):
 
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
-    ) -> None:
+    ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         object_id, query = self._id_of(ref), self._query(0)
         bodies = {
             attribute_title(each.name): attribute_to_json(each, self._reference_to)
@@ -201,6 +209,7 @@ class WritingHsdsStore(ChangingHsdsStore):
             if bodies:
                 write_bodies(self._client, query, object_id, bodies)
             delete_attributes(self._client, query, object_id, gone)
+        return self._describe(object_id, 0, ref.path), self.read_attributes(ref)
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         root = self.root().ref

@@ -62,7 +62,7 @@ class Places:
         has_attributes = node.info.attribute_count and (
             not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
         )
-        if has_attributes or len(self._lookup.list_links(node.info.ref)):
+        if has_attributes or self._lookup.has_links(node.info.ref):
             raise NotEmptyError(f"{show_path(path)} is not empty")
         self.check_nothing_outside_in(path)
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-from h5fs.model.objects import ObjectRef
-from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.status import Dentry
+from h5fs.model.file_status import FileStatus
+from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.tree.nodes import Node, NodeKind, object_inode
+from h5fs.tree.status import NANOSECONDS, Dentry
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.by_folder import ByFolder
 from h5fs.tree.writing.pending.drafts import Draft
@@ -227,6 +228,11 @@ class Pending:
 
     # Times.
 
+    @property
+    def has_times(self) -> bool:
+        """Whether the times of any file were set."""
+        return len(self._times) > 0
+
     def times_of(self, inode: int) -> tuple[int, int] | None:
         """Return the times that were set last; None where there are none (any more)."""
         return self._times.get(inode)
@@ -234,6 +240,15 @@ class Pending:
     def set_times(self, inode: int, atime_ns: int, mtime_ns: int) -> None:
         """Set both times; those set longest ago are forgotten when there are too many."""
         self._times.set(inode, atime_ns, mtime_ns)
+
+    def hold_times(self, info: ObjectInfo, of_file: FileStatus) -> None:
+        """Let the times of an object's array be what they are, although its header's may change:
+        the kernel keeps them, and does not know that attributes change them.
+        """
+        inode = object_inode(info.ref.id, NodeKind.ARRAY)
+        if (info.mtime or info.ctime or info.atime) and self._times.get(inode) is None:
+            atime_ns = info.atime * NANOSECONDS or of_file.atime_ns
+            self._times.set(inode, atime_ns, info.mtime * NANOSECONDS or of_file.mtime_ns)
 
     def forget_times(self, inode: int) -> None:
         """Forget the times of a file that is gone."""

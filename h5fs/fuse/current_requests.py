@@ -1,0 +1,91 @@
+"""What each thread of a mount that writes knows of the request that it answers, besides the path.
+
+libfuse's functions take paths, and have one time for all answers that the kernel may keep. Here are
+the kernel's number of the file that a request is about (its *node*), and times that depend on the
+answer: an answer that may not be kept is given while the times are 0, and whoever is answered at
+the same moment may keep nothing either. Safe to use from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from ctypes import c_uint64
+from typing import Any
+
+from h5fs.fuse.request_loop import FuseBuffer
+
+_IS_DESCRIPTOR = 2  # FUSE_BUF_IS_FD: a large write, which is still in a pipe
+# From `struct fuse_in_header`; `fuse_rename_in` and `fuse_link_in`, behind it, begin with a node.
+_NODE, _BODY = 16, 40
+
+
+class _Thread(threading.local):
+    header = 0  # where the request is; 0 when that is not known
+    passes = False
+
+
+class CurrentRequests:
+    """Asked and told by the functions that answer, begun and ended by the loop around them.
+
+    ``_lock`` protects ``_passing``, the number of answers under way that may not be kept, and the
+    times that follow from it.
+    """
+
+    def __init__(self) -> None:
+        self._thread = _Thread()
+        self._lock = threading.Lock()
+        self._passing = 0
+        self._settings: Any = None
+        self._seconds = (0.0, 0.0)
+
+    def take_times(self, settings: Any, seconds: tuple[float, float]) -> None:
+        """Take over the times in libfuse's ``fuse_config``: of entries, and of statuses.
+
+        libfuse looks them up after each call of a function. They are 0 until this request, which is
+        ``init``, is answered: a libfuse that had taken a copy of them would let nothing be kept.
+        """
+        self._settings, self._seconds = settings, seconds
+        self.let_pass()
+
+    def begin(self, buffer: FuseBuffer) -> None:
+        """A thread begins with a request."""
+        self._thread.header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
+
+    def let_pass(self) -> None:
+        """Let the kernel not keep the answer to this thread's request."""
+        if self._thread.passes:
+            return
+        self._thread.passes = True
+        with self._lock:
+            self._passing += 1
+            self._set(0.0, 0.0)
+
+    def end(self) -> None:
+        """A thread's request is answered."""
+        self._thread.header = 0
+        if not self._thread.passes:
+            return
+        self._thread.passes = False
+        with self._lock:
+            self._passing -= 1
+            if not self._passing:
+                self._set(*self._seconds)
+
+    def _set(self, entry_seconds: float, status_seconds: float) -> None:
+        if self._settings is not None:
+            self._settings.entry_timeout = entry_seconds
+            self._settings.attr_timeout = status_seconds
+
+    def node(self) -> int:
+        """Return the node of a request: of its file or, where it names an entry, of that one's
+        folder. 0 when it is not known.
+        """
+        header = self._thread.header
+        return c_uint64.from_address(header + _NODE).value if header else 0
+
+    def other_node(self) -> int:
+        """Return the second node of a request: of the folder that a rename leads to, of the file
+        that gets another hard link. 0 when it is not known.
+        """
+        header = self._thread.header
+        return c_uint64.from_address(header + _BODY).value if header else 0

@@ -1,0 +1,73 @@
+"""Contents of files that were asked for, so that nobody asks for them again.
+
+Safe to use from any thread.
+"""
+
+from __future__ import annotations
+
+from h5fs.model.objects import ObjectRef
+from h5fs.tree.cache import LruCache
+from h5fs.tree.content import ArrayContent, Content, TextContent
+from h5fs.tree.nodes import Node, NodeKind
+
+_CONTENT_BYTES_KEPT = 24 * 2**20
+_CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
+_LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
+
+_Key = tuple[NodeKind, ObjectRef]
+
+
+class KnownContents:
+    """Contents by kind of node and object."""
+
+    def __init__(self) -> None:
+        self._own: LruCache[_Key, Content] = LruCache(_CONTENT_BYTES_KEPT, _weigh_content)
+        # Those that follow from other objects, too: a change of any link may change them.
+        self._dependent: LruCache[_Key, Content] = LruCache(_CONTENT_BYTES_KEPT, _weigh_content)
+        # Large attribute files are usually read right after their size was asked for.
+        self._large: LruCache[_Key, Content] = LruCache(2)
+
+    def get(self, node: Node) -> Content | None:
+        """Return the content of a node, None where it is not known."""
+        key = (node.kind, node.info.ref)
+        return self._own.get(key) or self._dependent.get(key) or self._large.get(key)
+
+    def keep(self, node: Node, content: Content) -> None:
+        """Let a node have a content from now on."""
+        kept = self._own
+        if isinstance(content, TextContent) and content.size_bytes > _LARGEST_TEXT_KEPT_BYTES:
+            kept = self._large
+        elif not _follows_from_its_object(node, content):
+            kept = self._dependent
+        kept.put((node.kind, node.info.ref), content)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._own.clear()
+        self.forget_dependent()
+
+    def forget_of(self, ref: ObjectRef) -> None:
+        """Forget the contents of an object that has changed."""
+        for kind in NodeKind:
+            self._own.remove((kind, ref))
+        self.forget_dependent()
+
+    def forget_dependent(self) -> None:
+        """Forget the contents that some change of another object may have changed."""
+        self._dependent.clear()
+        self._large.clear()
+
+
+def _follows_from_its_object(node: Node, content: Content) -> bool:
+    """Whether a content follows from its own object alone, and not from others or their names."""
+    if isinstance(content, TextContent):
+        return not content.names_objects
+    if not isinstance(content, ArrayContent) or content.dataset.is_scanned:
+        return False
+    # A virtual dataset is neither.
+    return node.info.dataset is not None or content.dataset.data is not None
+
+
+def _weigh_content(content: Content) -> int:
+    text_bytes = content.size_bytes if isinstance(content, TextContent) else 0
+    return _CONTENT_ENTRY_BYTES + text_bytes

@@ -1,0 +1,158 @@
+"""Links of groups that were asked for, so that nobody asks for them again.
+
+What is known of a group is its whole list, once somebody has read it, with what has changed since;
+else single links, and names that are not there. Safe to use from any thread.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from h5fs.errors import H5fsError, NotFoundError, show_path
+from h5fs.model.link_table import Links, LinkTable
+from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
+from h5fs.store.interface import Store
+from h5fs.tree.cache import LruCache
+
+_LISTING_BYTES_KEPT = 128 * 2**20
+_LINKS_KEPT = 8192
+_CHANGES_KEPT = 20_000
+"""How many links of one group may have changed since it was listed."""
+
+_FIRST_NEW_LINKS = 8
+
+
+class _NotThere:
+    """Stands for a link that a group does not have."""
+
+
+_NOT_THERE = _NotThere()
+_Known = Link | _NotThere
+
+
+@dataclass(eq=False, slots=True)
+class _Listed:
+    """A list of links; ``changed``: those that changed since, None for what is not known now."""
+
+    links: Links
+    changed: dict[bytes, _Known | None] = field(default_factory=dict)
+
+    def find(self, name: bytes) -> _Known | None:
+        """Return what is known of a name, None for nothing."""
+        if name in self.changed:
+            return self.changed[name]
+        index = self.links.find(name)
+        return _NOT_THERE if index is None else self.links[index]
+
+
+@dataclass(eq=False, slots=True)
+class LinkChange:
+    """What there is of a link after a change: ``link``, None where it must be asked for; or
+    ``is_gone``; ``is_new_group``: it leads to a group that was made;
+    ``attributes``: those of its object, where it has any and they are known."""
+
+    link: Link | None = None
+    is_gone: bool = False
+    is_new_group: bool = False
+    attributes: tuple[Attribute | UnreadableAttribute, ...] = ()
+
+
+class KnownLinks:
+    """Links by group and name. ``forget`` and the ``note`` methods are called by whoever changes
+    the HDF5 file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listed: LruCache[ObjectRef, _Listed] = LruCache(
+            _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
+        )
+        self._links: LruCache[tuple[ObjectRef, bytes], _Known] = LruCache(_LINKS_KEPT)
+        # A program that makes many files asks for each name before: a list of the whole group
+        # answers all of them. Each such list doubles what the next one takes, so that lists that
+        # are forgotten again and again do not cost more than they save.
+        self._new_links: tuple[ObjectRef | None, int] = (None, 0)
+        self._most_new_links = _FIRST_NEW_LINKS
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._listed.clear()
+        self._links.clear()
+
+    def list(self, group: ObjectRef) -> Links:
+        """Return all links of a group; they are kept, since whoever lists them asks for each."""
+        listed = self._listed.get(group)
+        if listed is None or listed.changed:
+            listed = _Listed(Links(self._store.list_links(group)))
+            self._listed.put(group, listed)
+        return listed.links
+
+    def is_empty(self, group: ObjectRef) -> bool:
+        """Whether a group has no links."""
+        listed = self._listed.get(group)
+        if listed is None or None in listed.changed.values():
+            return not len(self.list(group))
+        count = len(listed.links)
+        for name, known in listed.changed.items():
+            was_there = listed.links.find(name) is not None
+            count += isinstance(known, Link) - was_there
+        return not count
+
+    def get(self, group: ObjectRef, name: bytes) -> Link:
+        """Return one link of a group. Raises ``NotFoundError``."""
+        known = self.known(group, name)
+        if known is None:
+            known = self._ask(group, name)
+        if isinstance(known, Link):
+            return known
+        raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
+
+    def known(self, group: ObjectRef, name: bytes) -> _Known | None:
+        """Return what is known of a name, without asking; None for nothing."""
+        listed = self._listed.get(group)
+        found = None if listed is None else listed.find(name)
+        return self._links.get((group, name)) if found is None else found
+
+    def _ask(self, group: ObjectRef, name: bytes) -> _Known:
+        if self._new_links[0] == group and self._new_links[1] >= self._most_new_links:
+            self._new_links, self._most_new_links = (None, 0), 2 * self._most_new_links
+            with suppress(H5fsError):  # one link may be readable all the same
+                self.list(group)
+                if (known := self.known(group, name)) is not None:
+                    return known
+        try:
+            known = self._store.get_link(group, name)
+        except NotFoundError:
+            known = _NOT_THERE
+        self._links.put((group, name), known)
+        return known
+
+    def note(self, group: ObjectRef, name: bytes, link: Link | None) -> None:
+        """A link is another one now; None for one that is not known."""
+        self._note(group, name, link)
+
+    def note_gone(self, group: ObjectRef, name: bytes) -> None:
+        """A link is not there any more."""
+        self._note(group, name, _NOT_THERE)
+
+    def note_new_group(self, group: ObjectRef) -> None:
+        """A group was made, which has no links."""
+        self._listed.put(group, _Listed(Links(LinkTable(group, b"", b"", b"", (), {}))))
+
+    def forget_group(self, group: ObjectRef) -> None:
+        """A group is gone."""
+        self._listed.remove(group)
+
+    def _note(self, group: ObjectRef, name: bytes, known: _Known | None) -> None:
+        if known is None:
+            self._links.remove((group, name))
+        else:
+            self._links.put((group, name), known)
+        listed = self._listed.get(group)
+        if listed is not None:
+            listed.changed[name] = known
+            if len(listed.changed) > _CHANGES_KEPT:
+                self._listed.remove(group)
+        elif isinstance(known, Link):
+            count = self._new_links[1] if self._new_links[0] == group else 0
+            self._new_links = group, count + 1

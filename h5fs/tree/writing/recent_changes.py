@@ -1,0 +1,54 @@
+"""Which files have changed of late, so that a listing taken before need not be thrown away as a
+whole. Not thread-safe: under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from h5fs.tree.writing.pending.writable_file import WritableFile
+
+_MOST = 10_000
+
+
+class RecentChanges:
+    """Changes by the inode number of the file that changed, each with a number of its own."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._inodes: deque[int] = deque(maxlen=most)
+        self.count = 0
+        self._began = 0  # how many changes there were before the first that is kept
+
+    def note(self, inode: int) -> None:
+        """Take note that the status of a file is another one from now on."""
+        self.count += 1
+        self._inodes.append(inode)
+
+    @contextmanager
+    def by(self, file: WritableFile | None) -> Iterator[None]:
+        """Take note that the block may change a file's status, or give the file another object."""
+        if file is None:
+            yield
+            return
+        inode = file.inode
+        try:
+            yield
+        finally:
+            self.note(inode)
+            if file.inode != inode:
+                self.note(file.inode)
+
+    def note_any(self) -> None:
+        """Take note that names may lead to other files from now on."""
+        self.count += 1
+        self._began = self.count
+        self._inodes.clear()
+
+    def since(self, count: int) -> frozenset[int] | None:
+        """Return the files that have changed since there were so many changes; None for any."""
+        changed = self.count - count
+        if count < self._began or changed > len(self._inodes):
+            return None
+        return frozenset(list(self._inodes)[len(self._inodes) - changed :])

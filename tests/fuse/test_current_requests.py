@@ -1,0 +1,64 @@
+"""Times that depend on the answer, and the nodes of a request."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from types import SimpleNamespace
+
+from h5fs.fuse.current_requests import CurrentRequests
+from h5fs.fuse.request_loop import FuseBuffer
+
+DAY = 86400.0
+
+
+def begun() -> tuple[CurrentRequests, SimpleNamespace]:
+    """Return requests after ``init``, and libfuse's times."""
+    requests, settings = CurrentRequests(), SimpleNamespace(entry_timeout=0.0, attr_timeout=0.0)
+    requests.begin(FuseBuffer())
+    requests.take_times(settings, (DAY, DAY / 2))
+    assert (settings.entry_timeout, settings.attr_timeout) == (0, 0)
+    requests.end()
+    return requests, settings
+
+
+def test_the_kernel_keeps_an_answer_unless_one_that_passes_is_given_at_the_same_moment() -> None:
+    requests, settings = begun()
+    assert (settings.entry_timeout, settings.attr_timeout) == (DAY, DAY / 2)
+    passes, may_end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        requests.begin(FuseBuffer())
+        requests.let_pass()
+        passes.set()
+        may_end.wait(30)
+        requests.end()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert passes.wait(30)
+    requests.begin(FuseBuffer())
+    requests.end()
+    assert settings.attr_timeout == 0
+    requests.begin(FuseBuffer())
+    requests.let_pass()
+    requests.let_pass()
+    requests.end()
+    assert (settings.entry_timeout, settings.attr_timeout) == (0, 0)
+    may_end.set()
+    thread.join()
+    assert (settings.entry_timeout, settings.attr_timeout) == (DAY, DAY / 2)
+
+
+def test_nodes_are_read_from_the_request() -> None:
+    requests, _ = begun()
+    # <linux/fuse.h>: length, opcode, unique, node, uid, gid, pid, extensions; FUSE_RENAME2 behind.
+    request = struct.pack("=IIQQIIIIQ", 64, 45, 1, 1234, 0, 0, 0, 0, 5678)
+    memory = ctypes.create_string_buffer(request)
+    requests.begin(FuseBuffer(size=64, mem=ctypes.addressof(memory)))
+    assert (requests.node(), requests.other_node()) == (1234, 5678)
+    requests.end()
+    assert requests.node() == 0
+    requests.begin(FuseBuffer(size=64, flags=2, mem=ctypes.addressof(memory)))  # in a pipe
+    assert (requests.node(), requests.other_node()) == (0, 0)

@@ -1,0 +1,145 @@
+"""What the kernel keeps of a mount that writes: as much as in mode r, and nothing that is old."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.cache_fuzzing import Actors, make_file
+from support.kernel_caches import differences, status_now, walk
+from support.mounts import Mounted, mounted, needs_libfuse_3, run_h5fs
+
+pytestmark = needs_libfuse_3
+
+ARRAYS = 300
+NUMBERS = np.arange(300_000)
+
+
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    file = tmp_path_factory.mktemp("caches") / "f.h5"
+    with h5py.File(file, "w") as opened:
+        for number in range(ARRAYS):
+            opened[f"many/x{number}"] = np.arange(number)
+        opened.create_dataset("z", data=NUMBERS, chunks=(10_000,), compression="gzip")
+        opened["plain"] = NUMBERS
+        opened["r"] = NUMBERS
+        opened["two"] = np.arange(10)
+        opened["second"] = opened["two"]
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        yield mount
+
+
+def calls(mount: Mounted) -> dict[str, int]:
+    """Return how often each call has arrived at the daemon."""
+    (found,) = json.loads(run_h5fs("status", "--json", mount.path).stdout)
+    return {name: operation["count"] for name, operation in found["operations"].items()}
+
+
+def other_program(code: str, *arguments: object) -> None:
+    """Let another process do something."""
+    text = f"import os, sys, numpy as np\n{code}"
+    subprocess.run([sys.executable, "-c", text, *map(str, arguments)], check=True, timeout=60)
+
+
+@pytest.mark.semantics("R23")
+def test_names_and_statuses_are_kept_between_calls_and_over_changes(mount: Mounted) -> None:
+    folder = mount.path / "many"
+    for entry in os.scandir(folder):
+        entry.stat()
+    other_program("np.save(sys.argv[1], np.arange(7))", folder / "new.npy")
+    before = calls(mount)
+    sizes = {name: os.stat(folder / name).st_size for name in os.listdir(folder)}
+    after = calls(mount)
+    assert sizes["new.npy"] == 128 + 7 * 8
+    assert len(sizes) == ARRAYS + 1
+    assert after["getattr"] - before["getattr"] < 10  # of some 300
+
+
+@pytest.mark.semantics("R23")
+@pytest.mark.parametrize("name", ["z.npy", "plain.npy"])
+def test_pages_are_kept_until_the_data_change(mount: Mounted, name: str) -> None:
+    path = mount.path / name
+    for _ in range(2):
+        assert (np.load(path) == NUMBERS).all()
+    before = calls(mount)["read"]
+    assert (np.load(path) == NUMBERS).all()
+    assert calls(mount)["read"] == before
+    other_program("np.load(sys.argv[1], mmap_mode='r+')[5] = 77", path)
+    assert np.load(path)[5] == 77
+    np.save(path, NUMBERS)
+    assert (np.load(path) == NUMBERS).all()
+
+
+@pytest.mark.semantics("R23", "L2")
+def test_a_change_by_another_hard_link_is_seen_at_once(mount: Mounted) -> None:
+    two, second = mount.path / "two.npy", mount.path / "second.npy"
+    with open(second, "rb") as opened:
+        assert opened.read() == two.read_bytes()
+        other_program("np.load(sys.argv[1], mmap_mode='r+')[3] = 55", two)
+        opened.seek(0)
+        assert np.load(opened)[3] == 55
+    assert np.load(second)[3] == 55
+    os.link(mount.path / "many/x3.npy", mount.path / "third.npy")
+    assert os.stat(mount.path / "many/x3.npy").st_nlink == 2
+    other_program("os.unlink(sys.argv[1])", mount.path / "third.npy")
+    assert os.stat(mount.path / "many/x3.npy").st_nlink == 1
+
+
+@pytest.mark.semantics("R23", "R8")
+def test_what_was_refused_leaves_nothing_with_the_kernel(mount: Mounted) -> None:
+    path = mount.path / "many/x9.npy"
+    for _ in range(3):
+        assert (np.load(path) == np.arange(9)).all()
+    before = status_now(path, asks=False)
+    with pytest.raises(OSError, match="Invalid argument"):
+        path.write_bytes(b"no array at all")
+    assert status_now(path, asks=False) == before
+    assert (np.load(path) == np.arange(9)).all()
+
+
+@pytest.mark.semantics("R10")
+def test_who_maps_a_replaced_array_gets_no_page_of_the_old_one(mount: Mounted) -> None:
+    path = mount.path / "r.npy"
+    with open(path, "rb") as old:
+        mapped = mmap.mmap(old.fileno(), 0, prot=mmap.PROT_READ)
+        mapped.madvise(mmap.MADV_RANDOM)
+        other_program("np.save(sys.argv[1], np.ones(300_000))", path)
+        with open(path, "rb") as new:
+            _ = mapped[2**20 : 2**20 + 4096]  # the old one goes on being read
+            assert (np.frombuffer(new.read()[128:]) == 1).all()
+            with contextlib.suppress(OSError):
+                np.testing.assert_array_equal(np.load(path, mmap_mode="r"), 1)
+        mapped.close()
+    assert (np.load(path, mmap_mode="r") == 1).all()
+
+
+@pytest.mark.semantics("R23")
+@pytest.mark.timeout(300)
+def test_several_processes_leave_nothing_old_with_the_kernel(tmp_path: Path) -> None:
+    """A short run of scripts/fuzz_caches.py."""
+    make_file(tmp_path / "f.h5")
+    with mounted(tmp_path / "f.h5", options=["--mode", "r+", "-o", "views=all"]) as mount:
+        actors = Actors(mount.path, seed=1, count=2)
+        actors.play(turns=4)
+        found = actors.end()
+        assert found.problems == []
+        assert found.operations["save"] + found.operations["save_by_rename"] > 0
+
+
+def test_what_the_kernel_keeps_wrongly_would_be_found(mount: Mounted) -> None:
+    """The judge is no rubber stamp: a file that changes behind the kernel's back is told of."""
+    folder = mount.path / "many"
+    assert differences(folder, {folder / "x1.npy", folder / "nothing"}) == []
+    listed = set(walk(folder))
+    assert folder / "x1.npy" in listed
+    assert status_now(folder / "nothing", asks=False) == ("ENOENT",)
