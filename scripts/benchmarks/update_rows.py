@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 
@@ -46,12 +47,13 @@ def list_beside_saves(
         folder = mount.find_folder("many")
         if mode == "r":
             return run_listing(bench, program, folder, bench.files.objects, times)
-        saves = [sys.executable, "-c", _SAVES, str(folder / "saved beside.npy")]
+        # Beside the folder: how many files are listed must not depend on the moment.
+        saves = [sys.executable, "-c", _SAVES, os.path.join(os.path.dirname(folder), "new.npy")]
         saver = subprocess.Popen(saves, stdout=subprocess.PIPE)
         try:
             assert saver.stdout is not None
             saver.stdout.readline()
-            return run_listing(bench, program, folder, bench.files.objects + 1, times)
+            return run_listing(bench, program, folder, bench.files.objects, times)
         finally:
             saver.kill()
             saver.wait()

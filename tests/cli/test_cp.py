@@ -138,3 +138,37 @@ def test_from_file_to_file_everything_stays_as_it_is(
                            ("b.h5:/y", "b.h5:/y/z")):  # fmt: skip
         assert main.main(["cp", source, target]) == 1, source
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.semantics("C11")
+@pytest.mark.parametrize("copied", ["a.h5:/", "a.h5:/g", "a.h5:/g/text"])
+def test_a_fill_value_of_variable_length_comes_along(
+    copied: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As netCDF-4 gives every variable of strings; ``H5Ocopy`` leaves it in the other file."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("a.h5", "w", track_order=True) as opened:
+        group = opened.create_group("g", track_order=True)
+        text = group.create_dataset(
+            "text", (5,), h5py.string_dtype(), fillvalue="none", chunks=(2,), maxshape=(None,)
+        )
+        text[:2] = ["ä", ""]
+        text.attrs["units"] = "m"
+        text.attrs["text"] = text.ref
+        text.attrs["nothing"] = h5py.Empty("f4")
+        group["last"] = text.ref
+        group["again"] = text
+        group["a"] = 1
+    assert main.main(["cp", copied, "b.h5:/" + "g/" * copied.endswith("/g")]) == 0
+    with h5py.File("b.h5", "r+") as opened:  # in mode r, HDF5 reads no such value
+        found = opened["text"] if copied.endswith("text") else opened["g/text"]
+        assert found.fillvalue == b"none"
+        assert list(found.asstr()[:]) == ["ä", "", "none", "none", "none"]
+        assert (found.chunks, found.maxshape) == ((2,), (None,))
+        assert found.attrs["units"] == "m"
+        assert opened[found.attrs["text"]] == found
+        assert found.attrs["nothing"] == h5py.Empty("f4")
+        if not copied.endswith("text"):
+            assert list(opened["g"]) == ["text", "last", "again", "a"]
+            assert opened["g/again"] == found
+            assert opened[opened["g/last"][()]] == found

@@ -2,7 +2,9 @@
 
 ``H5Ocopy`` leaves references wrong (HDF5 2.0): plain ones become null, and those within compounds
 and sequences keep an address of the file that they came from. So every reference in a copy is
-written anew: to the copy of what it refers to, or null where that was not copied.
+written anew: to the copy of what it refers to, or null where that was not copied. It leaves a fill
+value of variable length in the file that it came from, too, as every string variable of netCDF-4
+has: `fill_values.py` makes such a dataset anew.
 Functions over open identifiers, within a step, under the store's lock.
 """
 
@@ -23,6 +25,7 @@ from h5fs.model.objects import RegionTarget
 from h5fs.store.hdf5.objects.attributes import list_names, prepare_attribute, read_attribute
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.writing.creating import link_properties
+from h5fs.store.hdf5.writing.fill_values import remake_with_fill_value
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import Uncopied
 
@@ -119,6 +122,10 @@ class _Mending:
         """Go through all objects of the copy."""
         if isinstance(self._copy, h5g.GroupID):
             self._mend_soft_links(self._copy)
+        for name in self._names:
+            self.on_progress()
+            remake_with_fill_value(h5o.open(self._original, name), self.group, self.name, name)
+        self._copy = h5o.open(self.group, self.name)  # it may be a dataset that was made anew
         for name in self._names:
             self.on_progress()
             copy = h5o.open(self._copy, name)
