@@ -6,9 +6,9 @@
 In a mount of mode r+ arrays are replaced (`rename`), other programs' arrays are refused, new ones
 come and go, workers are killed, and root drops the kernel's caches, so that workers start under
 memory pressure. Then in a mount of mode r the HDF5 file itself is replaced. Each array is full of
-one number, which is that of its version; a version has a length of its own. Exit status 1 when a
-read was wrong or an error; ESTALE, for an open at the very moment of a change (R10, F2), is
-counted.
+one number, which is that of its version; a version has a length of its own. In mode r each reader
+has arrays of its own, since the kernel has one cache for each path (F2). Exit status 1 when a read
+was wrong or an error; ESTALE (R10, F2) is counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -46,7 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=2, help="of each part")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--readers", type=int, default=3)
+    parser.add_argument("--readers", type=int, default=3, choices=range(1, len(_NAMES) + 1))
     given = parser.parse_args()
     problems = []
     for mode, change in (("r+", replace_in_the_mount), ("r", replace_the_file)):
@@ -75,7 +76,12 @@ class Stress:
 
     def run(self, change: Callable[[Stress, random.Random, int], None], readers: int) -> None:
         """Read, change and disturb until the time is over."""
-        work: list[Callable[[random.Random, int], None]] = [self.read] * readers
+        names = [_NAMES] * readers
+        if change is replace_the_file:
+            names = [_NAMES[number::readers] for number in range(readers)]
+        work: list[Callable[[random.Random, int], None]] = [
+            functools.partial(self.read, each) for each in names
+        ]
         work += [lambda chance, turn: change(self, chance, turn), self.disturb]
         threads = [
             threading.Thread(target=self._repeat, args=(each, random.Random(self._seed + number)))
@@ -95,9 +101,9 @@ class Stress:
             except Exception as error:
                 self.problems.append(f"{getattr(work, '__name__', 'change')}: {error!r}")
 
-    def read(self, chance: random.Random, _turn: int) -> None:
+    def read(self, names: Sequence[str], chance: random.Random, _turn: int) -> None:
         """Read one array in pieces, past the kernel's cache, and check all of it."""
-        name = f"{chance.choice(_NAMES)}.npy"
+        name = f"{chance.choice(names)}.npy"
         try:
             descriptor = os.open(self.mount.path / name, os.O_RDONLY)
         except OSError as error:
