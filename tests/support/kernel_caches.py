@@ -115,18 +115,20 @@ def differences(folder: Path, names: set[Path]) -> list[str]:
             found.append(f"{path}: lstat says {status}; it is {path in listed} that it is listed")
     for path, status in kept.items():
         if len(status) > 1 and stat.S_ISREG(int(status[0], 8)) and path in listed:
-            found += _differing_bytes(path)
+            found += _differing_bytes(path, status[3])
     return found
 
 
-def _differing_bytes(path: Path) -> list[str]:
+def _differing_bytes(path: Path, size: int) -> list[str]:
     try:
+        read_kept(path)  # after which attributes that could be committed are, as they are spelled
         asked = read_asking(path)
     except OSError as error:
         # EINVAL: no file yet, as its close says. ENOENT: a close has committed no attributes.
         return [] if error.errno in (errno.EINVAL, errno.ENOENT) else [f"{path}: {error}"]
     found = []
-    for read in (read_kept, read_mapped):
+    # While it is replaced, its status is that of what comes, and readers have what was there.
+    for read in (read_kept, read_mapped) if size == len(asked) else (read_kept,):
         try:
             kept = read(path)
         except OSError as error:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -21,7 +19,7 @@ from h5fs.errors import (
     NotPermittedError,
     show_path,
 )
-from h5fs.model.objects import Link, LinkKind
+from h5fs.model.objects import Link
 from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.link_targets import read_link_text
@@ -220,15 +218,12 @@ class Renames:
                 yield
             return
         with (
-            self._lookup.changing_link(folder, name) as arrival,
+            # It is asked for anew, since moving a link changes times in its object's header.
+            self._lookup.changing_link(folder, name),
             self._lookup.changing_link(node.parent, node.link.name) as departure,
         ):
             yield
             departure.is_gone = True
-            path = folder.info.ref.path.rstrip(b"/") + b"/" + name
-            ref = msgspec.structs.replace(node.info.ref, path=path)
-            info = msgspec.structs.replace(node.info, ref=ref)
-            arrival.link = Link(name, LinkKind.HARD, target=info)
 
     def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> None:
         assert node.link is not None and node.parent is not None and meaning.link_name is not None

@@ -134,5 +134,5 @@ def test_a_file_that_is_saved_costs_one_question_and_its_attributes_another(
         tree.unlink(b"/g/new/b.npy")
         tree.remove_folder(b"/g/new")
         assert asked[4:] == [
-            "move_link", "read_attributes", "delete_link", "delete_link", "delete_link"
+            "move_link", "get_link", "read_attributes", "delete_link", "delete_link", "delete_link"
         ]  # fmt: skip
