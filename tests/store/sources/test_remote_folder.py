@@ -98,9 +98,9 @@ def test_failures_are_those_of_reads(
     with pytest.raises(DeniedError):
         folder.entries()
     server.set(list_fault="503")
-    with closing(RemoteFiles(options(server, cache, 1))) as impatient:
-        with pytest.raises(UnreachableError):
-            impatient.open_folder(Url("s3://some-bucket/runs/")).entries()
+    impatient = RemoteFiles(options(server, cache, 1))
+    with closing(impatient), pytest.raises(UnreachableError):
+        impatient.open_folder(Url("s3://some-bucket/runs/")).entries()
     server.set(list_fault="")
     assert folder.entries()
 
