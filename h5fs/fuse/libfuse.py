@@ -77,7 +77,7 @@ class Libfuse(Protocol):
         ...
 
     def begin(self, arguments: Arguments) -> None:
-        """Answer the kernel's first request where libfuse would not do it well; before all threads.
+        """Answer the kernel's first request where libfuse would not do it well; before any other.
         """
         ...
 

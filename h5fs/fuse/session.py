@@ -83,6 +83,7 @@ class Session:
         self._is_calm = False
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
+        self._may_begin = threading.Event()
         self._may_go = threading.Event()
         # One entry for each thread that is in no call. list.pop and list.append are atomic.
         self._idle: list[None] = []
@@ -111,8 +112,12 @@ class Session:
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
             try:
-                self._libfuse.begin(self._arguments)
+                # The mount counts as ready with the first answer: the threads must be there before.
                 self._start_threads(self._usual_count, self._work)
+                try:
+                    self._libfuse.begin(self._arguments)
+                finally:
+                    self._may_begin.set()
                 while self._next_event() is not _Event.END:
                     self._relieve()
             finally:
@@ -232,6 +237,7 @@ class Session:
             self._events.put(_Event.ALL_BUSY)
 
     def _work(self) -> None:
+        self._may_begin.wait()
         if self._requests is None:
             self._library.fuse_loop(self._libfuse.pointer)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,15 @@ from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_folder import RemoteFolder
 
 
+def options(server: ObjectServer, cache: Path, seconds: float) -> RemoteOptions:
+    return RemoteOptions(
+        cache_folder=cache, endpoint_url=server.url, is_anonymous=True, timeout_seconds=seconds
+    )
+
+
 @pytest.fixture
 def files(server: ObjectServer, cache: Path) -> Iterator[RemoteFiles]:
-    found = RemoteFiles(
-        RemoteOptions(
-            cache_folder=cache, endpoint_url=server.url, is_anonymous=True, timeout_seconds=2.0
-        )
-    )
+    found = RemoteFiles(options(server, cache, 60))
     yield found
     found.close()
 
@@ -88,13 +91,16 @@ def test_what_is_not_there_is_enoent(folder: RemoteFolder) -> None:
         folder.entries("nothing")
 
 
-def test_failures_are_those_of_reads(folder: RemoteFolder, server: ObjectServer) -> None:
+def test_failures_are_those_of_reads(
+    folder: RemoteFolder, server: ObjectServer, cache: Path
+) -> None:
     server.set(list_fault="403")
     with pytest.raises(DeniedError):
         folder.entries()
     server.set(list_fault="503")
-    with pytest.raises(UnreachableError):
-        folder.entries()
+    impatient = RemoteFiles(options(server, cache, 1))
+    with closing(impatient), pytest.raises(UnreachableError):
+        impatient.open_folder(Url("s3://some-bucket/runs/")).entries()
     server.set(list_fault="")
     assert folder.entries()
 
