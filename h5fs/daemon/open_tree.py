@@ -96,7 +96,7 @@ def with_own_mount(location: Location, refusal: str) -> str:
 def _belongs_to(pid: int, daemon_pid: int) -> bool:
     """Whether a process is a daemon or below it, as its workers are. Raises ``OSError``."""
     while pid > 1 and pid != daemon_pid:
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     return pid == daemon_pid
 
 

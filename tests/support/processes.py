@@ -27,6 +27,6 @@ def bytes_read(pid: int) -> int:
 
 def _parent(folder: Path) -> int:
     try:
-        return int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        return int((folder / "stat").read_bytes().rsplit(b")", 1)[1].split()[1])
     except (OSError, IndexError):
         return 0

@@ -76,10 +76,10 @@ class Process:
 
 def _look_at(pid: int) -> tuple[str, int]:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return "X", 0
-    return fields[0], int(fields[19])
+    return fields[0].decode("ascii"), int(fields[19])
 
 
 def wait_until_ended(processes: Iterable[Process], seconds: float) -> list[Process]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from h5fs.errors import show_path
+
 
 def find_lock_owners(status: os.stat_result) -> list[str]:
     """Return the pids of the processes that took locks on a file; none where nobody tells.
@@ -24,7 +26,8 @@ def find_lock_holder(status: os.stat_result) -> str:
     """Return `` (NAME, pid N)`` of the process that holds a lock, where the system tells."""
     try:
         pid = next(owner for owner in find_lock_owners(status) if int(owner) > 0)
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-    except (OSError, StopIteration, ValueError):
+        # The system cuts a name off after 15 bytes, perhaps within a character.
+        name = Path(f"/proc/{pid}/comm").read_bytes().strip()
+    except (OSError, StopIteration):
         return ""
-    return f" ({name}, pid {pid})"
+    return f" ({show_path(name)}, pid {pid})"

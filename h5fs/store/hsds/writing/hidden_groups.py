@@ -148,6 +148,7 @@ def _boot_id() -> str:
 def _start_of(pid: int) -> str:
     """Return when a process has started, in ticks since the system's start; "" if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return fields[19].decode("ascii")
     except OSError:
         return ""
