@@ -310,6 +310,7 @@ def test_the_user_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> N
     file.write_text(unit.replace("%h/h5fs-env/bin/h5fs", sys.executable))
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", "--man=no", file],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(place)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     about_it = [line for line in done.stderr.splitlines() if file.name in line]
