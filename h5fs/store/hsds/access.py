@@ -6,7 +6,6 @@ As the service's own tools do it: a variable of the environment stands above the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,11 +62,6 @@ def find_access(
         )
     _check_endpoint(access.endpoint)
     return access
-
-
-def default_folders() -> tuple[Path, ...]:
-    """Return the folders in which the service's own tools look for ``.hscfg``."""
-    return Path.cwd(), Path(os.path.expanduser("~"))
 
 
 def _check_endpoint(endpoint: str) -> None:

@@ -33,8 +33,6 @@ from h5fs.store.hsds.writing.removed_objects import LATER_SECONDS, RemovedObject
 
 _log = logging.getLogger(__name__)
 
-_LAYOUT_SECONDS: Final = 1.0
-_LAYOUTS_KEPT: Final = 1024
 _FREE_BYTES: Final = 1 << 40
 
 

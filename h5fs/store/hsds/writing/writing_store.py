@@ -7,7 +7,6 @@ looked for before something is deleted.
 
 from __future__ import annotations
 
-import logging
 import time
 from math import prod
 from typing import Any, Final
@@ -66,11 +65,8 @@ from h5fs.store.hsds.writing.shapes import (
 from h5fs.store.interface import ArrayFile, Region
 from h5fs.store.resolving import Resolver
 
-_log = logging.getLogger(__name__)
-
 _LAYOUT_SECONDS: Final = 1.0
 _LAYOUTS_KEPT: Final = 1024
-_FREE_BYTES: Final = 1 << 40
 
 
 class WritingHsdsStore(ChangingHsdsStore):
