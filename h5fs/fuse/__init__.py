@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from h5fs.errors import MountError
-from h5fs.fuse.binding import CHOICE_VARIABLE, load_binding
-from h5fs.fuse.current_requests import CurrentRequests
 from h5fs.fuse.latencies import CallMeter, OperationStatistics
-from h5fs.fuse.libfuse import LIBFUSES, fuse_arguments
+from h5fs.fuse.library.binding import CHOICE_VARIABLE, load_binding
+from h5fs.fuse.library.current_requests import CurrentRequests
+from h5fs.fuse.library.libfuse import LIBFUSES, fuse_arguments
 from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.session import MountRefusedError, Session

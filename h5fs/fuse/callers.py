@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from ctypes import c_int, c_void_p
 
-from h5fs.fuse.binding import Binding
+from h5fs.fuse.library.binding import Binding
 
 
 def caller_finder(binding: Binding) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.fuse.structures import NANOSECONDS
+from h5fs.fuse.library.structures import NANOSECONDS
 from h5fs.tree.dentries import Dentries
 
 _DENTRIES_AT_ONCE = 1024  # more than one request takes

@@ -14,17 +14,17 @@ from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 from h5fs.errors import H5fsError, StaleError
-from h5fs.fuse.binding import Binding
 from h5fs.fuse.guard import guarded
 from h5fs.fuse.latencies import CallMeter
-from h5fs.fuse.open_folders import OpenFolder
-from h5fs.fuse.structures import (
+from h5fs.fuse.library.binding import Binding
+from h5fs.fuse.library.structures import (
     NANOSECONDS,
     STATVFS_FIELDS,
     status_dtype,
     status_packer,
     statvfs_packer,
 )
+from h5fs.fuse.open_folders import OpenFolder
 from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from h5fs.fuse.binding import Binding
 from h5fs.fuse.callers import caller_finder
-from h5fs.fuse.current_requests import CurrentRequests
 from h5fs.fuse.kept_pages import KeptPages, Pages
 from h5fs.fuse.latencies import CallMeter
+from h5fs.fuse.library.binding import Binding
+from h5fs.fuse.library.current_requests import CurrentRequests
+from h5fs.fuse.library.structures import NANOSECONDS
 from h5fs.fuse.open_folders import OpenFolder
 from h5fs.fuse.operations import Operations, view_memory
-from h5fs.fuse.structures import NANOSECONDS
 from h5fs.fuse.tree_interface import WritingTreeInterface
 
 _PATH = (c_char_p,)

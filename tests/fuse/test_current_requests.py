@@ -7,8 +7,8 @@ import struct
 import threading
 from types import SimpleNamespace
 
-from h5fs.fuse.current_requests import CurrentRequests
-from h5fs.fuse.request_loop import FuseBuffer
+from h5fs.fuse.library.current_requests import CurrentRequests
+from h5fs.fuse.library.request_loop import FuseBuffer
 
 DAY = 86400.0
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from h5fs.fuse.first_request import answer_first_request, with_parallel_lookups
-from h5fs.fuse.request_loop import FuseBuffer
+from h5fs.fuse.library.first_request import answer_first_request, with_parallel_lookups
+from h5fs.fuse.library.request_loop import FuseBuffer
 
 OFFERED = struct.pack("=II32xIIII", 104, 26, 7, 45, 2**17, 2**32 - 1) + bytes(48)
 FLAGS_AT = 28

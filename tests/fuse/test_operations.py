@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 
 from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
 from h5fs.fuse import session as session_module
-from h5fs.fuse.binding import Binding, load_binding
 from h5fs.fuse.callers import find_process
 from h5fs.fuse.guard import guarded
-from h5fs.fuse.libfuse import fuse_arguments
-from h5fs.fuse.libfuse_3 import Libfuse3
+from h5fs.fuse.library.binding import Binding, load_binding
+from h5fs.fuse.library.libfuse import fuse_arguments
+from h5fs.fuse.library.libfuse_3 import Libfuse3
+from h5fs.fuse.library.structures import status_packer
 from h5fs.fuse.operations import Operations
 from h5fs.fuse.session import MountRefusedError, Session
-from h5fs.fuse.structures import status_packer
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.settings import LogOptions, Mode, MountOptions, StoreOptions
 from h5fs.store.sources.local_file import space_at

@@ -1,9 +1,10 @@
 """A tree over data that others change at any time, and of which nobody says that they changed.
 
 What names and statuses say is asked again when it is ``RENEWED_SECONDS`` old; together with what
-the kernel keeps (``h5fs.fuse.arguments``) that makes a second. What a file holds is asked at each
-``open``, as in NFS. A file that is open reads by what was true at its opening; once somebody opens
-it and finds another shape, type or text, it is stale, since the kernel has one cache for both.
+the kernel keeps (``h5fs.fuse.library.arguments``) that makes a second. What a file holds is asked
+at each ``open``, as in NFS. A file that is open reads by what was true at its opening; once
+somebody opens it and finds another shape, type or text, it is stale, since the kernel has one
+cache for both.
 """
 
 from __future__ import annotations

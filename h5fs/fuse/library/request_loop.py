@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from h5fs.fuse.current_requests import CurrentRequests
+    from h5fs.fuse.library.current_requests import CurrentRequests
 
 
 class Turn(Enum):

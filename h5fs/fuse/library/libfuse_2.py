@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
-from h5fs.fuse.arguments import Arguments, number_of, spell_option
-from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
+from h5fs.fuse.library.arguments import Arguments, number_of, spell_option
+from h5fs.fuse.library.request_loop import FuseBuffer, RequestLoop
 
 # Like libfuse 3's, without the flags.
 _FILLER = ctypes.PYFUNCTYPE(c_int, c_void_p, c_char_p, c_void_p, c_int64)

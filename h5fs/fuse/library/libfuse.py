@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from ctypes import c_void_p
 from typing import Any, ClassVar, Protocol
 
-from h5fs.fuse.arguments import (
+from h5fs.fuse.library.arguments import (
     Arguments,
     collect_options,
     lasting_seconds,
     lists_statuses,
 )
-from h5fs.fuse.libfuse_2 import Libfuse2
-from h5fs.fuse.libfuse_3 import Libfuse3
-from h5fs.fuse.request_loop import RequestLoop
+from h5fs.fuse.library.libfuse_2 import Libfuse2
+from h5fs.fuse.library.libfuse_3 import Libfuse3
+from h5fs.fuse.library.request_loop import RequestLoop
 from h5fs.model.settings import MountOptions
 
 

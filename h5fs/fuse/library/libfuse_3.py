@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, ClassVar
 
-from h5fs.fuse.arguments import Arguments, number_of, spell_option
-from h5fs.fuse.first_request import answer_first_request
-from h5fs.fuse.request_loop import FuseBuffer, RequestLoop
+from h5fs.fuse.library.arguments import Arguments, number_of, spell_option
+from h5fs.fuse.library.first_request import answer_first_request
+from h5fs.fuse.library.request_loop import FuseBuffer, RequestLoop
 
 # Options that libfuse 3 no longer has, because it always does these.
 _GONE = frozenset({"big_writes", "large_read", "nonempty"})

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from h5fs.fuse.libfuse import LIBFUSES, Libfuse
+from h5fs.fuse.library.libfuse import LIBFUSES, Libfuse
 
 CHOICE_VARIABLE = "H5FS_FUSE"
 _PATH_VARIABLE = "FUSE_LIBRARY_PATH"

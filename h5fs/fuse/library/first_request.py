@@ -12,7 +12,7 @@ import socket
 import struct
 from ctypes import string_at
 
-from h5fs.fuse.request_loop import RequestLoop
+from h5fs.fuse.library.request_loop import RequestLoop
 
 _PARALLEL_DIROPS = 1 << 18
 # struct fuse_in_header and fuse_init_in, struct fuse_out_header and fuse_init_out (linux/fuse.h).

@@ -12,7 +12,7 @@ import threading
 from ctypes import c_uint64
 from typing import Any
 
-from h5fs.fuse.request_loop import FuseBuffer
+from h5fs.fuse.library.request_loop import FuseBuffer
 
 _IS_DESCRIPTOR = 2  # FUSE_BUF_IS_FD: a large write, which is still in a pipe
 # From `struct fuse_in_header`; `fuse_rename_in` and `fuse_link_in`, behind it, begin with a node.
