@@ -31,7 +31,7 @@ from h5fs.errors import H5fsError  # noqa: E402
 from h5fs.model.location import Location, Url  # noqa: E402
 from h5fs.model.settings import ExternalPolicy, RemoteOptions, StoreOptions  # noqa: E402
 from h5fs.store import open_store  # noqa: E402
-from h5fs.store.workers.worker_starter import WorkerStarter  # noqa: E402
+from h5fs.store.workers.starting.worker_starter import WorkerStarter  # noqa: E402
 from h5fs.tree import Tree  # noqa: E402
 
 _MOST_BYTES = 2**24  # of each file of the tree

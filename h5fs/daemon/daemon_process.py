@@ -32,7 +32,7 @@ from h5fs.daemon.status_socket import answering
 from h5fs.daemon.watcher import Watcher
 from h5fs.errors import H5fsError, MountError
 from h5fs.model.settings import ExternalPolicy, MountOptions
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise, explain_system_error
 
 _log = logging.getLogger(__name__)
@@ -257,7 +257,7 @@ def _serve_with(
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
-    from h5fs.tree.pictures import missing_for
+    from h5fs.tree.contents.pictures import missing_for
 
     with opened_to_mount(options, starter) as tree:
         watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None

@@ -17,7 +17,7 @@ from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions, StoreOptions
 from h5fs.store.locks.patience import opened_patiently
 from h5fs.store.schemes import find_scheme, is_shared
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that

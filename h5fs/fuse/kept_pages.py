@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from h5fs.tree.page_content import PageContent
+from h5fs.tree.contents.page_content import PageContent
 
 _MOST_NODES = 100_000
 

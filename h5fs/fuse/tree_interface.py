@@ -6,8 +6,8 @@ from collections.abc import Set
 from typing import Protocol
 
 from h5fs.model.file_status import SpaceStatus
+from h5fs.tree.contents.page_content import PageContent
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.page_content import PageContent
 from h5fs.tree.status import Status
 
 

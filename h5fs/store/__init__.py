@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
-    from h5fs.store.workers.worker_starter import WorkerStarter
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
     _WRITES: type[WritingStore] = WritingWorkerStore  # it keeps the promise, to the type
 

@@ -16,7 +16,7 @@ from h5fs.model.settings import Mode, StoreOptions
 
 if TYPE_CHECKING:
     from h5fs.store.interface import Store
-    from h5fs.store.workers.worker_starter import WorkerStarter
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
 @dataclass(frozen=True, slots=True)

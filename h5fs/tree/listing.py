@@ -22,7 +22,8 @@ from h5fs.model.link_table import OBJECT_KINDS, Links
 from h5fs.model.objects import DatasetInfo, Link, ObjectKind
 from h5fs.projection.names import Projection
 from h5fs.projection.npy import project_array
-from h5fs.tree.content import npy_shape
+from h5fs.tree.contents.content import npy_shape
+from h5fs.tree.contents.views import VIEW_KINDS, Views, without_covered_views
 from h5fs.tree.dentries import ROW as DENTRY_ROW
 from h5fs.tree.dentries import Dentries, row_of
 from h5fs.tree.nodes import Node, NodeKind, object_inode, object_inodes
@@ -35,7 +36,6 @@ from h5fs.tree.status import (
     file_mode,
     make_file_status,
 )
-from h5fs.tree.views import VIEW_KINDS, Views, without_covered_views
 
 # Names that are the same in the mount, whatever they name.
 _LONGEST_PLAIN_NAME = 200

@@ -42,8 +42,9 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.content import Content, TextContent, attributes_content, open_content
-from h5fs.tree.known_contents import KnownContents
+from h5fs.tree.contents.content import Content, TextContent, attributes_content, open_content
+from h5fs.tree.contents.known_contents import KnownContents
+from h5fs.tree.contents.views import Views
 from h5fs.tree.known_links import KnownLinks, LinkChange
 from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.nodes import (
@@ -56,7 +57,6 @@ from h5fs.tree.nodes import (
     path_of,
 )
 from h5fs.tree.status import Status, make_status
-from h5fs.tree.views import Views
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.projection.json.attributes import attributes_to_json
 from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content
+from h5fs.tree.contents.views import Views, without_covered_views
 from h5fs.tree.dentries import Dentries, Look
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
@@ -37,7 +38,6 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_dentry
-from h5fs.tree.views import Views, without_covered_views
 from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20

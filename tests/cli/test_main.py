@@ -13,7 +13,7 @@ from support.mounts import run_h5fs
 
 import h5fs
 from h5fs.cli import main
-from h5fs.cli.commands.colors import shows_colors
+from h5fs.cli.output.colors import shows_colors
 from h5fs.errors import MountError
 from h5fs.model.settings import ExternalPolicy, Mode, MountOptions
 

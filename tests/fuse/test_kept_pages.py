@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from h5fs.fuse.kept_pages import KeptPages, Pages
-from h5fs.tree.page_content import PageContent
+from h5fs.tree.contents.page_content import PageContent
 
 NODE, OTHER_NODE = 7, 8
 

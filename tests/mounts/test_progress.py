@@ -14,7 +14,7 @@ import pytest
 
 WORK = """
 import time
-from h5fs.cli.commands import progress
+from h5fs.cli.output import progress
 progress._QUIET_SECONDS = 0.2
 with progress.progress_bar("reading data.h5", 100) as bar:
     for _ in range(10):

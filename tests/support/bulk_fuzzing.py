@@ -21,7 +21,7 @@ from h5fs.errors import H5fsError
 from h5fs.model.settings import Limits as StoreLimits
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.tree import Tree
 from support.fuzzing import (
     Limits,

@@ -27,8 +27,8 @@ from h5fs.errors import H5fsError
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
 from h5fs.store.workers import messages
-from h5fs.store.workers.starter_messages import serve
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.starter_messages import serve
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 MODES = ("garbage", "late", "twice", "empty", "long", "hang up", "lie")
 _RECORD, _MODE, _SEED = "H5FS_LIAR_RECORD", "H5FS_LIAR_MODE", "H5FS_LIAR_SEED"

@@ -16,7 +16,7 @@ from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.projection.npy import project_array
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.contents.content import ArrayContent
 
 REF = ObjectRef(0, 96, b"/d")
 DTYPES = st.sampled_from(["u1", "<i2", ">f8", "S5", "<c16", [("a", "u1"), ("b", "<f4", (3,))]])

@@ -19,7 +19,8 @@ from tree.test_views import ALL, opened, read_all
 from h5fs.errors import H5fsError, NotFoundError
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
-from h5fs.tree import Tree, WritableTree, pictures
+from h5fs.tree import Tree, WritableTree
+from h5fs.tree.contents import pictures
 
 Attributes = dict[str, Any]
 LINE = (26, 95, 180)  # the colour of a plot's line

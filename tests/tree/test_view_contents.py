@@ -16,9 +16,9 @@ from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.views.orders import ViewOrder, render_view
-from h5fs.tree import pictures
+from h5fs.tree.contents import pictures
+from h5fs.tree.contents.views import Views
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.views import Views
 
 REF = ObjectRef(0, 4, b"/d")
 

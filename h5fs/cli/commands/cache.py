@@ -8,8 +8,8 @@ import os
 import time
 from pathlib import Path
 
-from h5fs.cli.commands.sizes import show_size
 from h5fs.cli.commands.status_text import show_text
+from h5fs.cli.output.sizes import show_size
 from h5fs.errors import MountError
 from h5fs.store.sources.disk_cache import Kept, clear_entries, default_cache_folder, list_entries
 from h5fs.system_errors import explain_system_error

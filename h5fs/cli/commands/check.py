@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from h5fs.cli.commands.offline import opened_tree, read_pieces, walk
-from h5fs.cli.commands.progress import progress_bar
+from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions

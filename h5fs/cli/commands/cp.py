@@ -21,7 +21,7 @@ from h5fs.cli.commands.offline import (
     split_place,
     walk,
 )
-from h5fs.cli.commands.progress import progress_bar
+from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

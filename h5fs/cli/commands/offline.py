@@ -14,7 +14,7 @@ from h5fs.model.location import Location, Url, is_url
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
 from h5fs.store.interface import Store
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from h5fs.cli.commands.colors import shows_colors
 from h5fs.cli.commands.status_text import show_mount, show_text
+from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.reports import tell_reports
 from h5fs.daemon.end_reports import take_reports
 from h5fs.daemon.registry import Daemon, find_daemons

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from h5fs.cli.commands.sizes import show_size
+from h5fs.cli.output.sizes import show_size
 from h5fs.errors import show_path
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"

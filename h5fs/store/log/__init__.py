@@ -13,12 +13,12 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 
 from __future__ import annotations
 
-from h5fs.store.log.committed_file import CommittedFile
 from h5fs.store.log.errors import LogMismatchError
-from h5fs.store.log.gate import Gate
 from h5fs.store.log.log_rest import LogRest
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.main_witness import MainWitness, make_record
+from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.reading.gate import Gate
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
 from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedFile
 

@@ -16,7 +16,7 @@ from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import DataVersion
-from h5fs.store.log.committed_state import CommittedState, Version
+from h5fs.store.log.reading.committed_state import CommittedState, Version
 
 _DATASETS_KEPT = 4096
 _TRIES = 3

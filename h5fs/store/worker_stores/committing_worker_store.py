@@ -21,8 +21,8 @@ from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayPart, DataVersion
-from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
@@ -34,7 +34,7 @@ from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.reader_pool import ReaderPool
 from h5fs.store.workers.shared_buffers import SharedBuffer
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.statistics import RemoteStatistics, StoreStatistics
 from h5fs.store.worker_stores.worker_store import WorkerStore
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
 class RemoteStore(WorkerStore):

@@ -41,7 +41,7 @@ from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
 
 _MOST_UNSAFE_NAMES = 8

@@ -28,7 +28,7 @@ from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject
-from h5fs.store.workers.worker_starter import WorkerStarter
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from h5fs.store.workers.endings import (
     WorkerLiedError,
 )
 from h5fs.store.workers.messages import METHODS
-from h5fs.store.workers.process_handle import ProcessHandle
 from h5fs.store.workers.reply_buffer import ReplyBuffer, copy_data
 from h5fs.store.workers.shared_buffers import SharedBuffer, make_memory_file
 from h5fs.store.workers.socket_states import has_hung_up, is_readable_within
+from h5fs.store.workers.starting.process_handle import ProcessHandle
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.store.workers.worker_file import WorkerFile
-from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.slots import Slot, find_idle
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
-from h5fs.store.workers.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 

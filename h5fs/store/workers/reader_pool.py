@@ -9,12 +9,12 @@ import dataclasses
 from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store.log.committed_state import Commit, CommittedState
+from h5fs.store.log.reading.committed_state import Commit, CommittedState
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.store.workers.worker_file import WorkerFile
-from h5fs.store.workers.worker_starter import WorkerStarter
 
 
 class ReaderPool(WorkerPool):

@@ -18,7 +18,7 @@ import numpy as np
 from h5fs.errors import NoSpaceError
 from h5fs.store.interface import ArrayFile
 from h5fs.store.log.runs import RunIndex
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.contents.content import ArrayContent
 
 
 def _make_file() -> IO[bytes]:

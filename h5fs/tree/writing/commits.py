@@ -13,7 +13,7 @@ from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
-from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node

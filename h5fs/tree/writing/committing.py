@@ -38,7 +38,7 @@ from h5fs.projection.json.datatype_documents import check_new_datatype, datatype
 from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
-from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.writing.pending.drafts import Draft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 

@@ -15,7 +15,7 @@ from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.store.hidden_names import kept_name, path_of_kept
 from h5fs.store.interface import ArrayFile, WritingStore
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.names.places import Places

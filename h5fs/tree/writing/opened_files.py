@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from h5fs.errors import BadHandleError
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import ArrayPart, DataVersion
-from h5fs.tree.content import ArrayContent, Content, TextContent
+from h5fs.tree.contents.content import ArrayContent, Content, TextContent
+from h5fs.tree.contents.page_content import PageContent
 from h5fs.tree.handles import Handles
 from h5fs.tree.nodes import Node
-from h5fs.tree.page_content import PageContent
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 

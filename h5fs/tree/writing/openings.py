@@ -8,7 +8,7 @@ import time
 from h5fs.errors import ExistsError, H5fsError, IsAGroupError, ReadOnlyError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import WritingStore
-from h5fs.tree.content import Content
+from h5fs.tree.contents.content import Content
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.names.name_rules import NameRules

@@ -16,7 +16,7 @@ import numpy as np
 from h5fs.errors import NotAGroupError, NotFoundError
 from h5fs.model.file_status import FileStatus
 from h5fs.projection.names import Projection
-from h5fs.tree.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import VIEWS, Node, NodeKind

@@ -22,8 +22,8 @@ from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import WritingStore
+from h5fs.tree.contents.page_content import PageContent
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.page_content import PageContent
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree

@@ -10,7 +10,7 @@ import time
 from h5fs.errors import NoSpaceError
 from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
-from h5fs.tree.content import ArrayContent
+from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.writing.direct_arrays import try_direct_array
 from h5fs.tree.writing.names.places import Places

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from h5fs.model.objects import ObjectRef
 from h5fs.store.log import CommittedFile, Gate, LoggedFile, RealFile
-from h5fs.store.log.committed_state import CommittedState
 from h5fs.store.log.log_file import LoggedFiles, make_record
+from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.sources.interface import read_bytes
 
 offsets = st.one_of(st.integers(0, END), st.integers(0, 40).map(lambda page: page * PAGE))

@@ -28,8 +28,8 @@ from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import make_shared_buffer
+from h5fs.store.workers.starting.worker_starter import WorkerStarter, describe_end
 from h5fs.store.workers.worker_file import WorkerFile
-from h5fs.store.workers.worker_starter import WorkerStarter, describe_end
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 

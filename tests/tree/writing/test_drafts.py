@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5fs.tree.content import TextContent
+from h5fs.tree.contents.content import TextContent
 from h5fs.tree.writing.pending.drafts import Draft
 
 LARGEST = 80_000  # more than a draft keeps in memory

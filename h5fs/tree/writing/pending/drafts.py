@@ -13,7 +13,7 @@ import tempfile
 
 from h5fs.errors import NoSpaceError, UnreadableError
 from h5fs.store.log.runs import RunIndex
-from h5fs.tree.content import Content
+from h5fs.tree.contents.content import Content
 from h5fs.tree.writing.direct_arrays import DirectArray
 
 _COPY_BYTES = 2**20

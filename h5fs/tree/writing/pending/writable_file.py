@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from h5fs.errors import NoSpaceError
 from h5fs.model.objects import ObjectRef
-from h5fs.tree.content import Content
+from h5fs.tree.contents.content import Content
 from h5fs.tree.nodes import Node
 from h5fs.tree.writing.pending.drafts import Draft
 

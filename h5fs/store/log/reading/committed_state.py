@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.committed_file import CommittedFile
 from h5fs.store.log.errors import LogMismatchError
-from h5fs.store.log.gate import Gate
 from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.reading.gate import Gate
 from h5fs.store.log.system_calls import RealFile
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import threading
 
 from h5fs.interpreter import isolated_command
 from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
+from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
 from h5fs.store.workers.worker_file import WorkerFile
 
 _log = logging.getLogger(__name__)

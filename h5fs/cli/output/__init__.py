@@ -1,0 +1,1 @@
+"""How commands print: colours, sizes, progress."""
