@@ -240,7 +240,7 @@ class Actor:
 
 
 def act(root: Path, seed: str, connection: Connection) -> None:
-    """Be one of the processes, until the other end is closed."""
+    """Be one of the processes, until it is told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     actor = Actor(root, seed)
     while True:
@@ -264,6 +264,8 @@ def act(root: Path, seed: str, connection: Connection) -> None:
                 actor.close()
         elif order == "count":
             answer = actor.done
+        elif order == "end":
+            return
         connection.send(answer)
 
 
@@ -312,10 +314,13 @@ class Actors:
         """End the processes; return what was found."""
         for done in self._tell("count"):
             self.found.operations += done
+        # Closing a pipe tells nobody: the processes have inherited each other's ends.
         for end in self._ends:
-            end.close()
+            end.send("end")
         for process in self._processes:
             process.join(_PATIENCE_SECONDS)
+            if process.is_alive():
+                raise TimeoutError("a process does not end")
         return self.found
 
     def _look(self, when: str) -> None:
