@@ -27,9 +27,9 @@ from h5fs.store.workers import messages
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
-from h5fs.store.workers.shared_buffers import make_shared_buffer
+from h5fs.store.workers.shared_buffers import make_memory_file, make_shared_buffer
 from h5fs.store.workers.starting.worker_starter import WorkerStarter, describe_end
-from h5fs.store.workers.worker_file import WorkerFile
+from h5fs.store.workers.worker_file import FileKind, WorkerFile
 
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
@@ -495,6 +495,37 @@ def test_a_closed_store_has_let_go_of_the_file_though_a_worker_was_just_starting
                 pass
     finally:
         starter.close()
+
+
+def test_no_room_for_a_descriptor_ends_no_worker_that_runs(tmp_path: Path) -> None:
+    options = StoreOptions(tmp_path / "f.h5")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    buffer = make_memory_file("replies", 4096)
+    starter = WorkerStarter()
+    starter.start()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def spawn() -> tuple[int, int]:
+        return starter.spawn(options, theirs, buffer, WorkerFile(FileKind.PLAIN, ()))
+
+    try:
+        worker, handle = spawn()
+        before = starter.pid
+        lowest = os.dup(buffer)
+        os.close(lowest)  # what spawn sends takes its place; nothing is left for what it receives
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                spawn()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (starter.pid, starter.end_of(worker)) == (before, "still running")
+        os.close(handle)
+    finally:
+        starter.close()
+        ours.close()
+        theirs.close()
+        os.close(buffer)
 
 
 @pytest.mark.semantics("W20")

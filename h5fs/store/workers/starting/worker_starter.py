@@ -7,6 +7,7 @@ milliseconds; and the daemon, which has threads, never forks. The messages betwe
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -90,8 +91,10 @@ class WorkerStarter:
             with self._lock:
                 try:
                     return self._ask_for_worker(given)
-                except OSError:  # the starter was killed, or does not answer: start another
-                    self._end()
+                except OSError as error:
+                    if error.errno == errno.EMFILE:
+                        raise  # this process's own limit: the starter, and its workers, are well
+                    self._end()  # it was killed, or does not answer: start another
                     return self._ask_for_worker(given)
         finally:
             os.close(memory_file)
@@ -101,7 +104,10 @@ class WorkerStarter:
             self._start()
         assert self._control is not None
         socket.send_fds(self._control, [SPAWN], given)
-        answer, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
+        answer, descriptors, flags, _ = socket.recv_fds(self._control, 64, 1)
+        if flags & socket.MSG_CTRUNC:
+            # There is no room for the pidfd. The worker ends once its connection is closed.
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not answer or not descriptors:
             raise ConnectionError("the process that starts workers has ended")
         return int(answer), descriptors[0]
