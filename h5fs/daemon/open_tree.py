@@ -6,13 +6,14 @@ import dataclasses
 import os
 import re
 import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.daemon.registry import find_daemons
-from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
+from h5fs.errors import CannotOpenError, H5fsError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions, StoreOptions
 from h5fs.store.locks.patience import opened_patiently
@@ -54,6 +55,7 @@ def opened_to_mount(
                 following = _following_tree(options, options.store.file, starter)
                 tree = opened.enter_context(closing(following))
                 opened_patiently(options.store.file, following.open_file)
+            _check_part(tree, options)
         yield tree
 
 
@@ -73,6 +75,37 @@ def explaining(location: Location) -> Iterator[None]:
         if not isinstance(location, Path):
             raise MountError(f"{location} cannot be opened: {error}") from None
         raise MountError(explain_unopenable(location, error)) from None
+
+
+def _check_part(tree: MountedTree, options: MountOptions) -> None:
+    """Raise ``MountError`` where the part that is to be mounted is no group of the file."""
+    here = b""
+    for name in options.part.split(b"/")[1:]:
+        above, here = here, here + b"/" + name
+        place = f"{options.store.location}:{show_path(here)}"
+        try:
+            mode = tree.get_status(here).mode
+        except NotFoundError:
+            raise MountError(_explain_no_group(tree, place, above, name)) from None
+        except H5fsError as error:
+            raise MountError(f"{place}: {error}") from None
+        if stat.S_ISLNK(mode):
+            text = show_path(tree.read_link(here))
+            raise MountError(f"{place} is a link to {text}: name the group itself")
+        if not stat.S_ISDIR(mode):
+            raise MountError(f"{place} is not a group; only a group can be mounted")
+
+
+def _explain_no_group(tree: MountedTree, place: str, above: bytes, name: bytes) -> str:
+    from h5fs.projection.names import decode_name
+
+    meaning = decode_name(name)
+    link_name = (meaning.link_name if meaning is not None else None) or name
+    for ending in (b"", b".npy", b".values.npy", b".dtype.json"):
+        with suppress(H5fsError):
+            tree.get_status(above + b"/" + link_name + ending)
+            return f"{place} is not a group; only a group can be mounted"
+    return f"{place}: no such group"
 
 
 def with_own_mount(location: Location, refusal: str) -> str:
@@ -112,12 +145,12 @@ def _opened_store_tree(
     try:
         if not options.mode.writes:
             kind = RenewingTree if is_shared(options.store.url) else Tree
-            yield kind(store, depth, views=options.views)
+            yield kind(store, depth, views=options.views, part=options.part)
             return
         writable = SharedWritableTree if is_shared(options.store.url) else WritableTree
         yield writable(
             store, depth, views=options.views, mountpoint=os.fsencode(options.mountpoint),
-            leftovers=leftovers_of(_named_file(options.store)),
+            part=options.part, leftovers=leftovers_of(_named_file(options.store)),
             commits_at_close=options.store.commit_seconds == 0,
         )  # fmt: skip
     finally:
@@ -153,9 +186,10 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, location=file, identity=identity)
         depth = options.store.limits.max_depth
-        return Tree(open_store(store, starter), depth, views=options.views)
+        return Tree(open_store(store, starter), depth, views=options.views, part=options.part)
 
-    return FollowingTree(FollowedPath(file, open_tree, may_grow=options.store.is_swmr))
+    followed = FollowedPath(file, open_tree, may_grow=options.store.is_swmr)
+    return FollowingTree(followed, part=options.part)
 
 
 @contextmanager
@@ -202,10 +236,11 @@ def _following_object(
 
     def open_tree(remote: RemoteObject) -> Tree:
         store = open_version(store_options, starter, remote)
-        return Tree(store, options.store.limits.max_depth, views=options.views)
+        depth = options.store.limits.max_depth
+        return Tree(store, depth, views=options.views, part=options.part)
 
-    seconds = options.store.remote.revalidate_seconds
-    return FollowingTree(FollowedObject(url, files, open_tree, seconds))
+    followed = FollowedObject(url, files, open_tree, options.store.remote.revalidate_seconds)
+    return FollowingTree(followed, part=options.part)
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
