@@ -6,14 +6,13 @@ import dataclasses
 import os
 import re
 import shlex
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5fs.daemon.registry import find_daemons
-from h5fs.errors import CannotOpenError, H5fsError, MountError, NotFoundError, show_path
+from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions, StoreOptions
 from h5fs.store.locks.patience import opened_patiently
@@ -55,7 +54,10 @@ def opened_to_mount(
                 following = _following_tree(options, options.store.file, starter)
                 tree = opened.enter_context(closing(following))
                 opened_patiently(options.store.file, following.open_file)
-            _check_part(tree, options)
+            if options.part:
+                from h5fs.daemon.part_check import check_part
+
+                check_part(tree, options)
         yield tree
 
 
@@ -75,37 +77,6 @@ def explaining(location: Location) -> Iterator[None]:
         if not isinstance(location, Path):
             raise MountError(f"{location} cannot be opened: {error}") from None
         raise MountError(explain_unopenable(location, error)) from None
-
-
-def _check_part(tree: MountedTree, options: MountOptions) -> None:
-    """Raise ``MountError`` where the part that is to be mounted is no group of the file."""
-    here = b""
-    for name in options.part.split(b"/")[1:]:
-        above, here = here, here + b"/" + name
-        place = f"{options.store.location}:{show_path(here)}"
-        try:
-            mode = tree.get_status(here).mode
-        except NotFoundError:
-            raise MountError(_explain_no_group(tree, place, above, name)) from None
-        except H5fsError as error:
-            raise MountError(f"{place}: {error}") from None
-        if stat.S_ISLNK(mode):
-            text = show_path(tree.read_link(here))
-            raise MountError(f"{place} is a link to {text}: name the group itself")
-        if not stat.S_ISDIR(mode):
-            raise MountError(f"{place} is not a group; only a group can be mounted")
-
-
-def _explain_no_group(tree: MountedTree, place: str, above: bytes, name: bytes) -> str:
-    from h5fs.projection.names import decode_name
-
-    meaning = decode_name(name)
-    link_name = (meaning.link_name if meaning is not None else None) or name
-    for ending in (b"", b".npy", b".values.npy", b".dtype.json"):
-        with suppress(H5fsError):
-            tree.get_status(above + b"/" + link_name + ending)
-            return f"{place} is not a group; only a group can be mounted"
-    return f"{place}: no such group"
 
 
 def with_own_mount(location: Location, refusal: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -214,4 +213,5 @@ class MountOptions:
     @property
     def source(self) -> str:
         """What is mounted, as people are told: the file, and which part of it."""
-        return f"{self.store.location}{':' if self.part else ''}{os.fsdecode(self.part)}"
+        part = self.part.decode("utf-8", "surrogateescape")
+        return f"{self.store.location}:{part}" if part else str(self.store.location)
