@@ -337,7 +337,13 @@ class WritingHdf5Store(ChangingStore):
             return ()
 
     def _source(self, array: NewArray) -> ElementSource:
-        map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)
+        data = array.data
+
+        def map_bytes(start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+            if data is None:
+                return self._shared_buffers.map(array.shared_buffer, start, stop)
+            return np.frombuffer(data, np.uint8, stop - start, start)
+
         base, trailing = array.dtype.base, array.dtype.shape
         return ElementSource(
             map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
