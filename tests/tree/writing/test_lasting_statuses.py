@@ -123,6 +123,7 @@ def test_a_folder_whose_group_keeps_times_lasts_and_they_do_not_move_with_others
     tree.make_folder(b"/timed/inner")
     for name in (b"x", b"inner/x", b"inner/y"):
         save(tree, b"/timed/" + name + b".npy", ARRAY)
+    save(tree, b"/timed/inner/.attrs.json", b'{"a": 0}')
     found = tree._lookup.find(b"/timed/inner")
     assert found.info.mtime, "groups that are made here keep times"
     tree._pending.forget_times(found.inode)  # as those that were set long ago
