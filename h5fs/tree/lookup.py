@@ -169,10 +169,13 @@ class Lookup:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
         # By all names that a link of that name may have here, whatever it leads to.
-        for projection in Projection:
-            self._nodes.remove(folder_path + b"/" + encode_name(name, projection))
+        paths = [
+            folder_path + b"/" + encode_name(name, projection)
+            for projection in Projection
+            if projection not in VIEWS or projection in self._views.projections
+        ]
         inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
-        self._nodes.remove(inside + b"/" + GROUP_ATTRIBUTES)
+        self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
         self._contents.forget_dependent()
         self._cut_names.remove(group)
         self._forget_others(folder_path)

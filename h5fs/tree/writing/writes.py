@@ -88,10 +88,8 @@ class Writes:
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
-        status = self._store.file_system_status()
-        room = status.available_fragments * status.fragment_bytes
         head = file.draft.read(0, _HEADER_BYTES)
-        direct = try_direct_array(self._store, folder.info.ref, head, room)
+        direct = try_direct_array(self._store, folder.info.ref, head)
         if direct is not None:
             file.draft.send_to(direct)
 
