@@ -84,9 +84,7 @@ class WritableTree:
         self._keeper = keeper = Keeper(store, pending, lookup, places)
         self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
         self._removals = removals = Removals(store, pending, lookup, places, keeper)
-        self._renames = Renames(
-            store, pending, lookup, places, rules, keeper, commits, removals
-        )
+        self._renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
         self._new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
         self._openings = Openings(store, pending, lookup, places, rules, opened)
         self._writes = Writes(store, pending, lookup, places)
@@ -113,10 +111,10 @@ class WritableTree:
         with self._lock:
             return self._statuses.lasting_of_path(path)
 
-    def get_status_of_handle(self, handle: int) -> Status:
-        """Answer ``fstat``."""
+    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
+        """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
         with self._lock:
-            return self._statuses.of_opened(self._opened.get(handle))
+            return self._statuses.of_opened(self._opened.get(handle), has_name=has_name)
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``, without ``.`` and ``..``."""
@@ -350,12 +348,14 @@ class WritableTree:
         if path is not None:
             self.get_status(path)
 
-    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
+    def set_times(
+        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        handle: int | None = None,
+    ) -> None:  # fmt: skip
         """Answer ``utimensat``: the times last as long as the mount."""
-        if path is not None:
-            with self._lock:
-                self._changes.note_any()
-                self._statuses.set_times(path, atime_ns, mtime_ns)
+        with self._lock:
+            self._changes.note_any()
+            self._statuses.set_times(path, handle, atime_ns, mtime_ns)
 
     # The whole.
 
