@@ -186,8 +186,9 @@ def _declare_status(parser: argparse.ArgumentParser) -> None:
 
 def _declare_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it"
-    )
+        "place", metavar="FILE[:/PATH]",
+        help="a file, a group or dataset in it, or a folder of files",
+    )  # fmt: skip
     parser.add_argument("--attrs", action="store_true", help="show attributes with their values")
     # For the completion of FILE:/PATH.
     parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
@@ -315,11 +316,13 @@ COMMANDS: tuple[Command, ...] = (
         (Example("h5fs log mnt", "all of it; with -f what is logged from now on, too"),),
     ),
     Command(
-        "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",
+        "tree",
+        "list what is in a file or a folder: names as in a mount, shape, dtype, layout, sizes",
         _declare_tree,
         (
             Example("h5fs tree data.h5", "list the whole file, without a mount"),
             Example("h5fs tree data.h5:/images --depth 1 --sort size", "one group of it"),
+            Example("h5fs tree . --depth 2", "all HDF5 files of a folder"),
             Example("h5fs tree data.h5 --json", "for programs"),
         ),
     ),

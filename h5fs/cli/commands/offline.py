@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from h5fs.daemon.open_tree import explaining, leftovers_of
@@ -23,9 +23,11 @@ _ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 
 
 @contextmanager
-def opened_tree(options: StoreOptions) -> Iterator[Tree]:
+def opened_tree(
+    options: StoreOptions, starter: WorkerStarter | None = None
+) -> Iterator[Tree]:
     """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
-    with opened_store(options) as store:
+    with opened_store(options, starter) as store:
         views = ViewOptions(frozenset(View), are_listed=False)
         tree = Tree(store, options.limits.max_depth, views=views)
         yield tree
@@ -57,18 +59,30 @@ def opened_writable_tree(
 
 
 @contextmanager
-def opened_store(options: StoreOptions) -> Iterator[Store]:
-    """Open an HDF5 file. Raises ``MountError`` with what the user can do."""
+def opened_store(
+    options: StoreOptions, starter: WorkerStarter | None = None
+) -> Iterator[Store]:
+    """Open an HDF5 file, with a starter of workers that has been started, or one of its own.
+
+    Raises ``MountError`` with what the user can do.
+    """
     check_file(options)
-    starter = WorkerStarter()
-    starter.start()
-    try:
+    with nullcontext(starter) if starter is not None else started() as running:
         with explaining(options.location):
-            store = open_store(options, starter)
+            store = open_store(options, running)
         try:
             yield store
         finally:
             store.close()
+
+
+@contextmanager
+def started() -> Iterator[WorkerStarter]:
+    """Start what starts workers, and end it after the block."""
+    starter = WorkerStarter()
+    starter.start()
+    try:
+        yield starter
     finally:
         starter.close()
 
