@@ -20,7 +20,7 @@ from h5py import h5d, h5p, h5t
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
-from h5fs.store.chunks.filters import Pipeline, can_decode
+from h5fs.store.chunks.filters import SHUFFLE, Pipeline, can_decode
 from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.chunks.scatter import places_of, scatter
 from h5fs.store.format.headers.arena import FileLayout
@@ -178,7 +178,8 @@ class StoredTexts:
             if column is None:
                 return None
             columns[name] = column
-        block = np.empty(len(stored), [(name, each.dtype) for name, each in columns.items()])
+        fields = [(name, each.dtype, each.shape[1:]) for name, each in columns.items()]
+        block = np.empty(len(stored), fields)
         for name, column in columns.items():
             block[name] = column
         return block
@@ -289,11 +290,13 @@ class _Contiguous:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """``written`` are the numbers of the chunks that there are; all others are zeros."""
+    """``written`` are the numbers of the chunks that there are; all others are zeros. ``skipped``:
+    a bit for each filter that no chunk may have gone through."""
 
     grid: Grid
     written: frozenset[int]
     pipeline: Pipeline
+    skipped: int
 
     def __call__(
         self, dataset_id: h5d.DatasetID, bounds: BlockBounds
@@ -305,6 +308,8 @@ class _Chunks:
             try:
                 mask, found = dataset_id.read_direct_chunk(box.start)
             except Exception:  # any of h5py's
+                return None
+            if mask & self.skipped != self.skipped:
                 return None
             try:
                 decoded = self.pipeline.decode(found, mask)
@@ -323,9 +328,15 @@ def _find_chunks(
 ) -> _Chunks | None:
     if grid.chunk_count > MAX_INDEXED_CHUNKS or grid.block_bytes > _MOST_BLOCK_BYTES:
         return None
-    found = [creation.get_filter(index) for index in range(creation.get_nfilters())]
-    filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
-    if grid.chunk_bytes > _MOST_BLOCK_BYTES or not can_decode(filters, grid.item_bytes):
+    filters, skipped = [], 0
+    for index in range(creation.get_nfilters()):
+        code, _, options, _ = creation.get_filter(index)
+        if code == SHUFFLE and not options:
+            # The library gives shuffle no size for such elements, and then passes it over.
+            skipped |= 1 << index
+            options = (grid.item_bytes,)
+        filters.append(Filter(code, tuple(options)))
+    if grid.chunk_bytes > _MOST_BLOCK_BYTES or not can_decode(tuple(filters), grid.item_bytes):
         return None
     written = list_written_chunks(dataset_id, grid, on_progress)
     if written is None:
@@ -333,5 +344,5 @@ def _find_chunks(
     is_whole = len(written.numbers) == grid.chunk_count
     if not is_whole and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         return None
-    pipeline = Pipeline(filters, grid.item_bytes, grid.chunk_bytes)
-    return _Chunks(grid, frozenset(written.numbers.tolist()), pipeline)
+    pipeline = Pipeline(tuple(filters), grid.item_bytes, grid.chunk_bytes)
+    return _Chunks(grid, frozenset(written.numbers.tolist()), pipeline, skipped)
