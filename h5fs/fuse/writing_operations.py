@@ -77,9 +77,12 @@ class WritingOperations(Operations):
         has_xattrs: bool,
         requests: CurrentRequests,
         forget_status: Callable[[int], None],
+        part: bytes = b"",
         meter: CallMeter | None = None,
     ) -> None:
-        super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs, meter=meter)
+        super().__init__(
+            tree, binding, on_init=on_init, has_xattrs=has_xattrs, part=part, meter=meter
+        )
         self._requests = requests
         self._forget_status = forget_status
         self._pages = KeptPages()

@@ -60,7 +60,7 @@ class ChunkReader:
     def __init__(
         self, pool: WorkerPool, cache_bytes: int, fetcher: ChunkFetcher | None = None
     ) -> None:
-        """``fetcher``: for a file that is far away."""
+        """``fetcher``: for a remote file."""
         self._pool = pool
         self._fetcher = fetcher
         self._shared_buffers = SharedBufferReader()

@@ -31,14 +31,14 @@ _SWMR_WRITE = 0x04
 _SIZES = (2, 4, 8, 16, 32)
 _MARKED_VERSION = 3
 LAST_VERSION = 3
-"""The last version of the superblock that there is."""
+"""The newest version of the superblock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
     """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
-    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: it lets others read
-    meanwhile (single writer, multiple readers)."""
+    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: that writer lets
+    others read meanwhile (single writer, multiple readers)."""
 
     offset_bytes: int
     version: int
@@ -47,7 +47,7 @@ class Superblock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the version is one that there is; of any other nothing else is known."""
+        """Whether HDF5 has this version; of another one, the fields beside it mean nothing."""
         return self.version <= LAST_VERSION
 
 
@@ -68,7 +68,9 @@ def read_superblock(source: Source) -> Superblock | None:
 
 
 def read_missing_end(source: Source) -> tuple[int, int] | None:
-    """Return (bytes there, bytes that the superblock says) of a file that is cut short, else None.
+    """Return the size of a file that is cut short, and the size that its superblock states.
+
+    None for a file that is not cut short.
     """
     found = read_superblock(source)
     if found is None:
@@ -116,8 +118,8 @@ def has_hdf5_name(path: bytes) -> bool:
 def is_hdf5_file(path: bytes) -> bool:
     """Whether a file begins as an HDF5 file does; False too for one that may not be read.
 
-    HDF5 looks for the signature at 0, 512, 1024, 2048, ... to the end. Beyond the first few this
-    asks only where the name speaks for HDF5, since each costs a disk a seek.
+    HDF5 looks for the signature at 0, 512, 1024, 2048, ... to the end. Each look costs the disk a
+    seek: so only a file with an HDF5 file's name is looked at beyond the first few places.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -135,8 +137,8 @@ def is_hdf5_file(path: bytes) -> bool:
 def clear_write_mark(descriptor: int) -> bool:
     """Clear the mark of a file that is open for write; return False when there is none.
 
-    Only a superblock that is wholly understood is written, at once, within one sector of the disk.
-    Raises ``CannotOpenError`` for another one, ``OSError``.
+    The superblock is written by one call, within one sector of the disk. Raises
+    ``CannotOpenError`` for a superblock that is damaged or of an unknown version; ``OSError``.
     """
     superblock = read_superblock(LocalFile(descriptor))
     if superblock is not None and not superblock.is_known:
@@ -157,7 +159,7 @@ def clear_write_mark(descriptor: int) -> bool:
 
 
 def explain_version(superblock: Superblock) -> str:
-    """Return what is to be said of a version that there is not."""
+    """Return the message about a superblock of an unknown version."""
     return (
         f"its superblock has version {superblock.version}, and HDF5 has 0 to {LAST_VERSION}: it is "
         "damaged, or of a newer HDF5 than this h5fs knows"
@@ -165,8 +167,7 @@ def explain_version(superblock: Superblock) -> str:
 
 
 def _read_marked(descriptor: int, superblock: Superblock) -> bytearray | None:
-    """Return the bytes of a superblock with a mark, or None where they are not what they must be.
-    """
+    """Return the bytes of a superblock with a mark; None for a damaged one."""
     head = os.pread(descriptor, _FLAGS_AT + 1, superblock.offset_bytes)
     if len(head) <= _FLAGS_AT or not set(head[_ADDRESS_SIZE_AT:_FLAGS_AT]) <= set(_SIZES):
         return None

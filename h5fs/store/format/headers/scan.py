@@ -70,8 +70,8 @@ class HeaderScan(Facts):
 
     ``kind``: UNKNOWN (nothing else is said then), GROUP, DATASET or DATATYPE (a committed one).
     ``attribute_count``, ``hard_link_count`` and the times (seconds since the epoch, 0 where the
-    header keeps none) are what ``H5Oget_info`` says; it fails, though, for an object whose header
-    is right and whose link or chunk index is damaged.
+    header keeps none) are what ``H5Oget_info`` says; ``H5Oget_info`` fails, though, for an object
+    whose header is right and whose link or chunk index is damaged.
 
     ``array_index``: the dataset's pair in ``arrays``; -1 when its dataspace or datatype is shared
     (a committed datatype) or not plain, its layout is not known, or virtual: the dimensions that
@@ -114,7 +114,7 @@ def _parse_superblock(head: bytes, offset: int) -> FileLayout | None:
     size_of_addresses, size_of_lengths = head[13:15] if head[8] < 2 else head[9:11]
     if size_of_addresses not in _SIZES or size_of_lengths not in _SIZES:
         return None
-    # The base address that it states gives way to where it lies: so the library has it.
+    # Like the library, take the superblock's own offset for the base address, not what it states.
     return FileLayout(offset, size_of_addresses, size_of_lengths)
 
 
@@ -130,13 +130,12 @@ def scan_headers(
     ``largest_chunk_bytes``: where chunks are no larger, their indexes are read as well, to learn
     how much they take; with 0 none are, since they may lie far from the headers.
 
-    A source that is cut off, damaged or unreadable leads to
-    UNKNOWN objects, not to an exception.
+    A source that is cut off, damaged or unreadable leads to UNKNOWN objects, not to an exception.
     """
     facts = blank_facts(len(addresses))
     table = ArrayTable(layout)
     arena = Arena(source)
-    # Compared as they are: an address may be anything, and the sum must not wrap around.
+    # The base is taken from the limit, since it would make the sum of a wild address wrap around.
     last = np.uint64(max(arena.file_size_bytes - layout.base_offset, 0))
     reachable = np.flatnonzero(addresses < last)
     offsets = addresses[reachable].astype(np.int64) + layout.base_offset
