@@ -38,7 +38,8 @@ class _Node:
     readers: Counter[Hashable] = field(default_factory=Counter)
 
     def is_read_otherwise(self, content: PageContent | None) -> bool:
-        return content is not None and any(each != content.identity for each in self.readers)
+        """Whether a handle fills the pages with another content than this; None is a draft."""
+        return any(content is None or each != content.identity for each in self.readers)
 
 
 @dataclass(slots=True)

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from numpy.lib.format import open_memmap
 from support.reference import npy_bytes
 from support.watching import find_workers
 from support.writing import SECONDS, errno_of, make_file, same, written
@@ -527,3 +529,31 @@ def test_an_open_file_that_has_lost_its_name_has_its_own_status(
         (mount.path / "h.npy").unlink()
         assert os.fstat(descriptor).st_nlink == 1
         os.close(descriptor)
+
+
+@pytest.mark.semantics("R10")
+@pytest.mark.parametrize("way", ["map", "read"])
+def test_a_new_map_over_an_array_that_others_read_has_nothing_of_the_old_one(
+    file: Path, way: str
+) -> None:
+    old = np.arange(1, 20001.0)
+    with h5py.File(file, "a") as opened:
+        opened["m"] = old
+    with written(file) as mount:
+        path = mount.path / "m.npy"
+        reader = open(path, "rb", buffering=0)  # noqa: SIM115
+        mapped = np.load(path, mmap_mode="r") if way == "map" else None
+        new = partial(open_memmap, path, mode="w+", dtype=old.dtype, shape=old.shape)
+        assert errno_of(new) == errno.ENODEV
+        if mapped is not None:
+            assert same(mapped, old)
+        assert reader.read() == npy_bytes(old)
+        assert same(np.load(path), np.zeros(20000))
+        reader.close()
+        del mapped
+        made = new()
+        made[7] = 1
+        del made
+        assert np.flatnonzero(np.load(path)).tolist() == [7]
+    with h5py.File(file) as opened:
+        assert np.flatnonzero(opened["m"][()]).tolist() == [7]
