@@ -35,7 +35,7 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.store.hsds.access import Access
-from h5fs.store.hsds.nodes import DataNodes
+from h5fs.store.hsds.data_nodes import DataNodes
 
 _log = logging.getLogger(__name__)
 

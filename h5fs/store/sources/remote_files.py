@@ -17,7 +17,7 @@ from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
 from h5fs.store.sources.cache_entry import EntryLabel
 from h5fs.store.sources.disk_cache import DiskCache, default_cache_folder
-from h5fs.store.sources.fetching import Counts, Fetcher
+from h5fs.store.sources.fetcher import Counts, Fetcher
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.object_stores import open_transport
 from h5fs.store.sources.remote_folder import RemoteFolder, open_folder

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from h5fs.errors import CannotOpenError, DeniedError, NotFoundError, UnreachableError
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
-from h5fs.store.sources.fetching import Fetcher
+from h5fs.store.sources.fetcher import Fetcher
 from h5fs.store.sources.object_names import WEB_SCHEMES, split_bucket
 from h5fs.store.sources.object_stores import open_bucket
 from h5fs.store.sources.transport import (

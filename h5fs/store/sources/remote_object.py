@@ -27,7 +27,7 @@ from h5fs.errors import (
 from h5fs.store.sources.cache_entry import CacheEntry
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.disk_cache import DiskCache
-from h5fs.store.sources.fetching import Counts, Fetcher, Outage, Part
+from h5fs.store.sources.fetcher import Counts, Fetcher, Outage, Part
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.transport import (
     FailureKind,
