@@ -197,6 +197,16 @@ class StaleError(H5fsError):
     errno = _errno.ESTALE
 
 
+class NamelessError(StaleError):
+    """What is asked about by its number alone has lost its name, and is no open file.
+
+    Programs make temporary files so, and the kernel asks once more when two of its questions met a
+    change in between.
+    """
+
+    is_news = False
+
+
 class UnreachableError(UnreadableError):
     """The server of a remote file does not answer, or answers what cannot be true."""
 

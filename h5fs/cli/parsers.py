@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
+from h5fs.cli.places import split_mounted
 from h5fs.errors import UsageError
 from h5fs.model.location import Location, parse_location
 
@@ -25,7 +26,7 @@ attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOIN
 
 _WIDTH = 100
 _USAGE = """\
-h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
+h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
        h5fs status | log [MOUNTPOINT]
        h5fs tree | cat | attr | cp | check | recover | cache | completion ...
@@ -125,8 +126,8 @@ def _show_examples(examples: list[Example]) -> str:
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=_location,
-        help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
+        "file", metavar="FILE[:/GROUP]", type=_mounted,
+        help="the HDF5 file, one group of it, or a folder of HDF5 files; a path or a URL",
     )  # fmt: skip
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
@@ -263,6 +264,11 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _mounted(text: str) -> tuple[Location, bytes]:
+    _path(text)
+    return split_mounted(text)
+
+
 def _location(text: str) -> Location:
     _path(text)
     try:
@@ -284,6 +290,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs data.h5 mnt", "mount, and return to the prompt"),
             Example("h5fs data.h5 mnt --mode r+", "let programs write, too"),
+            Example("h5fs data.h5:/images mnt", "one group of it"),
             Example("h5fs data.h5 mnt -f -v", "stay in the foreground, log to the terminal"),
             Example("h5fs data.h5 mnt -o allow_other,external=none", "options of h5fs and FUSE"),
             Example(

@@ -81,8 +81,8 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """
         ...
 
-    def get_status_of_handle(self, handle: int) -> Status:
-        """``fstat``, also of a file that has no name any more."""
+    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
+        """``fstat``; ``has_name``: the file still has the name that it was opened by."""
         ...
 
     def write(
@@ -130,6 +130,9 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """-1 leaves the owner or group as it is."""
         ...
 
-    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """None leaves the time as it is."""
+    def set_times(
+        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        handle: int | None = None,
+    ) -> None:
+        """None leaves the time as it is. ``handle``: of a file that has no name any more."""
         ...

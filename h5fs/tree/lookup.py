@@ -46,7 +46,7 @@ from h5fs.tree.contents.content import Content, TextContent, attributes_content,
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.views import Views
 from h5fs.tree.known_links import KnownLinks, LinkChange
-from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.nodes import (
     Node,
     NodeKind,
@@ -81,11 +81,12 @@ class Lookup:
     """
 
     def __init__(
-        self, store: Store, max_depth: int, views: Views, *,
+        self, store: Store, max_depth: int, views: Views, link_texts: LinkTexts, *,
         forget_others: Callable[[bytes | None], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._views = views
+        self._link_texts = link_texts
         self._max_depth = max_depth
         self._forget_others = forget_others
         self._root: Node | None = make_root(store.root())
@@ -182,8 +183,8 @@ class Lookup:
         if node.kind is NodeKind.FOLDER:
             return make_status(node, file, size_bytes=0, storage_bytes=0)
         if node.is_symbolic_link:
-            text = read_link_text(self._store, node)
-            return make_status(node, file, size_bytes=len(text), storage_bytes=0)
+            size_bytes = len(self.link_text(node))
+            return make_status(node, file, size_bytes=size_bytes, storage_bytes=0)
         if node.kind is NodeKind.UNREADABLE:
             raise UnreadableError(f"{show_path(path)}: the object header cannot be read")
         try:
@@ -356,6 +357,10 @@ class Lookup:
             content = open_content(self._store, node, self._views)
             self.keep_content(node, content)
         return content
+
+    def link_text(self, node: Node) -> bytes:
+        """Return the text of a symbolic link. Raises ``TooLargeError``."""
+        return self._link_texts.read(node)
 
     def keep_content(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on, until what was found is forgotten."""

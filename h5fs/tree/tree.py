@@ -27,7 +27,7 @@ from h5fs.tree.contents.views import Views, without_covered_views
 from h5fs.tree.dentries import Dentries, Look
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
-from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import (
@@ -48,14 +48,22 @@ _EAGER_FOLDERS = 16
 
 
 class Tree:
-    """An HDF5 file as a file system."""
+    """An HDF5 file as a file system.
+
+    ``part``: the path of the folder that programs will see as the root; paths are those of the
+    whole file all the same.
+    """
 
     def __init__(
-        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
-    ) -> None:
+        self, store: Store, max_depth: int = Limits().max_depth, *,
+        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+    ) -> None:  # fmt: skip
         self._store = store
         self._views = Views(store, views)
-        self.lookup = Lookup(store, max_depth, self._views, forget_others=self._forget_listings)
+        self.lookup = Lookup(
+            store, max_depth, self._views, LinkTexts(store, part),
+            forget_others=self._forget_listings,
+        )  # fmt: skip
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
@@ -83,7 +91,7 @@ class Tree:
         node = self.lookup.find(path)
         count = node.info.attribute_count
         if node.is_symbolic_link:
-            return Description("link", target=read_link_text(self._store, node))
+            return Description("link", target=self.lookup.link_text(node))
         if node.kind is NodeKind.FOLDER:
             return Description("group", count)
         content = self.lookup.content_of(node)
@@ -145,7 +153,7 @@ class Tree:
         node = self.lookup.find(path)
         if not node.is_symbolic_link:
             raise NotALinkError(f"{show_path(path)} is not a symbolic link")
-        return read_link_text(self._store, node)
+        return self.lookup.link_text(node)
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""

@@ -486,3 +486,44 @@ def test_a_file_may_be_locked_while_it_is_written(file: Path) -> None:
             fcntl.flock(opened, fcntl.LOCK_EX)
             opened.write(npy_bytes(OLD))
         assert same(np.load(mount.path / "new.npy"), OLD)
+
+
+@pytest.mark.semantics("R16", "R20")
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@pytest.mark.parametrize("end", ["unlinked", "renamed over", "unlinked and made anew"])
+def test_an_open_file_that_has_lost_its_name_has_its_own_status(
+    file: Path, flags: int, end: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["f"] = OTHER
+        opened["h"] = opened["f"]
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        descriptor = os.open(path, flags)
+        before = os.fstat(descriptor)
+        if end == "renamed over":
+            (mount.path / "f.npy").rename(path)
+        else:
+            path.unlink()
+        if end == "unlinked and made anew":
+            np.save(path, OTHER)
+        status = os.fstat(descriptor)
+        assert status.st_nlink == 0
+        assert (status.st_size, status.st_ino, status.st_mode) == (
+            before.st_size, before.st_ino, before.st_mode,
+        )  # fmt: skip
+        assert os.pread(descriptor, 10**6, 0) == npy_bytes(OLD)
+        if flags == os.O_RDWR:
+            os.ftruncate(descriptor, 500)
+            os.utime(descriptor, ns=(10, 20))
+            os.fchmod(descriptor, 0o600)
+            assert (os.fstat(descriptor).st_size, os.fstat(descriptor).st_mtime_ns) == (500, 20)
+        else:
+            assert errno_of(lambda: os.utime(descriptor, ns=(10, 20))) == errno.ESTALE
+        os.close(descriptor)
+        # One of two names: the other one is left.
+        descriptor = os.open(mount.path / "h.npy", flags)
+        assert os.fstat(descriptor).st_nlink == 2
+        (mount.path / "h.npy").unlink()
+        assert os.fstat(descriptor).st_nlink == 1
+        os.close(descriptor)

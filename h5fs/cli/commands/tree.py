@@ -12,9 +12,10 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_tree, split_place
+from h5fs.cli.commands.offline import absolute, find_object, opened_tree
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree

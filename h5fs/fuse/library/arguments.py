@@ -76,7 +76,7 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
     """Return the options of the mode, then what the user gave; None for a flag's value."""
     collected: dict[str, str | bytes | None] = {
         **_of_mode(options),
-        "fsname": os.fsencode(str(options.store.location)),
+        "fsname": os.fsencode(options.source),
         "subtype": "h5fs",
         **dict(options.fuse),
     }

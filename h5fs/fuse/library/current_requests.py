@@ -9,14 +9,20 @@ the same moment may keep nothing either. Safe to use from any thread.
 from __future__ import annotations
 
 import threading
-from ctypes import c_uint64
+from ctypes import c_uint32, c_uint64
 from typing import Any
 
 from h5fs.fuse.library.request_loop import FuseBuffer
 
 _IS_DESCRIPTOR = 2  # FUSE_BUF_IS_FD: a large write, which is still in a pipe
 # From `struct fuse_in_header`; `fuse_rename_in` and `fuse_link_in`, behind it, begin with a node.
-_NODE, _BODY = 16, 40
+_OPERATION, _NODE, _BODY = 4, 16, 40
+
+# Where a request says that it has a handle: `fuse_getattr_in` and `fuse_setattr_in` both begin with
+# flags, and have the handle 8 bytes behind. FUSE_GETATTR and FUSE_SETATTR, and their flag for it.
+_HAS_HANDLE = {3: 1 << 0, 4: 1 << 6}
+_HANDLE = _BODY + 8
+NO_HANDLE = 2**64 - 1  # stands for the handle of a file that the kernel tells the node of alone
 
 
 class _Thread(threading.local):
@@ -49,7 +55,11 @@ class CurrentRequests:
 
     def begin(self, buffer: FuseBuffer) -> None:
         """A thread begins with a request."""
-        self._thread.header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
+        self._thread.header = header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
+        if header:
+            has_handle = _HAS_HANDLE.get(c_uint32.from_address(header + _OPERATION).value)
+            if has_handle is not None:
+                _give_handle(header, has_handle)
 
     def let_pass(self) -> None:
         """Let the kernel not keep the answer to this thread's request."""
@@ -89,3 +99,14 @@ class CurrentRequests:
         """
         header = self._thread.header
         return c_uint64.from_address(header + _BODY).value if header else 0
+
+
+def _give_handle(header: int, has_handle: int) -> None:
+    """Let a request about a file's status have a handle.
+
+    Where there is none, libfuse answers for a file without a name by itself: by an error.
+    """
+    flags = c_uint32.from_address(header + _BODY)
+    if not flags.value & has_handle:
+        flags.value |= has_handle
+        c_uint64.from_address(header + _HANDLE).value = NO_HANDLE

@@ -9,17 +9,14 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from contextlib import suppress
 from math import prod
 from typing import Any
 
-import msgspec
 import numpy as np
 from h5py import h5d, h5f, h5g, h5o
 
 from h5fs.errors import (
     ExistsError,
-    H5fsError,
     LostChangesError,
     NotFoundError,
     ReadOnlyError,
@@ -33,7 +30,6 @@ from h5fs.model.objects import (
     Link,
     LinkKind,
     ObjectInfo,
-    ObjectKind,
     ObjectRef,
     UnreadableAttribute,
 )
@@ -42,8 +38,7 @@ from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
-from h5fs.store.hdf5.objects.links import address_of, join_path
-from h5fs.store.hdf5.reading.projected import FixedDataset
+from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -98,8 +93,8 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                h5g.create(parent, name, link_properties(), group_properties(parent))
-        return self._info(group, name)
+                new_id = h5g.create(parent, name, link_properties(), group_properties(parent))
+            return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -130,7 +125,7 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             with self._step(changed_without(self._group_id(group), name)):
-                self._forget_all()
+                self._forget_all(group)
                 parent = self._group_id(group)
                 keep_if_open(self._files.file_id(0), parent, name, opened)
                 parent.unlink(name)
@@ -149,7 +144,7 @@ class WritingHdf5Store(ChangingStore):
             target = self._group_id(new_group)
             is_over = target.links.exists(new_name)
             with self._step(changed_without(target, new_name) if is_over else ()):
-                self._forget_all()
+                self._forget_all(group, new_group)
                 target = self._group_id(new_group)
                 if is_over:
                     keep_if_open(self._files.file_id(0), target, new_name, opened)
@@ -164,10 +159,10 @@ class WritingHdf5Store(ChangingStore):
             replacement = self._replacement(group, name, keeps_old=array.is_read)
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
-                self._forget_all()
-                replacement.write(plan, source)
+                self._forget_all(group)
+                dataset_id = replacement.write(plan, source)
             del replacement  # closes the dataset that was replaced
-        return self._info(group, name)
+            return self._info_of(dataset_id, join_path(group.path, name))
 
     def write_sequences(
         self,
@@ -303,7 +298,7 @@ class WritingHdf5Store(ChangingStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
-        return self.describe_object(ref), self.read_attributes(ref)
+            return describe_opened(identifier, ref.path), self.read_attributes(ref)
 
     def _check_kept(
         self, ref: ObjectRef, dataset_id: Any, shape: tuple[int, ...] | None,
@@ -381,18 +376,3 @@ class WritingHdf5Store(ChangingStore):
         if identifier.get_create_plist().get_external_count():
             raise ReadOnlyError(f"{path}: its data are in other files, which are only read")
         return identifier
-
-    def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        """Return what a link leads to, and how a dataset looks where that takes no scan."""
-        link = self.get_link(group, name)
-        assert link.target is not None
-        info = link.target
-        if info.kind is not ObjectKind.DATASET or info.holds_sequences:
-            return info
-        with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
-            if isinstance(self._projected(info.ref), FixedDataset):
-                dataset = self.describe_dataset(info.ref)
-                return msgspec.structs.replace(
-                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
-                )
-        return info

@@ -42,16 +42,16 @@ class FollowingTree:
     its old version where that is still there (the file was replaced), until somebody opens the same
     path anew; then, or when the file was rewritten in place, it is stale.
 
-    ``on_change`` is called when a change has been found, before anything is answered from the new
-    content; it must not wait for an answer.
+    ``part``: the folder that the kernel has as the root. ``on_change`` is called when a change has
+    been found, before anything is answered from the new content; it must not wait for an answer.
 
     ``_lock`` protects the versions and what is open, for moments only: no disk and no worker is
     waited for under it. ``_opening`` is held while a new version is opened, by those who ask and
     cannot be answered before; it comes before ``_lock``.
     """
 
-    def __init__(self, followed: Followed) -> None:
-        self._followed = followed
+    def __init__(self, followed: Followed, *, part: bytes = b"") -> None:
+        self._followed, self._part = followed, part
         self._name = followed.name
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
@@ -144,8 +144,9 @@ class FollowingTree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``."""
-        if path.count(b"/") == 1 and len(self._names) < _MOST_NAMES_KEPT:
-            self._names.add(path[1:])
+        folder, _, name = path.rpartition(b"/")
+        if folder == self._part and len(self._names) < _MOST_NAMES_KEPT:
+            self._names.add(name)
         version, status = self._ask_version(lambda tree: tree.get_status(path))
         with self._lock:
             if self._opened is not None and version is self._current:
@@ -155,7 +156,7 @@ class FollowingTree:
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``: all of one version."""
         dentries = self._ask(lambda tree: tree.list_folder(path))
-        if path != b"/":
+        if path != (self._part or b"/"):
             return dentries
         # The kernel will know those whose status it is given, without having asked.
         room = max(_MOST_NAMES_KEPT - len(self._names), 0)

@@ -72,9 +72,10 @@ class RenewingTree(Tree):
     """
 
     def __init__(
-        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
-    ) -> None:
-        super().__init__(store, max_depth, views=views)
+        self, store: Store, max_depth: int = Limits().max_depth, *,
+        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+    ) -> None:  # fmt: skip
+        super().__init__(store, max_depth, views=views, part=part)
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
         self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
