@@ -1,9 +1,9 @@
 """Which pages the kernel may keep of a file when it is opened anew, in a mode that writes.
 
-The kernel has one set of pages for each node (each path that it knows). Whoever has the file open
-fills them: so they are right when the content is the same, of the same version, as at the last
-``open`` of the node, and nobody could write to it meanwhile: what a program wrote is not known to
-become the content. Safe to use from any thread.
+The kernel has one set of pages for each node (each path that it knows), which every reader of the
+node fills. The pages are kept when the file's content is the same, of the same version, as at the
+last ``open`` of the node, and nobody could write since then: what a program has written to the
+pages need not have become the content. Safe to use from any thread.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Pages(Enum):
 
 @dataclass(slots=True)
 class _Node:
-    """``content``: what the pages are, None for anything. ``writers``: how many handles may write;
-    ``readers``: how many read each content through the pages.
+    """``content``: what the pages show, None when that is not known. ``writers``: how many handles
+    may write; ``readers``: how many read each content through the pages.
     """
 
     content: PageContent | None = None
@@ -97,7 +97,7 @@ class KeptPages:
             return True
 
     def forget(self, node: int) -> None:
-        """Take note that a node's pages may be anything."""
+        """Take note that a node's pages may show anything."""
         with self._lock:
             if node in self._nodes:
                 self._nodes[node].content = None

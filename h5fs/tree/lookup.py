@@ -112,7 +112,7 @@ class Lookup:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Forget what was found when the block ends, which changes the HDF5 file, or fails."""
+        """Forget what was found, when the block has changed the HDF5 file or has failed."""
         try:
             yield
         finally:
@@ -120,7 +120,7 @@ class Lookup:
 
     @contextmanager
     def changing_link(self, folder: Node, name: bytes) -> Iterator[LinkChange]:
-        """Forget what was found of one link, which the block changes, or its object; keep the rest.
+        """Forget what was found of one link, when the block has changed it or its object.
 
         The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
         more may have changed than what is found by this path alone, and when the block fails.
@@ -168,7 +168,7 @@ class Lookup:
         if isinstance(known, Link) and known.target is not None:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
-        # By all names that a link of that name may have here, whatever it leads to.
+        # The link's dentry has one of several names, depending on what the link has led to.
         paths = [
             folder_path + b"/" + encode_name(name, projection)
             for projection in Projection
@@ -214,7 +214,7 @@ class Lookup:
                 self.keep_content(node, TextContent(text))
             return self.status_of(path, node)
         except H5fsError:
-            return None  # whoever asks for it alone is told
+            return None  # whoever asks for this file alone gets the error
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""

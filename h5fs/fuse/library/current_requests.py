@@ -1,9 +1,9 @@
-"""What each thread of a mount that writes knows of the request that it answers, besides the path.
+"""What libfuse does not tell of the request that a thread answers, in a mount that writes.
 
 libfuse's functions take paths, and have one time for all answers that the kernel may keep. Here are
 the kernel's number of the file that a request is about (its *node*), and times that depend on the
-answer: an answer that may not be kept is given while the times are 0, and whoever is answered at
-the same moment may keep nothing either. Safe to use from any thread.
+answer: the times are 0 while an answer is given that may not be kept. (Answers that other threads
+give in that moment are not kept either.) Safe to use from any thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class _Thread(threading.local):
 
 
 class CurrentRequests:
-    """Asked and told by the functions that answer, begun and ended by the loop around them.
+    """The request of each thread: the loop calls ``begin`` and ``end``, the functions that answer
+    in between call the others.
 
     ``_lock`` protects ``_passing``, the number of answers under way that may not be kept, and the
     times that follow from it.
@@ -47,8 +48,8 @@ class CurrentRequests:
     def take_times(self, settings: Any, seconds: tuple[float, float]) -> None:
         """Take over the times in libfuse's ``fuse_config``: of entries, and of statuses.
 
-        libfuse looks them up after each call of a function. They are 0 until this request, which is
-        ``init``, is answered: a libfuse that had taken a copy of them would let nothing be kept.
+        libfuse looks them up after each call of a function. Until this request, which is ``init``,
+        is answered they are 0: so if some libfuse copies them then, nothing is kept, which is safe.
         """
         self._settings, self._seconds = settings, seconds
         self.let_pass()
@@ -62,7 +63,7 @@ class CurrentRequests:
                 _give_handle(header, has_handle)
 
     def let_pass(self) -> None:
-        """Let the kernel not keep the answer to this thread's request."""
+        """See to it that the kernel does not keep the answer to this thread's request."""
         if self._thread.passes:
             return
         self._thread.passes = True
@@ -87,8 +88,8 @@ class CurrentRequests:
             self._settings.attr_timeout = status_seconds
 
     def node(self) -> int:
-        """Return the node of a request: of its file or, where it names an entry, of that one's
-        folder. 0 when it is not known.
+        """Return the node of the request's file or, where the request names an entry, of the
+        entry's folder; 0 when the node is not known.
         """
         header = self._thread.header
         return c_uint64.from_address(header + _NODE).value if header else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
-from h5fs.store.workers.starting.starter_messages import decode_setup, serve
+from h5fs.store.workers.starting.starter_messages import decode_charge, serve
 from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
     status = 1
     try:
         die_with_parent(own_pid)
-        setup_descriptor, connection_descriptor, reply_buffer, *files = descriptors
-        with open(setup_descriptor, "rb") as file:
-            options, kind, grants = decode_setup(file.read())
+        charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
+        with open(charge_descriptor, "rb") as file:
+            options, kind, grants = decode_charge(file.read())
         name_process(options.location.name)
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()

@@ -143,7 +143,7 @@ class DomainFolderTree:
         return False
 
     def version(self) -> object:
-        """Return what answers come from, whatever has changed in it: this."""
+        """Return this, whatever has changed."""
         return self
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:

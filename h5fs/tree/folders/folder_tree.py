@@ -60,7 +60,7 @@ class FolderTree:
 
     def __init__(self, contents: FolderContents) -> None:
         self._contents = contents
-        self.on_change: Callable[[], None] = lambda: None  # the kernel asks by itself
+        self.on_change: Callable[[], None] = lambda: None  # not needed: the kernel keeps little
         self._lock = threading.Lock()
         self._files: dict[bytes, _Hdf5File] = {}
         self._handles: Handles[PassedFile | _Inside] = Handles()
@@ -104,7 +104,7 @@ class FolderTree:
         return False
 
     def version(self) -> object:
-        """Return what answers come from, whatever has changed in it: this."""
+        """Return this, whatever has changed."""
         return self
 
     def read_link(self, path: bytes) -> bytes:

@@ -38,9 +38,10 @@ _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be 
 class FollowingTree:
     """Answers what ``Tree`` answers, for what stands at a place at the moment.
 
-    An open file of one that may grow shows what comes after it was opened. Else it goes on showing
-    its old version where that is still there (the file was replaced), until somebody opens the same
-    path anew; then, or when the file was rewritten in place, it is stale.
+    In an HDF5 file that may grow, an open file shows also what comes after it was opened. In any
+    other an open file goes on showing its old version while that is there (the HDF5 file was
+    replaced), until somebody opens the same path anew; then, or when the HDF5 file was rewritten in
+    place, the open file is stale.
 
     ``part``: the folder that the kernel has as the root. ``on_change`` is called when a change has
     been found, before anything is answered from the new content; it must not wait for an answer.
@@ -58,14 +59,14 @@ class FollowingTree:
         self._opening = threading.Lock()
         self._has_ended = False
         self._current: Version | None = None
-        self._stamp: Hashable | None = None  # that was opened last
+        self._stamp: Hashable | None = None  # of the version that was opened last
         self._noticed: Hashable | None = None
         self._retired: list[Version] = []
         self._files: Handles[OpenFile] = Handles()
         # Paths that were opened since the file changed for the first time: the kernel may keep
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
-        self._seen: set[bytes] = set()  # whose status the kernel has asked for since then
+        self._seen: set[bytes] = set()  # paths whose status was asked for since then
         self._names: set[bytes] = set()
         self._ended = TreeStatistics()  # what versions that are closed have counted
         self._changes = 0
@@ -132,7 +133,7 @@ class FollowingTree:
 
     @property
     def used_at(self) -> float:
-        """When it was asked last, by the monotonic clock."""
+        """When this tree was asked last, by the monotonic clock."""
         return self._used_at
 
     @property

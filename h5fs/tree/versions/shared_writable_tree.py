@@ -156,7 +156,7 @@ class SharedWritableTree(WritableTree):
             super().fsync(handle)
 
     def release(self, handle: int) -> None:
-        """Forget a handle, and what the kernel was given for nobody else."""
+        """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
         with self._lock:
@@ -171,7 +171,7 @@ class SharedWritableTree(WritableTree):
     def _giving_up_what_is_taken(self, handle: int) -> Iterator[None]:
         """Forget a new file when it cannot have its name, since another mount was quicker.
 
-        A second try would take the other one's place.
+        A second try would replace the other mount's file.
         """
         try:
             yield

@@ -18,7 +18,7 @@ from h5fs.store.workers.worker_file import FileKind
 SPAWN, STATUS = b"S", b"?"
 RUNNING = b"-"
 _MAX_PACKET_BYTES = 4096
-_MOST_DESCRIPTORS = 6  # a setup, a connection, a reply buffer, and three of a logged file
+_MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and three of a logged file
 
 
 # Not the location: a worker is told a path, and never a URL, which may hold a key.
@@ -33,8 +33,8 @@ _Settings: Any = msgspec.defstruct(
 )
 
 
-class _Setup(msgspec.Struct, frozen=True):
-    """What a worker is started with: ``file`` is the path of the mounted file."""
+class _Charge(msgspec.Struct, frozen=True):
+    """The settings that a worker is started with: ``file`` is the path of the mounted file."""
 
     file: bytes
     settings: _Settings
@@ -42,18 +42,18 @@ class _Setup(msgspec.Struct, frozen=True):
     grants: tuple[bytes, ...]
 
 
-def encode_setup(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
-    """Return what a worker is started with as bytes; ``grants``: other files that it may read."""
+def encode_charge(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
+    """Return the settings of a worker, and which files it may read beside, as bytes."""
     names = _Settings.__struct_fields__
     settings = _Settings(**{name: getattr(options, name) for name in names})
-    return msgspec.msgpack.encode(_Setup(os.fsencode(options.file), settings, kind, grants))
+    return msgspec.msgpack.encode(_Charge(os.fsencode(options.file), settings, kind, grants))
 
 
-def decode_setup(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
-    """Return what ``encode_setup`` was given."""
-    setup = msgspec.msgpack.decode(encoded, type=_Setup)
-    settings = msgspec.structs.asdict(setup.settings)
-    return StoreOptions(Path(os.fsdecode(setup.file)), **settings), setup.kind, setup.grants
+def decode_charge(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
+    """Return what ``encode_charge`` was given."""
+    charge = msgspec.msgpack.decode(encoded, type=_Charge)
+    settings = msgspec.structs.asdict(charge.settings)
+    return StoreOptions(Path(os.fsdecode(charge.file)), **settings), charge.kind, charge.grants
 
 
 def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:

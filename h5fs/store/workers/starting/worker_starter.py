@@ -17,7 +17,7 @@ import threading
 
 from h5fs.interpreter import isolated_command
 from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS, encode_setup
+from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
 from h5fs.store.workers.worker_file import WorkerFile
 
 _log = logging.getLogger(__name__)
@@ -82,11 +82,11 @@ class WorkerStarter:
         ``file`` is the mounted file; ``grants`` are the real paths of what it may read beside it.
         Raises ``OSError`` when the worker starter is gone.
         """
-        setup = encode_setup(options, file.kind, grants)
-        memory_file = os.memfd_create("h5fs-setup", os.MFD_CLOEXEC)
+        charge = encode_charge(options, file.kind, grants)
+        memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(memory_file, len(setup))
-            os.pwrite(memory_file, setup, 0)  # does not move the offset, from which workers read
+            os.ftruncate(memory_file, len(charge))
+            os.pwrite(memory_file, charge, 0)  # does not move the offset, from which workers read
             given = [memory_file, connection.fileno(), reply_buffer, *file.descriptors]
             with self._lock:
                 try:
