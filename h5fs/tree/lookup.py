@@ -21,13 +21,7 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import (
-    Link,
-    LinkKind,
-    ObjectInfo,
-    ObjectKind,
-    ObjectRef,
-)
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
