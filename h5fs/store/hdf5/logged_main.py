@@ -69,19 +69,18 @@ class LoggedMain:
                 flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
                 self._file_id = h5f.open(os.fsencode(path), flags, access)
             else:
-                self._file_id = self._create(path, access)
+                self._create(os.fsencode(path))
+                self._file_id = h5f.open(os.fsencode(path), h5f.ACC_RDWR, access)
         return self._file_id
 
-    def _create(self, path: Path, access: Any) -> Any:
+    def _create(self, path: bytes) -> None:
         properties = _new_file_properties()
         properties.set_userblock(len(self._user_block))
-        file_id = h5f.create(os.fsencode(path), h5f.ACC_TRUNC, properties, access)
-        h5f.flush(file_id)
-        if self._user_block:
-            self.file.seek(0)
-            self.file.write(self._user_block)
+        # Without the alignment: a file is not made with a user block that is smaller.
+        h5f.create(path, h5f.ACC_TRUNC, properties, _access_through(self.file)).close()
+        self.file.seek(0)
+        self.file.write(self._user_block)
         self.file.commit(durable=True)
-        return file_id
 
     def _open_file(self, path: Path) -> None:
         try:
