@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     place = split_place(arguments.place)
     assert place is not None
     file, path = place
-    with opened_tree(StoreOptions(absolute(file))) as tree:
+    with opened_tree(StoreOptions(absolute(file), workers=1), arguments.starter) as tree:
         try:
             if arguments.names:
                 _print_names(tree, path)
