@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.cli.places import split_mounted
 from h5fs.errors import UsageError
-from h5fs.model.location import Location, parse_location
+from h5fs.model.location import Location, Url, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -231,11 +231,11 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=_location, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_whole_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_whole_file, help="the HDF5 file")
     parser.add_argument(
         "--clear-flag",
         action="store_true",
@@ -277,6 +277,18 @@ def _location(text: str) -> Location:
     except ValueError as error:
         shown = text.partition("?")[0]  # what follows may be a key
         raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
+
+
+def _whole_location(text: str) -> Location:
+    location = _location(text)
+    return location if isinstance(location, Url) else _whole_file(text)
+
+
+def _whole_file(text: str) -> Path:
+    file, part = split_mounted(text)
+    if part and isinstance(file, Path):
+        raise argparse.ArgumentTypeError(f"{text} is a part; name the whole file: {file}")
+    return Path(text)
 
 
 def _count(text: str) -> int:

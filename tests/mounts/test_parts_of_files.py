@@ -19,6 +19,7 @@ from support.object_server import ObjectServer
 from support.writing import errno_of
 
 import h5fs
+from h5fs.cli import main
 from h5fs.kernel_mounts import find_mount
 
 
@@ -140,6 +141,16 @@ def test_what_is_no_group_is_refused_in_one_line(
     assert done.stderr.count("\n") == 1
     assert sorted(os.listdir()) == ["f.h5", "folder"]
     assert file.read_bytes() == before
+
+
+@pytest.mark.semantics("P2")
+def test_commands_that_are_of_a_whole_file_name_it(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("check", "recover"):
+        assert main.main([command, f"{file}:/run"]) == 2
+        assert f"{file}:/run is a part; name the whole file: {file} " in capsys.readouterr().err
+        assert main.main([command, f"{file}:run"]) == 1  # a file of that name, which is not there
 
 
 @needs_libfuse_3

@@ -47,7 +47,7 @@ def _open(entry: Entry, extent: Extent, levels: int, starter: WorkerStarter) -> 
     root = Entry(entry.name, entry.path, "unreadable", dentry_path=b"/")
     file = absolute(Path(os.fsdecode(entry.dentry_path)))
     try:
-        with opened_tree(StoreOptions(file), starter) as tree:
+        with opened_tree(StoreOptions(file, workers=1), starter) as tree:
             fill(tree, root, extent, levels)
     except (H5fsError, MountError) as error:
         root.error = str(error)
