@@ -211,7 +211,7 @@ def find_stored_texts(
     filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    if prod(shape) < LEAST_ELEMENTS:
+    if shape is None or prod(shape) < LEAST_ELEMENTS:
         return None
     if (file.layout.size_of_addresses, file.layout.size_of_lengths) != (8, 8):
         return None
