@@ -96,6 +96,13 @@ class KeptPages:
             self._learn(handle, node)
             return True
 
+    def are_mixed(self, handle: int, content: PageContent | None) -> bool:
+        """Whether others fill the pages of a handle that may write with another content."""
+        with self._lock:
+            opened = self._handles.get(handle)
+            known = None if opened is None else self._nodes.get(opened.node)
+            return known is not None and known.is_read_otherwise(content)
+
     def forget(self, node: int) -> None:
         """Take note that a node's pages may show anything."""
         with self._lock:

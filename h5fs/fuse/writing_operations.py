@@ -136,8 +136,9 @@ class WritingOperations(Operations):
         self._pages.writes(handle, node)
         self._nodes.use(handle, node)
         is_page = bool(self._file_info.from_address(file_info).writepage)
+        is_mixed = is_page and self._pages.are_mixed(handle, self._tree.page_content(handle))
         try:
-            self._tree.write(handle, view, offset, is_page=is_page)
+            self._tree.write(handle, view, offset, is_page=is_page, is_mixed=is_mixed)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()

@@ -75,6 +75,19 @@ def test_two_contents_of_one_node_do_not_share_its_pages() -> None:
     assert read(pages, 7, content("new")) is Pages.KEPT
 
 
+def test_pages_of_a_writer_are_mixed_where_others_read_another_content() -> None:
+    pages = KeptPages()
+    pages.open_to_write(1, NODE, content())
+    assert not pages.are_mixed(1, None)
+    pages.open_to_read(2, NODE, content())
+    assert not pages.are_mixed(1, content(version=2))  # what is written in place is read by all
+    assert pages.are_mixed(1, None)
+    assert pages.are_mixed(1, content("new"))
+    pages.release(2, NODE)
+    assert not pages.are_mixed(1, None)
+    assert not pages.are_mixed(9, None)
+
+
 def test_nodes_that_are_open_are_not_forgotten() -> None:
     pages = KeptPages(most_nodes=2)
     pages.open_to_read(1, NODE, content("old"))

@@ -211,8 +211,9 @@ class MemoryTree:
         return self._handles[handle].failure[0] == "direct"
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         inode = self._file(None, handle)
         if inode.failure[0] == "keep":
             self._kept.append(data)

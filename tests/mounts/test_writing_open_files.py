@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import signal
 import subprocess
@@ -557,3 +558,41 @@ def test_a_new_map_over_an_array_that_others_read_has_nothing_of_the_old_one(
         assert np.flatnonzero(np.load(path)).tolist() == [7]
     with h5py.File(file) as opened:
         assert np.flatnonzero(opened["m"][()]).tolist() == [7]
+
+
+@pytest.mark.semantics("R10")
+@pytest.mark.parametrize("closes", ["before the map is written", "after it"])
+def test_a_map_of_a_file_that_was_emptied_takes_nothing_from_the_array_that_others_read(
+    file: Path, closes: str
+) -> None:
+    old = np.arange(1, 20001.0)
+    content = npy_bytes(old)
+    with h5py.File(file, "a") as opened:
+        opened["m"] = old
+    with written(file) as mount:
+        path = mount.path / "m.npy"
+        reader = np.load(path, mmap_mode="r")
+        writer = open(path, "r+b", buffering=0)  # noqa: SIM115
+        writer.truncate(0)
+        writer.write(content[:128])
+        writer.truncate(len(content))
+        mapped = mmap.mmap(writer.fileno(), 0)
+        if closes.startswith("before"):
+            writer.close()  # all is zeros, and committed
+        assert reader[5] == 6
+        mapped[128 : 128 + 8] = np.float64(7).tobytes()
+        assert errno_of(mapped.flush) == errno.EIO
+        if closes.startswith("after"):
+            assert errno_of(writer.close) == errno.EIO
+        mapped.close()
+        assert same(reader[1:], old[1:])  # one page of memory for both
+        del reader
+        expected = np.zeros(20000) if closes.startswith("before") else old
+        assert same(np.load(path), expected)
+        changed = np.load(path, mmap_mode="r+")
+        changed[3] = 9
+        changed.flush()
+        del changed
+        assert np.load(path)[3] == 9
+    with h5py.File(file) as opened:
+        assert opened["m"][3] == 9
