@@ -107,6 +107,14 @@ def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDA
     return low | np.uint64(position & ~_ID_MASK)
 
 
+def mix_inode(inode: int, seed: int) -> int:
+    """Return the inode number of an object in one of many HDF5 files, each with its own ``seed``.
+
+    Objects of two files have the same number by a chance of 2^-64.
+    """
+    return (inode ^ seed) or 1
+
+
 def make_root(info: ObjectInfo) -> Node:
     """Return the node of the root group."""
     return Node(NodeKind.FOLDER, b"", info, None)

@@ -38,12 +38,15 @@ LAST_VERSION = 3
 class Superblock:
     """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
     a writer sets in version 3 and clears when it closes the file; ``is_swmr``: that writer lets
-    others read meanwhile (single writer, multiple readers)."""
+    others read meanwhile (single writer, multiple readers). ``size_of_addresses`` and
+    ``size_of_lengths``: as the file states them, 0 where the file ends before that."""
 
     offset_bytes: int
     version: int
     is_open_for_write: bool
-    is_swmr: bool = False
+    is_swmr: bool
+    size_of_addresses: int
+    size_of_lengths: int
 
     @property
     def is_known(self) -> bool:
@@ -56,13 +59,15 @@ def read_superblock(source: Source) -> Superblock | None:
     size = source.size_bytes
     offset = 0
     while offset + len(SIGNATURE) <= size:
-        head = read_bytes(source, offset, 12)
-        if head.startswith(SIGNATURE) and len(head) == 12:
+        head = read_bytes(source, offset, 15)
+        if head.startswith(SIGNATURE) and len(head) >= 12:
             version = head[8]
-            # Versions 0 and 1 have sizes of other fields there; only 3 honours the flag.
-            flags = head[11] if version == _MARKED_VERSION else 0
-            is_swmr = bool(flags & _SWMR_WRITE)
-            return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE), is_swmr)
+            # Versions 0 and 1 have other fields there; only 3 honours the flag.
+            flags = head[_FLAGS_AT] if version == _MARKED_VERSION else 0
+            at = 13 if version < 2 else _ADDRESS_SIZE_AT
+            sizes = head[at : at + 2].ljust(2, b"\0")
+            is_open, is_swmr = bool(flags & _OPEN_FOR_WRITE), bool(flags & _SWMR_WRITE)
+            return Superblock(offset, version, is_open, is_swmr, *sizes)
         offset = offset * 2 if offset else _FIRST_USER_BLOCK
     return None
 
@@ -73,14 +78,12 @@ def read_missing_end(source: Source) -> tuple[int, int] | None:
     None for a file that is not cut short.
     """
     found = read_superblock(source)
-    if found is None:
-        return None
-    if not found.is_known:
+    if found is None or not found.is_known:
         return None
     addresses = read_addresses(source, found)
     size = source.size_bytes
     if addresses is None:
-        return size, found.offset_bytes + _end_of_addresses(source, found)
+        return size, found.offset_bytes + _end_of_addresses(found)
     # The base address, one other address, then where the file ends.
     return (size, addresses[2]) if size < addresses[2] < 2**63 else None
 
@@ -91,7 +94,7 @@ def read_addresses(source: Source, superblock: Superblock) -> list[int] | None:
     In versions 0 and 1 those are the base, the free space, the file's end and the driver
     information; in 2 and 3 the base, the extension, the file's end and the root group.
     """
-    stop = _end_of_addresses(source, superblock)
+    stop = _end_of_addresses(superblock)
     head = read_bytes(source, superblock.offset_bytes, stop)
     if not superblock.is_known or len(head) < stop:
         return None
@@ -104,10 +107,8 @@ def _first_address(superblock: Superblock) -> int:
     return {0: 24, 1: 28}.get(superblock.version, 12)
 
 
-def _end_of_addresses(source: Source, superblock: Superblock) -> int:
-    at = superblock.offset_bytes + (13 if superblock.version < 2 else _ADDRESS_SIZE_AT)
-    width = (read_bytes(source, at, 1) or b"\x08")[0] or 8
-    return _first_address(superblock) + 4 * width
+def _end_of_addresses(superblock: Superblock) -> int:
+    return _first_address(superblock) + 4 * (superblock.size_of_addresses or 8)
 
 
 def has_hdf5_name(path: bytes) -> bool:
