@@ -34,11 +34,15 @@ def _access_through(file: object) -> Any:
 
 
 class LoggedMain:
-    """A file that is read and written through ``file``; ``descriptor`` is the file's own."""
+    """A file that is read and written through ``file``; ``descriptor`` is the file's own.
+
+    ``is_flushed``: since its last flush the library was not asked to change anything.
+    """
 
     def __init__(self, file: LoggedFile, descriptor: int) -> None:
         self.file = file
         self.descriptor = descriptor
+        self.is_flushed = False
         self._file_id: Any = None
 
     @property
@@ -85,7 +89,7 @@ class LoggedMain:
 
         They are right until the library changes something.
         """
-        if self._file_id is not None:
+        if self._file_id is not None and not self.is_flushed:
             h5f.flush(self._file_id)
         return _LoggedBytes(self.file)
 
