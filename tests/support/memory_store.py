@@ -146,10 +146,11 @@ class MemoryStore:
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         self.calls.append("move_link")
         self.get_link(group, name)
         self._of(new_group).links[new_name] = self._of(group).links.pop(name)
+        return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         self.calls.append("write_array")
