@@ -141,6 +141,12 @@ class NoSpaceError(H5fsError):
     errno = _errno.ENOSPC
 
 
+class MixedPagesError(H5fsError):
+    """Mapped pages come back in which there may be another content, read by others."""
+
+    errno = _errno.EIO
+
+
 class CrossFileError(H5fsError):
     """A link or a move from one HDF5 file to another."""
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5fs
 from h5fs.cli.mount_options import parse_options
@@ -26,20 +27,28 @@ from h5fs.model.location import Location
 from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
+if TYPE_CHECKING:
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
+
 # Words that people type for a command of another name.
 _SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "repair": "recover"}
 _COMMANDS = tuple(command.name for command in COMMANDS)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
+def main(
+    arguments: Sequence[str] | None = None, *, starter: WorkerStarter | None = None
+) -> int:
+    """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage.
+
+    ``starter``: a process that starts workers, for a command that needs them; the caller ends it.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     hide_secrets(words)
     has_no_output = open_missing_streams()
     _allow_any_text()
     try:
         try:
-            status = _run(words, has_no_output=has_no_output)
+            status = _run(words, starter, has_no_output=has_no_output)
         finally:
             sys.stdout.flush()
     except OSError as error:
@@ -51,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(words: list[str], *, has_no_output: bool) -> int:
+def _run(words: list[str], starter: WorkerStarter | None, *, has_no_output: bool) -> int:
     try:
         given = _parse(words)
         if has_no_output and given.command == "cat":
@@ -64,7 +73,7 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
         elif given.command == "umount":
             return _unmount(given)
         else:
-            return _run_command(given)
+            return _run_command(given, starter)
     except UsageError as error:
         return _complain(error, 2)
     except MountError as error:
@@ -203,7 +212,8 @@ def _absolute(location: Location) -> Location:
     return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
-def _run_command(given: argparse.Namespace) -> int:
+def _run_command(given: argparse.Namespace, starter: WorkerStarter | None) -> int:
+    given.starter = starter
     module = importlib.import_module(f"h5fs.cli.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
     status: int = module.run(given)

@@ -38,7 +38,8 @@ class _Node:
     readers: Counter[Hashable] = field(default_factory=Counter)
 
     def is_read_otherwise(self, content: PageContent | None) -> bool:
-        return content is not None and any(each != content.identity for each in self.readers)
+        """Whether a handle fills the pages with another content than this; None is a draft."""
+        return any(content is None or each != content.identity for each in self.readers)
 
 
 @dataclass(slots=True)
@@ -94,6 +95,13 @@ class KeptPages:
                 return False
             self._learn(handle, node)
             return True
+
+    def are_mixed(self, handle: int, content: PageContent | None) -> bool:
+        """Whether others fill the pages of a handle that may write with another content."""
+        with self._lock:
+            opened = self._handles.get(handle)
+            known = None if opened is None else self._nodes.get(opened.node)
+            return known is not None and known.is_read_otherwise(content)
 
     def forget(self, node: int) -> None:
         """Take note that a node's pages may show anything."""

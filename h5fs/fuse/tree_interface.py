@@ -86,11 +86,13 @@ class WritingTreeInterface(TreeInterface, Protocol):
         ...
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Write all of ``data``, or raise. ``data`` is valid until the call returns.
 
-        ``is_page``: these are pages that programs have mapped, of which they have changed a part.
+        ``is_page``: these are pages that programs have mapped, of which they have changed a part;
+        ``is_mixed``: others have the file open, and fill the same pages with another content.
         """
         ...
 

@@ -136,8 +136,9 @@ class WritingOperations(Operations):
         self._pages.writes(handle, node)
         self._nodes.use(handle, node)
         is_page = bool(self._file_info.from_address(file_info).writepage)
+        is_mixed = is_page and self._pages.are_mixed(handle, self._tree.page_content(handle))
         try:
-            self._tree.write(handle, view, offset, is_page=is_page)
+            self._tree.write(handle, view, offset, is_page=is_page, is_mixed=is_mixed)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()
@@ -277,22 +278,26 @@ class WritingOperations(Operations):
     def _put_handle(self, handle: int, file_info: int, node: int) -> None:
         c_uint64.from_address(file_info + self._handle_offset).value = handle
         try:
-            pages = self._share_pages(handle, node)
+            only_reads = self._tree.only_reads(handle)
+            pages = self._share_pages(handle, node, only_reads=only_reads)
         except BaseException:
             # libfuse releases only what was opened.
             self._tree.release(handle)
             raise
         self._nodes.open(handle, node)
+        info = self._file_info.from_address(file_info)
         if pages is Pages.BYPASSED:
-            self._file_info.from_address(file_info).direct_io = 1
+            info.direct_io = 1
         elif pages is Pages.KEPT:
-            self._file_info.from_address(file_info).keep_cache = 1
+            info.keep_cache = 1
+        # The kernel then does not ask at each `close`. A libfuse before 3.11 has no such field.
+        info.noflush = only_reads
 
-    def _share_pages(self, handle: int, node: int) -> Pages:
+    def _share_pages(self, handle: int, node: int, *, only_reads: bool) -> Pages:
         """Return what a handle does with the kernel's pages of a node."""
         is_bypassing = self._tree.bypasses_cache(handle)
         content, pages = self._tree.page_content(handle), Pages.DROPPED
-        if not self._tree.only_reads(handle):
+        if not only_reads:
             pages = self._pages.open_to_write(handle, node, content)
         elif content is not None and not is_bypassing:
             pages = self._pages.open_to_read(handle, node, content)

@@ -120,7 +120,8 @@ class StoreOptions:
     only ``fsync`` makes one. ``is_swmr``: another program may be writing the file by HDF5's SWMR
     rules. ``is_beside_writer``: the process reads what another one of the same mount writes.
     ``identity``: device and inode number that the file must have; a file with other numbers
-    at the same path is another file.
+    at the same path is another file. ``user_block``: the bytes with which a file begins that is
+    made, before all that is HDF5's; as many as HDF5 allows, or none.
     """
 
     location: Location
@@ -136,6 +137,7 @@ class StoreOptions:
     is_swmr: bool = False
     is_beside_writer: bool = False
     identity: tuple[int, int] | None = None
+    user_block: bytes = b""
     remote: RemoteOptions = RemoteOptions()
 
     @property

@@ -7,6 +7,7 @@ and two upper-case hex digits) for bytes that a dentry cannot have or that would
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
@@ -91,6 +92,7 @@ def encode_name(link_name: bytes, projection: Projection) -> bytes:
     return stem + suffix
 
 
+@functools.lru_cache(maxsize=1024)  # each call of the kernel asks some times for the same ones
 def decode_name(dentry: bytes) -> DentryName | None:
     """Return what ``dentry`` means, or None when no link has that dentry name.
 

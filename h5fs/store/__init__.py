@@ -7,14 +7,10 @@ ARCHITECTURE.md says what each room of the store is for.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from h5fs.model.settings import StoreOptions
-from h5fs.store.log.log_path import has_log
-from h5fs.store.schemes import find_scheme
-
-if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+if TYPE_CHECKING:  # workers are started before what takes long to import
+    from h5fs.model.settings import StoreOptions
     from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -34,7 +30,11 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
     With workers this process never imports h5py.
     """
     if options.url is not None:
+        from h5fs.store.schemes import find_scheme
+
         return find_scheme(options.url, options.mode).open_store(options, starter)
+    from h5fs.store.log.log_path import has_log
+
     if options.mode.writes or has_log(options.file):
         logged = _open_logged(options, starter)
         if logged is not None:
@@ -55,6 +55,8 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
 
     None when the log that was to be read is gone by now.
     """
+    import dataclasses
+
     from h5fs.store.log.log_file import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore

@@ -59,7 +59,8 @@ class ArrayPart(Enum):
 class ArrayFile:
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
-    Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only.
+    Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;
+    where ``data`` has all of a small file, there is none (-1).
     ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
     ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
     None for any other file.
@@ -73,6 +74,7 @@ class ArrayFile:
     data_start: int
     is_read: bool = False
     old_rows: int | None = None
+    data: bytes | None = None
 
 
 class Region(Struct, frozen=True, array_like=True):

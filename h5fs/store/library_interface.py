@@ -59,7 +59,7 @@ class ChunkBatch(Struct, frozen=True):
 class NewArray(Struct, frozen=True):
     """An array that is written: the elements lie in a shared buffer, as a ``.npy`` file has them.
 
-    All else is as in ``ArrayFile``.
+    Those of a small file lie in ``data``. All else is as in ``ArrayFile``.
     """
 
     shape: tuple[int, ...]
@@ -68,6 +68,7 @@ class NewArray(Struct, frozen=True):
     data_start: int
     shared_buffer: int
     is_read: bool = False
+    data: bytes | None = None
 
 
 MOST_DATA_AHEAD_BYTES = 64 * 2**10

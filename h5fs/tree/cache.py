@@ -40,11 +40,12 @@ class LruCache(Generic[Key, Value]):
             self._values.clear()
             self._weight = 0
 
-    def remove(self, key: Key) -> None:
-        """Forget one value, if it is there."""
+    def remove(self, *keys: Key) -> None:
+        """Forget some values, if they are there."""
         with self._lock:
-            old = self._values.pop(key, None)
-            self._weight -= self._weigh(old) if old is not None else 0
+            for key in keys:
+                old = self._values.pop(key, None)
+                self._weight -= self._weigh(old) if old is not None else 0
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""

@@ -21,13 +21,7 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import (
-    Link,
-    LinkKind,
-    ObjectInfo,
-    ObjectKind,
-    ObjectRef,
-)
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
@@ -169,10 +163,13 @@ class Lookup:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
         # The link's dentry has one of several names, depending on what the link has led to.
-        for projection in Projection:
-            self._nodes.remove(folder_path + b"/" + encode_name(name, projection))
+        paths = [
+            folder_path + b"/" + encode_name(name, projection)
+            for projection in Projection
+            if projection not in VIEWS or projection in self._views.projections
+        ]
         inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
-        self._nodes.remove(inside + b"/" + GROUP_ATTRIBUTES)
+        self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
         self._contents.forget_dependent()
         self._cut_names.remove(group)
         self._forget_others(folder_path)

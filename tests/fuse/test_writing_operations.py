@@ -202,7 +202,7 @@ class MemoryTree:
         return None
 
     def only_reads(self, handle: int) -> bool:
-        return False
+        return self._handles[handle].failure[0] == "reads"
 
     def page_content(self, handle: int) -> None:
         return None
@@ -211,8 +211,9 @@ class MemoryTree:
         return self._handles[handle].failure[0] == "direct"
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         inode = self._file(None, handle)
         if inode.failure[0] == "keep":
             self._kept.append(data)
@@ -664,6 +665,19 @@ def test_each_close_flushes_with_its_own_process(mounted: Mounted, folder: Path)
     assert opener == os.getpid()
     assert [pid for _, _, pid in flushes] == [os.getpid(), *children, os.getpid()]
     assert len({handle for _, handle, _ in flushes}) == 1
+
+
+def test_the_kernel_does_not_ask_at_the_close_of_a_handle_that_only_reads(
+    mounted: Mounted, folder: Path
+) -> None:
+    (folder / "a").write_bytes(b"abc")
+    os.rename(folder / "a", folder / "reads!")
+    before = len(mounted.calls("flush"))
+    assert (folder / "reads!").read_bytes() == b"abc"
+    assert len(mounted.calls("flush")) == before
+    os.rename(folder / "reads!", folder / "a")
+    assert (folder / "a").read_bytes() == b"abc"
+    assert len(mounted.calls("flush")) == before + 1
 
 
 def test_threads_are_their_process(mounted: Mounted, folder: Path) -> None:

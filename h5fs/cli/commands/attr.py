@@ -30,10 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if changes:
             options = StoreOptions(absolute(file), mode=Mode.UPDATE)
-            with opened_writable_tree(options) as writable:
+            with opened_writable_tree(options, arguments.starter) as writable:
                 writable.change_attributes(find_object(writable, path), changes)
         else:
-            with opened_tree(StoreOptions(absolute(file))) as tree:
+            with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
                 text = tree.read_attribute_text(find_object(tree, path))
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         path, selection = split_selection(path)
         if arguments.csv and selection is not None:
             raise UsageError("--csv writes whole tables; leave out the [selection]")
-        with opened_tree(StoreOptions(absolute(file))) as tree:
+        with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
             try:
                 if selection is not None:
                     _write_selection(tree, find_object(tree, path), selection)

@@ -188,9 +188,14 @@ class ChangingStore(Hdf5Store):
         self._read.clear()
         self._object_paths.clear()
 
-    def _forget_scans(self, ref: ObjectRef) -> None:
-        self._scanned.pop(ref, None)
+    def _forget_elements(self, ref: ObjectRef) -> None:
+        """Forget what depends on the elements of a dataset, whose type stays as it is."""
         self._read.pop(ref, None)
+        projected = self._scanned.get(ref)
+        if isinstance(projected, FixedDataset):
+            projected.forget()
+        else:
+            self._scanned.pop(ref, None)
 
     def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         link = self.get_link(group, name)

@@ -115,9 +115,9 @@ class Hdf5Store(ViewRenderer):
         self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
         # What a program is writing may be in another place the next time.
-        looks_for_sources = not (options.mode.writes or options.is_swmr)
+        changes = options.mode.writes or options.is_swmr
         self._ways = ShortWays(
-            self._files, self._opened, self._describe_source if looks_for_sources else None
+            self._files, self._opened, None if changes else self._describe_source, on_progress
         )
 
     def open(self) -> None:
@@ -345,9 +345,11 @@ class Hdf5Store(ViewRenderer):
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
         datasets.check_filters(dataset_id, self._opened.open(ref).creation)
+        opened = self._opened.open(ref)
         projected = project_dataset(
-            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress
-        )
+            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress,
+            find_texts=lambda dtype: self._ways.find_texts(ref, opened, dtype),
+        )  # fmt: skip
         self._scanned[ref] = projected
         if len(self._scanned) > _MAX_SCANNED:
             self._scanned.popitem(last=False)

@@ -48,8 +48,7 @@ class KnownContents:
 
     def forget_of(self, ref: ObjectRef) -> None:
         """Forget the contents of an object that has changed."""
-        for kind in NodeKind:
-            self._own.remove((kind, ref))
+        self._own.remove(*((kind, ref) for kind in NodeKind))
         self.forget_dependent()
 
     def forget_dependent(self) -> None:

@@ -27,9 +27,7 @@ _log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-LOOK_SECONDS = 0.4
-"""How long the file is taken to be what it was."""
-
+LOOK_SECONDS = 0.4  # how long the file is taken to be what it was
 _MOST_ATTEMPTS = 5
 _CLOSING_PATIENCE_SECONDS = 0.1
 _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be all

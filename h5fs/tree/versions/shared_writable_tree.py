@@ -127,9 +127,11 @@ class SharedWritableTree(WritableTree):
         return count
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Write bytes; of mapped pages those elements that a program has changed."""
+        del is_mixed  # no handle keeps its pages
         pages = self._pages_of(self._opened.get(handle))
         if pages is None:
             super().write(handle, data, offset)

@@ -77,8 +77,12 @@ class Statuses:
         """Whether only calls that name this very path change a status, with nothing pending."""
         info = node.info
         if node.kind is NodeKind.FOLDER:
-            # Times that the HDF5 file keeps of a group may change with its attributes and objects.
-            return not (info.mtime or info.ctime or info.atime) and not has_other_paths(node)
+            if has_other_paths(node):
+                return False
+            # Times that the HDF5 file keeps of a group change with its attributes and links, also
+            # where a call names others. From now on they are those that the kernel keeps.
+            self._pending.hold_times(info, self._lookup.status_of_file(0))
+            return True
         if node.kind is not NodeKind.ARRAY or info.hard_link_count != 1 or info.ref.file:
             return False
         if self._opened.reads_replaced:

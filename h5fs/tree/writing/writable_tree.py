@@ -236,16 +236,20 @@ class WritableTree:
         return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Answer ``write``: in place, or into the file's draft.
 
-        ``is_page``: the kernel writes back what programs have mapped: all of its pages.
+        ``is_page``: the kernel writes back what programs have mapped: all of its pages;
+        ``is_mixed``: others fill these with another content.
         """
         del is_page
         with self._lock:
             file = self._opened.get_writable(handle)
             with self._changes.by(file):
+                if is_mixed:
+                    self._writes.check_mixed(file)
                 self._writes.write(file, data, offset)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:

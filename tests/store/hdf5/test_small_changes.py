@@ -16,6 +16,8 @@ from support.reference import npy_bytes
 
 from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import Locking, Mode, NewDatasets, StoreOptions
+from h5fs.store.hdf5 import store as store_module
+from h5fs.store.hdf5 import writing_store
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
@@ -92,6 +94,23 @@ def test_one_small_change_after_another_opens_nothing(file: Path) -> None:
             it.store.delete_link(group, b"e%d" % number)
             it.store.create_group(group, b"g%d" % number)
         assert not it.opened
+
+
+def test_one_write_in_place_after_another_looks_at_the_dataset_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with written(file) as it:
+        data = it.save(it.root, b"data", np.arange(1000)).ref
+        looks: list[object] = []
+        for look in ("project_dataset", "read_edges_are_whole"):
+            for module in (store_module, writing_store):
+                monkeypatch.setattr(module, look, looks.append, raising=False)
+        for number in range(3):
+            it.store.write_elements(data, 800 * number, np.full(100, number).tobytes())
+        assert not looks
+        expected = np.arange(1000)
+        expected[:300] = np.repeat(range(3), 100)
+        assert it.store.read_data(data, ArrayPart.ELEMENTS, 0, 8000) == expected.tobytes()
 
 
 @pytest.mark.parametrize(

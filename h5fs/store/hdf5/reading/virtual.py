@@ -47,7 +47,9 @@ def describe_virtual(
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
     names = list(sources_of(creation))
-    if not prod(shape) or len(outside.datasets) > _MOST_SOURCES or len(names) > _MOST_RUNS:
+    if not shape or not prod(shape):
+        return None
+    if len(outside.datasets) > _MOST_SOURCES or len(names) > _MOST_RUNS:
         return None
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     sources = []

@@ -64,7 +64,7 @@ class Replacement:
         old_id, shape = self.old_id, source.shape
         write_type = None
         if old_id is not None:
-            check_can_encode(old_id)
+            check_can_encode(old_id.get_create_plist())
             write_type = kept_type(old_id.get_type(), array.dtype)
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
             own = shape[: len(shape) - len(trailing)]

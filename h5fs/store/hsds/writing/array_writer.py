@@ -192,7 +192,7 @@ def _whole(array: ArrayFile) -> np.ndarray[Any, Any]:
     if not prod(shape) or not base.itemsize:
         return np.zeros(shape, base)
     # The mapping lives as long as the array that shows it.
-    mapped = mmap.mmap(array.descriptor, array.size_bytes, prot=mmap.PROT_READ)
+    mapped = array.data or mmap.mmap(array.descriptor, array.size_bytes, prot=mmap.PROT_READ)
     flat = np.frombuffer(mapped, base, prod(shape), array.data_start)
     return flat.reshape(shape, order="F" if array.is_fortran_order else "C")
 
