@@ -251,9 +251,10 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         """Move a link, to the place of another if there is one, which is deleted as above.
 
+        Returns: the link's object, without its dataset; None where that is not known.
         Raises: ``NotFoundError``.
         """
 

@@ -167,8 +167,8 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
         new_group: ObjectRef,
         new_name: bytes,
         opened: tuple[int, ...] = (),
-    ) -> None:
-        """Move a link."""
+    ) -> ObjectInfo | None:
+        """Move a link; return what it leads to, if that is an object."""
 
     def write_sequences(
         self,

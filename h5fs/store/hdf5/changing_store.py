@@ -67,7 +67,7 @@ class ChangingStore(Hdf5Store):
         **others: Any,
     ) -> None:
         super().__init__(options, driven=logged, **others)
-        self._file = logged.file
+        self._file, self._logged = logged.file, logged
         self._on_change = on_change
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -154,8 +154,10 @@ class ChangingStore(Hdf5Store):
         ``attributes``: refusals of attributes are raised as they are.
         """
         with self._failing("change the file", keeps_refusals=attributes):
+            self._logged.is_flushed = False
             yield
             h5f.flush(self._files.file_id(0))
+            self._logged.is_flushed = True
             self._file.commit(durable=False)
             self._on_change(changed, self._file.log_bytes)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ from h5py import h5d, h5f, h5g, h5o
 
 from h5fs.errors import (
     ExistsError,
+    H5fsError,
     LostChangesError,
     NotFoundError,
     ReadOnlyError,
@@ -137,7 +139,7 @@ class WritingHdf5Store(ChangingStore):
         new_group: ObjectRef,
         new_name: bytes,
         opened: tuple[int, ...] = (),
-    ) -> None:
+    ) -> ObjectInfo | None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
@@ -152,6 +154,9 @@ class WritingHdf5Store(ChangingStore):
                 self._group_id(group).links.move(
                     name, target, new_name, link_properties()
                 )
+            with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
+                return self.get_link(new_group, new_name).target
+            return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):

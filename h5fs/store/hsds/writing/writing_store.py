@@ -99,7 +99,7 @@ class WritingHsdsStore(ChangingHsdsStore):
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         group_id = self._place(group, name)
         found = check_there(self._links.find(group_id, name), group, name)
         new_id = self._place(new_group, new_name)
@@ -108,6 +108,7 @@ class WritingHsdsStore(ChangingHsdsStore):
             self._links.delete(group_id, name)
         if old is not None and old.id:
             self._removed.add(old.id)
+        return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         group_id = self._place(group, name)
