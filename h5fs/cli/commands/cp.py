@@ -15,6 +15,7 @@ from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.offline import (
     COPY_BYTES,
     absolute,
+    new_buffer,
     opened_tree,
     opened_writable_tree,
     read_pieces,
@@ -83,7 +84,7 @@ def _copy_out(
             raise MountError(f"{file}:{show_path(path)} is not a group")
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
-        failures = _Failures()
+        failures, buffer = _Failures(), new_buffer()
         with progress_bar(f"copying from {file.name}", sum(sizes)) as bar:
             for inside, each in found:
                 if failures.is_below(inside):
@@ -92,7 +93,7 @@ def _copy_out(
                 try:
                     if isinstance(each, H5fsError):
                         raise each
-                    _copy_one(tree, inside, each, place, bar, is_target=inside == path)
+                    _copy_one(tree, inside, each, place, buffer, bar, is_target=inside == path)
                 except (H5fsError, OSError) as error:
                     failures.add(inside, is_folder=_has_files(each))
                     # An error of the system is about the copy, not about the HDF5 file.
@@ -129,7 +130,8 @@ def _complain(bar: Any, path: bytes, error: H5fsError | OSError) -> None:
 
 
 def _copy_one(
-    tree: Tree, path: bytes, status: Status, place: Path, bar: Any, *, is_target: bool
+    tree: Tree, path: bytes, status: Status, place: Path, buffer: memoryview, bar: Any, *,
+    is_target: bool,
 ) -> None:
     """Copy out one file, folder or link.
 
@@ -149,7 +151,7 @@ def _copy_one(
         flags = 0 if is_target else os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o666)
         with open(descriptor, "wb") as copy:
-            for piece in read_pieces(tree, path):
+            for piece in read_pieces(tree, path, buffer):
                 copy.write(piece)
                 bar.update(len(piece))
 

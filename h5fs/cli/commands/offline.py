@@ -189,13 +189,18 @@ def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsE
         pending += [inside.rstrip(b"/") + b"/" + name for name in reversed(names)]
 
 
-def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
+def new_buffer() -> memoryview:
+    """Return memory for ``read_pieces``; it takes longer to make than a small file to read."""
+    return memoryview(bytearray(COPY_BYTES))
+
+
+def read_pieces(tree: Tree, path: bytes, buffer: memoryview) -> Iterator[memoryview]:
     """Yield the content of a file in pieces, each valid until the next. Raises ``H5fsError``."""
     handle = tree.open(path, os.O_RDONLY)
     try:
-        buffer = memoryview(bytearray(COPY_BYTES))
-        at = 0
-        while count := tree.read_into(handle, buffer, at):
+        at, count = 0, len(buffer)
+        while count == len(buffer):
+            count = tree.read_into(handle, buffer, at)
             yield buffer[:count]
             at += count
     finally:
