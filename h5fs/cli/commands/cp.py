@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -84,8 +85,12 @@ def _copy_out(
             raise MountError(f"{file}:{show_path(path)} is not a group")
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
-        failures, buffer = _Failures(), new_buffer()
-        with progress_bar(f"copying from {file.name}", sum(sizes)) as bar:
+        failures = _Failures()
+        with (
+            ThreadPoolExecutor(1) as thread,
+            progress_bar(f"copying from {file.name}", sum(sizes)) as bar,
+        ):
+            writer = _Writer(tree, thread, bar)
             for inside, each in found:
                 if failures.is_below(inside):
                     continue
@@ -93,7 +98,7 @@ def _copy_out(
                 try:
                     if isinstance(each, H5fsError):
                         raise each
-                    _copy_one(tree, inside, each, place, buffer, bar, is_target=inside == path)
+                    _copy_one(tree, inside, each, place, writer, is_target=inside == path)
                 except (H5fsError, OSError) as error:
                     failures.add(inside, is_folder=_has_files(each))
                     # An error of the system is about the copy, not about the HDF5 file.
@@ -130,8 +135,7 @@ def _complain(bar: Any, path: bytes, error: H5fsError | OSError) -> None:
 
 
 def _copy_one(
-    tree: Tree, path: bytes, status: Status, place: Path, buffer: memoryview, bar: Any, *,
-    is_target: bool,
+    tree: Tree, path: bytes, status: Status, place: Path, writer: _Writer, *, is_target: bool
 ) -> None:
     """Copy out one file, folder or link.
 
@@ -151,9 +155,34 @@ def _copy_one(
         flags = 0 if is_target else os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o666)
         with open(descriptor, "wb") as copy:
-            for piece in read_pieces(tree, path, buffer):
-                copy.write(piece)
-                bar.update(len(piece))
+            writer.write(path, copy)
+
+
+class _Writer:
+    """Writes pieces of large files while the next ones are read."""
+
+    def __init__(self, tree: Tree, thread: Executor, bar: Any) -> None:
+        self._tree = tree
+        self._thread = thread
+        self._bar = bar
+        self._buffers = new_buffer(), new_buffer()
+
+    def write(self, path: bytes, copy: BinaryIO) -> None:
+        """Copy the content of a file. Raises ``H5fsError``, ``OSError``."""
+        writing: Future[int] | None = None
+        try:
+            for piece in read_pieces(self._tree, path, *self._buffers):
+                if writing is not None:
+                    writing.result()
+                    writing = None
+                if len(piece) == COPY_BYTES:
+                    writing = self._thread.submit(copy.write, piece)
+                else:  # the last one; to wait for another thread would take longer
+                    copy.write(piece)
+                self._bar.update(len(piece))
+        finally:
+            if writing is not None:
+                writing.result()
 
 
 def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | None) -> int:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -194,14 +195,16 @@ def new_buffer() -> memoryview:
     return memoryview(bytearray(COPY_BYTES))
 
 
-def read_pieces(tree: Tree, path: bytes, buffer: memoryview) -> Iterator[memoryview]:
-    """Yield the content of a file in pieces, each valid until the next. Raises ``H5fsError``."""
+def read_pieces(tree: Tree, path: bytes, *buffers: memoryview) -> Iterator[memoryview]:
+    """Yield the content of a file in pieces, each in the next buffer. Raises ``H5fsError``."""
     handle = tree.open(path, os.O_RDONLY)
     try:
-        at, count = 0, len(buffer)
-        while count == len(buffer):
+        at = 0
+        for buffer in cycle(buffers):
             count = tree.read_into(handle, buffer, at)
             yield buffer[:count]
             at += count
+            if count < len(buffer):
+                break
     finally:
         tree.release(handle)
