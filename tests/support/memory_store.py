@@ -154,9 +154,8 @@ class MemoryStore:
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         self.calls.append("write_array")
-        whole = array.data or os.pread(array.descriptor, array.size_bytes, 0)
-        data = whole[array.data_start :]
-        values = np.frombuffer(data, array.dtype).reshape(array.shape)
+        data = array.data or os.pread(array.descriptor, array.size_bytes, 0)
+        values = np.frombuffer(data, array.dtype, offset=array.data_start).reshape(array.shape)
         if name in self._of(group).links:
             target = self.get_link(group, name).target
             assert target is not None

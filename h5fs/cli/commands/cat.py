@@ -16,9 +16,9 @@ from h5fs.cli.commands.offline import (
     find_object,
     opened_tree,
     read_pieces,
-    split_place,
 )
 from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.cli.places import split_place
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         path, selection = split_selection(path)
         if arguments.csv and selection is not None:
             raise UsageError("--csv writes whole tables; leave out the [selection]")
-        with opened_tree(StoreOptions(absolute(file))) as tree:
+        with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
             try:
                 if selection is not None:
                     _write_selection(tree, find_object(tree, path), selection)

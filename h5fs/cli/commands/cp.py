@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
@@ -18,15 +18,18 @@ from h5fs.cli.commands.offline import (
     opened_tree,
     opened_writable_tree,
     read_pieces,
-    split_place,
     walk,
 )
 from h5fs.cli.output.progress import progress_bar
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
+
+if TYPE_CHECKING:
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
+    from h5fs.tree import Tree, WritableTree
 
 _KINDS: Final = {
     stat.S_IFIFO: "a named pipe",
@@ -49,18 +52,27 @@ def run(arguments: argparse.Namespace) -> int:
             of_contents = _names_contents(os.fsencode(arguments.source))
             source = source[0], os.path.normpath(source[1])
             if target is not None:
-                return copy_between(source, target, of_contents=of_contents)
-            return _copy_out(*source, Path(arguments.target), of_contents=of_contents)
+                return copy_between(source, target, arguments.starter, of_contents=of_contents)
+            return _copy_out(
+                *source, Path(arguments.target), arguments.starter, of_contents=of_contents
+            )
         assert target is not None
-        return _copy_in(arguments.source, *target)
+        return _copy_in(arguments.source, *target, arguments.starter)
     except MountError:
         raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 
 
-def _copy_out(file: Location, path: bytes, target: Path, *, of_contents: bool) -> int:
-    with opened_tree(StoreOptions(absolute(file))) as tree:
+def _copy_out(
+    file: Location,
+    path: bytes,
+    target: Path,
+    starter: WorkerStarter | None,
+    *,
+    of_contents: bool,
+) -> int:
+    with opened_tree(StoreOptions(absolute(file)), starter) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:
@@ -142,7 +154,7 @@ def _copy_one(
                 bar.update(len(piece))
 
 
-def _copy_in(text: str, file: Location, path: bytes) -> int:
+def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | None) -> int:
     source, of_contents = Path(text), _names_contents(os.fsencode(text))
     if not os.path.lexists(source):
         raise MountError(f"{text}: no such file")
@@ -157,7 +169,7 @@ def _copy_in(text: str, file: Location, path: bytes) -> int:
     copied: set[bytes] = set()
     left: list[bytes] = []  # each has its line: it was saved beside the HDF5 file
     with (
-        opened_writable_tree(options, tell_left=left.extend) as tree,
+        opened_writable_tree(options, starter, tell_left=left.extend) as tree,
         progress_bar(f"copying to {file.name}", total) as bar,
     ):
         if not of_contents and (path == b"/" or _is_folder(tree, path)):

@@ -103,7 +103,7 @@ class WorkerConnection:
         self.is_last_answer = False  # the worker ends after this answer
 
     def wait_until_open(self, seconds: float) -> None:
-        """Wait until the worker has opened the file. Raises what opening raised, and as ``call``.
+        """Wait until the worker has opened the file. Raises what opening raised, or ``call`` would.
         """
         self._receive(None, (), seconds, None)
 
@@ -120,8 +120,8 @@ class WorkerConnection:
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
-        ``commit``: what the worker must have caught up with. Raises an ``H5fsError`` that the
-        worker raised, or because of which bytes that it needed cannot be fetched;
+        ``commit``: what the worker must have caught up with. Raises the ``H5fsError`` that the
+        worker raised, or that kept this process from fetching bytes for the worker;
         ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
@@ -142,7 +142,7 @@ class WorkerConnection:
             self._send(request, unknown, encoded if large_bytes else b"", seconds)
             result = self._receive(METHODS[method], arguments, seconds, into)
         except BaseException:
-            # The worker may not have taken these over: they will be sent, or taken back, again.
+            # The worker may not know yet which shared buffers are new, or gone: it is told again.
             with self._sharing:
                 self._gone += self._sending
                 self._sending = set()
@@ -243,7 +243,7 @@ class WorkerConnection:
             if kind == messages.FETCH:
                 last += self._fetch(body)
             if kind in messages.ANSWERS and self._not_fetched is not None:
-                # The worker may have taken zeros for what did not come: nothing of it is believed.
+                # The worker has gone on with zeros for missing bytes: its answer is not believed.
                 self.is_last_answer = True
                 raise self._not_fetched
             refusal: H5fsError | None = None

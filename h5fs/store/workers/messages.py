@@ -115,7 +115,7 @@ class Method:
 
 
 def _kind_of(annotation: Any) -> Any:
-    """Return the type of an argument on this way: arrays are lent in shared buffers."""
+    """Return the type that an argument is sent as: arrays are lent in shared buffers."""
     return NewArray if annotation is Array_contra else annotation
 
 

@@ -27,7 +27,7 @@ VIEW_KINDS = {
     Projection.PICTURE: NodeKind.PICTURE,
     Projection.TEXT: NodeKind.TEXT,
 }
-"""What shows the views of each name."""
+"""The kind of node that shows each view."""
 
 _LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
 

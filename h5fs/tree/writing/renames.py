@@ -25,7 +25,6 @@ from h5fs.model.objects import Link, LinkKind, ObjectInfo
 from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.known_links import LinkChange
-from h5fs.tree.link_targets import read_link_text
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits, attributes_path
@@ -239,7 +238,7 @@ class Renames:
         ):  # fmt: skip
             return self._store.move_link(group, name, new_group, meaning.link_name)
         # Another link, since what its name ends in is in the path that it stores.
-        link = with_ending(node.link, meaning, read_link_text(self._store, node))
+        link = with_ending(node.link, meaning, self._lookup.link_text(node))
         is_same_name = group == new_group and link.name == name
         if is_same_name:
             self._store.delete_link(group, name)

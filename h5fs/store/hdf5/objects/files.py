@@ -30,7 +30,7 @@ from h5fs.store.policy import FilesToAskForError, check_policy, places_of_extern
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
-_MAX_EXTERNAL_FILES_OPEN = 64
+_MAX_EXTERNAL_FILES_OPEN = 256
 _MAX_SOURCES = 2**16  # that one name with %b stands for
 
 ThroughLog = LoggedMain | CommittedMain

@@ -146,7 +146,7 @@ class ArrayWriter:
         self, object_id: str, array: Elements, datatype: Datatype,
         chunk_shape: tuple[int, ...] | None,
     ) -> None:  # fmt: skip
-        """Write a whole array. Raises what the first piece has that fails."""
+        """Write a whole array. Raises the error of the first piece that fails."""
         underway: deque[Future[None]] = deque()
         problem: BaseException | None = None
         for start, stop in _pieces(array.shape, datatype, chunk_shape):
@@ -187,7 +187,7 @@ class ArrayWriter:
 
 
 def _whole(array: ArrayFile) -> np.ndarray[Any, Any]:
-    """Return an array whose elements are read when somebody looks at them."""
+    """Return an array over the mapped file: elements are read when they are used."""
     shape, base = array.shape + array.dtype.shape, array.dtype.base
     if not prod(shape) or not base.itemsize:
         return np.zeros(shape, base)

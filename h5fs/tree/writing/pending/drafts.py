@@ -76,6 +76,11 @@ class Draft:
         return self._written.page_count
 
     @property
+    def is_cut(self) -> bool:
+        """Whether something of what was there before is gone, or was never taken over."""
+        return self._base is None or self._base_stop < self._base.size_bytes
+
+    @property
     def has_base(self) -> bool:
         """Whether the draft goes on from what was there before."""
         return self._base is not None
