@@ -218,7 +218,7 @@ class WorkerStore:
         offset: int,
         buffer: memoryview,
     ) -> None:
-        if isinstance(dataset.data, Contiguous):
+        if isinstance(dataset.data, Contiguous) and self._is_at_its_path(ref.file):
             start = dataset.data.file_offset + offset
             try:
                 if self._source(ref.file).read_into(buffer, start) == len(buffer):
@@ -226,6 +226,8 @@ class WorkerStore:
             except OSError as error:
                 raise UnreadableError(f"{show_path(ref.path)}: {error.strerror}") from None
             # The file is shorter than it says: the library knows what that means.
+        elif isinstance(dataset.data, Contiguous):
+            pass  # a worker knows where the elements are in the file that it has open
         elif part is ArrayPart.ELEMENTS and self._is_at_hand(ref, dataset, offset, buffer):
             return
         elif isinstance(dataset.data, Chunked):
@@ -317,6 +319,17 @@ class WorkerStore:
     def _source(self, file: int) -> Source:
         """Return the bytes of a file, opened when it is first needed."""
         return self._main.source if file == 0 else self._open_beside(file)
+
+    def _is_at_its_path(self, file: int) -> bool:
+        """Whether a file beside the mounted one is still what this process has opened.
+
+        Else workers that have started since tell of places in the file that took its place. The
+        path is not looked up: it may lead into a mount of this very process by now.
+        """
+        if file == 0:
+            return True
+        descriptor = self._open_beside(file).descriptor
+        return os.readlink(b"/proc/self/fd/%d" % descriptor) == self._pool.path_of(file)
 
     def _open_beside(self, file: int) -> LocalFile:
         source = self._beside.get(file)

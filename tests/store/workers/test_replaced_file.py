@@ -145,3 +145,30 @@ def test_a_source_is_read_as_it_is_now_and_not_as_a_gap(tmp_path: Path, change: 
         if change == "is replaced":
             end_workers(store)  # a source that is open stays so, as with h5py
         assert read(tree, "virtual") == ["3"] * COUNT
+
+
+@pytest.mark.semantics("L6")
+@pytest.mark.parametrize("name", ["virtual", "linked"])
+def test_places_in_a_file_beside_are_not_looked_for_in_the_one_that_it_replaced(
+    tmp_path: Path, name: str
+) -> None:
+    """A worker that starts later opens the new file, where the daemon has the old one open."""
+
+    def write_source(number: int, padding: int) -> None:
+        with h5py.File(tmp_path / "new.h5", "w") as opened:
+            opened["padding"] = np.full(padding, 7, "<i8")
+            opened["d"] = np.full(COUNT, number, "<i8")
+        (tmp_path / "new.h5").rename(tmp_path / "source.h5")
+
+    layout = h5py.VirtualLayout((COUNT,), "<i8")
+    layout[:] = h5py.VirtualSource("source.h5", "d", (COUNT,))
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["first"] = h5py.ExternalLink("source.h5", "/d")
+        opened["g/linked"] = h5py.ExternalLink("source.h5", "/d")
+        opened.create_virtual_dataset("g/virtual", layout, fillvalue=-1)
+    write_source(1, 5000)
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        assert read(tree, "first") == ["1"] * COUNT
+        write_source(3, 1)
+        end_workers(store)
+        assert read(tree, f"g/{name}") == ["3"] * COUNT
