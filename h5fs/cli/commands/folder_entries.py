@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from h5fs.cli.commands.offline import absolute, opened_tree, started
@@ -16,18 +16,21 @@ from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
 @contextmanager
-def listed_folder(folder: str, extent: Extent) -> Iterator[tuple[list[Entry], Visit]]:
+def listed_folder(
+    folder: str, extent: Extent, starter: WorkerStarter | None = None
+) -> Iterator[tuple[list[Entry], Visit]]:
     """List a folder; yield its entries, and what looks at one of them. Raises ``MountError``.
 
-    No HDF5 file is opened before it is looked at, and none stays open.
+    ``starter``: one that has been started; without it there will be another. No HDF5 file is
+    opened before it is looked at, and none stays open.
     """
     top = Entry("", "/", "folder", dentry_path=os.fsencode(folder))
     try:
         entries = _list_files(top)
     except OSError as error:
         raise MountError(f"{folder}: {error.strerror}") from None
-    with started() as starter:
-        yield entries, lambda entry, levels: _look_at(entry, extent, levels, starter)
+    with nullcontext(starter) if starter is not None else started() as running:
+        yield entries, lambda entry, levels: _look_at(entry, extent, levels, running)
 
 
 def _look_at(entry: Entry, extent: Extent, levels: int, starter: WorkerStarter) -> None:
