@@ -165,7 +165,8 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         os.getcwd()
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
-    mountpoint = given.mountpoint or _default_mountpoint(given.file)
+    location, part = given.file
+    mountpoint = given.mountpoint or _default_mountpoint(location, part)
     parsed = parse_options(given.options)
     if given.mode is not None:  # --mode wins over -o mode=, which is there for fstab(5), mount(8)
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
@@ -174,23 +175,29 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(mountpoint)),
             store=StoreOptions(
-                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+                location=_absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
             ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=_is_folder(given.file),
+            is_folder=_is_folder(location),
+            part=part,
             owner_pid=given.owner,
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
+    if options.part and options.mode in (Mode.CREATE, Mode.EXCLUSIVE):
+        raise UsageError(
+            f"--mode {options.mode.value} begins a new file, which has no groups: name the file "
+            "alone, or use r+"
+        )
     return options
 
 
-def _default_mountpoint(location: Location) -> Path:
-    """Return the folder for a file that was named alone. Raises ``UsageError``."""
-    name = Path(location.name).stem
+def _default_mountpoint(location: Location, part: bytes) -> Path:
+    """Return the folder for a file, or a group, that was named alone. Raises ``UsageError``."""
+    name = os.fsdecode(part.rpartition(b"/")[2]) or Path(location.name).stem
     is_taken = os.path.lexists(name) and not os.path.isdir(name)
     if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")

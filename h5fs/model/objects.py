@@ -139,6 +139,24 @@ class Chunked(Struct, frozen=True, tag=True, tag_field="class"):
     fill_value: bytes
 
 
+class VirtualSource(Struct, frozen=True):
+    """A dataset that has elements of a virtual one, of the same type."""
+
+    ref: ObjectRef
+    dataset: DatasetInfo
+
+
+class Virtual(Struct, frozen=True, tag=True, tag_field="class"):
+    """Elements lie in other datasets, run by run.
+
+    ``runs`` are rows of three ``<i8``: at which byte of the array's data a run begins, which of the
+    ``sources`` has it, and from which byte of its data on. Each ends where the next one begins.
+    """
+
+    sources: tuple[VirtualSource, ...]
+    runs: bytes
+
+
 class ChunkIndex(Struct, frozen=True):
     """How many bytes each chunk of a dataset takes in the file, 0 for one that was never written.
 
@@ -189,7 +207,7 @@ class DatasetInfo(Struct, frozen=True):
     storage_size_bytes: int
     value_count: int | None = None
     sequences_per_element: int = 1
-    data: Contiguous | Chunked | None = None
+    data: Contiguous | Chunked | Virtual | None = None
     is_scanned: bool = False
     enumerations: tuple[Enumeration, ...] = ()
     text_widths: tuple[TextWidth, ...] = ()

@@ -1,16 +1,8 @@
-"""The HDF5 file: the only room that imports h5py, and that only in `hdf5` and in worker processes.
+"""HDF5 data, whoever keeps them: a local file, an object at a URL, a domain of a data service.
 
-Only plain values of ``h5fs.model`` leave this room, never an object of h5py. Other rooms enter by
-``open_store``.
-
-- `interface`: what the tree asks (``Store``, ``WritingStore``): all that a store needs to know
-- `library_interface`: what is asked of the HDF5 library in a worker beside (``LibraryStore``)
-- `schemes`: which URLs can be opened
-- `sources`: raw bytes, wherever they are kept
-- `hdf5`: the library's side
-- `workers`, `worker_process`: the daemon's end of worker processes, and the worker's
-- `chunks`: chunked arrays, decoded in the workers, kept in shared memory
-- `worker_store`, `local_store`: the two stores
+Other rooms enter by ``open_store``, and get a ``Store`` or ``WritingStore`` (``interface``) that
+gives them plain values of ``h5fs.model``. Only ``hdf5``, which runs in workers, imports h5py.
+ARCHITECTURE.md says what each room of the store is for.
 """
 
 from __future__ import annotations

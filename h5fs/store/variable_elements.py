@@ -9,7 +9,8 @@ of its longest value:
   (``length``, ``values``), the values filled up with zeros.
 
 Works on arrays as h5py reads them: objects stand for such parts, and the metadata of a dtype says
-of which kind they are (``vlen``: a string type or the dtype of one value).
+of which kind they are (``vlen``: a string type or the dtype of one value). Texts without a null may
+come in a fixed width, too, filled up with nulls.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class _Text:
         self._is_utf8 = True
 
     def measure(self, values: Array) -> int:
+        if values.dtype.kind == "S" and (size_bytes := self._measure_plain(values)) is not None:
+            return size_bytes
         # All texts at once: one by one they take three times as long.
         texts, joined = self._texts(values)
         longest = max(map(len, texts), default=0)
@@ -127,6 +130,17 @@ class _Text:
             longest = max(len(escape_text(text)) for text in texts)
         self._field_bytes = max(self._field_bytes, longest)
         return len(joined)
+
+    def _measure_plain(self, values: Array) -> int | None:
+        """Measure texts of a fixed width; None unless they are ASCII without quotes."""
+        rows = _rows_of(values)
+        if not rows.size or rows.max() >= 128 or (rows == ord('"')).any():
+            return None
+        longest = int(np.flatnonzero(rows.any(axis=0)).max(initial=-1)) + 1
+        self._bytes = max(self._bytes, longest)
+        self._characters = max(self._characters, longest)
+        self._field_bytes = max(self._field_bytes, longest)
+        return int(np.count_nonzero(rows))
 
     def _texts(self, values: Array) -> tuple[list[bytes], bytes]:
         """Return the bytes of each text, and of all together."""
@@ -148,8 +162,15 @@ class _Text:
         return (TextWidth(path, self._field_bytes, self._bytes),)
 
     def convert(self, values: Array) -> Array:
-        texts, joined = self._texts(values)
         dtype = self.dtype()
+        if values.dtype.kind == "S" and self._is_utf8:
+            rows = _rows_of(values)
+            if rows.size and rows.max() < 128:
+                array = np.zeros((len(rows), self._characters), "<u4")
+                width = min(rows.shape[1], self._characters)  # what is behind are nulls
+                array[:, :width] = rows[:, :width]
+                return array.view(dtype).reshape(values.shape)
+        texts, joined = self._texts(values)
         if not self._is_utf8:
             array = np.array(texts, dtype)
         elif joined.isascii():
@@ -158,6 +179,12 @@ class _Text:
         else:
             array = np.array([text.decode("utf-8") for text in texts], dtype)
         return array.reshape(values.shape)
+
+
+def _rows_of(values: Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the bytes of texts of a fixed width, a row for each."""
+    rows = np.ascontiguousarray(values).view(np.uint8)
+    return rows.reshape(values.size, values.dtype.itemsize)
 
 
 class _Sequence:

@@ -12,8 +12,8 @@ from h5fs.cli.commands.offline import (
     find_object,
     opened_tree,
     opened_writable_tree,
-    split_place,
 )
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

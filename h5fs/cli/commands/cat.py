@@ -17,9 +17,9 @@ from h5fs.cli.commands.offline import (
     new_buffer,
     opened_tree,
     read_pieces,
-    split_place,
 )
 from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.cli.places import split_place
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,

@@ -20,10 +20,10 @@ from h5fs.cli.commands.offline import (
     opened_tree,
     opened_writable_tree,
     read_pieces,
-    split_place,
     walk,
 )
 from h5fs.cli.output.progress import progress_bar
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

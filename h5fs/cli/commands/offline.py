@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h5fs.daemon.open_tree import explaining, leftovers_of
-from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
-from h5fs.model.location import Location, Url, is_url
+from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
+from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
 from h5fs.store.interface import Store
@@ -77,9 +77,9 @@ def opened_store(
     Raises ``MountError`` with what the user can do.
     """
     check_file(options)
-    with nullcontext(starter) if starter is not None else _started() as started:
+    with nullcontext(starter) if starter is not None else started() as running:
         with explaining(options.location):
-            store = open_store(options, started)
+            store = open_store(options, running)
         try:
             yield store
         finally:
@@ -87,7 +87,8 @@ def opened_store(
 
 
 @contextmanager
-def _started() -> Iterator[WorkerStarter]:
+def started() -> Iterator[WorkerStarter]:
+    """Start what starts workers, and end it after the block."""
     starter = WorkerStarter()
     starter.start()
     try:
@@ -116,43 +117,6 @@ def check_file(options: StoreOptions) -> None:
 def absolute(location: Location) -> Location:
     """Return a location that does not depend on the working directory."""
     return location.absolute() if isinstance(location, Path) else location
-
-
-def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes] | None:
-    """Split ``FILE:/path`` into the HDF5 file and the path in its mount.
-
-    A URL ends at the first ``:/`` behind its host; it is always that of a file.
-    With ``needs_file`` a mere ``FILE`` is one, too, with its root; else a mere path gives None. A
-    colon in the name of a file that exists belongs to the name. Raises ``MountError`` when
-    ``needs_file`` and there is no such file.
-    """
-    if is_url(text):
-        return _split_url(text)
-    at = len(text)
-    while at > 0:
-        is_end = (needs_file and at == len(text)) or text[at : at + 2] == ":/"
-        if is_end and os.path.isfile(text[:at]):
-            return Path(text[:at]), os.fsencode(text[at + 1 :].rstrip("/")) or b"/"
-        at = text.rfind(":", 0, at)
-    head, colon, inside = text.partition(":/")
-    if not needs_file:
-        return (Path(head), os.fsencode("/" + inside.rstrip("/"))) if colon else None
-    if os.path.isdir(head):
-        raise MountError(f"{head} is a folder; name an HDF5 file")
-    for mark in (":", "/"):
-        whole, _, rest = head.rpartition(mark)
-        if os.path.isfile(whole):
-            raise MountError(f"{head}: no such file; did you mean {whole}:/{rest}?")
-    raise MountError(f"{head}: no such file")
-
-
-def _split_url(text: str) -> tuple[Url, bytes]:
-    begin = text.index("://") + len("://")
-    url, _, inside = text[begin:].partition(":/")
-    try:
-        return Url(text[:begin] + url), os.fsencode("/" + inside.rstrip("/"))
-    except ValueError as error:
-        raise UsageError(f"{text.partition('?')[0]} is no URL: it {error}") from None
 
 
 def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:

@@ -36,6 +36,7 @@ def _access_through(file: object) -> Any:
 class LoggedMain:
     """A file that is read and written through ``file``; ``descriptor`` is the file's own.
 
+    ``is_flushed``: since its last flush the library was not asked to change anything.
     ``user_block``: what a file begins with that is made.
     """
 
@@ -43,6 +44,7 @@ class LoggedMain:
         self.file = file
         self.descriptor = descriptor
         self._user_block = user_block
+        self.is_flushed = False
         self._file_id: Any = None
 
     @property
@@ -95,7 +97,7 @@ class LoggedMain:
 
         They are right until the library changes something.
         """
-        if self._file_id is not None:
+        if self._file_id is not None and not self.is_flushed:
             h5f.flush(self._file_id)
         return _LoggedBytes(self.file)
 

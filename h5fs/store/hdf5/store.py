@@ -19,9 +19,7 @@ from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
     Attribute,
-    Chunked,
     ChunkIndex,
-    Contiguous,
     DatasetInfo,
     Link,
     ObjectInfo,
@@ -34,10 +32,9 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
-from h5fs.store.hdf5.objects.links import LinkReader, address_of
+from h5fs.store.hdf5.objects.links import LinkReader
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading import chunks, datasets
@@ -49,6 +46,7 @@ from h5fs.store.hdf5.reading.projected import (
     ProjectedDataset,
     project_dataset,
 )
+from h5fs.store.hdf5.reading.short_ways import ShortWays
 from h5fs.store.hdf5.reading.views import ViewRenderer, table_details
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types import type_ids
@@ -116,6 +114,11 @@ class Hdf5Store(ViewRenderer):
         self._links = LinkReader(self._files, on_look, on_progress, most)
         self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
+        # What a program is writing may be in another place the next time.
+        changes = options.mode.writes or options.is_swmr
+        self._ways = ShortWays(
+            self._files, self._opened, None if changes else self._describe_source, on_progress
+        )
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -179,30 +182,14 @@ class Hdf5Store(ViewRenderer):
                 storage_size_bytes=dataset_id.get_storage_size(),
                 value_count=sequences.value_count if sequences else None,
                 sequences_per_element=sequences.per_element if sequences else 1,
-                data=self._short_way(ref, dataset_id, projected),
+                data=self._ways.find(ref, dataset_id, self._opened.open(ref), projected),
                 is_scanned=not isinstance(projected, FixedDataset),
                 **table_details(projected),
             )
 
-    def _short_way(
-        self, ref: ObjectRef, dataset_id: Any, projected: ProjectedDataset
-    ) -> Contiguous | Chunked | None:
-        """Return where elements can be read without the library, or chunk by chunk."""
-        if not isinstance(projected, FixedDataset):
-            return None
-        creation = self._opened.open(ref).creation
-        if creation.get_layout() == h5d.CHUNKED:
-            read = functools.partial(self._files.read_raw, ref.file, address_of(ref))
-            return chunks.describe_chunks(
-                dataset_id, creation, projected.memory, whole_edges=read_edges_are_whole(read)
-            )
-        is_plain = creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
-        if not is_plain or not dataset_id.get_storage_size():
-            return None
-        offset = dataset_id.get_offset()  # in the file: a user block counts
-        if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
-            return None
-        return Contiguous(offset)
+    def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo]:
+        self._on_progress()
+        return self._dataset_id(ref), self.describe_dataset(ref)
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
@@ -325,7 +312,7 @@ class Hdf5Store(ViewRenderer):
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            opened.sources = self._outside.check(ref)
+            opened.outside = self._outside.check(ref)
             if self._files.is_logged(ref.file):
                 check_readable_through_log(opened.identifier)
             opened.is_permitted = True
@@ -335,8 +322,8 @@ class Hdf5Store(ViewRenderer):
     def _confirm_sources(self, ref: ObjectRef) -> None:
         """See after a read that HDF5 could open all sources that there are."""
         opened = self._opened.find(ref)
-        if opened is not None and opened.sources:
-            self._files.confirm_sources(opened.sources)
+        if opened is not None and opened.outside.files:
+            self._files.confirm_sources(opened.outside.files)
 
     def _open_bounded(self, ref: ObjectRef) -> Any:
         """Return a dataset whose chunks are not too large to decode."""
@@ -358,9 +345,11 @@ class Hdf5Store(ViewRenderer):
             return self._scanned[ref]
         dataset_id = self._dataset_id(ref)
         datasets.check_filters(dataset_id, self._opened.open(ref).creation)
+        opened = self._opened.open(ref)
         projected = project_dataset(
-            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress
-        )
+            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress,
+            find_texts=lambda dtype: self._ways.find_texts(ref, opened, dtype),
+        )  # fmt: skip
         self._scanned[ref] = projected
         if len(self._scanned) > _MAX_SCANNED:
             self._scanned.popitem(last=False)

@@ -24,6 +24,7 @@ from h5fs.model.objects import (
     LinkKind,
     ObjectRef,
     StorageInfo,
+    Virtual,
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.projection.views.orders import ViewOrder
@@ -37,6 +38,7 @@ from h5fs.store.policy import places_of_external
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
+from h5fs.store.worker_stores.virtual_arrays import sources_under
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
@@ -229,6 +231,10 @@ class WorkerStore:
         elif isinstance(dataset.data, Chunked):
             self._quarantine.check(Subject(ref))
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
+            return
+        elif isinstance(dataset.data, Virtual):
+            for source, start, piece in sources_under(dataset.data, offset, buffer):
+                self.read_into(source.ref, source.dataset, part, start, piece)
             return
 
         size: int = self._pool.call(

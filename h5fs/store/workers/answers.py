@@ -37,6 +37,7 @@ from h5fs.model.objects import (
     RegionTarget,
     StorageInfo,
     UnnamedTarget,
+    Virtual,
 )
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.interface import Region
@@ -162,6 +163,23 @@ def _check_dataset(dataset: DatasetInfo, most_item_bytes: int) -> None:
         grid = Grid(shape, chunk_shape, item_bytes)
         _need(grid.chunk_count <= _MOST_CHUNKS, "a number of chunks")
         _need(grid.chunk_bytes <= _MOST_WIDENING * most_item_bytes, "the size of chunks")
+    elif isinstance(dataset.data, Virtual):
+        _check_runs(dataset, dataset.data, most_item_bytes)
+
+
+def _check_runs(dataset: DatasetInfo, virtual: Virtual, most_item_bytes: int) -> None:
+    for source in virtual.sources:
+        _need(not isinstance(source.dataset.data, Virtual), "a source")
+        _check_dataset(source.dataset, most_item_bytes)
+    _need(dataset.data_bytes < _OFFSET_LIMIT, "a shape")
+    starts, numbers, places = np.frombuffer(virtual.runs, "<i8").reshape(-1, 3).T
+    _need(len(starts) > 0 and not starts[0] and dataset.data_bytes > starts[-1], "runs")
+    _need(bool((starts[1:] > starts[:-1]).all()), "runs")
+    _need(numbers.min() >= 0 and numbers.max() < len(virtual.sources), "a source")
+    sizes = np.diff(starts, append=dataset.data_bytes)
+    # Of more than 63 bits no array can be made here.
+    most = np.array([min(each.dataset.data_bytes, _OFFSET_LIMIT) for each in virtual.sources])
+    _need(bool((places >= 0).all() and (places <= most[numbers] - sizes).all()), "runs")
 
 
 # --- Datatypes and elements ---

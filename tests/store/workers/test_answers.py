@@ -22,6 +22,8 @@ from h5fs.model.objects import (
     ObjectInfo,
     ObjectKind,
     ObjectRef,
+    Virtual,
+    VirtualSource,
 )
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import Region
@@ -51,6 +53,13 @@ def chunked(shape: tuple[int, ...], chunk_shape: tuple[int, ...], fill: int = 8)
     return DatasetInfo(shape, DTYPE, 0, data=Chunked(chunk_shape, (), bytes(fill)))
 
 
+def virtual(*runs: int, source: DatasetInfo | None = None) -> DatasetInfo:
+    """Ten elements of 8 bytes, in one source of ten."""
+    source = source or DatasetInfo((10,), DTYPE, 0, data=Contiguous(0))
+    data = Virtual((VirtualSource(REF, source),), np.array(runs, "<i8").tobytes())
+    return DatasetInfo((10,), DTYPE, 0, data=data)
+
+
 def attribute(elements: tuple[Any, ...], kind: Datatype = INTEGER) -> tuple[Attribute, ...]:
     return (Attribute(b"a", kind, (len(elements),), elements),)
 
@@ -69,6 +78,23 @@ LIES: dict[str, tuple[str, Any]] = {
     "chunks of a scalar": ("describe_dataset", chunked((), ())),
     "too many chunks": ("describe_dataset", chunked((2**60,), (1,))),
     "too large chunks": ("describe_dataset", chunked((2**60,), (2**59,))),
+    "a source that is virtual": ("describe_dataset", virtual(0, 0, 0, source=virtual(0, 0, 0))),
+    "a source that cannot be": (
+        "describe_dataset", virtual(0, 0, 0, source=chunked((10,), (0,))),
+    ),
+    "no runs": ("describe_dataset", virtual()),
+    "half a run": ("describe_dataset", virtual(0, 0)),
+    "a beginning in no run": ("describe_dataset", virtual(8, 0, 0)),
+    "runs of nothing": ("describe_dataset", virtual(0, 0, 0, 0, 0, 0)),
+    "a run behind the end": ("describe_dataset", virtual(0, 0, 0, 80, 0, 0)),
+    "a source that is not there": ("describe_dataset", virtual(0, 1, 0)),
+    "a source before all": ("describe_dataset", virtual(0, -1, 0)),
+    "a place before the source": ("describe_dataset", virtual(0, 0, -8)),
+    "a place behind the source": ("describe_dataset", virtual(0, 0, 8)),
+    "a place far behind the source": ("describe_dataset", virtual(0, 0, 2**63 - 8)),
+    "a source of nothing": (
+        "describe_dataset", virtual(0, 0, 0, source=DatasetInfo(None, DTYPE, 0)),
+    ),
     "another fill value": ("describe_dataset", chunked((10,), (5,), fill=7)),
     "another group": ("list_links", table(group=ObjectRef(0, 97, b"/g"))),
     "another path": ("list_links", table(group=ObjectRef(0, 96, b"/h"))),
@@ -106,7 +132,7 @@ LIES: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("what", LIES)
 def test_what_cannot_be_is_refused(what: str) -> None:
     _, lie = LIES[what]
-    with pytest.raises(ValueError, match=r"cannot be|multiple of element size"):
+    with pytest.raises(ValueError, match=r"cannot (be|reshape)|multiple of element size"):
         check((REF,), lie, LIMIT)
 
 

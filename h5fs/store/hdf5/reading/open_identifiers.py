@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from h5fs.model.objects import ObjectRef
+from h5fs.store.hdf5.reading.outside_data import Outside
 
 _MAX_IDENTIFIERS_OPEN = 64
 _MAX_CACHED_BYTES = 256 * 2**20
@@ -21,14 +22,14 @@ class OpenIdentifier:
     """An open identifier. ``creation``: of a dataset, its creation properties.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
-    read, as far as it has been asked. ``sources``: of a virtual dataset, the names of other files.
+    read, as far as it has been asked. ``outside``: what that has found of its elements.
     """
 
     identifier: Any
     creation: Any = None
     cache_bytes: int = 0
     is_permitted: bool = False
-    sources: tuple[tuple[str, int], ...] = ()
+    outside: Outside = field(default_factory=Outside)
 
 
 class OpenIdentifiers:
@@ -66,9 +67,11 @@ class OpenIdentifiers:
         for ref in [ref for ref in self._opened if ref.file == number]:
             self._cached_bytes -= self._opened.pop(ref).cache_bytes
 
-    def clear(self) -> None:
-        """Close all."""
+    def clear(self, *kept: ObjectRef) -> None:
+        """Close all but some that have no cache."""
+        still = [(ref, self._opened[ref]) for ref in kept if ref in self._opened]
         self._opened.clear()
+        self._opened.update(still)
         self._cached_bytes = 0
 
     def _close_the_oldest(self) -> None:

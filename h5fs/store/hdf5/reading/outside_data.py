@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,13 +26,30 @@ from h5fs.store.policy import FilesToAskForError
 from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
-_SAME_FILE = "."
+SAME_FILE = "."
+"""The name of a source's file where that is the virtual dataset's own."""
+
+Source = tuple[str, str]
+"""What a virtual dataset says of a source: the name of its file, and its path in there."""
 
 
 class ListingSource(LinkSource, Protocol):
     """What is needed of the store."""
 
     def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Where elements of a dataset are, outside of it.
+
+    ``files``: the names of all sources' files, each with the number of the file that uses it.
+    ``datasets``: what each source of the dataset itself leads to; none for one that is missing,
+    several where a name stands for several, or where several files have the name.
+    """
+
+    files: tuple[tuple[str, int], ...] = ()
+    datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
 
 
 class OutsidePolicy:
@@ -50,14 +68,15 @@ class OutsidePolicy:
         self._files = files
         self._open_dataset = open_dataset
 
-    def check(self, ref: ObjectRef) -> tuple[tuple[str, int], ...]:
-        """Return the names of a dataset's sources in other files, each with the file that uses it.
+    def check(self, ref: ObjectRef) -> Outside:
+        """Return where a dataset's elements are, as far as that is outside of it.
 
         Raises ``ForbiddenError`` when a source may not be read, or when sources form a circle.
         """
-        self._sources: dict[tuple[str, int], None] = {}
+        self._files_used: dict[tuple[str, int], None] = {}
+        self._datasets: dict[Source, tuple[ObjectRef, ...]] = {}
         self._check(ref, ())
-        return tuple(self._sources)
+        return Outside(tuple(self._files_used), self._datasets)
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
         where = show_path(ref.path)
@@ -73,29 +92,35 @@ class OutsidePolicy:
             count = creation.get_external_count()
             self._find_all((os.fsdecode(creation.get_external(i)[0]) for i in range(count)), ref)
         elif layout == h5d.VIRTUAL:
-            sources = dict.fromkeys(_virtual_sources(creation))
-            self._find_all((file for file, _ in sources if file != _SAME_FILE), ref)
+            sources = dict.fromkeys(sources_of(creation))
+            found = self._find_all((file for file, _ in sources if file != SAME_FILE), ref)
+            self._files_used |= dict.fromkeys((file, ref.file) for file in found)
+            found[SAME_FILE] = [ref.file]
             for file, path in sources:
-                same_file: list[int | None] = [ref.file]
-                is_same = file == _SAME_FILE
-                if not is_same:
-                    self._sources[file, ref.file] = None
-                for number in same_file if is_same else self._files.find_sources(file, ref.file):
+                datasets: list[ObjectRef] = []
+                for number in found[file]:
                     if number is not None:
-                        for source in self._find_datasets(number, os.fsencode(path)):
-                            self._check(source, (*users, ref))
+                        datasets += self._find_datasets(number, os.fsencode(path))
+                if not users:
+                    self._datasets[file, path] = tuple(datasets)
+                for source in datasets:
+                    self._check(source, (*users, ref))
 
-    def _find_all(self, names: Iterable[str], ref: ObjectRef) -> None:
-        """See that files may be read. Those to ask for are asked for together: each answer that
-        names some costs a worker."""
+    def _find_all(self, names: Iterable[str], ref: ObjectRef) -> dict[str, list[int | None]]:
+        """Return which files there are by each name, after seeing that they may be read.
+
+        Those to ask for are asked for together: each answer that names some costs a worker.
+        """
+        found: dict[str, list[int | None]] = {}
         missing: list[Path] = []
         for name in dict.fromkeys(names):
             try:
-                self._files.find_sources(name, ref.file)
+                found[name] = self._files.find_sources(name, ref.file)
             except FilesToAskForError as need:
                 missing += [Path(os.fsdecode(path)) for path in need.paths]
         if missing:
             raise FilesToAskForError(missing)
+        return found
 
     def _find_datasets(self, file: int, path: bytes) -> Iterator[ObjectRef]:
         """Yield the datasets that a source's path leads to; ``%b`` in it stands for a number.
@@ -130,7 +155,8 @@ class OutsidePolicy:
                 yield parent + b"/" + name
 
 
-def _virtual_sources(creation: Any) -> Iterator[tuple[str, str]]:
+def sources_of(creation: Any) -> Iterator[Source]:
+    """Yield the source of each mapping of a virtual dataset."""
     for index in range(creation.get_virtual_count()):
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
 
@@ -144,7 +170,7 @@ def check_readable_through_log(dataset_id: Any) -> None:
     creation = creation_of(dataset_id)
     if creation.get_layout() != h5d.VIRTUAL:
         return
-    if any(file != "." for file, _ in _virtual_sources(creation)):
+    if any(file != SAME_FILE for file, _ in sources_of(creation)):
         raise UnsupportedTypeError(
             "a virtual dataset of other files cannot be read while the file is written; "
             "mount it with --mode r"

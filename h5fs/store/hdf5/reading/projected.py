@@ -20,6 +20,7 @@ from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.hdf5.objects.references import PathOf, describe_region
 from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
 from h5fs.store.hdf5.reading.datasets import creation_of
+from h5fs.store.hdf5.reading.stored_texts import StoredTexts
 from h5fs.store.hdf5.types.elements import (
     MemoryType,
     memory_type,
@@ -71,11 +72,16 @@ ProjectedDataset = FixedDataset | VariableDataset | SequenceDataset
 
 
 def project_dataset(
-    dataset_id: h5d.DatasetID, *, path_of: PathOf, on_progress: Callable[[], None]
+    dataset_id: h5d.DatasetID,
+    *,
+    path_of: PathOf,
+    on_progress: Callable[[], None],
+    find_texts: Callable[[np.dtype[Any]], StoredTexts | None],
 ) -> ProjectedDataset:
     """Return what reads a dataset, after a scan when its type has variable-length parts.
 
     ``path_of`` names the targets of references; ``on_progress`` is called as the scan goes on.
+    ``find_texts`` returns what reads elements of a dtype past the library, where that can be.
     Raises ``UnsupportedTypeError``.
     """
     memory = memory_type(dataset_id.get_type())
@@ -87,8 +93,11 @@ def project_dataset(
     def text_of_reference(reference: Any) -> bytes:
         return _describe_reference(reference, file_id, path_of)
 
+    texts = find_texts(memory.dtype)
+
     def read(source: h5d.DatasetID, start: int, stop: int) -> Array:
-        return read_objects(source, memory, start, stop)
+        found = None if texts is None else texts.read(source, start, stop)
+        return read_objects(source, memory, start, stop) if found is None else found
 
     projected = make_variable_dataset(memory.dtype, read, element_count, text_of_reference)
     if isinstance(projected, SequenceDataset):

@@ -1,0 +1,248 @@
+"""Virtual datasets, read as their sources are where that is known, and else by the library."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5p, h5s
+
+from h5fs.errors import UnreadableError
+from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
+from h5fs.model.settings import StoreOptions
+from h5fs.store.interface import ArrayPart
+from h5fs.store.worker_stores.worker_store import WorkerStore
+
+SHAPE = (12, 8, 6)
+Array = np.ndarray[Any, Any]
+
+
+def numbers(seed: int, shape: tuple[int, ...], dtype: str = "<i4") -> Array:
+    return np.random.default_rng(seed).integers(0, 100, shape).astype(dtype)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """Four files, each with the same array in several layouts, and planes and corners of one."""
+    gzip = {"compression": "gzip", "shuffle": True}
+    for number in range(4):
+        with h5py.File(tmp_path / f"s{number}.h5", "w", userblock_size=512 * (number % 2)) as file:
+            for name, shape in {
+                "rows": (3, 8, 6), "tile": (12, 4, 3), "whole": SHAPE, "line": (3 * 8 * 6,),
+            }.items():  # fmt: skip
+                file[name] = numbers(number, shape)
+                data = numbers(number, shape)
+                file.create_dataset(f"{name} gzip", data=data, chunks=True, **gzip)
+                file.create_dataset(f"{name} i2", data=numbers(number, shape, "<i2"))
+                file.create_dataset(f"{name} big", data=numbers(number, shape, ">i4"))
+                file.create_dataset(f"{name} unwritten", shape, "<i4", fillvalue=number)
+    return tmp_path
+
+
+def source(number: int, name: str, shape: tuple[int, ...]) -> h5py.VirtualSource:
+    return h5py.VirtualSource(f"s{number}.h5", name, shape)
+
+
+def join_rows(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in range(4):
+        layout[3 * number : 3 * number + 3] = source(number, f"rows{kind}", (3, 8, 6))
+
+
+def join_tiles(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in range(4):
+        row, column = divmod(number, 2)
+        part = source(number, f"tile{kind}", (12, 4, 3))
+        layout[:, 4 * row : 4 * row + 4, 3 * column : 3 * column + 3] = part
+
+
+def interleave(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in range(4):
+        layout[number::4] = source(number, f"rows{kind}", (3, 8, 6))
+
+
+def take_every_other(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in range(2):
+        layout[6 * number : 6 * number + 6] = source(number, f"whole{kind}", SHAPE)[::2]
+
+
+def take_columns(layout: h5py.VirtualLayout, kind: str) -> None:
+    for column in range(6):
+        layout[:, :, column] = source(column % 4, f"whole{kind}", SHAPE)[:, :, 5 - column]
+
+
+def fold_lines(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in range(4):
+        layout[3 * number : 3 * number + 3] = source(number, f"line{kind}", (3 * 8 * 6,))
+
+
+def overlap(layout: h5py.VirtualLayout, kind: str) -> None:
+    join_rows(layout, kind)
+    layout[2:5] = source(3, f"rows{kind}", (3, 8, 6))
+
+
+def leave_a_gap(layout: h5py.VirtualLayout, kind: str) -> None:
+    for number in (0, 1, 3):
+        layout[3 * number : 3 * number + 3] = source(number, f"rows{kind}", (3, 8, 6))
+
+
+def miss_a_file(layout: h5py.VirtualLayout, kind: str) -> None:
+    join_rows(layout, kind)
+    layout[9:12] = source(7, f"rows{kind}", (3, 8, 6))
+
+
+def miss_a_dataset(layout: h5py.VirtualLayout, kind: str) -> None:
+    join_rows(layout, kind)
+    layout[9:12] = source(3, "nothing", (3, 8, 6))
+
+
+JOINED = (join_rows, join_tiles, interleave, take_every_other, fold_lines)
+LEFT_TO_THE_LIBRARY = (take_columns, overlap, leave_a_gap, miss_a_file, miss_a_dataset)
+
+
+@pytest.fixture
+def read_back(sources: Path) -> Iterator[Callable[[], tuple[DatasetInfo, bytes]]]:
+    """Describes dataset ``v`` of ``v.h5`` and reads it, in pieces of any size, more than once."""
+    stores = []
+
+    def read() -> tuple[DatasetInfo, bytes]:
+        store = WorkerStore(StoreOptions(sources / "v.h5", workers=1))
+        stores.append(store)
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        dataset = store.describe_dataset(ref)
+        data = read_all(store, ref, dataset)
+        for _ in range(20):
+            start, stop = sorted(random.choices(range(len(data) + 1), k=2))
+            assert read_part(store, ref, dataset, start, stop) == data[start:stop]
+        return dataset, data
+
+    yield read
+    for store in stores:
+        store.close()
+
+
+def read_part(
+    store: WorkerStore, ref: ObjectRef, dataset: DatasetInfo, start: int, stop: int
+) -> bytes:
+    buffer = bytearray(stop - start)
+    if buffer:
+        store.read_into(ref, dataset, ArrayPart.ELEMENTS, start, memoryview(buffer))
+    return bytes(buffer)
+
+
+def read_all(store: WorkerStore, ref: ObjectRef, dataset: DatasetInfo) -> bytes:
+    size = dataset.data_bytes
+    return b"".join(
+        read_part(store, ref, dataset, at, min(at + 1000, size)) for at in range(0, size, 1000)
+    )
+
+
+def write(
+    folder: Path, fill: Callable[[h5py.VirtualLayout, str], None], kind: str, dtype: str = "<i4"
+) -> bytes:
+    """Write ``v.h5``; return what h5py reads of it."""
+    layout = h5py.VirtualLayout(SHAPE, dtype)
+    fill(layout, kind)
+    with h5py.File(folder / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout, fillvalue=-5)
+    with h5py.File(folder / "v.h5") as file:
+        expected: bytes = file["v"][...].tobytes()
+    return expected
+
+
+@pytest.mark.parametrize("kind", ["", " gzip", " unwritten"])
+@pytest.mark.parametrize("fill", JOINED)
+def test_a_virtual_dataset_is_read_as_its_sources_are(
+    sources: Path, read_back: Any, fill: Any, kind: str
+) -> None:
+    expected = write(sources, fill, kind)
+    dataset, data = read_back()
+    assert data == expected
+    assert isinstance(dataset.data, Virtual)
+    ways = {"": Contiguous, " gzip": Chunked, " unwritten": type(None)}
+    assert all(isinstance(each.dataset.data, ways[kind]) for each in dataset.data.sources)
+
+
+@pytest.mark.parametrize("fill", LEFT_TO_THE_LIBRARY)
+def test_what_no_source_has_or_several_have_is_left_to_the_library(
+    sources: Path, read_back: Any, fill: Any
+) -> None:
+    expected = write(sources, fill, "")
+    dataset, data = read_back()
+    assert data == expected
+    assert dataset.data is None
+
+
+@pytest.mark.parametrize("kind", [" i2", " big"])
+def test_sources_of_another_type_are_left_to_the_library(
+    sources: Path, read_back: Any, kind: str
+) -> None:
+    expected = write(sources, join_rows, kind)
+    dataset, data = read_back()
+    assert data == expected
+    assert dataset.data is None
+
+
+def test_the_bytes_of_a_virtual_dataset_are_those_of_its_own_type(
+    sources: Path, read_back: Any
+) -> None:
+    expected = write(sources, join_rows, " big", ">i4")
+    dataset, data = read_back()
+    assert data == expected
+    assert isinstance(dataset.data, Virtual)
+
+
+def test_sources_that_are_virtual_are_left_to_the_library(sources: Path, read_back: Any) -> None:
+    write(sources, join_rows, "")
+    (sources / "v.h5").rename(sources / "s9.h5")
+    expected = write(sources, lambda layout, _: layout.__setitem__(..., source(9, "v", SHAPE)), "")
+    dataset, data = read_back()
+    assert data == expected
+    assert dataset.data is None
+
+
+def test_a_source_that_was_made_anew_smaller_is_an_error(sources: Path, read_back: Any) -> None:
+    write(sources, join_rows, "")
+    with h5py.File(sources / "s1.h5", "r+") as file:
+        del file["rows"]
+        file["rows"] = numbers(9, (2, 8, 6))
+    with h5py.File(sources / "v.h5") as file, pytest.raises(OSError):
+        file["v"][...]
+    with pytest.raises(UnreadableError):
+        read_back()
+
+
+def test_a_source_that_has_grown_is_read_as_far_as_it_is_mapped(
+    sources: Path, read_back: Any
+) -> None:
+    write(sources, take_every_other, "")
+    with h5py.File(sources / "s1.h5", "r+") as file:
+        del file["whole"]
+        file["whole"] = numbers(9, (14, 8, 6))
+    with h5py.File(sources / "v.h5") as file:
+        expected = file["v"][...].tobytes()
+    dataset, data = read_back()
+    assert data == expected
+    assert isinstance(dataset.data, Virtual)
+
+
+def test_blocks_of_any_stride_are_found(sources: Path, read_back: Any) -> None:
+    creation = h5p.create(h5p.DATASET_CREATE)
+    for number in range(2):
+        space = h5s.create_simple(SHAPE)
+        space.select_hyperslab((3 * number, 0, 0), (2, 1, 1), (6, 1, 1), (3, 8, 6))
+        taken = h5s.create_simple(SHAPE)
+        taken.select_hyperslab((0, 1, 0), (12, 2, 1), (1, 4, 1), (1, 2, 6))
+        creation.set_virtual(space, f"s{number}.h5".encode(), b"whole", taken)
+    with h5py.File(sources / "v.h5", "w") as file:
+        h5py.h5d.create(file.id, b"v", h5py.h5t.STD_I32LE, h5s.create_simple(SHAPE), creation)
+    with h5py.File(sources / "v.h5") as file:
+        expected = file["v"][...].tobytes()
+    dataset, data = read_back()
+    assert data == expected
+    assert isinstance(dataset.data, Virtual)
