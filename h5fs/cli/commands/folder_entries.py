@@ -16,7 +16,9 @@ from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
 @contextmanager
-def listed_folder(folder: str, extent: Extent) -> Iterator[tuple[list[Entry], Visit]]:
+def listed_folder(
+    folder: str, extent: Extent, starter: WorkerStarter | None
+) -> Iterator[tuple[list[Entry], Visit]]:
     """List a folder; yield its entries, and what looks at one of them. Raises ``MountError``.
 
     No HDF5 file is opened before it is looked at, and none stays open.
@@ -26,8 +28,8 @@ def listed_folder(folder: str, extent: Extent) -> Iterator[tuple[list[Entry], Vi
         entries = _list_files(top)
     except OSError as error:
         raise MountError(f"{folder}: {error.strerror}") from None
-    with started() as starter:
-        yield entries, lambda entry, levels: _look_at(entry, extent, levels, starter)
+    with started(starter) as running:
+        yield entries, lambda entry, levels: _look_at(entry, extent, levels, running)
 
 
 def _look_at(entry: Entry, extent: Extent, levels: int, starter: WorkerStarter) -> None:

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if os.path.isdir(arguments.place):
         from h5fs.cli.commands.folder_entries import listed_folder
 
-        with listed_folder(arguments.place, extent) as (entries, look):
+        with listed_folder(arguments.place, extent, arguments.starter) as (entries, look):
             return _show(arguments.place, entries, arguments, look)
     place = split_place(arguments.place)
     assert place is not None
