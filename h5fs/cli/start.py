@@ -6,6 +6,7 @@ itself. It is forked, so that what both need is imported once.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -20,12 +21,17 @@ def main() -> int:
     """Run the command that the program was called with; return its exit status."""
     # Nothing of h5fs multiplies matrices, and each thread of OpenBLAS spins for 30 ms at its start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is imported lasts: to look through it again and again takes a tenth of a short command.
+    gc.disable()
     starter = _start(sys.argv[1:])
     try:
         from h5fs.cli.main import main as run
 
+        gc.freeze()
+        gc.enable()
         return run(starter=starter)
     finally:
+        gc.freeze()  # nor at the end
         if starter is not None:
             starter.close()
 
@@ -44,6 +50,7 @@ def _start(words: list[str]) -> WorkerStarter | None:
     import h5fs.store.workers.messages  # noqa: F401  (what takes long, and both processes need)
     from h5fs.store.workers.starting.forked_starter import ForkedStarter
 
+    gc.freeze()
     starter = ForkedStarter()
     starter.start()
     return starter

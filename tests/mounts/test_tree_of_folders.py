@@ -123,7 +123,8 @@ def test_lines_come_before_the_next_file_is_opened(
 
 @pytest.mark.semantics("C12")
 def test_a_folder_that_cannot_be_listed_is_a_line(folder: Path) -> None:
-    with folder_entries.listed_folder(str(folder), Extent(None, has_attrs=False)) as (found, look):
+    extent = Extent(None, has_attrs=False)
+    with folder_entries.listed_folder(str(folder), extent, None) as (found, look):
         (sub,) = (entry for entry in found if entry.name == "sub")
         (folder / "sub").rename(folder.with_name("elsewhere"))
         look(sub, 1)

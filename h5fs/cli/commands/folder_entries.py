@@ -17,7 +17,7 @@ from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 @contextmanager
 def listed_folder(
-    folder: str, extent: Extent, starter: WorkerStarter | None = None
+    folder: str, extent: Extent, starter: WorkerStarter | None
 ) -> Iterator[tuple[list[Entry], Visit]]:
     """List a folder; yield its entries, and what looks at one of them. Raises ``MountError``.
 
@@ -29,7 +29,7 @@ def listed_folder(
         entries = _list_files(top)
     except OSError as error:
         raise MountError(f"{folder}: {error.strerror}") from None
-    with nullcontext(starter) if starter is not None else started() as running:
+    with started(starter) as running:
         yield entries, lambda entry, levels: _look_at(entry, extent, levels, running)
 
 

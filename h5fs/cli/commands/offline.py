@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,7 @@ def opened_store(
     Raises ``MountError`` with what the user can do.
     """
     check_file(options)
-    with nullcontext(starter) if starter is not None else started() as running:
+    with started(starter) as running:
         with explaining(options.location):
             store = open_store(options, running)
         try:
@@ -87,8 +87,11 @@ def opened_store(
 
 
 @contextmanager
-def started() -> Iterator[WorkerStarter]:
-    """Start what starts workers, and end it after the block."""
+def started(starter: WorkerStarter | None) -> Iterator[WorkerStarter]:
+    """Yield what starts workers; where there is none yet, start one, and end it after the block."""
+    if starter is not None:
+        yield starter
+        return
     starter = WorkerStarter()
     starter.start()
     try:

@@ -5,6 +5,7 @@ For commands that end soon. A daemon has threads by then, and the memory of a mo
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -41,6 +42,7 @@ def _become_starter(module: str, control: socket.socket) -> NoReturn:
         for stream in (0, 1):
             os.dup2(nothing, stream)
         os.close(nothing)
+        gc.enable()
         sys.argv[1:] = [str(control.detach())]
         import_module(module).main()
     except BaseException:
