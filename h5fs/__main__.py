@@ -6,6 +6,6 @@ leave_working_directory_out()
 
 import sys  # noqa: E402
 
-from h5fs.cli.main import main  # noqa: E402
+from h5fs.cli.start import main  # noqa: E402
 
 sys.exit(main())

@@ -121,10 +121,11 @@ def mount(
 ) -> Mount:
     """Mount an HDF5 file, for the length of a ``with`` block or until ``unmount`` is called.
 
-    ``mountpoint``: an empty folder; one that is missing is made, and removed at the end; without
-    it, a temporary one. ``mode``: ``r``, ``r+``, ``a``, ``w`` or ``x``, as in h5py. ``keep``: the
-    mount goes on when this program ends; without it, it ends then. ``keywords``: the options of
-    ``-o`` (``h5fs mount --help``), such as ``cache="1G", xattr=True``; a False option is left out.
+    ``file``: a path or URL, or ``FILE:/GROUP`` for one group of it. ``mountpoint``: an empty
+    folder; one that is missing is made, and removed at the end; without it, a temporary one.
+    ``mode``: ``r``, ``r+``, ``a``, ``w`` or ``x``, as in h5py. ``keep``: the mount goes on when
+    this program ends; without it, it ends then. ``keywords``: the options of ``-o``
+    (``h5fs mount --help``), such as ``cache="1G", xattr=True``; a False option is left out.
     ``options``: the same options as a mapping, for FUSE's own, whose names are no Python keywords.
 
     At the end of the block, also after an exception, the file is unmounted, and everything written

@@ -141,6 +141,12 @@ class NoSpaceError(H5fsError):
     errno = _errno.ENOSPC
 
 
+class MixedPagesError(H5fsError):
+    """Mapped pages come back in which there may be another content, read by others."""
+
+    errno = _errno.EIO
+
+
 class CrossFileError(H5fsError):
     """A link or a move from one HDF5 file to another."""
 
@@ -195,6 +201,16 @@ class StaleError(H5fsError):
     """The HDF5 file was replaced or rewritten while a file of it was open."""
 
     errno = _errno.ESTALE
+
+
+class NamelessError(StaleError):
+    """What is asked about by its number alone has lost its name, and is no open file.
+
+    Programs make temporary files so, and the kernel asks once more when two of its questions met a
+    change in between.
+    """
+
+    is_news = False
 
 
 class UnreachableError(UnreadableError):

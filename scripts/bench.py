@@ -72,7 +72,7 @@ def main() -> int:
     results: list[Result] = []
     with _run_folder(token, given.folder) as files:
         bench = Bench(
-            Files(files, given.size, given.objects, given.small),
+            Files(files, given.size, given.objects, given.small, given.changes),
             timeout_seconds=given.timeout,
             reads=given.reads,
         )
@@ -114,6 +114,9 @@ def _parse() -> argparse.Namespace:
     add("--size", type=_positive, default=256, metavar="MB", help="of each array (default 256)")
     add("--objects", type=_whole, default=100_000, help="in the large group (default 100000)")
     add("--small", type=_whole, default=5000, help="small datasets that are walked (5000)")
+    add("--changes", type=_whole, default=10_000,
+        help="small datasets that are written or removed,\nand ten times the number of single "
+        "changes (10000)")
     add("--reads", type=_whole, default=10_000, help="random reads, stats (default 10000)")
     add("--folder", type=Path, help="keep the files here, and find them here next time")
     add("--timeout", type=_positive, default=600, help="seconds for one measurement (600)")
@@ -165,10 +168,10 @@ def _choose(given: argparse.Namespace) -> list[Row]:
 
 def _print_list(rows: Sequence[Row]) -> None:
     for row in rows:
-        bar = "" if row.bar is None else f"{row.bar:g}{row.unit if row.is_absolute else 'x'}"
+        bar = "" if row.bar is None else f"{row.bar:.3g}{row.unit if row.is_absolute else 'x'}"
         versus = f" / {row.against}" if row.against else ""
-        print(f"{row.key:<15}{bar:<8}{row.title}{versus}{' (slow)' if row.is_slow else ''}")
-        print(f"{'':<23}{row.method}")
+        print(f"{row.key:<20}{bar:<8}{row.title}{versus}{' (slow)' if row.is_slow else ''}")
+        print(f"{'':<28}{row.method}")
 
 
 def _contenders(given: argparse.Namespace, token: str) -> list[Contender]:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5fs
 from h5fs.cli.mount_options import parse_options
@@ -26,20 +27,28 @@ from h5fs.model.location import Location
 from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 from h5fs.system_errors import explain_system_error
 
+if TYPE_CHECKING:
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
+
 # Words that people type for a command of another name.
 _SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "repair": "recover"}
 _COMMANDS = tuple(command.name for command in COMMANDS)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage."""
+def main(
+    arguments: Sequence[str] | None = None, *, starter: WorkerStarter | None = None
+) -> int:
+    """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage.
+
+    ``starter``: a process that starts workers, for a command that needs them; the caller ends it.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     hide_secrets(words)
     has_no_output = open_missing_streams()
     _allow_any_text()
     try:
         try:
-            status = _run(words, has_no_output=has_no_output)
+            status = _run(words, starter, has_no_output=has_no_output)
         finally:
             sys.stdout.flush()
     except OSError as error:
@@ -51,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(words: list[str], *, has_no_output: bool) -> int:
+def _run(words: list[str], starter: WorkerStarter | None, *, has_no_output: bool) -> int:
     try:
         given = _parse(words)
         if has_no_output and given.command == "cat":
@@ -64,7 +73,7 @@ def _run(words: list[str], *, has_no_output: bool) -> int:
         elif given.command == "umount":
             return _unmount(given)
         else:
-            return _run_command(given)
+            return _run_command(given, starter)
     except UsageError as error:
         return _complain(error, 2)
     except MountError as error:
@@ -156,7 +165,8 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         os.getcwd()
     except OSError as error:
         raise MountError(f"the working directory is gone ({error.strerror}): cd first") from None
-    mountpoint = given.mountpoint or _default_mountpoint(given.file)
+    location, part = given.file
+    mountpoint = given.mountpoint or _default_mountpoint(location, part)
     parsed = parse_options(given.options)
     if given.mode is not None:  # --mode wins over -o mode=, which is there for fstab(5), mount(8)
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
@@ -165,23 +175,29 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
             # The real path, since the kernel's table of mounts has no other.
             mountpoint=Path(os.path.realpath(mountpoint)),
             store=StoreOptions(
-                location=_absolute(given.file), remote=RemoteOptions(working_folder=Path.cwd())
+                location=_absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
             ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
-            is_folder=_is_folder(given.file),
+            is_folder=_is_folder(location),
+            part=part,
             owner_pid=given.owner,
         )
     )
     if parsed.is_read_only and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
+    if options.part and options.mode in (Mode.CREATE, Mode.EXCLUSIVE):
+        raise UsageError(
+            f"--mode {options.mode.value} begins a new file, which has no groups: name the file "
+            "alone, or use r+"
+        )
     return options
 
 
-def _default_mountpoint(location: Location) -> Path:
-    """Return the folder for a file that was named alone. Raises ``UsageError``."""
-    name = Path(location.name).stem
+def _default_mountpoint(location: Location, part: bytes) -> Path:
+    """Return the folder for a file, or a group, that was named alone. Raises ``UsageError``."""
+    name = os.fsdecode(part.rpartition(b"/")[2]) or Path(location.name).stem
     is_taken = os.path.lexists(name) and not os.path.isdir(name)
     if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
@@ -196,7 +212,8 @@ def _absolute(location: Location) -> Location:
     return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
-def _run_command(given: argparse.Namespace) -> int:
+def _run_command(given: argparse.Namespace, starter: WorkerStarter | None) -> int:
+    given.starter = starter
     module = importlib.import_module(f"h5fs.cli.commands.{given.command}")
     logging.basicConfig(level=logging.ERROR, format="h5fs: %(message)s")
     status: int = module.run(given)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
+from h5fs.cli.places import split_mounted
 from h5fs.errors import UsageError
-from h5fs.model.location import Location, parse_location
+from h5fs.model.location import Location, Url, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -25,7 +26,7 @@ attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOIN
 
 _WIDTH = 100
 _USAGE = """\
-h5fs [mount] FILE [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
+h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
        h5fs status | log [MOUNTPOINT]
        h5fs tree | cat | attr | cp | check | recover | cache | completion ...
@@ -125,8 +126,8 @@ def _show_examples(examples: list[Example]) -> str:
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", type=_location,
-        help="the HDF5 file, or a folder of HDF5 files; a path or a URL"
+        "file", metavar="FILE[:/GROUP]", type=_mounted,
+        help="the HDF5 file, one group of it, or a folder of HDF5 files; a path or a URL",
     )  # fmt: skip
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
@@ -185,8 +186,9 @@ def _declare_status(parser: argparse.ArgumentParser) -> None:
 
 def _declare_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it"
-    )
+        "place", metavar="FILE[:/PATH]",
+        help="a file, a group or dataset in it, or a folder of files",
+    )  # fmt: skip
     parser.add_argument("--attrs", action="store_true", help="show attributes with their values")
     # For the completion of FILE:/PATH.
     parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
@@ -229,11 +231,11 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=_location, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_whole_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=_whole_file, help="the HDF5 file")
     parser.add_argument(
         "--clear-flag",
         action="store_true",
@@ -263,6 +265,11 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _mounted(text: str) -> tuple[Location, bytes]:
+    _path(text)
+    return split_mounted(text)
+
+
 def _location(text: str) -> Location:
     _path(text)
     try:
@@ -270,6 +277,18 @@ def _location(text: str) -> Location:
     except ValueError as error:
         shown = text.partition("?")[0]  # what follows may be a key
         raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
+
+
+def _whole_location(text: str) -> Location:
+    location = _location(text)
+    return location if isinstance(location, Url) else _whole_file(text)
+
+
+def _whole_file(text: str) -> Path:
+    file, part = split_mounted(text)
+    if part and isinstance(file, Path):
+        raise argparse.ArgumentTypeError(f"{text} is a part; name the whole file: {file}")
+    return Path(text)
 
 
 def _count(text: str) -> int:
@@ -284,6 +303,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Example("h5fs data.h5 mnt", "mount, and return to the prompt"),
             Example("h5fs data.h5 mnt --mode r+", "let programs write, too"),
+            Example("h5fs data.h5:/images mnt", "one group of it"),
             Example("h5fs data.h5 mnt -f -v", "stay in the foreground, log to the terminal"),
             Example("h5fs data.h5 mnt -o allow_other,external=none", "options of h5fs and FUSE"),
             Example(
@@ -308,11 +328,13 @@ COMMANDS: tuple[Command, ...] = (
         (Example("h5fs log mnt", "all of it; with -f what is logged from now on, too"),),
     ),
     Command(
-        "tree", "list what is in a file: names as in a mount, shape, dtype, layout, sizes",
+        "tree",
+        "list what is in a file or a folder: names as in a mount, shape, dtype, layout, sizes",
         _declare_tree,
         (
             Example("h5fs tree data.h5", "list the whole file, without a mount"),
             Example("h5fs tree data.h5:/images --depth 1 --sort size", "one group of it"),
+            Example("h5fs tree . --depth 2", "all HDF5 files of a folder"),
             Example("h5fs tree data.h5 --json", "for programs"),
         ),
     ),

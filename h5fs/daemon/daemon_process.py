@@ -24,8 +24,7 @@ from h5fs.daemon.end_reports import leave_report
 from h5fs.daemon.log_destination import Log, start_logging
 from h5fs.daemon.mount_checks import claimed_mountpoint
 from h5fs.daemon.open_tree import opened_to_mount
-from h5fs.daemon.recent_messages import RecentMessages, keep_recent_messages
-from h5fs.daemon.recent_messages import now_seconds as message_seconds
+from h5fs.daemon.recent_messages import RecentMessages, keep_recent_messages, message_seconds
 from h5fs.daemon.registry import registered
 from h5fs.daemon.status_document import make_document, now_seconds
 from h5fs.daemon.status_socket import answering
@@ -219,7 +218,8 @@ def _end_with(owner_pid: int) -> None:
 def _reporting_the_end(
     options: MountOptions, recent: RecentMessages
 ) -> Iterator[Callable[[], None]]:
-    """Leave a report of what is logged from the yielded call on, the end of the mount."""
+    """Leave a report of what is logged after the yielded function was called, at the mount's end.
+    """
     ended_seconds: float | None = None
 
     def ended() -> None:
@@ -257,7 +257,7 @@ def _serve_with(
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
-    from h5fs.tree.contents.pictures import missing_for
+    from h5fs.tree.contents.picture_content import missing_for
 
     with opened_to_mount(options, starter) as tree:
         watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None

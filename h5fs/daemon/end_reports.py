@@ -48,9 +48,8 @@ def leave_report(mountpoint: Path, messages: Sequence[str]) -> None:
 def take_reports(*, pid: int | None = None, mountpoint: Path | None = None) -> list[EndReport]:
     """Return the reports that nobody has taken yet, and remove them.
 
-    Only that of one process, or those of the mounts at a mountpoint, where that is given.
-
-    Those of this user's daemons; for root, all users'.
+    Of this user's daemons; for root, of all users'. ``pid`` or ``mountpoint``: only the reports of
+    that process, or of mounts there.
     """
     found = []
     with folders_to_search() as folders:

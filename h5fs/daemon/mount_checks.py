@@ -28,7 +28,9 @@ def check_mount(options: MountOptions) -> None:
                 f"the HDF5 file comes first, then the folder: h5fs {options.mountpoint} "
                 f"{options.store.file}"
             )
-        _check_file(options.store.file, options.mode)
+        _check_file(options.store.file, options.mode, is_part=bool(options.part))
+    if options.part and options.is_folder:
+        raise MountError(f"{options.store.location} is a folder; only of a file a part is mounted")
     check_mountpoint(options)
     if options.mode.writes:
         _check_drafts_folder()
@@ -64,15 +66,17 @@ def _check_drafts_folder() -> None:
         ) from None
 
 
-def _check_file(file: Path, file_mode: Mode) -> None:
+def _check_file(file: Path, file_mode: Mode, *, is_part: bool) -> None:
     try:
         mode = file.stat().st_mode
     except FileNotFoundError:
+        if is_part:
+            raise MountError(f"{file}: no such file") from None
         if file_mode in (Mode.READ, Mode.UPDATE):
-            whole = Path(str(file).partition(":")[0])
+            whole, _, inside = str(file).partition(":")
             hint = "--mode a, w or x would make it"
             if os.path.isfile(whole):
-                hint = f"a mount shows all of a file: name {whole}"
+                hint = f"a group of it is {whole}:/{inside}"
             raise MountError(f"{file}: no such file ({hint})") from None
         if not file.parent.is_dir():
             raise MountError(

@@ -54,6 +54,10 @@ def opened_to_mount(
                 following = _following_tree(options, options.store.file, starter)
                 tree = opened.enter_context(closing(following))
                 opened_patiently(options.store.file, following.open_file)
+            if options.part:
+                from h5fs.daemon.part_check import check_part
+
+                check_part(tree, options)
         yield tree
 
 
@@ -112,12 +116,12 @@ def _opened_store_tree(
     try:
         if not options.mode.writes:
             kind = RenewingTree if is_shared(options.store.url) else Tree
-            yield kind(store, depth, views=options.views)
+            yield kind(store, depth, views=options.views, part=options.part)
             return
         writable = SharedWritableTree if is_shared(options.store.url) else WritableTree
         yield writable(
             store, depth, views=options.views, mountpoint=os.fsencode(options.mountpoint),
-            leftovers=leftovers_of(_named_file(options.store)),
+            part=options.part, leftovers=leftovers_of(_named_file(options.store)),
             commits_at_close=options.store.commit_seconds == 0,
         )  # fmt: skip
     finally:
@@ -153,9 +157,10 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = dataclasses.replace(options.store, location=file, identity=identity)
         depth = options.store.limits.max_depth
-        return Tree(open_store(store, starter), depth, views=options.views)
+        return Tree(open_store(store, starter), depth, views=options.views, part=options.part)
 
-    return FollowingTree(FollowedPath(file, open_tree, may_grow=options.store.is_swmr))
+    followed = FollowedPath(file, open_tree, may_grow=options.store.is_swmr)
+    return FollowingTree(followed, part=options.part)
 
 
 @contextmanager
@@ -202,10 +207,11 @@ def _following_object(
 
     def open_tree(remote: RemoteObject) -> Tree:
         store = open_version(store_options, starter, remote)
-        return Tree(store, options.store.limits.max_depth, views=options.views)
+        depth = options.store.limits.max_depth
+        return Tree(store, depth, views=options.views, part=options.part)
 
-    seconds = options.store.remote.revalidate_seconds
-    return FollowingTree(FollowedObject(url, files, open_tree, seconds))
+    followed = FollowedObject(url, files, open_tree, options.store.remote.revalidate_seconds)
+    return FollowingTree(followed, part=options.part)
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:

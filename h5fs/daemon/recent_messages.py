@@ -49,6 +49,6 @@ def keep_recent_messages() -> RecentMessages:
     return kept
 
 
-def now_seconds() -> float:
-    """Return the clock of a ``Message``."""
+def message_seconds() -> float:
+    """Return the time now, by the clock of a ``Message``."""
     return time.time()

@@ -46,6 +46,7 @@ def make_document(
     document = {
         "mountpoint": os.fspath(options.mountpoint),
         "file": str(options.store.location),
+        "part": os.fsdecode(options.part) or None,
         "mode": options.mode.value,
         "pid": os.getpid(),
         "version": h5fs.__version__,

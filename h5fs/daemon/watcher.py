@@ -34,7 +34,7 @@ class Notifying(Protocol):
     """Tells the kernel about changes."""
 
     def expire(self) -> bool:
-        """Do as ``forget``, from a thread that answers the kernel; False if the kernel cannot."""
+        """Do as ``forget`` does, without waiting; return False if the kernel cannot."""
         ...
 
     def forget(self, root_names: Iterable[bytes]) -> None:

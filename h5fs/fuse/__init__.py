@@ -111,13 +111,15 @@ def serve(
         operations = WritingOperations(
             cast("WritingTreeInterface", tree), _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, requests=requests,
-            forget_status=lambda node: session.notifier().forget_status(node), meter=meter,
+            forget_status=lambda node: session.notifier().forget_status(node),
+            part=options.part, meter=meter,
         )  # fmt: skip
     else:
         operations = Operations(
             tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs,
             # Where folders change, each opendir asks the tree whether the listing is still true.
-            caches_folders=not (options.is_folder or options.store.is_swmr), meter=meter,
+            caches_folders=not (options.is_folder or options.store.is_swmr),
+            part=options.part, meter=meter,
         )  # fmt: skip
     try:
         session.serve(operations.make_table(session.counted), on_hangup, on_end)

@@ -1,9 +1,9 @@
 """Which pages the kernel may keep of a file when it is opened anew, in a mode that writes.
 
-The kernel has one set of pages for each node (each path that it knows). Whoever has the file open
-fills them: so they are right when the content is the same, of the same version, as at the last
-``open`` of the node, and nobody could write to it meanwhile: what a program wrote is not known to
-become the content. Safe to use from any thread.
+The kernel has one set of pages for each node (each path that it knows), which every reader of the
+node fills. The pages are kept when the file's content is the same, of the same version, as at the
+last ``open`` of the node, and nobody could write since then: what a program has written to the
+pages need not have become the content. Safe to use from any thread.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Pages(Enum):
 
 @dataclass(slots=True)
 class _Node:
-    """``content``: what the pages are, None for anything. ``writers``: how many handles may write;
-    ``readers``: how many read each content through the pages.
+    """``content``: what the pages show, None when that is not known. ``writers``: how many handles
+    may write; ``readers``: how many read each content through the pages.
     """
 
     content: PageContent | None = None
@@ -38,7 +38,8 @@ class _Node:
     readers: Counter[Hashable] = field(default_factory=Counter)
 
     def is_read_otherwise(self, content: PageContent | None) -> bool:
-        return content is not None and any(each != content.identity for each in self.readers)
+        """Whether a handle fills the pages with another content than this; None is a draft."""
+        return any(content is None or each != content.identity for each in self.readers)
 
 
 @dataclass(slots=True)
@@ -95,8 +96,15 @@ class KeptPages:
             self._learn(handle, node)
             return True
 
+    def are_mixed(self, handle: int, content: PageContent | None) -> bool:
+        """Whether others fill the pages of a handle that may write with another content."""
+        with self._lock:
+            opened = self._handles.get(handle)
+            known = None if opened is None else self._nodes.get(opened.node)
+            return known is not None and known.is_read_otherwise(content)
+
     def forget(self, node: int) -> None:
-        """Take note that a node's pages may be anything."""
+        """Take note that a node's pages may show anything."""
         with self._lock:
             if node in self._nodes:
                 self._nodes[node].content = None

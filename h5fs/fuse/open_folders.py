@@ -51,12 +51,12 @@ class OpenFolder:
         self.is_listed = True
 
     def leave_out(self, inodes: Set[int]) -> None:
-        """Give the statuses of some files no more."""
+        """Leave the statuses of some files out of the rest of the listing."""
         rows = self._dentries.rows
         rows["has_status"] &= ~np.isin(rows["inode"], np.array(list(inodes), "u8"))
 
     def complete(self, offset: int) -> None:
-        """Take in statuses, of what one request may list, that were not known with the listing."""
+        """Ask for missing statuses of the dentries that one request may list."""
         start = max(offset - len(_DOTS), 0)
         self._dentries.complete(start, start + _DENTRIES_AT_ONCE)
         self._packed = np.zeros(0, self._layout)

@@ -25,6 +25,7 @@ from h5fs.fuse.library.structures import (
     statvfs_packer,
 )
 from h5fs.fuse.open_folders import OpenFolder
+from h5fs.fuse.parts import below
 from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
@@ -63,6 +64,7 @@ class Operations:
         on_init: Callable[[int, int | None], None],
         has_xattrs: bool,
         caches_folders: bool = False,
+        part: bytes = b"",
         meter: CallMeter | None = None,
     ) -> None:
         self._meter = meter or CallMeter()
@@ -82,6 +84,7 @@ class Operations:
         self._status_layout = status_dtype(module.c_stat)
         self._caches_folders = caches_folders and binding.libfuse.KEEPS_LISTINGS
         self._has_xattrs = has_xattrs
+        self._part = part
 
     def prototypes(self) -> dict[str, tuple[Any, ...]]:
         """Return the arguments of each function that libfuse may call."""
@@ -99,7 +102,7 @@ class Operations:
                 continue  # the kernel learns from the first answer that there are no xattrs
             result = c_void_p if name == "init" else c_int
             method_name = self._binding.libfuse.METHODS.get(name, name)
-            method = getattr(self, method_name)
+            method = below(self._part, getattr(self, method_name))
             function = around(guarded(method, self._meter.of(method_name)))
             callback = ctypes.CFUNCTYPE(result, *arguments)(function)
             # A cast keeps its source alive, and the table keeps what is assigned to it.

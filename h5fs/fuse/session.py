@@ -59,7 +59,7 @@ class _Event(Enum):
 class Session:
     """A mount and its threads, for as long as ``serve`` runs.
 
-    ``requests`` are told what each thread answers, where the functions want to know that.
+    ``requests`` notes which request each thread answers; None where nobody asks for that.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Session:
         """Mount, with the functions of a ``fuse_operations``; answer until the mount ends.
 
         A signal or an unmount from outside ends the mount. SIGHUP calls ``on_hangup``; without one
-        SIGHUP ends the mount, too. ``on_end``: called when the mount ends, while calls may still be
-        under way, which nobody waits for any more. Main thread only. Raises ``MountRefusedError``.
+        SIGHUP ends the mount, too. ``on_end``: called when the mount ends; calls may still be under
+        way then, but no program waits for them. Main thread only. Raises ``MountRefusedError``.
         """
         calls: dict[int, Callable[[], None]] = {
             **dict.fromkeys(_ENDING_SIGNALS, self.end),

@@ -81,16 +81,18 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """
         ...
 
-    def get_status_of_handle(self, handle: int) -> Status:
-        """``fstat``, also of a file that has no name any more."""
+    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
+        """``fstat``; ``has_name``: the file still has the name that it was opened by."""
         ...
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Write all of ``data``, or raise. ``data`` is valid until the call returns.
 
-        ``is_page``: these are pages that programs have mapped, of which they have changed a part.
+        ``is_page``: these are pages that programs have mapped, of which they have changed a part;
+        ``is_mixed``: others have the file open, and fill the same pages with another content.
         """
         ...
 
@@ -130,6 +132,9 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """-1 leaves the owner or group as it is."""
         ...
 
-    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """None leaves the time as it is."""
+    def set_times(
+        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        handle: int | None = None,
+    ) -> None:
+        """None leaves the time as it is. ``handle``: of a file that has no name any more."""
         ...

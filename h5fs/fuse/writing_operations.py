@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
+from h5fs.errors import NamelessError
 from h5fs.fuse.callers import caller_finder
 from h5fs.fuse.kept_pages import KeptPages, Pages
 from h5fs.fuse.latencies import CallMeter
 from h5fs.fuse.library.binding import Binding
-from h5fs.fuse.library.current_requests import CurrentRequests
+from h5fs.fuse.library.current_requests import NO_HANDLE, CurrentRequests
 from h5fs.fuse.library.structures import NANOSECONDS
 from h5fs.fuse.open_folders import OpenFolder
+from h5fs.fuse.open_nodes import OpenNodes
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.tree_interface import WritingTreeInterface
 
@@ -75,12 +77,16 @@ class WritingOperations(Operations):
         has_xattrs: bool,
         requests: CurrentRequests,
         forget_status: Callable[[int], None],
+        part: bytes = b"",
         meter: CallMeter | None = None,
     ) -> None:
-        super().__init__(tree, binding, on_init=on_init, has_xattrs=has_xattrs, meter=meter)
+        super().__init__(
+            tree, binding, on_init=on_init, has_xattrs=has_xattrs, part=part, meter=meter
+        )
         self._requests = requests
         self._forget_status = forget_status
         self._pages = KeptPages()
+        self._nodes = OpenNodes()
         self._find_caller = caller_finder(binding)
         self._file_info = binding.module.fuse_file_info
         self._two_times = binding.module.c_timespec * 2
@@ -89,11 +95,16 @@ class WritingOperations(Operations):
         """Return the arguments of each function that libfuse may call."""
         return {**super().prototypes(), **_PROTOTYPES}
 
-    def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
-        """``stat``; ``fstat`` where the kernel tells the handle, perhaps without a path."""
-        if _file_info:
-            status, lasts = self._tree.get_status_of_handle(self._handle(_file_info)), False
+    def getattr(
+        self, path: bytes | None, buffer: int, file_info: int | None = None
+    ) -> None:
+        """``stat``, and ``fstat``: of a handle, or of a node, perhaps without a path."""
+        handle = self._find_handle(path, file_info)
+        if handle is not None:
+            status = self._tree.get_status_of_handle(handle, has_name=path is not None)
+            lasts = False
         else:
+            assert path is not None
             status, lasts = self._tree.get_lasting_status(path)
         if not lasts:
             self._requests.let_pass()
@@ -121,11 +132,13 @@ class WritingOperations(Operations):
     ) -> int:
         """Let the tree read libfuse's buffer."""
         view = view_memory(buffer, size, _PyBUF_READ)
-        handle = self._handle(file_info)
-        self._pages.writes(handle, self._requests.node())
+        handle, node = self._handle(file_info), self._requests.node()
+        self._pages.writes(handle, node)
+        self._nodes.use(handle, node)
         is_page = bool(self._file_info.from_address(file_info).writepage)
+        is_mixed = is_page and self._pages.are_mixed(handle, self._tree.page_content(handle))
         try:
-            self._tree.write(handle, view, offset, is_page=is_page)
+            self._tree.write(handle, view, offset, is_page=is_page, is_mixed=is_mixed)
         finally:
             # libfuse reuses its memory next. Code that has kept the view gets an exception.
             view.release()
@@ -145,14 +158,16 @@ class WritingOperations(Operations):
         """The last ``close(2)``."""
         handle = self._handle(file_info)
         with self._ending_write(file_info):
+            self._nodes.release(handle)
             super().release(path, file_info)
         self._pages.release(handle, self._requests.node())
 
     @contextmanager
     def _ending_write(self, file_info: int) -> Iterator[None]:
         """Let the kernel forget the status of a file that may be written, when the block ends."""
-        node = self._requests.node()
-        may_write = self._pages.writes(self._handle(file_info), node)
+        handle, node = self._handle(file_info), self._requests.node()
+        may_write = self._pages.writes(handle, node)
+        self._nodes.use(handle, node)
         try:
             yield
         finally:
@@ -170,8 +185,11 @@ class WritingOperations(Operations):
 
     def truncate(self, path: bytes | None, size: int, file_info: int | None = None) -> None:
         """``truncate`` and ``ftruncate``."""
-        self._pages.forget(self._requests.node())
-        self._tree.truncate(path, size, self._handle(file_info) if file_info else None)
+        node, handle = self._requests.node(), self._find_handle(path, file_info)
+        self._pages.forget(node)
+        if handle is not None:
+            self._nodes.use(handle, node)
+        self._tree.truncate(path, size, handle)
 
     def mkdir(self, path: bytes, _mode: int) -> None:
         """``mkdir(2)``."""
@@ -226,14 +244,16 @@ class WritingOperations(Operations):
         """``chown``."""
         self._tree.set_owner(path, -1 if uid == _NO_ID else uid, -1 if gid == _NO_ID else gid)
 
-    def utimens(self, path: bytes | None, times: int | None, _file_info: int | None = None) -> None:
-        """``utimensat``."""
+    def utimens(self, path: bytes | None, times: int | None, file_info: int | None = None) -> None:
+        """``utimensat``, and ``futimens``, perhaps without a path."""
+        handle = self._find_handle(path, file_info)
         now_ns = time.time_ns()
-        if not times:
-            self._tree.set_times(path, now_ns, now_ns)
-            return
-        accessed, modified = self._two_times.from_address(times)
-        self._tree.set_times(path, _to_ns(accessed, now_ns), _to_ns(modified, now_ns))
+        atime_ns: int | None = now_ns
+        mtime_ns: int | None = now_ns
+        if times:
+            accessed, modified = self._two_times.from_address(times)
+            atime_ns, mtime_ns = _to_ns(accessed, now_ns), _to_ns(modified, now_ns)
+        self._tree.set_times(path, atime_ns, mtime_ns, handle)
 
     def _may_give_statuses(self, folder: OpenFolder) -> bool:
         """Leave out the statuses that have changed since the folder was listed."""
@@ -245,24 +265,39 @@ class WritingOperations(Operations):
     def _handle(self, file_info: int) -> int:
         return c_uint64.from_address(file_info + self._handle_offset).value
 
+    def _find_handle(self, path: bytes | None, file_info: int | None) -> int | None:
+        """Return the handle that a request about a status is about; None: the path tells."""
+        handle = self._handle(file_info) if file_info else NO_HANDLE
+        if handle != NO_HANDLE:
+            return handle
+        found = self._nodes.find(self._requests.node()) if path is None else None
+        if path is None and found is None:
+            raise NamelessError("no open file has this node, or a new one that was not used yet")
+        return found
+
     def _put_handle(self, handle: int, file_info: int, node: int) -> None:
         c_uint64.from_address(file_info + self._handle_offset).value = handle
         try:
-            pages = self._share_pages(handle, node)
+            only_reads = self._tree.only_reads(handle)
+            pages = self._share_pages(handle, node, only_reads=only_reads)
         except BaseException:
             # libfuse releases only what was opened.
             self._tree.release(handle)
             raise
+        self._nodes.open(handle, node)
+        info = self._file_info.from_address(file_info)
         if pages is Pages.BYPASSED:
-            self._file_info.from_address(file_info).direct_io = 1
+            info.direct_io = 1
         elif pages is Pages.KEPT:
-            self._file_info.from_address(file_info).keep_cache = 1
+            info.keep_cache = 1
+        # The kernel then does not ask at each `close`. A libfuse before 3.11 has no such field.
+        info.noflush = only_reads
 
-    def _share_pages(self, handle: int, node: int) -> Pages:
+    def _share_pages(self, handle: int, node: int, *, only_reads: bool) -> Pages:
         """Return what a handle does with the kernel's pages of a node."""
         is_bypassing = self._tree.bypasses_cache(handle)
         content, pages = self._tree.page_content(handle), Pages.DROPPED
-        if not self._tree.only_reads(handle):
+        if not only_reads:
             pages = self._pages.open_to_write(handle, node, content)
         elif content is not None and not is_bypassing:
             pages = self._pages.open_to_read(handle, node, content)

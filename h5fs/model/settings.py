@@ -120,7 +120,8 @@ class StoreOptions:
     only ``fsync`` makes one. ``is_swmr``: another program may be writing the file by HDF5's SWMR
     rules. ``is_beside_writer``: the process reads what another one of the same mount writes.
     ``identity``: device and inode number that the file must have; a file with other numbers
-    at the same path is another file.
+    at the same path is another file. ``user_block``: the bytes with which a file begins that is
+    made, before all that is HDF5's; as many as HDF5 allows, or none.
     """
 
     location: Location
@@ -136,6 +137,7 @@ class StoreOptions:
     is_swmr: bool = False
     is_beside_writer: bool = False
     identity: tuple[int, int] | None = None
+    user_block: bytes = b""
     remote: RemoteOptions = RemoteOptions()
 
     @property
@@ -191,7 +193,8 @@ class MountOptions:
 
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.
     ``is_folder``: a folder of HDF5 files is mounted, and ``store.location`` is the folder's
-    path or URL.
+    path or URL. ``part``: the path, in a mount of the whole file, of the group that is mounted;
+    empty: the whole file is.
     ``removes_mountpoint``: h5fs has made the mountpoint, and removes it at the end. ``owner_pid``:
     the mount ends with this process.
     """
@@ -204,6 +207,13 @@ class MountOptions:
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
     is_folder: bool = False
+    part: bytes = b""
     removes_mountpoint: bool = False
     owner_pid: int | None = None
     views: ViewOptions = NO_VIEWS
+
+    @property
+    def source(self) -> str:
+        """What is mounted, as people are told: the file, and which part of it."""
+        part = self.part.decode("utf-8", "surrogateescape")
+        return f"{self.store.location}:{part}" if part else str(self.store.location)

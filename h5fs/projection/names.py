@@ -7,6 +7,7 @@ and two upper-case hex digits) for bytes that a dentry cannot have or that would
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
@@ -19,7 +20,7 @@ NAME_MAX = 255
 _HASH_DIGITS = 12
 _CUT_TAIL = 1 + _HASH_DIGITS  # "~" and the digits
 # A cut goes back to the start of a UTF-8 character (at most 3 bytes), of an escape (2 bytes), or of
-# several escapes of one character: it never removes more than this beyond what it must.
+# several escapes of one character: by no more bytes than these.
 _CUT_SLACK = 12
 # No shorter link name is cut, since an escape makes at most three bytes of one.
 _SHORTEST_ESCAPED = (NAME_MAX - len(b".offsets.npy") - _CUT_SLACK) // 3 - 1
@@ -50,8 +51,8 @@ class Projection(Enum):
 
 
 VIEWS = frozenset({Projection.TABLE, Projection.PICTURE, Projection.TEXT})
-"""What is made of a dataset to look at. A mount shows these where it was told to. They change no
-other name: where a group or a link of HDF5 has the name of a view, that name is the group's."""
+"""What is made of a dataset to look at, where the mount is told to show it. Views change no other
+name: where a group or a link of HDF5 has the name of a view, the view is not shown."""
 
 GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 """The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
@@ -91,6 +92,7 @@ def encode_name(link_name: bytes, projection: Projection) -> bytes:
     return stem + suffix
 
 
+@functools.lru_cache(maxsize=1024)  # each call of the kernel asks some times for the same ones
 def decode_name(dentry: bytes) -> DentryName | None:
     """Return what ``dentry`` means, or None when no link has that dentry name.
 

@@ -185,6 +185,7 @@ def parse_header(data: bytes) -> NpyHeader | None:
     return header
 
 
+@functools.lru_cache(maxsize=16)  # one file is asked about twice, and the next one is often alike
 def _parse_fields(text: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     try:
         fields = parse_literal(text)

@@ -36,14 +36,17 @@ def without_ups(path: bytes) -> bytes:
 
 
 def with_ups(text: bytes) -> bytes:
-    """Return the path of which ``without_ups`` has made a text."""
+    """Undo ``without_ups``."""
     return _UP_OR_ESCAPED.sub(
         lambda found: b"%" + found[0][3:] if found[1] else b"..", text
     )
 
 
 class Endings(NamedTuple):
-    """The ending of a soft link's name, and of the last name in its text; None: the target's."""
+    """What a soft link's name ends in, and the last name in its text.
+
+    ``target`` None: as the object that the link leads to, since the stored path does not say.
+    """
 
     own: Projection
     target: Projection | None
@@ -53,7 +56,7 @@ _UNMARKED = Endings(Projection.FOLDER, None)
 
 
 def endings_of(stored: bytes) -> Endings:
-    """Return what a soft link's stored path says of the endings."""
+    """Return the endings that a soft link's stored path tells."""
     mark = _MARK.match(stored)
     if mark is None:
         return _UNMARKED
@@ -69,7 +72,7 @@ def mark(path: bytes, own: Projection, target: Projection) -> bytes:
     """Return an HDF5 path, absolute or relative, as a link whose name ends in ``own`` stores it.
 
     ``target``: the ending of the last name in the link's text. Raises ``InvalidNameError`` where
-    both are endings of files, and differ.
+    ``own`` and ``target`` are endings of two kinds of file.
     """
     path = unmarked(path)
     if own is Projection.FOLDER:

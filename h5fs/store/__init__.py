@@ -1,28 +1,16 @@
-"""The HDF5 file: the only room that imports h5py, and that only in `hdf5` and in worker processes.
+"""HDF5 data, whoever keeps them: a local file, an object at a URL, a domain of a data service.
 
-Only plain values of ``h5fs.model`` leave this room, never an object of h5py. Other rooms enter by
-``open_store``.
-
-- `interface`: what the tree asks (``Store``, ``WritingStore``): all that a store needs to know
-- `library_interface`: what is asked of the HDF5 library in a worker beside (``LibraryStore``)
-- `schemes`: which URLs can be opened
-- `sources`: raw bytes, wherever they are kept
-- `hdf5`: the library's side
-- `workers`, `worker_process`: the daemon's end of worker processes, and the worker's
-- `chunks`: chunked arrays, decoded in the workers, kept in shared memory
-- `worker_store`, `local_store`: the two stores
+Other rooms enter by ``open_store``, and get a ``Store`` or ``WritingStore`` (``interface``) that
+gives them plain values of ``h5fs.model``. Only ``hdf5``, which runs in workers, imports h5py.
+ARCHITECTURE.md says what each room of the store is for.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
-from h5fs.model.settings import StoreOptions
-from h5fs.store.log.log_path import has_log
-from h5fs.store.schemes import find_scheme
-
-if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+if TYPE_CHECKING:  # workers are started before what takes long to import
+    from h5fs.model.settings import StoreOptions
     from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -42,7 +30,11 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
     With workers this process never imports h5py.
     """
     if options.url is not None:
+        from h5fs.store.schemes import find_scheme
+
         return find_scheme(options.url, options.mode).open_store(options, starter)
+    from h5fs.store.log.log_path import has_log
+
     if options.mode.writes or has_log(options.file):
         logged = _open_logged(options, starter)
         if logged is not None:
@@ -63,6 +55,8 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
 
     None when the log that was to be read is gone by now.
     """
+    import dataclasses
+
     from h5fs.store.log.log_file import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore

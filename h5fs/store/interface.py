@@ -59,7 +59,8 @@ class ArrayPart(Enum):
 class ArrayFile:
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
-    Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only.
+    Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;
+    where ``data`` has all of a small file, there is none (-1).
     ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
     ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
     None for any other file.
@@ -73,6 +74,7 @@ class ArrayFile:
     data_start: int
     is_read: bool = False
     old_rows: int | None = None
+    data: bytes | None = None
 
 
 class Region(Struct, frozen=True, array_like=True):
@@ -178,11 +180,11 @@ class Store(ObjectStore, Protocol):
     def make_view(
         self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
     ) -> None:
-        """Fill ``buffer`` with what people look at beside a dataset's array: lines of a table.
+        """Fill ``buffer`` with what people look at beside a dataset's array: lines, or a picture.
 
         Parameters: ``data`` are the elements that ``order`` names; ``buffer`` has exactly the size
-        of the lines that ``order`` makes of them. The store only decides in which process the lines
-        are made: one that hostile elements may crash without harm to the mount.
+        of what ``order`` makes of them (``render_view``). The store only decides in which process
+        that is made: one that hostile elements may crash without harm to the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
@@ -249,9 +251,10 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         """Move a link, to the place of another if there is one, which is deleted as above.
 
+        Returns: the link's object, without its dataset; None where that is not known.
         Raises: ``NotFoundError``.
         """
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
-from h5fs.store.chunks.fetching import ChunkFetcher
+from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
 from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles

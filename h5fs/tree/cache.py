@@ -14,9 +14,9 @@ Value = TypeVar("Value")
 class LruCache(Generic[Key, Value]):
     """Values of at most ``capacity`` in all, but for the newest one, which always stays.
 
-    ``weigh`` says how much of that a value takes; each takes 1 without. Safe to use from any
-    thread; no call blocks on another's work. ``_lock`` protects what is here; nothing else is taken
-    while it is held.
+    ``weigh`` says how much of the capacity a value takes; without it each takes 1. Safe to use from
+    any thread. ``_lock`` protects everything, for moments only; nothing else is taken while it is
+    held.
     """
 
     def __init__(self, capacity: int, weigh: Callable[[Value], int] = lambda _value: 1) -> None:
@@ -40,11 +40,12 @@ class LruCache(Generic[Key, Value]):
             self._values.clear()
             self._weight = 0
 
-    def remove(self, key: Key) -> None:
-        """Forget one value, if it is there."""
+    def remove(self, *keys: Key) -> None:
+        """Forget some values, if they are there."""
         with self._lock:
-            old = self._values.pop(key, None)
-            self._weight -= self._weigh(old) if old is not None else 0
+            for key in keys:
+                old = self._values.pop(key, None)
+                self._weight -= self._weigh(old) if old is not None else 0
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from h5fs.tree.status import Dentry, Status
 
-Look = Callable[[list[bytes]], Mapping[bytes, Status]]
+FindStatuses = Callable[[list[bytes]], Mapping[bytes, Status]]
 
 ROW = np.dtype(
     [
@@ -42,22 +42,22 @@ _STATUS_FIELDS = tuple(name for name in ROW.fields or () if name != "has_status"
 class Dentries:
     """A folder's dentries, without ``.`` and ``..``: ``names``, and ``rows`` with a ``ROW`` each.
 
-    Iterates over them as ``Dentry`` values. ``look``: returns the statuses, of those with such
-    names, that are known meanwhile; it may wait for a moment.
+    Iterates over them as ``Dentry`` values. ``find_statuses`` returns, of the files with the names
+    that it is given, the statuses that are known by now; it may wait for a moment.
     """
 
-    __slots__ = ("look", "names", "rows")
+    __slots__ = ("find_statuses", "names", "rows")
 
     def __init__(
-        self, names: list[bytes], rows: npt.NDArray[Any], look: Look | None = None
+        self, names: list[bytes], rows: npt.NDArray[Any], find_statuses: FindStatuses | None = None
     ) -> None:
         self.names = names
         self.rows = rows
-        self.look = look
+        self.find_statuses = find_statuses
 
     @classmethod
     def of(cls, dentries: Iterable[Dentry]) -> Dentries:
-        """Return a folder of these."""
+        """Return dentries as columns."""
         every = list(dentries)
         names = [dentry.name for dentry in every]
         return cls(names, np.array([row_of(dentry) for dentry in every], ROW))
@@ -71,16 +71,16 @@ class Dentries:
             yield Dentry(name, inode, stat.S_IFMT(mode))
 
     def after(self, first: Dentry) -> Dentries:
-        """Return the same with one more before them."""
+        """Return the same dentries after one more."""
         rows = np.concatenate([np.array([row_of(first)], ROW), self.rows])
-        return Dentries([first.name, *self.names], rows, self.look)
+        return Dentries([first.name, *self.names], rows, self.find_statuses)
 
     def complete(self, start: int, stop: int) -> None:
-        """Note the statuses in ``[start, stop)`` that are known meanwhile."""
-        if self.look is None:
+        """Add the statuses in ``[start, stop)`` that are known by now."""
+        if self.find_statuses is None:
             return
         missing = (start + np.flatnonzero(~self.rows["has_status"][start:stop])).tolist()
-        statuses = self.look([self.names[place] for place in missing]) if missing else {}
+        statuses = self.find_statuses([self.names[place] for place in missing]) if missing else {}
         for place in missing:
             status = statuses.get(self.names[place])
             if status is not None:

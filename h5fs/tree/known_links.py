@@ -48,9 +48,12 @@ class _Listed:
 
 @dataclass(eq=False, slots=True)
 class LinkChange:
-    """What there is of a link after a change: ``link``, None where it must be asked for; or
-    ``is_gone``; ``is_new_group``: it leads to a group that was made;
-    ``attributes``: those of its object, where it has any and they are known."""
+    """What is known of a link after a change.
+
+    ``link``: the link, None where it must be asked for. ``is_gone``: there is none any more.
+    ``is_new_group``: it leads to a group that was made. ``attributes``: those of its object, where
+    they are known.
+    """
 
     link: Link | None = None
     is_gone: bool = False
@@ -68,9 +71,9 @@ class KnownLinks:
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
         self._links: LruCache[tuple[ObjectRef, bytes], _Known] = LruCache(_LINKS_KEPT)
-        # A program that makes many files asks for each name before: a list of the whole group
-        # answers all of them. Each such list doubles what the next one takes, so that lists that
-        # are forgotten again and again do not cost more than they save.
+        # A program that makes many files asks for each name before: after some such questions the
+        # whole group is listed, which answers the rest. Twice as many questions lead to the next
+        # list, so that lists that are soon forgotten do not cost more than they save.
         self._new_links: tuple[ObjectRef | None, int] = (None, 0)
         self._most_new_links = _FIRST_NEW_LINKS
 
@@ -128,19 +131,19 @@ class KnownLinks:
         return known
 
     def note(self, group: ObjectRef, name: bytes, link: Link | None) -> None:
-        """A link is another one now; None for one that is not known."""
+        """Note that a link is another one now; None where that is not known."""
         self._note(group, name, link)
 
     def note_gone(self, group: ObjectRef, name: bytes) -> None:
-        """A link is not there any more."""
+        """Note that a link is gone."""
         self._note(group, name, _NOT_THERE)
 
     def note_new_group(self, group: ObjectRef) -> None:
-        """A group was made, which has no links."""
+        """Note that a group was made: it has no links."""
         self._listed.put(group, _Listed(Links(LinkTable(group, b"", b"", b"", (), {}))))
 
     def forget_group(self, group: ObjectRef) -> None:
-        """A group is gone."""
+        """Forget the links of a group that is gone."""
         self._listed.remove(group)
 
     def _note(self, group: ObjectRef, name: bytes, known: _Known | None) -> None:

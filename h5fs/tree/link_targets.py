@@ -22,40 +22,65 @@ _SUFFIXED = {
 }
 
 
-def read_link_text(store: Store, node: Node) -> bytes:
-    """Return the text of a symbolic link.
+class LinkTexts:
+    """Texts of symbolic links in a mount of a file, or of a part of it.
 
-    Raises ``TooLargeError`` when POSIX cannot hold it.
+    ``part`` is the path of the folder that is the root of the mount, in a mount of the whole file;
+    empty: the whole file is mounted. What is outside of the part is in no text but that of a
+    dangling link.
     """
-    assert node.link is not None and node.parent is not None
-    if node.kind is NodeKind.ANCESTOR_LINK:
-        text = b"/".join([b".."] * node.levels_up) or b"."
-    elif node.kind is NodeKind.SOFT_LINK:
-        text = _soft_link_text(store, node.parent, node.link)
-    else:
-        text = dangling_text(node.link)
-    if len(text) > _TARGET_MAX:
-        raise TooLargeError(f"target of the link {node.link.name!r} has {len(text)} bytes")
-    return text
 
+    def __init__(self, store: Store, part: bytes = b"") -> None:
+        self._store = store
+        self._part = part.split(b"/")[1:]
 
-def _soft_link_text(store: Store, folder: Node, link: Link) -> bytes:
-    """Translate an HDF5 path to a POSIX path relative to the folder that the link is in.
+    def read(self, node: Node) -> bytes:
+        """Return the text of a symbolic link.
 
-    HDF5 knows no ``..``, skips ``.`` and empty components, and takes an absolute path from the root
-    of the file, which is the mountpoint.
-    """
-    target = link.soft_target
-    ending = endings_of(target).target
-    components = [name for name in target.split(b"/") if name not in (b"", b".")]
-    ups = [b".."] * folder.depth if target.startswith(b"/") else []
-    if not components:
-        return b"/".join(ups) or b"."
-    middle = [encode_name(name, Projection.FOLDER) for name in components[:-1]]
-    if ending is None:
-        ending = _projection_of_target(store, folder, target)
-    last = encode_name(components[-1], ending)
-    return b"/".join([*ups, *middle, last])
+        Raises ``TooLargeError`` when POSIX cannot hold it.
+        """
+        assert node.link is not None and node.parent is not None
+        if node.kind is NodeKind.ANCESTOR_LINK:
+            text = self._ancestor_text(node.parent, node.levels_up)
+        elif node.kind is NodeKind.SOFT_LINK:
+            text = self._soft_link_text(node.parent, node.link)
+        else:
+            text = dangling_text(node.link)
+        if len(text) > _TARGET_MAX:
+            raise TooLargeError(f"target of the link {node.link.name!r} has {len(text)} bytes")
+        return text
+
+    def _ancestor_text(self, folder: Node, levels_up: int) -> bytes:
+        if levels_up <= folder.depth - len(self._part):
+            return b"/".join([b".."] * levels_up) or b"."
+        ancestor: Node | None = folder
+        for _ in range(levels_up):
+            ancestor = ancestor and ancestor.parent
+        assert ancestor is not None
+        return _outside_text(ancestor.info.ref.path)
+
+    def _soft_link_text(self, folder: Node, link: Link) -> bytes:
+        """Translate an HDF5 path to a POSIX path relative to the folder that the link is in.
+
+        HDF5 knows no ``..``, skips ``.`` and empty components, and takes an absolute path from the
+        root of the file, which is the mountpoint or above it.
+        """
+        target = link.soft_target
+        ending = endings_of(target).target
+        components = [name for name in target.split(b"/") if name not in (b"", b".")]
+        ups: list[bytes] = []
+        if target.startswith(b"/"):
+            above, components = components[: len(self._part)], components[len(self._part) :]
+            if [encode_name(name, Projection.FOLDER) for name in above] != self._part:
+                return dangling_text(link)
+            ups = [b".."] * (folder.depth - len(self._part))
+        if not components:
+            return b"/".join(ups) or b"."
+        middle = [encode_name(name, Projection.FOLDER) for name in components[:-1]]
+        if ending is None:
+            ending = _projection_of_target(self._store, folder, target)
+        last = encode_name(components[-1], ending)
+        return b"/".join([*ups, *middle, last])
 
 
 def _projection_of_target(store: Store, folder: Node, target: bytes) -> Projection:
@@ -80,7 +105,11 @@ def dangling_text(link: Link) -> bytes:
     no ``..`` is in it. ``soft_targets`` reads it back.
     """
     if link.kind is LinkKind.SOFT:
-        return OUTSIDE + b":" + without_ups(link.soft_target)
+        return _outside_text(link.soft_target)
     # A colon within the file's name would end it.
     file = _UP_IN_FILE.sub(ESCAPED_UP, escape(link.external_file, b":"))
     return OUTSIDE + file + b":" + without_ups(link.external_path)
+
+
+def _outside_text(path: bytes) -> bytes:
+    return OUTSIDE + b":" + without_ups(path)

@@ -1,8 +1,8 @@
 """A folder whose links are all known: its dentries, and the status of a plain file, in one step.
 
-Of 100,000 datasets in one group each is asked for once, so that a node for each would be made for
-nothing. This answers from the table of links what can be answered without one, and only that; the
-tree has the long way for everything else, and both give the same.
+Programs ask for each of 100,000 datasets once, which is not worth a node for each. So this module
+answers from the table of links, where that is enough. For everything else the tree makes a node,
+and comes to the same answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PLAIN_NAME = re.compile(rb"[0-9A-Za-z_ -]{1,%d}\Z" % _LONGEST_PLAIN_NAME)
 _PLAIN_NAMES = re.compile(rb"[0-9A-Za-z_ -]+\Z")
 
 _DATASET = OBJECT_KINDS.index(ObjectKind.DATASET)
-_NO_VIEW = -2  # in the place of a size
+_NO_VIEW = -2  # instead of a size
 _SUFFIX = Projection.ARRAY.value
 _ATTRIBUTES = Projection.ATTRIBUTES.value
 
@@ -66,7 +66,7 @@ class FolderListing:
         self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
         self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
         self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
-        self.asked_count = 0  # how many programs asked about that take a closer look
+        self.asked_count = 0  # how many files programs have asked for that take a closer look
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -130,7 +130,7 @@ class FolderListing:
         return is_short and bool(_PLAIN_NAMES.match(self.links.joined_names()))
 
     def _is_plain(self) -> npt.NDArray[np.bool_]:
-        """Return of which links all is known here, if their names are plain."""
+        """Return for which links the table of links is enough, if their names are plain."""
         table = self.links.rows
         is_plain: npt.NDArray[np.bool_] = table["kind"] == _DATASET
         is_plain &= table["holds_sequences"] == 0
@@ -143,8 +143,8 @@ class FolderListing:
     ) -> Dentries:
         """Return the views of a kind, which come before the arrays.
 
-        Views go with their arrays: so a program that removes all of a folder, in its order, finds
-        what it removes.
+        A view goes with its array: so a program that removes all files in the order of the listing
+        must come to the views first.
         """
         sizes = np.full(len(self._view_sizes) + 1, _NO_VIEW, np.int64)
         for place, each in enumerate(self._view_sizes):
@@ -232,12 +232,12 @@ class FolderListing:
 
 
 def _nanoseconds(seconds: npt.NDArray[Any], otherwise: Any) -> npt.NDArray[np.int64]:
-    """Return times in nanoseconds, and something else where there is none."""
+    """Return times in nanoseconds, and ``otherwise`` where there is none."""
     return np.where(seconds == 0, otherwise, seconds.astype(np.int64) * NANOSECONDS)
 
 
 def _size_of(dataset: DatasetInfo) -> int | None:
-    """Return the size of a dataset's file; None where the long way knows the error."""
+    """Return the size of a dataset's file; None where a node is needed to find the error."""
     try:
         return project_array(dataset.dtype, npy_shape(dataset)).size_bytes
     except H5fsError:

@@ -21,13 +21,7 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import (
-    Link,
-    LinkKind,
-    ObjectInfo,
-    ObjectKind,
-    ObjectRef,
-)
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
@@ -46,7 +40,7 @@ from h5fs.tree.contents.content import Content, TextContent, attributes_content,
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.views import Views
 from h5fs.tree.known_links import KnownLinks, LinkChange
-from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.nodes import (
     Node,
     NodeKind,
@@ -81,11 +75,12 @@ class Lookup:
     """
 
     def __init__(
-        self, store: Store, max_depth: int, views: Views, *,
+        self, store: Store, max_depth: int, views: Views, link_texts: LinkTexts, *,
         forget_others: Callable[[bytes | None], None],
     ) -> None:  # fmt: skip
         self._store = store
         self._views = views
+        self._link_texts = link_texts
         self._max_depth = max_depth
         self._forget_others = forget_others
         self._root: Node | None = make_root(store.root())
@@ -111,7 +106,7 @@ class Lookup:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Forget what was found when the block ends, which changes the HDF5 file, or fails."""
+        """Forget what was found, when the block has changed the HDF5 file or has failed."""
         try:
             yield
         finally:
@@ -119,7 +114,7 @@ class Lookup:
 
     @contextmanager
     def changing_link(self, folder: Node, name: bytes) -> Iterator[LinkChange]:
-        """Forget what was found of one link, which the block changes, or its object; keep the rest.
+        """Forget what was found of one link, when the block has changed it or its object.
 
         The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
         more may have changed than what is found by this path alone, and when the block fails.
@@ -167,11 +162,14 @@ class Lookup:
         if isinstance(known, Link) and known.target is not None:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
-        # By all names that a link of that name may have here, whatever it leads to.
-        for projection in Projection:
-            self._nodes.remove(folder_path + b"/" + encode_name(name, projection))
+        # The link's dentry has one of several names, depending on what the link has led to.
+        paths = [
+            folder_path + b"/" + encode_name(name, projection)
+            for projection in Projection
+            if projection not in VIEWS or projection in self._views.projections
+        ]
         inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
-        self._nodes.remove(inside + b"/" + GROUP_ATTRIBUTES)
+        self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
         self._contents.forget_dependent()
         self._cut_names.remove(group)
         self._forget_others(folder_path)
@@ -182,8 +180,8 @@ class Lookup:
         if node.kind is NodeKind.FOLDER:
             return make_status(node, file, size_bytes=0, storage_bytes=0)
         if node.is_symbolic_link:
-            text = read_link_text(self._store, node)
-            return make_status(node, file, size_bytes=len(text), storage_bytes=0)
+            size_bytes = len(self.link_text(node))
+            return make_status(node, file, size_bytes=size_bytes, storage_bytes=0)
         if node.kind is NodeKind.UNREADABLE:
             raise UnreadableError(f"{show_path(path)}: the object header cannot be read")
         try:
@@ -210,7 +208,7 @@ class Lookup:
                 self.keep_content(node, TextContent(text))
             return self.status_of(path, node)
         except H5fsError:
-            return None  # whoever asks for it alone is told
+            return None  # whoever asks for this file alone gets the error
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
@@ -356,6 +354,10 @@ class Lookup:
             content = open_content(self._store, node, self._views)
             self.keep_content(node, content)
         return content
+
+    def link_text(self, node: Node) -> bytes:
+        """Return the text of a symbolic link. Raises ``TooLargeError``."""
+        return self._link_texts.read(node)
 
     def keep_content(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on, until what was found is forgotten."""

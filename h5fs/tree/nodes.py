@@ -36,7 +36,7 @@ class NodeKind(Enum):
 
 
 VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE, NodeKind.TEXT})
-"""What is made of an array to look at, and has no data of its own."""
+"""What is made of an array for people to look at."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
@@ -75,7 +75,7 @@ class Node:
         return self.inode_of(self.kind)
 
     def inode_of(self, kind: NodeKind) -> int:
-        """Return the inode number of what shows the same object as a file of that kind."""
+        """Return the inode number of the file of another kind that shows the same object."""
         ref = self.info.ref
         if ref.file:
             return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2) & (1 << 64) - 1
@@ -94,17 +94,25 @@ _ID_MASK = (1 << 63) - 1
 
 
 def object_inode(object_id: int, kind: NodeKind) -> int:
-    """Return the inode number of what shows an object of the mounted file."""
+    """Return the inode number of the file of a kind that shows an object of the mounted file."""
     # Ids are 4 apart at least, so these few numbers after an object's id are its own.
     position = _POSITIONS.get(kind, 2)
     return object_id + (position & _ID_MASK) & _ID_MASK | position & ~_ID_MASK
 
 
 def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
-    """Return the same of many objects."""
+    """Return the inode numbers of the files of a kind that show many objects."""
     position = _POSITIONS.get(kind, 2)
     low = object_ids + np.uint64(position & _ID_MASK) & np.uint64(_ID_MASK)
     return low | np.uint64(position & ~_ID_MASK)
+
+
+def mix_inode(inode: int, seed: int) -> int:
+    """Return the inode number of an object in one of many HDF5 files, each with its own ``seed``.
+
+    Objects of two files have the same number by a chance of 2^-64.
+    """
+    return (inode ^ seed) or 1
 
 
 def make_root(info: ObjectInfo) -> Node:
@@ -115,14 +123,14 @@ def make_root(info: ObjectInfo) -> Node:
 def make_node(folder: Node, link: Link, target: ObjectInfo | None) -> Node | None:
     """Return the node of a link in a folder, or None for one that is listed nowhere.
 
-    ``target`` is what the link leads to; None for a soft link that stays one, and for an external
-    link that leads nowhere or where policy forbids.
+    ``target`` is what the link leads to; None for a soft link that is shown as a symbolic link, and
+    for an external link that leads nowhere or where policy forbids.
     """
     if link.kind is LinkKind.USER_DEFINED:
         return None
     if target is None:
-        # In another file a soft link was followed, and leads nowhere: as a path it might name what
-        # stands there in the mounted file.
+        # A soft link of another file leads nowhere (or it would have been followed). Its path, as a
+        # symbolic link's text, could lead to an object of the mounted file.
         is_soft = link.kind is LinkKind.SOFT and folder.info.ref.file == 0
         kind = NodeKind.SOFT_LINK if is_soft else NodeKind.DANGLING_LINK
         return Node(kind, encode_name(link.name, link_projection(link)), folder.info, folder, link)

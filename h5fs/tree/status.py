@@ -92,7 +92,7 @@ def make_status(
 def make_dentry(node: Node, file: FileStatus) -> Dentry:
     """Return a node's dentry; ``file`` is the status of the HDF5 file that lists it."""
     status = None
-    # Of an object in another file than the folder, that file's would count.
+    # (An object of another file has the owner and mode of that one.)
     if (
         node.kind is NodeKind.FOLDER
         and node.parent is not None

@@ -24,10 +24,10 @@ from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.contents.views import Views, without_covered_views
-from h5fs.tree.dentries import Dentries, Look
+from h5fs.tree.dentries import Dentries, FindStatuses
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
-from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import (
@@ -42,20 +42,28 @@ from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 
-# So many folders are listed with the sizes of their attribute files, after a program has asked for
-# those of a whole folder: then it has to show again that it wants them.
+# After a program has asked for the sizes of all attribute files of a folder, so many more folders
+# are listed with these sizes; then a program has to ask for them again.
 _EAGER_FOLDERS = 16
 
 
 class Tree:
-    """An HDF5 file as a file system."""
+    """An HDF5 file as a file system.
+
+    ``part``: the path of the folder that programs will see as the root; paths are those of the
+    whole file all the same.
+    """
 
     def __init__(
-        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
-    ) -> None:
+        self, store: Store, max_depth: int = Limits().max_depth, *,
+        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+    ) -> None:  # fmt: skip
         self._store = store
         self._views = Views(store, views)
-        self.lookup = Lookup(store, max_depth, self._views, forget_others=self._forget_listings)
+        self.lookup = Lookup(
+            store, max_depth, self._views, LinkTexts(store, part),
+            forget_others=self._forget_listings,
+        )  # fmt: skip
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
@@ -70,8 +78,8 @@ class Tree:
         return listed[1] if listed else self.lookup.status_of(path, self.lookup.find(path))
 
     def listed_status(self, path: bytes) -> tuple[Node, Status] | None:
-        """Return the folder of a file, and the file's status by the folder's listing; None where
-        that says less.
+        """Return the folder of a file, and the status that the folder's listing tells; None where
+        it does not tell it.
         """
         folder_path, _, name = path.rpartition(b"/")
         listed = self._listed.get(folder_path)
@@ -83,7 +91,7 @@ class Tree:
         node = self.lookup.find(path)
         count = node.info.attribute_count
         if node.is_symbolic_link:
-            return Description("link", target=read_link_text(self._store, node))
+            return Description("link", target=self.lookup.link_text(node))
         if node.kind is NodeKind.FOLDER:
             return Description("group", count)
         content = self.lookup.content_of(node)
@@ -117,14 +125,16 @@ class Tree:
             listed = FolderListing(folder, links, file, self._views)
             self._listed.put(path.rstrip(b"/"), listed)
             dentries = listed.dentries(list_link)
-            dentries.look = self._make_look(path, listed)
+            dentries.find_statuses = self._status_finder(path, listed)
         own_attributes = make_attributes_node(folder, folder)
         if own_attributes is None:
             return dentries
         return dentries.after(make_dentry(own_attributes, file))
 
-    def _make_look(self, path: bytes, listed: FolderListing) -> Look:
-        """Return what finds statuses that take a closer look, while programs ask for such."""
+    def _status_finder(self, path: bytes, listed: FolderListing) -> FindStatuses:
+        """Return a function that finds the statuses of attribute files, while programs ask for
+        these.
+        """
         last, self._last_listed = self._last_listed, listed
         if last is not None and last.attribute_file_count:
             is_gone_through = 2 * last.asked_count >= last.attribute_file_count
@@ -132,20 +142,20 @@ class Tree:
         is_eager = self._eager_left > 0
         where = path.rstrip(b"/") + b"/"
 
-        def look(names: list[bytes]) -> dict[bytes, Status]:
+        def find_statuses(names: list[bytes]) -> dict[bytes, Status]:
             if not (is_eager or listed.asked_count):
                 return {}
             found = {name: self.lookup.status_at_hand(where + name) for name in names}
             return {name: status for name, status in found.items() if status is not None}
 
-        return look
+        return find_statuses
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
         node = self.lookup.find(path)
         if not node.is_symbolic_link:
             raise NotALinkError(f"{show_path(path)} is not a symbolic link")
-        return read_link_text(self._store, node)
+        return self.lookup.link_text(node)
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
@@ -172,7 +182,7 @@ class Tree:
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
         content = self.lookup.content_of(node)
-        # So that a file that stat refuses is refused here too.
+        # A file that stat refuses is refused here, too.
         _ = content.size_bytes
         return self._handles.add(content)
 

@@ -94,7 +94,7 @@ class ExtendedAttributes:
         return found[name.removeprefix(USER_PREFIX)]
 
     def _attributes_of(self, node: Node) -> dict[bytes, bytes]:
-        """Return what an object's own attributes are as extended ones, by name."""
+        """Return an object's attributes as extended attributes, by name."""
         if not node.info.attribute_count or node.kind is NodeKind.ATTRIBUTES:
             return {}
         ref = node.info.ref
@@ -110,7 +110,7 @@ class ExtendedAttributes:
         return values
 
     def _is_short(self, node: Node, fact: bytes) -> bool:
-        """Whether a fact is not too long; what can only be short is not looked up."""
+        """Whether a fact is not too long; a fact that is always short is not looked up."""
         if fact == b"path":
             return len(node.info.ref.path) <= _VALUE_MAX
         if fact not in _OF_TYPE:

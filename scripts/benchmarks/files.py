@@ -6,9 +6,11 @@ them 3.4 to 3.7 times smaller. Sizes are in MB of 10^6 bytes.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,11 @@ CHUNK_BYTES = 2**20
 BIG_FACTOR = 8000 / 256  # the dataset for the memory row, against the others
 DIFFERENT_CHUNKS = 64
 ATTRIBUTES_OF_EACH = 3
+ATTRIBUTES: Mapping[str, Any] = {"units": "mV", "rate": 1000.5, "channel": 3}
+SINGLE_CHANGES_SHARE = 10
+PAGE_ELEMENTS = 1024  # of four bytes: 4 KiB
+ROWS_OF_EACH = 100  # that are appended at once
+ROW_ELEMENTS = 8
 STRINGS = 1_000_000
 COMPOUNDS = 200_000
 SOURCES = 100
@@ -49,13 +56,20 @@ FILTERS: Mapping[str, Mapping[str, Any]] = {
 class Files:
     """Makes files in a folder. ``size_mb`` of each array; ``objects`` in each large group.
 
-    ``small_objects``: datasets with attributes, in a group that is walked.
+    ``small_objects``: datasets with attributes, in a group that is walked. ``changes``: datasets
+    with attributes that are written or removed.
     """
 
     folder: Path
     size_mb: float
     objects: int
     small_objects: int
+    changes: int
+
+    @property
+    def single_changes(self) -> int:
+        """How often a change is made that is measured by itself."""
+        return max(1, self.changes // SINGLE_CHANGES_SHARE)
 
     @property
     def side(self) -> int:
@@ -104,6 +118,27 @@ class Files:
         """A group ``small`` of datasets of 800 bytes with attributes, every other one gzip."""
         count = self.small_objects
         return self._make(f"small-{count}.h5", lambda path: _write_small(path, count))
+
+    def bare(self) -> Path:
+        """A group ``bare`` of small datasets without attributes, and datasets to write into."""
+        count = self.single_changes
+        return self._make(f"bare-{count}.h5", lambda path: _write_bare(path, count))
+
+    def bare_npy(self) -> Path:
+        """A folder with the same as ``.npy`` files."""
+        return self._make(f"bare-{self.single_changes}", self._write_bare_npy)
+
+    def tree(self) -> Path:
+        """A group ``tree`` of small datasets with attributes."""
+        return self._make(f"tree-{self.changes}.h5", self._write_tree)
+
+    def tree_npy(self) -> Path:
+        """A folder with the same as ``.npy`` and ``.attrs.json`` files."""
+        return self._make(f"tree-{self.changes}", self._write_tree_npy)
+
+    def tree_tar(self) -> Path:
+        """An archive of that folder's content."""
+        return self._make(f"tree-{self.changes}.tar", self._write_tree_tar)
 
     def strings(self) -> Path:
         """A million strings of variable length, of 5 to 24 characters."""
@@ -163,6 +198,29 @@ class Files:
         for number in range(self.objects):
             np.save(path / f"{small_name(number)}.npy", make_small(number))
 
+    def _write_bare_npy(self, path: Path) -> None:
+        (path / "bare").mkdir(parents=True)
+        with h5py.File(self.bare()) as file:
+            for name in ("pages", "rows", *(f"bare/{name}" for name in file["bare"])):
+                np.save(path / f"{name}.npy", file[name][()])
+
+    def _write_tree(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            group = file.create_group("tree")
+            for number in range(self.changes):
+                dataset = group.create_dataset(small_name(number), data=make_numbers(number))
+                dataset.attrs.update(ATTRIBUTES)
+
+    def _write_tree_npy(self, path: Path) -> None:
+        path.mkdir()
+        for number in range(self.changes):
+            np.save(path / f"{small_name(number)}.npy", make_numbers(number))
+            (path / f"{small_name(number)}.attrs.json").write_text(json.dumps(ATTRIBUTES))
+
+    def _write_tree_tar(self, path: Path) -> None:
+        with tarfile.open(path, "w") as archive:
+            archive.add(self.tree_npy(), ".")
+
     def _write_virtual(self, path: Path) -> None:
         rows = self.side // SOURCES
         layout = h5py.VirtualLayout((rows * SOURCES, self.side), "<i4")
@@ -205,6 +263,21 @@ SMALL_NAMES = "sample-{:07d}.npy"
 def make_small(number: int) -> npt.NDArray[np.int32]:
     """Return the data of a dataset in the large group."""
     return np.arange(number, number + 16, dtype="<i4")
+
+
+def make_numbers(number: int) -> npt.NDArray[np.float64]:
+    """Return a hundred numbers, the data of a dataset that is written or removed."""
+    return np.arange(number, number + 100, dtype="<f8")
+
+
+def _write_bare(path: Path, count: int) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("bare")
+        for number in range(count):
+            group[small_name(number)] = make_numbers(number)
+        file["pages"] = np.zeros((count, PAGE_ELEMENTS), "<i4")
+        chunks, most = (1024, ROW_ELEMENTS), (None, ROW_ELEMENTS)
+        file.create_dataset("rows", (0, ROW_ELEMENTS), "<f8", chunks=chunks, maxshape=most)
 
 
 def _write_many(path: Path, count: int) -> None:

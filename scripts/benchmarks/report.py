@@ -36,7 +36,7 @@ def _cells(result: Result, file_system: str) -> list[str]:
     row = result.row
     bar = ""
     if row.bar is not None:
-        bar = f"{row.bar:g} {row.unit}" if row.is_absolute else f"{row.bar:g}x"
+        bar = f"{row.bar:g} {row.unit}" if row.is_absolute else f"{row.bar:.3g}x"
         bar += f", aim {row.aim:g}x" if row.aim is not None else ""
     return [
         row.key,

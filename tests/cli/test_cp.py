@@ -141,6 +141,36 @@ def test_from_file_to_file_everything_stays_as_it_is(
 
 
 @pytest.mark.semantics("C11")
+@pytest.mark.parametrize("size", [512, 2**20])
+def test_a_copy_of_a_whole_file_begins_with_its_user_block(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = b"MATLAB 7.3 MAT-file".ljust(124) + bytes(range(256)) * (size // 256)
+    with h5py.File("a.mat", "w", userblock_size=size) as opened:
+        opened["g/x"] = np.arange(1000)
+        opened["g/x"].attrs["MATLAB_class"] = np.bytes_("double")
+        opened.attrs["of"] = opened["g/x"].ref
+    with open("a.mat", "r+b") as file:
+        file.write(block[:size])
+    h5py.File("d.mat", "w").close()
+    for target in ("b.mat:/", "c.mat:/y", "d.mat:/"):
+        assert main.main(["cp", "a.mat:/", target]) == 0
+    with open("b.mat", "rb") as file:
+        assert file.read(size) == block[:size]
+    with h5py.File("b.mat", "r+") as opened:
+        assert opened.userblock_size == size
+        assert opened[opened.attrs["of"]] == opened["g/x"]
+        assert opened["g/x"][999] == 999 and opened["g/x"].attrs["MATLAB_class"] == b"double"
+        opened["g/y"] = 1
+    for name in ("c.mat", "d.mat"):  # of a part, and one that was there
+        with h5py.File(name) as opened:
+            assert opened.userblock_size == 0
+    assert main.main(["check", "b.mat"]) == 0
+    assert not (tmp_path / "b.mat.h5fs-log").exists()
+
+
+@pytest.mark.semantics("C11")
 @pytest.mark.parametrize("copied", ["a.h5:/", "a.h5:/g", "a.h5:/g/text"])
 def test_a_fill_value_of_variable_length_comes_along(
     copied: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ import struct
 import threading
 from types import SimpleNamespace
 
-from h5fs.fuse.library.current_requests import CurrentRequests
+from h5fs.fuse.library.current_requests import NO_HANDLE, CurrentRequests
 from h5fs.fuse.library.request_loop import FuseBuffer
 
 DAY = 86400.0
@@ -59,6 +59,24 @@ def test_nodes_are_read_from_the_request() -> None:
     requests.begin(FuseBuffer(size=64, mem=ctypes.addressof(memory)))
     assert (requests.node(), requests.other_node()) == (1234, 5678)
     requests.end()
+    assert request in memory.raw  # as it came
     assert requests.node() == 0
     requests.begin(FuseBuffer(size=64, flags=2, mem=ctypes.addressof(memory)))  # in a pipe
     assert (requests.node(), requests.other_node()) == (0, 0)
+
+
+def test_a_request_about_a_status_has_a_handle() -> None:
+    """For one without, libfuse would not call anything when the file has lost its name."""
+    requests, _ = begun()
+    # FUSE_GETATTR and FUSE_SETATTR: flags, padding, handle.
+    for operation, has_handle, other in ((3, 1, 0), (4, 64, 8)):
+        for flags, handle, expected in (
+            (other, 5, (other | has_handle, NO_HANDLE)),
+            (other | has_handle, 5, (other | has_handle, 5)),
+        ):
+            header = struct.pack("=IIQQIIII", 56, operation, 1, 1234, 0, 0, 0, 0)
+            memory = ctypes.create_string_buffer(header + struct.pack("=IIQ", flags, 0, handle))
+            requests.begin(FuseBuffer(size=56, mem=ctypes.addressof(memory)))
+            assert struct.unpack_from("=I4xQ", memory.raw, 40) == expected
+            assert memory.raw[:40] == header
+            requests.end()

@@ -65,7 +65,7 @@ def test_two_contents_of_one_node_do_not_share_its_pages() -> None:
     assert pages.open_to_read(1, NODE, content("old")) is Pages.DROPPED
     assert pages.open_to_read(2, NODE, content("new")) is Pages.BYPASSED
     assert pages.open_to_write(3, NODE, content("new")) is Pages.BYPASSED
-    assert pages.open_to_write(4, NODE, None) is Pages.DROPPED  # a draft, as `np.save` begins it
+    assert pages.open_to_write(4, NODE, None) is Pages.BYPASSED  # a draft, as a new map begins it
     for handle in (2, 3, 4):
         pages.release(handle, NODE)
     assert pages.open_to_read(5, NODE, content("old", 2)) is Pages.DROPPED
@@ -73,6 +73,19 @@ def test_two_contents_of_one_node_do_not_share_its_pages() -> None:
     pages.release(5, NODE)
     assert read(pages, 6, content("new")) is Pages.DROPPED
     assert read(pages, 7, content("new")) is Pages.KEPT
+
+
+def test_pages_of_a_writer_are_mixed_where_others_read_another_content() -> None:
+    pages = KeptPages()
+    pages.open_to_write(1, NODE, content())
+    assert not pages.are_mixed(1, None)
+    pages.open_to_read(2, NODE, content())
+    assert not pages.are_mixed(1, content(version=2))  # what is written in place is read by all
+    assert pages.are_mixed(1, None)
+    assert pages.are_mixed(1, content("new"))
+    pages.release(2, NODE)
+    assert not pages.are_mixed(1, None)
+    assert not pages.are_mixed(9, None)
 
 
 def test_nodes_that_are_open_are_not_forgotten() -> None:

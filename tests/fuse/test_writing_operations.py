@@ -169,7 +169,7 @@ class MemoryTree:
         inode = self._find(path)
         return self._status(inode), inode.names == 1
 
-    def get_status_of_handle(self, handle: int) -> Status:
+    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
         return self._status(self._file(None, handle))
 
     def _status(self, inode: Inode) -> Status:
@@ -202,7 +202,7 @@ class MemoryTree:
         return None
 
     def only_reads(self, handle: int) -> bool:
-        return False
+        return self._handles[handle].failure[0] == "reads"
 
     def page_content(self, handle: int) -> None:
         return None
@@ -211,8 +211,9 @@ class MemoryTree:
         return self._handles[handle].failure[0] == "direct"
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         inode = self._file(None, handle)
         if inode.failure[0] == "keep":
             self._kept.append(data)
@@ -296,8 +297,11 @@ class MemoryTree:
         inode = self._file(path)
         inode.owner = (inode.owner[0] if uid == -1 else uid, inode.owner[1] if gid == -1 else gid)
 
-    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
-        times = self._file(path).times
+    def set_times(
+        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        handle: int | None = None,
+    ) -> None:  # fmt: skip
+        times = self._file(path, handle).times
         for index, value in enumerate((atime_ns, mtime_ns)):
             if value is not None:
                 times[index] = value
@@ -663,6 +667,19 @@ def test_each_close_flushes_with_its_own_process(mounted: Mounted, folder: Path)
     assert len({handle for _, handle, _ in flushes}) == 1
 
 
+def test_the_kernel_does_not_ask_at_the_close_of_a_handle_that_only_reads(
+    mounted: Mounted, folder: Path
+) -> None:
+    (folder / "a").write_bytes(b"abc")
+    os.rename(folder / "a", folder / "reads!")
+    before = len(mounted.calls("flush"))
+    assert (folder / "reads!").read_bytes() == b"abc"
+    assert len(mounted.calls("flush")) == before
+    os.rename(folder / "reads!", folder / "a")
+    assert (folder / "a").read_bytes() == b"abc"
+    assert len(mounted.calls("flush")) == before + 1
+
+
 def test_threads_are_their_process(mounted: Mounted, folder: Path) -> None:
     fds: list[int] = []
     before = len(mounted.calls("create", "flush"))
@@ -775,14 +792,40 @@ def test_pipes_are_refused(folder: Path) -> None:
     assert os.listdir(folder) == ["b"]
 
 
-def test_a_status_without_a_name_is_refused(mounted: Mounted, folder: Path) -> None:
-    """Not as on a real folder: the kernel sends fstat without the handle, libfuse finds no path.
+def test_a_file_without_a_name_has_its_status(folder: Path) -> None:
+    """The kernel sends fstat without the handle, and libfuse has no path.
 
-    (github.com/libfuse/libfuse/issues/62.) The file's other calls work, see above.
+    (github.com/libfuse/libfuse/issues/62.)
     """
-    with open(folder / "a", "w+b") as file:
+    (folder / "a").write_bytes(b"12345")
+    with open(folder / "a", "rb") as old, open(folder / "b", "w+b", buffering=0) as new:
         (folder / "a").unlink()
-        assert outcome(os.fstat, file.fileno()) in ("ENOENT", "ESTALE")
+        assert (os.fstat(old.fileno()).st_size, os.fstat(old.fileno()).st_nlink) == (5, 0)
+        (folder / "a").mkdir()
+        assert os.fstat(old.fileno()).st_size == 5
+        inode = os.fstat(new.fileno()).st_ino
+        (folder / "b").unlink()
+        new.write(b"abc")
+        os.utime(new.fileno(), ns=(10, 20))
+        status = os.fstat(new.fileno())
+        assert (status.st_size, status.st_nlink, status.st_ino) == (3, 0, inode)
+        assert (status.st_atime_ns, status.st_mtime_ns) == (10, 20)
+
+
+def test_what_is_not_known_to_be_an_open_file_has_no_status_without_a_name(folder: Path) -> None:
+    """Not as on a real folder: a new file's node is known by its first use, a folder's never."""
+    with open(folder / "a", "w+b", buffering=0) as new, open(folder / "b", "w+b") as other:
+        (folder / "a").unlink()
+        (folder / "b").unlink()
+        (folder / "c").mkdir()
+        gone = os.open(folder / "c", os.O_RDONLY)
+        (folder / "c").rmdir()
+        for descriptor in (new.fileno(), other.fileno(), gone):
+            assert outcome(os.fstat, descriptor) == "ESTALE"
+        os.close(gone)
+        new.truncate(7)
+        assert os.fstat(new.fileno()).st_size == 7
+        assert outcome(os.fstat, other.fileno()) == "ESTALE"
 
 
 def test_fstat_of_an_open_file_sees_what_was_written(folder: Path) -> None:

@@ -65,6 +65,21 @@ def wait_for(claim: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
+@needs_libfuse_3
+@pytest.mark.semantics("P1", "P6")
+def test_a_group_of_a_domain_is_mounted_by_itself(service: Service, sample: Path) -> None:
+    service.load(sample, "part.h5")
+    url = "hdf5://home/user/part.h5:/group"
+    with mounted(url, options=["--mode", "r+"]) as mount:  # type: ignore[arg-type]
+        np.save(mount.path / "new.npy", np.arange(3))
+        assert sorted(os.listdir(mount.path)) == ["new.npy", "numbers.attrs.json", "numbers.npy"]
+        with mounted(url) as other:  # type: ignore[arg-type]
+            assert (np.load(other.path / "new.npy") == np.arange(3)).all()
+        with mounted("hdf5://home/user/part.h5") as whole:  # type: ignore[arg-type]
+            assert (whole.path / "group/new.npy").exists()
+        (mount.path / "new.npy").unlink()
+
+
 @pytest.mark.semantics("G1", "G3")
 def test_a_domain_shows_what_the_file_shows(service: Service, sample: Path) -> None:
     url = "hdf5://home/user/sample.h5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,13 @@ import pytest
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.processes import family
 from support.reference import npy_bytes
+from support.users import (
+    NOBODY,
+    public_folder,
+    python_of_nobody,
+    run_script_as_nobody,
+    why_not_another_user,
+)
 from support.watching import find_workers
 
 from h5fs.daemon.registry import find_daemon
@@ -391,16 +399,39 @@ def test_what_the_workers_write_to_stderr_is_in_the_log_also_when_it_was_cut(
 
 
 @pytest.mark.semantics("M6", "R21")
+@pytest.mark.parametrize("place", ["/nonexistent", "/proc", "/sys", "/etc/hostname"])
 def test_where_no_draft_can_be_a_mount_that_writes_is_refused(
-    file: Path, mountpoint: Path
+    file: Path, mountpoint: Path, place: str
 ) -> None:
-    none = {"TMPDIR": "/nonexistent"}
+    none = {"TMPDIR": place}
     done = run_h5fs(file, mountpoint, "--mode", "r+", env=none)
-    check_one_line(done, "/nonexistent", "TMPDIR")
+    check_one_line(done, place, "TMPDIR")
     assert find_mount(mountpoint) is None
     done = run_h5fs(file, mountpoint, env=none)
     assert (done.returncode, done.stderr) == (0, "")
     assert (np.load(mountpoint / "x.npy") == NUMBERS).all()
+
+
+@pytest.mark.semantics("M6")
+@pytest.mark.skipif(
+    why_not_another_user() is not None or python_of_nobody() is None,
+    reason="needs root and a Python that another user may run",
+)
+def test_a_user_who_may_write_to_no_folder_for_drafts_is_told_so(file: Path) -> None:
+    with public_folder() as public:
+        shutil.copy(file, public / "f.h5")
+        (public / "tmp").mkdir(0o755)  # root's
+        (public / "mnt").mkdir()
+        for name in ("f.h5", "mnt"):
+            os.chown(public / name, NOBODY, NOBODY)
+        for environment in ({"TMPDIR": str(public / "tmp")}, {}):
+            before = "true" if environment else f"mount --bind {public}/tmp /var/tmp"
+            done = run_script_as_nobody(
+                "h5fs f.h5 mnt --mode r+", public, before=before, **environment
+            )
+            check_one_line(done, environment.get("TMPDIR", "/var/tmp"), "Permission denied")
+            shutil.rmtree(public / "bin")
+            (public / "fuse-device").unlink()
 
 
 @pytest.mark.semantics("M6")

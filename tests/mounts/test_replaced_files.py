@@ -119,7 +119,9 @@ def test_a_file_that_is_back_at_its_path_is_written_again(file: Path) -> None:
 
 @pytest.mark.semantics("U9")
 @pytest.mark.parametrize("has_log", [False, True])
-@pytest.mark.parametrize("way", ["cp", "truncate", "an older copy", "append a byte and cut it"])
+@pytest.mark.parametrize(
+    "way", ["cp", "truncate", "an older copy", "append a byte and cut it", "touch"]
+)
 def test_a_file_that_is_overwritten_in_place_stays_what_the_other_program_wrote(
     file: Path, tmp_path: Path, way: str, has_log: bool
 ) -> None:
@@ -138,6 +140,8 @@ def test_a_file_that_is_overwritten_in_place_stays_what_the_other_program_wrote(
             with file.open("ab") as opened_file:
                 opened_file.write(b"x")
             os.truncate(file, size)
+        elif way == "touch":
+            subprocess.run(["touch", file], check=True)
         else:
             name = "other.h5" if way == "cp" else "old.h5"
             subprocess.run(["cp", tmp_path / name, file], check=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from numpy.lib.format import open_memmap
 from support.reference import npy_bytes
 from support.watching import find_workers
 from support.writing import SECONDS, errno_of, make_file, same, written
@@ -486,3 +489,110 @@ def test_a_file_may_be_locked_while_it_is_written(file: Path) -> None:
             fcntl.flock(opened, fcntl.LOCK_EX)
             opened.write(npy_bytes(OLD))
         assert same(np.load(mount.path / "new.npy"), OLD)
+
+
+@pytest.mark.semantics("R16", "R20")
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@pytest.mark.parametrize("end", ["unlinked", "renamed over", "unlinked and made anew"])
+def test_an_open_file_that_has_lost_its_name_has_its_own_status(
+    file: Path, flags: int, end: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["f"] = OTHER
+        opened["h"] = opened["f"]
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        descriptor = os.open(path, flags)
+        before = os.fstat(descriptor)
+        if end == "renamed over":
+            (mount.path / "f.npy").rename(path)
+        else:
+            path.unlink()
+        if end == "unlinked and made anew":
+            np.save(path, OTHER)
+        status = os.fstat(descriptor)
+        assert status.st_nlink == 0
+        assert (status.st_size, status.st_ino, status.st_mode) == (
+            before.st_size, before.st_ino, before.st_mode,
+        )  # fmt: skip
+        assert os.pread(descriptor, 10**6, 0) == npy_bytes(OLD)
+        if flags == os.O_RDWR:
+            os.ftruncate(descriptor, 500)
+            os.utime(descriptor, ns=(10, 20))
+            os.fchmod(descriptor, 0o600)
+            assert (os.fstat(descriptor).st_size, os.fstat(descriptor).st_mtime_ns) == (500, 20)
+        else:
+            assert errno_of(lambda: os.utime(descriptor, ns=(10, 20))) == errno.ESTALE
+        os.close(descriptor)
+        # One of two names: the other one is left.
+        descriptor = os.open(mount.path / "h.npy", flags)
+        assert os.fstat(descriptor).st_nlink == 2
+        (mount.path / "h.npy").unlink()
+        assert os.fstat(descriptor).st_nlink == 1
+        os.close(descriptor)
+
+
+@pytest.mark.semantics("R10")
+@pytest.mark.parametrize("way", ["map", "read"])
+def test_a_new_map_over_an_array_that_others_read_has_nothing_of_the_old_one(
+    file: Path, way: str
+) -> None:
+    old = np.arange(1, 20001.0)
+    with h5py.File(file, "a") as opened:
+        opened["m"] = old
+    with written(file) as mount:
+        path = mount.path / "m.npy"
+        reader = open(path, "rb", buffering=0)  # noqa: SIM115
+        mapped = np.load(path, mmap_mode="r") if way == "map" else None
+        new = partial(open_memmap, path, mode="w+", dtype=old.dtype, shape=old.shape)
+        assert errno_of(new) == errno.ENODEV
+        if mapped is not None:
+            assert same(mapped, old)
+        assert reader.read() == npy_bytes(old)
+        assert same(np.load(path), np.zeros(20000))
+        reader.close()
+        del mapped
+        made = new()
+        made[7] = 1
+        del made
+        assert np.flatnonzero(np.load(path)).tolist() == [7]
+    with h5py.File(file) as opened:
+        assert np.flatnonzero(opened["m"][()]).tolist() == [7]
+
+
+@pytest.mark.semantics("R10")
+@pytest.mark.parametrize("closes", ["before the map is written", "after it"])
+def test_a_map_of_a_file_that_was_emptied_takes_nothing_from_the_array_that_others_read(
+    file: Path, closes: str
+) -> None:
+    old = np.arange(1, 20001.0)
+    content = npy_bytes(old)
+    with h5py.File(file, "a") as opened:
+        opened["m"] = old
+    with written(file) as mount:
+        path = mount.path / "m.npy"
+        reader = np.load(path, mmap_mode="r")
+        writer = open(path, "r+b", buffering=0)  # noqa: SIM115
+        writer.truncate(0)
+        writer.write(content[:128])
+        writer.truncate(len(content))
+        mapped = mmap.mmap(writer.fileno(), 0)
+        if closes.startswith("before"):
+            writer.close()  # all is zeros, and committed
+        assert reader[5] == 6
+        mapped[128 : 128 + 8] = np.float64(7).tobytes()
+        assert errno_of(mapped.flush) == errno.EIO
+        if closes.startswith("after"):
+            assert errno_of(writer.close) == errno.EIO
+        mapped.close()
+        assert same(reader[1:], old[1:])  # one page of memory for both
+        del reader
+        expected = np.zeros(20000) if closes.startswith("before") else old
+        assert same(np.load(path), expected)
+        changed = np.load(path, mmap_mode="r+")
+        changed[3] = 9
+        changed.flush()
+        del changed
+        assert np.load(path)[3] == 9
+    with h5py.File(file) as opened:
+        assert opened["m"][3] == 9

@@ -139,8 +139,12 @@ def test_reading_ahead_where_the_library_hangs_holds_up_no_neighbour(
         assert len(texts) == 40
         assert all(b'"number": ' in text for text in texts.values())
         assert "quarantined" not in caplog.text  # nobody has asked for it
-        with pytest.raises(UnreadableError, match="no answer within"):
-            tree.open(b"/loop.attrs.json", 0)
+        # On a busy machine a worker that hangs computes too little to be told from one that waits.
+        for _ in range(20):
+            with pytest.raises(UnreadableError, match="no answer within"):
+                tree.open(b"/loop.attrs.json", 0)
+            if "quarantined: " in caplog.text:
+                break
         assert caplog.text.count("quarantined: ") == 1
 
 

@@ -91,7 +91,7 @@ class Actor:
             operation()
             self.done[name] += 1
             self.last += " done"
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError, IndexError, EOFError) as error:  # EOFError: an empty file
             self.done[f"{name} refused"] += 1
             self.last += f" {error!r}"
 

@@ -146,15 +146,16 @@ class MemoryStore:
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         self.calls.append("move_link")
         self.get_link(group, name)
         self._of(new_group).links[new_name] = self._of(group).links.pop(name)
+        return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         self.calls.append("write_array")
-        data = os.pread(array.descriptor, array.size_bytes, 0)[array.data_start :]
-        values = np.frombuffer(data, array.dtype).reshape(array.shape)
+        data = array.data or os.pread(array.descriptor, array.size_bytes, 0)
+        values = np.frombuffer(data, array.dtype, offset=array.data_start).reshape(array.shape)
         if name in self._of(group).links:
             target = self.get_link(group, name).target
             assert target is not None

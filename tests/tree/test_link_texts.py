@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.walking import walk
 
-from h5fs.errors import H5fsError
+from h5fs.errors import H5fsError, InvalidNameError
 from h5fs.model.objects import Link, LinkKind
 from h5fs.model.settings import StoreOptions
 from h5fs.projection.names import DentryName, Projection
@@ -52,8 +52,8 @@ LINKS = st.one_of(
 )
 
 
-def leads_outside(tree: Tree, path: bytes) -> bool:
-    """Walk a path as the kernel does; tell whether it leaves the mount on the way."""
+def leads_outside(tree: Tree, path: bytes, part: bytes = b"") -> bool:
+    """Walk a path in a part as the kernel does; tell whether it leaves the mount on the way."""
     done: list[bytes] = []
     todo, left = path.split(b"/"), 40
     while todo:
@@ -65,7 +65,7 @@ def leads_outside(tree: Tree, path: bytes) -> bool:
                 return True
             done.pop()
             continue
-        here = b"/" + b"/".join([*done, name])
+        here = part + b"/" + b"/".join([*done, name])
         try:
             mode = tree.get_status(here).mode
         except H5fsError:
@@ -133,6 +133,81 @@ def test_no_symbolic_link_leads_out_of_the_mount(
                 assert not leads_outside(tree, path), (path, tree.read_link(path))
     finally:
         tree.close()
+
+
+@pytest.mark.semantics("P3")
+@given(st.lists(LINKS, max_size=8), st.lists(NAMES, max_size=2), st.integers(0, 100))
+@settings(max_examples=100, deadline=None)
+def test_no_symbolic_link_leads_out_of_a_part(
+    tmp_path_factory: pytest.TempPathFactory, links: list[tuple[str, ...]], groups: list[bytes],
+    which: int,
+) -> None:  # fmt: skip
+    file = tmp_path_factory.mktemp("hostile") / "f.h5"
+    write_hostile(file, [*links, ("group", b"g")], groups)
+    store = open_store(StoreOptions(file, workers=0))
+    whole = Tree(store)
+    try:
+        found = {path: whole.get_status(path).mode for path in walk(whole, at_most=20_000)}
+        folders = sorted(path for path, mode in found.items() if stat.S_ISDIR(mode))
+        part = folders[which % len(folders)]
+        tree = Tree(store, part=part)
+        for path, mode in found.items():
+            if path.startswith(part + b"/") and stat.S_ISLNK(mode):
+                assert not leads_outside(tree, path.removeprefix(part), part), path
+    finally:
+        whole.close()
+
+
+@pytest.mark.semantics("P3")
+def test_texts_in_a_part_lead_to_what_they_lead_to_in_the_whole_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["a/b/c/x"] = 1
+        opened["a/bb/x"] = 1
+        deep = opened["a/b/c"]
+        for name, target in (
+            ("in", "/a/b/c/x"), ("dots", "//a/./b//c/x"), ("part", "/a/b"), ("above", "/a"),
+            ("beside", "/a/bb/x"), ("root", "/"), ("own", "c"), ("lost", "/a/b/none"),
+        ):  # fmt: skip
+            deep[name] = h5py.SoftLink(target)
+        deep["ancestor"], deep["outside"] = opened["a/b"], opened["a"]
+    tree = Tree(open_store(StoreOptions(tmp_path / "f.h5", workers=0)), part=b"/a/b")
+    try:
+        found = {name: tree.read_link(b"/a/b/c/" + name) for name in list_links(tree, b"/a/b/c")}
+    finally:
+        tree.close()
+    assert found == {
+        b"in": b"../c/x.npy", b"dots": b"../c/x.npy", b"part": b"..", b"above": b"external::/a",
+        b"beside": b"external::/a/bb/x", b"root": b"external::/", b"own": b"c",
+        b"lost": b"../none", b"ancestor": b"..", b"outside": b"external::/a",
+    }  # fmt: skip
+
+
+def list_links(tree: Tree, folder: bytes) -> list[bytes]:
+    return [each.name for each in tree.list_folder(folder) if stat.S_ISLNK(each.mode)]
+
+
+@pytest.mark.semantics("P5")
+def test_texts_that_are_made_in_a_part_stay_in_it() -> None:
+    def made(text: bytes, name: DentryName = NAME) -> bytes:
+        return link_from_text(name, text, b"/a/b/c", b"/mnt", b"/a/b").soft_target
+
+    assert made(b"x.npy") == b"x"
+    assert made(b"../x.npy") == b"/a/b/x"
+    assert made(b"..") == made(b"/mnt") == b"/a/b"
+    assert made(b"/mnt/d/../x.npy") == b"/a/b/x"
+    assert made(b"external::/other") == b"/other"
+    for text in (b"../..", b"../../bb", b"/mnt/..", b"/a/b/x", b"/mnt/c/../../b"):
+        with pytest.raises(InvalidNameError):
+            made(text)
+
+
+@pytest.mark.semantics("P3", "R15")
+def test_a_text_that_leads_out_of_a_part_makes_that_link_again_under_a_files_name() -> None:
+    name = DentryName(Projection.ARRAY, b"x")
+    stored = link_from_text(name, b"external::/o/y", b"/g", b"/mnt").soft_target
+    assert stored.replace(b"./", b"") == b"/o/y"
+    link = Link(b"x", LinkKind.SOFT, soft_target=stored)
+    assert link_from_text(name, dangling_text(link), b"/g", b"/mnt") == link
 
 
 @pytest.mark.semantics("L5")

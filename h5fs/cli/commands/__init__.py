@@ -1,5 +1,6 @@
-"""Commands other than mounting: one module for each word of the command line.
+"""Commands other than mounting: ``h5fs WORD`` calls ``run(arguments)`` of the module ``WORD``.
 
-Each module has ``run(arguments)``, which returns the exit status; ``parsers.py`` declares the
-arguments. Commands use the tree and the store as a mount does, without the kernel.
+``run`` returns the exit status; ``COMMANDS`` in ``cli.parsers`` declares the arguments. Modules
+without ``run`` have what several commands need. Commands use the tree and the store as a mount
+does, without the kernel.
 """

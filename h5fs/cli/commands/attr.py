@@ -12,8 +12,8 @@ from h5fs.cli.commands.offline import (
     find_object,
     opened_tree,
     opened_writable_tree,
-    split_place,
 )
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
@@ -30,10 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if changes:
             options = StoreOptions(absolute(file), mode=Mode.UPDATE)
-            with opened_writable_tree(options) as writable:
+            with opened_writable_tree(options, arguments.starter) as writable:
                 writable.change_attributes(find_object(writable, path), changes)
         else:
-            with opened_tree(StoreOptions(absolute(file))) as tree:
+            with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
                 text = tree.read_attribute_text(find_object(tree, path))
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()

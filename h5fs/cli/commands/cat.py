@@ -14,11 +14,12 @@ import numpy as np
 from h5fs.cli.commands.offline import (
     absolute,
     find_object,
+    new_buffer,
     opened_tree,
     read_pieces,
-    split_place,
 )
 from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.cli.places import split_place
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         path, selection = split_selection(path)
         if arguments.csv and selection is not None:
             raise UsageError("--csv writes whole tables; leave out the [selection]")
-        with opened_tree(StoreOptions(absolute(file))) as tree:
+        with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
             try:
                 if selection is not None:
                     _write_selection(tree, find_object(tree, path), selection)
@@ -78,7 +79,7 @@ def _print_array(tree: Tree, path: bytes) -> None:
     Raises ``MountError`` for one that is too large to be read by a person.
     """
     _check_size(path, tree.get_status(path).size_bytes)
-    _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path))))))
+    _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path, new_buffer()))))))
 
 
 def _write_selection(tree: Tree, path: bytes, selection: str) -> None:
@@ -110,7 +111,7 @@ def _print(array: np.ndarray[Any, Any]) -> None:
 
 
 def _write_all(tree: Tree, path: bytes) -> None:
-    for piece in read_pieces(tree, path):
+    for piece in read_pieces(tree, path, new_buffer()):
         _write(piece)
 
 

@@ -7,26 +7,31 @@ import errno
 import os
 import stat
 import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.offline import (
     COPY_BYTES,
     absolute,
+    new_buffer,
     opened_tree,
     opened_writable_tree,
     read_pieces,
-    split_place,
     walk,
 )
 from h5fs.cli.output.progress import progress_bar
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
+
+if TYPE_CHECKING:
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
+    from h5fs.tree import Tree, WritableTree
 
 _KINDS: Final = {
     stat.S_IFIFO: "a named pipe",
@@ -49,18 +54,27 @@ def run(arguments: argparse.Namespace) -> int:
             of_contents = _names_contents(os.fsencode(arguments.source))
             source = source[0], os.path.normpath(source[1])
             if target is not None:
-                return copy_between(source, target, of_contents=of_contents)
-            return _copy_out(*source, Path(arguments.target), of_contents=of_contents)
+                return copy_between(source, target, arguments.starter, of_contents=of_contents)
+            return _copy_out(
+                *source, Path(arguments.target), arguments.starter, of_contents=of_contents
+            )
         assert target is not None
-        return _copy_in(arguments.source, *target)
+        return _copy_in(arguments.source, *target, arguments.starter)
     except MountError:
         raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
 
 
-def _copy_out(file: Location, path: bytes, target: Path, *, of_contents: bool) -> int:
-    with opened_tree(StoreOptions(absolute(file))) as tree:
+def _copy_out(
+    file: Location,
+    path: bytes,
+    target: Path,
+    starter: WorkerStarter | None,
+    *,
+    of_contents: bool,
+) -> int:
+    with opened_tree(StoreOptions(absolute(file)), starter) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:
@@ -72,7 +86,11 @@ def _copy_out(file: Location, path: bytes, target: Path, *, of_contents: bool) -
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
         failures = _Failures()
-        with progress_bar(f"copying from {file.name}", sum(sizes)) as bar:
+        with (
+            ThreadPoolExecutor(1) as thread,
+            progress_bar(f"copying from {file.name}", sum(sizes)) as bar,
+        ):
+            writer = _Writer(tree, thread, bar)
             for inside, each in found:
                 if failures.is_below(inside):
                     continue
@@ -80,7 +98,7 @@ def _copy_out(file: Location, path: bytes, target: Path, *, of_contents: bool) -
                 try:
                     if isinstance(each, H5fsError):
                         raise each
-                    _copy_one(tree, inside, each, place, bar, is_target=inside == path)
+                    _copy_one(tree, inside, each, place, writer, is_target=inside == path)
                 except (H5fsError, OSError) as error:
                     failures.add(inside, is_folder=_has_files(each))
                     # An error of the system is about the copy, not about the HDF5 file.
@@ -117,7 +135,7 @@ def _complain(bar: Any, path: bytes, error: H5fsError | OSError) -> None:
 
 
 def _copy_one(
-    tree: Tree, path: bytes, status: Status, place: Path, bar: Any, *, is_target: bool
+    tree: Tree, path: bytes, status: Status, place: Path, writer: _Writer, *, is_target: bool
 ) -> None:
     """Copy out one file, folder or link.
 
@@ -137,12 +155,37 @@ def _copy_one(
         flags = 0 if is_target else os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o666)
         with open(descriptor, "wb") as copy:
-            for piece in read_pieces(tree, path):
-                copy.write(piece)
-                bar.update(len(piece))
+            writer.write(path, copy)
 
 
-def _copy_in(text: str, file: Location, path: bytes) -> int:
+class _Writer:
+    """Writes pieces of large files while the next ones are read."""
+
+    def __init__(self, tree: Tree, thread: Executor, bar: Any) -> None:
+        self._tree = tree
+        self._thread = thread
+        self._bar = bar
+        self._buffers = new_buffer(), new_buffer()
+
+    def write(self, path: bytes, copy: BinaryIO) -> None:
+        """Copy the content of a file. Raises ``H5fsError``, ``OSError``."""
+        writing: Future[int] | None = None
+        try:
+            for piece in read_pieces(self._tree, path, *self._buffers):
+                if writing is not None:
+                    writing.result()
+                    writing = None
+                if len(piece) == COPY_BYTES:
+                    writing = self._thread.submit(copy.write, piece)
+                else:  # the last one; to wait for another thread would take longer
+                    copy.write(piece)
+                self._bar.update(len(piece))
+        finally:
+            if writing is not None:
+                writing.result()
+
+
+def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | None) -> int:
     source, of_contents = Path(text), _names_contents(os.fsencode(text))
     if not os.path.lexists(source):
         raise MountError(f"{text}: no such file")
@@ -157,7 +200,7 @@ def _copy_in(text: str, file: Location, path: bytes) -> int:
     copied: set[bytes] = set()
     left: list[bytes] = []  # each has its line: it was saved beside the HDF5 file
     with (
-        opened_writable_tree(options, tell_left=left.extend) as tree,
+        opened_writable_tree(options, starter, tell_left=left.extend) as tree,
         progress_bar(f"copying to {file.name}", total) as bar,
     ):
         if not of_contents and (path == b"/" or _is_folder(tree, path)):

@@ -6,6 +6,7 @@ of the shape, fill values, types) stays as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from h5fs.cli.commands.offline import absolute, find_object, opened_store, opened_tree
+from h5fs.cli.output.sizes import show_size
 from h5fs.errors import (
     ExistsError,
     H5fsError,
@@ -27,27 +29,36 @@ from h5fs.model.location import Location
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, Mode, StoreOptions
 from h5fs.projection.names import Projection, decode_name
+from h5fs.store.format.superblock import read_superblock
+from h5fs.store.sources.local_file import LocalFile
 from h5fs.tree import Tree
 from h5fs.tree.nodes import PROJECTIONS, VIEWS, Node, NodeKind
 
 if TYPE_CHECKING:
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 Place = tuple[Location, bytes]
 
+_MOST_USER_BLOCK_BYTES = 2**26
 
-def copy_between(source: Place, target: Place, *, of_contents: bool) -> int:
+
+def copy_between(
+    source: Place, target: Place, starter: WorkerStarter | None, *, of_contents: bool
+) -> int:
     """Copy; return the exit status. Raises ``MountError``."""
     for file, _ in (source, target):
         if not isinstance(file, Path):
             raise UsageError(
                 f"{file}: the HDF5 library copies files of this machine; copy to a folder first"
             )
-    node = _find_source(source, of_contents=of_contents)
+    node = _find_source(source, starter, of_contents=of_contents)
     file, path = target
     # Nothing that links of the target lead to is read: the policy is about the source alone.
     options = StoreOptions(absolute(file), mode=Mode.APPEND, external=ExternalPolicy.ALL)
-    with opened_store(options) as store:
+    if node.info.ref.path == b"/" == path and not options.file.exists():
+        options = dataclasses.replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
+    with opened_store(options, starter) as store:
         try:
             return _copy(source[0], node, store, path, of_contents)  # type: ignore[arg-type]
         except ExistsError as error:
@@ -56,9 +67,25 @@ def copy_between(source: Place, target: Place, *, of_contents: bool) -> int:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
 
 
-def _find_source(source: Place, *, of_contents: bool) -> Node:
+def _read_user_block(file: Path) -> bytes:
+    """Return what stands before all that is HDF5's: other programs know their files by it.
+
+    Raises ``MountError``.
+    """
+    try:
+        with file.open("rb") as opened:
+            superblock = read_superblock(LocalFile(opened.fileno()))
+            size = superblock.offset_bytes if superblock is not None else 0
+            if size > _MOST_USER_BLOCK_BYTES:
+                raise MountError(f"{file}: its user block has {show_size(size)}; copy it by cp")
+            return opened.read(size)
+    except OSError as error:
+        raise MountError(f"{file}: {error.strerror}") from None
+
+
+def _find_source(source: Place, starter: WorkerStarter | None, *, of_contents: bool) -> Node:
     file, path = source
-    with opened_tree(StoreOptions(absolute(file))) as tree:
+    with opened_tree(StoreOptions(absolute(file)), starter) as tree:
         try:
             node = tree.lookup.find(find_object(tree, path))
         except H5fsError as error:

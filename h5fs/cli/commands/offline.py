@@ -5,27 +5,34 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h5fs.daemon.open_tree import explaining, leftovers_of
-from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
-from h5fs.model.location import Location, Url, is_url
+from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
+from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
 from h5fs.store.interface import Store
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
-from h5fs.tree import Tree, WritableTree
 from h5fs.tree.status import Status
+from h5fs.tree.tree import Tree
+
+if TYPE_CHECKING:  # what only reads is to start fast
+    from h5fs.tree import WritableTree
 
 COPY_BYTES = 4 * 2**20
 _ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 
 
 @contextmanager
-def opened_tree(options: StoreOptions) -> Iterator[Tree]:
+def opened_tree(
+    options: StoreOptions, starter: WorkerStarter | None = None
+) -> Iterator[Tree]:
     """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
-    with opened_store(options) as store:
+    with opened_store(options, starter) as store:
         views = ViewOptions(frozenset(View), are_listed=False)
         tree = Tree(store, options.limits.max_depth, views=views)
         yield tree
@@ -34,7 +41,10 @@ def opened_tree(options: StoreOptions) -> Iterator[Tree]:
 
 @contextmanager
 def opened_writable_tree(
-    options: StoreOptions, *, tell_left: Callable[[Sequence[bytes]], None] | None = None
+    options: StoreOptions,
+    starter: WorkerStarter | None = None,
+    *,
+    tell_left: Callable[[Sequence[bytes]], None] | None = None,
 ) -> Iterator[WritableTree]:
     """Open an HDF5 file as a tree to write to, in which each file is one of the HDF5 file.
 
@@ -42,7 +52,9 @@ def opened_writable_tree(
     HDF5 file at the end, or saved beside it; ``tell_left`` is given the paths of those. Raises
     ``MountError`` with what the user can do.
     """
-    with opened_store(options) as store:
+    from h5fs.tree import WritableTree
+
+    with opened_store(options, starter) as store:
         tree = WritableTree(
             store, options.limits.max_depth,  # type: ignore[arg-type]
             leftovers=leftovers_of(options.file), takes_scratch=False,
@@ -57,18 +69,30 @@ def opened_writable_tree(
 
 
 @contextmanager
-def opened_store(options: StoreOptions) -> Iterator[Store]:
-    """Open an HDF5 file. Raises ``MountError`` with what the user can do."""
+def opened_store(
+    options: StoreOptions, starter: WorkerStarter | None = None
+) -> Iterator[Store]:
+    """Open an HDF5 file, with a starter of workers that has been started, or one of its own.
+
+    Raises ``MountError`` with what the user can do.
+    """
     check_file(options)
-    starter = WorkerStarter()
-    starter.start()
-    try:
+    with nullcontext(starter) if starter is not None else started() as running:
         with explaining(options.location):
-            store = open_store(options, starter)
+            store = open_store(options, running)
         try:
             yield store
         finally:
             store.close()
+
+
+@contextmanager
+def started() -> Iterator[WorkerStarter]:
+    """Start what starts workers, and end it after the block."""
+    starter = WorkerStarter()
+    starter.start()
+    try:
+        yield starter
     finally:
         starter.close()
 
@@ -93,43 +117,6 @@ def check_file(options: StoreOptions) -> None:
 def absolute(location: Location) -> Location:
     """Return a location that does not depend on the working directory."""
     return location.absolute() if isinstance(location, Path) else location
-
-
-def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes] | None:
-    """Split ``FILE:/path`` into the HDF5 file and the path in its mount.
-
-    A URL ends at the first ``:/`` behind its host; it is always that of a file.
-    With ``needs_file`` a mere ``FILE`` is one, too, with its root; else a mere path gives None. A
-    colon in the name of a file that exists belongs to the name. Raises ``MountError`` when
-    ``needs_file`` and there is no such file.
-    """
-    if is_url(text):
-        return _split_url(text)
-    at = len(text)
-    while at > 0:
-        is_end = (needs_file and at == len(text)) or text[at : at + 2] == ":/"
-        if is_end and os.path.isfile(text[:at]):
-            return Path(text[:at]), os.fsencode(text[at + 1 :].rstrip("/")) or b"/"
-        at = text.rfind(":", 0, at)
-    head, colon, inside = text.partition(":/")
-    if not needs_file:
-        return (Path(head), os.fsencode("/" + inside.rstrip("/"))) if colon else None
-    if os.path.isdir(head):
-        raise MountError(f"{head} is a folder; name an HDF5 file")
-    for mark in (":", "/"):
-        whole, _, rest = head.rpartition(mark)
-        if os.path.isfile(whole):
-            raise MountError(f"{head}: no such file; did you mean {whole}:/{rest}?")
-    raise MountError(f"{head}: no such file")
-
-
-def _split_url(text: str) -> tuple[Url, bytes]:
-    begin = text.index("://") + len("://")
-    url, _, inside = text[begin:].partition(":/")
-    try:
-        return Url(text[:begin] + url), os.fsencode("/" + inside.rstrip("/"))
-    except ValueError as error:
-        raise UsageError(f"{text.partition('?')[0]} is no URL: it {error}") from None
 
 
 def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
@@ -167,14 +154,21 @@ def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsE
         pending += [inside.rstrip(b"/") + b"/" + name for name in reversed(names)]
 
 
-def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
-    """Yield the content of a file in pieces, each valid until the next. Raises ``H5fsError``."""
+def new_buffer() -> memoryview:
+    """Return memory for ``read_pieces``; it takes longer to make than a small file to read."""
+    return memoryview(bytearray(COPY_BYTES))
+
+
+def read_pieces(tree: Tree, path: bytes, *buffers: memoryview) -> Iterator[memoryview]:
+    """Yield the content of a file in pieces, each in the next buffer. Raises ``H5fsError``."""
     handle = tree.open(path, os.O_RDONLY)
     try:
-        buffer = memoryview(bytearray(COPY_BYTES))
         at = 0
-        while count := tree.read_into(handle, buffer, at):
+        for buffer in cycle(buffers):
+            count = tree.read_into(handle, buffer, at)
             yield buffer[:count]
             at += count
+            if count < len(buffer):
+                break
     finally:
         tree.release(handle)

@@ -29,8 +29,8 @@ _MOST_LEVELS = 20
 _SILENT = "tells no more: it has just begun, is ending, or is of an older version of h5fs"
 # The keys of the document; a key that a daemon does not send is null.
 _KEYS = (
-    "mountpoint file mode pid version uptime_seconds open_files drafts uncommitted cache remote "
-    "workers quarantined_count quarantined operations log messages problem"
+    "mountpoint file part mode pid version uptime_seconds open_files drafts uncommitted cache "
+    "remote workers quarantined_count quarantined operations log messages problem"
 ).split()
 
 

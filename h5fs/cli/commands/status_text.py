@@ -46,7 +46,8 @@ class _Text:
         about = [f"mode {show_text(answer['mode'])}"] if answer["mode"] is not None else []
         about += [f"pid {answer['pid']}", f"up {_show_seconds(answer['uptime_seconds'])}"]
         lines = [f"{self._in(_BOLD, show_text(answer['mountpoint']))}  ({', '.join(about)})"]
-        lines.append(self._line("file", show_text(answer["file"])))
+        part = f":{answer['part']}" if answer.get("part") else ""
+        lines.append(self._line("file", show_text(f"{answer['file']}{part}")))
         if answer["open_files"] is not None:
             lines.append(self._line("open files", str(answer["open_files"])))
         lines += [self._line("drafts", _drafts(answer["drafts"]))] if answer["drafts"] else []

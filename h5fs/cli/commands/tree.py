@@ -1,26 +1,37 @@
-"""``h5fs tree FILE[:/group]``: what is in a file, with the names that it has in a mount."""
+"""``h5fs tree FILE[:/group]``: what is in a file, or in a folder of files, as a mount names it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_tree, split_place
+from h5fs.cli.commands.offline import absolute, find_object, opened_tree
+from h5fs.cli.commands.tree_entries import (
+    FIELDS,
+    Entry,
+    Extent,
+    Visit,
+    add_up,
+    entry_at,
+    every,
+    fill,
+)
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
+from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
-from h5fs.tree.description import Description
 
 _BLUE, _CYAN, _RED, _DIM, _PLAIN = "\033[1;34m", "\033[36m", "\033[31m", "\033[2m", "\033[0m"
+_COLORS = {"group": _BLUE, "folder": _BLUE, "hdf5": _BLUE, "link": _CYAN}
 
 
 class _Marks(NamedTuple):
@@ -37,64 +48,49 @@ _DRAWN = _Marks("├── ", "└── ", "│   ", "    ")
 _TYPED = _Marks("|-- ", "`-- ", "|   ", "    ")
 
 
-@dataclass
-class _Entry:
-    """One line: a dentry, what is known of it, and what is in it."""
-
-    name: str
-    path: str
-    kind: str
-    shape: list[int] | None = None
-    dtype: str | None = None
-    layout: str | None = None
-    chunks: list[int] | None = None
-    filters: list[str] | None = None
-    stored_bytes: int | None = None
-    size_bytes: int | None = None
-    dimensions: list[str | None] | None = None
-    attributes: int = 0
-    target: str | None = None
-    error: str | None = None
-    attrs: dict[str, Any] | None = None
-    entries: list[_Entry] | None = None
-    dentry_path: bytes = b""
-
-
-# Fields in the order in which --json prints them; "entries" follows.
-_FIELDS = tuple(each.name for each in fields(_Entry) if each.name not in ("entries", "dentry_path"))
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Print the tree; return 0, or 1 when something in it cannot be read."""
+    extent = Extent(arguments.depth, arguments.attrs)
+    if os.path.isdir(arguments.place):
+        from h5fs.cli.commands.folder_entries import listed_folder
+
+        with listed_folder(arguments.place, extent) as (entries, look):
+            return _show(arguments.place, entries, arguments, look)
     place = split_place(arguments.place)
     assert place is not None
     file, path = place
-    with opened_tree(StoreOptions(absolute(file))) as tree:
+    with opened_tree(StoreOptions(absolute(file), workers=1), arguments.starter) as tree:
         try:
             if arguments.names:
                 _print_names(tree, path)
                 return 0
-            path = find_object(tree, path)
-            if _is_group(tree, path):
-                entries = _list(tree, path, arguments)
-            else:
-                entries = [_entry(path.rpartition(b"/")[0] + b"/", path.rpartition(b"/")[2])]
-                _fill(tree, entries[0], None, 1, has_attrs=True)
+            top = entry_at(find_object(tree, path))
+            is_group = stat.S_ISDIR(tree.get_status(top.dentry_path).mode)
+            extent = Extent(extent.depth, has_attrs=extent.has_attrs or not is_group)
+            fill(tree, top, extent, 0 if is_group else 1)
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
+    if is_group and top.error is not None:
+        raise MountError(f"{file}:{top.path}: {top.error}")
+    entries = (top.entries or []) if is_group else [top]
+    name = arguments.place if isinstance(file, Path) else f"{file}:{top.path}"
+    return _show(name, entries, arguments, lambda *_: None)
+
+
+def _show(name: str, entries: list[Entry], arguments: argparse.Namespace, look: Visit) -> int:
+    """Print entries, each of which is looked at before, and return the exit status."""
+    if arguments.json or arguments.sort == "size":
+        for _ in every(entries, look):
+            pass
+        add_up(entries, by_size=arguments.sort == "size")
     if arguments.json:
         for piece in _to_json(entries):
             sys.stdout.write(piece)
         print()
     else:
-        has_colors = shows_colors(arguments.color)
-        print(arguments.place if isinstance(file, Path) else f"{file}:{show_path(path)}")
-        _print(entries, has_colors)
-    return 1 if any(entry.error is not None for entry in _every(entries)) else 0
-
-
-def _is_group(tree: Tree, path: bytes) -> bool:
-    return stat.S_ISDIR(tree.get_status(path).mode)
+        print(name)
+        _print(entries, shows_colors(arguments.color), look)
+    return 1 if any(entry.error is not None for entry in every(entries)) else 0
 
 
 def _print_names(tree: Tree, path: bytes) -> None:
@@ -104,94 +100,9 @@ def _print_names(tree: Tree, path: bytes) -> None:
         print(show_path(dentry.name) + slash)
 
 
-def _list(tree: Tree, path: bytes, arguments: argparse.Namespace) -> list[_Entry]:
-    """Return what is below a folder. Not recursive: groups may nest deeper than Python's calls."""
-    top = _Entry("", "", "group", entries=_list_folder(tree, path))
-
-    def fill(entry: _Entry, levels: int) -> None:
-        _fill(tree, entry, arguments.depth, levels, has_attrs=arguments.attrs)
-
-    found = _every(top.entries or [], fill)
-    for entry in [*reversed(list(found)), top]:
-        if entry.entries is None:
-            continue
-        entry.size_bytes = sum(each.size_bytes or 0 for each in entry.entries)
-        if arguments.sort == "size":
-            entry.entries.sort(key=lambda entry: -(entry.size_bytes or 0))
-    return top.entries or []
-
-
-def _list_folder(tree: Tree, path: bytes) -> list[_Entry]:
-    names = sorted(dentry.name for dentry in tree.list_folder(path))
-    folder = path.rstrip(b"/") + b"/"
-    # Attribute files have no line of their own: an object's line tells how many attributes it has.
-    return [
-        _entry(folder, name)
-        for name in names
-        if not name.endswith(b".attrs.json")
-    ]
-
-
-def _entry(folder: bytes, name: bytes) -> _Entry:
-    path = folder + name
-    return _Entry(show_path(name), show_path(path), "unreadable", dentry_path=path)
-
-
-def _every(
-    entries: list[_Entry], visit: Callable[[_Entry, int], None] = lambda _entry, _levels: None
-) -> Iterator[_Entry]:
-    """Yield all entries, folders before what is in them; ``visit`` is told how deep each is."""
-    pending = [(entry, 1) for entry in reversed(entries)]
-    while pending:
-        entry, levels = pending.pop()
-        visit(entry, levels)
-        yield entry
-        pending += [(each, levels + 1) for each in reversed(entry.entries or [])]
-
-
-def _fill(
-    tree: Tree, entry: _Entry, depth: int | None, levels: int, *, has_attrs: bool
-) -> None:
-    """Look at an object, and at what is in it unless that is too deep."""
-    try:
-        found: Description = tree.describe(entry.dentry_path)
-        entry.kind, entry.attributes = found.kind, found.attribute_count
-        entry.target = show_path(found.target) if found.target is not None else None
-        entry.size_bytes = found.size_bytes
-        if found.dtype is not None:
-            entry.dtype, entry.shape = str(found.dtype), list(found.shape or ())
-        if found.storage is not None:
-            storage = found.storage
-            entry.layout, entry.stored_bytes = storage.layout.value, storage.storage_size_bytes
-            entry.chunks = list(storage.chunk_shape) if storage.chunk_shape else None
-            entry.filters = list(storage.filters) or None
-        if found.attribute_count and (has_attrs or found.kind == "dataset"):
-            attrs = json.loads(tree.read_attribute_text(entry.dentry_path))
-            entry.dimensions = _dimensions(attrs, len(entry.shape or ()))
-            attrs.pop("$types", None)
-            entry.attrs = attrs if has_attrs else None
-        if found.kind == "group" and (depth is None or depth > levels):
-            entry.entries = _list_folder(tree, entry.dentry_path)
-    except H5fsError as error:
-        entry.error = str(error)
-
-
-def _dimensions(attrs: dict[str, Any], count: int) -> list[str | None] | None:
-    """Return the names of a dataset's dimensions: their labels, or else their scales' names."""
-    labels, scales = (attrs.get(name) for name in ("DIMENSION_LABELS", "DIMENSION_LIST"))
-    names: list[str | None] = [None] * count
-    for axis in range(count):
-        for given in (scales, labels):
-            value = given[axis] if isinstance(given, list) and len(given) == count else None
-            value = value[0] if isinstance(value, list) and value else value
-            if isinstance(value, str) and value:
-                names[axis] = value.rpartition("/")[2] if given is scales else value
-    return names if any(names) else None
-
-
-def _to_json(entries: list[_Entry]) -> Iterator[str]:
+def _to_json(entries: list[Entry]) -> Iterator[str]:
     """Yield the pieces of a JSON list of all entries, indented."""
-    pending: list[tuple[_Entry | str, str]] = [("\n]" if entries else "]", "")]
+    pending: list[tuple[Entry | str, str]] = [("\n]" if entries else "]", "")]
     pending += _json_items(entries, "  ")
     yield "["
     while pending:
@@ -200,7 +111,7 @@ def _to_json(entries: list[_Entry]) -> Iterator[str]:
             yield entry
             continue
         inner = indent + "  "
-        known = {name: getattr(entry, name) for name in _FIELDS}
+        known = {name: getattr(entry, name) for name in FIELDS}
         lines = [
             f"\n{inner}{json.dumps(name)}: {json.dumps(value)}"
             for name, value in known.items()
@@ -215,32 +126,33 @@ def _to_json(entries: list[_Entry]) -> Iterator[str]:
         pending += _json_items(entry.entries, inner + "  ")
 
 
-def _json_items(entries: list[_Entry], indent: str) -> list[tuple[_Entry | str, str]]:
+def _json_items(entries: list[Entry], indent: str) -> list[tuple[Entry | str, str]]:
     """Return entries and the commas between them, the last one first."""
-    items: list[tuple[_Entry | str, str]] = []
+    items: list[tuple[Entry | str, str]] = []
     for entry in reversed(entries):
         items += [(",", ""), (entry, indent)] if items else [(entry, indent)]
     return items
 
 
-def _print(entries: list[_Entry], has_colors: bool) -> None:
+def _print(entries: list[Entry], has_colors: bool, look: Visit) -> None:
     marks = _marks()
-    pending = _rows(entries, "")
+    pending = _rows(entries, "", 1)
     while pending:
-        entry, indent, width, is_last = pending.pop()
-        name = entry.name.ljust(width)
-        text = _color(entry, name, has_colors) + _details(entry, has_colors)
+        entry, indent, width, level = pending.pop()
+        look(entry, level)
+        is_last = not pending or pending[-1][3] != level
+        text = _color(entry, entry.name.ljust(width), has_colors) + _details(entry, has_colors)
         print(f"{indent}{marks.last if is_last else marks.middle}{text}".rstrip())
         below = indent + (marks.blank if is_last else marks.line)
         for key, value in (entry.attrs or {}).items():
             print(f"{below}  {_shown(key)} = {shorten(json.dumps(value), _MOST_VALUE_CHARACTERS)}")
-        pending += _rows(entry.entries or [], below)
+        pending += _rows(entry.entries or [], below, level + 1)
 
 
-def _rows(entries: list[_Entry], indent: str) -> list[tuple[_Entry, str, int, bool]]:
-    """Return entries with indent, width of the names and whether each is the last, in reverse."""
+def _rows(entries: list[Entry], indent: str, level: int) -> list[tuple[Entry, str, int, int]]:
+    """Return entries with indent, width of the names and level, in reverse."""
     width = max((len(entry.name) for entry in entries), default=0)
-    return [(entry, indent, width, entry is entries[-1]) for entry in reversed(entries)]
+    return [(entry, indent, width, level) for entry in reversed(entries)]
 
 
 def _marks() -> _Marks:
@@ -256,14 +168,14 @@ def _shown(text: str) -> str:
     return show_path(text.encode("utf-8", "surrogateescape"))
 
 
-def _color(entry: _Entry, name: str, has_colors: bool) -> str:
-    color = {"group": _BLUE, "link": _CYAN}.get(entry.kind, "")
+def _color(entry: Entry, name: str, has_colors: bool) -> str:
+    color = _COLORS.get(entry.kind, "")
     if entry.error is not None:
         color = _RED
     return f"{color}{name}{_PLAIN}" if has_colors and color else name
 
 
-def _details(entry: _Entry, has_colors: bool) -> str:
+def _details(entry: Entry, has_colors: bool) -> str:
     parts = []
     if entry.error is not None:
         parts.append(entry.error)
@@ -276,7 +188,9 @@ def _details(entry: _Entry, has_colors: bool) -> str:
     if entry.layout is not None:
         chunks = "x".join(map(str, entry.chunks)) if entry.chunks else ""
         parts.append(" ".join([entry.layout, chunks, *(entry.filters or [])]).replace("  ", " "))
-    if entry.size_bytes is not None and entry.kind != "group":
+    if entry.kind == "hdf5":
+        parts.append("HDF5")
+    if entry.size_bytes is not None and entry.kind not in ("group", "folder"):
         size = show_size(entry.size_bytes)
         is_smaller = entry.filters and (entry.stored_bytes or 0) < entry.size_bytes
         stored = f" ({show_size(entry.stored_bytes or 0)} stored)" if is_smaller else ""

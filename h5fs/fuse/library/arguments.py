@@ -26,15 +26,16 @@ _READING_WHAT_CHANGES: dict[str, str | None] = {
     "attr_timeout": "0.5",
     "negative_timeout": "0.5",
 }
-# Of data that others change unnoticed the tree keeps answers for the rest of a second.
+# What others change unnoticed: the kernel keeps answers for this part of a second, the tree for the
+# rest of it.
 _READING_WHAT_IS_SHARED: dict[str, str | None] = {
     **_READING,
     "entry_timeout": str(KERNEL_SECONDS),
     "attr_timeout": str(KERNEL_SECONDS),
     "negative_timeout": str(KERNEL_SECONDS),
 }
-# In a write mode names and sizes may change by calls that name another file: of each answer it is
-# told by itself how long it lasts (`current_requests`), and without a word it does not.
+# In a write mode names and sizes may change by calls that name another file. So the times are 0
+# here, and `current_requests` allows the kernel to keep the answers that last.
 _WRITING: dict[str, str | None] = {
     "use_ino": None,
     # Without this libfuse renames an open file that is unlinked or replaced: a replacement would be
@@ -76,7 +77,7 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
     """Return the options of the mode, then what the user gave; None for a flag's value."""
     collected: dict[str, str | bytes | None] = {
         **_of_mode(options),
-        "fsname": os.fsencode(str(options.store.location)),
+        "fsname": os.fsencode(options.source),
         "subtype": "h5fs",
         **dict(options.fuse),
     }
@@ -89,9 +90,9 @@ def collect_options(options: MountOptions) -> dict[str, str | bytes | None]:
 def lasting_seconds(options: MountOptions) -> tuple[float, float]:
     """Return how long the kernel may keep an entry, and a status, that cannot change unnoticed.
 
-    This is for modes that write; in the others all answers have the time that is an option.
+    This is for modes that write; in mode r an option gives one time for all answers.
     """
-    if is_shared(options.store.url):  # whatever others change there, nobody tells of
+    if is_shared(options.store.url):  # nobody tells what others change there
         return 0.0, 0.0
     given = dict(options.fuse)
     entry, status = (
@@ -105,8 +106,8 @@ def lists_statuses(options: MountOptions) -> bool:
     """Whether a listing comes with what is known of the files' statuses (libfuse 3 only).
 
     With every listing, not only when the kernel thinks fit (READDIRPLUS_AUTO): `find` reads all of
-    a folder before it looks at the first file. Not where statuses are valid for a moment only, but
-    where each file is a request to a service.
+    a folder before it looks at the first file. Statuses that are valid for a moment only are not
+    worth it, except where each file would be a request to a service.
     """
     if options.mode.writes:
         return not is_shared(options.store.url)

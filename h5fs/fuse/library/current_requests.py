@@ -1,22 +1,28 @@
-"""What each thread of a mount that writes knows of the request that it answers, besides the path.
+"""What libfuse does not tell of the request that a thread answers, in a mount that writes.
 
 libfuse's functions take paths, and have one time for all answers that the kernel may keep. Here are
 the kernel's number of the file that a request is about (its *node*), and times that depend on the
-answer: an answer that may not be kept is given while the times are 0, and whoever is answered at
-the same moment may keep nothing either. Safe to use from any thread.
+answer: the times are 0 while an answer is given that may not be kept. (Answers that other threads
+give in that moment are not kept either.) Safe to use from any thread.
 """
 
 from __future__ import annotations
 
 import threading
-from ctypes import c_uint64
+from ctypes import c_uint32, c_uint64
 from typing import Any
 
 from h5fs.fuse.library.request_loop import FuseBuffer
 
 _IS_DESCRIPTOR = 2  # FUSE_BUF_IS_FD: a large write, which is still in a pipe
 # From `struct fuse_in_header`; `fuse_rename_in` and `fuse_link_in`, behind it, begin with a node.
-_NODE, _BODY = 16, 40
+_OPERATION, _NODE, _BODY = 4, 16, 40
+
+# Where a request says that it has a handle: `fuse_getattr_in` and `fuse_setattr_in` both begin with
+# flags, and have the handle 8 bytes behind. FUSE_GETATTR and FUSE_SETATTR, and their flag for it.
+_HAS_HANDLE = {3: 1 << 0, 4: 1 << 6}
+_HANDLE = _BODY + 8
+NO_HANDLE = 2**64 - 1  # stands for the handle of a file that the kernel tells the node of alone
 
 
 class _Thread(threading.local):
@@ -25,7 +31,8 @@ class _Thread(threading.local):
 
 
 class CurrentRequests:
-    """Asked and told by the functions that answer, begun and ended by the loop around them.
+    """The request of each thread: the loop calls ``begin`` and ``end``, the functions that answer
+    in between call the others.
 
     ``_lock`` protects ``_passing``, the number of answers under way that may not be kept, and the
     times that follow from it.
@@ -41,18 +48,22 @@ class CurrentRequests:
     def take_times(self, settings: Any, seconds: tuple[float, float]) -> None:
         """Take over the times in libfuse's ``fuse_config``: of entries, and of statuses.
 
-        libfuse looks them up after each call of a function. They are 0 until this request, which is
-        ``init``, is answered: a libfuse that had taken a copy of them would let nothing be kept.
+        libfuse looks them up after each call of a function. Until this request, which is ``init``,
+        is answered they are 0: so if some libfuse copies them then, nothing is kept, which is safe.
         """
         self._settings, self._seconds = settings, seconds
         self.let_pass()
 
     def begin(self, buffer: FuseBuffer) -> None:
         """A thread begins with a request."""
-        self._thread.header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
+        self._thread.header = header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
+        if header:
+            has_handle = _HAS_HANDLE.get(c_uint32.from_address(header + _OPERATION).value)
+            if has_handle is not None:
+                _give_handle(header, has_handle)
 
     def let_pass(self) -> None:
-        """Let the kernel not keep the answer to this thread's request."""
+        """See to it that the kernel does not keep the answer to this thread's request."""
         if self._thread.passes:
             return
         self._thread.passes = True
@@ -77,8 +88,8 @@ class CurrentRequests:
             self._settings.attr_timeout = status_seconds
 
     def node(self) -> int:
-        """Return the node of a request: of its file or, where it names an entry, of that one's
-        folder. 0 when it is not known.
+        """Return the node of the request's file or, where the request names an entry, of the
+        entry's folder; 0 when the node is not known.
         """
         header = self._thread.header
         return c_uint64.from_address(header + _NODE).value if header else 0
@@ -89,3 +100,14 @@ class CurrentRequests:
         """
         header = self._thread.header
         return c_uint64.from_address(header + _BODY).value if header else 0
+
+
+def _give_handle(header: int, has_handle: int) -> None:
+    """Let a request about a file's status have a handle.
+
+    Where there is none, libfuse answers for a file without a name by itself: by an error.
+    """
+    flags = c_uint32.from_address(header + _BODY)
+    if not flags.value & has_handle:
+        flags.value |= has_handle
+        c_uint64.from_address(header + _HANDLE).value = NO_HANDLE

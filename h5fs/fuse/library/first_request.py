@@ -1,8 +1,8 @@
 """The kernel's first request, INIT, with a flag in the answer that libfuse leaves out.
 
 Until release 3.17 libfuse does not pass FUSE_PARALLEL_DIROPS on, whatever it was asked for. The
-kernel then sends one LOOKUP or READDIR of a folder at a time, and whoever waits for one object
-makes everybody wait who looks up a name beside it, or lists the folder.
+kernel then sends one LOOKUP or READDIR of a folder at a time: a lookup that takes long makes all
+other lookups in the folder, and its listing, wait.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def answer_first_request(loop: RequestLoop, descriptor: int) -> None:
     with ours, libfuses:
         try:
             if loop.receive() < _REQUEST.size:
-                return  # a signal or the end: the threads will see what there is
+                return  # a signal or the end: the threads, which come next, see that, too
             request = string_at(loop.buffer.mem or 0, _REQUEST.size)
             os.dup2(libfuses.fileno(), descriptor, inheritable=False)
             try:

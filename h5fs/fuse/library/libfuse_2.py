@@ -46,11 +46,11 @@ class _RequestLoop(RequestLoop):
 class Libfuse2:
     """See ``libfuse.Libfuse``.
 
-    It serves mode r only, for two reasons. Where a file was just renamed over, ``open`` is
-    ``ENOENT``: libfuse's node has lost its path (376 of 2,506 ``json.load`` beside a writer);
-    libfuse 3 answers ``ESTALE``, and the kernel looks the name up again. And a program that has an
-    array open while it is saved anew gets pages of both, once a third program has read it (20 of
-    20).
+    It serves mode r only, for two reasons. ``open`` of a file that was just replaced by ``rename``
+    is ``ENOENT``, since libfuse's node has lost its path (376 of 2,506 ``json.load`` beside a
+    writer); libfuse 3 answers ``ESTALE``, and the kernel looks the name up again. And a program
+    that has an array open while it is saved anew gets pages of both contents, once a third program
+    has read the array (20 of 20).
     """
 
     PACKAGE: ClassVar[str] = "fusepy"

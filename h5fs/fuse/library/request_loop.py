@@ -37,7 +37,7 @@ class FuseBuffer(ctypes.Structure):
 class RequestLoop:
     """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
-    ``requests`` are told of each request; None where nobody asks them.
+    ``requests`` notes each request; None in mode r, where nobody asks for that.
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """
 

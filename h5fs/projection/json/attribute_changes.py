@@ -16,9 +16,9 @@ def change_attributes(text: bytes, changes: Mapping[bytes, bytes | None]) -> byt
 
     A value is taken as text where the attribute is a string now. Elsewhere it is JSON if it can be
     read as such, and text if not. What is a JSON string, in double quotes, is that string, always.
-    The type of a new value follows from it, or from the attribute that is there, since its
-    ``$types`` entry goes. The very text that was given comes back when it says all this already.
-    Raises ``InvalidAttributesError``.
+    A changed attribute has no ``$types`` entry any more: its type follows from the new value, or
+    from the attribute that is there. Returns ``text`` itself when nothing changes. Raises
+    ``InvalidAttributesError``.
     """
     document = parse_json(text) if text.strip() else {}
     types = document.get(TYPES, {}) if isinstance(document, dict) else None
@@ -37,11 +37,11 @@ def change_attributes(text: bytes, changes: Mapping[bytes, bytes | None]) -> byt
         types.pop(key, None)
         document[key] = value
         if given is None and name not in LIBRARY_NAMES:
-            del document[key]  # those of the library stay where they are not named
+            del document[key]  # (for LIBRARY_NAMES only null means that the attribute goes)
     if not is_changed:
         return text
     if types:
-        document[TYPES] = document.pop(TYPES)  # it stands last
+        document[TYPES] = document.pop(TYPES)  # which comes last
     else:
         document.pop(TYPES, None)
     return write_indented(document).encode() + b"\n"
@@ -54,7 +54,7 @@ def holds_attribute(text: bytes, name: bytes) -> bool:
 
 
 def _is_string(entry: JsonValue | None) -> bool:
-    """Whether an entry of ``$types`` is that of a string that the value shows as it is."""
+    """Whether an entry of ``$types`` is that of a string whose value is its text, not base64."""
     if isinstance(entry, dict) and "encoding" in entry:
         return False
     if isinstance(entry, dict) and isinstance(entry.get("type"), dict):

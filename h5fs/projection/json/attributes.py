@@ -304,7 +304,7 @@ def _is_same(left: JsonValue, right: JsonValue, *, one_spelling: bool = True) ->
     """Compare values as read; 1 and 1.0 are the same, but -0.0 is not 0 and true is not 1.
 
     Without ``one_spelling``, values of different kinds count as the same, such as an enumeration's
-    name and its integer: both are spellings, since the type has accepted both.
+    name and its integer: the caller knows that the type has accepted both.
     """
     if isinstance(left, list) and isinstance(right, list):
         pairs = zip(left, right, strict=False)

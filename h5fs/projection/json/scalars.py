@@ -83,7 +83,7 @@ def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonV
         return [_float_to_json(element, datatype) for element in elements]
     array = np.frombuffer(b"".join(elements), spelling)
     if array.itemsize < 8:
-        # By way of the shortest decimal of that width, which has the same digits as a double.
+        # The double is read from the shortest decimal of the narrower float: so it prints the same.
         values: list[JsonValue] = [float(str(number)) for number in array]
     else:
         values = array.tolist()

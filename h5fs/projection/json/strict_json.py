@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from h5fs.errors import InvalidAttributesError
+from h5fs.projection.names import escape, unescape
 
 JsonValue = Any
 """None, bool, int, float, Decimal, str, list of these, or dict of str to these."""
@@ -26,7 +27,6 @@ MAX_VALUES: Final = 1 << 23
 
 _LINE_LENGTH = 100
 _MAX_NUMBER_LENGTH = 4300  # Python's own limit for integers
-_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -120,8 +120,7 @@ def _write_exactly(value: JsonValue) -> str:
 
 def name_to_text(name: bytes) -> str:
     """Return the text that stands for a name; different names have different texts."""
-    escaped = _ESCAPE.sub(lambda match: b"%25" + match[1], name)
-    text = escaped.decode("utf-8", "surrogateescape")
+    text = escape(name, b"").decode("utf-8", "surrogateescape")
     return _SURROGATE.sub(lambda match: f"%{ord(match[0]) - 0xDC00:02X}", text)
 
 
@@ -130,7 +129,7 @@ def text_to_name(text: str) -> bytes:
 
     Raises ``InvalidAttributesError`` for a null byte, which no name in HDF5 holds.
     """
-    name = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), encode_text(text))
+    name = unescape(encode_text(text))
     if b"\0" in name:
         raise InvalidAttributesError(f"the name {show_value(text)} holds a null byte")
     return name

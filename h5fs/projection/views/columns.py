@@ -6,9 +6,9 @@ read.
 
 What readers of CSV take for padding was found by trial (see ``[V6]`` in SEMANTICS.md): each of them
 takes blanks before a number; none drops blanks around or within quotes; and pandas takes ``nan``,
-``inf``, ``true`` and dates for text where a blank is beside them. So a field that is no number is
-as long as it is, and a number of the same line gets the blanks that are missing. A table in
-which a line may have no number has a first column ``row``, the number of the row.
+``inf``, ``true`` and dates for text where a blank is beside them. So only numbers are padded, also
+for the other fields of their line. A table in which a line may have no number has a first column
+``row``, the number of the row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FieldKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ColumnRun:
-    """Columns alike, whose values lie one after another from byte ``offset`` of a row on.
+    """Columns of one dtype, whose values lie one after another from byte ``offset`` of a row on.
 
     ``width``: of the longest field. ``names``: of the columns. ``members``: of an enumeration.
     """
@@ -122,7 +122,7 @@ def _project(
     if len(shape) > 1 and shape[1] > MOST_COLUMNS:
         raise TooLargeError(f"a table of more than {MOST_COLUMNS} columns")
     row_dtype = np.dtype((dtype, shape[1:])) if len(shape) > 1 else dtype
-    # Named by number where there is no field to name it by.
+    # Columns are named by number where no field gives a name.
     is_matrix = len(shape) > 1 or dtype.subdtype is not None
     walk = _Walk(enumerations, text_widths)
     walk.add(row_dtype, 0, "", is_matrix=is_matrix)

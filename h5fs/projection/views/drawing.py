@@ -41,7 +41,7 @@ _TICKS_ACROSS, _TICKS_UP = 8, 5
 
 
 def draw_plot(plot: Plot, x: list[Values], y: list[Numbers], labels: PlotLabels) -> bytes:
-    """Return the PNG file of a line through runs of values, each with where they are along x."""
+    """Return the PNG file of a line through runs of values ``y`` at the places ``x``."""
     return encode_png(_Drawing(plot, x, y, labels).pixels(), _palette())
 
 
@@ -78,7 +78,7 @@ class _Drawing:
         unit, (_, _, right, bottom) = self._unit, self._box
         draw, font = self._draw, self._font
         up = ticks_between(*self._y_limits, _TICKS_UP) if self._y_limits else []
-        least = 1.0 if self._x[0].dtype.kind == "i" else 0.0  # elements are counted
+        least = 1.0 if self._x[0].dtype.kind == "i" else 0.0  # numbers of elements are whole
         limits = self._x_limits
         across = ticks_between(*limits, _TICKS_ACROSS, least=least) if limits else []
         texts = say_ticks(up) if up else []

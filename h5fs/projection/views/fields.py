@@ -25,9 +25,9 @@ _COMMA = ord(",")
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Fields one after another, a comma behind each: ``text``, and how long each is without it.
+    """Fields one after another: ``text`` has a comma behind each, which ``lengths`` do not count.
 
-    ``are_padded``: which of them may have blanks before them.
+    ``are_padded``: which fields may have blanks before them.
     """
 
     text: Bytes
@@ -59,7 +59,7 @@ def _numbers(encoded: bytes, count: int) -> Fields:
     return Fields(text, np.diff(ends, prepend=-1) - 1, np.ones(count, np.bool_))
 
 
-# Numbers that are written with as many characters as what takes their place.
+# JSON has no words for these: a number of the same length is written, and then overwritten.
 _PLACEHOLDERS = ((0.0, b"nan"), (0.5, b"inf"), (0.25, b"-inf"))
 
 

@@ -1,9 +1,9 @@
-"""Datasets that say of themselves how to look at them, by the HDF Group's "HDF5 Image and Palette
-Specification", version 1.2.
+"""Images: datasets with the attributes of the HDF Group's "HDF5 Image and Palette Specification",
+version 1.2.
 
-Of its attributes count those that change which pixels are seen: IMAGE_SUBCLASS, INTERLACE_MODE (and
-the line interlace of HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and
-DISPLAY_ORIGIN. Colour models other than RGB do not: such a palette is passed over.
+Attributes that change which pixels are seen are followed: IMAGE_SUBCLASS, INTERLACE_MODE (and the
+line interlace of HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and
+DISPLAY_ORIGIN. A palette of a colour model other than RGB is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Interlace(Enum):
 
 
 class ImageLook(Struct, frozen=True):
-    """How an image says that it wants to be looked at.
+    """How the attributes of an image want it to be shown.
 
     ``is_indexed``: its elements are places in ``palette``, which has three bytes for each colour
     and is empty where there is none. ``lowest`` and ``highest``: None where nothing says what is
@@ -75,7 +75,7 @@ def read_look(facts: Facts) -> tuple[ImageLook, bytes | None] | None:
 
 
 def palette_bytes(palette: DatasetInfo) -> int | None:
-    """Return how many bytes a palette's elements have; None where it is none that can be shown."""
+    """Return how many bytes a palette's elements have; None where that palette cannot be used."""
     shape, dtype = palette.shape or (), palette.dtype
     if len(shape) != 2 or shape[1] != PALETTE_COLOURS or dtype.kind not in "uif":
         return None
@@ -88,5 +88,5 @@ def read_palette(dtype: np.dtype[Any], data: bytes, facts: Facts) -> bytes:
         return b""
     values = np.frombuffer(data, dtype).astype(np.float64)
     if dtype.kind == "f":
-        values = np.nan_to_num(values) * 255.0  # of floats 1 is the brightest
+        values = np.nan_to_num(values) * 255.0  # floats are from 0 to 1
     return np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()

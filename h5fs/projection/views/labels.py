@@ -16,7 +16,8 @@ _LARGEST = 2**1023  # about that of a float
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An object's attributes by their names; what one does not say is empty."""
+    """An object's attributes by their names. What is missing, or of another type, reads as empty.
+    """
 
     attributes: Mapping[bytes, Attribute]
 
@@ -42,13 +43,13 @@ class Facts:
         return []
 
     def targets(self, name: bytes) -> list[bytes]:
-        """Return the HDF5 paths that an attribute of references leads to, of lists the first."""
+        """Return the HDF5 paths that an attribute of references has; of each list the first."""
         elements = self._elements(name)
         first = [each[0] if isinstance(each, tuple) and each else each for each in elements]
         return [each for each in first if isinstance(each, bytes) and each.startswith(b"/")]
 
     def label(self, name: bytes) -> str:
-        """Return what an axis is called that shows the object: its name, and its unit."""
+        """Return the label of an axis that shows the object: name and unit."""
         unit = self.text(b"units") or self.text(b"unit")
         called = self.text(b"long_name") or name.decode("utf-8", "replace")
         return shorten(f"{called} ({unit})" if unit else called)
@@ -62,6 +63,6 @@ class Facts:
 
 
 def shorten(text: str) -> str:
-    """Return text with a dash for what cannot be drawn, and an end where it is long."""
+    """Return text that can be drawn: dashes for unknown characters, and not too long."""
     text = "".join(c if c.isprintable() else "-" for c in text)
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

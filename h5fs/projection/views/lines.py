@@ -1,7 +1,7 @@
 """Rows of an array as the lines of a table: every line of a table has the same length.
 
-Where a field must not be padded, the blanks that it lacks go to a number: the next one in the line,
-else the last one before it. So numbers stay below each other, and readers drop the blanks.
+The blanks that a field lacks, and must not have itself, go to a number: the next one in the line,
+else the last one before the field. So numbers stay below each other, and readers drop the blanks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _values_of(
 def _side_by_side(
     each: list[npt.NDArray[Any]], counts: list[int], row_count: int
 ) -> npt.NDArray[Any]:
-    """Return what there is of each field, a row for a line."""
+    """Join what is known of the fields of each run: a row for each line, a column for each field.
+    """
     columns = [some.reshape(row_count, count) for some, count in zip(each, counts, strict=True)]
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 

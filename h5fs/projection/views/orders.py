@@ -21,8 +21,8 @@ from h5fs.projection.views.texts import format_text, project_text
 class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     """Lines of the table of a dataset, ``row_count`` of them from ``first_row`` on.
 
-    ``is_text``: of its file of text. The other fields are those of ``DatasetInfo`` that a table
-    depends on.
+    ``is_text``: lines of its ``.txt`` file instead. The other fields are those of ``DatasetInfo``
+    that a table depends on.
     """
 
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
 class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
     """The picture of an array of that shape and type, of at most ``size`` pixels a side.
 
-    ``look``: what an image says of itself.
+    ``look``: how an image wants to be shown.
     """
 
     shape: tuple[int, ...]

@@ -5,8 +5,8 @@ colour picture. Of a stack of such planes a contact sheet shows nine at most, ev
 first one to the last; where these are large, the middle plane is the picture. Every n-th row and
 column is shown, so that the longest side fits.
 
-What an image says of itself (``ImageLook``) is in its attributes, which nobody reads for a size:
-the files of all looks that an array may have are of one size.
+How an image wants to be shown (``ImageLook``) is in its attributes, which ``stat`` does not read:
+so the picture's file has the same size whatever they say.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ class Picture:
 
     @property
     def row_items(self) -> tuple[int, int, int]:
-        """How a row is stored: lines, each of so many columns, each of so many values."""
+        """How a row is stored: how many lines, columns in each, and values in each column."""
         lines = self.colours if self.interlace is Interlace.LINE else 1
         return lines, self.columns, self.colours if self.interlace is Interlace.PIXEL else 1
 
     @property
     def size_bytes(self) -> int:
-        """Size of the file, as it comes."""
+        """Size of the file, before it is padded."""
         height, width = self.sheet
         return png_size(width, height, self.channels)
 
@@ -123,13 +123,14 @@ def project_picture(array: DatasetInfo, size: int, look: ImageLook | None = None
     down = -(-shown // across)
     most_rows, most_columns = ((size - _GAP * (n - 1)) // n for n in (down, across))
     step = max(-(-rows // most_rows), -(-columns // most_columns), 1)
-    # Real colours that are nan, or infinite, are transparent.
+    # Colours that are not finite are transparent.
     channels = 4 if colours == _COLOURS[0] and dtype.kind == "f" else colours
     return Picture(planes, rows, columns, colours, step, across, channels, interlace)
 
 
 def _is_interlaced(shape: tuple[int, ...], dtype: np.dtype[Any], interlace: Interlace) -> bool:
-    """Whether an array can have its colours there, and not as pixels have them."""
+    """Whether an array has its colours in another dimension than the last, as ``interlace`` says.
+    """
     if interlace is Interlace.PIXEL or len(shape) != 3 or dtype.kind != "u":
         return False
     return shape[0 if interlace is Interlace.PLANE else 1] == PALETTE_COLOURS

@@ -1,8 +1,8 @@
 """Line plots of arrays of one dimension: which elements are read, and which points are drawn.
 
 An array of moderate size is read as a whole, and of the values in a column of pixels the first, the
-smallest, the largest and the last are drawn: no spike is lost. Of a larger one runs of elements are
-read, evenly spaced, of chunks whole ones; the picture says how much of the array that is.
+smallest, the largest and the last are drawn: no spike is lost. Of a larger array, evenly spaced
+runs of elements (whole chunks) are read; the picture says how much of the array that is.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Plot:
         return png_size(self.width, self.height, 1)
 
     def starts(self) -> list[int]:
-        """Return the first element of each run; the first and the last elements are read."""
+        """Return where each run begins. The array's first and last elements are in runs."""
         last = self.count - self.run_length
         spaces = max(self.run_count - 1, 1)
         starts = [index * last // spaces for index in range(self.run_count)]
-        # On the bounds of chunks, but for the last.
+        # Runs but the last one begin where a chunk does.
         return [start - start % self.run_length for start in starts[:-1]] + starts[-1:]
 
 
@@ -66,7 +66,7 @@ class PlotLabels(Struct, frozen=True):
 
 
 def is_plotted(array: DatasetInfo) -> bool:
-    """Whether an array is shown as a line: it is of one dimension, and of numbers."""
+    """Whether an array is shown as a line: it has one dimension and numbers."""
     return array.shape is not None and len(array.shape) == 1 and array.dtype.kind in "biufc"
 
 
@@ -92,7 +92,7 @@ def project_plot(array: DatasetInfo, size: int) -> Plot:
 def reduce_line(x: Numbers, y: Numbers, columns: int) -> Iterator[tuple[Numbers, Numbers]]:
     """Yield the lines through values, as points; ``x`` is from 0 to ``columns``, either way.
 
-    What is not finite is a gap, but where a column of pixels has other values, too.
+    A column of pixels in which no value is finite is a gap.
     """
     if len(y) > _MOST_POINTS * columns:
         places = np.minimum(x.astype(np.int64), columns - 1)
@@ -104,7 +104,7 @@ def reduce_line(x: Numbers, y: Numbers, columns: int) -> Iterator[tuple[Numbers,
 
 
 def _extremes(places: npt.NDArray[np.int64], y: Numbers) -> npt.NDArray[np.int64]:
-    """Return where each column has its first, smallest, largest and last value, as they come.
+    """Return where each column has its first, smallest, largest and last value, in order of place.
 
     A column in which nothing is finite has one place: a gap.
     """

@@ -35,7 +35,7 @@ def png_size(width: int, height: int, channels: int) -> int:
 
 
 def padded_size(sizes: Collection[int]) -> int:
-    """Return a size that files of each of these sizes can be brought to."""
+    """Return a size to which files of all these sizes can be padded."""
     size = max(sizes)
     return size if len(set(sizes)) == 1 else size + _CHUNK_BYTES
 
@@ -44,7 +44,7 @@ def encode_png(pixels: Pixels, palette: Pixels | None = None, size_bytes: int = 
     """Return the file of a picture: ``pixels`` of shape (height, width, channels).
 
     ``palette``: 256 colours of four channels, for a picture of one. ``size_bytes``: of the file,
-    by ``padded_size``; 0: as it comes.
+    by ``padded_size``; 0: without padding.
     """
     height, width, channels = pixels.shape
     rows = np.zeros((height, 1 + width * channels), np.uint8)  # filter 0 before each row

@@ -17,9 +17,9 @@ _GREY = bytes(range(256))
 
 
 def shaded_pixels(values: Values, look: ImageLook | None) -> tuple[Pixels, Pixels]:
-    """Return the places of values in a palette, and the palette: 256 colours, each with an alpha.
+    """Return values as numbers of colours, and the palette: 256 colours, each with an alpha.
 
-    Where values may be transparent, that is what the first colour is.
+    Where values may be transparent, the first colour is transparent.
     """
     colours = _colours_of(look)
     hidden = None
@@ -82,7 +82,7 @@ def _scale(values: Values, look: ImageLook | None, count: int) -> npt.NDArray[np
 def _limits(
     real: npt.NDArray[np.float64], dtype: np.dtype[Any], look: ImageLook | None
 ) -> tuple[float, float]:
-    """Return what is black and what is white."""
+    """Return the values that are shown black and white."""
     if look is not None:
         if look.lowest is not None and look.highest is not None:
             return look.lowest, look.highest

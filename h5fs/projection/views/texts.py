@@ -1,8 +1,8 @@
 """Datasets of text as files of text: an element a line, for grep and for eyes.
 
-Lines have the same length, like those of a table, and for the same reasons; here the blanks that
-are missing stand at their end. Nothing is quoted: what would end a line within an element, or make
-grep take the file for a binary one, is a blank.
+Lines have the same length, like those of a table; blanks fill them up at their end. Nothing is
+quoted: a character that would end the line, or make grep take the file for a binary one, is shown
+as a blank.
 """
 
 from __future__ import annotations

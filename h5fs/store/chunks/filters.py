@@ -95,7 +95,7 @@ def _is_idle_nbit(step: Filter) -> bool:
 
 
 def misleads_library(filters: tuple[Filter, ...]) -> bool:
-    """Whether the library undoes filters wrongly that can be undone here.
+    """Whether the library decodes wrongly what these filters have made, and h5fs can decode it.
 
     N-bit that does nothing returns the size of its buffer, which deflate and fletcher32 leave too
     large; it is the filter before n-bit, undone after it, that gets too many bytes.

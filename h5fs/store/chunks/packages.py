@@ -14,4 +14,4 @@ def _import_or_none(name: str) -> Any:
 
 
 deflate: Final = _import_or_none("deflate")  # without it, zlib takes twice the time or more
-imagecodecs: Final = _import_or_none("imagecodecs")  # without it, the library has more to do
+imagecodecs: Final = _import_or_none("imagecodecs")  # without it, the library decodes more chunks

@@ -28,7 +28,7 @@ from h5fs.store.chunks.batches import (
     split_chunks,
 )
 from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
-from h5fs.store.chunks.fetching import ChunkFetcher
+from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream
 from h5fs.store.library_interface import ChunkFailure
@@ -60,7 +60,7 @@ class ChunkReader:
     def __init__(
         self, pool: WorkerPool, cache_bytes: int, fetcher: ChunkFetcher | None = None
     ) -> None:
-        """``fetcher``: for a file that is far away."""
+        """``fetcher``: for a remote file."""
         self._pool = pool
         self._fetcher = fetcher
         self._shared_buffers = SharedBufferReader()

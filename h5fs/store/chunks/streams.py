@@ -34,8 +34,8 @@ class Stream:
 
     ``read_bytes`` of ``[start, stop)`` were read. ``ahead_block``: the block that was being read
     when blocks were last made ahead of it, at ``ahead_time``; ``ahead_stop``: where those end.
-    ``begins``: at the array's beginning. ``fetched_block``: the last one whose stored bytes were
-    asked for, where they are far away.
+    ``begins``: at the array's beginning. ``fetched_block``: in a remote file, the last block whose
+    stored bytes were asked for.
     """
 
     start: int
@@ -49,7 +49,7 @@ class Stream:
 
     @property
     def fresh_bytes(self) -> int:
-        """How many bytes were really read; a stream at an array's beginning starts with some."""
+        """``read_bytes`` without the credit that a stream at an array's beginning is given."""
         return self.read_bytes - (_LEAST_BYTES if self.begins else 0)
 
     @property

@@ -1,6 +1,6 @@
 """Global heap collections, in which HDF5 files keep text of variable length.
 
-Pure functions over bytes that may be anything; a collection that is not whole and plain is None.
+Pure functions over bytes that nobody has checked; a collection that is damaged gives None.
 
 Format: HDF5 File Format Specification 3.0, III.E.
 """
@@ -18,7 +18,7 @@ _ALIGNMENT = 8
 
 
 def read_size(head: bytes, size_of_lengths: int) -> int | None:
-    """Return the size in bytes of the collection that begins like this."""
+    """Return the size of the collection that begins with ``head``; None for damage, or too much."""
     if not head.startswith(_SIGNATURE):
         return None
     size = int.from_bytes(head[8 : 8 + size_of_lengths], "little")
@@ -32,7 +32,7 @@ def find_objects(collection: bytes, size_of_lengths: int) -> dict[int, bytes] | 
     head_bytes = 8 + size_of_lengths
     while at + head_bytes <= len(collection):
         index = int.from_bytes(collection[at : at + 2], "little")
-        if not index:  # free space, to the end
+        if not index:  # the free space, which is last
             return objects
         start = at + head_bytes
         size = int.from_bytes(collection[at + 8 : start], "little")

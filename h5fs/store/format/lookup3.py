@@ -33,7 +33,7 @@ def checksum_blocks(
     ``data`` must go on for 12 bytes after every block: they are loaded, and masked.
     """
     triples = np.ndarray((len(data) - _BLOCK_BYTES + 1,), "V12", buffer=data, strides=(1,))
-    # The longest first: whichever still have blocks to mix are then the first so many.
+    # Sorted, longest first: those that are not yet at their end always come before the others.
     order = np.argsort(-size, kind="stable")
     at, size = at[order], size[order]
     rounds = (size - 1) // _BLOCK_BYTES

@@ -31,23 +31,26 @@ _SWMR_WRITE = 0x04
 _SIZES = (2, 4, 8, 16, 32)
 _MARKED_VERSION = 3
 LAST_VERSION = 3
-"""The last version of the superblock that there is."""
+"""The newest version of the superblock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
     """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
-    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: it lets others read
-    meanwhile (single writer, multiple readers)."""
+    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: that writer lets
+    others read meanwhile (single writer, multiple readers). ``size_of_addresses`` and
+    ``size_of_lengths``: as the file states them, 0 where the file ends before that."""
 
     offset_bytes: int
     version: int
     is_open_for_write: bool
-    is_swmr: bool = False
+    is_swmr: bool
+    size_of_addresses: int
+    size_of_lengths: int
 
     @property
     def is_known(self) -> bool:
-        """Whether the version is one that there is; of any other nothing else is known."""
+        """Whether HDF5 has this version; of another one, the fields beside it mean nothing."""
         return self.version <= LAST_VERSION
 
 
@@ -56,29 +59,31 @@ def read_superblock(source: Source) -> Superblock | None:
     size = source.size_bytes
     offset = 0
     while offset + len(SIGNATURE) <= size:
-        head = read_bytes(source, offset, 12)
-        if head.startswith(SIGNATURE) and len(head) == 12:
+        head = read_bytes(source, offset, 15)
+        if head.startswith(SIGNATURE) and len(head) >= 12:
             version = head[8]
-            # Versions 0 and 1 have sizes of other fields there; only 3 honours the flag.
-            flags = head[11] if version == _MARKED_VERSION else 0
-            is_swmr = bool(flags & _SWMR_WRITE)
-            return Superblock(offset, version, bool(flags & _OPEN_FOR_WRITE), is_swmr)
+            # Versions 0 and 1 have other fields there; only 3 honours the flag.
+            flags = head[_FLAGS_AT] if version == _MARKED_VERSION else 0
+            at = 13 if version < 2 else _ADDRESS_SIZE_AT
+            sizes = head[at : at + 2].ljust(2, b"\0")
+            is_open, is_swmr = bool(flags & _OPEN_FOR_WRITE), bool(flags & _SWMR_WRITE)
+            return Superblock(offset, version, is_open, is_swmr, *sizes)
         offset = offset * 2 if offset else _FIRST_USER_BLOCK
     return None
 
 
 def read_missing_end(source: Source) -> tuple[int, int] | None:
-    """Return (bytes there, bytes that the superblock says) of a file that is cut short, else None.
+    """Return the size of a file that is cut short, and the size that its superblock states.
+
+    None for a file that is not cut short.
     """
     found = read_superblock(source)
-    if found is None:
-        return None
-    if not found.is_known:
+    if found is None or not found.is_known:
         return None
     addresses = read_addresses(source, found)
     size = source.size_bytes
     if addresses is None:
-        return size, found.offset_bytes + _end_of_addresses(source, found)
+        return size, found.offset_bytes + _end_of_addresses(found)
     # The base address, one other address, then where the file ends.
     return (size, addresses[2]) if size < addresses[2] < 2**63 else None
 
@@ -89,7 +94,7 @@ def read_addresses(source: Source, superblock: Superblock) -> list[int] | None:
     In versions 0 and 1 those are the base, the free space, the file's end and the driver
     information; in 2 and 3 the base, the extension, the file's end and the root group.
     """
-    stop = _end_of_addresses(source, superblock)
+    stop = _end_of_addresses(superblock)
     head = read_bytes(source, superblock.offset_bytes, stop)
     if not superblock.is_known or len(head) < stop:
         return None
@@ -102,10 +107,8 @@ def _first_address(superblock: Superblock) -> int:
     return {0: 24, 1: 28}.get(superblock.version, 12)
 
 
-def _end_of_addresses(source: Source, superblock: Superblock) -> int:
-    at = superblock.offset_bytes + (13 if superblock.version < 2 else _ADDRESS_SIZE_AT)
-    width = (read_bytes(source, at, 1) or b"\x08")[0] or 8
-    return _first_address(superblock) + 4 * width
+def _end_of_addresses(superblock: Superblock) -> int:
+    return _first_address(superblock) + 4 * (superblock.size_of_addresses or 8)
 
 
 def has_hdf5_name(path: bytes) -> bool:
@@ -116,8 +119,8 @@ def has_hdf5_name(path: bytes) -> bool:
 def is_hdf5_file(path: bytes) -> bool:
     """Whether a file begins as an HDF5 file does; False too for one that may not be read.
 
-    HDF5 looks for the signature at 0, 512, 1024, 2048, ... to the end. Beyond the first few this
-    asks only where the name speaks for HDF5, since each costs a disk a seek.
+    HDF5 looks for the signature at 0, 512, 1024, 2048, ... to the end. Each look costs the disk a
+    seek: so only a file with an HDF5 file's name is looked at beyond the first few places.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -135,8 +138,8 @@ def is_hdf5_file(path: bytes) -> bool:
 def clear_write_mark(descriptor: int) -> bool:
     """Clear the mark of a file that is open for write; return False when there is none.
 
-    Only a superblock that is wholly understood is written, at once, within one sector of the disk.
-    Raises ``CannotOpenError`` for another one, ``OSError``.
+    The superblock is written by one call, within one sector of the disk. Raises
+    ``CannotOpenError`` for a superblock that is damaged or of an unknown version; ``OSError``.
     """
     superblock = read_superblock(LocalFile(descriptor))
     if superblock is not None and not superblock.is_known:
@@ -157,7 +160,7 @@ def clear_write_mark(descriptor: int) -> bool:
 
 
 def explain_version(superblock: Superblock) -> str:
-    """Return what is to be said of a version that there is not."""
+    """Return the message about a superblock of an unknown version."""
     return (
         f"its superblock has version {superblock.version}, and HDF5 has 0 to {LAST_VERSION}: it is "
         "damaged, or of a newer HDF5 than this h5fs knows"
@@ -165,8 +168,7 @@ def explain_version(superblock: Superblock) -> str:
 
 
 def _read_marked(descriptor: int, superblock: Superblock) -> bytearray | None:
-    """Return the bytes of a superblock with a mark, or None where they are not what they must be.
-    """
+    """Return the bytes of a superblock with a mark; None for a damaged one."""
     head = os.pread(descriptor, _FLAGS_AT + 1, superblock.offset_bytes)
     if len(head) <= _FLAGS_AT or not set(head[_ADDRESS_SIZE_AT:_FLAGS_AT]) <= set(_SIZES):
         return None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from h5py import h5f
+import msgspec
+from h5py import h5d, h5f
 
 from h5fs.errors import (
     ChangeFailedError,
@@ -26,9 +27,13 @@ from h5fs.errors import (
     StaleError,
     UnsupportedTypeError,
 )
-from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.reading.datasets import creation_of
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
+from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.writing.hidden_group import (
@@ -62,7 +67,7 @@ class ChangingStore(Hdf5Store):
         **others: Any,
     ) -> None:
         super().__init__(options, driven=logged, **others)
-        self._file = logged.file
+        self._file, self._logged = logged.file, logged
         self._on_change = on_change
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -149,8 +154,10 @@ class ChangingStore(Hdf5Store):
         ``attributes``: refusals of attributes are raised as they are.
         """
         with self._failing("change the file", keeps_refusals=attributes):
+            self._logged.is_flushed = False
             yield
             h5f.flush(self._files.file_id(0))
+            self._logged.is_flushed = True
             self._file.commit(durable=False)
             self._on_change(changed, self._file.log_bytes)
 
@@ -172,13 +179,47 @@ class ChangingStore(Hdf5Store):
                 raise
             raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
 
-    def _forget_all(self) -> None:
-        """Forget everything cached that may be wrong after the next step."""
-        self._opened.clear()
+    def _forget_all(self, *parents: ObjectRef) -> None:
+        """Forget everything cached that may be wrong after the next step.
+
+        ``parents``: groups that the step takes links from, or gives links to. They stay open: a
+        path to one of them needs none of its own links, so that it is not removed with any.
+        """
+        self._opened.clear(*parents)
         self._scanned.clear()
         self._read.clear()
         self._object_paths.clear()
 
-    def _forget_scans(self, ref: ObjectRef) -> None:
-        self._scanned.pop(ref, None)
+    def _forget_elements(self, ref: ObjectRef) -> None:
+        """Forget what depends on the elements of a dataset, whose type stays as it is."""
         self._read.pop(ref, None)
+        projected = self._scanned.get(ref)
+        if isinstance(projected, FixedDataset):
+            projected.forget()
+        else:
+            self._scanned.pop(ref, None)
+
+    def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        link = self.get_link(group, name)
+        assert link.target is not None
+        return self._with_dataset(link.target)
+
+    def _info_of(self, dataset_id: h5d.DatasetID, path: bytes) -> ObjectInfo:
+        """Return what a dataset is that was just written."""
+        info, creation = describe_opened(dataset_id, path), creation_of(dataset_id)
+        if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
+            # As if it had been opened, and its data were found to be its own.
+            self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))
+        return self._with_dataset(info)
+
+    def _with_dataset(self, info: ObjectInfo) -> ObjectInfo:
+        """Add how a dataset looks where that takes no scan."""
+        if info.kind is not ObjectKind.DATASET or info.holds_sequences:
+            return info
+        with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
+            if isinstance(self._projected(info.ref), FixedDataset):
+                dataset = self.describe_dataset(info.ref)
+                return msgspec.structs.replace(
+                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
+                )
+        return info

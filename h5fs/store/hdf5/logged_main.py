@@ -34,11 +34,17 @@ def _access_through(file: object) -> Any:
 
 
 class LoggedMain:
-    """A file that is read and written through ``file``; ``descriptor`` is the file's own."""
+    """A file that is read and written through ``file``; ``descriptor`` is the file's own.
 
-    def __init__(self, file: LoggedFile, descriptor: int) -> None:
+    ``is_flushed``: since its last flush the library was not asked to change anything.
+    ``user_block``: what a file begins with that is made.
+    """
+
+    def __init__(self, file: LoggedFile, descriptor: int, *, user_block: bytes = b"") -> None:
         self.file = file
         self.descriptor = descriptor
+        self._user_block = user_block
+        self.is_flushed = False
         self._file_id: Any = None
 
     @property
@@ -65,12 +71,18 @@ class LoggedMain:
                 flags = h5f.ACC_RDWR if mode.writes else h5f.ACC_RDONLY
                 self._file_id = h5f.open(os.fsencode(path), flags, access)
             else:
-                self._file_id = h5f.create(
-                    os.fsencode(path), h5f.ACC_TRUNC, _new_file_properties(), access
-                )
-                h5f.flush(self._file_id)
-                self.file.commit(durable=True)
+                self._create(os.fsencode(path))
+                self._file_id = h5f.open(os.fsencode(path), h5f.ACC_RDWR, access)
         return self._file_id
+
+    def _create(self, path: bytes) -> None:
+        properties = _new_file_properties()
+        properties.set_userblock(len(self._user_block))
+        # Without the alignment: a file is not made with a user block that is smaller.
+        h5f.create(path, h5f.ACC_TRUNC, properties, _access_through(self.file)).close()
+        self.file.seek(0)
+        self.file.write(self._user_block)
+        self.file.commit(durable=True)
 
     def _open_file(self, path: Path) -> None:
         try:
@@ -85,7 +97,7 @@ class LoggedMain:
 
         They are right until the library changes something.
         """
-        if self._file_id is not None:
+        if self._file_id is not None and not self.is_flushed:
             h5f.flush(self._file_id)
         return _LoggedBytes(self.file)
 

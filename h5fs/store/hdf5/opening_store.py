@@ -40,7 +40,7 @@ def make_library_store(
         return CommittedStore(options, CommittedMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
-    logged = LoggedMain(file, main)
+    logged = LoggedMain(file, main, user_block=options.user_block)
     if options.mode.writes:
         return WritingHdf5Store(options, logged, on_change=on_change, **others)
     return Hdf5Store(options, driven=logged, **others)

@@ -13,7 +13,6 @@ from contextlib import suppress
 from math import prod
 from typing import Any
 
-import msgspec
 import numpy as np
 from h5py import h5d, h5f, h5g, h5o
 
@@ -33,7 +32,6 @@ from h5fs.model.objects import (
     Link,
     LinkKind,
     ObjectInfo,
-    ObjectKind,
     ObjectRef,
     UnreadableAttribute,
 )
@@ -42,8 +40,7 @@ from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
-from h5fs.store.hdf5.objects.links import address_of, join_path
-from h5fs.store.hdf5.reading.projected import FixedDataset
+from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -98,8 +95,8 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                h5g.create(parent, name, link_properties(), group_properties(parent))
-        return self._info(group, name)
+                new_id = h5g.create(parent, name, link_properties(), group_properties(parent))
+            return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -130,7 +127,7 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             with self._step(changed_without(self._group_id(group), name)):
-                self._forget_all()
+                self._forget_all(group)
                 parent = self._group_id(group)
                 keep_if_open(self._files.file_id(0), parent, name, opened)
                 parent.unlink(name)
@@ -142,14 +139,14 @@ class WritingHdf5Store(ChangingStore):
         new_group: ObjectRef,
         new_name: bytes,
         opened: tuple[int, ...] = (),
-    ) -> None:
+    ) -> ObjectInfo | None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
             target = self._group_id(new_group)
             is_over = target.links.exists(new_name)
             with self._step(changed_without(target, new_name) if is_over else ()):
-                self._forget_all()
+                self._forget_all(group, new_group)
                 target = self._group_id(new_group)
                 if is_over:
                     keep_if_open(self._files.file_id(0), target, new_name, opened)
@@ -157,6 +154,9 @@ class WritingHdf5Store(ChangingStore):
                 self._group_id(group).links.move(
                     name, target, new_name, link_properties()
                 )
+            with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
+                return self.get_link(new_group, new_name).target
+            return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -164,10 +164,10 @@ class WritingHdf5Store(ChangingStore):
             replacement = self._replacement(group, name, keeps_old=array.is_read)
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
-                self._forget_all()
-                replacement.write(plan, source)
+                self._forget_all(group)
+                dataset_id = replacement.write(plan, source)
             del replacement  # closes the dataset that was replaced
-        return self._info(group, name)
+            return self._info_of(dataset_id, join_path(group.path, name))
 
     def write_sequences(
         self,
@@ -250,7 +250,11 @@ class WritingHdf5Store(ChangingStore):
             dataset_id = self._dataset_id(ref)
             dtype = self._projected(ref).dtype
             write_type = kept_type(dataset_id.get_type(), dtype)
-            if not lies_in_file(dataset_id):
+            is_text = write_type is not None and write_type.dtype.hasobject
+            # Kept ones may be made up where a fill value is text (`creation_of`).
+            kept = None if is_text else self._opened.open(ref).creation
+            creation = kept or dataset_id.get_create_plist()
+            if not lies_in_file(creation):
                 raise ReadOnlyError(f"{show_path(ref.path)}: its data are in other places")
             if write_type is None:
                 raise UnsupportedTypeError("elements of this type cannot be changed in place")
@@ -262,12 +266,12 @@ class WritingHdf5Store(ChangingStore):
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
-            check_can_encode(dataset_id)
-            self._check_kept(ref, dataset_id, None, [(start, stop)])
+            check_can_encode(creation)
+            self._check_kept(ref, dataset_id, creation, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
             with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type)
-                self._forget_scans(ref)
+                self._forget_elements(ref)
 
     def change_array(
         self, ref: ObjectRef, array: NewArray, ranges: tuple[tuple[int, int], ...]
@@ -277,19 +281,20 @@ class WritingHdf5Store(ChangingStore):
             write_type = kept_type(dataset_id.get_type(), array.dtype)
             if write_type is None or not can_take(dataset_id, write_type, array.shape):
                 return False
-            check_can_encode(dataset_id)
+            creation = dataset_id.get_create_plist()
+            check_can_encode(creation)
             source, item = self._source(array), array.dtype.itemsize
             # Whole elements: the lent file also has the bytes beside the changed ones.
             parts = [(low // item, -(-high // item)) for low, high in ranges]
             for start, stop in parts:
                 check_part(source, start, stop, write_type)
-            self._check_kept(ref, dataset_id, array.shape, parts)
+            self._check_kept(ref, dataset_id, creation, array.shape, parts)
             with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
                 for start, stop in parts:
                     write_part(dataset_id, source, start, stop, write_type, self._on_progress)
-                self._forget_scans(ref)
+                self._forget_elements(ref)
             return True
 
     def write_attributes(
@@ -299,17 +304,20 @@ class WritingHdf5Store(ChangingStore):
             identifier = self._opened.open(ref).identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step((), attributes=True):
-                delete_attributes(identifier, gone, on_progress=self._on_progress)
+                if gone:
+                    delete_attributes(identifier, gone, on_progress=self._on_progress)
                 for each in prepared:
                     self._on_progress()
                     each.write()
-        return self.describe_object(ref), self.read_attributes(ref)
+            return describe_opened(identifier, ref.path), self.read_attributes(ref)
 
     def _check_kept(
-        self, ref: ObjectRef, dataset_id: Any, shape: tuple[int, ...] | None,
+        self, ref: ObjectRef, dataset_id: Any, creation: Any, shape: tuple[int, ...] | None,
         ranges: list[tuple[int, int]],
     ) -> None:  # fmt: skip
         """Raise ``UnreadableError`` when what a change would keep beside ``ranges`` is damaged."""
+        if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters():
+            return  # what is kept is not read
         read = functools.partial(self._files.read_raw, ref.file, address_of(ref))
         shape = shape or dataset_id.get_space().get_simple_extent_dims()
         try:
@@ -334,7 +342,13 @@ class WritingHdf5Store(ChangingStore):
             return ()
 
     def _source(self, array: NewArray) -> ElementSource:
-        map_bytes = functools.partial(self._shared_buffers.map, array.shared_buffer)
+        data = array.data
+
+        def map_bytes(start: int, stop: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+            if data is None:
+                return self._shared_buffers.map(array.shared_buffer, start, stop)
+            return np.frombuffer(data, np.uint8, stop - start, start)
+
         base, trailing = array.dtype.base, array.dtype.shape
         return ElementSource(
             map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
@@ -381,18 +395,3 @@ class WritingHdf5Store(ChangingStore):
         if identifier.get_create_plist().get_external_count():
             raise ReadOnlyError(f"{path}: its data are in other files, which are only read")
         return identifier
-
-    def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        """Return what a link leads to, and how a dataset looks where that takes no scan."""
-        link = self.get_link(group, name)
-        assert link.target is not None
-        info = link.target
-        if info.kind is not ObjectKind.DATASET or info.holds_sequences:
-            return info
-        with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
-            if isinstance(self._projected(info.ref), FixedDataset):
-                dataset = self.describe_dataset(info.ref)
-                return msgspec.structs.replace(
-                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
-                )
-        return info

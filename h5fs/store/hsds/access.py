@@ -1,7 +1,7 @@
 """Where a data service is, and who asks it: from options, the environment and ``.hscfg``.
 
-As the service's own tools do it: a variable of the environment stands above the file, and
-``./.hscfg`` before ``~/.hscfg``. Secrets stay in here: no message, log line or ``repr`` has them.
+As in the service's own tools, the environment counts more than the file, and ``./.hscfg`` more than
+``~/.hscfg``. Secrets stay in here: no message, log line or ``repr`` has them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class DomainAnswer(Struct, frozen=True):
 
 
 class FlushAnswer(Struct, frozen=True):
-    """Which data nodes there are."""
+    """The answer to a flush: the data nodes that there are."""
 
     dn_ids: list[str] = field(default_factory=list)
 

@@ -173,7 +173,7 @@ class RemoteArray:
 
     @property
     def _plain_block_bytes(self) -> int:
-        """The size of blocks where chunks give none that is handy: whole elements."""
+        """The size of blocks that are not made of chunks, as those would be too large."""
         return max(_BLOCK_BYTES // self._item_bytes, 1) * self._item_bytes
 
     def _fetch(self, offset: int, buffer: memoryview) -> None:

@@ -1,10 +1,10 @@
-"""Requests to a data service, and answers that are what was asked for, or an error with an errno.
+"""Requests to a data service: each returns an answer of the form asked for, or an ``H5fsError``.
 
-Nothing that the service says is believed without a look: how long an answer may be is known before
-it is read, JSON has the shape that the caller names, and no wait is longer than ``timeout_seconds``
-in all. A service that is not there is asked again for some seconds; one that does not answer is
-not: whoever waits is a program in a system call. The log has one line when the service is lost and
-one when it is back. Safe to use from any thread; threads share connections.
+Answers are checked: their length is limited before they are read, JSON has the shape that the
+caller names, and no wait is longer than ``timeout_seconds`` in all. A service that takes no
+connection is asked again for some seconds; one that does not answer is not, since a program waits
+in a system call. The log has one line when the service is lost and one when it is back. Safe to use
+from any thread; threads share connections.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.store.hsds.access import Access
-from h5fs.store.hsds.nodes import DataNodes
+from h5fs.store.hsds.data_nodes import DataNodes
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class TooLongError(UnreadableError):
 class Client:
     """One service, and who asks it.
 
-    ``timeout_seconds``: how long a request may take in all, with what is tried again.
+    ``timeout_seconds``: how long a request may take in all, further tries included.
     """
 
     def __init__(self, access: Access, timeout_seconds: float = 30.0) -> None:
@@ -135,7 +135,7 @@ class Client:
     def change(
         self, method: str, path: str, query: Mapping[str, str], body: object = None
     ) -> int:
-        """Send a change; return the status: 201 for something new, else it was there as it is."""
+        """Send a change; return the status: 201 for something new, another when it was there."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": _JSON} if data is not None else {}
         with _Request(self, method, path, query, data, {"Accept": _JSON, **headers}) as request:
@@ -150,7 +150,7 @@ class Client:
         self, method: str, url: str, body: bytes | memoryview | None, headers: dict[str, str],
         deadline: float, *, once: bool,
     ) -> urllib3.BaseHTTPResponse:  # fmt: skip
-        """Send a request, again while nobody is there to take it; return the answer's beginning."""
+        """Send a request, again while there is no connection; return the answer's beginning."""
         for pause in (*_AGAIN_SECONDS, None):
             left = max(deadline - time.monotonic(), 0.1)
             with self._lock:
@@ -252,7 +252,7 @@ class _Request:
         self._path = path
         self._url = url = f"{client._prefix}{path}?{urlencode(query)}"
         client._nodes.check(url)
-        if client._nodes.are_dead:  # what is asked of a living one may need a dead one
+        if client._nodes.are_dead:  # for its answer a living node may need a dead one
             self._deadline = time.monotonic() + min(client._timeout_seconds, _DEAD_SECONDS)
         self._answer = client._send(method, url, body, headers, self._deadline, once=once)
         self.status = self._answer.status

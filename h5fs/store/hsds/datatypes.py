@@ -29,10 +29,10 @@ from h5fs.model.datatypes import (
     ReferenceKind,
     ReferenceType,
     SequenceType,
-    StringPadding,
     StringType,
     size_in_memory,
 )
+from h5fs.projection.json.datatype_terms import STRING_PADDINGS
 from h5fs.projection.json.numpy_spelling import parse_dtype
 
 REFERENCE_BYTES: Final = 48
@@ -45,11 +45,7 @@ _CHARACTER_SETS: Final = {
     "H5T_CSET_UTF-8": CharacterSet.UTF8,
     "H5T_CSET_UTF_8": CharacterSet.UTF8,
 }
-_PADDINGS: Final = {
-    "H5T_STR_NULLTERM": StringPadding.NULL_TERMINATED,
-    "H5T_STR_NULLPAD": StringPadding.NULL_PADDED,
-    "H5T_STR_SPACEPAD": StringPadding.SPACE_PADDED,
-}
+_PADDINGS: Final = {term: padding for padding, term in STRING_PADDINGS.items()}
 _LARGEST: Final = 1 << 32
 
 

@@ -31,7 +31,8 @@ from h5fs.store.hsds.datatypes import REFERENCE_BYTES, element_dtype, wire_bytes
 Array = np.ndarray[Any, Any]
 
 TargetOf = Callable[[bytes], Element]
-"""Returns what a reference leads to, by the text that the service keeps; never asked for none."""
+"""Returns what a reference leads to, by the text that the service keeps. Not for null references.
+"""
 
 
 def unpack(data: bytes, datatype: Datatype, count: int, target_of: TargetOf) -> list[Element]:

@@ -1,7 +1,7 @@
-"""All links of a domain at one moment: who is called what, and how often.
+"""All links of a domain at one moment: a map, which one request fetches.
 
-One request brings them; they serve listings for a moment, hard link counts and the paths of
-references for longer. A domain of very many links has none: its groups are asked one by one.
+It serves listings for a moment, hard link counts and the paths of references for longer. A domain
+of very many links has no map: its groups are asked one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FRESH_SECONDS: Final = 1.0
 """How old the links of a listing may be."""
 
 MOST_BYTES: Final = 16 << 20
-"""The answer about a domain of 100,000 links has about as many bytes."""
+"""About the size of the answer for 100,000 links."""
 
 # Whoever walks through a domain asks for one group after another. Links are fetched all at once as
 # long as that takes little time.
@@ -47,7 +47,7 @@ class LinkMap:
 
     @cached_property
     def paths(self) -> dict[str, bytes]:
-        """One path of each object, as a walk in the order of names comes to them."""
+        """One path of each object: the first that a walk in the order of names finds."""
         paths: dict[str, bytes] = {self._root: b"/"}
         stack = [(self._root, b"/")]
         while stack:

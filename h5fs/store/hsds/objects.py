@@ -48,9 +48,9 @@ def path_of(object_id: str) -> str:
 
 
 def describe_array(answer: ObjectAnswer) -> tuple[DatasetInfo, Datatype]:
-    """Return how a dataset looks as far as its header says it, and its datatype.
+    """Return how a dataset looks by its header alone, and its datatype.
 
-    Of variable-length elements the header says no width: then the dtype is that of h5py. Raises
+    The header has no width of variable-length elements: then the dtype is h5py's. Raises
     ``UnsupportedTypeError``, ``UnreadableError``.
     """
     if answer.shape is None:

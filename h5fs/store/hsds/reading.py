@@ -62,7 +62,7 @@ class _Source:
 class _Opened:
     """What reads a dataset: an array, or elements of variable length and their source.
 
-    ``lock`` is for the latter, which keep what they have read last.
+    ``lock`` protects the elements of variable length, which keep what was read last.
     """
 
     object_id: str
@@ -96,9 +96,9 @@ class _Opened:
 
 
 class DatasetReaders:
-    """What reads datasets, by what was said of them: the latest ones.
+    """The readers of the datasets that were opened last.
 
-    The very ``DatasetInfo`` that ``open`` has returned names a dataset as it was opened then.
+    The very ``DatasetInfo`` that ``open`` has returned leads to the dataset as it was opened then.
     ``_lock`` protects ``_opened``; nothing else is taken while it is held.
     """
 
@@ -125,9 +125,9 @@ class DatasetReaders:
         query: Mapping[str, str],
         target_of: TargetOf,
     ) -> None:
-        """Open a dataset again that must still look as it was said, or have more rows by now.
+        """Open a dataset again, which must still be as ``info`` says, or have more rows.
 
-        Raises ``StaleError`` when it does not.
+        Raises ``StaleError`` when it is not.
         """
         if _has_grown(answer, info):
             array = self._array(answer, info.shape or (), info, query)

@@ -1,6 +1,6 @@
 """A domain of a data service as a store: no HDF5 library, no file, no worker.
 
-Every call asks the service; what is kept is said where it is kept (``link_map``, ``arrays``).
+Every call asks the service, but for what ``link_map`` and ``arrays`` keep.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class HsdsStore:
         if is_hidden(group.path, name) or "/" in title or not title:
             raise missing
         try:
-            # In the body: as part of a URL, "..", or a name with an odd character, is another one.
+            # The name is in the body, since ".." and odd characters are changed in a URL.
             found = self._client.ask(
                 "POST", path_of(group_id) + "/links", LinksAnswer, self._query(group.file),
                 {"titles": [title]},

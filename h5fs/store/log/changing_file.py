@@ -52,6 +52,7 @@ class ChangingFile:
         self._main = main
         self._log_calls = log
         self._boot_id = boot_id
+        self._boot = digest_boot_id(boot_id)
         self._page_bytes = page_bytes
         self._witness = witness
         self._forget()
@@ -181,6 +182,7 @@ class ChangingFile:
         with self._log.operation():
             self._begin(self._log)
             placed = [(first, len(data), self._log.put_pages(first, data)) for first, data in runs]
+        self._layers.recent.clear()
         for first, size, offset in placed:
             self._layers.pending.insert(first, first + size // self._page_bytes, offset)
 
@@ -259,7 +261,7 @@ class ChangingFile:
 
     def _begin(self, log: LogWriter) -> None:
         first_page = b"" if log.is_begun else read_exactly(self._main, self._page_bytes, 0)
-        log.begin(first_page, self._committed_length, digest_boot_id(self._boot_id))
+        log.begin(first_page, self._committed_length, self._boot)
 
     def _begin_on_disk(self) -> None:
         """Make sure that the log's header is on the disk before the main file is extended."""

@@ -12,7 +12,7 @@ import errno
 import os
 
 from h5fs.store.log.changing_file import ChangingFile
-from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
+from h5fs.store.log.format import MAX_RUN_BYTES
 from h5fs.store.log.log_reader import check_main, read_headless, read_log
 from h5fs.store.log.log_rest import NO_REST
 from h5fs.store.log.log_writer import LogWriter
@@ -243,6 +243,7 @@ class LoggedFile(ChangingFile):
         self._is_main_on_disk = True
         if self._witness is not None:
             self._witness.renew()
+        self._layers.recent.clear()
         self._layers.committed.clear()  # the main file has them now, whether the log goes or not
         self._log.empty()
 
@@ -270,13 +271,13 @@ class LoggedFile(ChangingFile):
             with log.operation():
                 self._begin(log)
                 placed = [
-                    (first, len(data), log.put_pages(first, data))
+                    (first, first + len(data) // self._page_bytes, log.put_pages(first, data))
                     for first, data in layers.changed_runs(MAX_RUN_BYTES // self._page_bytes)
                 ]
                 log.put_commit(
                     is_durable=durable,
                     length=self.length,
-                    boot=digest_boot_id(self._boot_id),
+                    boot=self._boot,
                     main_bytes=self._main_bytes,
                 )
             if durable:
@@ -287,12 +288,12 @@ class LoggedFile(ChangingFile):
             elif log.is_unusable:
                 self._latch(error)
             raise
+        if layers.pending or self.length < self._committed_length:
+            layers.recent.clear()
         for start, stop, offset in layers.pending:
             layers.committed.insert(start, stop, offset)
-        for first, size, offset in placed:
-            layers.committed.insert(first, first + size // self._page_bytes, offset)
-        layers.changed.clear()
         layers.pending.clear()
+        layers.commit_changed(placed)
         layers.committed.cut(-(-self.length // self._page_bytes))
         self._note_commit(durable=durable)
 

@@ -1,8 +1,9 @@
 """The file as it is read: the main file, covered by the pages of the log and of memory.
 
 The layers from the bottom: the main file; ``committed``, pages in the log that a commit covers;
-``pending``, pages in the log that no commit covers yet; ``changed``, pages in memory. This module
-only reads and looks up. Not thread-safe.
+``pending``, pages in the log that no commit covers yet; ``changed``, pages in memory. ``recent`` is
+no layer: it has some pages of ``committed`` in memory, since the next change is often to the same
+ones. This module only reads and looks up. Not thread-safe.
 
 Bytes at or past the file's length in a lower layer are stale; `changing_file` keeps them from
 coming back when the file grows.
@@ -39,12 +40,20 @@ def read_through(
         read_log(view[start - offset : stop - offset], place + start - run_start)
 
 
+_MOST_RECENT_BYTES = 2**20
+
+
 class PageLayers:
-    """The layers of one file. All offsets are in bytes, all page numbers from 0."""
+    """The layers of one file. All offsets are in bytes, all page numbers from 0.
+
+    ``recent`` is cleared before ``committed`` or ``pending`` change in any other way than by
+    ``commit_changed``.
+    """
 
     def __init__(self, main: SystemCalls, log: LogWriter | None, page_bytes: int) -> None:
         self.page_bytes = page_bytes
         self.changed: dict[int, bytearray] = {}
+        self.recent: dict[int, bytearray] = {}
         self.pending = RunIndex(page_bytes)
         self.committed = RunIndex(page_bytes)
         self._main = main
@@ -79,8 +88,11 @@ class PageLayers:
 
     def load_page(self, page: int, length: int) -> bytearray:
         """Return a page as it is, with zeros from the file's ``length`` on. Raises ``OSError``."""
-        data = bytearray(self.page_bytes)
         size = min(length - page * self.page_bytes, self.page_bytes)
+        known = self.recent.get(page)
+        if known is not None and size > 0 and page not in self.changed:
+            return bytearray(known) if size == self.page_bytes else _cut(known, size)
+        data = bytearray(self.page_bytes)
         if size > 0:
             self.read_into(memoryview(data)[:size], page * self.page_bytes)
         return data
@@ -92,6 +104,8 @@ class PageLayers:
         """
         if page * self.page_bytes >= length or self.pending.find(page) is not None:
             return False
+        if page in self.recent:
+            return self.recent[page] == self.changed[page]
         data = bytearray(self.page_bytes)
         offset = self.committed.find(page)
         if offset is None or self._log is None:
@@ -99,6 +113,17 @@ class PageLayers:
         else:
             self._log.read_into(memoryview(data), offset)
         return data == self.changed[page]
+
+    def commit_changed(self, placed: list[tuple[int, int, int]]) -> None:
+        """Let the changed pages be committed ones. ``placed``: runs of them, each as its first
+        page, the page after the last, and the offset in the log."""
+        for first, stop, offset in placed:
+            self.committed.insert(first, stop, offset)
+        if (len(self.recent) + len(self.changed)) * self.page_bytes > _MOST_RECENT_BYTES:
+            self.recent.clear()
+        if len(self.changed) * self.page_bytes <= _MOST_RECENT_BYTES:
+            self.recent.update(self.changed)
+        self.changed.clear()
 
     def drop_changed(self, first: int, stop: int) -> None:
         """Forget changed pages ``[first, stop)``: something newer lies below them now."""
@@ -128,3 +153,8 @@ class PageLayers:
         if len(self.changed) < stop - first:
             return not any(first <= page < stop for page in self.changed)
         return not any(page in self.changed for page in range(first, stop))
+
+
+def _cut(page: bytearray, size: int) -> bytearray:
+    """Return a page with zeros from ``size`` on."""
+    return bytearray(page[:size].ljust(len(page), b"\0"))

@@ -41,6 +41,10 @@ class RunIndex:
             return
         low = bisect_right(self._stops, start)
         high = bisect_left(self._starts, stop)
+        if low + 1 == high and (self._starts[low], self._stops[low]) == (start, stop):
+            self.page_count -= stop - start
+            self._offsets[low] = offset  # as most small changes do: the same pages once more
+            return
         runs = [(start, stop, offset)]
         if low < high:
             runs = self._cut_around(low, high, start, stop, runs)

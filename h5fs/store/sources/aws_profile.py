@@ -17,7 +17,7 @@ from h5fs.errors import CannotOpenError
 
 @dataclass(frozen=True, slots=True)
 class AwsProfile:
-    """A profile: None where it does not say.
+    """A profile; None for what it does not set.
 
     ``needs_boto3``: its credentials come from a login, a role or a program, which boto3 knows.
     """
@@ -77,6 +77,6 @@ def _read(path: str) -> configparser.RawConfigParser:
 
 
 def _nested(text: str) -> dict[str, str]:
-    """Return the settings that stand indented below one without a value."""
+    """Return the settings that stand indented below a setting without a value."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -71,7 +71,7 @@ class CacheEntry:
         self._lasting = np.frombuffer(self._map, np.uint8, count, layout.lasting_offset)
         self._used = np.frombuffer(self._map, np.uint32, count, layout.used_offset)
         self._lock = threading.Lock()
-        self._news = _NO_BLOCKS  # half-open: what has come since the last time it was made to last
+        self._news = _NO_BLOCKS  # half-open: blocks that have come since `make_lasting`
         self._is_closed = False
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
@@ -98,7 +98,7 @@ class CacheEntry:
 
     def _note_use(self, first: int, end: int) -> None:
         stamps = np.full(max(end - first, 0), int(time.time()) & 0xFFFFFFFF, np.uint32)
-        with suppress(OSError):  # the order in which blocks go is all that this is for
+        with suppress(OSError):  # nothing but the order in which blocks are dropped suffers
             os.pwrite(self.presence, stamps.tobytes(), self._layout.used_offset + 4 * first)
 
     def make_lasting(self) -> None:
@@ -158,7 +158,7 @@ class CacheEntry:
             os.utime(self.presence)
         with self._lock:
             self._is_closed = True
-            # Not only by closing: another thread may be waiting for the disk with a copy.
+            # To close is not enough: another thread may be syncing a copy of the descriptor.
             fcntl.flock(self.data, fcntl.LOCK_UN)
             os.close(self.data)
             os.close(self.presence)

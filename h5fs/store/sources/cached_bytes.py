@@ -34,7 +34,7 @@ _PIECE_BLOCKS = 64
 _ODD: Final = bytes(range(1, 256, 2))
 
 Fetch = Callable[[Sequence[tuple[int, int]], int], None]
-"""Brings half-open ranges of bytes here, in units of so many bytes at least."""
+"""Fetches half-open ranges of bytes, in units of at least so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class CachedBytes:
             self._fetch(wanted, unit_bytes)
 
     def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pass  # who has no network has nothing to begin with
+        pass  # a process without a network cannot begin to fetch
 
     def _is_missing(self, start: int, stop: int) -> bool:
         stop = min(stop, self.size_bytes)

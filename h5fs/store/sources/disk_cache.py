@@ -1,9 +1,9 @@
-"""The cache on disk of files that are far away: which entries there are, and how large all may be.
+"""The cache on disk of remote files: which entries there are, and how large all may be.
 
 Below the folder is one folder for each machine (a home may be on a network, whose machines do not
 see at once what the others write), in it one for each address, in it an entry for each version.
-Names are hashes, so that no address is to be read in them. Processes share a cache: what nobody
-uses goes first, least recently used first, and then blocks of what is used.
+Names are hashes, so that they tell no address. Processes share a cache: entries that nobody uses go
+first, the least recently used ones before others, and then blocks of entries in use.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Kept:
 
 
 def default_cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/h5fs``, or what stands for it."""
+    """Return ``$XDG_CACHE_HOME/h5fs``, or its usual place."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".cache")
     return base / "h5fs"
@@ -117,7 +117,7 @@ class DiskCache:
             self._wakes.set()
 
     def close(self) -> None:
-        """End the care of the entries, which are to be closed before."""
+        """End the thread. All entries must be closed before."""
         self._is_closed = True
         self._wakes.set()
 
@@ -223,7 +223,8 @@ def _hash(text: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Yield whether this process alone makes room in the cache, as long as the block runs."""
+    """Keep other processes from making room while the block runs; yield whether that is possible.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / "lock", flags, 0o600)
     try:

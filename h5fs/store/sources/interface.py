@@ -9,10 +9,10 @@ from typing import Protocol
 class Source(Protocol):
     """The bytes of one file. Any thread may read at any time.
 
-    Bytes that are far away are fetched when they are read. Whoever knows beforehand what will be
-    read says so with ``ensure`` or ``fetch_ahead``: then it all comes at once, and not piece by
-    piece. What cannot be fetched raises an ``H5fsError``: ``StaleError`` where the file is not the
-    one that was opened any more, ``DeniedError``, ``UnreachableError``, ``NoSpaceError``.
+    Remote bytes are fetched when they are read. Whoever knows beforehand what will be read says so
+    with ``ensure`` or ``fetch_ahead``: then it all comes at once, and not piece by piece. What
+    cannot be fetched raises an ``H5fsError``: ``StaleError`` where the file has changed since it
+    was opened, ``DeniedError``, ``UnreachableError``, ``NoSpaceError``.
     """
 
     @property
@@ -21,7 +21,7 @@ class Source(Protocol):
 
     @property
     def version(self) -> Hashable:
-        """A value that is another one once the bytes have changed. Raises ``OSError``."""
+        """A value that differs once the bytes have changed. Raises ``OSError``."""
 
     def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
         """Return when all bytes in the half-open ranges are here; raises as ``read_into`` does.
@@ -39,8 +39,8 @@ class Source(Protocol):
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill a buffer with bytes of the file from ``offset`` on.
 
-        Returns: how many they were, less than asked for only where the file ends. Raises
-        ``OSError``, ``H5fsError``.
+        Returns: how many bytes these are; fewer than the buffer has only where the file ends.
+        Raises ``OSError``, ``H5fsError``.
         """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from h5fs.errors import H5fsError
-from h5fs.store.sources.fetching import Counts, Fetcher, Part
+from h5fs.store.sources.fetcher import Counts, Fetcher, Part
 from h5fs.store.sources.transport import (
     FailureKind,
     ObjectVersion,

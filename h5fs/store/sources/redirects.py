@@ -1,4 +1,4 @@
-"""Where a web server sends its readers: followed here, since nothing may be sent along.
+"""Redirects of web servers, which are followed here, so that no secret is sent along.
 
 The transport's library would follow by itself, and tell the next host the whole URL that it came
 from, with a signature in it, and S3's session token. So it may reach no other host (``only_host``),
@@ -28,7 +28,7 @@ def has_proxy() -> bool:
 def only_host(*hosts: str) -> dict[str, Any]:
     """Return the client's settings by which it reaches these hosts (``.x``: all below) alone.
 
-    All others are behind a proxy that is not there.
+    For all other hosts the settings name a proxy that does not exist.
     """
     return {"proxy_url": f"http://{_NOWHERE}", "proxy_excludes": ",".join(filter(None, hosts))}
 

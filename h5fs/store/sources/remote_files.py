@@ -1,7 +1,7 @@
-"""Everything that is far away, for one mount: requests in flight, the cache, how to open objects.
+"""The remote objects of one mount: requests in flight, the cache, how to open objects.
 
-Made before or after the daemon's fork; the transport's threads begin with the first object, which
-has to be opened after it.
+May be made before the daemon's fork; the first object must be opened after it, since that starts
+the transport's threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
 from h5fs.store.sources.cache_entry import EntryLabel
 from h5fs.store.sources.disk_cache import DiskCache, default_cache_folder
-from h5fs.store.sources.fetching import Counts, Fetcher
+from h5fs.store.sources.fetcher import Counts, Fetcher
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.object_stores import open_transport
 from h5fs.store.sources.remote_folder import RemoteFolder, open_folder
@@ -25,7 +25,8 @@ from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.sources.transport import FailureKind, ObjectVersion, RequestError, Transport
 
 HEAD_BYTES: Final = 2**20
-"""What the first request asks for: it tells size and version, and often all metadata are there."""
+"""What the first request asks for: its answer tells size and version, and often has all metadata.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _MOST_OBJECT_BYTES = 2**46  # more than any object store keeps
 
 
 class RemoteFiles:
-    """Opens remote objects; they share the requests in flight and the cache. For any thread."""
+    """Opens remote objects, which share the cache and the limit of requests. For any thread."""
 
     def __init__(self, options: RemoteOptions) -> None:
         self._options = options

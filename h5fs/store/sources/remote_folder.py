@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from h5fs.errors import CannotOpenError, DeniedError, NotFoundError, UnreachableError
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions
-from h5fs.store.sources.fetching import Fetcher
+from h5fs.store.sources.fetcher import Fetcher
 from h5fs.store.sources.object_names import WEB_SCHEMES, split_bucket
 from h5fs.store.sources.object_stores import open_bucket
 from h5fs.store.sources.transport import (
@@ -73,7 +73,7 @@ class RemoteFolder:
             raise UnreachableError(text) from None
         start = len(prefix) + 1 if prefix else 0
         folders = {path[start:]: RemoteEntry(path[start:], None) for path in found[0]}
-        # An object that has the name of a folder, too, could not be shown beside it.
+        # An object with the name of a folder cannot be shown beside that folder.
         files = {
             meta["path"][start:]: RemoteEntry(meta["path"][start:], version_of(meta))
             for meta in found[1]
@@ -85,7 +85,7 @@ class RemoteFolder:
         return [both[name] for name in names]
 
     def _is_usable(self, name: str) -> bool:
-        """Whether a name can be that of a file. A marker of the folder itself has none."""
+        """Whether a file can have the name, which is empty for an object that marks the folder."""
         is_usable = name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
         if not is_usable and name and name not in self._passed_over:
             self._passed_over.add(name)

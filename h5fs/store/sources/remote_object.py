@@ -27,7 +27,7 @@ from h5fs.errors import (
 from h5fs.store.sources.cache_entry import CacheEntry
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.disk_cache import DiskCache
-from h5fs.store.sources.fetching import Counts, Fetcher, Outage, Part
+from h5fs.store.sources.fetcher import Counts, Fetcher, Outage, Part
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.transport import (
     FailureKind,
@@ -68,7 +68,7 @@ class RemoteObject:
         self._arrived = threading.Condition()
         self._in_flight: dict[int, Part] = {}
         self._is_closed = False
-        self._users = 1  # whoever reads, and whoever has the object open
+        self._users = 1  # readers, and one more while the object is open
         self._bytes = CachedBytes(
             entry.data, entry.presence, size_bytes=self.size_bytes, version=version,
             fetch=self._bring,
@@ -153,9 +153,9 @@ class RemoteObject:
             self._leave()
 
     def _bring(self, ranges: Sequence[tuple[int, int]], unit_bytes: int) -> None:
-        """Return when all that was missing has come, be it that some is gone again.
+        """Return when all that was missing has come. Raises ``H5fsError``.
 
-        (Ranges may be larger than the cache.) Raises ``H5fsError``.
+        Where the ranges are larger than the cache, some of it is gone again by then.
         """
         self.counts.misses += 1
         deadline = time.monotonic() + self._timeout_seconds
@@ -210,12 +210,12 @@ class RemoteObject:
     def _plan(self, missing: npt.NDArray[np.int64], seconds: float) -> list[Part]:
         """Make parts for blocks that nobody has asked for yet, under ``_arrived``.
 
-        ``seconds``: when nothing has come for so long, they are given up.
+        ``seconds``: a part is given up when nothing has come for so long.
         """
         blocks = np.array([b for b in missing.tolist() if b not in self._in_flight], np.int64)
         if not len(blocks):
             return []
-        # All that is under way together has as many parts as there are requests at a time.
+        # As many parts as there may be requests at a time, of all that is under way.
         total = (len(self._in_flight) + len(blocks)) * BLOCK_BYTES
         size = min(max(total // self._fetcher.streams, _LEAST_PART_BYTES), _MOST_PART_BYTES)
         part_blocks = size // BLOCK_BYTES
@@ -235,7 +235,7 @@ class RemoteObject:
         return parts
 
     def _take(self, part: Part, piece: Piece) -> None:
-        """Put what has come where it belongs, in whole blocks; on the fetcher's thread."""
+        """Put whole blocks of what has come into the cache; on the fetcher's thread."""
         data = part.rest + piece.data if part.rest else piece.data
         offset = piece.offset - len(part.rest)
         stop = offset + len(data)
@@ -271,7 +271,7 @@ class RemoteObject:
             self._arrived.notify_all()
 
     def _refusal(self, error: RequestError | H5fsError | OSError) -> H5fsError:
-        """Return what a reader gets for what ended a part."""
+        """Return the error that readers get, of the error that ended a part."""
         if isinstance(error, H5fsError):
             return error
         if isinstance(error, OSError):
@@ -288,6 +288,6 @@ class RemoteObject:
 
 
 def _quiet(error: H5fsError) -> H5fsError:
-    """Return an error of which the log has a line already, that of the outage."""
+    """Return an error that is not logged: the outage has a line in the log already."""
     error.is_news = False
     return error

@@ -61,7 +61,7 @@ class ObjectVersion:
 
     @property
     def is_certain(self) -> bool:
-        """Whether another version surely differs: sizes and dates of whole seconds may not."""
+        """Whether no other version has these values, as one of equal size and second might have."""
         return bool(self.etag)
 
     def is_same(self, other: ObjectVersion) -> bool:
@@ -133,7 +133,7 @@ class Transport:
                     yield piece
                     at = piece.offset + len(piece.data)
         except RequestError as error:
-            # What a server leads to is often signed, and not for long.
+            # A URL that a server redirects to is often signed for a short time.
             is_stale = self._is_elsewhere and error.kind in (FailureKind.DENIED, FailureKind.GONE)
             is_led = error.kind is FailureKind.ELSEWHERE or is_stale
             age = time.monotonic() - self._followed

@@ -17,7 +17,8 @@ from pathlib import Path
 from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
-from h5fs.store.workers.starting.starter_messages import decode_charge, serve
+from h5fs.store.workers.starting.charges import decode_charge
+from h5fs.store.workers.starting.starter_messages import serve
 from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)

@@ -49,6 +49,7 @@ class Worker:
     ) -> None:
         self._connection = connection
         self._number = 0  # of the request that is being answered
+        self._change: tuple[tuple[int, ...] | None, int] | None = None  # not told yet
         self._reply_buffer = _ReplyBuffer(reply_buffer)
         self._shared_buffers = SharedBufferViews()
         self._last_progress = time.monotonic()
@@ -131,7 +132,11 @@ class Worker:
             logging.getLogger(__name__).exception("unexpected")
             refusal = UnreadableError(f"unexpected {type(error).__name__}: {error}")
             packet = self._pack_failure(refusal)
-        self._connection.send(packet)
+        self._send(packet)
+
+    def _send(self, packet: bytes) -> None:
+        change, self._change = self._change, None
+        self._connection.send(packet if change is None else messages.pack_changed(*change, packet))
 
     def _ask_for(self, paths: tuple[bytes, ...]) -> bytes:
         """Return the answer that names files; after it another worker replaces this one."""
@@ -166,7 +171,9 @@ class Worker:
         self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
 
     def _tell_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
-        self._connection.send(bytes([messages.CHANGED]) + messages.encode((changed, stop)))
+        if self._change is not None:
+            self._send(bytes([messages.PROGRESS]))
+        self._change = changed, stop
 
 
 class _ReplyBuffer:

@@ -30,7 +30,7 @@ from h5fs.store.workers.endings import (
 )
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.reply_buffer import ReplyBuffer, copy_data
-from h5fs.store.workers.shared_buffers import SharedBuffer, make_memory_file
+from h5fs.store.workers.shared_buffers import SharedBuffer, put_in_memory_file
 from h5fs.store.workers.socket_states import has_hung_up, is_readable_within
 from h5fs.store.workers.starting.process_handle import ProcessHandle
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
@@ -103,7 +103,7 @@ class WorkerConnection:
         self.is_last_answer = False  # the worker ends after this answer
 
     def wait_until_open(self, seconds: float) -> None:
-        """Wait until the worker has opened the file. Raises what opening raised, and as ``call``.
+        """Wait until the worker has opened the file. Raises what opening raised, or ``call`` would.
         """
         self._receive(None, (), seconds, None)
 
@@ -120,18 +120,14 @@ class WorkerConnection:
     ) -> Any:
         """Return the result of a call; with ``into``, the number of data bytes put there.
 
-        ``commit``: what the worker must have caught up with. Raises an ``H5fsError`` that the
-        worker raised, or because of which bytes that it needed cannot be fetched;
+        ``commit``: what the worker must have caught up with. Raises the ``H5fsError`` that the
+        worker raised, or that kept this process from fetching bytes for the worker;
         ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``.
         """
         known = tuple((n, path) for n, path in files.items() if n not in self._files)
         self._number += 1
         with self._sharing:
-            unknown = [
-                shared_buffer
-                for shared_buffer in shared_buffers
-                if shared_buffer.number not in self._shared_buffers
-            ]
+            unknown = [each for each in shared_buffers if each.number not in self._shared_buffers]
             self._sending = {shared_buffer.number for shared_buffer in unknown}
             gone, self._gone = self._gone, []
             self._shared_buffers.difference_update(gone)
@@ -146,7 +142,7 @@ class WorkerConnection:
             self._send(request, unknown, encoded if large_bytes else b"", seconds)
             result = self._receive(METHODS[method], arguments, seconds, into)
         except BaseException:
-            # The worker may not have taken these over: they will be sent, or taken back, again.
+            # The worker may not know yet which shared buffers are new, or gone: it is told again.
             with self._sharing:
                 self._gone += self._sending
                 self._sending = set()
@@ -166,7 +162,7 @@ class WorkerConnection:
     ) -> None:
         packet = messages.encode(request)
         descriptors = [shared_buffer.descriptor for shared_buffer in shared_buffers]
-        memory_file = _put_in_memory_file(large) if large else None
+        memory_file = put_in_memory_file(large) if large else None
         if memory_file is not None:
             descriptors.insert(0, memory_file)
         try:
@@ -247,7 +243,7 @@ class WorkerConnection:
             if kind == messages.FETCH:
                 last += self._fetch(body)
             if kind in messages.ANSWERS and self._not_fetched is not None:
-                # The worker may have taken zeros for what did not come: nothing of it is believed.
+                # The worker has gone on with zeros for missing bytes: its answer is not believed.
                 self.is_last_answer = True
                 raise self._not_fetched
             refusal: H5fsError | None = None
@@ -320,7 +316,8 @@ class WorkerConnection:
                 raise WorkerDiedError(self._how_it_ended())
             if flags & socket.MSG_TRUNC:
                 raise self._lied("a packet that is too long")
-            return self._buffer[0], self._view[1:size]
+            kind, body = self._buffer[0], self._view[1:size]
+            return self._note_change(body) if kind == messages.CHANGED else (kind, body)
 
     def _judge_silence(self, seconds: float, since: float, computed: float) -> None:
         """Return while an answer may still come. Raises ``WorkerHungError`` when none will."""
@@ -361,6 +358,17 @@ class WorkerConnection:
             return self._reply_buffer.read_into(body, into)
         raise ValueError(f"an answer of another kind than was asked for: {kind}")
 
+    def _note_change(self, body: memoryview) -> tuple[int, memoryview]:
+        """Pass on what a worker tells of a commit; return kind and content of what follows."""
+        try:
+            if self._on_change is None:
+                raise ValueError("a change by a worker that only reads")
+            changed, stop, packet = messages.split_changed(body)
+            self._on_change(changed, stop)
+            return packet[0], packet[1:]
+        except Exception as error:  # the worker chooses what it sends
+            raise self._lied(f"{type(error).__name__}: {error}") from None
+
     def _note_message(self, kind: int, body: memoryview, *, is_opening: bool) -> None:
         if kind == messages.LOG:
             level, text = messages.decode_log(body)
@@ -369,8 +377,6 @@ class WorkerConnection:
             number, path = messages.decode_file(body)
             self._on_file(number, path)
             self._files.add(number)
-        elif kind == messages.CHANGED and self._on_change is not None:
-            self._on_change(*messages.decode_changed(body))
         elif kind == messages.READY and is_opening:
             self.is_ready = True
         elif kind not in (messages.PROGRESS, messages.FETCH):
@@ -391,9 +397,3 @@ class WorkerConnection:
         if not self._end:
             self._end = self._starter.end_of(self.pid)
         return self._end
-
-
-def _put_in_memory_file(data: bytes) -> int:
-    descriptor = make_memory_file("arguments", len(data))
-    os.pwrite(descriptor, data, 0)
-    return descriptor

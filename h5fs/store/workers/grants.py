@@ -67,8 +67,8 @@ class Grants:
     def open(self, path: bytes) -> int:
         """Open for the daemon a file that workers read, by its real path.
 
-        Should a symbolic link be on the way by now, it would lead past the policy: what was opened
-        is asked where it is. Raises ``ForbiddenError``, ``OSError``.
+        The path of what was opened is compared: a symbolic link that was put on the way meanwhile
+        would lead past the policy. Raises ``ForbiddenError``, ``OSError``.
         """
         self._check(path, _find_own_mounts())
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -89,7 +89,7 @@ class Grants:
         if os.path.normpath(path) != path or b"\0" in path:
             raise ForbiddenError(f"{show_path(path)} is no real path")
         check_path(Path(os.fsdecode(path)), self._policy, self._folder)
-        # Files there are the kernel's, and show each worker something else.
+        # Files of the kernel show each process something else.
         if path.startswith(_KERNELS_OWN):
             raise ForbiddenError(f"{show_path(path)} is of the kernel")
         if any(path == mount or path.startswith(mount + b"/") for mount in mounts):

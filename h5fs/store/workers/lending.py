@@ -1,4 +1,7 @@
-"""Files of arrays, lent to the worker that writes: it maps them, so that no element is sent."""
+"""Files of arrays, lent to the worker that writes: it maps them, so that no element is sent.
+
+Small ones are sent all the same, which takes less than to open and map a file.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,13 @@ class Lender:
         shared_buffers = tuple(
             SharedBuffer(number, array.descriptor, array.size_bytes, is_on_disk=True)
             for number, array in zip(numbers, arrays, strict=True)
+            if array.data is None
         )
         try:
             yield shared_buffers, tuple(
                 NewArray(
                     array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
-                    array.is_read,
+                    array.is_read, array.data,
                 )
                 for number, array in zip(numbers, arrays, strict=True)
             )  # fmt: skip

@@ -36,8 +36,10 @@ FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. CHANGED: a change is committed, or a checkpoint was tried. FETCH names ranges of bytes of a
-mounted file that comes bit by bit; the worker then waits for one packet, FETCHED or NOT_FETCHED."""
+file. CHANGED: a change is committed, or a checkpoint was tried; the next packet, as a rule the
+answer, follows in the same one, so that the daemon wakes up once (``pack_changed``). FETCH names
+ranges of bytes of a mounted file that comes bit by bit; the worker then waits for one packet,
+FETCHED or NOT_FETCHED."""
 
 ANSWERS: Final = frozenset(
     {RESULT, RESULT_IN_BUFFER, DATA, DATA_IN_BUFFER, FAILURE, LAST_FAILURE, NEEDS}
@@ -51,6 +53,7 @@ MOST_FETCHED_BYTES: Final = 2**28
 """How much one FETCH may ask for."""
 
 _MOST_TEXT = 20_000
+_SIZE_BYTES = 4
 
 
 class Request(Struct, frozen=True, array_like=True):
@@ -112,7 +115,7 @@ class Method:
 
 
 def _kind_of(annotation: Any) -> Any:
-    """Return the type of an argument on this way: arrays are lent in shared buffers."""
+    """Return the type that an argument is sent as: arrays are lent in shared buffers."""
     return NewArray if annotation is Array_contra else annotation
 
 
@@ -180,12 +183,23 @@ def decode_file(encoded: bytes | memoryview) -> tuple[int, bytes]:
     return number, path
 
 
-def decode_changed(encoded: bytes | memoryview) -> tuple[tuple[int, ...] | None, int]:
-    """Return the objects that a commit is about, and where in the log it ends."""
-    changed, stop = _CHANGED.decode(encoded)
+def pack_changed(changed: tuple[int, ...] | None, stop: int, packet: bytes) -> bytes:
+    """Return the packet that tells of a commit and goes on with another one.
+
+    ``changed``: the objects that the commit is about; ``stop``: where in the log it ends.
+    """
+    encoded = encode((changed, stop))
+    return bytes([CHANGED]) + len(encoded).to_bytes(_SIZE_BYTES, "little") + encoded + packet
+
+
+def split_changed(body: memoryview) -> tuple[tuple[int, ...] | None, int, memoryview]:
+    """Return the objects that a commit is about, where in the log it ends, and the packet that
+    follows. Raises for what is no such packet."""
+    rest = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
+    changed, stop = _CHANGED.decode(body[_SIZE_BYTES:rest])
     if stop < 0:
         raise UnreadableError("a commit that ends nowhere")
-    return changed, stop
+    return changed, stop, body[rest:]
 
 
 def decode_log(encoded: bytes | memoryview) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Methods that only pass a call on to a worker, made of the promise that they keep."""
+"""Makes methods that only pass a call on to a worker, from the protocol that they fulfil."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def passed_on(
 ) -> Callable[Concatenate[Any, _Parameters], _Result]:
     """Return a method with the name, the types and the docstring of a protocol's method.
 
-    ``ask`` is a method of the store that asks a worker: it is given the name, all arguments, those
-    that have defaults, too, and what ``subject`` makes of the arguments.
+    ``ask`` is a method of the store that asks a worker. Its arguments are the name, all arguments
+    (defaults filled in), and what ``subject`` makes of these.
     """
     signature = inspect.signature(promise)
     count = len(signature.parameters) - 1

@@ -136,9 +136,9 @@ class WorkerPool:
         ``preferred_worker``: the number, modulo the usual number, of the worker that has most of
         the answer cached; with ``preferred_only`` the request waits for that worker, since any
         other would take long. A request that is not ``is_repeatable`` changes the file: when the
-        worker dies during it, ``LostChangesError`` is raised. For one that
-        ``is_ahead`` of what anybody asks for, ``on_failure`` is called, and must raise, whatever
-        became of the worker. Raises ``H5fsError``.
+        worker dies during it, ``LostChangesError`` is raised. Nobody waits yet for a request that
+        ``is_ahead``: after any failure of the worker ``on_failure`` is called, and must raise.
+        Raises ``H5fsError``.
         """
         seconds = self._limits.deadline_seconds + asked_bytes / _SLOWEST_BYTES_PER_SECOND
         failures = Failures()
@@ -318,7 +318,7 @@ class WorkerPool:
         failures = Failures()
         while True:
             if self._lingering and self._forget_ended() and self._options.mode.writes:
-                # It may be waiting in a write, which would come after writes of the next worker.
+                # The old worker may be waiting in a write, which would come after the new one's.
                 raise UnreadableError("the worker before has not ended: the disk does not answer")
             try:
                 slot.connection = self._start()

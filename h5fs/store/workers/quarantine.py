@@ -62,7 +62,8 @@ class Quarantine:
             raise UnreadableError(f"{subject.path}: quarantined: {reason}")
 
     def holds(self, *subjects: Subject) -> bool:
-        """Whether one of the subjects is in quarantine, the file being what it was or not."""
+        """Whether one of the subjects is in quarantine. Does not look whether the file has changed.
+        """
         if not self._reasons:
             return False
         with self._lock:

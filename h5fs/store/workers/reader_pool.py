@@ -1,6 +1,6 @@
-"""The workers that read beside the one that writes: each request at the last commit.
+"""The workers that read beside the one that writes: each request sees the last commit.
 
-Lives in the daemon. No checkpoint is made while one of them has a request.
+Lives in the daemon. No checkpoint is made while one of these workers has a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from h5fs.store.workers.worker_file import WorkerFile
 
 
 class ReaderPool(WorkerPool):
-    """Workers that are at a commit. Safe to use from any thread.
+    """Workers that catch up with the last commit at each request. Safe to use from any thread.
 
     ``writer``: the pool of the worker that writes, which numbers the files that links lead to.
     """

@@ -12,7 +12,7 @@ from h5fs.store.workers.shared_buffers import make_memory_file
 class ReplyBuffer:
     """A memory file that begins with the worker's note. ``most_bytes``: the longest answer.
 
-    What the worker says of it may be wrong: then ``ValueError`` is raised.
+    Raises ``ValueError`` for sizes that a worker has stated and that cannot be true.
     """
 
     def __init__(self, most_bytes: int) -> None:

@@ -81,6 +81,13 @@ def make_memory_file(name: str, size_bytes: int) -> int:
     return descriptor
 
 
+def put_in_memory_file(data: bytes) -> int:
+    """Return the descriptor of a memory file that has some arguments. Raises ``OSError``."""
+    descriptor = make_memory_file("arguments", len(data))
+    _write_all(descriptor, data, 0)
+    return descriptor
+
+
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:

@@ -20,8 +20,11 @@ class Slot:
 def find_idle(
     slots: Sequence[Slot], count: int, preferred_worker: int | None, *, preferred_only: bool
 ) -> Slot | None:
-    """Return a slot that has no request, None where there is none, or the one that is preferred is
-    yet to come. ``preferred_worker`` counts modulo ``count``, the usual number of workers."""
+    """Return an idle slot, if possible that of the preferred worker; None where there is none.
+
+    None also where the preferred worker is not started yet, and, with ``preferred_only``, where it
+    is busy. ``preferred_worker`` counts modulo ``count``, the usual number of workers.
+    """
     if preferred_worker is not None:
         wanted = preferred_worker % count
         if wanted >= len(slots):

@@ -1,4 +1,4 @@
-"""What the kernel says of a socket without a read from it."""
+"""The state of a socket, by ``poll``: nothing is read."""
 
 from __future__ import annotations
 

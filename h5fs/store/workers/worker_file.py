@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 FetchRanges = Callable[[Sequence[tuple[int, int]], int], None]
-"""Brings half-open ranges of bytes here, in pieces of so many bytes at least."""
+"""Fetches half-open ranges of bytes, in pieces of at least so many bytes."""
 
 
 class FileKind(Enum):
@@ -25,8 +25,8 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """The mounted file of a worker. ``fetch``: how this process brings what a worker asks for;
-    None where everything is there."""
+    """The mounted file of a worker. ``fetch`` fetches what a worker lacks; None for a file that is
+    on this machine as a whole."""
 
     kind: FileKind
     descriptors: tuple[int, ...]

@@ -48,8 +48,7 @@ class KnownContents:
 
     def forget_of(self, ref: ObjectRef) -> None:
         """Forget the contents of an object that has changed."""
-        for kind in NodeKind:
-            self._own.remove((kind, ref))
+        self._own.remove(*((kind, ref) for kind in NodeKind))
         self.forget_dependent()
 
     def forget_dependent(self) -> None:
@@ -64,7 +63,7 @@ def _follows_from_its_object(node: Node, content: Content) -> bool:
         return not content.names_objects
     if not isinstance(content, ArrayContent) or content.dataset.is_scanned:
         return False
-    # A virtual dataset is neither.
+    # A virtual dataset has neither, since it follows from its sources.
     return node.info.dataset is not None or content.dataset.data is not None
 
 

@@ -1,4 +1,4 @@
-"""What the kernel's pages of an open file are: bytes that it may keep as long as this is the same.
+"""What the kernel's pages of an open file show: they are right as long as this value is the same.
 
 A plain value.
 """
@@ -14,7 +14,7 @@ class PageContent:
     """``identity``: two files that are open have equal bytes, at each moment, if it is equal.
 
     ``version`` differs after each change of these bytes; None when nobody tells of all changes.
-    ``is_followed``: whether it is sure by now that the version is that of all bytes.
+    ``is_followed``: whether it is certain that no byte changes without ``version``.
     """
 
     identity: Hashable

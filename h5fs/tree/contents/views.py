@@ -18,7 +18,7 @@ from h5fs.projection.views.orders import LinesOrder
 from h5fs.projection.views.texts import project_text
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.contents.pictures import PictureContent, picture_file_size
+from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 
@@ -27,7 +27,7 @@ VIEW_KINDS = {
     Projection.PICTURE: NodeKind.PICTURE,
     Projection.TEXT: NodeKind.TEXT,
 }
-"""What shows the views of each name."""
+"""The kind of node that shows each view."""
 
 _LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
 

@@ -31,6 +31,7 @@ from h5fs.store.interface import Store
 from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
+from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
 from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS, RenewingTree
@@ -83,7 +84,7 @@ class DomainFolderTree:
         if inner != b"/":
             domain = self._domain(place, entry)
             status = domain.tree.get_status(inner)
-            return msgspec.structs.replace(status, inode=_mix(domain, status.inode))
+            return msgspec.structs.replace(status, inode=mix_inode(status.inode, domain.seed))
         mtime_ns = entry.mtime_ns if entry is not None else 0
         return Status(
             inode=_inode_of(place), mode=_FOLDER_MODE, hard_link_count=1, uid=os.getuid(),
@@ -96,7 +97,8 @@ class DomainFolderTree:
         place, inner, entry = self._find(path)
         if entry is not None and not entry.is_folder:
             domain = self._domain(place, entry)
-            return domain.tree.list_folder(inner).with_inodes(lambda inode: _mix(domain, inode))
+            dentries = domain.tree.list_folder(inner)
+            return dentries.with_inodes(lambda inode: mix_inode(inode, domain.seed))
         return Dentries.of(
             Dentry(name, _inode_of(place.rstrip(b"/") + b"/" + name), stat.S_IFDIR)
             for name in self._list(place)
@@ -143,7 +145,7 @@ class DomainFolderTree:
         return False
 
     def version(self) -> object:
-        """Return what answers come from, whatever has changed in it: this."""
+        """Return this, whatever has changed."""
         return self
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
@@ -234,8 +236,3 @@ class DomainFolderTree:
 def _inode_of(place: bytes) -> int:
     digest = hashlib.blake2b(b"domain " + place, digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
-
-
-def _mix(domain: _Domain, inode: int) -> int:
-    """Return an inode number that no other domain's objects have, but by a chance of 2^-64."""
-    return (inode ^ domain.seed) or 1

@@ -49,7 +49,7 @@ class FolderContents(Protocol):
         """Return the tree of an HDF5 file, which opens it later."""
 
     def forget(self) -> None:
-        """Take it that everything has changed."""
+        """Assume that everything has changed."""
 
     def interrupt(self) -> None:
-        """Let go whoever waits for another machine, now and later."""
+        """Let calls that wait for another machine end with an error, now and later."""

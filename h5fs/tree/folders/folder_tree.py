@@ -21,6 +21,7 @@ from h5fs.model.file_status import SpaceStatus
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.folders.folder_contents import FolderContents, PassedFile
 from h5fs.tree.handles import Handles
+from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.versions.following_tree import LOOK_SECONDS, FollowingTree
@@ -60,7 +61,7 @@ class FolderTree:
 
     def __init__(self, contents: FolderContents) -> None:
         self._contents = contents
-        self.on_change: Callable[[], None] = lambda: None  # the kernel asks by itself
+        self.on_change: Callable[[], None] = lambda: None  # not needed: the kernel keeps little
         self._lock = threading.Lock()
         self._files: dict[bytes, _Hdf5File] = {}
         self._handles: Handles[PassedFile | _Inside] = Handles()
@@ -90,13 +91,14 @@ class FolderTree:
             return self._contents.get_status(path)
         self._make_way(file)
         status = file.tree.get_status(inner)
-        return msgspec.structs.replace(status, inode=_mix(file, status.inode))
+        return msgspec.structs.replace(status, inode=mix_inode(status.inode, file.seed))
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``."""
         file, inner = self._find_to_look_into(path)
         if file is not None:
-            return file.tree.list_folder(inner).with_inodes(lambda inode: _mix(file, inode))
+            dentries = file.tree.list_folder(inner)
+            return dentries.with_inodes(lambda inode: mix_inode(inode, file.seed))
         return self._contents.list_folder(path)
 
     def keeps_folder(self, _path: bytes) -> bool:
@@ -104,7 +106,7 @@ class FolderTree:
         return False
 
     def version(self) -> object:
-        """Return what answers come from, whatever has changed in it: this."""
+        """Return this, whatever has changed."""
         return self
 
     def read_link(self, path: bytes) -> bytes:
@@ -240,8 +242,3 @@ class FolderTree:
         for file in sorted(others, key=lambda other: other.tree.used_at):
             if excess > 0 and file.tree.close_if_idle(0):
                 excess -= 1
-
-
-def _mix(file: _Hdf5File, inode: int) -> int:
-    """Return an inode number that no other file's objects have, but by a chance of 2^-64."""
-    return (inode ^ file.seed) or 1

@@ -52,7 +52,7 @@ class _OpenObject:
         self._remote = remote
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        # Who reads a file that is passed through, reads it to its end, as a rule.
+        # Files that are passed through are usually read to their end.
         stop = offset + len(buffer)
         self._remote.fetch_ahead([(stop, stop + 4 * len(buffer))])
         return self._remote.read_into(buffer, offset)
@@ -152,7 +152,8 @@ class RemotePrefix:
             raise CannotOpenError(str(error)) from None
 
     def _entry(self, path: bytes) -> RemoteEntry | None:
-        """Return what the listing above says of a path; None for the folder itself."""
+        """Return what the listing of its folder has at a path; None for the mounted folder itself.
+        """
         if path == b"/":
             return None
         above, _, name = path.rpartition(b"/")

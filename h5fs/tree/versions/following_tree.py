@@ -27,9 +27,7 @@ _log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-LOOK_SECONDS = 0.4
-"""How long the file is taken to be what it was."""
-
+LOOK_SECONDS = 0.4  # how long the file is taken to be what it was
 _MOST_ATTEMPTS = 5
 _CLOSING_PATIENCE_SECONDS = 0.1
 _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be all
@@ -38,34 +36,35 @@ _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be 
 class FollowingTree:
     """Answers what ``Tree`` answers, for what stands at a place at the moment.
 
-    An open file of one that may grow shows what comes after it was opened. Else it goes on showing
-    its old version where that is still there (the file was replaced), until somebody opens the same
-    path anew; then, or when the file was rewritten in place, it is stale.
+    In an HDF5 file that may grow, an open file shows also what comes after it was opened. In any
+    other an open file goes on showing its old version while that is there (the HDF5 file was
+    replaced), until somebody opens the same path anew; then, or when the HDF5 file was rewritten in
+    place, the open file is stale.
 
-    ``on_change`` is called when a change has been found, before anything is answered from the new
-    content; it must not wait for an answer.
+    ``part``: the folder that the kernel has as the root. ``on_change`` is called when a change has
+    been found, before anything is answered from the new content; it must not wait for an answer.
 
     ``_lock`` protects the versions and what is open, for moments only: no disk and no worker is
     waited for under it. ``_opening`` is held while a new version is opened, by those who ask and
     cannot be answered before; it comes before ``_lock``.
     """
 
-    def __init__(self, followed: Followed) -> None:
-        self._followed = followed
+    def __init__(self, followed: Followed, *, part: bytes = b"") -> None:
+        self._followed, self._part = followed, part
         self._name = followed.name
         self.on_change: Callable[[], None] = lambda: None
         self._lock = threading.RLock()
         self._opening = threading.Lock()
         self._has_ended = False
         self._current: Version | None = None
-        self._stamp: Hashable | None = None  # that was opened last
+        self._stamp: Hashable | None = None  # of the version that was opened last
         self._noticed: Hashable | None = None
         self._retired: list[Version] = []
         self._files: Handles[OpenFile] = Handles()
         # Paths that were opened since the file changed for the first time: the kernel may keep
         # what it has of them. Empty while it has never changed: it may keep everything.
         self._opened: set[bytes] | None = None
-        self._seen: set[bytes] = set()  # whose status the kernel has asked for since then
+        self._seen: set[bytes] = set()  # paths whose status was asked for since then
         self._names: set[bytes] = set()
         self._ended = TreeStatistics()  # what versions that are closed have counted
         self._changes = 0
@@ -132,7 +131,7 @@ class FollowingTree:
 
     @property
     def used_at(self) -> float:
-        """When it was asked last, by the monotonic clock."""
+        """When this tree was asked last, by the monotonic clock."""
         return self._used_at
 
     @property
@@ -144,8 +143,9 @@ class FollowingTree:
 
     def get_status(self, path: bytes) -> Status:
         """Answer ``stat``."""
-        if path.count(b"/") == 1 and len(self._names) < _MOST_NAMES_KEPT:
-            self._names.add(path[1:])
+        folder, _, name = path.rpartition(b"/")
+        if folder == self._part and len(self._names) < _MOST_NAMES_KEPT:
+            self._names.add(name)
         version, status = self._ask_version(lambda tree: tree.get_status(path))
         with self._lock:
             if self._opened is not None and version is self._current:
@@ -155,7 +155,7 @@ class FollowingTree:
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``: all of one version."""
         dentries = self._ask(lambda tree: tree.list_folder(path))
-        if path != b"/":
+        if path != (self._part or b"/"):
             return dentries
         # The kernel will know those whose status it is given, without having asked.
         room = max(_MOST_NAMES_KEPT - len(self._names), 0)

@@ -25,7 +25,7 @@ class FileStamp:
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileStamp:
-        """Return the version that a ``stat`` saw."""
+        """Return the stamp of what a ``stat`` saw."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -33,9 +33,9 @@ class FileStamp:
 class LocalVersion(Version):
     """A version of a file of this machine.
 
-    ``descriptor`` is of the file that the tree reads, so that what it says is true whatever has
-    become of the path. ``may_grow``: another process writes the file by HDF5's SWMR rules, under
-    which what was there stays readable.
+    ``descriptor`` is of the file that the tree reads, whatever has become of the path.
+    ``may_grow``: another process writes the file by HDF5's SWMR rules, under which what was there
+    stays readable.
     """
 
     stamp: FileStamp

@@ -15,7 +15,7 @@ from h5fs.tree.versions.version import Version
 
 
 class RemoteVersion(Version):
-    """A version of an object: its bytes are never another one's, since each request names it."""
+    """A version of an object. Its bytes are never another version's: each request names it."""
 
     __slots__ = ()
 

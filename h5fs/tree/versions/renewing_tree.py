@@ -72,13 +72,14 @@ class RenewingTree(Tree):
     """
 
     def __init__(
-        self, store: Store, max_depth: int = Limits().max_depth, *, views: ViewOptions = NO_VIEWS
-    ) -> None:
-        super().__init__(store, max_depth, views=views)
+        self, store: Store, max_depth: int = Limits().max_depth, *,
+        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+    ) -> None:  # fmt: skip
+        super().__init__(store, max_depth, views=views, part=part)
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
         self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
-        # Listings of whole folders take long, and are as new as their end.
+        # Listings of whole folders take long, and count as new from their end on.
         self._fresh: LruCache[bytes, tuple[float, FolderListing | None]] = LruCache(_LISTINGS_KEPT)
         self._dentries: LruCache[bytes, tuple[float, Dentries]] = LruCache(_LISTINGS_KEPT)
         # Which sizes of files the kernel may have, and since when.
@@ -148,7 +149,7 @@ class RenewingTree(Tree):
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
         content = open_content(self._store, _without_dataset(node), self._views)
-        # So that a file that stat refuses is refused here too.
+        # A file that stat refuses is refused here, too.
         _ = content.size_bytes
         subject = (node.kind, node.info.ref)
         self.lookup.keep_content(node, content)
@@ -184,7 +185,7 @@ class RenewingTree(Tree):
         *given: _Parameters.args,
         **named: _Parameters.kwargs,
     ) -> _Result:
-        """Ask after what is too old was forgotten; again where it had gone in the meantime."""
+        """Forget what is too old, then ask; once more where an object was gone meanwhile."""
         if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
             self._renew()
         try:

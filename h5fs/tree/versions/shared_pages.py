@@ -39,7 +39,7 @@ class SharedPages:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def follow(self, content: ArrayContent) -> bool:
-        """Go on with what the array is by now; False where its bytes are in other places."""
+        """Take over what the array is by now; return False where its bytes have moved."""
         old = self.content
         is_alike = (old.dataset.dtype, old.npy.shape[1:], len(old.npy.header)) == (
             content.dataset.dtype, content.npy.shape[1:], len(content.npy.header),
@@ -49,14 +49,14 @@ class SharedPages:
         return is_alike
 
     def note(self, data: memoryview | bytes, offset: int) -> None:
-        """Hear of bytes that the kernel has now. Raises ``NoSpaceError``."""
+        """Note bytes that the kernel gets. Raises ``NoSpaceError``."""
         with self._lock:
             self._note(data, offset)
 
     def take(
         self, data: memoryview | bytes, offset: int
     ) -> tuple[ArrayFile, tuple[tuple[int, int], ...]]:
-        """Hear of pages that come back; return the array, and which ranges of it have changed.
+        """Note pages that come back; return the array, and which ranges of it have changed.
 
         The ranges are whole elements, in bytes of the array's data.
         """
@@ -113,7 +113,7 @@ class SharedPages:
         ]  # fmt: skip
 
     def _complete(self, start: int, stop: int) -> None:
-        """Have the bytes of whole elements, of which the kernel may have a part only."""
+        """Read the rest of elements of which the kernel was given a part only."""
         at = start
         for low, high in [*self._parts_given(start, stop), (stop, stop)]:
             if at < low:

@@ -127,9 +127,11 @@ class SharedWritableTree(WritableTree):
         return count
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Write bytes; of mapped pages those elements that a program has changed."""
+        del is_mixed  # no handle keeps its pages
         pages = self._pages_of(self._opened.get(handle))
         if pages is None:
             super().write(handle, data, offset)
@@ -156,7 +158,7 @@ class SharedWritableTree(WritableTree):
             super().fsync(handle)
 
     def release(self, handle: int) -> None:
-        """Forget a handle, and what the kernel was given for nobody else."""
+        """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
         with self._lock:
@@ -171,7 +173,7 @@ class SharedWritableTree(WritableTree):
     def _giving_up_what_is_taken(self, handle: int) -> Iterator[None]:
         """Forget a new file when it cannot have its name, since another mount was quicker.
 
-        A second try would take the other one's place.
+        A second try would replace the other mount's file.
         """
         try:
             yield

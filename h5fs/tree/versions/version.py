@@ -61,10 +61,10 @@ class Followed(Protocol):
         """Open what stands there. Raises ``CannotOpenError``, ``UnreadableError``."""
 
     def suspect(self) -> bool:
-        """Take it that everything has changed; return whether to open it anew to find out."""
+        """Assume that everything has changed; return whether only opening it anew can tell."""
 
     def interrupt(self) -> None:
-        """Let go whoever waits for another machine, now and later."""
+        """Let calls that wait for another machine end with an error, now and later."""
 
 
 def is_at(followed: Followed, version: Version) -> bool:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from h5fs.errors import H5fsError, InvalidNameError, show_path
+from h5fs.errors import H5fsError, InvalidNameError, MixedPagesError, show_path
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
@@ -66,6 +66,8 @@ class Commits:
         """
         if not file.is_changed or file.is_gone:
             return
+        if file.is_mixed:
+            raise MixedPagesError("mapped pages were refused, and what was written is not whole")
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
             return  # a scratch file

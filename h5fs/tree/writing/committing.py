@@ -90,10 +90,10 @@ def array_file(
     draft: Draft, header: NpyHeader, *, is_read: bool = False, old_rows: int | None = None
 ) -> ArrayFile:
     """Return a draft as the store takes it. Raises ``NoSpaceError``."""
-    draft.complete()
+    descriptor, data = draft.lend()
     return ArrayFile(
-        draft.descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
-        header.size_bytes, is_read, old_rows,
+        descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
+        header.size_bytes, is_read, old_rows, data,
     )  # fmt: skip
 
 

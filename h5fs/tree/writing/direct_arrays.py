@@ -39,19 +39,22 @@ class DirectArray:
 
 
 def try_direct_array(
-    store: WritingStore, group: ObjectRef, head: bytes, room_bytes: int
+    store: WritingStore, group: ObjectRef, head: bytes
 ) -> DirectArray | None:
     """Return where the data of a file that begins so can go; None when they need a draft.
 
-    ``group`` is where it will be. ``room_bytes``: how much the disk still takes. The store's own
-    refusals mean that, too: they are told when the array is committed.
+    ``group`` is where it will be. The store's own refusals mean that, too: they are told when the
+    array is committed.
     """
     try:
         header = parse_header(head)
         if header is None or header.is_fortran_order or header.dtype.shape:
             return None
         size = header.file_bytes - header.size_bytes
-        if not _FEWEST_BYTES <= size <= room_bytes:
+        if size < _FEWEST_BYTES:
+            return None
+        status = store.file_system_status()
+        if size > status.available_fragments * status.fragment_bytes:
             return None
         # Read back while it is open, the file must be what was written.
         if format_header(header.dtype, header.shape) != head[: header.size_bytes]:

@@ -70,9 +70,9 @@ class Keeper:
         if file.is_kept:
             self.follow_name(file)
             return
-        draft.complete()
+        descriptor, data = draft.lend()
         size = draft.size_bytes
-        kept = ArrayFile(draft.descriptor, size, (size,), _BYTE, False, 0)
+        kept = ArrayFile(descriptor, size, (size,), _BYTE, False, 0, data=data)
         self._store.write_array(self._hidden_group(), name, kept)
         file.is_kept = True
         if file.kept_as not in (None, name):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -19,10 +21,10 @@ from h5fs.errors import (
     NotPermittedError,
     show_path,
 )
-from h5fs.model.objects import Link
+from h5fs.model.objects import Link, LinkKind, ObjectInfo
 from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
-from h5fs.tree.link_targets import read_link_text
+from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits, attributes_path
@@ -194,8 +196,10 @@ class Renames:
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._rules.check_free(folder, name, new)
-        with self._changing(node, folder, name):
-            self._move_link(node, folder, DentryName(projection, name))
+        with self._changing(node, folder, name) as arrival:
+            moved = self._move_link(node, folder, DentryName(projection, name))
+            if moved is not None and node.link.kind is LinkKind.HARD:
+                arrival.link = Link(name, LinkKind.HARD, target=_as_known(moved, node.info))
         if target is not None:
             self._removals.end_editing_of(target)
         times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
@@ -210,32 +214,31 @@ class Renames:
         self._commits.apply_waiting(new, name)
 
     @contextmanager
-    def _changing(self, node: Node, folder: Node, name: bytes) -> Iterator[None]:
+    def _changing(self, node: Node, folder: Node, name: bytes) -> Iterator[LinkChange]:
         """Forget what was found of a link that the block moves."""
         assert node.parent is not None and node.link is not None
         if node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
             with self._lookup.changing():
-                yield
+                yield LinkChange()
             return
         with (
-            # It is asked for anew, since moving a link changes times in its object's header.
-            self._lookup.changing_link(folder, name),
+            self._lookup.changing_link(folder, name) as arrival,
             self._lookup.changing_link(node.parent, node.link.name) as departure,
         ):
-            yield
+            yield arrival
             departure.is_gone = True
 
-    def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> None:
+    def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> ObjectInfo | None:
+        """Move a link; return its object, if that is known."""
         assert node.link is not None and node.parent is not None and meaning.link_name is not None
         group, name, new_group = node.parent.info.ref, node.link.name, folder.info.ref
         if (
             node.kind is not NodeKind.SOFT_LINK
             or meaning.projection is link_projection(node.link)
         ):  # fmt: skip
-            self._store.move_link(group, name, new_group, meaning.link_name)
-            return
+            return self._store.move_link(group, name, new_group, meaning.link_name)
         # Another link, since what its name ends in is in the path that it stores.
-        link = with_ending(node.link, meaning, read_link_text(self._store, node))
+        link = with_ending(node.link, meaning, self._lookup.link_text(node))
         is_same_name = group == new_group and link.name == name
         if is_same_name:
             self._store.delete_link(group, name)
@@ -244,6 +247,7 @@ class Renames:
         self._store.create_link(new_group, link)
         if not is_same_name:
             self._store.delete_link(group, name)
+        return None
 
     def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
         """Return False when both are one object, so that there is nothing to do; else check."""
@@ -321,3 +325,11 @@ class Renames:
         if file is not None and file.awaits and self._pending.staged(new) is None:
             self._pending.stage(file, new)
             self._keeper.follow_name(file)
+
+
+def _as_known(moved: ObjectInfo, known: ObjectInfo) -> ObjectInfo:
+    """Return an object that has moved with what is known of its data: its header alone changes."""
+    return msgspec.structs.replace(
+        moved, dataset=known.dataset, storage_size_bytes=known.storage_size_bytes,
+        file_offset=known.file_offset, array=known.array,
+    )  # fmt: skip

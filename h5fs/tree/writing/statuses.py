@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from h5fs.errors import NotAGroupError, NotFoundError
+from h5fs.errors import NotAGroupError, NotFoundError, StaleError
 from h5fs.model.file_status import FileStatus
 from h5fs.projection.names import Projection
 from h5fs.tree.contents.content import ArrayContent, Content
@@ -77,8 +77,12 @@ class Statuses:
         """Whether only calls that name this very path change a status, with nothing pending."""
         info = node.info
         if node.kind is NodeKind.FOLDER:
-            # Times that the HDF5 file keeps of a group may change with its attributes and objects.
-            return not (info.mtime or info.ctime or info.atime) and not has_other_paths(node)
+            if has_other_paths(node):
+                return False
+            # Times that the HDF5 file keeps of a group change with its attributes and links, also
+            # where a call names others. From now on they are those that the kernel keeps.
+            self._pending.hold_times(info, self._lookup.status_of_file(0))
+            return True
         if node.kind is not NodeKind.ARRAY or info.hard_link_count != 1 or info.ref.file:
             return False
         if self._opened.reads_replaced:
@@ -127,18 +131,33 @@ class Statuses:
         rows["ctime_ns"][lasts] = rows["mtime_ns"][lasts]
         return Dentries(dentries.names, rows)
 
-    def of_opened(self, opened: OpenedFile) -> Status:
-        """Answer ``fstat``."""
+    def of_opened(self, opened: OpenedFile, *, has_name: bool) -> Status:
+        """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
+        status = self._of_opened(opened)
+        if has_name or status.hard_link_count == 0:
+            return status
+        return msgspec.structs.replace(status, hard_link_count=status.hard_link_count - 1)
+
+    def _of_opened(self, opened: OpenedFile) -> Status:
         file = opened.file
         if file is None:
             assert opened.node is not None
             return self._of_content(opened.node, opened.content)
-        if file.node is None or file.is_gone:
+        if file.node is None or (file.is_gone and not file.has_other_names):
             return self._of_staged(file)
         return _with_draft(self._of_content(file.node, file.content), file)
 
-    def set_times(self, path: bytes, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Answer ``utimensat``: the times last as long as the mount. None leaves one as it is."""
+    def set_times(
+        self, path: bytes | None, handle: int | None, atime_ns: int | None, mtime_ns: int | None
+    ) -> None:
+        """Answer ``utimensat``: the times last as long as the mount. None leaves one as it is.
+
+        A file without a path has a handle.
+        """
+        if path is None:
+            assert handle is not None
+            self._set_times_of(self._opened.get(handle), atime_ns, mtime_ns)
+            return
         status = self.of_path(path)
         atime_ns = status.atime_ns if atime_ns is None else atime_ns
         mtime_ns = status.mtime_ns if mtime_ns is None else mtime_ns
@@ -152,6 +171,15 @@ class Statuses:
         if edited is not None:  # at its `close`, which comes later, they are set once more
             edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
         self._pending.set_times(node.inode, atime_ns, mtime_ns)
+
+    def _set_times_of(
+        self, opened: OpenedFile, atime_ns: int | None, mtime_ns: int | None
+    ) -> None:
+        file = opened.file
+        if file is None:
+            raise StaleError("the times of a file that is only read, and has no name any more")
+        file.atime_ns = file.atime_ns if atime_ns is None else atime_ns
+        file.mtime_ns = file.mtime_ns if mtime_ns is None else mtime_ns
 
     def note_change_in(self, path: bytes) -> None:
         """Let the times of a path's folder be now: an entry has come or gone."""

@@ -51,30 +51,24 @@ _log = logging.getLogger(__name__)
 class WritableTree:
     """An HDF5 file as a file system that can be written to. Safe to call from any thread.
 
-    Parameters: ``mountpoint`` is where absolute symbolic links lead into the mount. ``leftovers``
-    is the folder for what is not in the HDF5 file at the end; without one, or without
-    ``takes_scratch``, no file may be made outside of the HDF5 file. ``commits_at_close``: each
-    `close` waits for the disk.
+    Parameters: ``mountpoint`` is where absolute symbolic links lead into the mount, which shows
+    ``part`` of the file, as in ``Tree``. ``leftovers`` is the folder for what is not in the HDF5
+    file at the end; without one, or without ``takes_scratch``, no file may be made outside of the
+    HDF5 file. ``commits_at_close``: each `close` waits for the disk.
     """
 
     def __init__(
-        self,
-        store: WritingStore,
-        max_depth: int = Limits().max_depth,
-        *,
-        views: ViewOptions = NO_VIEWS,
-        mountpoint: bytes = b"",
-        leftovers: Path | None = None,
-        takes_scratch: bool = True,
-        commits_at_close: bool = False,
-    ) -> None:
+        self, store: WritingStore, max_depth: int = Limits().max_depth, *,
+        views: ViewOptions = NO_VIEWS, mountpoint: bytes = b"", part: bytes = b"",
+        leftovers: Path | None = None, takes_scratch: bool = True, commits_at_close: bool = False,
+    ) -> None:  # fmt: skip
         self._store = store
         self._leftovers = leftovers
         self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
         views = dataclasses.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
-        self._shown = Tree(store, max_depth, views=views)
+        self._shown = Tree(store, max_depth, views=views, part=part)
         self._lookup = lookup = self._shown.lookup
         self._pending = pending = Pending()
         self._opened = opened = OpenedFiles()
@@ -82,7 +76,7 @@ class WritableTree:
         self._places = places = Places(pending, lookup)
         rules = NameRules(
             pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
-            mountpoint=mountpoint,
+            mountpoint=mountpoint, part=part,
         )  # fmt: skip
         self._statuses = Statuses(
             pending, lookup, places, opened, self._shown.listed_status
@@ -90,9 +84,7 @@ class WritableTree:
         self._keeper = keeper = Keeper(store, pending, lookup, places)
         self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
         self._removals = removals = Removals(store, pending, lookup, places, keeper)
-        self._renames = Renames(
-            store, pending, lookup, places, rules, keeper, commits, removals
-        )
+        self._renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
         self._new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
         self._openings = Openings(store, pending, lookup, places, rules, opened)
         self._writes = Writes(store, pending, lookup, places)
@@ -119,10 +111,10 @@ class WritableTree:
         with self._lock:
             return self._statuses.lasting_of_path(path)
 
-    def get_status_of_handle(self, handle: int) -> Status:
-        """Answer ``fstat``."""
+    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
+        """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
         with self._lock:
-            return self._statuses.of_opened(self._opened.get(handle))
+            return self._statuses.of_opened(self._opened.get(handle), has_name=has_name)
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``, without ``.`` and ``..``."""
@@ -244,16 +236,20 @@ class WritableTree:
         return bytes(buffer[: self.read_into(handle, memoryview(buffer), offset)])
 
     def write(
-        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False
-    ) -> None:
+        self, handle: int, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
         """Answer ``write``: in place, or into the file's draft.
 
-        ``is_page``: the kernel writes back what programs have mapped: all of its pages.
+        ``is_page``: the kernel writes back what programs have mapped: all of its pages;
+        ``is_mixed``: others fill these with another content.
         """
         del is_page
         with self._lock:
             file = self._opened.get_writable(handle)
             with self._changes.by(file):
+                if is_mixed:
+                    self._writes.check_mixed(file)
                 self._writes.write(file, data, offset)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
@@ -356,12 +352,14 @@ class WritableTree:
         if path is not None:
             self.get_status(path)
 
-    def set_times(self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None) -> None:
+    def set_times(
+        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        handle: int | None = None,
+    ) -> None:  # fmt: skip
         """Answer ``utimensat``: the times last as long as the mount."""
-        if path is not None:
-            with self._lock:
-                self._changes.note_any()
-                self._statuses.set_times(path, atime_ns, mtime_ns)
+        with self._lock:
+            self._changes.note_any()
+            self._statuses.set_times(path, handle, atime_ns, mtime_ns)
 
     # The whole.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from h5fs.errors import NoSpaceError
+from h5fs.errors import MixedPagesError, NoSpaceError, show_path
 from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent
@@ -49,6 +49,15 @@ class Writes:
         if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
             self._offer_direct_array(file)
 
+    def check_mixed(self, file: WritableFile) -> None:
+        """Refuse pages in which there may be what others read of an array that this one replaces.
+
+        Pages of a draft that was never cut are what others read, but for what was written to them.
+        """
+        if file.draft is None or file.draft.is_cut:
+            file.is_mixed = file.draft is not None
+            raise MixedPagesError(f"{show_path(file.path)}: others read the array that was here")
+
     def truncate(self, file: WritableFile, size: int) -> None:
         """Cut a file, or let it grow by zeros."""
         file.begin(empty=size == 0).truncate(size)
@@ -88,10 +97,8 @@ class Writes:
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
-        status = self._store.file_system_status()
-        room = status.available_fragments * status.fragment_bytes
         head = file.draft.read(0, _HEADER_BYTES)
-        direct = try_direct_array(self._store, folder.info.ref, head, room)
+        direct = try_direct_array(self._store, folder.info.ref, head)
         if direct is not None:
             file.draft.send_to(direct)
 

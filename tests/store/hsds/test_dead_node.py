@@ -20,7 +20,7 @@ from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, NewDatasets
 from h5fs.store.hsds.answers import FlushAnswer
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.nodes import home_of
+from h5fs.store.hsds.data_nodes import home_of
 from h5fs.store.hsds.writing.writing_store import WritingHsdsStore
 from h5fs.store.interface import ArrayPart
 

@@ -244,6 +244,55 @@ def test_a_description_counts_what_is_in_the_log(files: Files) -> None:
     assert not later.is_mismatch
 
 
+def test_pages_of_the_last_commits_are_not_read_again(files: Files) -> None:
+    reads = []
+
+    class CountedLog(RealFile):
+        def pread_into(self, buffer: memoryview, offset: int) -> int:
+            reads.append(offset)
+            return super().pread_into(buffer, offset)
+
+    file = LoggedFile(files.main, CountedLog(files.descriptors[1]), boot_id=BOOT)
+    file.open()
+    for number in range(5):
+        reads.clear()
+        write(file, 3 * PAGE + number, b"changed")
+        file.commit(durable=False)
+    assert not reads
+    assert whole(file)[3 * PAGE :][:11] == b"ccccchanged"
+
+
+def test_pages_of_the_last_commits_do_not_stay_in_memory_without_bound(files: Files) -> None:
+    file = files.open()
+    for page in range(1000):
+        write(file, page * PAGE, b"changed")
+        file.commit(durable=False)
+    assert len(file._layers.recent) * PAGE <= MIB
+
+
+@pytest.mark.parametrize("after", ["a_large_write", "growth", "a_checkpoint"])
+def test_pages_of_the_last_commits_are_forgotten_with_them(files: Files, after: str) -> None:
+    file = files.open()
+    write(file, 2 * PAGE, b"old" * 100)
+    file.commit(durable=True)
+    if after == "a_large_write":
+        write(file, 0, b"n" * MIB)
+    elif after == "growth":
+        file.truncate(PAGE)
+        file.commit(durable=True)
+        file.truncate(5 * PAGE)
+        file.commit(durable=True)
+    else:
+        file.checkpoint()
+    before = whole(file)
+    write(file, 2 * PAGE + 7, b"!")
+    file.commit(durable=True)
+    expected = bytearray(before)
+    expected[2 * PAGE + 7] = ord("!")
+    assert whole(file) == expected
+    assert whole(files.open()) == expected
+
+
 def test_many_small_changes_do_not_stay_in_memory(files: Files) -> None:
     file = files.open()
     for page in range(0, 3 * 4096, 2):

@@ -140,3 +140,21 @@ def test_a_dtype_with_objects_in_it_is_refused_before_any_element() -> None:
     info = METHODS["describe_dataset"].decode_result(msgspec.msgpack.encode(document))
     with pytest.raises(UnsupportedTypeError):
         project_array(info.dtype, info.shape)
+
+
+@given(st.none() | st.lists(st.integers(0, 2**63)).map(tuple), st.integers(0, 2**63), st.binary())
+def test_a_change_and_the_answer_after_it_arrive_in_one_packet(
+    changed: tuple[int, ...] | None, stop: int, packet: bytes
+) -> None:
+    whole = messages.pack_changed(changed, stop, packet)
+    assert whole[0] == messages.CHANGED
+    assert messages.split_changed(memoryview(whole)[1:]) == (changed, stop, packet)
+
+
+@given(st.binary(max_size=40))
+def test_what_is_no_change_raises_and_does_nothing_else(body: bytes) -> None:
+    try:
+        changed, stop, packet = messages.split_changed(memoryview(body))
+    except (msgspec.MsgspecError, UnreadableError):
+        return
+    assert (changed is None or isinstance(changed, tuple)) and stop >= 0 and len(packet) < 40

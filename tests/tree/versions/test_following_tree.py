@@ -102,6 +102,17 @@ def test_a_file_is_opened_for_the_first_question_and_closed_when_it_is_idle(plac
     assert place.tree.keeps_cache(place.tree.open(b"/x", os.O_RDONLY))
 
 
+@pytest.mark.semantics("P6", "F1")
+def test_the_names_that_the_kernel_shall_forget_are_those_of_the_mounts_root(place: Place) -> None:
+    for path in (b"/a", b"/b/c"):
+        place.tree.get_status(path)
+    assert place.tree.take_names() == {b"a"}
+    part = FollowingTree(FollowedPath(place.file, place._open), part=b"/b/c")
+    for path in (b"/b/c", b"/b/c/x", b"/b/c/x/y", b"/b/d"):
+        part.get_status(path)
+    assert part.take_names() == {b"x"}
+
+
 def test_the_old_version_is_closed_with_the_last_file_that_is_open_of_it(place: Place) -> None:
     told: list[int] = []
     place.tree.on_change = lambda: told.append(len(place.trees))

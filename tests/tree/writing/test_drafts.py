@@ -111,6 +111,18 @@ def test_a_write_costs_the_same_however_many_there_were(order: str) -> None:
     assert seconds(16_000) < 60 * seconds(1_000)
 
 
+def test_a_small_draft_is_lent_as_its_bytes_and_any_other_as_a_file() -> None:
+    small, large, based = Draft(), Draft(), Draft(TextContent(b"what was there"))
+    small.write(b"small", 3)
+    large.write(bytes(LARGEST), 0)
+    based.write(b"now", 5)
+    assert small.lend() == (-1, b"\0\0\0small")
+    for draft, expected in ((large, bytes(LARGEST)), (based, b"what now there")):
+        descriptor, data = draft.lend()
+        assert data is None and os.pread(descriptor, 2 * LARGEST, 0) == expected
+        draft.close()
+
+
 def test_small_drafts_take_no_descriptor() -> None:
     gc.collect()  # what tests before this one have left open closes now, and not in between
     before = len(os.listdir("/proc/self/fd"))

@@ -113,3 +113,28 @@ def test_the_time_of_an_array_does_not_move_with_its_attributes(tree: WritableTr
         time.sleep(0.05)
     save(tree, b"/kept.attrs.json", b'{"a": 1}')
     assert tree.get_status(b"/kept.npy") == before
+
+
+@pytest.mark.semantics("R23", "R16")
+def test_a_folder_whose_group_keeps_times_lasts_and_they_do_not_move_with_others(
+    tree: WritableTree,
+) -> None:
+    tree.make_folder(b"/timed")
+    tree.make_folder(b"/timed/inner")
+    for name in (b"x", b"inner/x", b"inner/y"):
+        save(tree, b"/timed/" + name + b".npy", ARRAY)
+    save(tree, b"/timed/inner/.attrs.json", b'{"a": 0}')
+    found = tree._lookup.find(b"/timed/inner")
+    assert found.info.mtime, "groups that are made here keep times"
+    tree._pending.forget_times(found.inode)  # as those that were set long ago
+    before, is_kept = tree.get_lasting_status(b"/timed/inner")
+    assert is_kept
+    while int(time.time()) <= before.mtime_ns // 10**9:  # the header has seconds
+        time.sleep(0.05)
+    save(tree, b"/timed/inner/x.npy", npy_bytes(np.arange(99)))
+    save(tree, b"/timed/inner/.attrs.json", b'{"a": 1}')
+    tree._lookup.forget()
+    assert tree._lookup.find(b"/timed/inner").info.atime > found.info.atime
+    assert tree.get_status(b"/timed/inner") == before
+    save(tree, b"/timed/inner/new.npy", ARRAY)
+    assert tree.get_status(b"/timed/inner").mtime_ns > before.mtime_ns

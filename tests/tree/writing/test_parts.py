@@ -204,7 +204,7 @@ def test_without_a_place_for_leftovers_nothing_is_outside_of_the_file(path: byte
 
 
 def test_times_of_a_folder_change_with_its_names_and_last(parts: Parts) -> None:
-    parts.statuses.set_times(b"/g", 5, 6)
+    parts.statuses.set_times(b"/g", None, 5, 6)
     assert parts.statuses.of_path(b"/g").mtime_ns == 6
     parts.statuses.note_change_in(b"/g/x.npy")
     status = parts.statuses.of_path(b"/g")

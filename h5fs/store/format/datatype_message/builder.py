@@ -51,9 +51,9 @@ from h5fs.store.format.datatype_message.numbers import (
 def build_message(datatype: Datatype) -> bytes:
     """Return the datatype message of the oldest version that can describe ``datatype``.
 
-    The oldest, so that what is written stays readable for old libraries, as the library itself
-    does it. Compounds, arrays and sequences have no message here: the library's interface makes
-    them. Raises ``UnsupportedTypeError`` when no message can say it.
+    Old libraries can read the oldest version; HDF5 itself chooses it, too. Compounds, arrays and
+    sequences are made through the library's interface instead. Raises ``UnsupportedTypeError``
+    when no message can describe the datatype.
     """
     try:
         return _build(datatype, version=_oldest_version(datatype))

@@ -57,7 +57,7 @@ from h5fs.store.format.datatype_message.numbers import (
 def parse_message(message: bytes) -> Datatype:
     """Return the datatype that a datatype message describes.
 
-    Raises ``UnsupportedTypeError`` when it says something that the plain values cannot.
+    Raises ``UnsupportedTypeError`` for a datatype that ``h5fs.model.datatypes`` cannot describe.
     """
     try:
         datatype = _Parser(message).parse()

@@ -1,6 +1,6 @@
 """The bytes of many object headers, read from the file in few calls and loaded by numpy.
 
-Keeps nothing of the file between batches; never raises for what the file does.
+Keeps nothing of the file between batches; never raises for a damaged or unreadable file.
 
 Format: HDF5 File Format Specification 3.0, I.B (integers are little-endian, an undefined address
 has all bits set).
@@ -20,10 +20,10 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _GAP_BYTES = 1024
-"""Reading what lies between two blocks costs less than another call, up to about this."""
+"""Blocks that are no further apart are read by one call, which costs less than two."""
 _ARENA_BYTES = 32 << 20
 _OVERREAD_BYTES = 64
-# Headers lie close together: where they are far away, larger pieces save requests.
+# Over a network, since headers lie close together and larger pieces save requests.
 _FETCHED_UNIT_BYTES = 2**18
 
 
@@ -51,7 +51,7 @@ class Arena:
         self._places: list[int] = []
         self._starts: list[int] = []
         self.file_size_bytes = source.size_bytes
-        # What lies behind the end may be loaded, and is masked or not looked at.
+        # A load may reach behind what was read; such bytes are masked or ignored.
         self.data: npt.NDArray[np.uint8] = np.empty(_ARENA_BYTES + _OVERREAD_BYTES, np.uint8)
         self._words = np.ndarray((len(self.data) - 7,), "<i8", buffer=self.data, strides=(1,))
 
@@ -92,9 +92,9 @@ class Arena:
     def read(self, offset: Ints, size: Ints) -> tuple[Ints, Ints]:
         """Read spans of the file.
 
-        Returns where each starts in the arena, and where the bytes that are there end: less than
-        ``size`` on when the file is cut off, unreadable, or the arena full. Few calls, each for
-        spans that are close together.
+        Returns where each span starts and ends in the arena. A span is shorter than its ``size``
+        when the file is cut off or unreadable, or the arena full. Spans that are close together are
+        read by one call.
         """
         order = np.argsort(offset, kind="stable")
         first = offset[order]
@@ -114,7 +114,7 @@ class Arena:
 
     def _fill(self, starts: list[int], lengths: list[int], places: list[int]) -> Ints:
         spans = zip(starts, lengths, strict=True)
-        with suppress(OSError):  # reading will say so
+        with suppress(OSError):  # read_into fails then, too
             self._source.ensure(
                 [(start, start + length) for start, length in spans], unit_bytes=_FETCHED_UNIT_BYTES
             )

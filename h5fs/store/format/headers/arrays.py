@@ -1,4 +1,4 @@
-"""The dataspace and datatype messages of a dataset: where they really end, and each pair once.
+"""The dataspace and datatype messages of datasets, without padding, each pair kept once.
 
 Nothing here decodes a datatype; it only follows the message's own counts, so that a message which
 comes out of here cannot lead the HDF5 library's decoder (which is not told a size) past its end.
@@ -32,7 +32,7 @@ from h5fs.store.format.headers.arena import FileLayout
 RANK_MAX = 32
 
 _TABLE_BYTES_MAX = 64 << 20
-"""Damaged headers that overlap could name the same bytes as ever different messages."""
+"""A limit for damaged headers that overlap: each could have the same bytes as another message."""
 _DEPTH_MAX = 64
 _PROPERTY_BYTES = {INTEGER: 4, FLOAT: 12, TIME: 2, STRING: 0, BITFIELD: 4, REFERENCE: 0}
 _NULL_SPACE = 2
@@ -76,7 +76,7 @@ class ArrayTable:
 
 
 def read_shape(space: bytes, layout: FileLayout) -> tuple[int, ...] | None:
-    """Return the current dimensions of a dataspace message from ``arrays``; None for a null one."""
+    """Return the current dimensions of a dataspace message of a table; None for a null one."""
     version, rank = space[0], space[1]
     if version == 2 and space[3] == _NULL_SPACE:
         return None
@@ -87,7 +87,7 @@ def read_shape(space: bytes, layout: FileLayout) -> tuple[int, ...] | None:
 
 
 def measure_datatype(message: bytes) -> int | None:
-    """Return how long a datatype message is without what pads it; None when it runs over."""
+    """Return the length of a datatype message without padding; None when its end is missing."""
     try:
         return _end_of_datatype(message, 0, 0)
     except (IndexError, ValueError):
@@ -124,7 +124,7 @@ def _end_of_array(message: bytes, start: int, depth: int) -> int:
     base = _after(message, dimensions_at, 4 * rank if dimensions_at == at + 1 else 8 * rank)
     end = _end_of_datatype(message, base, depth + 1)
     dimensions = (_unsigned(message, dimensions_at + 4 * axis) for axis in range(rank))
-    # Where they differ the library mends the size when it opens a dataset, and only then.
+    # Where sizes differ, the library corrects them when it opens a dataset, and only then.
     if _unsigned(message, start + 4) != math.prod(dimensions) * _unsigned(message, base + 4):
         raise ValueError("array of another size")
     return end

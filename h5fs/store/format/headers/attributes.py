@@ -1,7 +1,7 @@
 """The attribute messages of many object headers, taken apart.
 
-Answers None for an object with an attribute that is not in its plain form, that is shared, or whose
-type or dataspace is, or that is kept outside of the header: the HDF5 library has to be asked.
+The HDF5 library has to be asked, and the answer is None, for an object with an attribute that is
+shared, has a shared type or dataspace, is kept outside of the header, or is not in its plain form.
 
 Format: HDF5 File Format Specification 3.0, IV.A.2.m (attribute message).
 """
@@ -32,8 +32,8 @@ _SIMPLE, _NULL = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class RawAttribute:
-    """An attribute as its message has it: ``datatype`` is a datatype message, ``data`` elements,
-    and what pads them. ``shape`` is None for a null dataspace."""
+    """An attribute as its message has it: ``datatype`` is a datatype message, ``data`` are the
+    elements and padding behind them. ``shape`` is None for a null dataspace."""
 
     name: bytes
     datatype: bytes

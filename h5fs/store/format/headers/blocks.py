@@ -20,11 +20,11 @@ from h5fs.store.format.lookup3 import checksum_blocks
 HEADERS_AT_ONCE = 4096
 
 _HEAD_BYTES = 512
-"""So much of a header is read at first; a longer one is read once more."""
+"""How much of a header is read at first; a longer header is then read again, as a whole."""
 _BLOCK_BYTES_MAX = 128 << 10
 _PASSES_MAX = 24
 _MESSAGES_MAX = 96
-"""Per block. A step costs about 30 us however few headers still have messages."""
+"""Of one block. To walk one message further costs about 30 us, however few headers have one."""
 
 _CONTINUATION = 0x10
 _SHARED = 0x02
@@ -56,7 +56,7 @@ class Headers:
     """A batch of headers; the columns have one value for each header, in the order asked for.
 
     ``link_count`` is what a version 1 prefix says, 1 for version 2. Times are those of a version 2
-    prefix, seconds since the epoch, else 0. ``messages`` has none of headers not readable.
+    prefix, seconds since the epoch, else 0. ``messages`` has none of headers that are not readable.
     ``tracks_order``: the two bytes before a message are its place in the order in which attributes
     were created.
     """
@@ -74,7 +74,8 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Blocks of messages in the arena: of header ``row``, whole block, and the messages in it."""
+    """Blocks of messages of headers, which ``row`` numbers. A block begins at ``at`` in the arena
+    and ends at ``end``; its messages are from ``start`` to ``stop``."""
 
     row: Ints
     offset: Ints  # in the file
@@ -96,7 +97,8 @@ class _Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Prefixes:
-    """``is_bad`` is where everything that is found to be wrong is marked."""
+    """What headers begin with. ``is_bad`` marks those in which anything is wrong, found later, too.
+    """
 
     is_bad: Bools
     is_v2: Bools
@@ -172,7 +174,7 @@ def _read_prefixes(arena: Arena, offset: Ints) -> _Prefixes:
 def _read_v2_prefix(
     arena: Arena, at: Ints, flags: Ints
 ) -> tuple[Ints, Ints, tuple[Ints, Ints, Ints], Bools]:
-    """Return where messages start, of how many bytes, the times, and whether it is not right."""
+    """Return where messages start, how many bytes they take, the times, and which are bad."""
     has_times = flags & 0x20 != 0
     has_limits = flags & 0x10 != 0
     access, change = arena.word(at + 6), arena.word(at + 14)
@@ -194,7 +196,7 @@ def _read_v2_prefix(
 
 
 def _read_long_ones(arena: Arena, chunk: _Blocks, is_bad: Bools, end: Ints) -> _Blocks:
-    """Read those again of which not everything is there yet."""
+    """Read blocks again that are longer than what was read of them."""
     again = np.flatnonzero(~is_bad & (chunk.end > end))
     if not again.size:
         return chunk

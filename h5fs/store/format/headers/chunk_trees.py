@@ -1,7 +1,7 @@
-"""How much the chunks of many small datasets take, from the indexes that old files have.
+"""How many bytes the chunks of many small datasets take, by version 1 B-trees, an old chunk index.
 
-A version 1 B-tree of one node says it of each of its chunks. Larger trees, other indexes and all
-that is not plain are left to the HDF5 library. Pure numpy, all nodes of a batch in lock-step.
+A tree of one node has the size of each chunk. Larger trees, other indexes and whatever is not plain
+are left to the HDF5 library. Pure numpy, all nodes of a batch in lock-step.
 
 Format: HDF5 File Format Specification 3.0, III.A.1 (version 1 B-trees, node type 1), IV.A.2.l (the
 filter pipeline message).
@@ -22,9 +22,9 @@ _ALWAYS_THERE = frozenset({1, 2, 3, 32000})  # deflate, shuffle, fletcher32, and
 
 
 def has_usual_filters(message: bytes) -> bool:
-    """Whether a filter pipeline message is plain, and names filters alone that are always there.
+    """Whether a filter pipeline message is plain, and names no filter that may be missing.
 
-    A dataset with others may be one that cannot be opened.
+    A dataset with a missing filter cannot be opened.
     """
     version, count = message[:2]
     if version not in (1, 2):
@@ -48,8 +48,8 @@ def has_usual_filters(message: bytes) -> bool:
 def sum_chunks(arena: Arena, layout: FileLayout, address: Ints, rank: Ints) -> Ints:
     """Return how many bytes the chunks of each dataset take in the file; -1 where it is not known.
 
-    ``address``: of the tree, -1 where none was written. ``rank``: as the layout message has it, one
-    more than the dataset's.
+    ``address``: of the tree, -1 where no chunk was written. ``rank``: that of the layout message,
+    one more than the dataset's.
     """
     total = np.where(address == -1, np.int64(0), np.int64(-1))
     left = arena.file_size_bytes - layout.base_offset
@@ -65,7 +65,7 @@ def sum_chunks(arena: Arena, layout: FileLayout, address: Ints, rank: Ints) -> I
     count = word >> 48 & _MASK_2
     is_plain = (end - at >= head_bytes + count * entry_bytes) & (word & _MASK_6 == _CHUNK_NODE)
     is_plain &= (count > 0) & (count <= _MOST_ENTRIES)
-    for side in range(2):  # a root has no neighbours
+    for side in range(2):  # the only node has no siblings
         sibling = at + _HEAD_BYTES + side * layout.size_of_addresses
         is_plain &= arena.integer(sibling, layout.size_of_addresses) == -1
     there, at, count = there[is_plain], at[is_plain] + head_bytes, count[is_plain]

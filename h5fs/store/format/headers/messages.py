@@ -45,7 +45,7 @@ _WAS_UNKNOWN = 0x20
 _MAY_BE_SHARED = np.array([0x01, 0x03, 0x04, 0x05, 0x0C])
 
 _ROUNDS = 4
-"""In each, all datasets of a batch that have the same array as the first one left are told."""
+"""In each round, datasets with the same array as the first one without a number get its number."""
 _WORTH_A_ROUND = 64
 _LONG_BYTES = 1024
 
@@ -70,7 +70,7 @@ class Facts:
 
 
 def blank_facts(count: int) -> Facts:
-    """Return that nothing is known of ``count`` headers."""
+    """Return the columns of ``count`` headers of which nothing is known."""
     return Facts(
         kind=np.full(count, UNKNOWN, np.uint8),
         attribute_count=np.zeros(count, np.uint32),
@@ -100,7 +100,8 @@ class _Found:
 
 
 class _Interpreter:
-    """One batch. ``unknown`` is where every header that is not plain gets marked."""
+    """Reads the messages of one batch of headers. ``unknown`` marks the headers that are not plain.
+    """
 
     def __init__(
         self, headers: Headers, layout: FileLayout, table: ArrayTable, largest_chunk_bytes: int
@@ -143,7 +144,7 @@ class _Interpreter:
         return found.select(is_good)
 
     def _mark_strange_messages(self) -> None:
-        """What the library refuses, or what would have to be looked up elsewhere."""
+        """Mark headers with messages that the library refuses, or that refer to other places."""
         messages = self._headers.messages
         kind, flags = messages.kind, messages.flags
         strange = (kind > _LAST_KNOWN) | (kind == _INVALID) | (flags & _WAS_UNKNOWN != 0)
@@ -161,7 +162,7 @@ class _Interpreter:
         word = self._arena.word(info.at)
         flags = word >> 8 & 0xFF
         heap = self._arena.integer(info.at + 2 + 2 * (flags & 1), addresses)
-        is_dense = heap != -1  # its attributes are elsewhere
+        is_dense = heap != -1  # the attributes are in a heap outside of the header
         is_plain = self._headers.is_v2[info.row] & (word & 0xFF == 0) & (flags <= 3)
         self._keep(info, is_plain & ~is_dense)
 
@@ -201,7 +202,8 @@ class _Interpreter:
             self._read_storage(is_dataset)
 
     def _number_arrays(self, dataspace: _Found, datatype: _Found) -> None:
-        """Give datasets whose dataspace and datatype are plainly there the number of the pair."""
+        """Number the pairs of dataspace and datatype of all datasets that have them in plain form.
+        """
         length = self._measure_dataspaces(dataspace)
         is_plain = (self._facts.kind == DATASET) & ~self._unknown
         shared_type = datatype.row[(datatype.flags & SHARED != 0) | (datatype.size < 8)]
@@ -270,7 +272,7 @@ class _Interpreter:
         if self._largest_chunk_bytes:
             self._read_chunk_trees(found.select((version == 3) & (layout_class == CHUNKED)))
         facts.layout_class[found.row[(layout_class == VIRTUAL) & (version >= 4)]] = VIRTUAL
-        # A virtual dataset's dimensions may follow those of its sources.
+        # A virtual dataset's dimensions may change with those of its sources.
         facts.array_index[np.isin(facts.layout_class, (VIRTUAL, LAYOUT_NOT_KNOWN))] = -1
 
     def _read_chunk_trees(self, found: _Found) -> None:
@@ -314,7 +316,7 @@ class _Interpreter:
         self._facts.data_offset[found.row[has_data]] = offset.astype(np.uint64)
 
     def _read_old_layout(self, found: _Found, word: Ints, is_old: Bools) -> None:
-        """Versions 1 and 2: the library works out the size from the array."""
+        """Read versions 1 and 2, which have no size of the data: the array's size is the size."""
         layout_class = word >> 16 & 0xFF
         self._facts.layout_class[found.row[is_old & (layout_class == CHUNKED)]] = CHUNKED
         addresses = self._layout.size_of_addresses
@@ -326,7 +328,7 @@ class _Interpreter:
             self._set_contiguous(some, self._arena.integer(some.at + 8, addresses), size)
 
     def _set_contiguous(self, found: _Found, address: Ints, size: Ints) -> None:
-        """Note where the data is, unless it runs over the end of the file."""
+        """Note where the data are, unless they end beyond the end of the file."""
         facts = self._facts
         is_there = address != -1
         space_left = self._arena.file_size_bytes - self._layout.base_offset - size

@@ -17,7 +17,7 @@ HEAD_BYTES = 512
 """How much of a header is looked at; the datatype message is among the first."""
 
 LONG_HEAD_BYTES = 2**17
-"""What holds the layout message, too, where that comes behind a datatype of up to 64 KiB."""
+"""Enough for the layout message, too, where that comes behind a datatype of up to 64 KiB."""
 
 _DATATYPE_MESSAGE = 0x0003
 _LAYOUT_MESSAGE = 0x0008
@@ -50,9 +50,9 @@ def peek_at_datatype(head: bytes) -> Peeked:
 
 
 def read_edges_are_whole(read: Callable[[int], bytes]) -> bool:
-    """Return what ``edges_are_whole`` says of a header; False where that cannot be told.
+    """Return what ``edges_are_whole`` says of a header; False where it says None.
 
-    ``read`` returns so many bytes of the header, from its beginning.
+    ``read(n)`` returns the first ``n`` bytes of the header.
     """
     for size in (HEAD_BYTES, LONG_HEAD_BYTES):
         are_whole = edges_are_whole(read(size))
@@ -64,8 +64,8 @@ def read_edges_are_whole(read: Callable[[int], bytes]) -> bool:
 def edges_are_whole(head: bytes) -> bool | None:
     """Whether chunks that stick out of the array are stored filtered, as all others are.
 
-    From the layout message, whose version does not go with that of the header: the library writes
-    a new layout into an old header, too. None when the message is not plainly in ``head``.
+    The layout message says so. (Its version is not the header's: the library writes a new layout
+    into an old header, too.) None when the message is not plainly in ``head``.
     """
     layout = _find_message_of(head, _LAYOUT_MESSAGE, 3)
     if layout is None or len(layout) < 3:

@@ -36,8 +36,8 @@ from h5fs.store.format.headers.messages import (
     blank_facts,
     interpret_headers,
 )
-from h5fs.store.format.superblock import SIGNATURE
-from h5fs.store.sources.interface import Source, read_bytes
+from h5fs.store.format.superblock import read_superblock
+from h5fs.store.sources.interface import Source
 
 __all__ = [
     "CHUNKED",
@@ -58,7 +58,6 @@ __all__ = [
     "scan_headers",
 ]
 
-_FIRST_USER_BLOCK = 512
 _SIZES = (2, 4, 8)
 
 SMALL_CHUNK_BYTES = 2**20
@@ -70,8 +69,8 @@ class HeaderScan(Facts):
 
     ``kind``: UNKNOWN (nothing else is said then), GROUP, DATASET or DATATYPE (a committed one).
     ``attribute_count``, ``hard_link_count`` and the times (seconds since the epoch, 0 where the
-    header keeps none) are what ``H5Oget_info`` says; it fails, though, for an object whose header
-    is right and whose link or chunk index is damaged.
+    header keeps none) are what ``H5Oget_info`` says; ``H5Oget_info`` fails, though, for an object
+    whose header is right and whose link or chunk index is damaged.
 
     ``array_index``: the dataset's pair in ``arrays``; -1 when its dataspace or datatype is shared
     (a committed datatype) or not plain, its layout is not known, or virtual: the dimensions that
@@ -96,26 +95,15 @@ class HeaderScan(Facts):
 def read_file_layout(source: Source) -> FileLayout | None:
     """Return what the superblock says, None when there is none or it is not one that is known."""
     try:
-        file_size = source.size_bytes
-        offset = 0
-        while offset < file_size:
-            head = read_bytes(source, offset, 16)
-            if head.startswith(SIGNATURE):
-                return _parse_superblock(head, offset)
-            offset = offset * 2 if offset else _FIRST_USER_BLOCK
+        found = read_superblock(source)
     except OSError:
-        pass
-    return None
-
-
-def _parse_superblock(head: bytes, offset: int) -> FileLayout | None:
-    if len(head) < 16 or head[8] > 3:
         return None
-    size_of_addresses, size_of_lengths = head[13:15] if head[8] < 2 else head[9:11]
-    if size_of_addresses not in _SIZES or size_of_lengths not in _SIZES:
+    if found is None or not found.is_known:
         return None
-    # The base address that it states gives way to where it lies: so the library has it.
-    return FileLayout(offset, size_of_addresses, size_of_lengths)
+    if found.size_of_addresses not in _SIZES or found.size_of_lengths not in _SIZES:
+        return None
+    # Like the library, take the superblock's own offset for the base address, not what it states.
+    return FileLayout(found.offset_bytes, found.size_of_addresses, found.size_of_lengths)
 
 
 def scan_headers(
@@ -130,13 +118,12 @@ def scan_headers(
     ``largest_chunk_bytes``: where chunks are no larger, their indexes are read as well, to learn
     how much they take; with 0 none are, since they may lie far from the headers.
 
-    A source that is cut off, damaged or unreadable leads to
-    UNKNOWN objects, not to an exception.
+    A source that is cut off, damaged or unreadable leads to UNKNOWN objects, not to an exception.
     """
     facts = blank_facts(len(addresses))
     table = ArrayTable(layout)
     arena = Arena(source)
-    # Compared as they are: an address may be anything, and the sum must not wrap around.
+    # The base is taken from the limit, since it would make the sum of a wild address wrap around.
     last = np.uint64(max(arena.file_size_bytes - layout.base_offset, 0))
     reachable = np.flatnonzero(addresses < last)
     offsets = addresses[reachable].astype(np.int64) + layout.base_offset

@@ -35,8 +35,8 @@ from h5fs.store.hdf5.objects.references import (
 )
 from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.hdf5.types.array_types import check_size
+from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
 from h5fs.store.hdf5.types.memory import pack_elements, unpack_elements
-from h5fs.store.hdf5.types.raw_memory import read_memory, write_memory
 from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the

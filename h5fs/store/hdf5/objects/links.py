@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from h5py import h5, h5d, h5g, h5l, h5o
+from h5py import h5, h5d, h5g, h5i, h5l, h5o
 
 from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
@@ -123,18 +123,10 @@ class LinkReader:
             info = h5o.get_info(location, name)
         except Exception:  # any of h5py's; opening the object will say why
             return _describe_without_info(location, name, ObjectRef(file, 0, path))
-        kind = _OBJECT_KINDS.get(info.type, ObjectKind.UNREADABLE)
-        return ObjectInfo(
-            ref=ObjectRef(file, info.addr, path),
-            kind=kind,
-            attribute_count=info.num_attrs,
-            hard_link_count=info.rc,
-            mtime=info.mtime or info.ctime,  # an old header has one time, which HDF5 calls ctime
-            ctime=info.ctime,
-            atime=info.atime,
-            holds_sequences=kind is ObjectKind.DATASET
-            and self._holds_sequences(location, name, file=file, address=info.addr),
+        holds_sequences = info.type == h5o.TYPE_DATASET and (
+            self._holds_sequences(location, name, file=file, address=info.addr)
         )
+        return _make_info(info, ObjectRef(file, info.addr, path), holds_sequences=holds_sequences)
 
     def _read_link(
         self, group_id: h5g.GroupID, group: ObjectRef, name: bytes, link_type: int
@@ -161,6 +153,19 @@ class LinkReader:
         return peeked is Peeked.SEQUENCE
 
 
+def describe_opened(identifier: Any, path: bytes) -> ObjectInfo:
+    """Return what the header of an open object of the mounted file says."""
+    try:
+        info = h5o.get_info(identifier)
+    except Exception:  # any of h5py's
+        return _describe_without_info(h5i.get_file_id(identifier), path, ObjectRef(0, 0, path))
+    is_dataset = isinstance(identifier, h5d.DatasetID)
+    return _make_info(
+        info, ObjectRef(0, info.addr, path),
+        holds_sequences=is_dataset and is_sequence_type(identifier.get_type()),
+    )  # fmt: skip
+
+
 def address_of(ref: ObjectRef) -> int:
     """Return where an object's header is: an HDF5 file has no better id for an object."""
     return ref.id
@@ -178,6 +183,19 @@ def why_unreadable(location: Any, name: bytes) -> str:
     except Exception as error:  # the reason is all that is wanted
         return explain(error)
     return "unknown object class"
+
+
+def _make_info(info: Any, ref: ObjectRef, *, holds_sequences: bool) -> ObjectInfo:
+    return ObjectInfo(
+        ref=ref,
+        kind=_OBJECT_KINDS.get(info.type, ObjectKind.UNREADABLE),
+        attribute_count=info.num_attrs,
+        hard_link_count=info.rc,
+        mtime=info.mtime or info.ctime,  # an old header has one time, which HDF5 calls ctime
+        ctime=info.ctime,
+        atime=info.atime,
+        holds_sequences=holds_sequences,
+    )
 
 
 def _describe_without_info(location: Any, name: bytes, ref: ObjectRef) -> ObjectInfo:

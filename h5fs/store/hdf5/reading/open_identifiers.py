@@ -67,9 +67,11 @@ class OpenIdentifiers:
         for ref in [ref for ref in self._opened if ref.file == number]:
             self._cached_bytes -= self._opened.pop(ref).cache_bytes
 
-    def clear(self) -> None:
-        """Close all."""
+    def clear(self, *kept: ObjectRef) -> None:
+        """Close all but some that have no cache."""
+        still = [(ref, self._opened[ref]) for ref in kept if ref in self._opened]
         self._opened.clear()
+        self._opened.update(still)
         self._cached_bytes = 0
 
     def _close_the_oldest(self) -> None:

@@ -1,4 +1,4 @@
-"""What shape and type of a dataset alone tell of how it looks, without a look at its elements."""
+"""What a dataset's shape and type tell of its files in the mount, before an element is read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _OTHER = np.dtype("V1")
 
 
 def describe_array(dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> DatasetInfo:
-    """Return how an array looks whose elements h5py reads as ``dtype``; no more is known of it.
+    """Return what is known of an array from the dtype with which h5py reads it, and from its shape.
 
-    Where the type has parts of variable length, ``is_scanned`` is set, and the dtype stands for
-    one that only a scan tells.
+    Where the type has parts of variable length, ``is_scanned`` is set, and the dtype is of the
+    right kind only: a scan of the elements tells the width.
     """
     if not dtype.hasobject:
         return DatasetInfo(shape, npy_dtype(dtype), 0, enumerations=enumerations_of(dtype))

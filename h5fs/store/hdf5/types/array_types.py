@@ -1,7 +1,7 @@
-"""Types for arrays that are written: which HDF5 type a numpy array gets, and its elements in it.
+"""Arrays that are written: the HDF5 type that each gets, and its elements as h5py takes them.
 
-A new dataset has the type that a careful user of h5py would give it. An existing one keeps its own
-where that shows as the same numpy dtype. Pure but for HDF5 datatypes in memory.
+A new dataset has the type that a careful user of h5py would give it. An existing dataset keeps its
+type where that shows as the array's dtype. Pure but for HDF5 datatypes in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from h5fs.store.hdf5.types.elements import MemoryType, memory_type
 
 Array = np.ndarray[Any, Any]
 
-# A message of an object header has a size of 16 bits; H5Tencode adds two bytes to one.
+# Messages of object headers have sizes of 16 bits. (H5Tencode returns two bytes more.)
 _MOST_ENCODED_BYTES = 0xFFFF
 
 _TEXT: np.dtype[Any] = h5py.string_dtype("utf-8")
@@ -40,7 +40,10 @@ class WriteType:
     is_raw: bool
 
     def convert(self, array: Array) -> Array:
-        """Return elements as h5py takes them. Raises ``InvalidArrayError`` for no text."""
+        """Return elements as h5py takes them.
+
+        Raises ``InvalidArrayError`` for strings that HDF5 cannot have.
+        """
         if not self.dtype.hasobject:
             return array
         try:
@@ -95,7 +98,7 @@ def _kept_fixed(
     shown = npy_dtype(memory.dtype)
     if shown.base != dtype.base and shown != dtype:
         return None
-    # With the enumeration's own type: HDF5 converts no integer to one.
+    # HDF5 converts no integer to an enumeration: so memory has the enumeration's own type.
     in_memory = memory.given_type_id or h5t.py_create(memory.dtype, logical=True)
     if not in_memory.equal(file_type) and _holds_enumeration(file_type):
         in_memory = file_type
@@ -121,7 +124,7 @@ def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     if memory.kind != "O":
         return npy_dtype(memory) == dtype
     info = h5py.check_string_dtype(memory)
-    # Bytes would be shown as text.
+    # Bytes, once written as text, would be shown as text, too.
     return info is not None and info.length is None and dtype.kind == "U"
 
 
@@ -151,7 +154,7 @@ def _natural(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.hasobject:
         raise UnsupportedTypeError("an array of objects, which only pickle could write")
     if not dtype.itemsize:
-        # HDF5 has no elements of no bytes; one that is empty is as long as one may be.
+        # HDF5 has no elements of 0 bytes: empty strings take one.
         if dtype.kind == "S":
             return np.dtype("S1")
         raise UnsupportedTypeError(f"elements of no bytes (dtype {dtype})")
@@ -182,7 +185,7 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.names is not None:
         converted = np.empty(array.shape, dtype)
         for name in dtype.names:
-            # A member that is an array: numpy hands its dimensions out after those of the array.
+            # The dimensions of a member that is an array come after those of the array itself.
             member = dtype[name]
             converted[name] = (
                 _convert(array[name], member.base) if member.hasobject else (array[name])
@@ -198,7 +201,7 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def check_text(array: Array) -> None:
-    """Raise ``InvalidArrayError`` for strings that HDF5's cannot be; all at once, not one by one.
+    """Raise ``InvalidArrayError`` for strings that HDF5 cannot have; checks all of them at once.
 
     ``array`` holds elements as the ``.npy`` file does.
     """

@@ -41,7 +41,7 @@ class MemoryType:
 
 
 def memory_type(file_type: h5t.TypeID) -> MemoryType:
-    """Return the type in memory that h5py would choose, or a better one where it cannot read.
+    """Return the type in memory that h5py would choose, or another where h5py cannot read its own.
 
     Raises ``UnsupportedTypeError`` when no numpy dtype holds such elements.
     """
@@ -105,7 +105,7 @@ def read_into(
         in_memory = h5s.create(h5s.SCALAR)
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
-            # Of the same shape: else HDF5 goes through chunks element by element.
+            # In memory of another shape HDF5 would go through chunks element by element.
             in_memory = h5s.create_simple(slab.count)
         part = array[filled * per_element : (filled + count) * per_element]
         dataset_id.read(in_memory, space, part, memory.type_id)
@@ -126,7 +126,7 @@ def _has_regions_in_sequences(type_id: h5t.TypeID, *, in_sequence: bool) -> bool
 
 
 def _memory_type_as_stored(file_type: h5t.TypeID) -> MemoryType:
-    """Take bitfields and opaque elements as they lie in the file."""
+    """Return a type in memory that has bitfields and opaque elements as they lie in the file."""
     if isinstance(file_type, h5t.TypeOpaqueID):
         return MemoryType(file_type.dtype, file_type)
     if isinstance(file_type, h5t.TypeBitfieldID):
@@ -152,7 +152,7 @@ def _compound_as_stored(file_type: h5t.TypeCompoundID) -> MemoryType:
     size = file_type.get_size()
     if any(m.dtype.itemsize != file_type.get_member_type(i).get_size()
            for i, m in enumerate(members)):  # fmt: skip
-        # A member is wider in memory than in the file: pack them.
+        # A member is wider in memory than in the file, whose offsets do not fit then.
         ends = list(itertools.accumulate(member.dtype.itemsize for member in members))
         offsets, size = [0, *ends[:-1]], ends[-1]
     type_id = h5t.create(h5t.COMPOUND, size)

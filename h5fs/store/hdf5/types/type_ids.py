@@ -3,8 +3,8 @@
 Types are read from the datatype message (``H5Tencode``), and simple ones made from it, because
 h5py's low-level interface has no getter or setter for the precision and offset of a bitfield, the
 parts of a complex number, the kind of a reference or anything of a time, and loses enumeration
-values beyond 64 bits. A description is proved with ``H5Tequal`` before it leaves. Under the
-store's lock.
+values beyond 64 bits. A description is returned only if the type made from it is equal
+(``H5Tequal``). Under the store's lock.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _REFERENCES = {
 
 
 def describe_datatype(tid: h5t.TypeID) -> Datatype:
-    """Return what ``H5Tequal`` compares of a datatype; a committed one comes out as its copy.
+    """Return all of a datatype that ``H5Tequal`` compares; whether it is committed is not told.
 
     Offsets and sizes are those in memory, where a variable-length string takes 8 bytes.
-    Raises ``UnsupportedTypeError`` when the plain values cannot say it exactly,
-    ``UnreadableError`` when the library cannot.
+    Raises ``UnsupportedTypeError`` when plain values cannot describe the type exactly,
+    ``UnreadableError`` when the library cannot encode it.
     """
     with reading("datatype"):
         copy = tid.copy()
@@ -71,8 +71,8 @@ def create_datatype(datatype: Datatype) -> h5t.TypeID:
 
 
 def _create(datatype: Datatype) -> h5t.TypeID:
-    # Through the interface wherever it can say all, so that the library checks what it is told.
-    # (H5Tdecode also leaves a reference in a sequence without its place, memory or file.)
+    # The library checks what it is told through its interface, so that goes before H5Tdecode.
+    # (H5Tdecode also leaves open whether a reference in a sequence is in memory or in the file.)
     if isinstance(datatype, SequenceType):
         return h5t.vlen_create(_create(datatype.base))
     if isinstance(datatype, ArrayType):

@@ -135,21 +135,23 @@ def can_take(
     """Whether a dataset can hold an array in place: its dtype is the same, and the shape fits."""
     if write_type is None:
         return False
-    if not lies_in_file(dataset_id):
+    creation = dataset_id.get_create_plist()
+    if not lies_in_file(creation):
         return False
-    layout = dataset_id.get_create_plist().get_layout()
     space = dataset_id.get_space()
     if space.get_simple_extent_type() == h5s.NULL:
         return False
     old_shape = space.get_simple_extent_dims()
     if old_shape == shape:
         return True
-    return layout == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
+    return creation.get_layout() == h5d.CHUNKED and bool(_kept_max_shape(dataset_id, shape))
 
 
-def check_can_encode(dataset_id: h5d.DatasetID) -> None:
-    """Raise ``UnsupportedTypeError`` when elements go through a filter that cannot be applied."""
-    creation = dataset_id.get_create_plist()
+def check_can_encode(creation: h5p.PropDCID) -> None:
+    """Raise ``UnsupportedTypeError`` when elements go through a filter that cannot be applied.
+
+    ``creation``: the dataset's properties.
+    """
     for index in range(creation.get_nfilters()):
         code, flags, _, name = creation.get_filter(index)
         encodes = h5z.filter_avail(code) and (
@@ -162,9 +164,8 @@ def check_can_encode(dataset_id: h5d.DatasetID) -> None:
             )
 
 
-def lies_in_file(dataset_id: h5d.DatasetID) -> bool:
-    """Whether a dataset's data are its own, in its own file."""
-    creation = dataset_id.get_create_plist()
+def lies_in_file(creation: h5p.PropDCID) -> bool:
+    """Whether the data of a dataset with these properties are its own, in its own file."""
     return creation.get_layout() != h5d.VIRTUAL and not creation.get_external_count()
 
 

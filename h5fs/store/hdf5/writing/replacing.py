@@ -64,7 +64,7 @@ class Replacement:
         old_id, shape = self.old_id, source.shape
         write_type = None
         if old_id is not None:
-            check_can_encode(old_id)
+            check_can_encode(old_id.get_create_plist())
             write_type = kept_type(old_id.get_type(), array.dtype)
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
             own = shape[: len(shape) - len(trailing)]
@@ -89,14 +89,14 @@ class Replacement:
         if self.old_id is not None:
             _attributes_of(self.old_id)
 
-    def write(self, plan: Plan, source: ElementSource) -> None:
-        """Write an array as planned."""
+    def write(self, plan: Plan, source: ElementSource) -> h5d.DatasetID:
+        """Write an array as planned; return the dataset that has it."""
         old_id = self.old_id
         if plan.is_over and old_id is not None:
             if old_id.get_space().get_simple_extent_dims() != plan.shape:
                 old_id.set_extent(plan.shape)
             write_array(old_id, source, plan.write_type, self.on_progress)
-            return
+            return old_id
         item_bytes = plan.write_type.file_type.get_size()
         new_id = create_dataset(
             self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, old_id,
@@ -104,6 +104,7 @@ class Replacement:
         )  # fmt: skip
         write_array(new_id, source, plan.write_type, self.on_progress)
         self.put(new_id)
+        return new_id
 
     def put(self, new_id: h5d.DatasetID) -> None:
         """Let a new dataset have the attributes and all the names of the old one."""

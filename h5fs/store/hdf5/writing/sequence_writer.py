@@ -14,7 +14,7 @@ from h5py import h5d, h5t
 
 from h5fs.errors import InvalidArrayError, UnsupportedTypeError
 from h5fs.store.hdf5.types.array_types import WriteType, natural_type
-from h5fs.store.hdf5.types.raw_memory import write_elements
+from h5fs.store.hdf5.types.library_calls import write_elements
 from h5fs.store.hdf5.writing.array_writer import ElementSource
 
 _ROWS_AT_ONCE = 2**16

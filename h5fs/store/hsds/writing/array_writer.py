@@ -146,7 +146,7 @@ class ArrayWriter:
         self, object_id: str, array: Elements, datatype: Datatype,
         chunk_shape: tuple[int, ...] | None,
     ) -> None:  # fmt: skip
-        """Write a whole array. Raises what the first piece has that fails."""
+        """Write a whole array. Raises the error of the first piece that fails."""
         underway: deque[Future[None]] = deque()
         problem: BaseException | None = None
         for start, stop in _pieces(array.shape, datatype, chunk_shape):
@@ -187,12 +187,12 @@ class ArrayWriter:
 
 
 def _whole(array: ArrayFile) -> np.ndarray[Any, Any]:
-    """Return an array whose elements are read when somebody looks at them."""
+    """Return an array over the mapped file: elements are read when they are used."""
     shape, base = array.shape + array.dtype.shape, array.dtype.base
     if not prod(shape) or not base.itemsize:
         return np.zeros(shape, base)
     # The mapping lives as long as the array that shows it.
-    mapped = mmap.mmap(array.descriptor, array.size_bytes, prot=mmap.PROT_READ)
+    mapped = array.data or mmap.mmap(array.descriptor, array.size_bytes, prot=mmap.PROT_READ)
     flat = np.frombuffer(mapped, base, prod(shape), array.data_start)
     return flat.reshape(shape, order="F" if array.is_fortran_order else "C")
 

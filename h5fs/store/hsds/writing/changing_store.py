@@ -1,4 +1,4 @@
-"""What a domain needs beside changes to be written: open objects, what waits, and the flush."""
+"""A domain in a mode that writes, without the changes: open objects, hidden group, flush, end."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class ChangingHsdsStore(HsdsStore):
 
     @contextmanager
     def _named_or_removed(self, object_id: str) -> Iterator[None]:
-        """Remove a new object when what gives it a name fails, and it has none."""
+        """Remove a new object when the block, which is to name it, fails and leaves it nameless."""
         try:
             yield
         except BaseException:

@@ -1,9 +1,9 @@
 """Where mounts of one domain keep what has no name yet: a hidden group each.
 
-All are links of one group in the domain's root. Whose one of them is says an attribute with the
-highest number; the service makes each attribute once, so that of several mounts that want what a
-dead one has left only one gets it. A mount of this machine is dead when its process is; of other
-machines nobody knows.
+All are links of one group in the domain's root. The attribute with the highest number names the
+owner of a hidden group. The service makes each attribute once: so only one of several mounts gets
+what a dead mount has left. A mount of this machine is dead when its process is; a mount of another
+machine is never taken for dead.
 """
 
 from __future__ import annotations

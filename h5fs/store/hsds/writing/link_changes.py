@@ -1,7 +1,7 @@
-"""Changes of links: the service makes one where no link has the name, and replaces none.
+"""Changes of links. The service makes a link where none has the name, and replaces none.
 
-A link that takes another's place is therefore three changes: the old one gets a second name, then
-the first one goes, then the new one comes. Whoever is killed in between leaves the second name.
+To replace a link takes three changes: the old object gets a second name, then the first name goes,
+then the new link comes. Whoever is killed in between leaves the second name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from h5fs.store.hsds.objects import join_path, path_of
 _log = logging.getLogger(__name__)
 
 REPLACED: Final = b".h5fs-replaced-"
-"""What a name has at its end, before some digits, while another link takes its place."""
+"""The end of the second name, before some digits."""
 
 _MOST_TRIES: Final = 8
 _CREATED: Final = 201
@@ -45,7 +45,7 @@ class LinkChanges:
         """Return a link; None where there is none."""
         title = title_of(name)
         try:
-            # In the body: as part of a URL, "..", or a name with an odd character, is another one.
+            # The name is in the body, since ".." and odd characters are changed in a URL.
             found = self._client.ask(
                 "POST", path_of(group_id) + "/links", LinksAnswer, self._query,
                 {"titles": [title]},
@@ -76,8 +76,8 @@ class LinkChanges:
         """Make a link, in the place of one that has the name; return that one.
 
         Readers find the old link, none for a moment, or the new one. ``only_over``: do nothing
-        where no link to this object is. Raises ``ExistsError`` when others put theirs there as
-        often as this one was put.
+        unless the name leads to this object. Raises ``ExistsError`` after some tries, in each of
+        which another mount was quicker.
         """
         path = show_path(join_path(group_path, name))
         for _ in range(_MOST_TRIES):

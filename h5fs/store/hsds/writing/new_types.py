@@ -29,17 +29,12 @@ from h5fs.model.datatypes import (
     StringType,
     size_in_memory,
 )
+from h5fs.projection.json.attributes import TEXT
+from h5fs.projection.json.datatype_terms import STRING_PADDINGS
 from h5fs.projection.json.numpy_spelling import parse_dtype, standard_float, standard_integer
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hsds.datatypes import element_dtype
 
-TEXT: Final = StringType(None, StringPadding.NULL_TERMINATED, CharacterSet.UTF8)
-
-_PADDINGS: Final = {
-    StringPadding.NULL_TERMINATED: "H5T_STR_NULLTERM",
-    StringPadding.NULL_PADDED: "H5T_STR_NULLPAD",
-    StringPadding.SPACE_PADDED: "H5T_STR_SPACEPAD",
-}
 _CHARACTER_SETS: Final = {CharacterSet.ASCII: "H5T_CSET_ASCII", CharacterSet.UTF8: "H5T_CSET_UTF8"}
 
 
@@ -88,7 +83,8 @@ def describe_type(datatype: Datatype) -> Any:
     if isinstance(datatype, StringType):
         return {
             "class": "H5T_STRING", "charSet": _CHARACTER_SETS[datatype.charset],
-            "strPad": _PADDINGS[datatype.padding], "length": datatype.size_bytes or "H5T_VARIABLE",
+            "strPad": STRING_PADDINGS[datatype.padding],
+            "length": datatype.size_bytes or "H5T_VARIABLE",
         }  # fmt: skip
     if isinstance(datatype, OpaqueType):
         made = {"class": "H5T_OPAQUE", "size": datatype.size_bytes}

@@ -43,7 +43,7 @@ def pack_array(
 ) -> bytes | memoryview:
     """Return the elements of an array of the datatype's own dtype, or of text.
 
-    Raises ``InvalidArrayError`` for text that is none.
+    Raises ``InvalidArrayError`` for strings that are no text.
     """
     if array.dtype.kind == "U" or array.dtype.hasobject or _holds_text(array.dtype):
         return b"".join(_pack(each, datatype, reference_to) for each in array.reshape(-1))

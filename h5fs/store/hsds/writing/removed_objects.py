@@ -25,15 +25,15 @@ from h5fs.store.hsds.writing.attribute_bodies import read_bodies, write_bodies
 _log = logging.getLogger(__name__)
 
 LATER_SECONDS: Final = 2.0
-"""Mounts know names for a second."""
+"""Longer than mounts keep names, which is a second."""
 
 
 
 @dataclass(eq=False, slots=True)
 class _Removed:
-    """An object without one of its names. ``looks``: how many looks found none at all.
+    """An object that has lost a name. ``looks``: how many looks found no name of it at all.
 
-    ``successor`` has its place, and ``attributes`` were copied to that one.
+    ``successor``: the object that took its place, and got copies of ``attributes``.
     """
 
     object_id: str
@@ -71,7 +71,7 @@ class RemovedObjects:
     def add(
         self, object_id: str, *, successor: str = "", attributes: Mapping[str, Any] | None = None
     ) -> None:
-        """Look at an object later, which has lost a name."""
+        """Look later at an object that has lost a name."""
         with self._lock:
             removed = _Removed(object_id, successor=successor, attributes=attributes or {})
             self._waiting[object_id] = removed

@@ -19,7 +19,7 @@ from h5fs.store.interface import ArrayFile
 
 
 def type_for(old: ObjectAnswer | None, array: ArrayFile) -> tuple[Datatype, int]:
-    """Return the type for an array in the place of a dataset, and how many dimensions it takes.
+    """Return the type for an array that replaces a dataset, and how many dimensions elements have.
 
     Raises ``UnsupportedTypeError``.
     """

@@ -1,8 +1,8 @@
-"""A domain of a data service as a store that writes: no step is one there, and none loses anything.
+"""A domain of a data service as a store that writes, so that nothing is lost on the way.
 
-The service has no transactions. So what is new is complete before it gets a name, a name that is
-taken is never taken away before the new one is there, and what others do at the same time is
-looked for before something is deleted.
+The service has no transactions. So a new object is complete before it gets a name, an object that
+is replaced keeps a name until the new one has its own, and before something is deleted the store
+looks for what others do at the same time.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class WritingHsdsStore(ChangingHsdsStore):
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
-    ) -> None:
+    ) -> ObjectInfo | None:
         group_id = self._place(group, name)
         found = check_there(self._links.find(group_id, name), group, name)
         new_id = self._place(new_group, new_name)
@@ -108,6 +108,7 @@ class WritingHsdsStore(ChangingHsdsStore):
             self._links.delete(group_id, name)
         if old is not None and old.id:
             self._removed.add(old.id)
+        return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         group_id = self._place(group, name)
@@ -294,7 +295,7 @@ class WritingHsdsStore(ChangingHsdsStore):
         self, object_id: str, shape: tuple[int, ...], item_bytes: int, start: int, stop: int,
         skip: int, data: bytes,
     ) -> bytearray:  # fmt: skip
-        """Return whole elements, of which ``data`` has all but the two ends."""
+        """Return whole elements: ``data`` with what the first and the last element lack there."""
         whole = bytearray((stop - start) * item_bytes)
         for each in {start, stop - 1}:
             (slab,) = split_into_hyperslabs(shape, each, each + 1)

@@ -1,4 +1,8 @@
-"""The messages between the daemon and the worker starter: one packet each way."""
+"""The messages between the daemon and the worker starter: one packet each way.
+
+What a packet for a worker brings along is in ``charges``. Imports nothing that takes long: commands
+start the worker starter before they import anything else.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, get_type_hints
-
-import msgspec
-
-from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.worker_file import FileKind
 
 SPAWN, STATUS = b"S", b"?"
 RUNNING = b"-"
 _MAX_PACKET_BYTES = 4096
 _MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and three of a logged file
-
-
-# Not the location: a worker is told a path, and never a URL, which may hold a key.
-_DAEMONS_OWN = ("location", "remote")
-_Settings: Any = msgspec.defstruct(
-    "_Settings",
-    [
-        (name, kind)
-        for name, kind in get_type_hints(StoreOptions).items()
-        if name not in _DAEMONS_OWN and name in StoreOptions.__dataclass_fields__
-    ],
-)
-
-
-class _Charge(msgspec.Struct, frozen=True):
-    """The settings that a worker is started with: ``file`` is the path of the mounted file."""
-
-    file: bytes
-    settings: _Settings
-    kind: FileKind
-    grants: tuple[bytes, ...]
-
-
-def encode_charge(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
-    """Return the settings of a worker, and which files it may read beside, as bytes."""
-    names = _Settings.__struct_fields__
-    settings = _Settings(**{name: getattr(options, name) for name in names})
-    return msgspec.msgpack.encode(_Charge(os.fsencode(options.file), settings, kind, grants))
-
-
-def decode_charge(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
-    """Return what ``encode_charge`` was given."""
-    charge = msgspec.msgpack.decode(encoded, type=_Charge)
-    settings = msgspec.structs.asdict(charge.settings)
-    return StoreOptions(Path(os.fsdecode(charge.file)), **settings), charge.kind, charge.grants
 
 
 def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:

@@ -2,7 +2,7 @@
 
 That process has imported everything, so that a worker that a file has killed is replaced in
 milliseconds; and the daemon, which has threads, never forks. The messages between the two are in
-``starter_messages``.
+``starter_messages`` and ``charges``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import signal
 import socket
 import subprocess
 import threading
+from typing import TYPE_CHECKING, Protocol
 
 from h5fs.interpreter import isolated_command
-from h5fs.model.settings import StoreOptions
-from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS, encode_charge
-from h5fs.store.workers.worker_file import WorkerFile
+from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS
+
+if TYPE_CHECKING:  # a command starts workers before it imports what takes long
+    from h5fs.model.settings import StoreOptions
+    from h5fs.store.workers.worker_file import WorkerFile
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,18 @@ _log = logging.getLogger(__name__)
 _ANSWER_SECONDS = 30
 _END_SECONDS = 5
 _UNKNOWN_END = "killed with the process that starts workers, by SIGKILL"
+
+
+class StarterProcess(Protocol):
+    """The process, as ``subprocess.Popen`` has it."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises ``subprocess.TimeoutExpired``."""
 
 
 class WorkerStarter:
@@ -43,7 +58,7 @@ class WorkerStarter:
         """``stderr``: the descriptor that becomes the processes' stderr; None: this process's."""
         self._stderr = stderr
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: StarterProcess | None = None
         self._control: socket.socket | None = None
 
     def start(self) -> None:
@@ -55,14 +70,18 @@ class WorkerStarter:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_SECONDS)
         with theirs:
-            self._process = subprocess.Popen(
-                isolated_command(self.module, str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-            )
+            self._process = self._run_process(ours, theirs)
         self._control = ours
+
+    def _run_process(self, _ours: socket.socket, theirs: socket.socket) -> StarterProcess:
+        """Start a process that runs ``main`` of the module, with one end of the conversation."""
+        return subprocess.Popen(
+            isolated_command(self.module, str(theirs.fileno())),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+        )
 
     @property
     def pid(self) -> int | None:
@@ -82,6 +101,8 @@ class WorkerStarter:
         ``file`` is the mounted file; ``grants`` are the real paths of what it may read beside it.
         Raises ``OSError`` when the worker starter is gone.
         """
+        from h5fs.store.workers.starting.charges import encode_charge
+
         charge = encode_charge(options, file.kind, grants)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:

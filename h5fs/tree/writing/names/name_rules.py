@@ -32,18 +32,20 @@ class NameRules:
     """What may have which name.
 
     ``takes_scratch``: files may be outside of the HDF5 file, since what is left of them at the end
-    has a place. ``mountpoint``: where absolute symbolic links lead into the mount.
+    has a place. ``mountpoint``: where absolute symbolic links lead into the mount, which shows
+    ``part`` of the file.
     """
 
     def __init__(
         self, pending: Pending, lookup: Lookup, places: Places, *, takes_scratch: bool,
-        mountpoint: bytes,
+        mountpoint: bytes, part: bytes = b"",
     ) -> None:  # fmt: skip
         self._pending = pending
         self._lookup = lookup
         self._places = places
         self._takes_scratch = takes_scratch
         self._mountpoint = mountpoint
+        self._part = part
 
     def check_new_file(self, path: bytes, flags: int, mode: int) -> None:
         """Raise unless a file may be created under that name."""
@@ -123,4 +125,5 @@ class NameRules:
         """Return the HDF5 link that a symbolic link of that text at a path is."""
         if meaning is None or meaning.link_name is None:
             raise InvalidNameError(f"{show_path(path)}: no symbolic link can have this name")
-        return link_from_text(meaning, text, path.rpartition(b"/")[0], self._mountpoint)
+        folder_path = path.rpartition(b"/")[0]
+        return link_from_text(meaning, text, folder_path, self._mountpoint, self._part)

@@ -62,10 +62,23 @@ class Draft:
             self._memory = bytearray()
         return self._descriptor
 
+    def lend(self) -> tuple[int, bytes | None]:
+        """Return the file on disk with all of the draft in it; for a small one -1 and its bytes."""
+        is_here = self._descriptor < 0 and self._direct is None and self._base is None
+        if is_here and self.size_bytes <= _MOST_BYTES_IN_MEMORY:
+            return -1, self.read(0, self.size_bytes)
+        self.complete()
+        return self.descriptor, None
+
     @property
     def written_bytes(self) -> int:
         """How many bytes were written, wherever they went; from any thread, without a lock."""
         return self._written.page_count
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether something of what was there before is gone, or was never taken over."""
+        return self._base is None or self._base_stop < self._base.size_bytes
 
     @property
     def has_base(self) -> bool:

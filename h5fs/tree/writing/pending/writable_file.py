@@ -25,8 +25,9 @@ class WritableFile:
     ``origin``: the name that attributes had before a scratch one. ``kept_as``: its link in the
     hidden group; ``is_kept``: that holds what was written. ``awaits``: HDF5 paths that attributes
     refer to and that are not there yet. ``failure``: why something that
-    was written is missing. ``was_offered``: it was decided whether its data stream into the HDF5
-    file. ``made_at``: the path of a new file, where nothing was. ``started_from``: the text of
+    was written is missing. ``is_mixed``: pages were refused that may have another content, so that
+    what was written is not whole. ``was_offered``: it was decided whether its data stream into the
+    HDF5 file. ``made_at``: the path of a new file, where nothing was. ``started_from``: the text of
     attributes that was changed, if that is not ``content``. ``inode`` and the times are those of a
     file without a node.
     """
@@ -46,6 +47,7 @@ class WritableFile:
     awaits: frozenset[bytes] = frozenset()
     was_offered: bool = False
     failure: NoSpaceError | None = None
+    is_mixed: bool = False
     made_at: bytes | None = None
     started_from: bytes | None = None
     inode: int = 0
@@ -75,6 +77,7 @@ class WritableFile:
             self.draft.truncate(0)
         if empty:
             self.failure = None
+            self.is_mixed = False
         return self.draft
 
     @property

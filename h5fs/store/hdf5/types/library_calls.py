@@ -88,9 +88,9 @@ def write_memory(attribute_id: h5a.AttrID, type_id: h5t.TypeID, memory: bytes) -
 def write_elements(
     dataset_id: h5d.DatasetID, type_id: h5t.TypeID, space_id: h5s.SpaceID, address: int
 ) -> None:
-    """Write the elements that are selected in a dataspace of the file's, from memory.
+    """Write elements of a dataset: those that the dataspace ``space_id`` selects.
 
-    ``address``: where they lie one after another, in the memory form of the type. Raises
+    ``address``: where in memory they lie, one after another, in the memory form of the type. Raises
     ``UnreadableError`` when the library cannot write them.
     """
     in_memory = h5s.create_simple((space_id.get_select_npoints(),))
@@ -102,7 +102,7 @@ def write_elements(
 
 
 def _reason() -> str:
-    """Return why the last call failed, as far down as the library tells."""
+    """Return why the last call failed: the innermost reason that the library tells."""
     reasons: list[str] = []
 
     def note(_depth: int, error: Any, _data: Any) -> int:
@@ -119,8 +119,8 @@ def _library() -> ctypes.CDLL:
 
 
 def _function(name: str) -> Callable[..., int]:
-    # A symbol is looked up in what the extension module itself was linked with, so this is the
-    # library that made the identifiers, wherever it lies and whatever else the process has loaded.
+    # The symbol is looked up in what h5py's extension module is linked with: the very library that
+    # made the identifiers, whatever else the process has loaded.
     function = getattr(_library(), name)
     function.argtypes = _ARGUMENTS[name]
     function.restype = _herr_t

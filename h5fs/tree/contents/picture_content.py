@@ -131,7 +131,7 @@ def _order_picture(
 
 
 def _shown_elements(reader: _Reader, picture: Picture) -> bytes:
-    """Return the elements that are shown; rows that are not are passed over."""
+    """Return the elements that are shown, without those of other rows."""
     lines, columns, each = picture.row_items
     dtype = np.dtype((np.void, reader.dataset.dtype.itemsize * each))
     row_items = lines * columns
@@ -157,7 +157,7 @@ def _shown_elements(reader: _Reader, picture: Picture) -> bytes:
 
 
 def _read_wide_row(reader: _Reader, start: int, columns: int, step: int, part: Values) -> None:
-    """Read each how many-th item of a row that is too large to be in memory at once."""
+    """Read every ``step``-th item of a row that is too large to be in memory at once."""
     at_once = max(_PIECE_BYTES // (step * part.itemsize), 1)
     for first in range(0, len(part), at_once):
         at = first * step
@@ -167,12 +167,12 @@ def _read_wide_row(reader: _Reader, start: int, columns: int, step: int, part: V
 
 
 def _look_of(store: Store, ref: ObjectRef) -> ImageLook | None:
-    """Return what an image says of itself; None for other datasets."""
+    """Return how an image wants to be shown; None for other datasets."""
     found = read_look(_facts_of(store, ref))
     if found is None:
         return None
     look, path = found
-    # A palette that cannot be had makes no picture impossible: it is grey.
+    # Without a palette that can be read the picture is grey.
     target = _try_find(store, ref, path) if path is not None else None
     if target is None:
         return look

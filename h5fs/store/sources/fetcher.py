@@ -139,7 +139,7 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Fetcher:
-    """Fetches parts, at most ``streams`` of them at a time; those in need before those ahead.
+    """Fetches parts, at most ``streams`` of them at a time: first those that a reader waits for.
 
     The thread begins with the first part, so that a fetcher may be made before a fork.
     """
@@ -151,14 +151,14 @@ class Fetcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        # The rest belongs to the thread.
+        # Only the thread uses what follows.
         self._waiting: list[tuple[int, int, Part]] = []
         self._numbers = itertools.count()
         self._tasks: dict[asyncio.Task[None], Part] = {}
         self._ending: asyncio.Task[None] | None = None
 
     def submit(self, part: Part, *, is_ahead: bool = False) -> None:
-        """Have a part fetched, or fetched earlier than asked before. Waits for nothing."""
+        """Have a part fetched, or fetched earlier than it would be. Waits for nothing."""
         with self._lock:
             if not self._is_closed:
                 loop = self._begin_thread()
@@ -226,7 +226,7 @@ class Fetcher:
         while self._waiting and len(self._tasks) < self.streams:
             part = heapq.heappop(self._waiting)[2]
             if part.is_begun:
-                continue  # it was asked for twice, the second time in need
+                continue  # it was submitted twice: ahead, and then because a reader waits
             part.is_begun = True
             task = asyncio.get_running_loop().create_task(self._run(part))
             self._tasks[task] = part
@@ -290,7 +290,7 @@ class Fetcher:
             except (H5fsError, OSError) as error:  # the cache on disk is full
                 return error
             except RequestError as error:
-                if at == end:  # what went wrong is behind the last byte
+                if at == end:  # all bytes had come before the error
                     return None
                 lies += error.kind is FailureKind.LIE
                 is_over = error.kind not in (FailureKind.AGAIN, FailureKind.LIE)

@@ -1,4 +1,4 @@
-"""Has the stored bytes of chunks brought here before somebody decodes them, from far away.
+"""Has the stored bytes of chunks of a remote file fetched before somebody decodes them.
 
 The chunk index says where chunks lie. It may be wrong (``hdf5.reading.chunk_index``): whoever reads
 a chunk then fetches what the library says, so that a wrong place costs time and nothing else.
@@ -17,7 +17,7 @@ from h5fs.store.sources.interface import Source
 
 # Stored bytes that are under way for one reader; as many as keep all requests busy.
 _WINDOW_BYTES = 64 * 2**20
-# A reader that has only begun may not go on.
+# The window grows with what was read, since a reader that has only begun may not go on.
 _WINDOW_PER_READ = 4
 _STEPS_PER_WINDOW = 2
 _SPARE_BYTES = 2**20  # by how much a stored chunk may be longer than a decoded one
@@ -55,7 +55,7 @@ class ChunkFetcher:
                 wanted += chunks
                 fresh += size
             number += 1
-        # In few large steps, so that each has room for large requests.
+        # Few large steps, each with room for large requests.
         is_end = ahead < window
         if wanted and (is_end or fresh >= window // _STEPS_PER_WINDOW):
             stream.fetched_block = number - 1
@@ -65,7 +65,7 @@ class ChunkFetcher:
 def _places(
     index: ChunkIndex | None, grid: Grid, chunks: Iterable[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield where chunks are stored, as far as the index can be right."""
+    """Yield where chunks are stored, without those whose sizes in the index cannot be right."""
     if index is None or index.sizes is None or index.offsets is None:
         return
     sizes, offsets = np.frombuffer(index.sizes, "<u8"), np.frombuffer(index.offsets, "<u8")

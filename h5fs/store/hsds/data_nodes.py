@@ -94,9 +94,9 @@ class DataNodes:
                 raise error
 
     def note_lost(self, url: str) -> bool:
-        """Hear that a request was not answered in time; whether a dead node is why.
+        """Take note that a request was not answered in time; return whether a dead node is why.
 
-        What has a part there is refused without a wait until the node is back.
+        Requests about objects with a part on that node are then refused at once, until it is back.
         """
         self.look(url)
         place = _place_of(url)
@@ -106,7 +106,7 @@ class DataNodes:
             return bool(self._dead)
 
     def look(self, url: str) -> None:
-        """Find out which nodes answer, beside what goes on; not again within some seconds."""
+        """Find out in another thread which nodes answer; once in some seconds at most."""
         place = _place_of(url) or self._place
         with self._lock:
             is_early = time.monotonic() - self._looked_at < _BETWEEN_SECONDS
@@ -194,7 +194,7 @@ def _place_of(url: str) -> _Place | None:
 
 
 def _path_on(number: int, count: int, place: _Place) -> str:
-    """Return where an object would be that is at home on a node, and is not there."""
+    """Return the path of an object that does not exist, and would be at home on a node."""
     while True:
         token = secrets.token_hex(8)
         made = f"d{place.prefix[1:]}-{token[:4]}-{token[4:10]}-{token[10:16]}"

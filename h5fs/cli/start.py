@@ -1,0 +1,49 @@
+"""Where the ``h5fs`` command begins: what takes longest is started before anything else.
+
+The process that starts workers imports the HDF5 library while the command imports what it needs
+itself. It is forked, so that what both need is imported once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # not typing's: `h5fs --version` needs none of it
+if TYPE_CHECKING:
+    from h5fs.store.workers.starting.worker_starter import WorkerStarter
+
+_WITH_WORKERS = ("attr", "cat", "cp", "tree")
+
+
+def main() -> int:
+    """Run the command that the program was called with; return its exit status."""
+    # Nothing of h5fs multiplies matrices, and each thread of OpenBLAS spins for 30 ms at its start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    starter = _start(sys.argv[1:])
+    try:
+        from h5fs.cli.main import main as run
+
+        return run(starter=starter)
+    finally:
+        if starter is not None:
+            starter.close()
+
+
+def _start(words: list[str]) -> WorkerStarter | None:
+    """Start the process that starts workers, if the command seems to need it.
+
+    None also where a URL may have a password, which must go from the process list first, and where
+    a standard stream is closed, whose number the next descriptor would get.
+    """
+    is_closed = None in (sys.stdin, sys.stdout, sys.stderr)
+    if is_closed or words[:1] not in ([word] for word in _WITH_WORKERS) or len(words) == 1:
+        return None
+    if any("://" in word or word in ("-h", "--help") for word in words):
+        return None
+    import h5fs.store.workers.messages  # noqa: F401  (what takes long, and both processes need)
+    from h5fs.store.workers.starting.forked_starter import ForkedStarter
+
+    starter = ForkedStarter()
+    starter.start()
+    return starter

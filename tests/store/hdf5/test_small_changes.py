@@ -1,0 +1,159 @@
+"""What a small change costs the worker, and what it answers: as little and as much as is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import msgspec
+import numpy as np
+import pytest
+from support.reference import npy_bytes
+
+from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.settings import Locking, Mode, NewDatasets, StoreOptions
+from h5fs.store.hdf5 import store as store_module
+from h5fs.store.hdf5 import writing_store
+from h5fs.store.hdf5.opening_store import make_library_store
+from h5fs.store.hdf5.writing_store import WritingHdf5Store
+from h5fs.store.interface import ArrayPart
+from h5fs.store.library_interface import NewArray
+from h5fs.store.log.log_file import open_logged
+from h5fs.store.workers.shared_buffers import SharedBufferViews
+from h5fs.store.workers.worker_file import FileKind
+
+
+class Written:
+    """A store that writes, in this process. ``opened`` are the paths that it has opened."""
+
+    def __init__(self, store: WritingHdf5Store, views: SharedBufferViews) -> None:
+        self.store = store
+        self.root = store.root().ref
+        self._views = views
+        self._count = 0
+        self.opened: list[bytes] = []
+        open_identifier: Callable[[ObjectRef], Any] = store._opened._open_identifier
+
+        def note(ref: ObjectRef) -> Any:
+            self.opened.append(ref.path)
+            return open_identifier(ref)
+
+        store._opened._open_identifier = note
+
+    def save(self, group: ObjectRef, name: bytes, array: np.ndarray[Any, Any]) -> ObjectInfo:
+        data = npy_bytes(array)
+        descriptor = os.memfd_create("draft")
+        os.write(descriptor, data)
+        self._count += 1
+        self._views.add(self._count, descriptor, len(data))
+        start = len(data) - array.nbytes
+        new = NewArray(array.shape, array.dtype, False, start, self._count, False)
+        info = self.store.write_array(group, name, new)
+        self._views.remove(self._count)
+        return info
+
+
+@contextmanager
+def written(file: Path, **options: Any) -> Iterator[Written]:
+    files = open_logged(file, Mode.UPDATE, Locking.TRUE, b"boot")
+    assert files is not None
+    views = SharedBufferViews()
+    store = make_library_store(
+        StoreOptions(file, mode=Mode.UPDATE, boot_id=b"boot", **options), FileKind.LOGGED,
+        files.descriptors(), lambda *_: None, shared_buffers=views, granted=frozenset(),
+    )  # fmt: skip
+    assert isinstance(store, WritingHdf5Store)
+    store.open()
+    yield Written(store, views)
+    store.commit(is_checkpoint=True)
+    store.close()
+    files.close(removes_log=True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as made:
+        made["g/old"] = made["g/text"] = np.arange(3)
+        made["g/self"] = made["g"]
+    return path
+
+
+def test_one_small_change_after_another_opens_nothing(file: Path) -> None:
+    with written(file) as it:
+        group = it.store.create_group(it.root, b"new").ref
+        it.save(group, b"first", np.arange(100))
+        it.opened.clear()
+        for number in range(3):
+            it.save(group, b"d%d" % number, np.arange(100.0))
+            it.store.move_link(group, b"d%d" % number, group, b"e%d" % number)
+            it.store.delete_link(group, b"e%d" % number)
+            it.store.create_group(group, b"g%d" % number)
+        assert not it.opened
+
+
+def test_one_write_in_place_after_another_looks_at_the_dataset_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with written(file) as it:
+        data = it.save(it.root, b"data", np.arange(1000)).ref
+        looks: list[object] = []
+        for look in ("project_dataset", "read_edges_are_whole"):
+            for module in (store_module, writing_store):
+                monkeypatch.setattr(module, look, looks.append, raising=False)
+        for number in range(3):
+            it.store.write_elements(data, 800 * number, np.full(100, number).tobytes())
+        assert not looks
+        expected = np.arange(1000)
+        expected[:300] = np.repeat(range(3), 100)
+        assert it.store.read_data(data, ArrayPart.ELEMENTS, 0, 8000) == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(100.0), np.array(["a", "bc"]), np.zeros((0, 3)), np.array(7)],
+    ids=["numbers", "text", "none", "one"],
+)  # fmt: skip
+@pytest.mark.parametrize("gzip_level", [None, 1])
+def test_a_change_answers_what_is_found_later(
+    file: Path, array: np.ndarray[Any, Any], gzip_level: int | None
+) -> None:
+    new_datasets = NewDatasets(gzip_level=gzip_level)
+    with written(file, new_datasets=new_datasets) as it:
+        group = it.store.get_link(it.root, b"g").target
+        assert group is not None
+        for name in (b"new", b"old", b"new"):
+            answer = it.save(group.ref, name, array)
+            it.store._forget_all()
+            found = it.store.get_link(group.ref, name).target
+            assert found is not None
+            assert answer.ref.path == found.ref.path
+            if answer.dataset is not None:
+                assert answer.dataset == it.store.describe_dataset(found.ref)
+            bare = {"dataset": None, "storage_size_bytes": 0}
+            assert msgspec.structs.replace(answer, **bare) == found
+            size = array.size * it.store.describe_dataset(found.ref).dtype.itemsize
+            if array.dtype.kind != "U":
+                data = it.store.read_data(found.ref, ArrayPart.ELEMENTS, 0, size)
+                assert bytes(data) == array.tobytes()
+        assert it.store.create_group(group.ref, b"h") == it.store.get_link(group.ref, b"h").target
+
+
+def test_a_group_that_leads_to_itself_goes_link_by_link(file: Path) -> None:
+    with written(file) as it:
+        inner = it.store.get_link(it.root, b"g").target
+        assert inner is not None
+        through_itself = ObjectRef(0, inner.ref.id, b"/g/self/self")
+        it.store.delete_link(through_itself, b"old")
+        it.store.delete_link(through_itself, b"self")
+        answer = it.save(ObjectRef(0, inner.ref.id, b"/g"), b"new", np.arange(5))
+        assert answer == it.save(inner.ref, b"new", np.arange(5))
+        it.store.delete_link(it.root, b"g")
+        again = it.store.create_group(it.root, b"g").ref
+        it.save(again, b"new", np.arange(4))
+    with h5py.File(file) as opened:
+        assert list(opened["g"]) == ["new"]
+        assert opened["g/new"][:].tolist() == [0, 1, 2, 3]
