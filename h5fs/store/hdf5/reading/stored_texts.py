@@ -155,7 +155,10 @@ class StoredTexts:
         key = self._number, number
         block = self._kept.get(key)
         if block is None and is_wanted:
-            block = self._load(dataset_id, number)
+            try:
+                block = self._load(dataset_id, number)
+            except MemoryError:  # the library takes less, since it reads less at a time
+                block = None
             if block is None:
                 self._left.add(number)
             else:
