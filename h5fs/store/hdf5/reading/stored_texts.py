@@ -187,7 +187,6 @@ class StoredTexts:
             block[name] = column
         return block
 
-
     def _texts(self, references: npt.NDArray[np.void]) -> Array | None:
         if is_too_long(references) and self._can_shrink():
             raise _TooLongError
