@@ -19,6 +19,18 @@ class FileStatus(Struct, frozen=True):
     mtime_ns: int
 
 
+class NumberedFile(Struct, frozen=True, array_like=True):
+    """A file beside the mounted one, as it was when it got its number: real path and identity.
+
+    Where an object is in a file is told by a worker, and its bytes are read by the daemon or by
+    another worker: each must have the same file, whatever stands at the path by now.
+    """
+
+    path: bytes
+    device: int
+    inode: int
+
+
 class SpaceStatus(Struct, frozen=True):
     """A ``struct statvfs``. Sizes are counted in fragments, as ``f_blocks`` and its like are.
 

@@ -15,6 +15,7 @@ from h5fs.errors import (
     NameTooLongError,
     NotAGroupError,
     NotFoundError,
+    StaleError,
     TooLargeError,
     UnreadableError,
     show_path,
@@ -42,11 +43,11 @@ from h5fs.tree.contents.views import Views
 from h5fs.tree.known_links import KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.nodes import (
+    BESIDE,
     Node,
     NodeKind,
     make_attributes_node,
     make_node,
-    make_offsets_node,
     make_root,
     path_of,
 )
@@ -57,14 +58,7 @@ _log = logging.getLogger(__name__)
 # In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
 # some tens of MB.
 _NODES_KEPT = 8192
-_WARNINGS_KEPT = 1024
-_CUT_NAMES_KEPT = 16
-
-# Files that stand beside an object's own, made from its node.
-_BESIDE = {
-    Projection.ATTRIBUTES: make_attributes_node,
-    Projection.OFFSETS: make_offsets_node,
-}
+_WARNINGS_KEPT, _CUT_NAMES_KEPT = 1024, 16
 
 
 class Lookup:
@@ -89,8 +83,7 @@ class Lookup:
         self._contents = KnownContents()
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
-        # By file number; few, since the store bounds how many files are open.
-        self._file_status: dict[int, FileStatus] = {}
+        self._file_status: dict[int, FileStatus] = {}  # by file number; the store bounds those
         self.is_shared = False
         """Whether others change the HDF5 file: then everything is forgotten with each change."""
         self._has_aliases = False  # an external link has led to the mounted file
@@ -103,6 +96,15 @@ class Lookup:
         self._links.forget()
         self._root = None
         self._forget_others(None)
+
+    @contextmanager
+    def noticing_replaced(self) -> Iterator[None]:
+        """Forget what was found, when a file that links lead to has been replaced."""
+        try:
+            yield
+        except StaleError:
+            self.forget()
+            raise
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -286,7 +288,8 @@ class Lookup:
 
     def list_links(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
-        return self._links.list(group)
+        with self.noticing_replaced():
+            return self._links.list(group)
 
     def has_links(self, group: ObjectRef) -> bool:
         """Whether a group has any links."""
@@ -294,7 +297,8 @@ class Lookup:
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         """Return one link of a group. Raises ``NotFoundError``."""
-        return self._links.get(group, name)
+        with self.noticing_replaced():
+            return self._links.get(group, name)
 
     def get_any_link(self, group: ObjectRef, name: bytes) -> Link | None:
         """Return one link of a group; None where there is none."""
@@ -318,9 +322,9 @@ class Lookup:
         node = self.make_child(folder, link)
         if projection in VIEWS:
             return self._views.node(folder, node, projection)
-        if node is None or projection not in _BESIDE or node.is_symbolic_link:
+        if node is None or projection not in BESIDE or node.is_symbolic_link:
             return node
-        return _BESIDE[projection](folder, node)
+        return BESIDE[projection](folder, node)
 
     def make_child(self, folder: Node, link: Link) -> Node | None:
         """Return the node of a link's own dentry; None where the link is not listed."""
@@ -351,7 +355,8 @@ class Lookup:
         """Return what a file's bytes come from."""
         content = self._contents.get(node)
         if content is None:
-            content = open_content(self._store, node, self._views)
+            with self.noticing_replaced():
+                content = open_content(self._store, node, self._views)
             self.keep_content(node, content)
         return content
 

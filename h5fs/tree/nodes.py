@@ -219,3 +219,7 @@ def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
     seed = b"%d %d " % (group.file, group.id) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+BESIDE = {Projection.ATTRIBUTES: make_attributes_node, Projection.OFFSETS: make_offsets_node}
+"""What makes the files that stand beside an object's own, from its folder and its node."""

@@ -200,7 +200,9 @@ class Tree:
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file; return how much."""
-        return self._handles.get(handle).read_into(buffer, offset)
+        file = self._handles.get(handle)
+        with self.lookup.noticing_replaced():
+            return file.read_into(buffer, offset)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Return up to ``size`` bytes at ``offset`` of an open file; fewer only at its end."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from h5py import h5d, h5g, h5o
 
 from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.datatypes import Datatype
-from h5fs.model.file_status import FileStatus, SpaceStatus
+from h5fs.model.file_status import FileStatus, NumberedFile, SpaceStatus
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
     Attribute,
@@ -68,7 +66,7 @@ class Hdf5Store(ViewRenderer):
     """Answers the questions of ``h5fs.store.interface.LibraryStore``.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
-    library looks at what a link of a listed group leads to; ``on_file(number, path)`` when a file
+    library looks at what a link of a listed group leads to; ``on_file(number, file)`` when a file
     other than the mounted one gets its number. ``shared_buffers`` are where chunks are decoded to.
     ``driven``, ``main`` and ``granted`` are as for ``OpenFiles``. ``is_broken``: the store must not
     be used any more; one that only reads never is.
@@ -85,7 +83,7 @@ class Hdf5Store(ViewRenderer):
         *,
         on_progress: Callable[[], None] = ignore,
         on_look: Callable[[bytes], None] = ignore,
-        on_file: Callable[[int, bytes], None] = ignore,
+        on_file: Callable[[int, NumberedFile], None] = ignore,
         shared_buffers: SharedBufferViews | None = None,
         driven: DrivenMain | None = None,
         main: int | None = None,
@@ -98,7 +96,7 @@ class Hdf5Store(ViewRenderer):
         self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
             options, on_close=self._forget_file,
-            on_number=lambda number, path: on_file(number, os.fsencode(path)),
+            on_number=on_file,
             driven=driven,
             main=main,
             granted=granted,
@@ -140,10 +138,10 @@ class Hdf5Store(ViewRenderer):
                 self._files.file_id(ref.file), ref.path, file=ref.file, path=ref.path
             )
 
-    def know_file(self, number: int, path: bytes) -> None:
+    def know_file(self, number: int, file: NumberedFile) -> None:
         """Take over the number that another process has given to a file."""
         with self._lock:
-            self._files.know(number, Path(os.fsdecode(path)))
+            self._files.know(number, file)
 
     def list_links(self, group: ObjectRef, unsafe: frozenset[bytes] = frozenset()) -> LinkTable:
         with self._lock:

@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import Any
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.committed_store import CommittedStore
 from h5fs.store.hdf5.opening_store import make_library_store
@@ -95,8 +96,8 @@ class Worker:
             self._shared_buffers.remove(number)
         for (number, size), descriptor in zip(request.shared_buffers, descriptors, strict=True):
             self._shared_buffers.add(number, descriptor, size)
-        for number, path in request.files:
-            self._store.know_file(number, path)
+        for number, file in request.files:
+            self._store.know_file(number, file)
         if request.commit is not None and isinstance(self._store, CommittedStore):
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
@@ -167,8 +168,8 @@ class Worker:
             if self._connection.recv(len(messages.FETCHED)) != messages.FETCHED:
                 raise OSError(errno.EIO, "the daemon cannot fetch it")
 
-    def _tell_file(self, number: int, path: bytes) -> None:
-        self._connection.send(bytes([messages.FILE]) + messages.encode((number, path)))
+    def _tell_file(self, number: int, file: NumberedFile) -> None:
+        self._connection.send(bytes([messages.FILE]) + messages.encode((number, file)))
 
     def _tell_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
         if self._change is not None:

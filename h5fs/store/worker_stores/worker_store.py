@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.cores import count_cores
-from h5fs.errors import CannotOpenError, UnreadableError, show_path
+from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
@@ -208,7 +208,9 @@ class WorkerStore:
                 return table
 
     def _folder_of(self, file: int) -> Path:
-        return Path(os.fsdecode(self._pool.path_of(file))).parent if file else self._path.parent
+        if not file:
+            return self._path.parent
+        return Path(os.fsdecode(self._pool.numbered_file(file).path)).parent
 
     def read_into(
         self,
@@ -296,7 +298,7 @@ class WorkerStore:
         if file == 0:
             return show_path(os.fsencode(str(self._options.location)))
         try:
-            return show_path(self._pool.path_of(file))
+            return show_path(self._pool.numbered_file(file).path)
         except UnreadableError:
             return f"file {file}"
 
@@ -322,11 +324,16 @@ class WorkerStore:
         source = self._beside.get(file)
         if source is not None:
             return source
-        path = self._pool.path_of(file)
+        beside = self._pool.numbered_file(file)
         try:
-            opened = self._grants.open(path)
+            opened = self._grants.open(beside.path)
         except OSError as error:
-            raise CannotOpenError(f"{show_path(path)}: {error.strerror}{advise(error)}") from None
+            name = show_path(beside.path)
+            raise CannotOpenError(f"{name}: {error.strerror}{advise(error)}") from None
+        status = os.fstat(opened)
+        if (status.st_dev, status.st_ino) != (beside.device, beside.inode):
+            os.close(opened)
+            raise StaleError(f"{show_path(beside.path)} has been replaced since links led to it")
         with self._lock:
             if file in self._beside:
                 os.close(opened)

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from h5fs.errors import H5fsError, UnreadableError
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.workers import answers, messages
 from h5fs.store.workers.endings import (
@@ -55,7 +56,7 @@ _MOST_LOG_LINES = 100_000  # for one request
 class WorkerConnection:
     """Starts a worker through the worker starter, talks to it, ends it.
 
-    ``on_file(number, path)`` is called for files that the worker has numbered;
+    ``on_file(number, file)`` is called for files that the worker has numbered;
     ``on_change(changed, stop)`` when it has committed a change. ``_ending`` keeps
     two threads from ending the worker at once; ``_sharing`` protects ``_shared_buffers``,
     ``_sending`` and ``_gone``. No other lock is taken while either is held.
@@ -65,7 +66,7 @@ class WorkerConnection:
         self,
         starter: WorkerStarter,
         options: StoreOptions,
-        on_file: Callable[[int, bytes], None],
+        on_file: Callable[[int, NumberedFile], None],
         file: WorkerFile,
         grants: tuple[bytes, ...] = (),
         on_change: Callable[[tuple[int, ...] | None, int], None] | None = None,
@@ -114,7 +115,7 @@ class WorkerConnection:
         *,
         seconds: float,
         into: memoryview | None,
-        files: dict[int, bytes],
+        files: dict[int, NumberedFile],
         shared_buffers: tuple[SharedBuffer, ...],
         commit: tuple[int, int] | None = None,
     ) -> Any:
@@ -124,7 +125,7 @@ class WorkerConnection:
         worker raised, or that kept this process from fetching bytes for the worker;
         ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``.
         """
-        known = tuple((n, path) for n, path in files.items() if n not in self._files)
+        known = tuple((n, file) for n, file in files.items() if n not in self._files)
         self._number += 1
         with self._sharing:
             unknown = [each for each in shared_buffers if each.number not in self._shared_buffers]
@@ -374,8 +375,8 @@ class WorkerConnection:
             level, text = messages.decode_log(body)
             _log.log(level, "%s", text)
         elif kind == messages.FILE:
-            number, path = messages.decode_file(body)
-            self._on_file(number, path)
+            number, file = messages.decode_file(body)
+            self._on_file(number, file)
             self._files.add(number)
         elif kind == messages.READY and is_opening:
             self.is_ready = True

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import NewArray, WritingLibraryStore
@@ -59,8 +60,8 @@ _SIZE_BYTES = 4
 class Request(Struct, frozen=True, array_like=True):
     """A call of a method; ``arguments`` are encoded apart, by the method's types.
 
-    ``number``: the request's own, which the answer repeats. ``files``: numbers and real paths of
-    files beside the mounted one that other workers have numbered. ``gone``: shared buffers that no
+    ``number``: the request's own, which the answer repeats. ``files``: the files beside the mounted
+    one that other workers have numbered. ``gone``: shared buffers that no
     request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, whose
     descriptors travel with the packet in the same order. ``large_bytes``: when not 0, the arguments
     are so many bytes in a memory file, whose descriptor comes first. ``commit``: what a worker that
@@ -70,7 +71,7 @@ class Request(Struct, frozen=True, array_like=True):
     method: str
     arguments: msgspec.Raw
     number: int
-    files: tuple[tuple[int, bytes], ...] = ()
+    files: tuple[tuple[int, NumberedFile], ...] = ()
     shared_buffers: tuple[tuple[int, int], ...] = ()
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
@@ -177,10 +178,10 @@ def decode_failure(encoded: bytes | memoryview) -> H5fsError:
     return kind(text) if known else UnreadableError(text)  # type: ignore[misc]
 
 
-def decode_file(encoded: bytes | memoryview) -> tuple[int, bytes]:
-    """Return number and real path of a file."""
-    number, path = _FILE.decode(encoded)
-    return number, path
+def decode_file(encoded: bytes | memoryview) -> tuple[int, NumberedFile]:
+    """Return a file that a worker has numbered."""
+    number, file = _FILE.decode(encoded)
+    return number, file
 
 
 def pack_changed(changed: tuple[int, ...] | None, stop: int, packet: bytes) -> bytes:
@@ -303,7 +304,7 @@ def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
-_FILE = msgspec.msgpack.Decoder(tuple[int, bytes])
+_FILE = msgspec.msgpack.Decoder(tuple[int, NumberedFile])
 _CHANGED = msgspec.msgpack.Decoder(tuple[tuple[int, ...] | None, int])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])

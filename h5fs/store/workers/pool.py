@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
@@ -76,7 +77,7 @@ class WorkerPool:
         self._file = _NO_FILE
         self._lingering: list[WorkerConnection] = []
         self._slots: list[Slot] = []
-        self._files: dict[int, bytes] = {}
+        self._files: dict[int, NumberedFile] = {}
         self._numbers = itertools.count()
         self._is_closed = False
         self._replaced_count = 0  # a lost increment does no harm
@@ -108,8 +109,8 @@ class WorkerPool:
             finally:
                 self._give_back(slot)
 
-    def path_of(self, file: int) -> bytes:
-        """Return the path of a file that a worker has numbered. Raises ``UnreadableError``."""
+    def numbered_file(self, file: int) -> NumberedFile:
+        """Return a file that a worker has numbered. Raises ``UnreadableError``."""
         with self._changed:
             if file not in self._files:
                 raise UnreadableError(f"no file has the number {file}")
@@ -353,9 +354,9 @@ class WorkerPool:
         except OSError as error:
             raise UnreadableError(f"no worker process can be started: {error}") from None
 
-    def _on_file(self, number: int, path: bytes) -> None:
+    def _on_file(self, number: int, file: NumberedFile) -> None:
         with self._changed:
-            if self._files.setdefault(number, path) != path:
+            if self._files.setdefault(number, file) != file:
                 raise UnreadableError(f"two files have the number {number}")
 
     def _bury_asked(self, slot: Slot) -> tuple[bytes, bool]:

@@ -46,7 +46,7 @@ class ReaderPool(WorkerPool):
     def call(self, method: str, *arguments: Any, subject: Subject, **how: Any) -> Any:
         """Return a worker's answer, as ``WorkerPool.call`` does."""
         if subject.ref.file:
-            self._on_file(subject.ref.file, self._writer.path_of(subject.ref.file))
+            self._on_file(subject.ref.file, self._writer.numbered_file(subject.ref.file))
         with self._state.gate:
             return super().call(method, *arguments, subject=subject, **how)
 

@@ -228,7 +228,10 @@ class WritableTree:
                 if opened.file.draft is not None:
                     return opened.file.draft.read_into(buffer, offset)
                 content = opened.file.content
-        return content.read_into(buffer, offset) if content is not None else 0
+        if content is None:
+            return 0
+        with self._lookup.noticing_replaced():
+            return content.read_into(buffer, offset)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Return up to ``size`` bytes at ``offset`` of an open file; fewer only at its end."""

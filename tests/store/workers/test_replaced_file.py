@@ -128,20 +128,68 @@ def test_links_go_on_from_the_folder_in_which_the_file_was(tmp_path: Path) -> No
             assert read(tree, name) == ["1"] * COUNT, name
 
 
-@pytest.mark.parametrize("change", ["comes", "is replaced"])
-def test_a_source_is_read_as_it_is_now_and_not_as_a_gap(tmp_path: Path, change: str) -> None:
+def test_a_source_that_comes_is_not_taken_for_a_gap(tmp_path: Path) -> None:
     """A file that a worker may not open is for HDF5 one that is not there."""
     file = tmp_path / "f.h5"
     write(file, 1)
     source = tmp_path / "source.h5"
-    if change == "comes":
-        source.rename(tmp_path / "away.h5")
-    with opened_tree(file) as (tree, store):
-        before = "-1" if change == "comes" else "1"
-        assert read(tree, "virtual") == [before] * COUNT
-        with h5py.File(tmp_path / "away.h5", "w") as opened:
+    source.rename(tmp_path / "away.h5")
+    with opened_tree(file) as (tree, _):
+        assert read(tree, "virtual") == ["-1"] * COUNT
+        with h5py.File(source, "w") as opened:
             opened["d"] = np.full(COUNT, 3, "<i8")
-        (tmp_path / "away.h5").rename(source)
-        if change == "is replaced":
-            end_workers(store)  # a source that is open stays so, as with h5py
         assert read(tree, "virtual") == ["3"] * COUNT
+
+
+LARGE = 200_000  # elements: too many to come along with what is said of a dataset
+
+
+def write_beside(path: Path, value: int, *, first: int) -> None:
+    """Write arrays with ``first`` others before them, and so many after that none ends the file."""
+    with h5py.File(path, "w") as file:
+        for number in range(first):
+            file[f"before {number}"] = np.full(LARGE, 100, "<i8")
+        for name in ("a", "b"):
+            file[name] = np.full(LARGE, value, "<i8")
+        file.create_dataset(
+            "c", data=np.full(LARGE, value, "<i8"), chunks=(10_000,), compression="gzip"
+        )
+        for number in range(8 - first):
+            file[f"behind {number}"] = np.full(LARGE, 200, "<i8")
+
+
+def read_beside(tree: Tree, name: str) -> set[int]:
+    """Return the values of an array in the file that a link leads to; ``{-1}`` for ``ESTALE``."""
+    handle = tree.open(f"/linked/{name}.npy".encode(), os.O_RDONLY)
+    try:
+        content = tree.read(handle, 8 * LARGE + 128, 0)
+    except StaleError:
+        return {-1}
+    finally:
+        tree.release(handle)
+    return set(np.frombuffer(content[128:], "<i8").tolist())
+
+
+@pytest.mark.semantics("L7")
+@pytest.mark.parametrize("are_killed", [True, False])
+@pytest.mark.parametrize("before", ["a", "c", "nothing"])
+def test_a_replaced_file_behind_a_link_is_old_or_new_and_never_mixed(
+    tmp_path: Path, before: str, are_killed: bool
+) -> None:
+    write_beside(tmp_path / "beside.h5", 1, first=0)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["linked"] = h5py.ExternalLink("beside.h5", "/")
+    with opened_tree(tmp_path / "f.h5") as (tree, store):
+        for name in ("a", "b", "c"):
+            tree.get_status(f"/linked/{name}.npy".encode())
+        if before != "nothing":
+            assert read_beside(tree, before) == {1}
+        write_beside(tmp_path / "new.h5", 2, first=8)
+        (tmp_path / "new.h5").rename(tmp_path / "beside.h5")
+        if are_killed:
+            end_workers(store)
+        for name in ("b", "c", "a"):
+            found = read_beside(tree, name)
+            assert found in ({1}, {2}, {-1}), name
+            if found == {-1}:
+                assert read_beside(tree, name) == {2}, name

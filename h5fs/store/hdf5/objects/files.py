@@ -17,12 +17,13 @@ from typing import Any
 from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.format.headers.scan import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.fetched_main import FetchedMain
 from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
-from h5fs.store.hdf5.objects.source_places import existing_places, has_prefixes, spell_out
+from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
 from h5fs.store.opening import check_identity, check_openable, library_locking
@@ -31,7 +32,6 @@ from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 256
-_MAX_SOURCES = 2**16  # that one name with %b stands for
 
 ThroughLog = LoggedMain | CommittedMain
 DrivenMain = LoggedMain | CommittedMain | FetchedMain
@@ -41,7 +41,7 @@ class OpenFiles:
     """Numbers the files. The mounted one (number 0) stays open, others as long as they are used.
 
     ``on_close(number)`` is called before a file is closed, to let go of its objects;
-    ``on_number(number, path)`` when a file other than the mounted one gets its number.
+    ``on_number(number, file)`` when a file other than the mounted one gets its number.
 
     ``driven``: the mounted file where the library reads it through a driver of h5fs. Else
     ``main``: a descriptor of the mounted file: that very file is opened, whatever stands at its
@@ -54,7 +54,7 @@ class OpenFiles:
         self,
         options: StoreOptions,
         on_close: Callable[[int], None],
-        on_number: Callable[[int, Path], None],
+        on_number: Callable[[int, NumberedFile], None],
         driven: DrivenMain | None = None,
         main: int | None = None,
         granted: frozenset[tuple[int, int]] | None = None,
@@ -67,6 +67,7 @@ class OpenFiles:
         self._on_number = on_number
         self._paths: dict[int, Path] = {}
         self._numbers: dict[tuple[int, int], int] = {}
+        self._identities: dict[int, tuple[int, int]] = {}  # of files other than the mounted one
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._is_out_of_reach = False  # the path no longer leads to the mounted file
         self._descriptors: dict[int, int] = {}
@@ -108,6 +109,10 @@ class OpenFiles:
                 )
             self._ask_for([path])
             file_id = self._open_read_only(path, path)
+            # The driver that is used where the path is out of reach has no descriptor to show.
+            self._check_identity(
+                number, path if self._is_out_of_reach else file_id.get_vfd_handle()
+            )
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
         self._close_one_too_many(keep=number)
@@ -212,6 +217,7 @@ class OpenFiles:
         if self._is_out_of_reach:
             if number not in self._descriptors:
                 self._descriptors[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC)
+                self._check_identity(number, self._descriptors[number])
             return self._descriptors[number]
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
@@ -263,7 +269,7 @@ class OpenFiles:
         ``ForbiddenError`` when the policy forbids a file, even one that does not exist yet.
         """
         self.check_policy(Path(os.path.realpath(self._paths[using_file].parent / name)))
-        found = self._sources_now(name, using_file)
+        found = find_sources(name, self._paths[using_file].parent)
         for path in found:
             self.check_policy(path)
             if path == self._paths[0] and self._is_replaced():
@@ -285,7 +291,7 @@ class OpenFiles:
             # Where HDF5 looks first there is still a file that may be read: it looks no further.
             place = os.path.join(self._paths[using_file].parent, name)
             if finds_it_elsewhere or not self._is_granted(place):
-                self._ask_for(self._sources_now(name, using_file))
+                self._ask_for(find_sources(name, self._paths[using_file].parent))
 
     def _is_granted(self, place: str) -> bool:
         """Whether HDF5 finds a file at a place before all others, and this process may read it."""
@@ -297,19 +303,6 @@ class OpenFiles:
         except OSError:
             return False
         return (status.st_dev, status.st_ino) in self._granted
-
-    def _sources_now(self, name: str, using_file: int) -> list[Path]:
-        """Return the real paths of the files that HDF5 finds under a name."""
-        beside = self._paths[using_file].parent
-        found = dict.fromkeys(existing_places(name, beside))
-        # ``%b`` counts from 0, and HDF5 looks no further than to the first that is not there.
-        for number in range(_MAX_SOURCES if "%" in name else 0):
-            spelled = spell_out(name, number)
-            more = [path for path in existing_places(spelled, beside) if path not in found]
-            if not more:
-                break
-            found |= dict.fromkeys(more)
-        return list(found)
 
     def _ask_for(self, paths: Iterable[Path]) -> None:
         """Raise ``FilesToAskForError`` unless this process may read all of these files."""
@@ -343,19 +336,24 @@ class OpenFiles:
         """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
         check_policy(path, self._options.external, self._folder)
 
-    def know(self, number: int, path: Path) -> None:
+    def know(self, number: int, file: NumberedFile) -> None:
         """Take over a number that another process has given to a file. Raises ``ForbiddenError``.
+
+        When another file stands at its path by now, opening it is a ``StaleError``.
         """
         if number in self._paths:
             return
-        real = Path(os.path.realpath(path))
+        real = Path(os.path.realpath(os.fsdecode(file.path)))
         self.check_policy(real)
         self._paths[number] = real
-        try:
-            status = os.stat(real)
-        except OSError:
-            return  # opening it will say that it is gone
-        self._numbers.setdefault((status.st_dev, status.st_ino), number)
+        self._identities[number] = identity = file.device, file.inode
+        self._numbers.setdefault(identity, number)
+
+    def _check_identity(self, number: int, opened: int | Path) -> None:
+        """Raise ``StaleError`` unless a descriptor or path is of the file that got the number."""
+        status = os.stat(opened)
+        if number and self._identities[number] != (status.st_dev, status.st_ino):
+            raise StaleError(f"{self._paths[number]} has been replaced since links led to it")
 
     def close(self) -> None:
         """Close every file."""
@@ -382,8 +380,8 @@ class OpenFiles:
             while number in self._paths:
                 number += 1
             self._numbers[identity] = number
-            self._paths[number] = path
-            self._on_number(number, path)
+            self._paths[number], self._identities[number] = path, identity
+            self._on_number(number, NumberedFile(os.fsencode(path), *identity))
         return self._numbers[identity]
 
     def _close_one_too_many(self, *, keep: int) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+_MAX_SOURCES = 2**16  # that one name with %b stands for
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
 
 
@@ -31,3 +32,16 @@ def existing_places(name: str, beside: Path) -> list[Path]:
     # Mostly a name has no folder, and several of these are one.
     there = filter(os.path.exists, dict.fromkeys(places))
     return [Path(place) for place in dict.fromkeys(map(os.path.realpath, there))]
+
+
+def find_sources(name: str, beside: Path) -> list[Path]:
+    """Return the real paths of the files that HDF5 finds under a name."""
+    found = dict.fromkeys(existing_places(name, beside))
+    # ``%b`` counts from 0, and HDF5 looks no further than to the first that is not there.
+    for number in range(_MAX_SOURCES if "%" in name else 0):
+        spelled = spell_out(name, number)
+        more = [path for path in existing_places(spelled, beside) if path not in found]
+        if not more:
+            break
+        found |= dict.fromkeys(more)
+    return list(found)
