@@ -108,8 +108,8 @@ def misleads_library(filters: tuple[Filter, ...]) -> bool:
 class Pipeline:
     """Decodes the chunks of one dataset.
 
-    It keeps up to two buffers of a chunk's size for what lies between two filters: memory that is
-    new costs as much to touch as to decode into.
+    It keeps up to two buffers of a chunk's size for what lies between two filters, and one for what
+    is stored: memory that is new costs as much to touch as to decode into.
     """
 
     def __init__(self, filters: tuple[Filter, ...], item_bytes: int, chunk_bytes: int) -> None:
@@ -121,11 +121,18 @@ class Pipeline:
         self._item_bytes = item_bytes
         self._chunk_bytes = chunk_bytes
         self._buffers: list[Array] = []
+        self._stored = np.empty(0, np.uint8)
 
     @property
     def max_stored_bytes(self) -> int:
         """The most bytes that an undamaged chunk can take in the file."""
         return 2 * self._chunk_bytes + 2**16
+
+    def stored_room(self, size_bytes: int) -> Array:
+        """Return memory for a chunk of that size as it is stored, until the next one is read."""
+        if len(self._stored) < size_bytes:
+            self._stored = np.empty(size_bytes, np.uint8)
+        return self._stored
 
     def decode(
         self, raw: bytes | bytearray | memoryview, filter_mask: int = 0, out: Array | None = None

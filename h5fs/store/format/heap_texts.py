@@ -34,7 +34,7 @@ _MOST_COLLECTIONS = 2**13
 _INDEX_MASK = 0xFFFF
 _SIZE_MASK = 2**21 - 1
 _MOST_COLLECTION_BYTES = 3 << 23  # there is room for more
-_MOST_TEXT_BYTES = 2**26  # of all texts, each as long as the longest
+_MOST_TEXT_BYTES = 2**25  # of all texts, each as long as the longest
 
 
 def is_too_long(references: npt.NDArray[np.void]) -> bool:

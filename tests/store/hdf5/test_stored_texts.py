@@ -251,6 +251,19 @@ def test_a_single_read_in_the_middle_reads_no_block(
     store.close()
 
 
+def test_without_memory_for_a_block_the_library_reads(
+    tmp_path: Path, through_library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def have_no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    file = tmp_path / "f.h5"
+    write(file, words())
+    expected = through_library(file)
+    monkeypatch.setattr(stored_texts, "read_texts", have_no_memory)
+    assert read_through_store(file) == expected
+
+
 @pytest.mark.semantics("D13")
 @pytest.mark.parametrize("seed", range(6))
 def test_damaged_heaps_are_what_the_library_makes_of_them(

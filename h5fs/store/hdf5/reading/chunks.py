@@ -158,7 +158,7 @@ class ChunkDecoder:
         try:
             # The library does not find a chunk in the way in which it lists chunks; in a damaged
             # index the two disagree. What it reads is the truth.
-            mask, raw = self._dataset_id.read_direct_chunk(box.start)
+            mask, raw = self._read_stored(box, self._pipeline.stored_room(task.size))
         except Exception:  # any of h5py's; the library has the last word
             self._read_by_library(box, self._places(task))
             return
@@ -177,6 +177,13 @@ class ChunkDecoder:
             return
         if decoded is not place:
             scatter(self._grid, box, decoded, self._places(task))
+
+    def _read_stored(self, box: Box, room: Array) -> tuple[int, bytes | memoryview]:
+        try:
+            found: tuple[int, memoryview] = self._dataset_id.read_direct_chunk(box.start, out=room)
+        except ValueError:  # it is larger than listed
+            return self._dataset_id.read_direct_chunk(box.start)  # type: ignore[no-any-return]
+        return found
 
     def _places(self, task: ChunkTask) -> Iterator[tuple[slice, Array]]:
         box = self._grid.box(task.number)

@@ -155,7 +155,10 @@ class StoredTexts:
         key = self._number, number
         block = self._kept.get(key)
         if block is None and is_wanted:
-            block = self._load(dataset_id, number)
+            try:
+                block = self._load(dataset_id, number)
+            except MemoryError:  # the library takes less, since it reads less at a time
+                block = None
             if block is None:
                 self._left.add(number)
             else:
@@ -183,7 +186,6 @@ class StoredTexts:
         for name, column in columns.items():
             block[name] = column
         return block
-
 
     def _texts(self, references: npt.NDArray[np.void]) -> Array | None:
         if is_too_long(references) and self._can_shrink():
