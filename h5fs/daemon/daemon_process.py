@@ -257,7 +257,7 @@ def _serve_with(
         raise MountError(str(error)) from None
     fuse.check_mode(options.mode)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
-    from h5fs.tree.contents.pictures import missing_for
+    from h5fs.tree.contents.picture_content import missing_for
 
     with opened_to_mount(options, starter) as tree:
         watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None

@@ -20,7 +20,7 @@ NAME_MAX = 255
 _HASH_DIGITS = 12
 _CUT_TAIL = 1 + _HASH_DIGITS  # "~" and the digits
 # A cut goes back to the start of a UTF-8 character (at most 3 bytes), of an escape (2 bytes), or of
-# several escapes of one character. No name gets shorter by that than by this.
+# several escapes of one character: by no more bytes than these.
 _CUT_SLACK = 12
 # No shorter link name is cut, since an escape makes at most three bytes of one.
 _SHORTEST_ESCAPED = (NAME_MAX - len(b".offsets.npy") - _CUT_SLACK) // 3 - 1

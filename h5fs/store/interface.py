@@ -180,11 +180,11 @@ class Store(ObjectStore, Protocol):
     def make_view(
         self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
     ) -> None:
-        """Fill ``buffer`` with what people look at beside a dataset's array: lines of a table.
+        """Fill ``buffer`` with what people look at beside a dataset's array: lines, or a picture.
 
         Parameters: ``data`` are the elements that ``order`` names; ``buffer`` has exactly the size
-        of the lines that ``order`` makes of them. The store only decides in which process the lines
-        are made: one that hostile elements may crash without harm to the mount.
+        of what ``order`` makes of them (``render_view``). The store only decides in which process
+        that is made: one that hostile elements may crash without harm to the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:

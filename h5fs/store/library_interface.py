@@ -1,8 +1,8 @@
 """What the HDF5 library answers, as a rule in a worker: the promise between daemon and worker.
 
-Nobody but the workers' two ends needs this; whoever writes another store needs
-``h5fs.store.interface`` alone. What both say is said there, and here only what differs: a worker is
-lent arrays in shared buffers, and is told what the daemon alone knows. Arguments and results cross
+Only the two ends of the workers need this; whoever writes another store needs
+``h5fs.store.interface`` alone. Here is what a worker promises beyond that or otherwise: it is lent
+arrays in shared buffers, and is told what the daemon alone knows. Arguments and results cross
 processes, by their annotations (``h5fs.store.workers.messages``).
 """
 
@@ -134,13 +134,13 @@ class LibraryStore(ObjectStore, Protocol):
         """
 
     def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
-        """Return what is made of elements to look at, which ``ref`` is blamed for."""
+        """Return lines or a picture, made of elements; ``ref`` is blamed if that kills a worker."""
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
-        """Return what there is to say of the first of some objects, as many as take little time.
+        """Return details of the first of some objects, of as many as take little time.
 
-        No object is an error. Reads all elements of small arrays, of those with variable-length
-        parts also to say how they look.
+        An object that cannot be read has no details; the call succeeds. Reads all elements of small
+        arrays, of those with variable-length parts also to say how they look.
         """
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
@@ -193,11 +193,12 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
     def open_hidden(self, makes: bool) -> ObjectInfo | None:
         """Return the hidden group, None when there is none and none is made.
 
-        When none is to be made, a mount begins: what only those of the last one had open, goes.
+        Without ``makes`` a mount begins: objects that only programs of the last mount had open are
+        deleted.
         """
 
     def shorten_log(self) -> None:
         """Bring the log into the file. Where that fails, the log stays, with a line in the log."""
 
     def drop_nameless(self, object_id: int) -> None:
-        """Let an object go that was only open, if that is so."""
+        """Delete an object that is only kept because a program had it open."""

@@ -145,7 +145,7 @@ def _map_and_write(bench: Bench, target: str) -> Sample:
     return bench.probe("map_and_write", source=source, target=target, times=_MAPPED_FACTOR)
 
 
-def describe_content(file: Path) -> list[Any]:
+def describe_content(file: str | Path) -> list[Any]:
     """Return what differs when names, data or attributes of an HDF5 file do."""
     found: list[Any] = []
 

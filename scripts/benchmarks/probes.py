@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.change_probes import CHANGE_PROBES
+from benchmarks.copy_probes import COPY_PROBES
 from benchmarks.view_probes import VIEW_PROBES
 from benchmarks.walk_probes import WALK_PROBES
 from benchmarks.write_probes import WRITE_PROBES
@@ -237,6 +238,7 @@ PROBES: dict[str, Callable[..., Work]] = {
     **WALK_PROBES,
     **VIEW_PROBES,
     **CHANGE_PROBES,
+    **COPY_PROBES,
 }
 
 

@@ -132,6 +132,7 @@ class Row:
 def all_rows() -> tuple[Row, ...]:
     """Return every row, in the order of the table."""
     from benchmarks.change_rows import CHANGE_ROWS
+    from benchmarks.command_rows import COMMAND_ROWS
     from benchmarks.listing_rows import LARGE_LISTING_ROWS, LISTING_ROWS
     from benchmarks.reading_rows import MEMORY_ROWS, READING_ROWS
     from benchmarks.small_rows import SMALL_ROWS
@@ -143,5 +144,6 @@ def all_rows() -> tuple[Row, ...]:
 
     return (
         *READING_ROWS, *LISTING_ROWS, *LARGE_LISTING_ROWS, *MEMORY_ROWS, *WORKER_ROWS,
-        *WRITING_ROWS, *UPDATE_ROWS, *CHANGE_ROWS, *SMALL_ROWS, *TYPE_ROWS, *VIEW_ROWS,
+        *WRITING_ROWS, *UPDATE_ROWS, *CHANGE_ROWS, *COMMAND_ROWS, *SMALL_ROWS, *TYPE_ROWS,
+        *VIEW_ROWS,
     )  # fmt: skip

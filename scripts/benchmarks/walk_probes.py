@@ -31,16 +31,22 @@ _COPIES: dict[str, Callable[[str, str], list[str]]] = {
 
 def copy_tree(program: str, folder: str) -> Work:
     """Copy all files of a folder. Digest: what h5py would have read."""
-    target = Path(tempfile.mkdtemp(dir=_MEMORY if os.path.isdir(_MEMORY) else None), "copy")
+    target = make_target()
 
     def work() -> Callable[[], Any]:
         subprocess.run(_COPIES[program](folder, str(target)), check=True)
-        return lambda: _sum_up_and_remove(target)
+        return lambda: sum_up_and_remove(target)
 
     return work
 
 
-def _sum_up_and_remove(target: Path) -> list[float]:
+def make_target() -> Path:
+    """Return where a copy may be made, in a new folder in memory."""
+    return Path(tempfile.mkdtemp(dir=_MEMORY if os.path.isdir(_MEMORY) else None), "copy")
+
+
+def sum_up_and_remove(target: Path) -> list[float]:
+    """Return what is in a copy, as h5py would have read it; remove the copy and its folder."""
     found = _Found()
     for name, content in _files_in(target):
         if name.endswith(ATTRIBUTE_FILES):

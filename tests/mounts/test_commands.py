@@ -281,16 +281,17 @@ def test_what_is_not_there_is_one_line(file: Path, words: list[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["tree", "{file}"], ["cat", "{file}:/g/zip.npy"], ["check", "{file}"], ["status"],
-        ["--version"], ["--help"],
+        ["tree", "{file}"], ["cat", "{file}:/g/zip.npy"], ["check", "{file}"],
+        ["status", "{mount}"], ["--version"], ["--help"],
     ],
 )  # fmt: skip
 def test_a_reader_that_has_had_enough_is_no_error(file: Path, words: list[str]) -> None:
-    command = [sys.executable, "-m", "h5fs", *(word.format(file=file) for word in words)]
     read, write = os.pipe()
     os.close(read)
     try:
-        with mounted(file):
+        with mounted(file) as mount:
+            given = (word.format(file=file, mount=mount.path) for word in words)
+            command = [sys.executable, "-m", "h5fs", *given]
             done = subprocess.run(
                 command, check=False, stdout=write, stderr=subprocess.PIPE, timeout=60
             )

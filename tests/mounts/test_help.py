@@ -92,6 +92,7 @@ def test_each_shell_that_is_here_takes_its_completion_script(tmp_path: Path, she
 COMPLETIONS = [
     (["h5fs", "umo"], "umount"),
     (["h5fs", "da"], "data.h5"),
+    (["h5fs", "data.h5", ":", "/im"], "/images/"),
     (["h5fs", "data.h5", "mnt", "--mo"], "--mode"),
     (["h5fs", "data.h5", "mnt", "--mode", "r"], "r r+"),
     (["h5fs", "data.h5", "mnt", "-o", "shuffle,ext"], "shuffle,external="),

@@ -20,7 +20,7 @@ from h5fs.errors import H5fsError, NotFoundError
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
-from h5fs.tree.contents import pictures
+from h5fs.tree.contents import picture_content
 
 Attributes = dict[str, Any]
 LINE = (26, 95, 180)  # the colour of a plot's line
@@ -214,10 +214,10 @@ def test_of_a_large_array_few_whole_chunks_are_read_and_the_picture_says_so(line
 def test_without_pillow_there_are_no_line_plots_and_one_sentence_says_so(
     lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert pictures.missing_for(ALL) == ""
-    monkeypatch.setattr(pictures, "_can_draw", lambda: False)
-    assert "h5fs[views]" in pictures.missing_for(ALL)
-    assert pictures.missing_for(ViewOptions(frozenset({View.TABLE}))) == ""
+    assert picture_content.missing_for(ALL) == ""
+    monkeypatch.setattr(picture_content, "_can_draw", lambda: False)
+    assert "h5fs[views]" in picture_content.missing_for(ALL)
+    assert picture_content.missing_for(ViewOptions(frozenset({View.TABLE}))) == ""
     with opened(lines, workers=0) as tree:
         assert not any(d.name.endswith(b".png") for d in tree.list_folder(b"/"))
         with pytest.raises(NotFoundError):
@@ -257,7 +257,7 @@ def test_hostile_arrays_cost_an_error_each_and_their_neighbours_nothing(
         for name in sorted(shown - {b"broken"}):
             picture = Image.open(io.BytesIO(read_all(tree, b"/" + name + b".png")))
             assert max(picture.size) <= 1024
-        monkeypatch.setattr(pictures, "_MOST_SECONDS", -1)  # four others have been made since
+        monkeypatch.setattr(picture_content, "_MOST_SECONDS", -1)  # four others were made since
         with pytest.raises(H5fsError, match="takes more than"):
             read_all(tree, b"/deep.png")
         assert read_all(tree, b"/members.csv").count(b",") == 4 * 2999

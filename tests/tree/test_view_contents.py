@@ -16,7 +16,7 @@ from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.views.orders import ViewOrder, render_view
-from h5fs.tree.contents import pictures
+from h5fs.tree.contents import picture_content
 from h5fs.tree.contents.views import Views
 from h5fs.tree.nodes import Node, NodeKind
 
@@ -86,8 +86,8 @@ def test_rows_that_are_too_large_for_memory_are_shown_like_others(
 ) -> None:
     content = content_of(array, NodeKind.PICTURE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "_MOST_ROW_BYTES", 0)
-        patch.setattr(pictures, "_PIECE_BYTES", 7)
+        patch.setattr(picture_content, "_MOST_ROW_BYTES", 0)
+        patch.setattr(picture_content, "_PIECE_BYTES", 7)
         in_pieces = read(content_of(array, NodeKind.PICTURE), 0, content.size_bytes)
     assert in_pieces == read(content, 0, content.size_bytes)
 

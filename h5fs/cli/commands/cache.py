@@ -1,4 +1,4 @@
-"""``h5fs cache [list | clear]``: what is kept on this disk of files that are far away."""
+"""``h5fs cache [list | clear]``: what is kept on this disk of remote files."""
 
 from __future__ import annotations
 

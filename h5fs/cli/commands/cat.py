@@ -14,6 +14,7 @@ import numpy as np
 from h5fs.cli.commands.offline import (
     absolute,
     find_object,
+    new_buffer,
     opened_tree,
     read_pieces,
 )
@@ -78,7 +79,7 @@ def _print_array(tree: Tree, path: bytes) -> None:
     Raises ``MountError`` for one that is too large to be read by a person.
     """
     _check_size(path, tree.get_status(path).size_bytes)
-    _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path))))))
+    _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path, new_buffer()))))))
 
 
 def _write_selection(tree: Tree, path: bytes, selection: str) -> None:
@@ -110,7 +111,7 @@ def _print(array: np.ndarray[Any, Any]) -> None:
 
 
 def _write_all(tree: Tree, path: bytes) -> None:
-    for piece in read_pieces(tree, path):
+    for piece in read_pieces(tree, path, new_buffer()):
         _write(piece)
 
 

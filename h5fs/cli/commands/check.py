@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from h5fs.cli.commands.offline import opened_tree, read_pieces, walk
+from h5fs.cli.commands.offline import new_buffer, opened_tree, read_pieces, walk
 from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
@@ -108,11 +108,11 @@ def _read_all(tree: Tree, name: str) -> int:
         elif stat.S_ISREG(status.mode) and status.inode not in seen:
             seen.add(status.inode)
             files.append((path, status))
-    total = sum(status.size_bytes for _, status in files)
+    total, buffer = sum(status.size_bytes for _, status in files), new_buffer()
     with progress_bar(f"reading {name}", total) as bar:
         for path, _ in files:
             try:
-                for piece in read_pieces(tree, path):
+                for piece in read_pieces(tree, path, buffer):
                     bar.update(len(piece))
             except H5fsError as error:
                 errors.append((path, error))

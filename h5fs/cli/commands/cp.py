@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -15,6 +16,7 @@ from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.offline import (
     COPY_BYTES,
     absolute,
+    new_buffer,
     opened_tree,
     opened_writable_tree,
     read_pieces,
@@ -84,7 +86,11 @@ def _copy_out(
         found = [(path, status), *(walk(tree, path) if stat.S_ISDIR(status.mode) else ())]
         sizes = [each.size_bytes for _, each in found if isinstance(each, Status)]
         failures = _Failures()
-        with progress_bar(f"copying from {file.name}", sum(sizes)) as bar:
+        with (
+            ThreadPoolExecutor(1) as thread,
+            progress_bar(f"copying from {file.name}", sum(sizes)) as bar,
+        ):
+            writer = _Writer(tree, thread, bar)
             for inside, each in found:
                 if failures.is_below(inside):
                     continue
@@ -92,7 +98,7 @@ def _copy_out(
                 try:
                     if isinstance(each, H5fsError):
                         raise each
-                    _copy_one(tree, inside, each, place, bar, is_target=inside == path)
+                    _copy_one(tree, inside, each, place, writer, is_target=inside == path)
                 except (H5fsError, OSError) as error:
                     failures.add(inside, is_folder=_has_files(each))
                     # An error of the system is about the copy, not about the HDF5 file.
@@ -129,7 +135,7 @@ def _complain(bar: Any, path: bytes, error: H5fsError | OSError) -> None:
 
 
 def _copy_one(
-    tree: Tree, path: bytes, status: Status, place: Path, bar: Any, *, is_target: bool
+    tree: Tree, path: bytes, status: Status, place: Path, writer: _Writer, *, is_target: bool
 ) -> None:
     """Copy out one file, folder or link.
 
@@ -149,9 +155,34 @@ def _copy_one(
         flags = 0 if is_target else os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | flags, 0o666)
         with open(descriptor, "wb") as copy:
-            for piece in read_pieces(tree, path):
-                copy.write(piece)
-                bar.update(len(piece))
+            writer.write(path, copy)
+
+
+class _Writer:
+    """Writes pieces of large files while the next ones are read."""
+
+    def __init__(self, tree: Tree, thread: Executor, bar: Any) -> None:
+        self._tree = tree
+        self._thread = thread
+        self._bar = bar
+        self._buffers = new_buffer(), new_buffer()
+
+    def write(self, path: bytes, copy: BinaryIO) -> None:
+        """Copy the content of a file. Raises ``H5fsError``, ``OSError``."""
+        writing: Future[int] | None = None
+        try:
+            for piece in read_pieces(self._tree, path, *self._buffers):
+                if writing is not None:
+                    writing.result()
+                    writing = None
+                if len(piece) == COPY_BYTES:
+                    writing = self._thread.submit(copy.write, piece)
+                else:  # the last one; to wait for another thread would take longer
+                    copy.write(piece)
+                self._bar.update(len(piece))
+        finally:
+            if writing is not None:
+                writing.result()
 
 
 def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | None) -> int:

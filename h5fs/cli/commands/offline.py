@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,14 +154,21 @@ def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsE
         pending += [inside.rstrip(b"/") + b"/" + name for name in reversed(names)]
 
 
-def read_pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
-    """Yield the content of a file in pieces, each valid until the next. Raises ``H5fsError``."""
+def new_buffer() -> memoryview:
+    """Return memory for ``read_pieces``; it takes longer to make than a small file to read."""
+    return memoryview(bytearray(COPY_BYTES))
+
+
+def read_pieces(tree: Tree, path: bytes, *buffers: memoryview) -> Iterator[memoryview]:
+    """Yield the content of a file in pieces, each in the next buffer. Raises ``H5fsError``."""
     handle = tree.open(path, os.O_RDONLY)
     try:
-        buffer = memoryview(bytearray(COPY_BYTES))
         at = 0
-        while count := tree.read_into(handle, buffer, at):
+        for buffer in cycle(buffers):
+            count = tree.read_into(handle, buffer, at)
             yield buffer[:count]
             at += count
+            if count < len(buffer):
+                break
     finally:
         tree.release(handle)

@@ -1,4 +1,4 @@
-"""Fetches contiguous arrays of a file that is far away ahead of their sequential readers."""
+"""Fetches contiguous arrays of a remote file ahead of their sequential readers."""
 
 from __future__ import annotations
 

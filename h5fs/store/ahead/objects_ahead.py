@@ -1,8 +1,8 @@
 """Answers about many small objects, asked of a worker in batches before programs ask for them.
 
-Nothing is asked for whom names are enough: a batch begins with the second object of a group that a
-program asks about, in order, or with the first when the groups before were gone through as a whole.
-What nobody has asked for has no errors: an object that a batch cannot answer is asked about alone.
+Programs that only want names cause no batch: the first one comes when a program asks about a second
+object of a group, in order, or about the first one after it has gone through other groups as a
+whole. A batch has no errors: an object that it cannot answer for is asked about alone.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ENTRY_BYTES = 500  # what an answer takes beside its bytes
 _MOST_TABLE_BYTES = 32 * 2**20
 _MOST_LEFT_OUT = 10_000
 
-# Who asks for an object of a batch waits for so long, and then asks alone.
+# How long a question waits for a batch that has its object. Then the object is asked about alone.
 _PATIENCE_SECONDS = 0.2
 _MOST_WAITS = 4  # an answer may have come for the first few of a batch only
-# So many looks in a new group, when those before were gone through.
+# How many looks the first batch of a group has, when the groups before were gone through.
 _EAGER_LOOKS = 64
 _REMEMBERED = 1024
 
@@ -50,18 +50,19 @@ class _Batch:
     def __init__(self, walk: Walk, looks: list[tuple[int, Look]]) -> None:
         self.walk = walk
         self.looks = looks
-        self.refs = {look.ref for _, look in looks}  # who asks for one of these may wait
+        self.refs = {look.ref for _, look in looks}  # questions about these may wait
         self.is_late = False
         self._done = threading.Event()
 
     def wait(self) -> bool:
-        """Return whether it is done; only the first who finds it late has waited."""
+        """Wait, and return whether the batch is done. Nobody waits again for a batch that is late.
+        """
         if not self.is_late and not self._done.wait(_PATIENCE_SECONDS):
             self.is_late = True
         return self._done.is_set()
 
     def end(self) -> None:
-        """Let those go on who wait."""
+        """Let all that wait for the batch go on."""
         self._done.set()
 
 
@@ -93,8 +94,8 @@ class ObjectsAhead:
         self._left_out: set[ObjectRef] = set()
         self._batches_at_once = batches_at_once
         self._helpers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="look-ahead")
-        # The groups that were gone through last; two, since who goes through groups in a group asks
-        # for the attributes of these in turn with what is in them.
+        # The groups that were gone through last. Two, since a program that goes through groups in a
+        # group asks for the attributes of each, and for what is in it, in turn.
         self._finished: deque[Walk] = deque(maxlen=2)
         self._looked = self._used = 0
 
@@ -117,7 +118,7 @@ class ObjectsAhead:
     def get(self, ref: ObjectRef, asked: Asked, *, keeps: bool = False) -> Any:
         """Return an answer that is at hand, or will be in a moment; None: ask for it.
 
-        It is forgotten then, unless ``keeps``.
+        The answer is forgotten then, unless ``keeps``.
         """
         if not self._walks or not self._is_open_to(ref):
             return None
@@ -140,7 +141,7 @@ class ObjectsAhead:
             self._table_bytes = self._kept_bytes = 0
 
     def close(self) -> None:
-        """End; who waits asks alone."""
+        """End. Questions that wait are asked alone."""
         self._helpers.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for batches in self._pending.values():

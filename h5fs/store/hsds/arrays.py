@@ -173,7 +173,7 @@ class RemoteArray:
 
     @property
     def _plain_block_bytes(self) -> int:
-        """The size of blocks, of whole elements, where the chunks are too large or too small."""
+        """The size of blocks that are not made of chunks, as those would be too large."""
         return max(_BLOCK_BYTES // self._item_bytes, 1) * self._item_bytes
 
     def _fetch(self, offset: int, buffer: memoryview) -> None:

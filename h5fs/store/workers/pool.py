@@ -318,7 +318,7 @@ class WorkerPool:
         failures = Failures()
         while True:
             if self._lingering and self._forget_ended() and self._options.mode.writes:
-                # The old worker may be waiting in a write, which would overtake the new one's.
+                # The old worker may be waiting in a write, which would come after the new one's.
                 raise UnreadableError("the worker before has not ended: the disk does not answer")
             try:
                 slot.connection = self._start()

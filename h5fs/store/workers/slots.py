@@ -20,9 +20,10 @@ class Slot:
 def find_idle(
     slots: Sequence[Slot], count: int, preferred_worker: int | None, *, preferred_only: bool
 ) -> Slot | None:
-    """Return an idle slot; None where there is none, or the preferred worker is not started yet.
+    """Return an idle slot, if possible that of the preferred worker; None where there is none.
 
-    ``preferred_worker`` counts modulo ``count``, the usual number of workers.
+    None also where the preferred worker is not started yet, and, with ``preferred_only``, where it
+    is busy. ``preferred_worker`` counts modulo ``count``, the usual number of workers.
     """
     if preferred_worker is not None:
         wanted = preferred_worker % count

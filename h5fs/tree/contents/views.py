@@ -18,7 +18,7 @@ from h5fs.projection.views.orders import LinesOrder
 from h5fs.projection.views.texts import project_text
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache
-from h5fs.tree.contents.pictures import PictureContent, picture_file_size
+from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.nodes import Node, NodeKind
 

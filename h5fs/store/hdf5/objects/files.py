@@ -280,15 +280,17 @@ class OpenFiles:
         """
         if self._granted is None:
             return
+        finds_it_elsewhere = has_prefixes()
         for name, using_file in sources:
             # Where HDF5 looks first there is still a file that may be read: it looks no further.
-            if not self._is_granted(self._paths[using_file].parent / name):
+            place = os.path.join(self._paths[using_file].parent, name)
+            if finds_it_elsewhere or not self._is_granted(place):
                 self._ask_for(self._sources_now(name, using_file))
 
-    def _is_granted(self, place: Path) -> bool:
+    def _is_granted(self, place: str) -> bool:
         """Whether HDF5 finds a file at a place before all others, and this process may read it."""
         assert self._granted is not None
-        if "%" in os.fspath(place) or has_prefixes():
+        if "%" in place:
             return False
         try:
             status = os.stat(place)

@@ -21,10 +21,13 @@ def spell_out(name: str, number: int) -> str:
 
 def existing_places(name: str, beside: Path) -> list[Path]:
     """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
-    last = Path(name).name
-    places = [beside / name, beside / last, Path.cwd() / name, Path.cwd() / last]
+    last = os.path.basename(name.rstrip("/"))
+    here = os.getcwd()
+    places = [os.path.join(folder, part) for folder in (beside, here) for part in (name, last)]
     for variable in _PREFIXES:
         for prefix in filter(None, os.environ.get(variable, "").split(":")):
             folder = prefix.replace("${ORIGIN}", os.fspath(beside))
-            places += [Path(folder, name.lstrip("/")), Path(folder, last)]
-    return [Path(os.path.realpath(place)) for place in places if place.exists()]
+            places += [os.path.join(folder, part) for part in (name.lstrip("/"), last)]
+    # Mostly a name has no folder, and several of these are one.
+    there = filter(os.path.exists, dict.fromkeys(places))
+    return [Path(place) for place in dict.fromkeys(map(os.path.realpath, there))]

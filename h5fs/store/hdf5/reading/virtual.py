@@ -46,9 +46,9 @@ def describe_virtual(
     ``dtype`` is that of its elements.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    names = list(sources_of(creation))
     if not shape or not prod(shape):
         return None
+    names = list(sources_of(creation))
     if len(outside.datasets) > _MOST_SOURCES or len(names) > _MOST_RUNS:
         return None
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}

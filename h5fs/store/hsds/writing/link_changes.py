@@ -28,7 +28,7 @@ from h5fs.store.hsds.objects import join_path, path_of
 _log = logging.getLogger(__name__)
 
 REPLACED: Final = b".h5fs-replaced-"
-"""The end of that second name, before some digits."""
+"""The end of the second name, before some digits."""
 
 _MOST_TRIES: Final = 8
 _CREATED: Final = 201
