@@ -55,7 +55,9 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         die_with_parent(own_pid)
         charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
         with open(charge_descriptor, "rb") as file:
-            options, kind, grants = decode_charge(file.read())
+            # The offset is also that of a worker that was to be this one, whose starter was killed.
+            charge = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        options, kind, grants = decode_charge(charge)
         name_process(options.location.name)
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()

@@ -545,3 +545,26 @@ def test_what_nobody_has_asked_for_is_not_repeated_and_puts_nothing_into_quarant
         assert len(starter.children) == 1
         assert pool.quarantine.reasons() == {}
         assert ask(pool, 0) == EXPECTED
+
+
+def test_a_worker_starter_that_is_killed_while_its_worker_begins_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class KilledOnce(WorkerStarter):
+        was_asked = False
+
+        def _ask_for_worker(self, given: list[int]) -> tuple[int, int]:
+            if not self.was_asked:
+                self.was_asked = True
+                os.read(given[0], 2**20)  # as its worker had done by then
+                raise ConnectionResetError
+            return super()._ask_for_worker(given)
+
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w"):
+        pass
+    store = WorkerStore(StoreOptions(file, workers=1), KilledOnce())
+    with caplog.at_level("INFO"):
+        store.open()
+        store.close()
+    assert "is replaced" not in caplog.text

@@ -106,8 +106,7 @@ class WorkerStarter:
         charge = encode_charge(options, file.kind, grants)
         memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(memory_file, len(charge))
-            os.pwrite(memory_file, charge, 0)  # does not move the offset, from which workers read
+            os.pwrite(memory_file, charge, 0)
             given = [memory_file, connection.fileno(), reply_buffer, *file.descriptors]
             with self._lock:
                 try:
