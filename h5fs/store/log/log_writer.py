@@ -35,6 +35,9 @@ class LogWriter:
         self._collected = bytearray()
         self.is_emptying = False
         self._may_have_rest = True
+        # A process that was killed may not have waited for the durable commit that ends its log.
+        # Frames follow one only when it is on the disk: by that a reader knows damage.
+        self._may_be_loose = False
 
     @property
     def size_bytes(self) -> int:
@@ -49,6 +52,7 @@ class LogWriter:
         self.sequence = last.head.sequence if last else 0
         self._end = last.stop_offset if last else contents.header.size_bytes
         self._chain = last.head.chain if last else contents.header.chain
+        self._may_be_loose = last is not None and last.head.is_durable
 
     def begin(self, first_page: bytes, base_length: int, boot: bytes) -> None:
         """Write the header, if there is none, or cut off what follows the chain.
@@ -59,6 +63,9 @@ class LogWriter:
             if self._may_have_rest and self._log.size() != self._end:
                 self._log.ftruncate(self._end)
             self._may_have_rest = False
+            if self._may_be_loose:
+                self.sync()
+                self._may_be_loose = False
             return
         if self.is_emptying or self._may_have_rest:
             self.empty()  # also when it looks empty: a killed process may not have waited for it

@@ -56,6 +56,31 @@ def whole(file: LoggedFile) -> bytes:
     return file.read_at(0, file.length)
 
 
+def test_after_a_kill_frames_follow_a_durable_commit_once_it_is_on_the_disk() -> None:
+    """Else a power cut may tear the commit and keep what follows: that looks like damage."""
+    history = History({"main": bytes(8 * PAGE), "log": b""}, b"")
+    first = LoggedFile(*(SimulatedFile(history, name) for name in ("main", "log")), boot_id=BOOT)
+    first.open()
+    write(first, 0, b"1" * PAGE)
+    first.commit(durable=True)
+    assert [call.kind for call in history.calls if call.file == "log"][-1] == "fsync"
+    cut = history.until(len(history.calls) - 1)  # killed while it waited
+
+    count = len(cut.calls)
+    second = LoggedFile(*(SimulatedFile(cut, name) for name in ("main", "log")), boot_id=BOOT)
+    second.open()
+    write(second, 3 * PAGE, b"2" * PAGE)
+    second.commit(durable=False)
+    kinds = [call.kind for call in cut.calls[count:] if call.file == "log"]
+    assert kinds[0] == "fsync"
+    assert "write" in kinds
+
+    count = len(cut.calls)
+    write(second, 4 * PAGE, b"3" * PAGE)
+    second.commit(durable=False)
+    assert "fsync" not in [call.kind for call in cut.calls[count:]]
+
+
 def test_a_file_that_is_only_read_is_left_alone(files: Files) -> None:
     before = files.state()
     file = files.open()
