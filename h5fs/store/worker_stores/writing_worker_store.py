@@ -98,7 +98,7 @@ class WritingWorkerStore(CommittingWorkerStore):
         with self._lender.lend(array) as (shared_buffers, (new,)):
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=Subject(group, name),
-                shared_buffers=shared_buffers,
+                shared_buffers=shared_buffers, size=_sent_bytes(array),
             )  # fmt: skip
         return info
 
@@ -138,7 +138,7 @@ class WritingWorkerStore(CommittingWorkerStore):
         with self._lender.lend(values, offsets) as (shared_buffers, new):
             info: ObjectInfo = self._change(
                 "write_sequences", group, name, *new, opened, about=Subject(group, name),
-                shared_buffers=shared_buffers,
+                shared_buffers=shared_buffers, size=_sent_bytes(values, offsets),
             )  # fmt: skip
         return info
 
@@ -150,8 +150,9 @@ class WritingWorkerStore(CommittingWorkerStore):
     ) -> bool:
         with self._lender.lend(array) as (shared_buffers, (new,)):
             is_done: bool = self._change(
-                "change_array", ref, new, ranges, about=Subject(ref), shared_buffers=shared_buffers
-            )
+                "change_array", ref, new, ranges, about=Subject(ref),
+                shared_buffers=shared_buffers, size=_sent_bytes(array),
+            )  # fmt: skip
         return is_done
 
     def copy_object(
@@ -200,3 +201,8 @@ class WritingWorkerStore(CommittingWorkerStore):
         if target is None:
             raise UnreadableError(f"{show_path(name)} is no object")
         return target
+
+
+def _sent_bytes(*arrays: ArrayFile) -> int:
+    """Return how many bytes of files go with a request, instead of being lent."""
+    return sum(len(array.data) for array in arrays if array.data is not None)
