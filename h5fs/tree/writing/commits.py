@@ -17,7 +17,7 @@ from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node
-from h5fs.tree.writing.committing import (
+from h5fs.tree.writing.draft_to_object import (
     IncompleteError,
     check_json,
     commit_array,

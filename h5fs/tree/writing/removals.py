@@ -17,7 +17,7 @@ from h5fs.projection.names import encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
-from h5fs.tree.writing.committing import delete_attributes
+from h5fs.tree.writing.draft_to_object import delete_attributes
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.pending.pending import Pending
