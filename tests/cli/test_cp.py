@@ -133,7 +133,7 @@ def test_from_file_to_file_everything_stays_as_it_is(
     assert main.main(["cp", "a.h5:/out", "b.h5:/other"]) == 1
     assert "exists" in capsys.readouterr().err
     assert main.main(["cp", "a.h5:/g/.", "b.h5:/"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 11
+    assert len(capsys.readouterr().err.splitlines()) == 12  # eleven objects, and an attribute of the group itself
     for source, target in (("a.h5:/none", "b.h5:/n"), ("a.h5:/g", "b.h5:/g.npy"),
                            ("b.h5:/y", "b.h5:/y/z")):  # fmt: skip
         assert main.main(["cp", source, target]) == 1, source
@@ -168,6 +168,24 @@ def test_a_copy_of_a_whole_file_begins_with_its_user_block(
             assert opened.userblock_size == 0
     assert main.main(["check", "b.mat"]) == 0
     assert not (tmp_path / "b.mat.h5fs-log").exists()
+
+
+@pytest.mark.semantics("C11")
+def test_a_copy_beside_what_is_there_replaces_no_attribute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, title in (("a.h5", "from a"), ("b.h5", "of b")):
+        with h5py.File(name, "w") as opened:
+            opened.attrs["title"] = title
+            opened.attrs[f"only in {name}"] = 1
+            opened[f"x of {name}"] = 1
+    assert main.main(["cp", "a.h5:/", "b.h5:/"]) == 1
+    assert capsys.readouterr().err.endswith("/attribute title: it exists\n")
+    with h5py.File("b.h5") as opened:
+        assert opened.attrs["title"] == "of b"
+        assert set(opened.attrs) == {"title", "only in a.h5", "only in b.h5"}
+        assert set(opened) == {"x of a.h5", "x of b.h5"}
 
 
 @pytest.mark.semantics("C11")

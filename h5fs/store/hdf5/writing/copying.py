@@ -134,13 +134,17 @@ class _Mending:
                 self._mend_dataset(h5o.open(self._original, name), copy)
 
     def copy_attributes(self, target: Any, path: bytes) -> list[Uncopied]:
-        """Give another object the attributes of the one that was copied."""
+        """Give another object the attributes of the one that was copied, but for those it has."""
         uncopied = []
+        taken = set(list_names(target))
         for name in list_names(self._original):
+            what = _below(path, b"attribute ") + name
+            if name in taken:
+                uncopied.append(Uncopied(what, "it exists"))
+                continue
             try:
                 self._write_attribute(self._original, name, target)
             except H5fsError as error:
-                what = _below(path, b"attribute ") + name
                 uncopied.append(Uncopied(what, str(error)))
         return uncopied
 
