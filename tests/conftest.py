@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from support.mount_points import mounts_below
 IN_CI = os.environ.get("CI") == "true"
 TESTS = Path(__file__).parent
 CORPUS = TESTS.parent.parent / "shared" / "corpus"
+
+# Under nohup(1), and in some CI, SIGHUP is ignored, which mounts in the tests would inherit.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No deadline and no complaint about slow examples: the machine may be busy with other work.
 settings.register_profile(
