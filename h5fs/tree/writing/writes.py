@@ -12,8 +12,8 @@ from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.writing.direct_arrays import try_direct_array
 from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.direct_arrays import try_direct_array
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
