@@ -27,23 +27,8 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
-from h5fs.tree.writing.attribute_changes import AttributeChanges
-from h5fs.tree.writing.closings import Closings
-from h5fs.tree.writing.commits import Commits
-from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.leftovers import keep_leftovers
-from h5fs.tree.writing.names.name_rules import NameRules
-from h5fs.tree.writing.names.places import Places
-from h5fs.tree.writing.new_links import NewLinks
-from h5fs.tree.writing.opened_files import OpenedFiles
-from h5fs.tree.writing.openings import Openings
-from h5fs.tree.writing.pending.pending import Pending
-from h5fs.tree.writing.recent_changes import RecentChanges
-from h5fs.tree.writing.removals import Removals
-from h5fs.tree.writing.renames import Renames
-from h5fs.tree.writing.statuses import Statuses
-from h5fs.tree.writing.truncations import Truncations
-from h5fs.tree.writing.writes import Writes
+from h5fs.tree.writing.parts import Parts
 
 _log = logging.getLogger(__name__)
 
@@ -69,36 +54,21 @@ class WritableTree:
         views = dataclasses.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
         self._shown = Tree(store, max_depth, views=views, part=part)
-        self._lookup = lookup = self._shown.lookup
-        self._pending = pending = Pending()
-        self._opened = opened = OpenedFiles()
-        self._changes = RecentChanges()
-        self._places = places = Places(pending, lookup)
-        rules = NameRules(
-            pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
-            mountpoint=mountpoint, part=part,
+        self._lookup = self._shown.lookup
+        parts = Parts(
+            store, self._lookup, self._shown.listed_status, mountpoint=mountpoint, part=part,
+            leftovers=leftovers, takes_scratch=takes_scratch, commits_at_close=commits_at_close,
         )  # fmt: skip
-        self._statuses = Statuses(
-            pending, lookup, places, opened, self._shown.listed_status
-        )
-        self._keeper = keeper = Keeper(store, pending, lookup, places)
-        self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
-        self._removals = removals = Removals(store, pending, lookup, places, keeper)
-        self._renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
-        self._new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
-        self._openings = Openings(store, pending, lookup, places, rules, opened)
-        self._writes = Writes(store, pending, lookup, places)
-        self._closings = Closings(
-            store, pending, keeper, commits, removals, commits_at_close=commits_at_close
-        )
-        self._truncations = Truncations(
-            opened, self._openings, self._writes, self._closings, self._changes
-        )
-        self._attribute_changes = AttributeChanges(
-            pending, lookup, places, self._openings, opened, self._writes, self._closings, removals
-        )
-        for file in keeper.take_up():
-            commits.try_to_commit(file)
+        self._pending, self._opened, self._changes = parts.pending, parts.opened, parts.changes
+        self._places, self._statuses = parts.places, parts.statuses
+        self._openings, self._writes, self._closings = parts.openings, parts.writes, parts.closings
+        self._truncations, self._attribute_changes = parts.truncations, parts.attribute_changes
+        self._commits, self._keeper = parts.commits, parts.keeper
+        self._new_links, self._removals, self._renames = (
+            parts.new_links, parts.removals, parts.renames
+        )  # fmt: skip
+        for file in self._keeper.take_up():
+            self._commits.try_to_commit(file)
 
     # Looking.
 
