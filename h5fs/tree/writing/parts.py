@@ -18,6 +18,7 @@ from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.new_links import NewLinks
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.recent_changes import RecentChanges
 from h5fs.tree.writing.removals import Removals
@@ -38,6 +39,7 @@ class Parts:
         commits_at_close: bool,
     ) -> None:  # fmt: skip
         self.pending = pending = Pending()
+        self.in_flight = in_flight = ChangesInFlight(lambda: not pending.awaits_any())
         self.opened = opened = OpenedFiles()
         self.changes = changes = RecentChanges()
         self.places = places = Places(pending, lookup)
@@ -47,14 +49,21 @@ class Parts:
         )  # fmt: skip
         self.statuses = Statuses(pending, lookup, places, opened, listed_status)
         self.keeper = keeper = Keeper(store, pending, lookup, places)
-        self.commits = commits = Commits(store, pending, lookup, places, opened, keeper)
-        self.removals = removals = Removals(store, pending, lookup, places, keeper)
+        self.commits = commits = Commits(
+            store, pending, lookup, places, opened, keeper, in_flight
+        )
+        self.removals = removals = Removals(
+            store, pending, lookup, places, keeper, in_flight
+        )
         self.renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
-        self.new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
+        self.new_links = NewLinks(
+            store, pending, lookup, places, rules, keeper, commits, in_flight
+        )
         self.openings = openings = Openings(store, pending, lookup, places, rules, opened)
-        self.writes = writes = Writes(store, pending, lookup, places)
+        self.writes = writes = Writes(store, pending, lookup, places, in_flight)
         self.closings = closings = Closings(
-            store, pending, keeper, commits, removals, commits_at_close=commits_at_close
+            store, pending, keeper, commits, removals, in_flight,
+            commits_at_close=commits_at_close,
         )
         self.truncations = Truncations(opened, openings, writes, closings, changes)
         self.attribute_changes = AttributeChanges(

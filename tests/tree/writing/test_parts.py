@@ -35,6 +35,7 @@ from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
@@ -66,10 +67,13 @@ class Parts:
             self.pending, self.lookup, self.places, self.opened, lambda _path: None
         )
         self.keeper = Keeper(store, self.pending, self.lookup, self.places)
+        in_flight = ChangesInFlight()
         self.commits = Commits(
-            store, self.pending, self.lookup, self.places, self.opened, self.keeper
+            store, self.pending, self.lookup, self.places, self.opened, self.keeper, in_flight
         )
-        self.removals = Removals(store, self.pending, self.lookup, self.places, self.keeper)
+        self.removals = Removals(
+            store, self.pending, self.lookup, self.places, self.keeper, in_flight
+        )
         self.renames = Renames(
             store, self.pending, self.lookup, self.places, self.rules, self.keeper, self.commits,
             self.removals,
