@@ -20,13 +20,13 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node
 from h5fs.tree.writing.draft_to_object import (
     IncompleteError,
-    check_json,
     commit_array,
     commit_datatype,
     commit_sequences,
     is_as_shown,
     plan_attributes,
     read_header,
+    refers_to_objects,
 )
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
@@ -75,6 +75,8 @@ class Commits:
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
             return  # a scratch file
+        if meaning.projection is not Projection.ATTRIBUTES:
+            self._be_alone_for_what_waits(file.path, meaning.link_name)
         is_done = self._commit_as(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
@@ -82,6 +84,15 @@ class Commits:
         self.settle(file)
         if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
             self.apply_waiting(file.path, meaning.link_name)
+
+    def _be_alone_for_what_waits(self, path: bytes, link_name: bytes | None) -> None:
+        """Be alone where attributes that refer to objects have waited for this one: as they are
+        applied when it is there, it would be too late then."""
+        if link_name is None:
+            return
+        waiting = self._pending.staged(attributes_path(path, link_name))
+        if waiting is not None and waiting.may_refer:
+            self._in_flight.insist_on_being_alone()
 
     def try_to_commit(self, file: WritableFile) -> None:
         """Commit a draft that nobody waits for: what refuses it is told in the log."""
@@ -196,7 +207,7 @@ class Commits:
     ) -> bool:
         owner = self._owner_of(folder, name)
         if owner is None:
-            check_json(draft)
+            file.may_refer = refers_to_objects(draft)
             self._pending.stop_awaiting(file)
             return False
         self._pending.hold_times(owner, self._lookup.status_of_file(0))

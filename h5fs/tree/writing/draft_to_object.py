@@ -193,13 +193,12 @@ def commit_sequences(
     )
 
 
-def check_json(draft: Draft) -> bytes:
-    """Return the text of a draft of attributes. Raises ``InvalidAttributesError``."""
+def refers_to_objects(draft: Draft) -> bool:
+    """Return whether a draft of attributes refers to objects. Raises ``InvalidAttributesError``."""
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    attributes_from_json(data)
-    return data
+    return any(holds_references(each.type) for each in attributes_from_json(data))
 
 
 @dataclass(frozen=True)

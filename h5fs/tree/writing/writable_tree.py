@@ -364,6 +364,10 @@ class WritableTree:
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
 
+    def count_waiting(self) -> int:
+        """Return how many calls wait for the store, while others are answered."""
+        return self._in_flight.count
+
     def close(self) -> tuple[bytes, ...]:
         """Commit what can be, save what is left beside the HDF5 file, and close the store.
 

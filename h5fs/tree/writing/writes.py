@@ -111,7 +111,8 @@ class Writes:
         if file.node is not None or file.is_gone or not is_array or file.draft is None:
             return
         head = file.draft.read(0, _HEADER_BYTES)
-        direct = try_direct_array(self._store, folder.info.ref, head)
+        with self._in_flight.waiting(file.path, file, is_alone=True):
+            direct = try_direct_array(self._store, folder.info.ref, head)
         if direct is not None:
             file.draft.send_to(direct)
 
