@@ -84,9 +84,12 @@ class Closings:
                 self._store.let_go(opened.held)
 
     def is_to_commit(self, opened: OpenedFile) -> bool:
-        """Whether a handle is the last one of a file that is not committed."""
+        """Whether a handle is the last one of a file that is not committed, nor kept until it can
+        be, with nothing that others have."""
         file = opened.file
-        return file is not None and file.opened == 1 and file.is_changed and not file.is_gone
+        if file is None or file.opened > 1 or not file.is_changed or file.is_gone:
+            return False
+        return file.may_refer or not file.is_kept
 
     def sync(self, opened: OpenedFile) -> None:
         """Commit what was written, if it is a whole file.
