@@ -9,8 +9,8 @@ from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ELEMENTS
 from h5fs.model.datatypes import count_values, size_in_memory
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.hsds.answers import AttributeAnswer
-from h5fs.store.hsds.datatypes import parse_datatype
-from h5fs.store.hsds.elements import TargetOf, elements_of_attribute
+from h5fs.store.hsds.datatype_json import parse_datatype
+from h5fs.store.hsds.unpacking import TargetOf, elements_of_attribute
 
 
 def make_attribute(

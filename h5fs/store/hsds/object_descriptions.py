@@ -18,7 +18,7 @@ from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hsds.answers import LinkAnswer, ObjectAnswer
-from h5fs.store.hsds.datatypes import element_dtype, parse_datatype, wire_bytes
+from h5fs.store.hsds.datatype_json import element_dtype, parse_datatype, wire_bytes
 
 KINDS = {"g": ObjectKind.GROUP, "d": ObjectKind.DATASET, "t": ObjectKind.DATATYPE}
 COLLECTIONS = {"g": "groups", "d": "datasets", "t": "datatypes"}
