@@ -49,7 +49,6 @@ from h5fs.store.hsds.answers import (
     LinksAnswer,
     ObjectAnswer,
 )
-from h5fs.store.hsds.attributes import make_attribute
 from h5fs.store.hsds.client import MOST_REQUESTS, Client
 from h5fs.store.hsds.datatype_json import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space
@@ -60,6 +59,7 @@ from h5fs.store.hsds.object_descriptions import (
     describe_array,
     describe_object,
     join_path,
+    make_attribute,
     make_link,
     make_table,
     name_of,

@@ -13,7 +13,6 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 
 from __future__ import annotations
 
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.log_rest import LogRest
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.main_witness import MainWitness, make_record
@@ -26,7 +25,6 @@ __all__ = [
     "Gate",
     "LogDescription",
     "LogFile",
-    "LogMismatchError",
     "LogRest",
     "LoggedFile",
     "MainWitness",

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from h5fs.errors import LogMismatchError
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.reading.gate import Gate
 from h5fs.store.log.reading.snapshot_file import SnapshotFile
