@@ -112,7 +112,8 @@ class Removals:
 
         ``edited``: the file in which it is edited. ``is_alone``: it is found by no other path.
 
-        Of a dataset of sequences the first of the two files is hidden, and it goes with the other.
+        Of a dataset of sequences the first of the two files becomes a whiteout; the dataset goes
+        with the second.
         """
         if node.kind is NodeKind.ATTRIBUTES:
             self._pending.hold_times(node.info, self._lookup.status_of_file(0))
@@ -123,10 +124,10 @@ class Removals:
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
             partner = encode_name(node.link.name, PARTNERS[PROJECTIONS[node.kind]])
             partner_path = path.rpartition(b"/")[0] + b"/" + partner
-            if not self._pending.is_hidden(partner_path):
-                self._pending.hide(path)
+            if not self._pending.is_whited_out(partner_path):
+                self._pending.add_whiteout(path)
                 return
-            self._pending.unhide(partner_path)
+            self._pending.remove_whiteout(partner_path)
         kinds = (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS)
         inodes = {node.inode} if node.is_symbolic_link else {node.inode_of(kind) for kind in kinds}
         times = {inode: self._pending.times_of(inode) for inode in inodes}
@@ -172,7 +173,7 @@ class Removals:
 
     def end_hiding(self, path: bytes) -> None:
         """Delete what was renamed away and has not come back."""
-        if not self._pending.unhide(path):
+        if not self._pending.remove_whiteout(path):
             return
         try:
             node = self._lookup.find(path)
@@ -184,5 +185,5 @@ class Removals:
 
     def end_all_hiding(self) -> None:
         """At the end: delete all that was renamed away."""
-        for path in self._pending.hidden_paths():
+        for path in self._pending.list_whiteouts():
             self.end_hiding(path)
