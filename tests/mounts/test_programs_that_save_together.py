@@ -41,7 +41,7 @@ def check(file: Path, root: Path, values: Values) -> None:
             assert value_in_file(opened, path) in allowed, path
 
 
-@pytest.mark.semantics("R24")
+@pytest.mark.semantics("R27")
 def test_what_programs_save_together_is_all_there(tmp_path: Path) -> None:
     file = tmp_path / "file.h5"
     with mounted(file, options=["--mode", "w"]) as mount:
@@ -52,6 +52,7 @@ def test_what_programs_save_together_is_all_there(tmp_path: Path) -> None:
         check(file, mount.path, values)
 
 
+@pytest.mark.semantics("R24", "R27", "U3")
 def test_a_killed_worker_takes_nothing_that_was_closed(tmp_path: Path) -> None:
     file = tmp_path / "file.h5"
     rng = random.Random(1)

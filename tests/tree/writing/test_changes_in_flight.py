@@ -144,6 +144,7 @@ def changes(tree: WritableTree) -> dict[str, tuple[str, Callable[[], Any]]]:
     }
 
 
+@pytest.mark.semantics("R27")
 @pytest.mark.parametrize("change", list(changes(Mount().tree)))
 def test_others_are_answered_while_a_change_waits_for_the_store(mount: Mount, change: str) -> None:
     tree = mount.tree
@@ -167,6 +168,7 @@ def test_others_are_answered_while_a_change_waits_for_the_store(mount: Mount, ch
     assert b"other" in names(tree, b"/g") and b"z.npy" not in names(tree, b"/g")
 
 
+@pytest.mark.semantics("R27")
 @pytest.mark.parametrize("change", ["save", "attributes", "unlink", "pwrite"])
 def test_what_asks_for_the_same_link_waits_for_the_change(mount: Mount, change: str) -> None:
     tree = mount.tree
@@ -201,6 +203,7 @@ def test_what_asks_for_the_same_link_waits_for_the_change(mount: Mount, change: 
         assert calls[0].end().size_bytes >= 128
 
 
+@pytest.mark.semantics("R27")
 @pytest.mark.parametrize(
     "alone",
     [
@@ -232,6 +235,7 @@ def test_calls_of_several_paths_are_alone_and_nothing_goes_in_front(
     waiting.end()
 
 
+@pytest.mark.semantics("R27")
 def test_a_change_that_fails_is_an_error_of_its_caller_alone(mount: Mount) -> None:
     tree = mount.tree
     handle = tree.create(b"/x.npy", os.O_WRONLY | os.O_TRUNC, 1)
@@ -271,6 +275,7 @@ def test_a_new_object_may_have_the_number_of_one_whose_removal_has_not_returned(
 REFERENCE = b'{"r": "%b", "$types": {"r": {"class": "H5T_REFERENCE", "base": "H5T_STD_REF_OBJ"}}}'
 
 
+@pytest.mark.semantics("R27")
 def test_attributes_that_refer_to_what_is_made_at_this_moment_are_applied(mount: Mount) -> None:
     tree = mount.tree
     with mount.in_flight("create_group", lambda: tree.make_folder(b"/g/new")):
@@ -307,6 +312,7 @@ def test_attributes_that_wait_for_their_object_alone_hinder_nobody(mount: Mount)
     assert mount.store.inside.attribute_names(b"/new") == {b"n"}
 
 
+@pytest.mark.semantics("R27")
 def test_while_a_file_awaits_others_nothing_overlaps(mount: Mount) -> None:
     tree = mount.tree
     save(tree, b"/y.attrs.json", REFERENCE % b"/not/there")
@@ -317,6 +323,7 @@ def test_while_a_file_awaits_others_nothing_overlaps(mount: Mount) -> None:
     looking.end()
 
 
+@pytest.mark.semantics("R27")
 def test_what_has_several_names_is_changed_under_the_lock() -> None:
     mount = Mount()
     tree = mount.tree

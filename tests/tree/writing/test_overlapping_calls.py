@@ -42,6 +42,7 @@ def look(tree: Any, path: bytes) -> Any:
         return type(error)
 
 
+@pytest.mark.semantics("R27")
 @pytest.mark.parametrize("fails", [0, 12])
 def test_calls_that_overlap_have_an_order(fails: int) -> None:
     overlaps = 0
