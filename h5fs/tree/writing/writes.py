@@ -106,9 +106,10 @@ class Writes:
     def _offer_direct_array(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""
         file.was_offered = True
+        if file.node is not None or file.is_gone or file.draft is None:
+            return
         folder, meaning = self._places.folder_and_file(file.path)
-        is_array = meaning is not None and meaning.projection is Projection.ARRAY
-        if file.node is not None or file.is_gone or not is_array or file.draft is None:
+        if meaning is None or meaning.projection is not Projection.ARRAY:
             return
         head = file.draft.read(0, _HEADER_BYTES)
         with self._in_flight.waiting(file.path, file, is_alone=True):

@@ -250,6 +250,17 @@ def test_a_file_that_is_open_outlives_its_name(parts: Parts) -> None:
     assert file.draft is None
 
 
+def test_a_file_that_is_open_takes_bytes_when_its_folder_is_gone_too() -> None:
+    tree = WritableTree(MemoryStore())  # type: ignore[arg-type]
+    tree.make_folder(b"/g")
+    handle = tree.create(b"/g/a.npy", os.O_WRONLY, 1)
+    tree.unlink(b"/g/a.npy")
+    tree.remove_folder(b"/g")
+    tree.write(handle, memoryview(ARRAY), 0)
+    tree.flush(handle, 1)
+    tree.release(handle)
+
+
 @pytest.mark.parametrize(
     ("act", "error"),
     [
