@@ -32,12 +32,15 @@ _SAYS_DONE: Final[dict[str, type[H5fsError]]] = {
 }
 
 
-def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
+def ask_until_answered(
+    method: str, what: str, ask: Callable[[], Any], *, may_be_done: bool = False
+) -> Any:
     """Return a worker's answer; None for a change that a worker did before it was killed.
 
-    ``what`` names the change in the log. Raises what ``ask`` raises.
+    ``what`` names the change in the log. ``may_be_done``: a worker that was asked before this call
+    has perhaps done it. Raises what ``ask`` raises.
     """
-    kills, failures = 0, 0
+    kills, failures = int(may_be_done), 0
     while True:
         try:
             return ask()

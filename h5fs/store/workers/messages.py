@@ -2,7 +2,8 @@
 
 A request is the name of a method and its arguments. The types of arguments and answer come from the
 annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over
-the worker that reads it. Decoding can make no objects of other types.
+the worker that reads it. Decoding can make no objects of other types. One request can hold several
+changes, which are committed together (``CHANGES``).
 
 One message is one packet of a SOCK_SEQPACKET socket. An answer that does not fit into a packet goes
 through the worker's reply buffer, a memory file that both processes have open; the packet then
@@ -12,6 +13,7 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -53,6 +55,10 @@ MOST_RANGES: Final = 2000
 MOST_FETCHED_BYTES: Final = 2**28
 """How much one FETCH may ask for."""
 
+CHANGES: Final = "make_changes"
+"""The name of a request of several changes. Its arguments are pairs, each a method's name and
+arguments; the answer is an ``Outcome`` for each, and is given after the commit of them all."""
+
 _MOST_TEXT = 20_000
 _SIZE_BYTES = 4
 
@@ -76,6 +82,41 @@ class Request(Struct, frozen=True, array_like=True):
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
     commit: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one of several changes: it is committed and has a ``result``, or was refused.
+
+    ``goes_alone``: nothing was done, since the worker needs files first; it is to be asked for
+    alone.
+    """
+
+    method: str
+    result: Any = None
+    refusal: H5fsError | None = None
+    goes_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of several changes, in their order."""
+
+    each: tuple[Outcome, ...]
+
+
+class _Change(Struct, frozen=True, array_like=True):
+    method: str
+    arguments: msgspec.Raw
+
+
+class _EncodedOutcome(Struct, frozen=True, array_like=True):
+    """``result`` and ``refusal`` are encoded as if the change had been alone; of neither nothing
+    was done."""
+
+    method: str
+    result: bytes | None = None
+    refusal: bytes | None = None
 
 
 class Method:
@@ -113,6 +154,51 @@ class Method:
             info, attributes = result
             return info, tuple(with_elements(attribute) for attribute in attributes)
         return result
+
+
+class _ChangesMethod(Method):
+    """Decodes a request of several changes, and its answer."""
+
+    def __init__(self) -> None:
+        self.name = CHANGES
+        self.returns_data = False
+
+    def decode_arguments(self, encoded: msgspec.Raw) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+        changes: tuple[_Change, ...] = _CHANGES.decode(encoded)
+        return tuple(
+            (each.method, METHODS[each.method].decode_arguments(each.arguments))
+            for each in changes
+        )
+
+    def decode_result(self, encoded: bytes | memoryview) -> Outcomes:
+        try:
+            found: tuple[_EncodedOutcome, ...] = _OUTCOMES.decode(encoded)
+            return Outcomes(tuple(map(_decode_outcome, found)))
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError) as error:
+            what = f"the worker's answer to {self.name} is not one: {error}"
+            raise UnreadableError(what) from None
+
+
+def _decode_outcome(outcome: _EncodedOutcome) -> Outcome:
+    if outcome.result is not None:
+        return Outcome(outcome.method, METHODS[outcome.method].decode_result(outcome.result))
+    if outcome.refusal is not None:
+        return Outcome(outcome.method, refusal=decode_failure(outcome.refusal))
+    return Outcome(outcome.method, goes_alone=True)
+
+
+def encode_outcomes(outcomes: Outcomes) -> bytes:
+    """Return what became of several changes as bytes, where each result is encoded already."""
+    return encode(
+        tuple(
+            _EncodedOutcome(
+                each.method,
+                each.result,
+                None if each.refusal is None else encode_failure(each.refusal),
+            )
+            for each in outcomes.each
+        )
+    )
 
 
 def _kind_of(annotation: Any) -> Any:
@@ -241,11 +327,14 @@ _FILE = msgspec.msgpack.Decoder(tuple[int, NumberedFile])
 _CHANGED = msgspec.msgpack.Decoder(tuple[tuple[int, ...] | None, int])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
+_CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])
+_OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
-METHODS: Final = {
+METHODS: Final[dict[str, Method]] = {
     name: Method(name)
     for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
     if not name.startswith("_")
-}
-"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too."""
+} | {CHANGES: _ChangesMethod()}
+"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too; and
+``CHANGES``."""
