@@ -45,12 +45,18 @@ def together(store: WritingWorkerStore, *changes: Callable[[], Any]) -> list[Any
     _wait_until(lambda: queue._is_led)
     for i, thread in enumerate(threads):
         thread.start()
-        _wait_until(lambda i=i, t=thread: len(queue._waiting) > i or not t.is_alive())
+        asked = threads[: i + 1]
+        _wait_until(lambda a=asked: len(queue._waiting) + _ended(a) >= len(a))
     can_go.set()
     for thread in [leader, *threads]:
         thread.join(_SECONDS)
         assert not thread.is_alive(), "a change waits for ever"
     return outcomes
+
+
+def _ended(threads: list[threading.Thread]) -> int:
+    """Return how many threads wait for nothing: what they ask for is no change, or is refused."""
+    return sum(not thread.is_alive() for thread in threads)
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:

@@ -271,8 +271,9 @@ class WritingWorkerStore(CommittingWorkerStore):
         )
         try:
             return ask_until_answered(
-                change.method, change.subject.path, ask, may_be_done=may_be_done
-            )
+                change.method, change.subject.path, ask, may_be_done=may_be_done,
+                has_committed=lambda: self._lost.has_committed,
+            )  # fmt: skip
         except LostChangesError:
             with self._clock:
                 if len(self._suspects) >= _MOST_SUSPECTS:
