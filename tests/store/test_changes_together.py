@@ -37,8 +37,8 @@ from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.change_queue import MOST_BYTES
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import WorkerDiedError
 from h5fs.store.workers.messages import CHANGES
+from h5fs.store.workers.worker_errors import WorkerDiedError
 
 INTEGER = IntegerType(BitLayout(8, ByteOrder.LITTLE, 64, 0), signed=True)
 
@@ -268,11 +268,11 @@ def signal_if_there(pid: int, number: int) -> None:
 
 
 def lose_worker_before(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """Let a signal end the worker as soon as it is asked for several changes."""
+    """Let a signal end the worker when it is first asked for several changes."""
     call, lost = WorkerConnection.call, []
 
     def call_lost(self: WorkerConnection, method: str, *arguments: Any, **how: Any) -> Any:
-        if method == CHANGES:
+        if method == CHANGES and not lost:
             lost.append(method)
             os.kill(self.pid, signal.SIGSTOP)
             os.kill(self.pid, number)

@@ -20,10 +20,10 @@ from typing import Any
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.changing_store import ChangingStore
-from h5fs.store.hdf5.committed_store import CommittedStore
-from h5fs.store.hdf5.opening_store import make_library_store
-from h5fs.store.policy import FilesToAskForError
+from h5fs.store.external_policy import FilesToAskForError
+from h5fs.store.hdf5.snapshot_store import SnapshotStore
+from h5fs.store.hdf5.stepwise_store import StepwiseStore
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
@@ -101,7 +101,7 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, file in request.files:
             self._store.know_file(number, file)
-        if request.commit is not None and isinstance(self._store, CommittedStore):
+        if request.commit is not None and isinstance(self._store, SnapshotStore):
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)
@@ -121,7 +121,7 @@ class Worker:
         One that is refused before its step leaves the others alone. One that fails within its step
         takes all with it, by its exception: the daemon then asks for each of them alone.
         """
-        if not isinstance(self._store, ChangingStore):
+        if not isinstance(self._store, StepwiseStore):
             raise UnreadableError("this worker only reads")
         with self._store.together():
             outcomes = messages.Outcomes(
@@ -132,7 +132,7 @@ class Worker:
         return self._pack(messages.RESULT, messages.RESULT_IN_BUFFER, encoded)
 
     def _outcome_of(
-        self, store: ChangingStore, method: str, arguments: tuple[Any, ...]
+        self, store: StepwiseStore, method: str, arguments: tuple[Any, ...]
     ) -> messages.Outcome:
         self._tell_progress()  # each change has a deadline of its own
         try:
