@@ -38,7 +38,7 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.projection.views.rendering import ViewOrder
+from h5fs.projection.views.rendering import ViewRequest
 from h5fs.store.statistics import StoreStatistics
 
 
@@ -178,13 +178,13 @@ class Store(ObjectStore, Protocol):
         """
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         """Fill ``buffer`` with what people look at beside a dataset's array: lines, or a picture.
 
-        Parameters: ``data`` are the elements that ``order`` names; ``buffer`` has exactly the size
-        of what ``order`` makes of them (``render_view``). The store only decides in which process
-        that is made: one that hostile elements may crash without harm to the mount.
+        Parameters: ``data`` are the elements that ``request`` names; ``buffer`` has exactly the
+        size of what ``request`` makes of them (``render_view``). The store only decides in which
+        process that is made: one that hostile elements may crash without harm to the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:

@@ -22,7 +22,7 @@ from h5fs.model.objects import (
     ObjectRef,
     StorageInfo,
 )
-from h5fs.projection.views.rendering import ViewOrder
+from h5fs.projection.views.rendering import ViewRequest
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -133,7 +133,7 @@ class LibraryStore(ObjectStore, Protocol):
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
         """
 
-    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+    def render_view(self, ref: ObjectRef, request: ViewRequest, data: bytes) -> bytes:
         """Return lines or a picture, made of elements; ``ref`` is blamed if that kills a worker."""
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:

@@ -15,7 +15,7 @@ from projection.views.test_tables import arrays
 from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.rendering import ViewOrder, render_view
+from h5fs.projection.views.rendering import ViewRequest, render_view
 from h5fs.tree.contents import picture_content
 from h5fs.tree.contents.view_content import Views
 from h5fs.tree.nodes import Node, NodeKind
@@ -33,8 +33,8 @@ class ArrayStore:
         assert at >= 0 and at + len(buffer) <= len(self._data)
         buffer[:] = self._data[at : at + len(buffer)]
 
-    def make_view(self, _ref: Any, order: ViewOrder, data: bytes, buffer: memoryview) -> None:
-        buffer[:] = render_view(order, data)
+    def make_view(self, _ref: Any, request: ViewRequest, data: bytes, buffer: memoryview) -> None:
+        buffer[:] = render_view(request, data)
 
     def read_attributes(self, _ref: ObjectRef) -> tuple[()]:
         return ()

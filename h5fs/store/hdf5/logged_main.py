@@ -1,7 +1,8 @@
 """The mounted file behind its redo log, as the HDF5 library opens it.
 
 The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
-file that is open for write: `log_file` and `file_checks` have done both. Under the store's lock.
+file that is open for write: `file_and_log` and `file_checks` have done both. Under the store's
+lock.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.worker_stores.logged_worker_store import ROOT, LoggedWorkerStore
 from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
@@ -46,7 +46,7 @@ class WritingWorkerStore(LoggedWorkerStore):
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         super().__init__(options, files, starter)
         self._lender = Lender(self._pool)

@@ -171,10 +171,10 @@ class TableContent:
                 self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesRequest(
+        request = LinesRequest(
             shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
             self.is_text,
         )  # fmt: skip
         lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, order, bytes(data), lines)
+        self.store.make_view(self.ref, request, bytes(data), lines)
         return lines

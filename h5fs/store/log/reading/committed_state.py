@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from h5fs.errors import LogMismatchError
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.gate import Gate
 from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
@@ -43,7 +43,7 @@ class CommittedState:
     gate, and nothing but the lock of ``file`` is taken while it is held.
     """
 
-    def __init__(self, files: LoggedFiles) -> None:
+    def __init__(self, files: FileAndLog) -> None:
         self.gate = Gate()
         self.file = SnapshotFile(RealFile(files.main), RealFile(files.log))
         self._log = files.log

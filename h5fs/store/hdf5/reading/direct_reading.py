@@ -28,7 +28,7 @@ from h5fs.store.hdf5.reading.stored_texts import (
 from h5fs.store.hdf5.reading.virtual import describe_virtual
 
 
-class ShortWays:
+class DirectReading:
     """Finds short ways to the elements of one store's datasets.
 
     ``describe_source`` opens and describes a source of a virtual dataset; None where a program may
