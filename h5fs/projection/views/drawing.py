@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from h5fs.projection.views.orders import PlotLabels
 from h5fs.projection.views.plots import (
     Numbers,
     Plot,
-    PlotLabels,
     reduce_line,
     say_ticks,
     ticks_between,

@@ -1,21 +1,53 @@
-"""What a worker is asked to make of elements: lines of a table or of text, or a picture."""
+"""What a worker is asked to make of elements: lines of a table or of text, or a picture.
+
+Plain values; ``rendering`` makes it. Imports nothing that takes long, since every worker knows the
+values, and few are asked.
+"""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
-from h5fs.model.objects import DatasetInfo, Enumeration, TextWidth
-from h5fs.projection.views.columns import project_table
-from h5fs.projection.views.drawing import draw_plot
-from h5fs.projection.views.images import ImageLook
-from h5fs.projection.views.lines import format_lines
-from h5fs.projection.views.pictures import picture_size, project_picture, render_picture
-from h5fs.projection.views.plots import Plot, PlotLabels, plot_height, values_of
-from h5fs.projection.views.shades import Values
-from h5fs.projection.views.texts import format_text, project_text
+from h5fs.model.objects import Enumeration, TextWidth
+
+
+class Interlace(Enum):
+    """In which dimension of a dataset the colours are: the last, the first or the middle one."""
+
+    PIXEL = "INTERLACE_PIXEL"
+    PLANE = "INTERLACE_PLANE"
+    LINE = "INTERLACE_LINE"
+
+
+class ImageLook(Struct, frozen=True):
+    """How the attributes of an image want it to be shown.
+
+    ``is_indexed``: its elements are places in ``palette``, which has three bytes for each colour
+    and is empty where there is none. ``lowest`` and ``highest``: None where nothing says what is
+    black and what is white.
+    """
+
+    interlace: Interlace = Interlace.PIXEL
+    is_indexed: bool = False
+    is_true_colour: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+    is_white_zero: bool = False
+    transparent: int | None = None
+    is_upside_down: bool = False
+    is_mirrored: bool = False
+    palette: bytes = b""
+
+
+class PlotLabels(Struct, frozen=True):
+    """What is written beside a line plot: above it, and along its axis."""
+
+    title: str = ""
+    x: str = ""
 
 
 class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
@@ -64,38 +96,3 @@ class PlotOrder(Struct, frozen=True, tag=True, tag_field="class"):
 
 
 ViewOrder = LinesOrder | PictureOrder | PlotOrder
-
-
-def render_view(order: ViewOrder, data: bytes) -> bytes:
-    """Return what was ordered; ``data`` are the elements that it is made of."""
-    if isinstance(order, PictureOrder):
-        array = DatasetInfo(order.shape, order.dtype, 0)
-        picture = project_picture(array, order.size, order.look)
-        size_bytes = picture_size(array, order.size)
-        return render_picture(picture, order.dtype, data, order.look, size_bytes)
-    if isinstance(order, PlotOrder):
-        return _render_plot(order, data)
-    dataset = DatasetInfo(
-        order.shape, order.dtype, 0,
-        enumerations=order.enumerations, text_widths=order.text_widths,
-    )  # fmt: skip
-    if order.is_text:
-        return format_text(project_text(dataset), data)
-    return format_lines(project_table(dataset), order.first_row, order.row_count, data)
-
-
-def _render_plot(order: PlotOrder, data: bytes) -> bytes:
-    length, starts = order.run_length, order.starts
-    plot = Plot(order.count, len(starts), length, order.size, plot_height(order.size))
-    y = np.split(values_of(order.dtype, data), len(starts))
-    x: list[Values] = [np.arange(start, start + length) for start in starts]
-    labels = order.labels
-    if order.scale_dtype is not None:
-        scale = values_of(order.scale_dtype, order.scale)
-        steps = np.diff(scale)
-        is_line = np.isfinite(scale).all() and scale[0] != scale[-1]
-        if is_line and ((steps >= 0).all() or (steps <= 0).all()):
-            x = np.split(scale, len(starts))
-        else:
-            labels = PlotLabels(labels.title, f"place along {labels.x}")
-    return draw_plot(plot, x, y, labels)

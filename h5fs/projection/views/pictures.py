@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.images import PALETTE_COLOURS, ImageLook, Interlace
+from h5fs.projection.views.images import PALETTE_COLOURS
+from h5fs.projection.views.orders import ImageLook, Interlace
 from h5fs.projection.views.png import encode_png, padded_size, png_size
 from h5fs.projection.views.shades import Values, colour_pixels, shaded_pixels
 

@@ -39,7 +39,8 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import ExternalPolicy
-from h5fs.projection.views.orders import ViewOrder, render_view
+from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.rendering import render_view
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.hsds.answers import (
     AllLinksAnswer,

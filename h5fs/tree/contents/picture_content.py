@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.images import ImageLook, palette_bytes, read_look, read_palette
+from h5fs.projection.views.images import palette_bytes, read_look, read_palette
 from h5fs.projection.views.labels import Facts, shorten
-from h5fs.projection.views.orders import PictureOrder, PlotOrder, ViewOrder
+from h5fs.projection.views.orders import ImageLook, PictureOrder, PlotLabels, PlotOrder, ViewOrder
 from h5fs.projection.views.pictures import Picture, picture_size, project_picture
-from h5fs.projection.views.plots import Plot, PlotLabels, is_plotted, project_plot
+from h5fs.projection.views.plots import Plot, is_plotted, project_plot
 from h5fs.projection.views.shades import Values
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.cache import LruCache

@@ -14,14 +14,14 @@ from support.png import decode_png
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
-from h5fs.projection.views.orders import PlotOrder, render_view
+from h5fs.projection.views.orders import PlotLabels, PlotOrder
 from h5fs.projection.views.plots import (
-    PlotLabels,
     project_plot,
     reduce_line,
     say_ticks,
     ticks_between,
 )
+from h5fs.projection.views.rendering import render_view
 
 FLOATS = st.floats(width=64)
 
