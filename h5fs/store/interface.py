@@ -38,7 +38,7 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.projection.views.rendering import ViewRequest
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.statistics import StoreStatistics
 
 

@@ -15,7 +15,8 @@ from projection.views.test_tables import arrays
 from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.rendering import ViewRequest, render_view
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.tree.contents import picture_content
 from h5fs.tree.contents.view_content import Views
 from h5fs.tree.nodes import Node, NodeKind

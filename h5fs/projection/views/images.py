@@ -8,45 +8,16 @@ DISPLAY_ORIGIN. A palette of a colour model other than RGB is ignored.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 
 from h5fs.model.objects import DatasetInfo
 from h5fs.projection.views.labels import Labels
+from h5fs.projection.views.view_requests import ImageLook, Interlace
 
 PALETTE_COLOURS = 3
 _MOST_ENTRIES = 2**16
-
-
-class Interlace(Enum):
-    """In which dimension of a dataset the colours are: the last, the first or the middle one."""
-
-    PIXEL = "INTERLACE_PIXEL"
-    PLANE = "INTERLACE_PLANE"
-    LINE = "INTERLACE_LINE"
-
-
-class ImageLook(Struct, frozen=True):
-    """How the attributes of an image want it to be shown.
-
-    ``is_indexed``: its elements are places in ``palette``, which has three bytes for each colour
-    and is empty where there is none. ``lowest`` and ``highest``: None where nothing says what is
-    black and what is white.
-    """
-
-    interlace: Interlace = Interlace.PIXEL
-    is_indexed: bool = False
-    is_true_colour: bool = False
-    lowest: float | None = None
-    highest: float | None = None
-    is_white_zero: bool = False
-    transparent: int | None = None
-    is_upside_down: bool = False
-    is_mirrored: bool = False
-    palette: bytes = b""
 
 
 def read_look(labels: Labels) -> tuple[ImageLook, bytes | None] | None:

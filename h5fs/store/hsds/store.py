@@ -39,7 +39,8 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import ExternalPolicy
-from h5fs.projection.views.rendering import ViewRequest, render_view
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.hsds.answers import (
     AllLinksAnswer,

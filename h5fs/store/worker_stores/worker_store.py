@@ -27,7 +27,7 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.rendering import ViewRequest
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader

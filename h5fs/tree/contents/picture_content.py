@@ -19,12 +19,18 @@ from msgspec.structs import replace
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.images import ImageLook, palette_bytes, read_look, read_palette
+from h5fs.projection.views.images import palette_bytes, read_look, read_palette
 from h5fs.projection.views.labels import Labels, shorten
 from h5fs.projection.views.pictures import Picture, picture_size, project_picture
 from h5fs.projection.views.pixels import Values
-from h5fs.projection.views.plots import Plot, PlotLabels, is_plotted, project_plot
-from h5fs.projection.views.rendering import PictureRequest, PlotRequest, ViewRequest
+from h5fs.projection.views.plots import Plot, is_plotted, project_plot
+from h5fs.projection.views.view_requests import (
+    ImageLook,
+    PictureRequest,
+    PlotLabels,
+    PlotRequest,
+    ViewRequest,
+)
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.lru_cache import LruCache
 

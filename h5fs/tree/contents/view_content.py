@@ -14,8 +14,8 @@ from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import Projection, encode_name
 from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.rendering import LinesRequest
 from h5fs.projection.views.texts import project_text
+from h5fs.projection.views.view_requests import LinesRequest
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
 from h5fs.tree.dentries import Dentries
