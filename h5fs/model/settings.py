@@ -153,11 +153,20 @@ class StoreOptions:
 
 
 class View(Enum):
-    """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
+    """What a mount can show beside the arrays, for people to look at; the value is the suffix.
 
-    TABLE = "csv"
-    PICTURE = "png"
-    TEXT = "txt"
+    How each is made is a row of ``VIEWS`` in ``tree.contents.view_content``. The order counts: it
+    is part of the files' inode numbers, so that another view comes last.
+    """
+
+    TABLE = b".csv"
+    PICTURE = b".png"
+    TEXT = b".txt"
+
+    @property
+    def word(self) -> str:
+        """The word that stands for this view in ``-o views=``."""
+        return self.value[1:].decode()
 
 
 DEFAULT_PICTURE_SIZE = 1024
