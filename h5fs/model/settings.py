@@ -35,7 +35,10 @@ class Mode(Enum):
 
 
 class ExternalPolicy(Enum):
-    """Which files outside the mounted one may be read through it."""
+    """Which files beside the mounted one may be read, where links, datasets and names lead to them.
+
+    ``folder``: those in the mounted file's own folder, and in folders below that one.
+    """
 
     NONE = "none"
     FOLDER = "folder"

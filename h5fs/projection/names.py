@@ -57,7 +57,7 @@ GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 """The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
 
 OUTSIDE = b"external:"
-"""The beginning of a symbolic link's text that leads out of the HDF5 file; no dentry has it."""
+"""The text of a symbolic link that leads out of the HDF5 file begins so; no dentry's name does."""
 
 _FILES = [p for p in Projection if p is not Projection.FOLDER]
 _SUFFIXES = tuple(p.value for p in _FILES)

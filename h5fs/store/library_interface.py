@@ -78,8 +78,8 @@ MOST_TEXT_AHEAD_BYTES = 64 * 2**10
 
 LOOK_SECONDS = 0.025
 LOOK_BYTES = 2**20
-"""An answer about many objects ends with the one that takes it over these, in computing time and
-size."""
+"""``look_ahead`` answers for no more objects once its answer has this size, or it has computed for
+``LOOK_SECONDS``."""
 
 
 class Look(Struct, frozen=True, array_like=True):

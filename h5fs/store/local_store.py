@@ -17,7 +17,7 @@ from h5fs.store.statistics import StoreStatistics
 
 
 class LocalStore(Hdf5Store):
-    """Answers the questions of ``h5fs.store.interface.Store``."""
+    """Answers what ``h5fs.store.interface.Store`` promises."""
 
     def __init__(self, options: StoreOptions, **others: Any) -> None:
         super().__init__(options, **others)

@@ -1,9 +1,9 @@
-"""Images: datasets with the attributes of the HDF Group's "HDF5 Image and Palette Specification",
-version 1.2.
+"""Images: datasets whose attributes say that they are pictures.
 
-Attributes that change which pixels are seen are followed: IMAGE_SUBCLASS, INTERLACE_MODE (and the
-line interlace of HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and
-DISPLAY_ORIGIN. A palette of a colour model other than RGB is ignored.
+Format: "HDF5 Image and Palette Specification", version 1.2, of the HDF Group. Attributes that
+change which pixels are seen are followed: IMAGE_SUBCLASS, INTERLACE_MODE (and the line interlace of
+HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and DISPLAY_ORIGIN. A
+palette of a colour model other than RGB is ignored.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A line plot of ``count`` elements, ``run_count`` runs of ``run_length`` of which are read."""
+    """A line plot of ``count`` elements, of which ``run_count`` runs of ``run_length`` are read."""
 
     count: int
     run_count: int

@@ -104,8 +104,7 @@ class LoggedMain:
 
 
 class SnapshotMain:
-    """A file as of a commit, read beside the process that writes; ``descriptor`` is the file's own.
-    """
+    """A file as of a commit, read beside the writing process. ``descriptor``: the file's own."""
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
@@ -119,8 +118,7 @@ class SnapshotMain:
         return self._reader.failure
 
     def has(self, number: int, needed: int) -> bool:
-        """Whether the file is open as of a commit of that log that has its first ``needed`` bytes.
-        """
+        """Whether it is open at a commit of log ``number`` that ends at ``needed`` or later."""
         return number == self._number and self._file.stop >= needed
 
     def follow(self, number: int, stop: int) -> None:

@@ -151,7 +151,7 @@ class StepwiseStore(Hdf5Store):
         """Commit the changes of the block; after an exception the store is broken.
 
         ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
-        ``attributes``: refusals of attributes are raised as they are.
+        ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             self._logged.is_flushed = False

@@ -63,7 +63,7 @@ def ignore(*_what: object) -> None:
 
 
 class Hdf5Store(ViewRenderer):
-    """Answers the questions of ``h5fs.store.interface.LibraryStore``.
+    """Answers what ``h5fs.store.library_interface.LibraryStore`` promises.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, file)`` when a file

@@ -43,8 +43,7 @@ _REPLACED_SUFFIX = ".h5fs-replaced"
 
 
 def read_boot_id() -> bytes:
-    """Return the boot id of this kernel, whose page cache holds everything written since it booted.
-    """
+    """Return this kernel's boot id: its page cache has all that was written since it booted."""
     return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 
 
@@ -102,12 +101,11 @@ def open_logged(
     may_have_links: bool = False,
     on_write: Callable[[int], object] = lambda _count: None,
 ) -> FileAndLog | None:
-    """Open an HDF5 file and its log as a mode asks for; recover what the log has, in one that
-    writes. None when there is no log to read.
+    """Open an HDF5 file and its log as a mode asks for; in a mode that writes, recover the log.
 
-    ``checks``: whether HDF5 would open the file is looked at. ``may_have_links``: a file with
-    several hard links is opened to write, too. ``on_write`` is told of the bytes that recovery
-    writes. Raises ``CannotOpenError``.
+    None when there is no log to read. ``checks``: a file that HDF5 would not open is refused.
+    ``may_have_links``: a file with several hard links is opened to write, too. ``on_write`` is told
+    how many bytes recovery has written. Raises ``CannotOpenError``.
     """
     try:
         with ExitStack() as opened:

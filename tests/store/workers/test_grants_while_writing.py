@@ -1,5 +1,4 @@
-"""A worker that writes gives way to one that may read another file, unless something would be lost.
-"""
+"""A writing worker gives way to one that may read another file, unless something would be lost."""
 
 from __future__ import annotations
 

@@ -72,8 +72,10 @@ class CommittedState:
             _log.error("nothing is read beside the library any more: %s", problem)
 
     def note(self, changed: tuple[int, ...] | None, stop: int) -> None:
-        """Take note of a commit that ends at ``stop``, and of the objects whose data it changed or
-        removed; None: any. After a checkpoint ``stop`` is 0."""
+        """Take note of a commit that ends at ``stop``; after a checkpoint that is 0.
+
+        ``changed``: the ids of the objects whose data it changed or removed; None: of any.
+        """
         with self._lock:
             if self._is_checkpointing and not stop:
                 try:
@@ -110,8 +112,10 @@ class CommittedState:
             return 0 if ref.file else self._of.get(ref.id, self._all)
 
     def last_commit(self) -> Commit:
-        """Return the last commit. A reader must have it: what it is to read may be new since the
-        one before."""
+        """Return the last commit.
+
+        A reader must have come so far: what it is to read may be new since the commit before.
+        """
         with self._lock:
             return self._number, self._stop
 

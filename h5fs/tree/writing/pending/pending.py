@@ -71,8 +71,7 @@ class Pending:
         ]
 
     def move(self, old: bytes, new: bytes) -> list[WritableFile]:
-        """Let all at ``old`` and below it be at ``new`` and below; return the staged files moved.
-        """
+        """Let all at ``old`` and below be at ``new`` and below; return the staged files moved."""
         moved = self._move_keys(self._staged, old, new)
         self._move_keys(self._scratch, old, new)
         self._move_keys(self._whiteouts, old, new)
