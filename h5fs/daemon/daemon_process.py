@@ -218,8 +218,7 @@ def _end_with(owner_pid: int) -> None:
 def _reporting_the_end(
     options: MountOptions, recent: RecentMessages
 ) -> Iterator[Callable[[], None]]:
-    """Leave a report of what is logged after the yielded function was called, at the mount's end.
-    """
+    """At the mount's end, leave a report of what was logged after the yielded function's call."""
     ended_seconds: float | None = None
 
     def ended() -> None:

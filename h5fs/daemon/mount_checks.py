@@ -185,4 +185,5 @@ def _mounted_already(found: MountEntry) -> MountError:
 
 
 def find_fusermount() -> str | None:
+    """Return the path of the program that mounts for users; None where there is none."""
     return shutil.which("fusermount3") or shutil.which("fusermount")

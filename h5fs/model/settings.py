@@ -35,7 +35,10 @@ class Mode(Enum):
 
 
 class ExternalPolicy(Enum):
-    """Which files outside the mounted one may be read through it."""
+    """Which files beside the mounted one may be read, where links, datasets and names lead to them.
+
+    ``folder``: those in the mounted file's own folder, and in folders below that one.
+    """
 
     NONE = "none"
     FOLDER = "folder"
@@ -153,11 +156,20 @@ class StoreOptions:
 
 
 class View(Enum):
-    """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
+    """What a mount can show beside the arrays, for people to look at; the value is the suffix.
 
-    TABLE = "csv"
-    PICTURE = "png"
-    TEXT = "txt"
+    How each is made is a row of ``VIEWS`` in ``tree.contents.view_content``. The order counts: it
+    is part of the files' inode numbers, so that another view comes last.
+    """
+
+    TABLE = b".csv"
+    PICTURE = b".png"
+    TEXT = b".txt"
+
+    @property
+    def word(self) -> str:
+        """The word that stands for this view in ``-o views=``."""
+        return self.value[1:].decode()
 
 
 DEFAULT_PICTURE_SIZE = 1024

@@ -57,7 +57,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
     """
     import dataclasses
 
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore

@@ -27,7 +27,7 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.rendering import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
@@ -248,10 +248,10 @@ class WorkerStore:
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         size: int = self._pool.call(
-            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            "render_view", ref, request, data, subject=Subject(ref), into=buffer,
             asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):
