@@ -15,6 +15,8 @@ from itertools import pairwise
 from math import prod
 from typing import Final
 
+import numpy as np
+
 from h5fs.model.objects import Hyperslab
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Grid
@@ -38,13 +40,13 @@ class RemoteBlocks:
 
     def __init__(self, limit_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[int, int], Future[bytearray]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], Future[memoryview]] = OrderedDict()
         self._sizes: dict[tuple[int, int], int] = {}
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.hits = self.misses = 0
 
-    def find(self, key: tuple[int, int]) -> Future[bytearray] | None:
+    def find(self, key: tuple[int, int]) -> Future[memoryview] | None:
         """Return a block that is there, or on its way."""
         with self._lock:
             block = self._blocks.get(key)
@@ -53,8 +55,8 @@ class RemoteBlocks:
             return block
 
     def make(
-        self, key: tuple[int, int], size_bytes: int, start: Callable[[], Future[bytearray]]
-    ) -> Future[bytearray]:
+        self, key: tuple[int, int], size_bytes: int, start: Callable[[], Future[memoryview]]
+    ) -> Future[memoryview]:
         """Return a block, which is asked for with ``start`` where it is not there."""
         with self._lock:
             block = self._blocks.get(key)
@@ -144,14 +146,14 @@ class RemoteArray:
             except BaseException:
                 self._cache.forget_block((self.number, number))
                 raise
-            buffer[low - offset : high - offset] = memoryview(data)[low - start : high - start]
+            buffer[low - offset : high - offset] = data[low - start : high - start]
 
-    def _block(self, number: int) -> Future[bytearray]:
+    def _block(self, number: int) -> Future[memoryview]:
         start, stop = self._bounds(number)
 
-        def fetch() -> bytearray:
-            data = bytearray(stop - start)
-            self._fetch_alone(start, memoryview(data))
+        def fetch() -> memoryview:
+            data = np.empty(stop - start, np.uint8).data  # large pages, no zeros
+            self._fetch_alone(start, data)
             return data
 
         return self._cache.make(

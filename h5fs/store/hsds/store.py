@@ -50,7 +50,8 @@ from h5fs.store.hsds.answers import (
     ObjectAnswer,
 )
 from h5fs.store.hsds.attributes import make_attribute
-from h5fs.store.hsds.client import MOST_REQUESTS, Client
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.connections import MOST_REQUESTS
 from h5fs.store.hsds.datatypes import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space
 from h5fs.store.hsds.elements import TargetOf
