@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import os
 import resource
 import subprocess
 import sys
@@ -26,7 +25,12 @@ import h5py
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+
+from benchmarks.processes import computing_seconds, find_descendants  # noqa: E402
+from support.mounts import end_mount  # noqa: E402
+
+from h5fs.daemon.registry import find_daemon  # noqa: E402
 
 # Runs the command with a line in a file for each call to a worker, and each start of one.
 _COUNTING = """
@@ -129,21 +133,18 @@ def _write(path: Path, count: int) -> None:
 
 
 def _walk_mount(name: str, words: str, folder: Path, count: int) -> None:
-    from support.mounts import end_mount
-
     with tempfile.TemporaryDirectory() as temporary:
         mount, target, counts = (Path(temporary, each) for each in ("mnt", "copy", "counts"))
         mount.mkdir()
         _call([str(folder), str(mount), "-o", f"log={temporary}/log"], counts)
         try:
-            from h5fs.daemon.registry import find_daemon
-
             pid = find_daemon(mount)
             assert pid is not None
-            before = _computing_seconds(pid)
+            before = computing_seconds(find_descendants({pid}))
             program = [each.format(mount=mount, target=target) for each in words.split()]
             took, own = _timed(program)
-            _tell(name, took, own + _computing_seconds(pid) - before, count, _lines(counts))
+            computed = own + computing_seconds(find_descendants({pid})) - before
+            _tell(name, took, computed, count, _lines(counts))
         finally:
             end_mount(mount)
 
@@ -180,20 +181,6 @@ def _timed(words: list[str]) -> tuple[float, float]:
 def _seconds_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _computing_seconds(daemon: int) -> float:
-    """Return how long a daemon, and all that it has started, have computed."""
-    from benchmarks.processes import find_descendants
-
-    total = 0
-    for pid in find_descendants({daemon}):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        total += sum(map(int, fields[11:15]))  # with those of children that have ended
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _tell(name: str, took: float, computed: float, count: int, calls: list[str]) -> None:
