@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from h5fs.model.settings import View
 from h5fs.projection.names import Projection, decode_name, encode_name
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -218,4 +219,4 @@ def names_of_link(name: bytes) -> frozenset[bytes]:
     if meaning is None or meaning.link_name is None:
         return frozenset()
     link_name = meaning.link_name
-    return frozenset(encode_name(link_name, projection) for projection in Projection)
+    return frozenset(encode_name(link_name, projection) for projection in (*Projection, *View))
