@@ -39,7 +39,7 @@ FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. CHANGED: a change is committed, or a checkpoint was tried; the next packet, as a rule the
+file. CHANGED: there was a commit, or a checkpoint was tried; the next packet, as a rule the
 answer, follows in the same one, so that the daemon wakes up once (``pack_changed``). FETCH names
 ranges of bytes of a mounted file that comes bit by bit; the worker then waits for one packet,
 FETCHED or NOT_FETCHED."""
