@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -339,7 +340,7 @@ def test_a_worker_that_is_killed_after_the_commit_has_done_all_of_it(
         outcomes = together(store, *some_changes(store))
     assert len(lost) == 1
     assert kinds_of(outcomes) == ["ObjectInfo", "ExistsError", "ObjectInfo", "NoneType",
-                                  "NotFoundError", "ObjectInfo"]  # fmt: skip
+                                  "NotFoundError", "NoneType"]  # fmt: skip
     assert outcomes[0].ref.path == b"/x"
     assert object_at(store, "x").ref == outcomes[0].ref
     with pytest.raises(ExistsError):
@@ -496,7 +497,7 @@ STEPS = st.tuples(
     st.sampled_from(["group", "save", "delete", "move", "label", "elements", "bad"]),
     st.integers(0, len(NAMES) - 1),
     st.integers(0, len(NAMES) - 1),
-)
+).filter(lambda step: step[0] != "move" or step[1] != step[2])  # a tree asks for no such move
 
 
 def step(
@@ -513,7 +514,7 @@ def step(
     if kind == "elements":
         filled = store.get_link(group, b"filled").target
         assert filled is not None
-        return lambda: store.write_elements(filled.ref, len(name), other)
+        return lambda: store.write_elements(filled.ref, 7 * NAMES.index(name), other)
     return {
         "group": lambda: store.create_group(group, name),
         "save": lambda: save(store, group, name, np.arange(float(len(other)))),
@@ -554,7 +555,8 @@ def content(group: h5py.Group) -> dict[str, Any]:
 @pytest.mark.semantics("U16")
 @pytest.mark.timeout(400)
 def test_changes_together_are_what_they_are_one_by_one(file: Path) -> None:
-    pairs: list[Any] = []
+    numbers = itertools.count()
+    pairs: dict[int, Any] = {}
 
     @settings(max_examples=60, deadline=None, derandomize=True, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -569,7 +571,8 @@ def test_changes_together_are_what_they_are_one_by_one(file: Path) -> None:
                 for n, (kind, *_) in enumerate(steps[: len(NAMES)])
             ]
         root = store.root().ref
-        groups = [store.create_group(root, b"%d-%d" % (len(pairs), i)).ref for i in range(2)]
+        number = next(numbers)
+        groups = [store.create_group(root, b"%d-%d" % (number, i)).ref for i in range(2)]
         for group in groups:
             prepare(store, group)
         one_by_one, at_once = (
@@ -579,11 +582,11 @@ def test_changes_together_are_what_they_are_one_by_one(file: Path) -> None:
         expected = kinds_of([outcome_of(change) for change in one_by_one])
         store._suspects.clear()
         assert kinds_of(together(store, *at_once)) == expected, steps
-        pairs.append(steps)
+        pairs[number] = steps
 
     with opened_store(file) as store:
         compare()
     with h5py.File(file) as opened:
-        for number, steps in enumerate(pairs):
+        for number, steps in pairs.items():
             assert content(opened[f"{number}-0"]) == content(opened[f"{number}-1"]), steps
-    assert sum(kind == "bad" for steps in pairs for kind, *_ in steps) > 10
+    assert sum(kind == "bad" for steps in pairs.values() for kind, *_ in steps) > 10
