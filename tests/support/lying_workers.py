@@ -425,7 +425,7 @@ def _read_from_liars(
 def _write_to_liars(
     file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     while asking.answers < answers:

@@ -192,7 +192,7 @@ class StepwiseStore(Hdf5Store):
         The commit comes later where several steps are made together.
 
         ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
-        ``attributes``: refusals of attributes are raised as they are.
+        ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             self._logged.is_flushed = False

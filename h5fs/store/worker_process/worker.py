@@ -217,8 +217,7 @@ class _ReplyBuffer:
         self._note = mmap.mmap(descriptor, messages.NOTE_BYTES)
 
     def note(self, text: bytes) -> None:
-        """Write down the object that is looked at next, so that the daemon knows it after a crash.
-        """
+        """Write down which object is looked at next, so that the daemon knows it after a crash."""
         text = text[: messages.NOTE_BYTES - 2]
         self._note[: 2 + len(text)] = len(text).to_bytes(2, "little") + text
 

@@ -21,7 +21,7 @@ from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayPart, DataVersion
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.mounted_file import FileWithLog
@@ -52,7 +52,7 @@ class LoggedWorkerStore(WorkerStore):
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         self._state = CommittedState(files)
         self._file = FileWithLog(options, files)
@@ -223,7 +223,7 @@ class LoggedWorkerStore(WorkerStore):
             self._foreign_change = self._foreign_change or str(error)
             raise
 
-    def _logged_files(self) -> LoggedFiles:
+    def _logged_files(self) -> FileAndLog:
         assert self._file.logged is not None
         return self._file.logged
 

@@ -26,7 +26,7 @@ from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.worker_stores.change_queue import (
     MOST_BYTES,
@@ -82,7 +82,7 @@ class WritingWorkerStore(LoggedWorkerStore):
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         super().__init__(options, files, starter)
         self._lender = Lender(self._pool)
