@@ -397,6 +397,37 @@ def test_an_array_that_is_being_written_is_not_lost_for_a_neighbour_that_needs_a
         assert store.finish_array(root, b"new", region, tail).ref.path == b"/new"
 
 
+@pytest.mark.semantics("U2")
+def test_those_that_wait_for_a_commit_to_the_disk_share_one(
+    store: WritingWorkerStore, sent: list[str]
+) -> None:
+    root = store.root().ref
+    store.create_group(root, b"x")
+    sent.clear()
+    assert together(store, *[store.commit] * 5, queue=store._commits) == [None] * 5
+    assert sent == ["commit"]
+    uncommitted = store.statistics().uncommitted
+    assert uncommitted is not None and uncommitted.change_count == 0
+
+
+@pytest.mark.semantics("U2")
+def test_a_shared_commit_that_fails_is_tried_again_by_each(
+    store: WritingWorkerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create_group(store.root().ref, b"x")
+    ask, failures = store._ask, []
+
+    def fail_at_first(method: str, *arguments: Any, **how: Any) -> Any:
+        if method == "commit" and len(failures) < 2:
+            failures.append(method)
+            raise UnreadableError("the disk does not answer")
+        return ask(method, *arguments, **how)
+
+    monkeypatch.setattr(store, "_ask", fail_at_first)
+    outcomes = together(store, *[store.commit] * 3, queue=store._commits)
+    assert sorted(kinds_of(outcomes)) == ["NoneType", "NoneType", "UnreadableError"]
+
+
 def test_a_large_array_goes_alone(store: WritingWorkerStore, sent: list[str]) -> None:
     root = store.root().ref
     large = np.zeros(MOST_BYTES // 8)
