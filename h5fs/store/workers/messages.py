@@ -22,7 +22,7 @@ from msgspec import Struct
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.objects import UnreadableAttribute
+from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import NewArray, WritingLibraryStore
 from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
@@ -220,15 +220,18 @@ def encode_result(result: Any) -> bytes:
     try:
         return encode(result)
     except OverflowError:
-        reason = "integers beyond 64 bits in its type"
-    if not isinstance(result, tuple):
+        return encode(_without_wide_attributes(result))
+
+
+def _without_wide_attributes(result: Any) -> Any:
+    reason = "integers beyond 64 bits in its type"
+    if isinstance(result, tuple):
+        return tuple(map(_without_wide_attributes, result))
+    if _is_encodable(result):
+        return result
+    if not isinstance(result, Attribute):
         raise UnsupportedTypeError(reason)
-    return encode(
-        tuple(
-            UnreadableAttribute(each.name, reason) if not _is_encodable(each) else each
-            for each in result
-        )
-    )
+    return UnreadableAttribute(result.name, reason)
 
 
 def _is_encodable(value: Any) -> bool:
