@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from h5fs.model.location import Location, Url
+
+_DESCRIPTOR: Final = re.compile(r"/dev/fd/(\d{1,9})")
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
@@ -223,6 +226,12 @@ class MountOptions:
     removes_mountpoint: bool = False
     owner_pid: int | None = None
     views: ViewOptions = NO_VIEWS
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open /dev/fuse for a mount that another program has made; None: h5fs mounts."""
+        found = _DESCRIPTOR.fullmatch(str(self.mountpoint))
+        return int(found[1]) if found is not None else None
 
     @property
     def source(self) -> str:

@@ -23,6 +23,7 @@ from h5fs.model.objects import DatasetInfo, Link, ObjectKind
 from h5fs.model.settings import View
 from h5fs.projection.names import AnyProjection, Projection
 from h5fs.projection.npy import project_array
+from h5fs.store.ahead.habits import AskedFiles
 from h5fs.tree.contents.content import npy_shape
 from h5fs.tree.contents.view_content import Views, without_covered_views
 from h5fs.tree.dentries import ROW as DENTRY_ROW
@@ -66,8 +67,7 @@ class FolderListing:
         self._shown: dict[AnyProjection, AnyKind] = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {view: view for view in views.kinds}
         self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
-        self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
-        self.asked_count = 0  # how many files programs have asked for that take a closer look
+        self.asked_files = AskedFiles(int(np.count_nonzero(links.rows["attribute_count"])))
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -75,7 +75,7 @@ class FolderListing:
             suffix = projection.value
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
-        self.asked_count += 1
+        self.asked_files.asked_count += 1
         return None
 
     def _status_of(

@@ -7,7 +7,13 @@ import os
 import stat
 from pathlib import Path
 
-from h5fs.cli.commands.without_mount import new_buffer, opened_tree, read_pieces, walk
+from h5fs.cli.commands.without_mount import (
+    new_buffer,
+    opened_tree,
+    read_pieces,
+    walk,
+    walking_habits,
+)
 from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
@@ -32,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise MountError(f"{file} is a folder; name an HDF5 file")
     _tell_superblock(file)
     is_damaged = _tell_log(file)
-    with opened_tree(StoreOptions(file)) as tree:
+    with opened_tree(StoreOptions(file), habits=walking_habits()) as tree:
         print("opens: yes")
         return max(_read_all(tree, file.name), int(is_damaged))
 
 
 def _check_url(url: Url) -> int:
-    with opened_tree(StoreOptions(url)) as tree:
+    with opened_tree(StoreOptions(url), habits=walking_habits()) as tree:
         print("opens: yes")
         return _read_all(tree, url.name)
 

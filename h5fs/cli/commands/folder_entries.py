@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.cli.commands.tree_entries import Entry, Extent, Visit, fill
+from h5fs.cli.commands.tree_entries import Entry, Extent, Visit, fill, listing_habits
 from h5fs.cli.commands.without_mount import absolute, opened_tree, started
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
@@ -50,7 +50,8 @@ def _open(entry: Entry, extent: Extent, levels: int, starter: WorkerStarter) -> 
     root = Entry(entry.name, entry.path, "unreadable", dentry_path=b"/")
     file = absolute(Path(os.fsdecode(entry.dentry_path)))
     try:
-        with opened_tree(StoreOptions(file, workers=1), starter) as tree:
+        options = StoreOptions(file, workers=1)
+        with opened_tree(options, starter, habits=listing_habits()) as tree:
             fill(tree, root, extent, levels)
     except (H5fsError, MountError) as error:
         root.error = str(error)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from h5fs.errors import H5fsError, show_path
+from h5fs.store.ahead.habits import Habits
+from h5fs.store.ahead.walk import Asked
 from h5fs.tree.description import Description
 from h5fs.tree.tree import Tree
 
@@ -63,6 +65,11 @@ def entry_at(path: bytes) -> Entry:
     """Return the entry of what stands at a path in a tree, which nobody has looked at."""
     name = show_path(path.rpartition(b"/")[2])
     return Entry(name, show_path(path), "unreadable", dentry_path=path)
+
+
+def listing_habits() -> Habits:
+    """Return what ``fill`` asks of the objects of each group."""
+    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES)
 
 
 def every(entries: list[Entry], visit: Visit = lambda *_: None, level: int = 1) -> Iterator[Entry]:

@@ -50,7 +50,8 @@ from h5fs.store.hsds.answers import (
     LinksAnswer,
     ObjectAnswer,
 )
-from h5fs.store.hsds.client import MOST_REQUESTS, Client
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.connections import MOST_REQUESTS
 from h5fs.store.hsds.creation_properties import describe_filters, fill_value_of
 from h5fs.store.hsds.datatype_json import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space

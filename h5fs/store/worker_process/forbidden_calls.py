@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
+import functools
 import os
 import platform
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 """Options of prctl(2)."""
+
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
+_INSTRUCTION_BYTES: Final = 8
 
 _OTHER_PROGRAMS: Final = "execve execveat fork vfork".split()
 _OTHER_PROCESSES: Final = """
@@ -68,10 +75,29 @@ def refuse_system_calls(package: Any, locked: Iterable[int] = ()) -> None:
     """Refuse this process system calls by name, some by what they are asked for; allow all others.
 
     ``package`` is ``pyseccomp``. ``locked``: descriptors whose locks are another process's, too.
+    The process must have given up the right to gain privileges. Raises ``OSError``.
 
     A list of what is allowed would be stricter, but would kill workers with each new version of
     the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
     a container's own filter would answer too.
+    """
+    rules = package.SyscallFilter(package.ALLOW)
+    refused = package.ERRNO(errno.EPERM)
+    # A signal to itself is how a process aborts.
+    for name in ("kill", "tgkill"):
+        _refuse(package, rules, refused, name, package.Arg(0, package.NE, os.getpid()))
+    for descriptor in locked:
+        _keep_locks(package, rules, refused, descriptor)
+    rules.load()
+    # A second filter: of two the kernel takes the stricter answer.
+    _load(compiled_rules(package))
+
+
+@functools.cache
+def compiled_rules(package: Any) -> bytes:
+    """Return the program of those rules that are the same in every process.
+
+    A process that forks others calls this before: it takes milliseconds.
     """
     rules = package.SyscallFilter(package.ALLOW)
     refused, absent = package.ERRNO(errno.EPERM), package.ERRNO(errno.ENOSYS)
@@ -85,9 +111,23 @@ def refuse_system_calls(package: Any, locked: Iterable[int] = ()) -> None:
         _refuse(package, rules, absent, name)
     for name, condition in _conditions(package):
         _refuse(package, rules, refused, name, condition)
-    for descriptor in locked:
-        _keep_locks(package, rules, refused, descriptor)
-    rules.load()
+    descriptor = os.memfd_create("h5fs-rules", os.MFD_CLOEXEC)
+    with open(descriptor, "r+b") as file:
+        rules.export_bpf(file)
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def _load(program: bytes) -> None:
+    """Let a program decide about this process's system calls, for good. Raises ``OSError``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    # The kernel's sock_fprog: a number of instructions, and where they are.
+    count = len(program) // _INSTRUCTION_BYTES
+    header = ctypes.create_string_buffer(struct.pack("@HP", count, ctypes.addressof(code)))
+    arguments = (_SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
+    if libc.prctl(_PR_SET_SECCOMP, *map(ctypes.c_ulong, arguments)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({_PR_SET_SECCOMP}): {os.strerror(number)}")
 
 
 def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) -> None:
@@ -120,9 +160,6 @@ def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
             yield name, masked(argument, os.O_ACCMODE, mode)
         for flag in (os.O_CREAT, os.O_TRUNC):
             yield name, masked(argument, flag, flag)
-    # A signal to itself is how a process aborts.
-    for name in ("kill", "tgkill"):
-        yield name, package.Arg(0, package.NE, os.getpid())
     # To signal another process by way of a descriptor.
     for name in ("fcntl", "fcntl64"):
         for command in (fcntl.F_SETOWN, _F_SETOWN_EX):

@@ -28,6 +28,7 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.projection.views.view_requests import ViewRequest
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
@@ -68,7 +69,7 @@ class WorkerStore:
     ``main`` is the mounted file; without one it is the file at ``options.file``. ``_lock`` protects
     ``_beside``, the files that external links led to; nothing else is taken while it is held. The
     store takes the worker starter with it when it closes, unless it was given one that others use
-    too.
+    too. ``habits``: of the programs that read this file and others with it.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class WorkerStore:
         options: StoreOptions,
         starter: WorkerStarter | None = None,
         main: MountedFile | None = None,
+        *,
+        habits: Habits | None = None,
     ) -> None:
         self._options = options
         self._main = main or PlainFile(options)
@@ -99,7 +102,8 @@ class WorkerStore:
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
-            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
+            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4)),
+            habits=habits,
         )  # fmt: skip
 
     def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
