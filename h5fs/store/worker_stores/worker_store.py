@@ -10,7 +10,7 @@ import dataclasses
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
@@ -342,6 +342,19 @@ class WorkerStore:
             if file in self._beside:
                 os.close(opened)
             return self._beside.setdefault(file, LocalFile(opened))
+
+
+_Store = TypeVar("_Store", bound=WorkerStore)
+
+
+def opened(store: _Store) -> _Store:
+    """Open a store, and return it; close it when that fails. Raises what opening raises."""
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 class _BehindLinkError(Exception):
