@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
-from h5fs.errors import ExistsError, NotFoundError, show_path
+from h5fs.errors import ExistsError, LostChangesError, NotFoundError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import ArrayPart
 from h5fs.tree.cache import LruCache
@@ -60,7 +60,12 @@ class RenewingLock:
 
 
 class SharedWritableTree(WritableTree):
-    """Answers what ``WritableTree`` answers. ``_pages`` is under the tree's lock."""
+    """Answers what ``WritableTree`` answers.
+
+    ``_losses`` counts how often the service has lost what was written, and ``_losses_known`` has
+    how many of these each handle's program has heard of, or are older than the handle. These and
+    ``_pages`` are under the tree's lock.
+    """
 
     _lock: RenewingLock
 
@@ -68,6 +73,8 @@ class SharedWritableTree(WritableTree):
         super().__init__(*given, **named)
         self._lock = RenewingLock(self._forget)
         self._pages: dict[ObjectRef, SharedPages] = {}
+        self._losses = 0
+        self._losses_known: dict[int, int] = {}
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
         self._commits.text_before = self._text_before
         self._commits.grows_beneath_readers = True
@@ -99,12 +106,16 @@ class SharedWritableTree(WritableTree):
         handle = super().open(path, flags, pid)
         with self._lock:
             self._note_opening(self._opened.get(handle), flags)
+            self._losses_known[handle] = self._losses
         return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Make a file where there is none now."""
         self._lock.expire()
-        return super().create(path, flags, pid, mode)
+        handle = super().create(path, flags, pid, mode)
+        with self._lock:
+            self._losses_known[handle] = self._losses
+        return handle
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Rename what is there now."""
@@ -153,15 +164,33 @@ class SharedWritableTree(WritableTree):
             super().flush(handle, pid)
 
     def fsync(self, handle: int) -> None:
-        """Answer ``fsync``: the service's nodes have written all that they were given."""
-        with self._giving_up_what_is_taken(handle):
-            super().fsync(handle)
+        """Answer ``fsync``: the service's nodes have written all that they were given.
+
+        That they have lost some is found out once, and told to each program once.
+        """
+        try:
+            with self._giving_up_what_is_taken(handle):
+                super().fsync(handle)
+        except LostChangesError:
+            with self._lock:
+                self._losses += 1
+                self._losses_known[handle] = self._losses
+            raise
+        with self._lock:
+            known = self._losses_known.get(handle, self._losses)
+            self._losses_known[handle] = self._losses
+        if known < self._losses:
+            raise LostChangesError(
+                "data nodes have ended since this file was opened, as the log says: what was "
+                "written then may be lost; write it again"
+            )
 
     def release(self, handle: int) -> None:
         """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
         with self._lock:
+            self._losses_known.pop(handle, None)
             content = opened.file.content if opened.file is not None else None
             if opened.file is None or opened.file.opened or not isinstance(content, ArrayContent):
                 return
