@@ -63,8 +63,8 @@ class SharedWritableTree(WritableTree):
     """Answers what ``WritableTree`` answers.
 
     ``_losses`` counts how often the service has lost what was written, and ``_losses_known`` has
-    how many of these each handle's program has heard of, or are older than the handle. These and
-    ``_pages`` are under the tree's lock.
+    how many of these each handle's program has heard of, or are older than the handle. ``_taken``:
+    why a handle's new file was given up. These and ``_pages`` are under the tree's lock.
     """
 
     _lock: RenewingLock
@@ -73,6 +73,7 @@ class SharedWritableTree(WritableTree):
         super().__init__(*given, **named)
         self._lock = RenewingLock(self._forget)
         self._pages: dict[ObjectRef, SharedPages] = {}
+        self._taken: dict[int, ExistsError] = {}
         self._losses = 0
         self._losses_known: dict[int, int] = {}
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
@@ -191,6 +192,7 @@ class SharedWritableTree(WritableTree):
         super().release(handle)
         with self._lock:
             self._losses_known.pop(handle, None)
+            self._taken.pop(handle, None)
             content = opened.file.content if opened.file is not None else None
             if opened.file is None or opened.file.opened or not isinstance(content, ArrayContent):
                 return
@@ -202,16 +204,20 @@ class SharedWritableTree(WritableTree):
     def _giving_up_what_is_taken(self, handle: int) -> Iterator[None]:
         """Forget a new file when it cannot have its name, since another mount was quicker.
 
-        A second try would replace the other mount's file.
+        A second try would replace the other mount's file. ``numpy.save`` passes over the error of
+        its first ``close``, of a copy of the descriptor, so that each ``close`` has to fail.
         """
+        if handle in self._taken:
+            raise self._taken[handle]
         try:
             yield
-        except ExistsError:
+        except ExistsError as error:
             with self._lock:
                 file = self._opened.get(handle).file
                 if file is not None and file.node is None and not file.is_gone:
                     self._pending.unstage(file.path)
                     self._removals.let_disappear(file)
+                    self._taken[handle] = error
                     _log.error(
                         "%s: another mount has made this name first; what was written here is not "
                         "stored", show_path(file.path),

@@ -34,7 +34,8 @@ def make_domain(service: Service) -> str:
         homes = {home_of(each, 2) for each in (root, service.access.bucket + DOMAIN)}
         if len(homes) == 1:
             return f"dn_{homes.pop() + 1}"
-        service.ask("DELETE", "/", DOMAIN)
+        query = {"domain": DOMAIN, "bucket": service.access.bucket}
+        service.client.change("DELETE", "/", query)
 
 
 @contextmanager
