@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.labels import Facts
+from h5fs.projection.views.labels import Labels
 
 PALETTE_COLOURS = 3
 _MOST_ENTRIES = 2**16
@@ -49,7 +49,7 @@ class ImageLook(Struct, frozen=True):
     palette: bytes = b""
 
 
-def read_look(facts: Facts) -> tuple[ImageLook, bytes | None] | None:
+def read_look(facts: Labels) -> tuple[ImageLook, bytes | None] | None:
     """Return how an image looks, and the HDF5 path of its palette; None for what is no image."""
     if facts.text(b"CLASS") != "IMAGE":
         return None
@@ -82,7 +82,7 @@ def palette_bytes(palette: DatasetInfo) -> int | None:
     return palette.data_bytes if 0 < shape[0] <= _MOST_ENTRIES else None
 
 
-def read_palette(dtype: np.dtype[Any], data: bytes, facts: Facts) -> bytes:
+def read_palette(dtype: np.dtype[Any], data: bytes, facts: Labels) -> bytes:
     """Return the colours of a palette, three bytes each; nothing where the model is not RGB."""
     if facts.text(b"PAL_COLORMODEL") not in ("", "RGB"):
         return b""

@@ -15,7 +15,7 @@ _LARGEST = 2**1023  # about that of a float
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Labels:
     """An object's attributes by their names. What is missing, or of another type, reads as empty.
     """
 

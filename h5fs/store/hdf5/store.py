@@ -30,6 +30,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects import attributes, links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
@@ -45,8 +46,7 @@ from h5fs.store.hdf5.reading.projected import (
     project_dataset,
 )
 from h5fs.store.hdf5.reading.short_ways import ShortWays
-from h5fs.store.hdf5.reading.views import ViewRenderer, table_details
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, table_details
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails

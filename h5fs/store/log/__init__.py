@@ -6,32 +6,30 @@ Works on open descriptors, knows nothing of HDF5 and imports no h5py.
 - `changing_file`: where a write goes; `page_layers`: what a read sees
 - `log_writer`, `log_reader`, `format`, `runs`: the log itself; `log_rest`: what follows its chain
 - `main_witness`: whether another program has written to the main file
-- `committed_file`: the file as of a commit, read beside the writer; `gate`: not during a checkpoint
+- `snapshot_file`: the file as of a commit, read beside the writer; `gate`: not during a checkpoint
 - `recovery`: what is done with a log that was found
 - `system_calls`: all that touches a descriptor
 """
 
 from __future__ import annotations
 
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.log_rest import LogRest
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.main_witness import MainWitness, make_record
-from h5fs.store.log.reading.committed_file import CommittedFile
 from h5fs.store.log.reading.gate import Gate
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
 from h5fs.store.log.system_calls import LogFile, RealFile, SystemCalls, WatchedFile
 
 __all__ = [
-    "CommittedFile",
     "Gate",
     "LogDescription",
     "LogFile",
-    "LogMismatchError",
     "LogRest",
     "LoggedFile",
     "MainWitness",
     "RealFile",
+    "SnapshotFile",
     "SystemCalls",
     "WatchedFile",
     "describe_log",

@@ -20,9 +20,9 @@ from typing import Any
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.committed_store import CommittedStore
-from h5fs.store.hdf5.opening_store import make_library_store
-from h5fs.store.policy import FilesToAskForError
+from h5fs.store.external_policy import FilesToAskForError
+from h5fs.store.hdf5.snapshot_store import SnapshotStore
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
@@ -98,7 +98,7 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, file in request.files:
             self._store.know_file(number, file)
-        if request.commit is not None and isinstance(self._store, CommittedStore):
+        if request.commit is not None and isinstance(self._store, SnapshotStore):
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)

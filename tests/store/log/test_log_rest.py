@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from simulated_disk import History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, LogMismatchError, describe_log
+from h5fs.errors import LogMismatchError
+from h5fs.store.log import LoggedFile, describe_log
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead
 

@@ -12,7 +12,8 @@ import pytest
 from hdf5_work import digest, open_hdf5
 from simulated_disk import History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, LogMismatchError, RealFile, describe_log, recover
+from h5fs.errors import LogMismatchError
+from h5fs.store.log import LoggedFile, RealFile, describe_log, recover
 from h5fs.store.log import format as log_format
 
 BOOT = b"the boot id"

@@ -17,9 +17,9 @@ from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
 from h5fs.store.format.headers.scan import SMALL_CHUNK_BYTES, scan_headers
+from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
-from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 from h5fs.store.hidden_names import is_hidden
 

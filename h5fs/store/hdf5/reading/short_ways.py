@@ -20,8 +20,8 @@ from h5fs.store.hdf5.reading import chunks
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
 from h5fs.store.hdf5.reading.stored_texts import (
+    FileBytes,
     KeptBlocks,
-    PlainFile,
     StoredTexts,
     find_stored_texts,
 )
@@ -83,7 +83,7 @@ class ShortWays:
             return None
         return find_stored_texts(
             opened.identifier, opened.creation, dtype,
-            PlainFile(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
+            FileBytes(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
             whole_edges=self._has_whole_edges(ref),
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from h5fs.model.settings import NewDatasets
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.types.elements import MemoryType
+from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
     check_elements,

@@ -13,12 +13,12 @@ from h5fs.projection.views.drawing import draw_plot
 from h5fs.projection.views.images import ImageLook
 from h5fs.projection.views.lines import format_lines
 from h5fs.projection.views.pictures import picture_size, project_picture, render_picture
+from h5fs.projection.views.pixels import Values
 from h5fs.projection.views.plots import Plot, PlotLabels, plot_height, values_of
-from h5fs.projection.views.shades import Values
 from h5fs.projection.views.texts import format_text, project_text
 
 
-class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class LinesRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """Lines of the table of a dataset, ``row_count`` of them from ``first_row`` on.
 
     ``is_text``: lines of its ``.txt`` file instead. The other fields are those of ``DatasetInfo``
@@ -34,7 +34,7 @@ class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     is_text: bool = False
 
 
-class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class PictureRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """The picture of an array of that shape and type, of at most ``size`` pixels a side.
 
     ``look``: how an image wants to be shown.
@@ -46,7 +46,7 @@ class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
     look: ImageLook | None = None
 
 
-class PlotOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class PlotRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """The line plot of ``count`` elements, ``size`` pixels wide.
 
     The elements are those of runs of ``run_length``, which begin at ``starts``. ``scale``: the
@@ -63,17 +63,17 @@ class PlotOrder(Struct, frozen=True, tag=True, tag_field="class"):
     scale: bytes = b""
 
 
-ViewOrder = LinesOrder | PictureOrder | PlotOrder
+ViewOrder = LinesRequest | PictureRequest | PlotRequest
 
 
 def render_view(order: ViewOrder, data: bytes) -> bytes:
     """Return what was ordered; ``data`` are the elements that it is made of."""
-    if isinstance(order, PictureOrder):
+    if isinstance(order, PictureRequest):
         array = DatasetInfo(order.shape, order.dtype, 0)
         picture = project_picture(array, order.size, order.look)
         size_bytes = picture_size(array, order.size)
         return render_picture(picture, order.dtype, data, order.look, size_bytes)
-    if isinstance(order, PlotOrder):
+    if isinstance(order, PlotRequest):
         return _render_plot(order, data)
     dataset = DatasetInfo(
         order.shape, order.dtype, 0,
@@ -84,7 +84,7 @@ def render_view(order: ViewOrder, data: bytes) -> bytes:
     return format_lines(project_table(dataset), order.first_row, order.row_count, data)
 
 
-def _render_plot(order: PlotOrder, data: bytes) -> bytes:
+def _render_plot(order: PlotRequest, data: bytes) -> bytes:
     length, starts = order.run_length, order.starts
     plot = Plot(order.count, len(starts), length, order.size, plot_height(order.size))
     y = np.split(values_of(order.dtype, data), len(starts))

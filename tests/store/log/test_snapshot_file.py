@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log import CommittedFile, Gate, LoggedFile, RealFile
+from h5fs.store.log import Gate, LoggedFile, RealFile, SnapshotFile
 from h5fs.store.log.log_file import LoggedFiles, make_record
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.sources.interface import read_bytes
@@ -40,7 +40,7 @@ class Beside:
         calls = [RealFile(each.fileno()) for each in self.opened]
         self.file = LoggedFile(*calls, boot_id=b"boot", page_bytes=PAGE)
         self.file.open()
-        self.reader = CommittedFile(*calls)
+        self.reader = SnapshotFile(*calls)
         self.reader.open_beside_writer()
         self.image = self.seen = first
         self.told, self.is_behind = True, False
@@ -90,7 +90,7 @@ def test_a_reader_sees_the_last_commit_that_it_was_told_of_and_nothing_newer(
                     assert read_bytes(beside.reader, 0, END * 2) == beside.seen
             beside.catch_up()
             assert read_bytes(beside.reader, 0, END * 2) == beside.image
-            fresh = CommittedFile(*(RealFile(each.fileno()) for each in beside.opened))
+            fresh = SnapshotFile(*(RealFile(each.fileno()) for each in beside.opened))
             fresh.open_beside_writer()
             assert read_bytes(fresh, 0, END * 2) == beside.image
         finally:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.committed_store import CommittedStore
 from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.logged_main import LoggedMain, SnapshotMain
+from h5fs.store.hdf5.snapshot_store import SnapshotStore
 from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
@@ -28,7 +28,7 @@ def make_library_store(
     """Return a store that is not opened yet.
 
     ``files``: descriptors of the mounted file, as its ``kind`` says. ``fetch`` brings what is
-    missing of a file that comes bit by bit. ``on_change``: for a ``ChangingStore``.
+    missing of a file that comes bit by bit. ``on_change``: for a ``StepwiseStore``.
     """
     if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)
@@ -37,7 +37,7 @@ def make_library_store(
         return Hdf5Store(options, driven=FetchedMain(data, presence, fetch), **others)
     main, log, record = files
     if options.is_beside_writer:
-        return CommittedStore(options, CommittedMain(main, log), **others)
+        return SnapshotStore(options, SnapshotMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main, user_block=options.user_block)
