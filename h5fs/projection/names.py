@@ -12,7 +12,8 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from enum import Enum
+
+from h5fs.model.members import FastEnum
 
 from h5fs.model.settings import View
 
@@ -34,7 +35,7 @@ _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
 
-class Projection(Enum):
+class Projection(FastEnum):
     """What a dentry shows; the value is the suffix after the escaped link name.
 
     FOLDER is for groups and for symbolic links: a soft link's name must not change with the kind

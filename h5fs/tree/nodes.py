@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
+from h5fs.model.members import FastEnum
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
 from h5fs.projection.soft_links import endings_of
 
 
-class NodeKind(Enum):
+class NodeKind(FastEnum):
     """What a node shows."""
 
     FOLDER = "folder"

@@ -23,6 +23,8 @@ class OpenIdentifier:
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
     read, as far as it has been asked. ``outside``: what that has found of its elements.
+    ``inherited``: of a group, what is made in it takes over (`writing.creating.Inherited`), once
+    somebody has asked.
     """
 
     identifier: Any
@@ -30,6 +32,7 @@ class OpenIdentifier:
     cache_bytes: int = 0
     is_permitted: bool = False
     outside: Outside = field(default_factory=Outside)
+    inherited: Any = None
 
 
 class OpenIdentifiers:
