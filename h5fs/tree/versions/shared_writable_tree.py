@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Final
 
 from h5fs.errors import ExistsError, NotFoundError, show_path
@@ -34,39 +32,31 @@ _log = logging.getLogger(__name__)
 _TEXTS_KEPT: Final = 1024
 
 
-class RenewingLock:
-    """The tree's lock; whoever takes it forgets first what was found too long ago."""
+class Renewal:
+    """Forgets, at the beginning of a call, what was found too long ago."""
 
     def __init__(self, forget: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
         self._forget = forget
         self._renewed_at = time.monotonic()
 
     def expire(self) -> None:
-        """Let whoever takes the lock next forget all that was found."""
+        """Let the next call forget all that was found."""
         self._renewed_at = -RENEWED_SECONDS
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    def renew(self) -> None:
+        """Forget what was found, if that is long ago. Under the tree's lock."""
         if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
             self._renewed_at = time.monotonic()
             self._forget()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._lock.release()
 
 
 class SharedWritableTree(WritableTree):
     """Answers what ``WritableTree`` answers. ``_pages`` is under the tree's lock."""
 
-    _lock: RenewingLock
-
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._lock = RenewingLock(self._forget)
+        self._renewal = Renewal(self._forget)
+        self._in_flight.on_begin = self._renewal.renew
         self._pages: dict[ObjectRef, SharedPages] = {}
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
         self._commits.text_before = self._text_before
@@ -90,30 +80,30 @@ class SharedWritableTree(WritableTree):
         try:
             return super().get_lasting_status(path)[0], False
         except NotFoundError:
-            self._lock.expire()
+            self._renewal.expire()
             return super().get_lasting_status(path)[0], False
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file by what it holds now."""
-        self._lock.expire()
+        self._renewal.expire()
         handle = super().open(path, flags, pid)
-        with self._lock:
+        with self._in_flight.call():
             self._note_opening(self._opened.get(handle), flags)
         return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Make a file where there is none now."""
-        self._lock.expire()
+        self._renewal.expire()
         return super().create(path, flags, pid, mode)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Rename what is there now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().rename(old, new, flags)
 
     def remove_folder(self, path: bytes) -> None:
         """Remove a folder that is empty now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().remove_folder(path)
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
@@ -141,7 +131,7 @@ class SharedWritableTree(WritableTree):
             pages.note(data, offset)
             return
         data = data[: max(pages.content.size_bytes - offset, 0)]
-        with self._lock:
+        with self._in_flight.call():
             lent, ranges = pages.take(data, offset)
             if not ranges or self._store.change_array(pages.content.ref, lent, ranges):
                 return
@@ -161,7 +151,7 @@ class SharedWritableTree(WritableTree):
         """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
-        with self._lock:
+        with self._in_flight.call():
             content = opened.file.content if opened.file is not None else None
             if opened.file is None or opened.file.opened or not isinstance(content, ArrayContent):
                 return
@@ -178,7 +168,7 @@ class SharedWritableTree(WritableTree):
         try:
             yield
         except ExistsError:
-            with self._lock:
+            with self._in_flight.call():
                 file = self._opened.get(handle).file
                 if file is not None and file.node is None and not file.is_gone:
                     self._pending.unstage(file.path)
