@@ -14,9 +14,10 @@ from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
 from h5fs.store.locks.own_lock import take_own_lock
-from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
+from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile

@@ -31,6 +31,7 @@ from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
@@ -69,6 +70,11 @@ class ChangingStore(Hdf5Store):
         super().__init__(options, driven=logged, **others)
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()  # what is written opens datasets in more than one place
+        super().open()
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:

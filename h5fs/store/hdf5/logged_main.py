@@ -18,7 +18,9 @@ from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
 from h5fs.store.hdf5.source_reader import SourceReader
 from h5fs.store.hdf5.translation import reading
-from h5fs.store.log import CommittedFile, LoggedFile, RealFile
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import Source
 
 # Large data begin on a page of the log, so that they share no page with committed data.
@@ -44,6 +46,7 @@ class LoggedMain:
         self.file = file
         self.descriptor = descriptor
         self._user_block = user_block
+        self.fetched = None
         self.is_flushed = False
         self._file_id: Any = None
 
@@ -108,6 +111,7 @@ class CommittedMain:
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
+        self.fetched = None
         self._file = CommittedFile(RealFile(main), RealFile(log))
         self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open

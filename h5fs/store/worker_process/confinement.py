@@ -6,7 +6,7 @@ threads that it starts afterwards.
 
 Most protections rest on two mechanisms, so that one is enough where a kernel or an installation
 lacks the other: Landlock (kernel 5.13; which files, by path), and seccomp (which system calls, with
-which flags) through the package ``pyseccomp``, which needs the system's libseccomp.
+which flags), which needs the system's libseccomp.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import importlib.util
 import os
 import resource
 import signal
@@ -34,6 +35,7 @@ from h5fs.store.worker_process.forbidden_calls import (
     refuse_system_calls,
 )
 from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
+from h5fs.store.worker_process.seccomp import find_library
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,10 @@ _BY_SECCOMP: Final = frozenset({Protection.WRITING, Protection.METADATA, Protect
 
 
 def prepare() -> None:
-    """Do once what `confine` would otherwise do in each process forked from this one.
-
-    Finding libseccomp runs ``ldconfig``, which takes tens of milliseconds.
-    """
-    _find_pyseccomp()
+    """Do once what `confine` would otherwise do in each process forked from this one."""
+    _find_libseccomp()
     _interpreter_folders()
+    _folders_of_late_packages()
     _plugin_libraries()
 
 
@@ -99,7 +99,7 @@ def confine(settings: Confinement) -> tuple[str, ...]:
 
     Returns one line for each protection that the system lacks or refused; never raises for one.
     """
-    _find_pyseccomp()  # afterwards it would be too late
+    _find_libseccomp()  # afterwards it would be too late
     # Counted before Landlock: the kernel drops inodes of /proc and makes new ones as it likes, and
     # a rule is tied to an inode. Nothing can be read there once the process is confined.
     others = len(os.listdir("/proc/self/task")) - 1
@@ -154,15 +154,13 @@ def _steps(
 
 
 @functools.cache
-def _find_pyseccomp() -> ModuleType | str:
-    """Return the package, or why it cannot be had; a failure is not tried again."""
+def _find_libseccomp() -> str:
+    """Return why the library cannot be had; "" where it is loaded. A failure is not tried again."""
     try:
-        return importlib.import_module("pyseccomp")
-    except ImportError:
-        return "the Python package pyseccomp is not installed"
-    # The package raises these where the system's library is missing, too old, or does not load.
-    except (RuntimeError, AttributeError, OSError):
+        find_library()
+    except (OSError, AttributeError):
         return "the library libseccomp is missing or too old"
+    return ""
 
 
 # --- Limits and prctl(2) ---
@@ -233,6 +231,9 @@ _SYSTEM_PATHS: Final = tuple(
 )
 
 
+_LATE_PACKAGES: Final = ("hdf5plugin", "deflate", "imagecodecs")
+
+
 def _apply_landlock(
     readable: tuple[Path, ...] | None, descriptors: Iterable[int]
 ) -> set[Protection]:
@@ -276,6 +277,7 @@ def _program_paths() -> Iterable[Path]:
         if "." not in name
         for folder in _folders_of(module)
     ]
+    packages += _folders_of_late_packages()
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
@@ -295,6 +297,16 @@ def _folders_of(module: ModuleType | None) -> list[str]:
     return [folder for folder in path if isinstance(folder, str)]
 
 
+@functools.cache
+def _folders_of_late_packages() -> tuple[str, ...]:
+    """Return the folders of packages that a worker may import when a file needs them."""
+    found = (importlib.util.find_spec(name) for name in _LATE_PACKAGES if name not in sys.modules)
+    return tuple(
+        folder for spec in found if spec is not None
+        for folder in spec.submodule_search_locations or ()
+    )  # fmt: skip
+
+
 def _plugin_folders() -> list[str]:
     if "h5py" not in sys.modules:
         return []
@@ -310,8 +322,8 @@ def _plugin_libraries() -> frozenset[Path]:
 
 
 def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
-    pyseccomp = _find_pyseccomp()
-    if isinstance(pyseccomp, str):
-        raise _MissingError(pyseccomp)
-    refuse_system_calls(pyseccomp, locked)
+    problem = _find_libseccomp()
+    if problem:
+        raise _MissingError(problem)
+    refuse_system_calls(locked)
     return set(_BY_SECCOMP)

@@ -20,7 +20,6 @@ from typing import Any
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.committed_store import CommittedStore
 from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.policy import FilesToAskForError
 from h5fs.store.workers import messages
@@ -98,7 +97,7 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, file in request.files:
             self._store.know_file(number, file)
-        if request.commit is not None and isinstance(self._store, CommittedStore):
+        if request.commit is not None:
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)

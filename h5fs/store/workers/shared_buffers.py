@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -62,6 +61,8 @@ def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> Shared
     """Return a new shared buffer of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
     size_bytes = -(-size_bytes // _PAGE) * _PAGE
     if on_disk:
+        import tempfile
+
         # /var/tmp is for what is large, where /tmp may be memory.
         folder = os.environ.get("TMPDIR") or "/var/tmp"
         with tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file:

@@ -22,9 +22,10 @@ from h5fs.store.hdf5.opening_store import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import Look
-from h5fs.store.log import CommittedFile, RealFile
 from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
+from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.workers.worker_file import FileKind
 

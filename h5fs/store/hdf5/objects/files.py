@@ -12,17 +12,14 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.format.headers.scan import FileLayout, read_file_layout
+from h5fs.model.settings import ExternalPolicy, Locking, Mode, StoreOptions
 from h5fs.store.format.superblock import read_superblock
-from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
 from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
 from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
@@ -31,10 +28,30 @@ from h5fs.store.policy import FilesToAskForError, check_policy, places_of_extern
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
+if TYPE_CHECKING:
+    from h5fs.store.format.headers.scan import FileLayout
+
 _MAX_EXTERNAL_FILES_OPEN = 256
 
-ThroughLog = LoggedMain | CommittedMain
-DrivenMain = LoggedMain | CommittedMain | FetchedMain
+
+class DrivenMain(Protocol):
+    """The mounted file where the library reads it through a driver of h5fs."""
+
+    descriptor: int
+
+    @property
+    def fetched(self) -> Source | None:
+        """The bytes of a file that comes bit by bit; None for one that is read through its log."""
+
+    @property
+    def failure(self) -> OSError | None:
+        """The first error of reading or writing the file that the library was not told of."""
+
+    def open_library(self, path: Path, mode: Mode) -> Any:
+        """Return the ``h5py.h5f.FileID``; ``path`` is for messages. Raises ``UnreadableError``."""
+
+    def flushed(self) -> Source:
+        """Return the bytes of the file as the library has them now."""
 
 
 class OpenFiles:
@@ -177,12 +194,14 @@ class OpenFiles:
         if self._options.is_swmr and number == 0:
             return None  # a program may be writing a header just now: the library reads again
         if number not in self._layouts:
+            from h5fs.store.format.headers.scan import read_file_layout
+
             self._layouts[number] = read_file_layout(self.bytes_of(number))
         return self._layouts[number]
 
     def bytes_of(self, number: int) -> Source:
         """Return the bytes of a numbered file as the library has them now, past HDF5."""
-        if number == 0 and isinstance(self._driven, ThroughLog):
+        if number == 0 and self._driven is not None:
             return self._driven.flushed()
         return self.source(number)
 
@@ -199,9 +218,8 @@ class OpenFiles:
 
     def source(self, number: int) -> Source:
         """Return the bytes of a numbered file, without what its log has."""
-        if number == 0 and isinstance(self._driven, FetchedMain):
-            return self._driven.source
-        return self.local_file(number)
+        fetched = self._fetched(number)
+        return fetched if fetched is not None else self.local_file(number)
 
     def local_file(self, number: int) -> LocalFile:
         """Return a numbered file, which is on this machine."""
@@ -225,16 +243,20 @@ class OpenFiles:
     @property
     def failure(self) -> OSError | None:
         """The first error of reading or writing the mounted file through its log."""
-        return self._driven.failure if isinstance(self._driven, ThroughLog) else None
+        return self._driven.failure if self._driven is not None else None
 
     def base_offset_of_fetched(self, number: int) -> int | None:
         """Return where HDF5's addresses count from; None for a file all of which is here."""
-        is_fetched = number == 0 and isinstance(self._driven, FetchedMain)
-        return self._base_offsets[number] if is_fetched else None
+        return self._base_offsets[number] if self._fetched(number) is not None else None
+
+    def _fetched(self, number: int) -> Source | None:
+        if number != 0 or self._driven is None:
+            return None
+        return self._driven.fetched
 
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
-        return number == 0 and isinstance(self._driven, ThroughLog)
+        return number == 0 and self._driven is not None and self._driven.fetched is None
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from h5py import h5d
@@ -16,16 +16,11 @@ from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virt
 from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
-from h5fs.store.hdf5.reading import chunks
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
-from h5fs.store.hdf5.reading.stored_texts import (
-    KeptBlocks,
-    PlainFile,
-    StoredTexts,
-    find_stored_texts,
-)
-from h5fs.store.hdf5.reading.virtual import describe_virtual
+
+if TYPE_CHECKING:
+    from h5fs.store.hdf5.reading.stored_texts import KeptBlocks, StoredTexts
 
 
 class ShortWays:
@@ -46,7 +41,7 @@ class ShortWays:
         self._opened = opened
         self._describe = describe_source
         self._on_progress = on_progress
-        self._kept = KeptBlocks()
+        self._kept: KeptBlocks | None = None
 
     def find(
         self, ref: ObjectRef, dataset_id: Any, opened: OpenIdentifier, projected: ProjectedDataset
@@ -57,10 +52,14 @@ class ShortWays:
         creation = opened.creation
         layout = creation.get_layout()
         if layout == h5d.CHUNKED:
-            return chunks.describe_chunks(
+            from h5fs.store.hdf5.reading.chunks import describe_chunks
+
+            return describe_chunks(
                 dataset_id, creation, projected.memory, whole_edges=self._has_whole_edges(ref)
             )
         if layout == h5d.VIRTUAL and self._describe is not None:
+            from h5fs.store.hdf5.reading.virtual import describe_virtual
+
             return describe_virtual(
                 dataset_id, creation, opened.outside, projected.dtype, self._describe_source
             )
@@ -81,6 +80,9 @@ class ShortWays:
         layout = self._files.layout(ref.file)
         if layout is None:
             return None
+        from h5fs.store.hdf5.reading.stored_texts import KeptBlocks, PlainFile, find_stored_texts
+
+        self._kept = self._kept or KeptBlocks()
         return find_stored_texts(
             opened.identifier, opened.creation, dtype,
             PlainFile(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
