@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
 from h5fs.cli.places import split_mounted
@@ -34,16 +35,14 @@ h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --
        h5fs help [COMMAND] | --version"""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """A command, and what it does. It works in a folder with ``data.h5`` and an empty ``mnt``."""
 
     command: str
     explanation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A word of the command line. ``declare`` adds its arguments to a parser."""
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from h5fs.daemon.registry import find_daemons
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
@@ -155,7 +156,7 @@ def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -
     from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
-        store = dataclasses.replace(options.store, location=file, identity=identity)
+        store = structs.replace(options.store, location=file, identity=identity)
         depth = options.store.limits.max_depth
         return Tree(open_store(store, starter), depth, views=options.views, part=options.part)
 
@@ -203,7 +204,7 @@ def _following_object(
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.remote_version import FollowedObject
 
-    store_options = dataclasses.replace(options.store, location=url)
+    store_options = structs.replace(options.store, location=url)
 
     def open_tree(remote: RemoteObject) -> Tree:
         store = open_version(store_options, starter, remote)
@@ -229,9 +230,9 @@ def _for_one_of_many(options: MountOptions) -> MountOptions:
     from h5fs.tree.folders.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
-    store = dataclasses.replace(
+    store = structs.replace(
         options.store,
         workers=options.store.workers or 1,
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
-    return dataclasses.replace(options, store=store)
+    return structs.replace(options, store=store)

@@ -11,8 +11,9 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 NAME_MAX = 255
 """Longest dentry name in bytes (POSIX NAME_MAX on Linux)."""
@@ -72,8 +73,7 @@ _AMBIGUOUS_ENDS: dict[Projection, tuple[bytes, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DentryName:
+class DentryName(Struct, frozen=True):
     """What a dentry name means: the projection, and the link name unless the dentry was cut."""
 
     projection: Projection

@@ -19,7 +19,6 @@ Names are bytes, as HDF5 has them; offsets and sizes count bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -55,8 +54,7 @@ class ArrayPart(Enum):
     OFFSETS = "offsets"
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFile:
+class ArrayFile(Struct, frozen=True):
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
     Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;

@@ -6,11 +6,11 @@ Pure: links and objects come in as values, nodes go out.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
@@ -41,8 +41,7 @@ VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE, NodeKind.TEXT})
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, eq=False):
     """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
 
     ``levels_up``: how far above its folder an ancestor link leads. ``link``: the link that a

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from typing import Any
+
+from msgspec import Struct
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.tree.description import Description
 from h5fs.tree.tree import Tree
 
 
-@dataclass
-class Entry:
+class Entry(Struct):
     """One line: a dentry, what is known of it, and what is in it.
 
     ``kind``: of an object "group", "dataset", "datatype" or "link"; in a folder of files "folder",
@@ -44,11 +44,10 @@ Visit = Callable[[Entry, int], None]
 """Looks at an entry so many levels deep; 1: those that are listed first."""
 
 # Fields in the order in which --json prints them; "entries" follows.
-FIELDS = tuple(each.name for each in fields(Entry) if each.name not in ("entries", "dentry_path"))
+FIELDS = tuple(name for name in Entry.__struct_fields__ if name not in ("entries", "dentry_path"))
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """How much is listed: ``depth`` levels (None: all), attributes with their values or not."""
 
     depth: int | None

@@ -21,11 +21,12 @@ import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Final
+
+from msgspec import Struct
 
 from h5fs.store.worker_process import landlock
 from h5fs.store.worker_process.capabilities import drop_capabilities
@@ -38,8 +39,7 @@ from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
 from h5fs.store.worker_process.seccomp import find_library
 
 
-@dataclass(frozen=True)
-class Confinement:
+class Confinement(Struct, frozen=True):
     """What a worker may still do.
 
     ``readable``: the files, and the folders with everything below, that it may read: the HDF5 file,

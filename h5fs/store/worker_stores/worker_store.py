@@ -6,11 +6,12 @@ it. Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
@@ -90,7 +91,7 @@ class WorkerStore:
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, location=self._path),
+            structs.replace(options, location=self._path),
             1 if options.mode.writes else count, self._quarantine, starter or own_starter,
             self._grants, on_change=self._note_change, on_loss=self._note_loss,
         )  # fmt: skip

@@ -12,6 +12,7 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -310,9 +311,30 @@ _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
-METHODS: Final = {
-    name: Method(name)
-    for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
-    if not name.startswith("_")
-}
+class _Methods(Mapping[str, Method]):
+    """Finds out what a method's messages are when it is first asked for: few of them all are."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method] = {}
+        self._names = frozenset(
+            name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        )  # fmt: skip
+
+    def __getitem__(self, name: str) -> Method:
+        method = self._known.get(name)
+        if method is None:
+            if name not in self._names:
+                raise KeyError(name)
+            method = self._known[name] = Method(name)  # two threads make the same
+        return method
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+METHODS: Final = _Methods()
 """Every method of ``WritingLibraryStore`` by its name, those that it takes over, too."""

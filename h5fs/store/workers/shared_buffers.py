@@ -12,10 +12,10 @@ import mmap
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
@@ -27,8 +27,7 @@ LARGE_VIEWS_BYTES = 2**30
 """How much of large shared buffers a worker has mapped at once."""
 
 
-@dataclass(eq=False, slots=True)
-class SharedBuffer:
+class SharedBuffer(Struct, eq=False):
     """A file without a name; workers know it by its ``number``."""
 
     number: int

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.datatypes import holds_references
@@ -49,8 +49,7 @@ class Content(Protocol):
         """Fill ``buffer`` from ``offset`` on; return how much, less only at the end of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextContent:
+class TextContent(Struct, frozen=True):
     """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects."""
 
     data: bytes
@@ -70,8 +69,7 @@ class TextContent:
         return len(part)
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayContent:
+class ArrayContent(Struct, frozen=True):
     """A ``.npy`` file of a dataset."""
 
     store: Store

@@ -7,7 +7,8 @@ read like those of the array, and made into lines or a picture in a worker.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
 from h5fs.model.objects import DatasetInfo, ObjectRef
@@ -128,8 +129,7 @@ def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
     return Node(VIEW_KINDS[projection], name, owner.info, folder, owner.link)
 
 
-@dataclass(frozen=True, slots=True)
-class TableContent:
+class TableContent(Struct, frozen=True):
     """A ``.csv`` file of a dataset, or its ``.txt`` file."""
 
     store: Store

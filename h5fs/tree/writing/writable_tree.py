@@ -10,13 +10,14 @@ that no part but ``OpenedFiles`` has a lock. Reads of data and syncs take it for
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
 from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+from msgspec import structs
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
@@ -66,7 +67,7 @@ class WritableTree:
         self._leftovers = leftovers
         self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
-        views = dataclasses.replace(views, are_listed=False)
+        views = structs.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
         self._shown = Tree(store, max_depth, views=views, part=part)
         self._lookup = lookup = self._shown.lookup

@@ -6,11 +6,11 @@ Under the store's lock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from h5py import h5d
+from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.npy import npy_dtype
@@ -25,8 +25,7 @@ if TYPE_CHECKING:  # few files have such elements
 _LARGE_ELEMENT_BYTES = 2**18
 
 
-@dataclass
-class FixedDataset:
+class FixedDataset(Struct):
     """A dataset of elements of one size: the file holds what HDF5 gives."""
 
     memory: MemoryType
