@@ -39,6 +39,10 @@ class HeldByH5fsError(CannotOpenError):
     """Another h5fs has the file locked, or a worker of a killed h5fs does, for a moment more."""
 
 
+class LogMismatchError(CannotOpenError):
+    """A redo log is not the log of its HDF5 file, or not one that this version of h5fs can read."""
+
+
 class NotFoundError(H5fsError):
     """No such link, attribute file or dentry."""
 

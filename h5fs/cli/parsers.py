@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
+from h5fs.cli.file_arguments import split_mounted
 from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
-from h5fs.cli.places import split_mounted
 from h5fs.errors import UsageError
 from h5fs.model.location import Location, Url, parse_location
 

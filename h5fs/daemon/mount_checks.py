@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.kernel_mounts import Mount, find_mount
+from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
 from h5fs.store.schemes import check_url_options, find_scheme
@@ -177,7 +177,7 @@ def check_mountpoint(options: MountOptions) -> None:
         raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
 
 
-def _mounted_already(found: Mount) -> MountError:
+def _mounted_already(found: MountEntry) -> MountError:
     return MountError(
         f"{found.mountpoint} is mounted already ({found.source}); "
         f"unmount it first: h5fs umount {found.mountpoint}"

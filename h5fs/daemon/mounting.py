@@ -23,7 +23,7 @@ from h5fs.daemon.end_reports import EndReport, take_reports
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
 from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import Mount, find_mount
+from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
@@ -146,7 +146,7 @@ def _check_answer(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint} is mounted but does not answer: {error.strerror}") from None
 
 
-def _detach(mount: Mount, *, is_lazy: bool) -> bool:
+def _detach(mount: MountEntry, *, is_lazy: bool) -> bool:
     """Unmount; return whether the mount is in use and lives on without a name.
 
     Raises ``MountError``.

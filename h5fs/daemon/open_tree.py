@@ -16,7 +16,7 @@ from h5fs.daemon.registry import find_daemons
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import MountOptions, StoreOptions
-from h5fs.store.locks.patience import opened_patiently
+from h5fs.store.locks.lock_waiting import opened_patiently
 from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
@@ -70,7 +70,7 @@ def explaining(location: Location) -> Iterator[None]:
     except CannotOpenError as error:
         raise MountError(with_own_mount(location, str(error))) from None
     except H5fsError as error:
-        from h5fs.store.opening import explain_unopenable
+        from h5fs.store.file_checks import explain_unopenable
 
         if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
             advice = advise(error.__context__)
@@ -178,7 +178,7 @@ def _opened_url(
         return
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.tree import FolderTree
-    from h5fs.tree.folders.remote_folder import RemotePrefix
+    from h5fs.tree.folders.remote_prefix import RemotePrefix
 
     # The transport's threads begin here, in the daemon.
     with closing(RemoteFiles(options.store.remote)) as files:

@@ -24,8 +24,8 @@ from h5fs.fuse.library.structures import (
     status_packer,
     statvfs_packer,
 )
+from h5fs.fuse.mounted_part import below
 from h5fs.fuse.open_folders import OpenFolder
-from h5fs.fuse.parts import below
 from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles

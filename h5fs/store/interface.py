@@ -37,7 +37,7 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
 from h5fs.store.statistics import StoreStatistics
 
 
@@ -188,7 +188,7 @@ class Store(ObjectStore, Protocol):
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
         """Return an object's attributes as JSON, where the store has that already.
 
-        The JSON is what ``projection.json.attributes`` makes of ``read_attributes(ref)``.
+        The JSON is what ``projection.json.attribute_file`` makes of ``read_attributes(ref)``.
         Returns: None when the store does not have the JSON, or when an attribute cannot be read. A
         store that keeps no JSON always returns None.
         """

@@ -22,7 +22,7 @@ from h5fs.model.objects import (
     ObjectRef,
     StorageInfo,
 )
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.locks.own_lock import take_own_lock

@@ -13,12 +13,12 @@ from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
+from h5fs.store.file_checks import check_identity, check_openable
 from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
-from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
-from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
@@ -116,7 +116,7 @@ class FileWithLog:
         self._boot_id = options.boot_id
         self._own: list[int] = []
         self._for_readers: list[int] = []
-        self._committed: CommittedFile | None = None
+        self._committed: SnapshotFile | None = None
 
     @property
     def source(self) -> Source:
@@ -141,7 +141,7 @@ class FileWithLog:
         if self._writes:
             self._for_readers += map(_open_anew, self.logged.descriptors())
         else:
-            committed = CommittedFile(RealFile(self.logged.main), RealFile(self.logged.log))
+            committed = SnapshotFile(RealFile(self.logged.main), RealFile(self.logged.log))
             committed.open(self._boot_id)
             self._committed = committed
 

@@ -14,7 +14,7 @@ from h5fs.errors import H5fsError, NotFoundError, show_path
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
+from h5fs.tree.lru_cache import LruCache
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 _LINKS_KEPT = 8192

@@ -23,7 +23,7 @@ from h5fs.model.objects import DatasetInfo, Link, ObjectKind
 from h5fs.projection.names import Projection
 from h5fs.projection.npy import project_array
 from h5fs.tree.contents.content import npy_shape
-from h5fs.tree.contents.views import VIEW_KINDS, Views, without_covered_views
+from h5fs.tree.contents.view_content import VIEW_KINDS, Views, without_covered_views
 from h5fs.tree.dentries import ROW as DENTRY_ROW
 from h5fs.tree.dentries import Dentries, row_of
 from h5fs.tree.nodes import Node, NodeKind, object_inode, object_inodes

@@ -36,12 +36,12 @@ from h5fs.projection.names import (
     is_listable,
 )
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import Content, TextContent, attributes_content, open_content
 from h5fs.tree.contents.known_contents import KnownContents
-from h5fs.tree.contents.views import Views
+from h5fs.tree.contents.view_content import Views
 from h5fs.tree.known_links import KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     BESIDE,
     Node,

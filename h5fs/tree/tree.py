@@ -19,17 +19,17 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content
-from h5fs.tree.contents.views import Views, without_covered_views
+from h5fs.tree.contents.view_content import Views, without_covered_views
 from h5fs.tree.dentries import Dentries, FindStatuses
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     Node,
     NodeKind,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from h5fs.cli import main
-from h5fs.cli.places import split_place
+from h5fs.cli.file_arguments import split_place
 from h5fs.errors import CannotOpenError, UsageError
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions

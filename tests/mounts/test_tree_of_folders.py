@@ -14,7 +14,7 @@ import pytest
 from support.mounts import mounted, run_h5fs
 
 from h5fs.cli import main
-from h5fs.cli.commands import folder_entries, offline
+from h5fs.cli.commands import folder_entries, without_mount
 from h5fs.cli.commands.tree_entries import Extent
 from h5fs.model.settings import StoreOptions
 
@@ -112,7 +112,7 @@ def test_lines_come_before_the_next_file_is_opened(
 
     def opened_tree(options: StoreOptions, *given: Any) -> Any:
         printed.append((options.file.name, capsys.readouterr().out))
-        return offline.opened_tree(options, *given)
+        return without_mount.opened_tree(options, *given)
 
     monkeypatch.setattr(folder_entries, "opened_tree", opened_tree)
     assert main.main(["tree", str(folder)]) == 1

@@ -20,7 +20,7 @@ from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.link_table import Links
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import Limits, StoreOptions
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look

@@ -15,10 +15,10 @@ from projection.views.test_tables import arrays
 from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
 from h5fs.projection.views.rendering import render_view
 from h5fs.tree.contents import picture_content
-from h5fs.tree.contents.views import Views
+from h5fs.tree.contents.view_content import Views
 from h5fs.tree.nodes import Node, NodeKind
 
 REF = ObjectRef(0, 4, b"/d")

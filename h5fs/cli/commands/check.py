@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from h5fs.cli.commands.offline import new_buffer, opened_tree, read_pieces, walk
+from h5fs.cli.commands.without_mount import new_buffer, opened_tree, read_pieces, walk
 from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
@@ -18,8 +18,8 @@ from h5fs.store.log.log_file import explain_damage, read_boot_id
 from h5fs.store.log.log_path import find_log, has_log
 from h5fs.store.log.recovery import describe_log
 from h5fs.store.log.system_calls import RealFile
-from h5fs.store.parts import explain_part
 from h5fs.store.sources.local_file import LocalFile
+from h5fs.store.split_files import explain_part
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
-from h5fs.cli.commands.offline import (
+from h5fs.cli.commands.without_mount import (
     COPY_BYTES,
     absolute,
     new_buffer,
@@ -22,8 +22,8 @@ from h5fs.cli.commands.offline import (
     read_pieces,
     walk,
 )
+from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.progress import progress_bar
-from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

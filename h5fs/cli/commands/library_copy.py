@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_store, opened_tree
+from h5fs.cli.commands.without_mount import absolute, find_object, opened_store, opened_tree
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import (
     ExistsError,

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from h5fs.cli.commands.offline import opened_writable_tree
+from h5fs.cli.commands.without_mount import opened_writable_tree
 from h5fs.cli.output.progress import progress_bar
 from h5fs.daemon.open_tree import with_own_mount
 from h5fs.daemon.recent_messages import keep_recent_messages

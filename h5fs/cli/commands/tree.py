@@ -12,7 +12,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import NamedTuple
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_tree
 from h5fs.cli.commands.tree_entries import (
     FIELDS,
     Entry,
@@ -23,9 +22,10 @@ from h5fs.cli.commands.tree_entries import (
     every,
     fill,
 )
+from h5fs.cli.commands.without_mount import absolute, find_object, opened_tree
+from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
-from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree

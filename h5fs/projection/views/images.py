@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.labels import Facts
-from h5fs.projection.views.orders import ImageLook, Interlace
+from h5fs.projection.views.labels import Labels
+from h5fs.projection.views.render_requests import ImageLook, Interlace
 
 PALETTE_COLOURS = 3
 _MOST_ENTRIES = 2**16
 
 
-def read_look(facts: Facts) -> tuple[ImageLook, bytes | None] | None:
+def read_look(facts: Labels) -> tuple[ImageLook, bytes | None] | None:
     """Return how an image looks, and the HDF5 path of its palette; None for what is no image."""
     if facts.text(b"CLASS") != "IMAGE":
         return None
@@ -53,7 +53,7 @@ def palette_bytes(palette: DatasetInfo) -> int | None:
     return palette.data_bytes if 0 < shape[0] <= _MOST_ENTRIES else None
 
 
-def read_palette(dtype: np.dtype[Any], data: bytes, facts: Facts) -> bytes:
+def read_palette(dtype: np.dtype[Any], data: bytes, facts: Labels) -> bytes:
     """Return the colours of a palette, three bytes each; nothing where the model is not RGB."""
     if facts.text(b"PAL_COLORMODEL") not in ("", "RGB"):
         return b""

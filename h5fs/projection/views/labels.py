@@ -15,7 +15,7 @@ _MOST_CHARACTERS = 80
 _LARGEST = 2**1023  # about that of a float
 
 
-class Facts(Struct, frozen=True):
+class Labels(Struct, frozen=True):
     """An object's attributes by their names. What is missing, or of another type, reads as empty.
     """
 

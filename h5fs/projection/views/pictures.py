@@ -21,9 +21,9 @@ from msgspec import Struct
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
 from h5fs.projection.views.images import PALETTE_COLOURS
-from h5fs.projection.views.orders import ImageLook, Interlace
+from h5fs.projection.views.pixels import Values, colour_pixels, shaded_pixels
 from h5fs.projection.views.png import encode_png, padded_size, png_size
-from h5fs.projection.views.shades import Values, colour_pixels, shaded_pixels
+from h5fs.projection.views.render_requests import ImageLook, Interlace
 
 _TILES_ACROSS = 3
 _GAP, _GAP_SHADE = 2, 128  # pixels between tiles, told from black and from white

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from h5fs.model.objects import Chunked, ChunkIndex, ObjectRef
-from h5fs.store.chunks.cache import Block
+from h5fs.store.chunks.block_cache import Block
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.streams import Streams
 from h5fs.store.library_interface import ChunkBatch, ChunkTask

@@ -13,8 +13,8 @@ from typing import Any
 from h5py import h5f, h5fd, h5p
 
 from h5fs.model.settings import Mode
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.sources.cached_bytes import CachedBytes
 from h5fs.store.sources.interface import Source
 from h5fs.store.workers.worker_file import FetchRanges

@@ -1,7 +1,7 @@
 """The mounted file behind its redo log, as the HDF5 library opens it.
 
 The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
-file that is open for write: `log_file` and `opening` have done both. Under the store's lock.
+file that is open for write: `log_file` and `file_checks` have done both. Under the store's lock.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from h5py import h5f, h5fd, h5p
 
 from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.logged_file import LoggedFile
-from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import Source
 
@@ -105,14 +105,14 @@ class LoggedMain:
         return _LoggedBytes(self.file)
 
 
-class CommittedMain:
+class SnapshotMain:
     """A file as of a commit, read beside the process that writes; ``descriptor`` is the file's own.
     """
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
         self.fetched = None
-        self._file = CommittedFile(RealFile(main), RealFile(log))
+        self._file = SnapshotFile(RealFile(main), RealFile(log))
         self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open
 

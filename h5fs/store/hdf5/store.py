@@ -28,6 +28,7 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import StoreOptions
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects import links
 from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
@@ -42,8 +43,7 @@ from h5fs.store.hdf5.reading.projected import (
     read_part,
 )
 from h5fs.store.hdf5.reading.short_ways import ShortWays
-from h5fs.store.hdf5.reading.views import ViewRenderer, details_of
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, details_of
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
 from h5fs.store.resolving import Resolver

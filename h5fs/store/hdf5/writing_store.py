@@ -1,7 +1,7 @@
 """The store of a mode that writes: one operation, one step from a whole file to the next.
 
 Each operation checks everything before it changes anything: an error within a step would end this
-process (``changing_store``).
+process (``stepwise_store``).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import NewDatasets, StoreOptions
 from h5fs.store.format.headers.peek import read_edges_are_whole
-from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
+from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -50,7 +50,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_range,
     write_tail,
 )
-from h5fs.store.hdf5.writing.copying import Source, copy_as, copy_contents
+from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
@@ -73,7 +73,7 @@ from h5fs.store.interface import ArrayPart, Region
 from h5fs.store.library_interface import NewArray, Uncopied
 
 
-class WritingHdf5Store(ChangingStore):
+class WritingHdf5Store(StepwiseStore):
     """Answers the questions of ``h5fs.store.interface.WritingLibraryStore``.
 
     ``is_broken``: it must not be used any more.
@@ -330,7 +330,7 @@ class WritingHdf5Store(ChangingStore):
     ) -> tuple[Uncopied, ...]:
         with self._changing(join_path(group.path, name)):
             number = self._files.find_external(file, linking_file=0)
-            source = Source(self._files.file_id(number), path)
+            source = CopySource(self._files.file_id(number), path)
             target = self._free_place(group, name) if name else self._group_id(group)
             source.check(target)
             with self._step(()):

@@ -9,7 +9,7 @@ import numpy as np
 from h5fs.errors import H5fsError
 from h5fs.model.datatypes import Datatype
 from h5fs.store.hsds.answers import ObjectAnswer
-from h5fs.store.hsds.datatypes import element_dtype, wire_bytes
+from h5fs.store.hsds.datatype_json import element_dtype, wire_bytes
 
 _MOST_FILTERS: Final = 32
 

@@ -1,6 +1,6 @@
 """h5fs's own lock on an HDF5 file, which no option and no environment variable switches off.
 
-HDF5's lock (``opening``) keeps out other HDF5 programs, and can be switched off. The lock here
+HDF5's lock (``file_checks``) keeps out other HDF5 programs, and can be switched off. The lock here
 keeps one h5fs away from another. It is a lock of an open file description on one byte far beyond
 the end of any file: so it works whatever name leads to the file, with a log and without one, and
 conflicts with no lock of HDF5 or of other programs. The last process that closes the descriptor

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from h5fs.errors import LogMismatchError
 from h5fs.store.log import format as log_format
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.format import (
     MAX_FILE_BYTES,
     PAGE_FRAME_BYTES,

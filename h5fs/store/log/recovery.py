@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from h5fs.store.log.errors import LogMismatchError
+from h5fs.errors import LogMismatchError
 from h5fs.store.log.log_reader import check_main, read_headless, read_log
 from h5fs.store.log.log_rest import NO_REST, LogRest
 from h5fs.store.log.logged_file import LoggedFile

@@ -19,8 +19,8 @@ from pathlib import Path
 from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
-from h5fs.store.workers.starting.charges import decode_charge
 from h5fs.store.workers.starting.starter_messages import serve
+from h5fs.store.workers.starting.worker_setup import decode_setup
 from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)
@@ -77,11 +77,11 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
     status = 1
     try:
         die_with_parent(own_pid)
-        charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
-        with open(charge_descriptor, "rb") as file:
+        setup_descriptor, connection_descriptor, reply_buffer, *files = descriptors
+        with open(setup_descriptor, "rb") as file:
             # The offset is also that of a worker that was to be this one, whose starter was killed.
-            charge = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
-        options, kind, grants = decode_charge(charge)
+            setup = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        options, kind, grants = decode_setup(setup)
         name_process(options.location.name)
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()

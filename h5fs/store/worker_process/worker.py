@@ -20,8 +20,8 @@ from typing import Any
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.opening_store import make_library_store
-from h5fs.store.policy import FilesToAskForError
+from h5fs.store.external_policy import FilesToAskForError
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind

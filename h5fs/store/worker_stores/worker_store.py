@@ -28,14 +28,14 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.external_policy import places_of_external
 from h5fs.store.interface import ArrayPart, ObjectStore
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look, ObjectDetails
 from h5fs.store.mounted_file import MountedFile, PlainFile
-from h5fs.store.policy import places_of_external
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics

@@ -23,7 +23,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
 from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.worker_stores.committing_worker_store import ROOT, CommittingWorkerStore
+from h5fs.store.worker_stores.logged_worker_store import ROOT, LoggedWorkerStore
 from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
 from h5fs.store.workers.passing_on import passed_on
@@ -38,7 +38,7 @@ def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
     return Subject(group, name)
 
 
-class WritingWorkerStore(CommittingWorkerStore):
+class WritingWorkerStore(LoggedWorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
     ``_clock`` protects ``_held`` (objects that programs have open, and how often) and
@@ -88,7 +88,7 @@ class WritingWorkerStore(CommittingWorkerStore):
         WritingObjectStore.write_attributes, _pass_change, lambda ref, *_: Subject(ref)
     )
     find_missing = passed_on(
-        WritingObjectStore.find_missing, CommittingWorkerStore._pass_on,
+        WritingObjectStore.find_missing, LoggedWorkerStore._pass_on,
         lambda _: Subject(ROOT, b"targets"),
     )  # fmt: skip
 

@@ -22,19 +22,19 @@ import msgspec
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.workers import answers, messages
-from h5fs.store.workers.endings import (
-    FilesNeededError,
-    WorkerDiedError,
-    WorkerHungError,
-    WorkerLiedError,
-)
+from h5fs.store.workers import answer_checks, messages
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.reply_buffer import ReplyBuffer, copy_data
 from h5fs.store.workers.shared_buffers import SharedBuffer, put_in_memory_file
 from h5fs.store.workers.socket_states import has_hung_up, is_readable_within
 from h5fs.store.workers.starting.process_handle import ProcessHandle
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
+from h5fs.store.workers.worker_errors import (
+    FilesNeededError,
+    WorkerDiedError,
+    WorkerHungError,
+    WorkerLiedError,
+)
 from h5fs.store.workers.worker_file import WorkerFile
 
 _log = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ class WorkerConnection:
                         result = self._result_in(kind, body, method, into)
                         if method is not None:
                             most = self._most_item_bytes
-                            answers.check(arguments, result, most)
+                            answer_checks.check(arguments, result, most)
                         return result
                 else:
                     self._note_message(kind, body, is_opening=method is None)

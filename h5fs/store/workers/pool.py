@@ -21,17 +21,17 @@ from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import (
-    FilesNeededError,
-    WorkerDiedError,
-    WorkerHungError,
-)
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError, what_is_lost
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.slots import Slot, find_idle
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
+from h5fs.store.workers.worker_errors import (
+    FilesNeededError,
+    WorkerDiedError,
+    WorkerHungError,
+)
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
 
 _log = logging.getLogger(__name__)

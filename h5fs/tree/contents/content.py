@@ -24,11 +24,11 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.views import Views
+from h5fs.tree.contents.view_content import Views
 from h5fs.tree.nodes import VIEWS, Node, NodeKind
 
 _log = logging.getLogger(__name__)

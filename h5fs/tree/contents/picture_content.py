@@ -20,13 +20,19 @@ from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_p
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.views.images import palette_bytes, read_look, read_palette
-from h5fs.projection.views.labels import Facts, shorten
-from h5fs.projection.views.orders import ImageLook, PictureOrder, PlotLabels, PlotOrder, ViewOrder
+from h5fs.projection.views.labels import Labels, shorten
 from h5fs.projection.views.pictures import Picture, picture_size, project_picture
+from h5fs.projection.views.pixels import Values
 from h5fs.projection.views.plots import Plot, is_plotted, project_plot
-from h5fs.projection.views.shades import Values
+from h5fs.projection.views.render_requests import (
+    ImageLook,
+    PictureRequest,
+    PlotLabels,
+    PlotRequest,
+    ViewOrder,
+)
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.cache import LruCache
+from h5fs.tree.lru_cache import LruCache
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +131,7 @@ def _order_picture(
     look = _look_of(store, ref)
     picture = project_picture(dataset, size, look)
     assert dataset.shape is not None
-    order = PictureOrder(dataset.shape, dataset.dtype, size, look)
+    order = PictureRequest(dataset.shape, dataset.dtype, size, look)
     return order, _shown_elements(_Reader(store, ref, dataset), picture)
 
 
@@ -200,7 +206,7 @@ def _order_plot(
     title, along = facts.label(_name_of(ref)), shorten(facts.text(b"DIMENSION_LABELS"))
     labels = PlotLabels(title, along or "index")
     starts = tuple(plot.starts())
-    order = PlotOrder(dataset.dtype, plot.count, size, starts, plot.run_length, labels)
+    order = PlotRequest(dataset.dtype, plot.count, size, starts, plot.run_length, labels)
     elements = _read_runs(_Reader(store, ref, dataset), plot)
     scale = next((_try_find(store, ref, path) for path in facts.targets(b"DIMENSION_LIST")), None)
     if scale is not None:
@@ -209,8 +215,8 @@ def _order_plot(
 
 
 def _along_scale(
-    store: Store, scale: ObjectRef, dataset: DatasetInfo, plot: Plot, order: PlotOrder
-) -> PlotOrder:
+    store: Store, scale: ObjectRef, dataset: DatasetInfo, plot: Plot, order: PlotRequest
+) -> PlotRequest:
     """Return an order for a plot along a dimension scale, or its name, as far as it can be read."""
     try:
         label = _facts_of(store, scale).label(_name_of(scale))
@@ -232,9 +238,9 @@ def _read_runs(reader: _Reader, plot: Plot) -> bytes:
 # --- attributes, and where they lead
 
 
-def _facts_of(store: Store, ref: ObjectRef) -> Facts:
+def _facts_of(store: Store, ref: ObjectRef) -> Labels:
     attributes = store.read_attributes(ref)
-    return Facts({each.name: each for each in attributes if isinstance(each, Attribute)})
+    return Labels({each.name: each for each in attributes if isinstance(each, Attribute)})
 
 
 def _name_of(ref: ObjectRef) -> bytes:

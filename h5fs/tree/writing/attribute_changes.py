@@ -15,7 +15,7 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.projection.json.attribute_changes import change_attributes, holds_attribute
+from h5fs.projection.json.attribute_file_changes import change_attributes, holds_attribute
 from h5fs.projection.names import GROUP_ATTRIBUTES
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import NodeKind

@@ -200,7 +200,7 @@ class Commits:
         self._pending.await_targets(file, missing)
         if file.awaits:
             return False
-        self._pending.unhide(file.path)
+        self._pending.remove_whiteout(file.path)
         return True
 
     @contextmanager

@@ -33,7 +33,7 @@ from h5fs.model.objects import (
     RegionTarget,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attributes import attributes_from_json
+from h5fs.projection.json.attribute_file import attributes_from_json
 from h5fs.projection.json.datatype_documents import check_new_datatype, datatype_from_json
 from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header

@@ -95,7 +95,8 @@ class Removals:
     def delete(self, path: bytes, node: Node) -> None:
         """Delete what the HDF5 file has of a file; the caller ends its editing afterwards.
 
-        Of a dataset of sequences the first of the two files is hidden, and it goes with the other.
+        Of a dataset of sequences the first of the two files becomes a whiteout; the dataset goes
+        with the second.
         """
         if node.kind is NodeKind.ATTRIBUTES:
             self._delete_attributes(node)
@@ -104,10 +105,10 @@ class Removals:
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
             partner = encode_name(node.link.name, PARTNERS[PROJECTIONS[node.kind]])
             partner_path = path.rpartition(b"/")[0] + b"/" + partner
-            if not self._pending.is_hidden(partner_path):
-                self._pending.hide(path)
+            if not self._pending.is_whited_out(partner_path):
+                self._pending.add_whiteout(path)
                 return
-            self._pending.unhide(partner_path)
+            self._pending.remove_whiteout(partner_path)
         self._store.delete_link(node.parent.info.ref, node.link.name)
         for kind in (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS):
             self._pending.forget_times(node.inode if node.is_symbolic_link else node.inode_of(kind))
@@ -148,7 +149,7 @@ class Removals:
 
     def end_hiding(self, path: bytes) -> None:
         """Delete what was renamed away and has not come back."""
-        if not self._pending.unhide(path):
+        if not self._pending.remove_whiteout(path):
             return
         try:
             node = self._lookup.find(path)
@@ -160,5 +161,5 @@ class Removals:
 
     def end_all_hiding(self) -> None:
         """At the end: delete all that was renamed away."""
-        for path in self._pending.hidden_paths():
+        for path in self._pending.list_whiteouts():
             self.end_hiding(path)

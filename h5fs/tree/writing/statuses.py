@@ -98,7 +98,7 @@ class Statuses:
 
     def _by_listing(self, path: bytes) -> tuple[Status, bool] | None:
         """Return the status of an array by the listing of its folder; None: take a closer look."""
-        if not path.endswith(_ARRAY) or self._pending.is_hidden(path):
+        if not path.endswith(_ARRAY) or self._pending.is_whited_out(path):
             return None
         listed = self._listed_status(path)
         if listed is None:

@@ -123,7 +123,7 @@ class WritableTree:
             new = self._pending.in_folder(path)
             if self._pending.scratch(path) is not None:
                 return Dentries.of(new)
-            gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
+            gone = self._pending.whiteouts_in(path) | {dentry.name for dentry in new}
             folder, shown = self._lookup.find_folder(path), self._shown.list_folder(path)
             dentries = self._statuses.of_listing(folder, shown)
             return dentries.changed(gone, new) if gone else dentries

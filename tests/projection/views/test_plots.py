@@ -14,13 +14,13 @@ from support.png import decode_png
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
-from h5fs.projection.views.orders import PlotLabels, PlotOrder
 from h5fs.projection.views.plots import (
     project_plot,
     reduce_line,
     say_ticks,
     ticks_between,
 )
+from h5fs.projection.views.render_requests import PlotLabels, PlotRequest
 from h5fs.projection.views.rendering import render_view
 
 FLOATS = st.floats(width=64)
@@ -41,7 +41,7 @@ def test_any_numbers_are_a_picture_of_the_size_that_was_said(
     plot = project_plot(DatasetInfo((count,), dtype, 0), size)
     if dtype.kind == "b":
         raw = bytes(byte & 1 for byte in raw)
-    order = PlotOrder(
+    order = PlotRequest(
         dtype, count, size, tuple(plot.starts()), plot.run_length, PlotLabels("é\u4e00", "x"),
         None if scale is None else scale.dtype, b"" if scale is None else scale.tobytes(),
     )  # fmt: skip

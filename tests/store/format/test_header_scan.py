@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from h5fs.store.format.headers import arena
-from h5fs.store.format.headers.arrays import measure_datatype
+from h5fs.store.format.headers.array_messages import measure_datatype
 from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.format.headers.scan import (
     CHUNKED,

@@ -15,16 +15,16 @@ from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo
 from h5fs.model.settings import Locking, Mode, StoreOptions
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
-from h5fs.store.hdf5.opening_store import make_library_store
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import Look
 from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
-from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.workers.worker_file import FileKind
@@ -125,7 +125,7 @@ def test_a_place_that_a_listing_tells_has_the_data_where_the_log_is_read_over_th
     change(store)
     main, log = (path.open("rb") for path in (file, log_path(file)))
     with main, log:
-        committed = CommittedFile(RealFile(main.fileno()), RealFile(log.fileno()))
+        committed = SnapshotFile(RealFile(main.fileno()), RealFile(log.fileno()))
         committed.open_beside_writer()
         found = Links(store.list_links(store.root().ref))
         datasets = [link.target for link in found if link.target and link.target.file_offset >= 0]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from simulated_disk import History, SimulatedFile
 
+from h5fs.errors import LogMismatchError
 from h5fs.store.log import format as log_format
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.format import CommitHead
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import describe_log

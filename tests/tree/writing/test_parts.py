@@ -176,7 +176,7 @@ def test_a_place_is_what_is_pending_before_what_the_file_has(parts: Parts) -> No
     places = parts.places
     assert places.is_there(b"/d.npy") and places.is_there(b"/g")
     assert not places.is_there(b"/x.npy")
-    parts.pending.hide(b"/d.npy")
+    parts.pending.add_whiteout(b"/d.npy")
     assert not places.is_there(b"/d.npy")
     with pytest.raises(NotFoundError, match="removed"):
         places.find_visible(b"/d.npy")

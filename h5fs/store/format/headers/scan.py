@@ -2,8 +2,8 @@
 
 ``H5Oget_info`` takes 9 us for an object and opening it 25-47 us, too much for a group of 100,000.
 This reads the headers past the library, all of them in lock-step (``headers.blocks``,
-``headers.messages``), and answers "unknown" for each that is not whole and in its plain form: the
-caller asks the library for those. A call costs about 1 ms however few objects there are.
+``headers.header_messages``), and answers "unknown" for each that is not whole and in its plain
+form: the caller asks the library for those. A call costs about 1 ms however few objects there are.
 
 Keeps nothing between calls. The file must hold what the library would read: whoever writes
 through the library flushes first.
@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.store.format.headers.arena import Arena, FileLayout
-from h5fs.store.format.headers.arrays import ArrayTable, read_shape
+from h5fs.store.format.headers.array_messages import ArrayTable, read_shape
 from h5fs.store.format.headers.blocks import HEADERS_AT_ONCE, walk_headers
-from h5fs.store.format.headers.messages import (
+from h5fs.store.format.headers.header_messages import (
     CHUNKED,
     COMPACT,
     CONTIGUOUS,

@@ -25,6 +25,7 @@ from h5fs.errors import (
 from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
 from h5fs.model.datatypes import Datatype, count_values, is_variable, size_in_memory
 from h5fs.model.objects import Attribute, Element, UnreadableAttribute
+from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.references import (
     PathFinder,
     PathOf,
@@ -33,10 +34,9 @@ from h5fs.store.hdf5.objects.references import (
     reference_by_path,
     store_reference,
 )
-from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.hdf5.types.array_types import check_size
+from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
-from h5fs.store.hdf5.types.memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the

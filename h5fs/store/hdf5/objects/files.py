@@ -19,12 +19,12 @@ from h5py import h5f, h5p
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import ExternalPolicy, Locking, Mode, StoreOptions
+from h5fs.store.external_policy import FilesToAskForError, check_policy, places_of_external
+from h5fs.store.file_checks import check_identity, check_openable, library_locking
 from h5fs.store.format.superblock import read_superblock
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
-from h5fs.store.opening import check_identity, check_openable, library_locking
-from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 

@@ -16,9 +16,9 @@ from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.link_table_builder import LinkTableBuilder
-from h5fs.store.hdf5.translation import explain, reading
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 from h5fs.store.hidden_names import is_hidden
 

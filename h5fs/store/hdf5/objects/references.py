@@ -17,7 +17,7 @@ from h5py import h5d, h5g, h5i, h5l, h5o, h5r, h5s, h5t
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.datatypes import ReferenceKind, ReferenceType
 from h5fs.model.objects import RegionTarget, UnnamedTarget
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hidden_names import is_below_hidden
 
 PathOf = Callable[[int], bytes | None]

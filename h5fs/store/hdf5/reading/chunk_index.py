@@ -26,7 +26,7 @@ from h5py import h5d, h5i, h5s
 
 from h5fs.errors import show_path
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.hdf5.translation import explain
+from h5fs.store.hdf5.library_errors import explain
 
 _log = logging.getLogger(__name__)
 

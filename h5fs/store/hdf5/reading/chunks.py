@@ -25,10 +25,10 @@ from h5fs.store.chunks.scatter import (
     scatter,
     scatter_inside,
 )
+from h5fs.store.hdf5.library_errors import explain
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
-from h5fs.store.hdf5.translation import explain
-from h5fs.store.hdf5.types.elements import MemoryType
+from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.npy import npy_dtype
-from h5fs.store.hdf5.types.elements import MemoryType, memory_type, read_fixed
+from h5fs.store.hdf5.types.memory_types import MemoryType, memory_type, read_fixed
 from h5fs.store.interface import ArrayPart
 
 if TYPE_CHECKING:  # few files have such elements

@@ -80,12 +80,12 @@ class ShortWays:
         layout = self._files.layout(ref.file)
         if layout is None:
             return None
-        from h5fs.store.hdf5.reading.stored_texts import KeptBlocks, PlainFile, find_stored_texts
+        from h5fs.store.hdf5.reading.stored_texts import FileBytes, KeptBlocks, find_stored_texts
 
         self._kept = self._kept or KeptBlocks()
         return find_stored_texts(
             opened.identifier, opened.creation, dtype,
-            PlainFile(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
+            FileBytes(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
             whole_edges=self._has_whole_edges(ref),
         )  # fmt: skip
 

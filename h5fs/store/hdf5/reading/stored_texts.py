@@ -27,7 +27,7 @@ from h5fs.store.format.headers.arena import FileLayout
 from h5fs.store.format.heap_texts import REFERENCE, is_too_long, read_texts
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
-from h5fs.store.hdf5.types.elements import MemoryType
+from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.sources.interface import Source
 
 Array = np.ndarray[Any, Any]
@@ -67,7 +67,7 @@ class KeptBlocks:
 
 
 @dataclass(frozen=True)
-class PlainFile:
+class FileBytes:
     """The bytes of the file of a dataset, which nobody writes."""
 
     source: Source
@@ -89,7 +89,7 @@ class StoredTexts:
 
     def __init__(
         self,
-        file: PlainFile,
+        file: FileBytes,
         stored: _Elements,
         grid: Grid,
         kept: KeptBlocks,
@@ -201,7 +201,7 @@ def find_stored_texts(
     dataset_id: h5d.DatasetID,
     creation: h5p.PropDCID,
     dtype: np.dtype[Any],
-    file: PlainFile,
+    file: FileBytes,
     kept: KeptBlocks,
     on_progress: Callable[[], None],
     *,

@@ -18,7 +18,7 @@ from h5fs.store.hdf5.objects.references import PathOf, describe_region
 from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.stored_texts import StoredTexts
-from h5fs.store.hdf5.types.elements import MemoryType, read_box, read_objects
+from h5fs.store.hdf5.types.memory_types import MemoryType, read_box, read_objects
 from h5fs.store.variable_datasets import (
     RUN_ELEMENTS,
     Array,

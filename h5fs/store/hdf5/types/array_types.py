@@ -15,8 +15,8 @@ from h5py import h5t
 
 from h5fs.errors import DatatypeTooLargeError, InvalidArrayError, UnsupportedTypeError
 from h5fs.projection.npy import npy_dtype
-from h5fs.store.hdf5.translation import explain
-from h5fs.store.hdf5.types.elements import MemoryType, memory_type
+from h5fs.store.hdf5.library_errors import explain
+from h5fs.store.hdf5.types.memory_types import MemoryType, memory_type
 
 Array = np.ndarray[Any, Any]
 

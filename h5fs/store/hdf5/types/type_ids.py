@@ -24,7 +24,7 @@ from h5fs.model.datatypes import (
 )
 from h5fs.store.format.datatype_message.builder import build_message
 from h5fs.store.format.datatype_message.parser import parse_message
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.library_errors import reading
 
 # What H5Tencode writes before the message: the message's number and the version of this encoding.
 _PREFIX = b"\x03\x00"

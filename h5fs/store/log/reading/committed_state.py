@@ -1,7 +1,7 @@
 """What the daemon of a mount that writes knows of the last commit, and of what changed since when.
 
 Between two requests the one writing worker has committed all that it did: so the last commit is the
-present state, and everybody may read it beside the writer (`committed_file`). Each change tells
+present state, and everybody may read it beside the writer (`snapshot_file`). Each change tells
 which objects' data it changed or removed (``note``). From that comes an object's *version*: what
 was found out about its data, or read of them, is right as long as the version is the same.
 """
@@ -14,11 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from h5fs.errors import LogMismatchError
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.log.reading.committed_file import CommittedFile
 from h5fs.store.log.reading.gate import Gate
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class CommittedState:
 
     def __init__(self, files: LoggedFiles) -> None:
         self.gate = Gate()
-        self.file = CommittedFile(RealFile(files.main), RealFile(files.log))
+        self.file = SnapshotFile(RealFile(files.main), RealFile(files.log))
         self._log = files.log
         self._lock = threading.Lock()
         self._number = 0  # of the log

@@ -25,7 +25,7 @@ class Places:
         """Whether a path is anything's."""
         if self._pending.is_outside(path):
             return True
-        return not self._pending.is_hidden(path) and self._lookup.find_any(path) is not None
+        return not self._pending.is_whited_out(path) and self._lookup.find_any(path) is not None
 
     def is_in_scratch(self, path: bytes) -> bool:
         """Whether the folder of a path is outside of the HDF5 file."""
@@ -33,7 +33,7 @@ class Places:
 
     def find_visible(self, path: bytes) -> Node:
         """Return what the HDF5 file has at a path. Raises ``NotFoundError``, also if hidden."""
-        if self._pending.is_hidden(path):
+        if self._pending.is_whited_out(path):
             raise NotFoundError(f"{show_path(path)} was removed")
         return self._lookup.find(path)
 
@@ -60,7 +60,7 @@ class Places:
     def check_empty(self, node: Node, path: bytes) -> None:
         """Raise ``NotEmptyError`` for a group that has links or attributes, or what is pending."""
         has_attributes = node.info.attribute_count and (
-            not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
+            not self._pending.is_whited_out(path + b"/" + GROUP_ATTRIBUTES)
         )
         if has_attributes or self._lookup.has_links(node.info.ref):
             raise NotEmptyError(f"{show_path(path)} is not empty")

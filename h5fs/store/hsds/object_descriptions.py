@@ -1,4 +1,4 @@
-"""The service's objects and links as plain values. Pure.
+"""The service's objects, links and attributes as plain values. Pure.
 
 An object's id there is a text (``d-9488d075-5a50b101-8aac-0c55cb-9f2637``: its first letter says
 what the object is); here it is a number, the same in every mount.
@@ -7,18 +7,37 @@ what the object is); here it is a number, the same in every mount.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from operator import attrgetter
 
 import numpy as np
 
 from h5fs.errors import H5fsError, UnreadableError
-from h5fs.model.datatypes import ArrayType, Datatype, SequenceType, is_variable
+from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ELEMENTS
+from h5fs.model.datatypes import (
+    ArrayType,
+    Datatype,
+    SequenceType,
+    count_values,
+    is_variable,
+    size_in_memory,
+)
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
-from h5fs.model.objects import DatasetInfo, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import (
+    Attribute,
+    DatasetInfo,
+    Link,
+    LinkKind,
+    ObjectInfo,
+    ObjectKind,
+    ObjectRef,
+    UnreadableAttribute,
+)
 from h5fs.projection.npy import npy_dtype
-from h5fs.store.hsds.answers import LinkAnswer, ObjectAnswer
-from h5fs.store.hsds.datatypes import element_dtype, parse_datatype, wire_bytes
+from h5fs.store.hsds.answers import AttributeAnswer, LinkAnswer, ObjectAnswer
+from h5fs.store.hsds.datatype_json import element_dtype, parse_datatype, wire_bytes
+from h5fs.store.hsds.unpacking import TargetOf, elements_of_attribute
 
 KINDS = {"g": ObjectKind.GROUP, "d": ObjectKind.DATASET, "t": ObjectKind.DATATYPE}
 COLLECTIONS = {"g": "groups", "d": "datasets", "t": "datatypes"}
@@ -145,3 +164,25 @@ def _holds_sequences(datatype: Datatype) -> bool:
     while isinstance(datatype, ArrayType):
         datatype = datatype.base
     return isinstance(datatype, SequenceType)
+
+
+def make_attribute(
+    answer: AttributeAnswer, target_of: TargetOf
+) -> Attribute | UnreadableAttribute:
+    """Return an attribute, or why it cannot be read."""
+    name = answer.name.encode("utf-8", "surrogatepass")
+    try:
+        datatype = parse_datatype(answer.type)
+        shape = answer.shape.shape()
+        if shape is None:
+            return Attribute(name, datatype, None, ())
+        size = math.prod(shape) * size_in_memory(datatype)
+        if size > MAX_ATTRIBUTE_BYTES:
+            raise UnreadableError(f"{size} bytes, more than {MAX_ATTRIBUTE_BYTES}")
+        if math.prod(shape) * count_values(datatype) > MAX_ELEMENTS:
+            raise UnreadableError(f"more than {MAX_ELEMENTS} elements")
+        is_encoded = answer.encoding == "base64"
+        elements = elements_of_attribute(answer.value, is_encoded, datatype, shape, target_of)
+        return Attribute(name, datatype, shape, elements)
+    except H5fsError as error:
+        return UnreadableAttribute(name, str(error))

@@ -22,7 +22,7 @@ _DATASETS_KEPT = 4096
 _TRIES = 3
 
 
-class CommittedReading:
+class ConcurrentReading:
     """``describe`` asks the worker that writes how a dataset is stored now.
 
     ``_lock`` protects ``_described``; no other lock is taken while it is held.

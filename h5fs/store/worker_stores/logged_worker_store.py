@@ -28,7 +28,7 @@ from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
-from h5fs.store.worker_stores.committed_reading import CommittedReading
+from h5fs.store.worker_stores.concurrent_reading import ConcurrentReading
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
@@ -44,7 +44,7 @@ _HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remo
 _MOST_LOG_BYTES = 2**26
 
 
-class CommittingWorkerStore(WorkerStore):
+class LoggedWorkerStore(WorkerStore):
     """The part of a ``WritingWorkerStore`` that makes no changes.
 
     ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
@@ -58,7 +58,7 @@ class CommittingWorkerStore(WorkerStore):
         self._state = CommittedState(files)
         self._file = FileWithLog(options, files)
         super().__init__(options, starter, self._file)
-        self._reading = CommittedReading(self._state, self._chunks, super().describe_dataset)
+        self._reading = ConcurrentReading(self._state, self._chunks, super().describe_dataset)
         self._commit_seconds = options.commit_seconds
         self._boot_id = options.boot_id
         self._path_check = PathCheck(files.main, files.path)

@@ -18,8 +18,8 @@ from h5fs.model.datatypes import Datatype, SequenceType
 from h5fs.model.objects import Hyperslab
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.datatypes import wire_bytes
-from h5fs.store.hsds.objects import path_of
+from h5fs.store.hsds.datatype_json import wire_bytes
+from h5fs.store.hsds.object_descriptions import path_of
 from h5fs.store.hsds.reading import selection_of
 from h5fs.store.hsds.writing.new_types import natural_type
 from h5fs.store.hsds.writing.packing import pack_array
@@ -99,7 +99,7 @@ class LentSequences:
         return b"".join(parts)
 
 
-class ArrayWriter:
+class ArraySender:
     """Writes to datasets, which are named by their ids."""
 
     def __init__(self, client: Client, executor: Executor, query: Mapping[str, str]) -> None:

@@ -26,7 +26,7 @@ def make_library_store(
     """Return a store that is not opened yet.
 
     ``files``: descriptors of the mounted file, as its ``kind`` says. ``fetch`` brings what is
-    missing of a file that comes bit by bit. ``on_change``: for a ``ChangingStore``.
+    missing of a file that comes bit by bit. ``on_change``: for a ``StepwiseStore``.
     """
     if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)
@@ -44,16 +44,16 @@ def _make_logged_store(
     on_change: Callable[[tuple[int, ...] | None, int], None],
     **others: Any,
 ) -> Hdf5Store:
-    from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+    from h5fs.store.hdf5.logged_main import LoggedMain, SnapshotMain
     from h5fs.store.log.logged_file import LoggedFile
     from h5fs.store.log.main_witness import MainWitness
     from h5fs.store.log.system_calls import LogFile, RealFile
 
     main, log, record = files
     if options.is_beside_writer:
-        from h5fs.store.hdf5.committed_store import CommittedStore
+        from h5fs.store.hdf5.snapshot_store import SnapshotStore
 
-        return CommittedStore(options, CommittedMain(main, log), **others)
+        return SnapshotStore(options, SnapshotMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main, user_block=options.user_block)

@@ -15,12 +15,12 @@ from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import Projection, encode_name
 from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.orders import LinesOrder
+from h5fs.projection.views.render_requests import LinesRequest
 from h5fs.projection.views.texts import project_text
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
 VIEW_KINDS = {
@@ -171,7 +171,7 @@ class TableContent(Struct, frozen=True):
                 self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesOrder(
+        order = LinesRequest(
             shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
             self.is_text,
         )  # fmt: skip

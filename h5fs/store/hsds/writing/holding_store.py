@@ -23,7 +23,7 @@ from h5fs.store.hidden_names import is_hidden
 from h5fs.store.hsds.answers import FlushAnswer, ObjectAnswer
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.store import HsdsStore
-from h5fs.store.hsds.writing.array_writer import ArrayWriter
+from h5fs.store.hsds.writing.array_sender import ArraySender
 from h5fs.store.hsds.writing.hidden_groups import HiddenGroups
 from h5fs.store.hsds.writing.link_changes import (
     LinkChanges,
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _FREE_BYTES: Final = 1 << 40
 
 
-class ChangingHsdsStore(HsdsStore):
+class HoldingHsdsStore(HsdsStore):
     """Opens, flushes and closes a domain that is written, and knows what is open in it.
 
     ``_changes_lock`` protects ``_held``, ``_layouts``, ``_is_changed``; nothing else is taken
@@ -51,7 +51,7 @@ class ChangingHsdsStore(HsdsStore):
         self._new_datasets = new_datasets
         query = self._query(0)
         self._links = LinkChanges(client, query)
-        self._writer = ArrayWriter(client, self._executor, query)
+        self._writer = ArraySender(client, self._executor, query)
         self._hidden = HiddenGroups(client, query, self._links)
         self._removed = RemovedObjects(
             client, query, lambda: self._root_id(0), self._is_held, later_seconds

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from h5fs.model.objects import ObjectRef
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.render_requests import ViewOrder
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.types.array_looks import enumerations_of
 
 

@@ -22,7 +22,7 @@ from h5fs.store.log.system_calls import SystemCalls, read_into
 _PAGE_BYTES = 4096  # of a log that is yet to be begun
 
 
-class CommittedFile:
+class SnapshotFile:
     """A ``Source`` that any thread may read. ``stop``: where in the log its commit ends.
 
     ``_lock`` protects everything that changes, and is held for moments only.

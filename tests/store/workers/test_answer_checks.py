@@ -28,7 +28,7 @@ from h5fs.model.objects import (
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import Region
 from h5fs.store.library_interface import ObjectDetails
-from h5fs.store.workers.answers import check
+from h5fs.store.workers.answer_checks import check
 
 LIMIT = 2**29
 REF = ObjectRef(0, 96, b"/g")

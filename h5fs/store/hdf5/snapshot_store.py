@@ -11,19 +11,19 @@ from typing import Any
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.logged_main import CommittedMain
+from h5fs.store.hdf5.logged_main import SnapshotMain
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.hdf5.writing.hidden_group import as_named_now
 
 
-class CommittedStore(Hdf5Store):
+class SnapshotStore(Hdf5Store):
     """A store that is at a commit; the first request says at which.
 
     ``is_broken``: it must not be used any more.
     """
 
-    def __init__(self, options: StoreOptions, main: CommittedMain, **others: Any) -> None:
+    def __init__(self, options: StoreOptions, main: SnapshotMain, **others: Any) -> None:
         super().__init__(options, driven=main, **others)
         self._committed = main
 

@@ -23,7 +23,7 @@ _Settings: Any = msgspec.defstruct(
 )
 
 
-class _Charge(msgspec.Struct, frozen=True):
+class _WorkerSetup(msgspec.Struct, frozen=True):
     """The settings that a worker is started with: ``file`` is the path of the mounted file."""
 
     file: bytes
@@ -32,15 +32,15 @@ class _Charge(msgspec.Struct, frozen=True):
     grants: tuple[bytes, ...]
 
 
-def encode_charge(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
+def encode_setup(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
     """Return the settings of a worker, and which files it may read beside, as bytes."""
     names = _Settings.__struct_fields__
     settings = _Settings(**{name: getattr(options, name) for name in names})
-    return msgspec.msgpack.encode(_Charge(os.fsencode(options.file), settings, kind, grants))
+    return msgspec.msgpack.encode(_WorkerSetup(os.fsencode(options.file), settings, kind, grants))
 
 
-def decode_charge(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
-    """Return what ``encode_charge`` was given."""
-    charge = msgspec.msgpack.decode(encoded, type=_Charge)
-    settings = msgspec.structs.asdict(charge.settings)
-    return StoreOptions(Path(os.fsdecode(charge.file)), **settings), charge.kind, charge.grants
+def decode_setup(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
+    """Return what ``encode_setup`` was given."""
+    setup = msgspec.msgpack.decode(encoded, type=_WorkerSetup)
+    settings = msgspec.structs.asdict(setup.settings)
+    return StoreOptions(Path(os.fsdecode(setup.file)), **settings), setup.kind, setup.grants

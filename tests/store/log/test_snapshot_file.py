@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from h5fs.model.objects import ObjectRef
 from h5fs.store.log.log_file import LoggedFiles, make_record
 from h5fs.store.log.logged_file import LoggedFile
-from h5fs.store.log.reading.committed_file import CommittedFile
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.reading.gate import Gate
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 
@@ -43,7 +43,7 @@ class Beside:
         calls = [RealFile(each.fileno()) for each in self.opened]
         self.file = LoggedFile(*calls, boot_id=b"boot", page_bytes=PAGE)
         self.file.open()
-        self.reader = CommittedFile(*calls)
+        self.reader = SnapshotFile(*calls)
         self.reader.open_beside_writer()
         self.image = self.seen = first
         self.told, self.is_behind = True, False
@@ -93,7 +93,7 @@ def test_a_reader_sees_the_last_commit_that_it_was_told_of_and_nothing_newer(
                     assert read_bytes(beside.reader, 0, END * 2) == beside.seen
             beside.catch_up()
             assert read_bytes(beside.reader, 0, END * 2) == beside.image
-            fresh = CommittedFile(*(RealFile(each.fileno()) for each in beside.opened))
+            fresh = SnapshotFile(*(RealFile(each.fileno()) for each in beside.opened))
             fresh.open_beside_writer()
             assert read_bytes(fresh, 0, END * 2) == beside.image
         finally:

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.store.format.headers.arena import Arena, FileLayout
-from h5fs.store.format.headers.arrays import (
+from h5fs.store.format.headers.array_messages import (
     RANK_MAX,
     ArrayTable,
     measure_datatype,
     read_shape,
 )
 from h5fs.store.format.headers.blocks import HEADERS_AT_ONCE, Headers, walk_headers
-from h5fs.store.format.headers.messages import ATTRIBUTE, SHARED, UNKNOWN, interpret_headers
+from h5fs.store.format.headers.header_messages import ATTRIBUTE, SHARED, UNKNOWN, interpret_headers
 from h5fs.store.sources.interface import Source
 
 _HEAD = struct.Struct("<BBHHH")

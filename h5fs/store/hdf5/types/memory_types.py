@@ -17,7 +17,7 @@ from msgspec import Struct
 from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box
-from h5fs.store.hdf5.translation import explain
+from h5fs.store.hdf5.library_errors import explain
 
 # HDF5 converts bitfields to no other class, and opaque elements to no other tag.
 _NOT_CONVERTED = (h5t.BITFIELD, h5t.OPAQUE)

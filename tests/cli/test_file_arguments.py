@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs.cli.places import split_mounted, split_place
+from h5fs.cli.file_arguments import split_mounted, split_place
 from h5fs.model.location import Url
 
 

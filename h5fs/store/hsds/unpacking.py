@@ -26,7 +26,7 @@ from h5fs.model.datatypes import (
     StringType,
 )
 from h5fs.model.objects import Element
-from h5fs.store.hsds.datatypes import REFERENCE_BYTES, element_dtype, wire_bytes
+from h5fs.store.hsds.datatype_json import REFERENCE_BYTES, element_dtype, wire_bytes
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from h5fs.errors import CannotOpenError, HeldByH5fsError
-from h5fs.store.locks.patience import PATIENCE_SECONDS, is_left_by_ended_process, opened_patiently
+from h5fs.store.locks.lock_waiting import (
+    PATIENCE_SECONDS,
+    is_left_by_ended_process,
+    opened_patiently,
+)
 
 # Takes the lock, leaves the file open in a child, and ends.
 LEAVE = """

@@ -29,6 +29,7 @@ from h5fs.errors import (
 )
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import describe_opened
 from h5fs.store.hdf5.plugins import register_plugins
@@ -36,7 +37,6 @@ from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
     find_hidden,
@@ -49,7 +49,7 @@ from h5fs.store.resolving import Resolver
 
 _log = logging.getLogger(__name__)
 
-class ChangingStore(Hdf5Store):
+class StepwiseStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
     ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from h5fs.errors import InvalidAttributesError, show_path
-from h5fs.projection.json.attributes import LIBRARY_NAMES, TYPES, attribute_key
+from h5fs.projection.json.attribute_file import LIBRARY_NAMES, TYPES, attribute_key
 from h5fs.projection.json.strict_json import JsonValue, parse_json, write_indented, write_json
 
 _STRING_CLASS = "H5T_STRING"

@@ -50,7 +50,7 @@ class PlotLabels(Struct, frozen=True):
     x: str = ""
 
 
-class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class LinesRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """Lines of the table of a dataset, ``row_count`` of them from ``first_row`` on.
 
     ``is_text``: lines of its ``.txt`` file instead. The other fields are those of ``DatasetInfo``
@@ -66,7 +66,7 @@ class LinesOrder(Struct, frozen=True, tag=True, tag_field="class"):
     is_text: bool = False
 
 
-class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class PictureRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """The picture of an array of that shape and type, of at most ``size`` pixels a side.
 
     ``look``: how an image wants to be shown.
@@ -78,7 +78,7 @@ class PictureOrder(Struct, frozen=True, tag=True, tag_field="class"):
     look: ImageLook | None = None
 
 
-class PlotOrder(Struct, frozen=True, tag=True, tag_field="class"):
+class PlotRequest(Struct, frozen=True, tag=True, tag_field="class"):
     """The line plot of ``count`` elements, ``size`` pixels wide.
 
     The elements are those of runs of ``run_length``, which begin at ``starts``. ``scale``: the
@@ -95,4 +95,4 @@ class PlotOrder(Struct, frozen=True, tag=True, tag_field="class"):
     scale: bytes = b""
 
 
-ViewOrder = LinesOrder | PictureOrder | PlotOrder
+ViewOrder = LinesRequest | PictureRequest | PlotRequest
