@@ -11,6 +11,7 @@ import itertools
 import re
 import stat
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,13 @@ class FolderListing:
         self._views = views
         self._shown = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
-        self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
         self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
         self.asked_count = 0  # how many files programs have asked for that take a closer look
+
+    @cached_property
+    def _view_sizes(self) -> list[dict[Projection, int | None]]:
+        """The views of each dataset of the table; two threads find the same."""
+        return [self._views.of_array(dataset) for dataset in self.links.datasets]
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""

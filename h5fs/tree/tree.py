@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from h5fs.errors import (
     IsAGroupError,
@@ -19,7 +20,6 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
-from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.contents.view_content import Views, without_covered_views
@@ -38,7 +38,9 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_dentry
-from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
+
+if TYPE_CHECKING:
+    from h5fs.tree.xattrs import ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 
@@ -69,7 +71,7 @@ class Tree:
         )
         self._last_listed: FolderListing | None = None
         self._eager_left = 0
-        self._xattrs = ExtendedAttributes(store)
+        self._xattrs: ExtendedAttributes | None = None
         self._handles: Handles[Content] = Handles()
 
     def get_status(self, path: bytes) -> Status:
@@ -159,19 +161,33 @@ class Tree:
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
-        return self._xattrs.list(self.lookup.find(path))
+        return self._extended_attributes().list(self.lookup.find(path))
+
+    def _extended_attributes(self) -> ExtendedAttributes:
+        from h5fs.tree.xattrs import ExtendedAttributes
+
+        if self._xattrs is None:
+            self._xattrs = ExtendedAttributes(self._store)  # two threads make the same
+        return self._xattrs
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
+        from h5fs.tree.xattrs import USER_PREFIX
+
         if not name.startswith(USER_PREFIX):
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
-        return self._xattrs.get(self.lookup.find(path), name)
+        return self._extended_attributes().get(self.lookup.find(path), name)
 
     def read_attribute_text(self, path: bytes) -> bytes:
         """Return what the attribute file of an object has, or would have if it had attributes."""
         node = self.lookup.find(path)
         if node.is_symbolic_link:
             raise UnsupportedTypeError(f"{show_path(path)} is a link; name what it leads to")
+        text = self._store.attributes_at_hand(node.info.ref)
+        if text is not None:
+            return text
+        from h5fs.projection.json.attribute_file import attributes_to_json
+
         return attributes_to_json(self._store.read_attributes(node.info.ref))
 
     def open(self, path: bytes, flags: int) -> int:
@@ -234,4 +250,5 @@ class Tree:
             self._listed.clear()
         else:
             self._listed.remove(folder)
-        self._xattrs.forget()
+        if self._xattrs is not None:
+            self._xattrs.forget()

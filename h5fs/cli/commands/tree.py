@@ -12,7 +12,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import NamedTuple
 
-from h5fs.cli.commands.tree_entries import (
+from h5fs.cli.commands.without_mount import absolute, find_object, opened_tree
+from h5fs.cli.entries.tree_entries import (
     FIELDS,
     Entry,
     Extent,
@@ -22,7 +23,6 @@ from h5fs.cli.commands.tree_entries import (
     every,
     fill,
 )
-from h5fs.cli.commands.without_mount import absolute, find_object, opened_tree
 from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the tree; return 0, or 1 when something in it cannot be read."""
     extent = Extent(arguments.depth, arguments.attrs)
     if os.path.isdir(arguments.place):
-        from h5fs.cli.commands.folder_entries import listed_folder
+        from h5fs.cli.entries.folder_entries import listed_folder
 
         with listed_folder(arguments.place, extent, arguments.starter) as (entries, look):
             return _show(arguments.place, entries, arguments, look)

@@ -24,8 +24,6 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attribute_file import attributes_to_json
-from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.contents.view_content import Views
@@ -103,6 +101,8 @@ def open_content(store: Store, node: Node, views: Views) -> Content:
         text = store.attributes_at_hand(ref)
         return TextContent(text) if text else attributes_content(_read_attributes(store, ref))
     if node.kind is NodeKind.DATATYPE:
+        from h5fs.projection.json.datatype_documents import datatype_document
+
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
         return _open_array(store, node)
@@ -122,6 +122,8 @@ def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | Unrea
 
 def attributes_content(attributes: Sequence[Attribute | UnreadableAttribute]) -> TextContent:
     """Return the content of an attribute file."""
+    from h5fs.projection.json.attribute_file import attributes_to_json
+
     names_objects = any(
         isinstance(each, UnreadableAttribute) or holds_references(each.type) for each in attributes
     )

@@ -7,21 +7,20 @@ read like those of the array, and made into lines or a picture in a worker.
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
-from h5fs.model.objects import DatasetInfo, ObjectRef
+from h5fs.model.objects import DatasetInfo
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import Projection, encode_name
-from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.render_requests import LinesRequest
-from h5fs.projection.views.texts import project_text
-from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
+from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
+
+if TYPE_CHECKING:  # imported when somebody asks for a view
+    from h5fs.tree.contents.picture_content import PictureContent
+    from h5fs.tree.contents.table_content import TableContent
 
 VIEW_KINDS = {
     Projection.TABLE: NodeKind.TABLE,
@@ -30,12 +29,7 @@ VIEW_KINDS = {
 }
 """The kind of node that shows each view."""
 
-_LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
-
 _PICTURES_KEPT = 4
-
-_PIECE_BYTES = 2**20
-"""About how many bytes of lines are made at a time."""
 
 
 class Views:
@@ -67,8 +61,12 @@ class Views:
 
     def _size_of(self, projection: Projection, array: DatasetInfo) -> int:
         if projection is Projection.PICTURE:
+            from h5fs.tree.contents.picture_content import picture_file_size
+
             return picture_file_size(array, self._options.picture_size)
-        return _LINES_OF[VIEW_KINDS[projection]](array).size_bytes
+        from h5fs.tree.contents.table_content import project_lines
+
+        return project_lines(VIEW_KINDS[projection], array).size_bytes
 
     def listed_nodes(self, folder: Node, owner: Node) -> Iterator[Node]:
         """Yield the views of a node's dataset that its folder lists."""
@@ -96,11 +94,15 @@ class Views:
 
     def open(self, node: Node, dataset: DatasetInfo) -> TableContent | PictureContent:
         """Return the content of a view. Raises ``H5fsError``."""
-        if node.kind in _LINES_OF:
-            table = _LINES_OF[node.kind](dataset)
+        if node.kind in (NodeKind.TABLE, NodeKind.TEXT):
+            from h5fs.tree.contents.table_content import TableContent, project_lines
+
+            table = project_lines(node.kind, dataset)
             is_text = node.kind is NodeKind.TEXT
             return TableContent(self._store, node.info.ref, dataset, table, is_text)
         if node.kind is NodeKind.PICTURE:
+            from h5fs.tree.contents.picture_content import PictureContent
+
             size = self._options.picture_size
             return PictureContent(self._store, node.info.ref, dataset, size, self._made)
         raise UnsupportedTypeError(f"{show_path(node.name)}: no such view")
@@ -120,6 +122,8 @@ def _may_have(projection: Projection, array: DatasetInfo) -> bool:
     """Whether a dataset whose elements are yet to be scanned may have a view."""
     if projection is Projection.TEXT:
         return array.dtype.kind == "U"
+    from h5fs.projection.views.columns import is_tabular
+
     return projection is Projection.TABLE and is_tabular(array.shape)
 
 
@@ -127,54 +131,3 @@ def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
     assert owner.link is not None
     name = encode_name(owner.link.name, projection)
     return Node(VIEW_KINDS[projection], name, owner.info, folder, owner.link)
-
-
-class TableContent(Struct, frozen=True):
-    """A ``.csv`` file of a dataset, or its ``.txt`` file."""
-
-    store: Store
-    ref: ObjectRef
-    dataset: DatasetInfo
-    table: Table
-    is_text: bool
-    storage_bytes: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.table.size_bytes
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        table = self.table
-        size = min(len(buffer), self.size_bytes - offset)
-        if size <= 0:
-            return 0
-        header = table.header[offset : offset + size]
-        buffer[: len(header)] = header
-        done = len(header)
-        rows_at_once = max(1, _PIECE_BYTES // max(table.line_bytes, table.row_bytes))
-        while done < size:
-            row, skipped = divmod(offset + done - len(table.header), table.line_bytes)
-            wanted = -(-(skipped + size - done) // table.line_bytes)
-            lines = self._lines(row, min(wanted, rows_at_once))[skipped:]
-            part = lines[: size - done]
-            buffer[done : done + len(part)] = part
-            done += len(part)
-        return size
-
-    def _lines(self, row: int, count: int) -> memoryview:
-        """Return whole lines."""
-        table, dataset = self.table, self.dataset
-        data = bytearray(count * table.row_bytes)
-        if data:
-            start = row * table.row_bytes
-            self.store.read_into(
-                self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
-            )  # fmt: skip
-        shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesRequest(
-            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
-            self.is_text,
-        )  # fmt: skip
-        lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, order, bytes(data), lines)
-        return lines

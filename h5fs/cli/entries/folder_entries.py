@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from h5fs.cli.commands.tree_entries import Entry, Extent, Visit, fill
 from h5fs.cli.commands.without_mount import absolute, opened_tree, started
+from h5fs.cli.entries.tree_entries import Entry, Extent, Visit, fill
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.settings import StoreOptions
 from h5fs.store.format.superblock import is_hdf5_file
