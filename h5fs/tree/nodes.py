@@ -5,7 +5,6 @@ Pure: links and objects come in as values, nodes go out.
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 
 import numpy as np
@@ -215,6 +214,8 @@ def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
 
 
 def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
+    import hashlib  # few links need a number of their own
+
     seed = b"%d %d " % (group.file, group.id) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
     return int.from_bytes(digest, "little")

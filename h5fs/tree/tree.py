@@ -6,7 +6,7 @@ Paths are absolute bytes (``b"/g/d.npy"``). Safe to call from any thread. Raises
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from h5fs.errors import (
@@ -178,17 +178,25 @@ class Tree:
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
         return self._extended_attributes().get(self.lookup.find(path), name)
 
-    def read_attribute_text(self, path: bytes) -> bytes:
-        """Return what the attribute file of an object has, or would have if it had attributes."""
+    def read_attribute_text(self, path: bytes, only: Container[bytes] | None = None) -> bytes:
+        """Return what the attribute file of an object has, or would have if it had attributes.
+
+        ``only``: the names of those that are asked for; the others may be missing.
+        """
         node = self.lookup.find(path)
         if node.is_symbolic_link:
             raise UnsupportedTypeError(f"{show_path(path)} is a link; name what it leads to")
         text = self._store.attributes_at_hand(node.info.ref)
         if text is not None:
             return text
+        attributes = self._store.read_attributes(node.info.ref)
+        if only is not None:
+            attributes = tuple(each for each in attributes if each.name in only)
+            if not attributes:
+                return b"{}"
         from h5fs.projection.json.attribute_file import attributes_to_json
 
-        return attributes_to_json(self._store.read_attributes(node.info.ref))
+        return attributes_to_json(attributes)
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""

@@ -47,6 +47,9 @@ Visit = Callable[[Entry, int], None]
 FIELDS = tuple(name for name in Entry.__struct_fields__ if name not in ("entries", "dentry_path"))
 
 
+_OF_DIMENSIONS = (b"DIMENSION_LABELS", b"DIMENSION_LIST")
+
+
 class Extent(Struct, frozen=True):
     """How much is listed: ``depth`` levels (None: all), attributes with their values or not."""
 
@@ -109,7 +112,8 @@ def _look_at(tree: Tree, entry: Entry, extent: Extent, levels: int) -> None:
             entry.chunks = list(storage.chunk_shape) if storage.chunk_shape else None
             entry.filters = list(storage.filters) or None
         if found.attribute_count and (extent.has_attrs or found.kind == "dataset"):
-            attrs = json.loads(tree.read_attribute_text(entry.dentry_path))
+            wanted = None if extent.has_attrs else _OF_DIMENSIONS
+            attrs = json.loads(tree.read_attribute_text(entry.dentry_path, wanted))
             entry.dimensions = _dimensions(attrs, len(entry.shape or ()))
             attrs.pop("$types", None)
             entry.attrs = attrs if extent.has_attrs else None
@@ -135,7 +139,7 @@ def _list_group(tree: Tree, group: Entry) -> list[Entry]:
 
 def _dimensions(attrs: dict[str, Any], count: int) -> list[str | None] | None:
     """Return the names of a dataset's dimensions: their labels, or else their scales' names."""
-    labels, scales = (attrs.get(name) for name in ("DIMENSION_LABELS", "DIMENSION_LIST"))
+    labels, scales = (attrs.get(name.decode()) for name in _OF_DIMENSIONS)
     names: list[str | None] = [None] * count
     for axis in range(count):
         for given in (scales, labels):

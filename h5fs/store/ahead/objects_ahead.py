@@ -2,7 +2,9 @@
 
 Programs that only want names cause no batch: the first one comes when a program asks about a second
 object of a group, in order, or about the first one after it has gone through other groups as a
-whole. A batch has no errors: an object that it cannot answer for is asked about alone.
+whole. Of a few objects each is asked about alone: a worker that has just begun first has to import
+what answers a batch, which takes longer. A batch has no errors: an object that it cannot answer for
+is asked about alone.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ _MOST_WAITS = 4  # an answer may have come for the first few of a batch only
 # How many looks the first batch of a group has, when the groups before were gone through.
 _EAGER_LOOKS = 64
 _REMEMBERED = 1024
+_FEW = 16
+"""So many questions, or objects in a group, are few."""
 
 
 class LookFailedError(Exception):
@@ -98,6 +102,7 @@ class ObjectsAhead:
         # group asks for the attributes of each, and for what is in it, in turn.
         self._finished: deque[Walk] = deque(maxlen=2)
         self._looked = self._used = 0
+        self._questions = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -124,6 +129,7 @@ class ObjectsAhead:
             return None
         for _ in range(_MOST_WAITS):
             with self._lock:
+                self._questions += 1
                 found = self._take(ref, asked, keeps=keeps)
                 batch = self._note(ref, asked)
             if found is not None or batch is None or not batch.wait():
@@ -161,9 +167,11 @@ class ObjectsAhead:
             walk.asked.update(*(each.asked for each in self._finished))
             walk.look_count = _EAGER_LOOKS
         pending = self._pending.get(walk, ())
+        is_worth_it = walk.object_count > _FEW or self._questions > _FEW
         while (
-            (goes_on or is_eager) and len(pending) < self._batches_at_once and walk.needs_more()
-        ):
+            (goes_on or is_eager) and is_worth_it
+            and len(pending) < self._batches_at_once and walk.needs_more()
+        ):  # fmt: skip
             self._begin(walk)
             pending = self._pending.get(walk, ())
         if walk.is_at_end and walk not in self._finished:

@@ -301,10 +301,11 @@ def _folders_of(module: ModuleType | None) -> list[str]:
 def _folders_of_late_packages() -> tuple[str, ...]:
     """Return the folders of packages that a worker may import when a file needs them."""
     found = (importlib.util.find_spec(name) for name in _LATE_PACKAGES if name not in sys.modules)
-    return tuple(
+    folders = [
         folder for spec in found if spec is not None
         for folder in spec.submodule_search_locations or ()
-    )  # fmt: skip
+    ]  # fmt: skip
+    return (*folders, *(f"{folder}.libs" for folder in folders))  # of shared libraries
 
 
 def _plugin_folders() -> list[str]:

@@ -34,7 +34,6 @@ from h5fs.store.hdf5.objects.references import (
     reference_by_path,
     store_reference,
 )
-from h5fs.store.hdf5.types.array_types import check_size
 from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
 from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
@@ -186,6 +185,8 @@ def prepare_attribute(
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)
         type_id = create_datatype(attribute.type)
+        from h5fs.store.hdf5.types.array_types import check_size
+
         check_size(type_id)
         _check_room(object_id, attribute, type_id, len(memory))
         return PreparedAttribute(object_id, attribute, type_id, memory, owners)

@@ -12,7 +12,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from h5py import h5f, h5p
 
@@ -21,15 +21,13 @@ from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import ExternalPolicy, Locking, Mode, StoreOptions
 from h5fs.store.external_policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.file_checks import check_identity, check_openable, library_locking
+from h5fs.store.format.file_layout import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
 from h5fs.store.log.log_path import has_log
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
-
-if TYPE_CHECKING:
-    from h5fs.store.format.headers.scan import FileLayout
 
 _MAX_EXTERNAL_FILES_OPEN = 256
 
@@ -194,8 +192,6 @@ class OpenFiles:
         if self._options.is_swmr and number == 0:
             return None  # a program may be writing a header just now: the library reads again
         if number not in self._layouts:
-            from h5fs.store.format.headers.scan import read_file_layout
-
             self._layouts[number] = read_file_layout(self.bytes_of(number))
         return self._layouts[number]
 

@@ -11,6 +11,7 @@ from h5py import h5t
 from h5fs.errors import H5fsError
 from h5fs.model.link_table import ROW
 from h5fs.model.objects import DatasetInfo
+from h5fs.store.format.file_layout import FileLayout
 from h5fs.store.format.headers.scan import (
     CHUNKED,
     COMPACT,
@@ -18,7 +19,6 @@ from h5fs.store.format.headers.scan import (
     DATASET,
     UNDEFINED,
     UNKNOWN,
-    FileLayout,
     HeaderScan,
     read_shape,
 )

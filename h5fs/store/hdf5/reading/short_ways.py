@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from h5fs.store.hdf5.reading.stored_texts import KeptBlocks, StoredTexts
 
 
+LEAST_TEXTS = 1024
+"""The library takes no longer for fewer."""
+
+
 class ShortWays:
     """Finds short ways to the elements of one store's datasets.
 
@@ -52,7 +56,7 @@ class ShortWays:
         creation = opened.creation
         layout = creation.get_layout()
         if layout == h5d.CHUNKED:
-            from h5fs.store.hdf5.reading.chunks import describe_chunks
+            from h5fs.store.hdf5.reading.chunk_description import describe_chunks
 
             return describe_chunks(
                 dataset_id, creation, projected.memory, whole_edges=self._has_whole_edges(ref)
@@ -75,7 +79,8 @@ class ShortWays:
         self, ref: ObjectRef, opened: OpenIdentifier, dtype: np.dtype[Any]
     ) -> StoredTexts | None:
         """Return what reads a dataset whose elements h5py reads as ``dtype``, where that can be."""
-        if self._describe is None:
+        count = opened.identifier.get_space().get_simple_extent_npoints()
+        if self._describe is None or count < LEAST_TEXTS:
             return None
         layout = self._files.layout(ref.file)
         if layout is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from h5py import h5d, h5f, h5i, h5o, h5r
@@ -15,9 +15,7 @@ from h5py import h5d, h5f, h5i, h5o, h5r
 from h5fs.model.objects import RegionTarget
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.hdf5.objects.references import PathOf, describe_region
-from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
 from h5fs.store.hdf5.reading.datasets import creation_of
-from h5fs.store.hdf5.reading.stored_texts import StoredTexts
 from h5fs.store.hdf5.types.memory_types import MemoryType, read_box, read_objects
 from h5fs.store.variable_datasets import (
     RUN_ELEMENTS,
@@ -26,6 +24,10 @@ from h5fs.store.variable_datasets import (
     VariableDataset,
     make_variable_dataset,
 )
+
+if TYPE_CHECKING:
+    from h5fs.store.hdf5.reading.chunk_index import WrittenChunks
+    from h5fs.store.hdf5.reading.stored_texts import StoredTexts
 
 
 def project_variable(
@@ -74,6 +76,8 @@ def _measure_elements(
     space = dataset_id.get_space()
     element_count = space.get_simple_extent_npoints()
     if creation.get_layout() == h5d.CHUNKED and element_count:
+        from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
+
         grid = Grid(space.get_simple_extent_dims(), creation.get_chunk(), 1)
         is_sparse = dataset_id.get_num_chunks() < grid.chunk_count
         written = list_written_chunks(dataset_id, grid, on_progress) if is_sparse else None

@@ -22,7 +22,6 @@ from h5fs.model.datatypes import (
     SequenceType,
     size_in_memory,
 )
-from h5fs.store.format.datatype_message.builder import build_message
 from h5fs.store.format.datatype_message.parser import parse_message
 from h5fs.store.hdf5.library_errors import reading
 
@@ -84,4 +83,6 @@ def _create(datatype: Datatype) -> h5t.TypeID:
         return tid
     if isinstance(datatype, ReferenceType) and datatype.kind in _REFERENCES:
         return _REFERENCES[datatype.kind].copy()
+    from h5fs.store.format.datatype_message.builder import build_message
+
     return h5t.decode(_PREFIX + build_message(datatype))
