@@ -8,7 +8,6 @@ and two upper-case hex digits) for bytes that a dentry cannot have or that would
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from collections.abc import Collection, Iterable
 from enum import Enum
@@ -87,6 +86,8 @@ def encode_name(link_name: bytes, projection: Projection) -> bytes:
     stem = _escape(link_name, projection)
     suffix = projection.value
     if len(stem) + len(suffix) > NAME_MAX or _looks_cut(stem, suffix):
+        import hashlib  # few names are too long
+
         digest = hashlib.sha256(link_name).hexdigest()[:_HASH_DIGITS].encode()
         stem = _cut(stem, NAME_MAX - len(suffix) - _CUT_TAIL) + b"~" + digest
     return stem + suffix
