@@ -26,7 +26,11 @@ from h5fs.store.workers.worker_file import FileKind
 _log = logging.getLogger(__name__)
 
 # What workers import beyond the library's room when they are asked for it.
-_LATE_MODULES = ("h5fs.projection.views.rendering", "tempfile")
+_LATE_MODULES = (
+    "h5fs.projection.views.rendering",
+    "h5fs.store.format.datatype_message.builder",
+    "tempfile",
+)
 
 
 def main() -> None:
