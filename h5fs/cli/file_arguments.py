@@ -40,6 +40,14 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes]
     raise MountError(f"{head}: no such file")
 
 
+def find_folder(text: str) -> Location | None:
+    """Return the folder that a text names, on this machine or at a URL; None for another place."""
+    if not is_url(text):
+        return Path(text) if os.path.isdir(text) else None
+    url, inside = _split_url(text)
+    return url if url.is_folder and inside == b"/" else None
+
+
 def split_mounted(text: str) -> tuple[Location, bytes]:
     """Split what is to be mounted, ``FILE`` or ``FILE:/GROUP``, into the file and the group's path.
 
