@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5fs
@@ -85,7 +86,12 @@ def _parse(words: list[str]) -> argparse.Namespace:
         _check_first_word(words)
         words = ["mount", *words]
     parser = build_parser(version=_ShowVersion, only=words[0])
-    return parser.parse_args(words)
+    given, left = parser.parse_known_args(words)
+    # argparse (before Python 3.13) takes no MOUNTPOINT that an option stands before.
+    is_missing = words[0] == "mount" and given.mountpoint is None
+    if is_missing and len(left) == 1 and left[0] and not left[0].startswith("-"):
+        given.mountpoint, left = Path(left[0]), []
+    return given if not left else parser.parse_args(words)
 
 
 def _check_first_word(words: list[str]) -> None:

@@ -18,6 +18,7 @@ from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.store.sources.remote_object import RemoteObject
     from h5fs.tree import DomainFolderTree, FolderTree, FollowingTree, Tree, WritableTree
@@ -103,15 +104,19 @@ def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:
     return DomainFolderTree(open_folder(options.store), options.store.limits.max_depth)
 
 
-def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
+def _following_tree(
+    options: MountOptions, file: Path, starter: WorkerStarter, habits: Habits | None = None
+) -> FollowingTree:
     from h5fs.store import open_store
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
         store = structs.replace(options.store, location=file, identity=identity)
-        depth = options.store.limits.max_depth
-        return Tree(open_store(store, starter), depth, views=options.views, part=options.part)
+        return Tree(
+            open_store(store, starter, habits=habits), options.store.limits.max_depth,
+            views=options.views, part=options.part, habits=habits,
+        )  # fmt: skip
 
     followed = FollowedPath(file, open_tree, may_grow=options.store.is_swmr)
     return FollowingTree(followed, part=options.part)
@@ -129,6 +134,7 @@ def _opened_url(
             with _opened_store_tree(options, starter) as tree:
                 yield tree
         return
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.tree import FolderTree
     from h5fs.tree.folders.remote_prefix import RemotePrefix
@@ -140,9 +146,9 @@ def _opened_url(
                 following.open_file()
                 yield following
             return
-        each = _for_one_of_many(options)
+        each, habits = _for_one_of_many(options), Habits()
         prefix = RemotePrefix(
-            url, files, lambda file: _following_object(each, file, files, starter),
+            url, files, lambda file: _following_object(each, file, files, starter, habits),
             options.store.remote.revalidate_seconds,
         )  # fmt: skip
         prefix.check()
@@ -151,7 +157,11 @@ def _opened_url(
 
 
 def _following_object(
-    options: MountOptions, url: Url, files: RemoteFiles, starter: WorkerStarter
+    options: MountOptions,
+    url: Url,
+    files: RemoteFiles,
+    starter: WorkerStarter,
+    habits: Habits | None = None,
 ) -> FollowingTree:
     from h5fs.store.worker_stores.remote_store import open_version
     from h5fs.tree import FollowingTree, Tree
@@ -160,21 +170,25 @@ def _following_object(
     store_options = structs.replace(options.store, location=url)
 
     def open_tree(remote: RemoteObject) -> Tree:
-        store = open_version(store_options, starter, remote)
-        depth = options.store.limits.max_depth
-        return Tree(store, depth, views=options.views, part=options.part)
+        return Tree(
+            open_version(store_options, starter, remote, habits),
+            options.store.limits.max_depth,
+            views=options.views, part=options.part, habits=habits,
+        )  # fmt: skip
 
     followed = FollowedObject(url, files, open_tree, options.store.remote.revalidate_seconds)
     return FollowingTree(followed, part=options.part)
 
 
 def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
+    from h5fs.store.ahead.habits import Habits
     from h5fs.tree import FolderTree
     from h5fs.tree.folders.local_folder import LocalFolder
 
-    each = _for_one_of_many(options)
+    # Programs that go through a folder do the same in each file of it.
+    each, habits = _for_one_of_many(options), Habits()
     return FolderTree(
-        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
+        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter, habits))
     )
 
 

@@ -36,8 +36,7 @@ class TreeInterface(Protocol):
         ...
 
     def keeps_folder(self, path: bytes) -> bool:
-        """Whether the listing that the kernel has of a folder is still true. Asked at ``opendir``.
-        """
+        """Whether the kernel's listing of a folder is still true. Asked at ``opendir``."""
         ...
 
 

@@ -178,7 +178,7 @@ class Enumeration(Struct, frozen=True, array_like=True):
 class TextWidth(Struct, frozen=True, array_like=True):
     """How long variable-length text gets as a quoted field of a table, the quotes excluded.
 
-    ``text_bytes``: how long it is itself.
+    ``text_bytes``: how long the text itself is. ``path`` names the fields that lead to it.
     """
 
     path: tuple[bytes, ...]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # workers are started before what takes long to import
     from h5fs.model.settings import StoreOptions
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.interface import Store, WritingStore
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -21,13 +22,16 @@ if TYPE_CHECKING:  # workers are started before what takes long to import
 __all__ = ["open_store"]
 
 
-def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> Store:
+def open_store(
+    options: StoreOptions, starter: WorkerStarter | None = None, *, habits: Habits | None = None
+) -> Store:
     """Open an HDF5 file, by its path or its URL. Raises ``CannotOpenError``, ``UnreadableError``.
 
     Workers come from ``starter``, which may have been started, and which the caller closes; without
     one the store has its own. With ``options.workers`` 0 there are no workers: then the process
     that opens the store must be the one that uses it, since HDF5's locks do not survive a fork.
-    With workers this process never imports h5py.
+    With workers this process never imports h5py. ``habits``: those of the programs that will read
+    this file and others with it; at a URL they are not needed.
     """
     if options.url is not None:
         from h5fs.store.schemes import find_scheme
@@ -36,7 +40,7 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
     from h5fs.store.log.log_path import has_log
 
     if options.mode.writes or has_log(options.file):
-        logged = _open_logged(options, starter)
+        logged = _open_logged(options, starter, habits)
         if logged is not None:
             return logged
     if options.workers == 0:
@@ -47,17 +51,19 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
         return local
     from h5fs.store.worker_stores.worker_store import WorkerStore
 
-    return _opened(WorkerStore(options, starter))
+    return _opened(WorkerStore(options, starter, habits=habits))
 
 
-def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store | None:
+def _open_logged(
+    options: StoreOptions, starter: WorkerStarter | None, habits: Habits | None
+) -> Store | None:
     """Open a file through its log: to write, or to read what a writer has left in it.
 
     None when the log that was to be read is gone by now.
     """
     from msgspec import structs
 
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -68,7 +74,7 @@ def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store 
         return None
     if options.mode.writes:
         return _opened(WritingWorkerStore(options, files, starter))
-    return _opened(WorkerStore(options, starter, FileWithLog(options, files)))
+    return _opened(WorkerStore(options, starter, FileWithLog(options, files), habits=habits))
 
 
 def _opened(store: WorkerStore) -> WorkerStore:

@@ -21,7 +21,7 @@ from h5fs.store.workers.worker_file import FileKind, WorkerFile
 
 if TYPE_CHECKING:  # most files have no log
     from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
-    from h5fs.store.log.log_file import LoggedFiles
+    from h5fs.store.log.file_and_log import FileAndLog
     from h5fs.store.log.reading.snapshot_file import SnapshotFile
 
 
@@ -110,9 +110,9 @@ class FileWithLog:
     ``removes_log``: everything in the log is in the file, too.
     """
 
-    def __init__(self, options: StoreOptions, logged: LoggedFiles) -> None:
+    def __init__(self, options: StoreOptions, logged: FileAndLog) -> None:
         self._writes = options.mode.writes
-        self.logged: LoggedFiles | None = logged
+        self.logged: FileAndLog | None = logged
         self.removes_log = False
         self._boot_id = options.boot_id
         self._own: list[int] = []

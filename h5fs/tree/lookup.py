@@ -23,11 +23,11 @@ from h5fs.errors import (
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import View
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
-    VIEWS,
-    DentryName,
+    AnyProjection,
     Projection,
     decode_name,
     decode_view_name,
@@ -167,8 +167,7 @@ class Lookup:
         # The link's dentry has one of several names, depending on what the link has led to.
         paths = [
             folder_path + b"/" + encode_name(name, projection)
-            for projection in Projection
-            if projection not in VIEWS or projection in self._views.projections
+            for projection in (*Projection, *self._views.kinds)
         ]
         inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
         self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
@@ -267,24 +266,24 @@ class Lookup:
     def _match_child(self, folder: Node, name: bytes) -> Node | None:
         if name == GROUP_ATTRIBUTES:
             return make_attributes_node(folder, folder)
+        node, meant = None, decode_name(name)
         try:
-            node = self._find_meant(folder, name, decode_name(name))
+            if meant is not None:
+                node = self._find_meant(folder, name, meant.projection, meant.link_name)
         except NotFoundError:
-            if not self._views.projections:
+            if not self._views.kinds:
                 raise
-            node = None
         if node is not None and node.name == name:
             return node
-        meaning = decode_view_name(name, self._views.projections)
-        return self._find_meant(folder, name, meaning)
+        found = decode_view_name(name, self._views.kinds)
+        return None if found is None else self._find_meant(folder, name, *found)
 
-    def _find_meant(self, folder: Node, name: bytes, meaning: DentryName | None) -> Node | None:
-        if meaning is None:
-            return None
-        if meaning.link_name is None:
-            return self._find_cut_name(folder, name, meaning.projection)
-        link = self.get_link(folder.info.ref, meaning.link_name)
-        return self._project(folder, link, meaning.projection)
+    def _find_meant(
+        self, folder: Node, name: bytes, projection: AnyProjection, link_name: bytes | None
+    ) -> Node | None:
+        if link_name is None:
+            return self._find_cut_name(folder, name, projection)
+        return self._project(folder, self.get_link(folder.info.ref, link_name), projection)
 
     def list_links(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
@@ -307,7 +306,7 @@ class Lookup:
         except NotFoundError:
             return None
 
-    def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
+    def _find_cut_name(self, folder: Node, name: bytes, projection: AnyProjection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
         ref = folder.info.ref
         cut_names = self._cut_names.get(ref)
@@ -318,9 +317,9 @@ class Lookup:
             return None
         return self._project(folder, self.get_link(ref, cut_names[name]), projection)
 
-    def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
+    def _project(self, folder: Node, link: Link, projection: AnyProjection) -> Node | None:
         node = self.make_child(folder, link)
-        if projection in VIEWS:
+        if isinstance(projection, View):
             return self._views.node(folder, node, projection)
         if node is None or projection not in BESIDE or node.is_symbolic_link:
             return node

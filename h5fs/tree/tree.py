@@ -20,6 +20,7 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.contents.view_content import Views, without_covered_views
@@ -44,21 +45,17 @@ if TYPE_CHECKING:
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 
-# After a program has asked for the sizes of all attribute files of a folder, so many more folders
-# are listed with these sizes; then a program has to ask for them again.
-_EAGER_FOLDERS = 16
-
 
 class Tree:
     """An HDF5 file as a file system.
 
     ``part``: the path of the folder that programs will see as the root; paths are those of the
-    whole file all the same.
+    whole file all the same. ``habits``: of the programs that look at it, and at others with it.
     """
 
     def __init__(
         self, store: Store, max_depth: int = Limits().max_depth, *,
-        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+        views: ViewOptions = NO_VIEWS, part: bytes = b"", habits: Habits | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._views = Views(store, views)
@@ -69,8 +66,7 @@ class Tree:
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
-        self._last_listed: FolderListing | None = None
-        self._eager_left = 0
+        self._habits = habits or Habits()
         self._xattrs: ExtendedAttributes | None = None
         self._handles: Handles[Content] = Handles()
 
@@ -137,15 +133,11 @@ class Tree:
         """Return a function that finds the statuses of attribute files, while programs ask for
         these.
         """
-        last, self._last_listed = self._last_listed, listed
-        if last is not None and last.attribute_file_count:
-            is_gone_through = 2 * last.asked_count >= last.attribute_file_count
-            self._eager_left = _EAGER_FOLDERS if is_gone_through else max(self._eager_left - 1, 0)
-        is_eager = self._eager_left > 0
+        is_eager = self._habits.lists_with_sizes(listed.asked_files)
         where = path.rstrip(b"/") + b"/"
 
         def find_statuses(names: list[bytes]) -> dict[bytes, Status]:
-            if not (is_eager or listed.asked_count):
+            if not (is_eager or listed.asked_files.asked_count):
                 return {}
             found = {name: self.lookup.status_at_hand(where + name) for name in names}
             return {name: status for name, status in found.items() if status is not None}

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from h5fs.errors import H5fsError
+from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
 from h5fs.store.workers import messages
@@ -84,6 +84,7 @@ class Liar:
         self._chance = chance
         self._number = 0
         self._last_method = "root"
+        self._changes: list[str] = []
         self._misbehave: Callable[[bytes], None] = getattr(self, "_" + mode.replace(" ", "_"))
 
     def run(self) -> None:
@@ -99,6 +100,7 @@ class Liar:
                 return
             request = messages.decode_request(packet)
             self._number, self._last_method = request.number, request.method
+            self._changes = _methods_in(request)
             answer = self._answer(request.method)
             if self._chance.random() < 0.5:
                 self._misbehave(answer)
@@ -116,6 +118,12 @@ class Liar:
         if not known:
             info = ObjectInfo(ObjectRef(0, 96, b"/new"), ObjectKind.GROUP)
             known = [messages.encode(None), messages.encode(info)]
+        if method == messages.CHANGES:
+            refusal = messages.encode_failure(UnreadableError("no"))
+            outcomes = [(result, None) for result in known] + [(None, refusal), (None, None)]
+            known = [
+                messages.encode([(each, *self._chance.choice(outcomes)) for each in self._changes])
+            ]
         plain = change(msgspec.msgpack.decode(self._chance.choice(known)))
         body = msgspec.msgpack.encode(plain)
         if len(body) < messages.MAX_PACKET_BYTES:
@@ -198,6 +206,13 @@ class Liar:
         if isinstance(plain, str):
             return chance.choice([plain, "", "<i8", "|V0", "|O", "<U99999999", "\n\x1b[2J", "é"])
         return plain
+
+
+def _methods_in(request: messages.Request) -> list[str]:
+    """Return which changes a request is about, if it is about several."""
+    if request.method != messages.CHANGES:
+        return []
+    return [method for method, _ in msgspec.msgpack.decode(request.arguments)]
 
 
 # --- The daemon's side ---
@@ -343,7 +358,9 @@ def ask_about(store: Any, path: bytes, asking: Counting, chance: random.Random) 
 
 
 def change_something(store: Any, asking: Counting, chance: random.Random) -> None:
-    """Ask a store that writes for a change."""
+    """Ask a store that writes for a change, or for several at the same time."""
+    from support.gathering import together
+
     root, name = ObjectRef(0, 96, b"/"), b"name%d" % chance.randrange(1000)
     changes: list[Callable[[], object]] = [
         lambda: store.create_group(root, name),
@@ -355,7 +372,13 @@ def change_something(store: Any, asking: Counting, chance: random.Random) -> Non
         lambda: store.let_go(root),
         store.commit,
     ]
-    asking.ask("change", chance.choice(changes))
+    if chance.random() < 0.7:
+        asking.ask("change", chance.choice(changes))
+        return
+    some = chance.sample(changes, 4)
+    for outcome in asking.ask("changes", lambda: together(store, *some)) or ():
+        if isinstance(outcome, Exception) and not isinstance(outcome, H5fsError):
+            asking.failures.append(f"changes: {type(outcome).__name__}: {outcome}")
 
 
 def meet_liars(mode: str, answers: int, seed: int, folder: Path) -> Counting:
@@ -402,7 +425,7 @@ def _read_from_liars(
 def _write_to_liars(
     file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     while asking.answers < answers:

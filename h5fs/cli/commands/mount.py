@@ -46,8 +46,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
     options = parsed.apply(
         MountOptions(
-            # The real path, since the kernel's table of mounts has no other.
-            mountpoint=Path(os.path.realpath(mountpoint)),
+            mountpoint=_real_path(mountpoint),
             store=StoreOptions(
                 location=_absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
             ),
@@ -76,6 +75,13 @@ def _default_mountpoint(location: Location, part: bytes) -> Path:
     if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
     return Path(name)
+
+
+def _real_path(mountpoint: Path) -> Path:
+    """Return the real path of a mountpoint, since the kernel's table of mounts has no other."""
+    # Apptainer passes an open /dev/fuse so; behind that link is the device, whoever opened it.
+    is_descriptor = mountpoint.parent == Path("/dev/fd")
+    return mountpoint if is_descriptor else Path(os.path.realpath(mountpoint))
 
 
 def _is_folder(location: Location) -> bool:

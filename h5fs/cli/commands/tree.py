@@ -21,6 +21,7 @@ from h5fs.cli.entries.tree_entries import (
     entry_at,
     every,
     fill,
+    listing_habits,
 )
 from h5fs.cli.file_arguments import find_folder, split_place
 from h5fs.cli.output.colors import shows_colors
@@ -61,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     place = split_place(arguments.place)
     assert place is not None
     file, path = place
-    with opened_tree(StoreOptions(absolute(file), workers=1), arguments.starter) as tree:
+    options = StoreOptions(absolute(file), workers=1)
+    with opened_tree(options, arguments.starter, habits=listing_habits()) as tree:
         try:
             if arguments.names:
                 _print_names(tree, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from h5fs.cli.commands.without_mount import absolute, opened_tree, started
-from h5fs.cli.entries.tree_entries import Entry, Extent, Visit, fill
+from h5fs.cli.entries.tree_entries import Entry, Extent, Visit, fill, listing_habits
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import StoreOptions
@@ -103,7 +103,8 @@ class _LocalFolder:
 
     def open(self, file: Entry) -> AbstractContextManager[Tree]:
         path = absolute(Path(os.fsdecode(self._place + file.dentry_path)))
-        return opened_tree(StoreOptions(path, workers=1), self._starter)
+        options = StoreOptions(path, workers=1)
+        return opened_tree(options, self._starter, habits=listing_habits())
 
 
 def _entry_of(folder: Entry, found: os.DirEntry[bytes]) -> Entry:

@@ -9,6 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from h5fs.errors import H5fsError, show_path
+from h5fs.store.ahead.habits import Habits
+from h5fs.store.ahead.walk import Asked
 from h5fs.tree.description import Description
 from h5fs.tree.tree import Tree
 
@@ -47,6 +49,7 @@ Visit = Callable[[Entry, int], None]
 FIELDS = tuple(name for name in Entry.__struct_fields__ if name not in ("entries", "dentry_path"))
 
 
+_FEW = 16
 _OF_DIMENSIONS = (b"DIMENSION_LABELS", b"DIMENSION_LIST")
 
 
@@ -65,6 +68,11 @@ def entry_at(path: bytes) -> Entry:
     """Return the entry of what stands at a path in a tree, which nobody has looked at."""
     name = show_path(path.rpartition(b"/")[2])
     return Entry(name, show_path(path), "unreadable", dentry_path=path)
+
+
+def listing_habits() -> Habits:
+    """Return what ``fill`` asks of the objects of each group."""
+    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES, few=_FEW)
 
 
 def every(entries: list[Entry], visit: Visit = lambda *_: None, level: int = 1) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from h5fs.cli.commands.without_mount import opened_tree, started
 from h5fs.cli.entries.folder_entries import Folder, child_of
-from h5fs.cli.entries.tree_entries import Entry
+from h5fs.cli.entries.tree_entries import Entry, listing_habits
 from h5fs.daemon.refusals import explaining
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, StoreOptions
@@ -63,7 +63,8 @@ class _PrefixFolder:
 
     def open(self, file: Entry) -> AbstractContextManager[Tree]:
         url = Url(self._url.text.rstrip("/") + file.dentry_path.decode())
-        return opened_tree(StoreOptions(url, workers=1), self._starter)
+        options = StoreOptions(url, workers=1)
+        return opened_tree(options, self._starter, habits=listing_habits())
 
 
 class _DomainFolder:

@@ -59,7 +59,7 @@ def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[J
 
 
 def integer_from_json(value: JsonValue, datatype: IntegerType) -> bytes:
-    """Return an integer as stored. Raises ``InvalidAttributesError``, as all functions back do."""
+    """Return an integer as stored. Raises ``InvalidAttributesError``, as each ``..._from_json``."""
     if isinstance(value, str):
         return _bits_from_text(value, datatype.bits)
     try:

@@ -55,8 +55,7 @@ def _values_of(
 def _side_by_side(
     each: list[npt.NDArray[Any]], counts: list[int], row_count: int
 ) -> npt.NDArray[Any]:
-    """Join what is known of the fields of each run: a row for each line, a column for each field.
-    """
+    """Join what is known of each run's fields: a row for each line, a column for each field."""
     columns = [some.reshape(row_count, count) for some, count in zip(each, counts, strict=True)]
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5fs.projection.views.images import PALETTE_COLOURS
-from h5fs.projection.views.render_requests import ImageLook
+from h5fs.projection.views.view_requests import ImageLook
 
 Values = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]

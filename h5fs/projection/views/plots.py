@@ -34,7 +34,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 class Plot(Struct, frozen=True):
-    """A line plot of ``count`` elements, ``run_count`` runs of ``run_length`` of which are read."""
+    """A line plot of ``count`` elements, of which ``run_count`` runs of ``run_length`` are read."""
 
     count: int
     run_count: int

@@ -1,4 +1,4 @@
-"""Makes what was ordered of elements: lines of a table or of text, or a picture. Pure."""
+"""Makes what was asked for of elements: lines of a table or of text, or a picture. Pure."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from h5fs.projection.views.lines import format_lines
 from h5fs.projection.views.pictures import picture_size, project_picture, render_picture
 from h5fs.projection.views.pixels import Values
 from h5fs.projection.views.plots import Plot, plot_height, values_of
-from h5fs.projection.views.render_requests import PictureRequest, PlotLabels, PlotRequest, ViewOrder
 from h5fs.projection.views.texts import format_text, project_text
+from h5fs.projection.views.view_requests import PictureRequest, PlotLabels, PlotRequest, ViewRequest
 
 
-def render_view(order: ViewOrder, data: bytes) -> bytes:
-    """Return what was ordered; ``data`` are the elements that it is made of."""
-    if isinstance(order, PictureRequest):
-        array = DatasetInfo(order.shape, order.dtype, 0)
-        picture = project_picture(array, order.size, order.look)
-        size_bytes = picture_size(array, order.size)
-        return render_picture(picture, order.dtype, data, order.look, size_bytes)
-    if isinstance(order, PlotRequest):
-        return _render_plot(order, data)
+def render_view(request: ViewRequest, data: bytes) -> bytes:
+    """Return what was asked for; ``data`` are the elements that it is made of."""
+    if isinstance(request, PictureRequest):
+        array = DatasetInfo(request.shape, request.dtype, 0)
+        picture = project_picture(array, request.size, request.look)
+        size_bytes = picture_size(array, request.size)
+        return render_picture(picture, request.dtype, data, request.look, size_bytes)
+    if isinstance(request, PlotRequest):
+        return _render_plot(request, data)
     dataset = DatasetInfo(
-        order.shape, order.dtype, 0,
-        enumerations=order.enumerations, text_widths=order.text_widths,
+        request.shape, request.dtype, 0,
+        enumerations=request.enumerations, text_widths=request.text_widths,
     )  # fmt: skip
-    if order.is_text:
+    if request.is_text:
         return format_text(project_text(dataset), data)
-    return format_lines(project_table(dataset), order.first_row, order.row_count, data)
+    return format_lines(project_table(dataset), request.first_row, request.row_count, data)
 
 
-def _render_plot(order: PlotRequest, data: bytes) -> bytes:
-    length, starts = order.run_length, order.starts
-    plot = Plot(order.count, len(starts), length, order.size, plot_height(order.size))
-    y = np.split(values_of(order.dtype, data), len(starts))
+def _render_plot(request: PlotRequest, data: bytes) -> bytes:
+    length, starts = request.run_length, request.starts
+    plot = Plot(request.count, len(starts), length, request.size, plot_height(request.size))
+    y = np.split(values_of(request.dtype, data), len(starts))
     x: list[Values] = [np.arange(start, start + length) for start in starts]
-    labels = order.labels
-    if order.scale_dtype is not None:
-        scale = values_of(order.scale_dtype, order.scale)
+    labels = request.labels
+    if request.scale_dtype is not None:
+        scale = values_of(request.scale_dtype, request.scale)
         steps = np.diff(scale)
         is_line = np.isfinite(scale).all() and scale[0] != scale[-1]
         if is_line and ((steps >= 0).all() or (steps <= 0).all()):

@@ -1,7 +1,8 @@
 """The mounted file behind its redo log, as the HDF5 library opens it.
 
 The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
-file that is open for write: `log_file` and `file_checks` have done both. Under the store's lock.
+file that is open for write: `file_and_log` and `file_checks` have done both. Under the store's
+lock.
 """
 
 from __future__ import annotations
@@ -106,8 +107,7 @@ class LoggedMain:
 
 
 class SnapshotMain:
-    """A file as of a commit, read beside the process that writes; ``descriptor`` is the file's own.
-    """
+    """A file as of a commit, read beside the writing process. ``descriptor``: the file's own."""
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
@@ -122,8 +122,7 @@ class SnapshotMain:
         return self._reader.failure
 
     def has(self, number: int, needed: int) -> bool:
-        """Whether the file is open as of a commit of that log that has its first ``needed`` bytes.
-        """
+        """Whether it is open at a commit of log ``number`` that ends at ``needed`` or later."""
         return number == self._number and self._file.stop >= needed
 
     def follow(self, number: int, stop: int) -> None:

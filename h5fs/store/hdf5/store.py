@@ -30,10 +30,12 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects import links
-from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
+from h5fs.store.hdf5.objects.driven_main import DrivenMain
+from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
 from h5fs.store.hdf5.plugins import register_plugins_for
 from h5fs.store.hdf5.reading import datasets
+from h5fs.store.hdf5.reading.direct_reading import DirectReading
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
@@ -42,7 +44,6 @@ from h5fs.store.hdf5.reading.projected import (
     project_dataset,
     read_part,
 )
-from h5fs.store.hdf5.reading.short_ways import ShortWays
 from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, details_of
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
@@ -64,7 +65,7 @@ def ignore(*_what: object) -> None:
 
 
 class Hdf5Store(ViewRenderer):
-    """Answers the questions of ``h5fs.store.interface.LibraryStore``.
+    """Answers what ``h5fs.store.library_interface.LibraryStore`` promises.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, file)`` when a file
@@ -116,7 +117,7 @@ class Hdf5Store(ViewRenderer):
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
         # What a program is writing may be in another place the next time.
         changes = options.mode.writes or options.is_swmr
-        self._ways = ShortWays(
+        self._ways = DirectReading(
             self._files, self._opened, None if changes else self._describe_source, on_progress
         )
 

@@ -21,6 +21,7 @@ import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,7 @@ from h5fs.store.worker_process.capabilities import drop_capabilities
 from h5fs.store.worker_process.forbidden_calls import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
+    compiled_rules,
     refuse_system_calls,
 )
 from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
@@ -87,11 +89,16 @@ _BY_SECCOMP: Final = frozenset({Protection.WRITING, Protection.METADATA, Protect
 
 
 def prepare() -> None:
-    """Do once what `confine` would otherwise do in each process forked from this one."""
-    _find_libseccomp()
-    _interpreter_folders()
-    _folders_of_late_packages()
-    _plugin_libraries()
+    """Do once what `confine` would otherwise do in each process forked from this one.
+
+    Rules of seccomp and a list of paths take a few milliseconds, most of it for pages of memory
+    that no longer are the parent's.
+    """
+    if not _find_libseccomp():
+        # What it lacks is told by each process that is confined.
+        with suppress(AttributeError, OSError):
+            compiled_rules()
+    _program_paths()
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
@@ -266,7 +273,8 @@ def _allow_reading_at(ruleset: int, path: Path) -> None:
         os.close(descriptor)
 
 
-def _program_paths() -> Iterable[Path]:
+@functools.cache
+def _program_paths() -> tuple[Path, ...]:
     """Return the files and folders that Python, its packages and HDF5's plugins are read from.
 
     The folders of ``sys.path`` are not taken: one may be the user's own folder, with any files.
@@ -281,7 +289,7 @@ def _program_paths() -> Iterable[Path]:
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
-    return dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries()))
+    return tuple(dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries())))
 
 
 @functools.cache

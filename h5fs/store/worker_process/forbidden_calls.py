@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,14 @@ from h5fs.store.worker_process.seccomp import (
     NOT_EQUAL,
     Condition,
     Rules,
+    load_program,
     number_of,
 )
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 """Options of prctl(2)."""
+
 
 _OTHER_PROGRAMS: Final = "execve execveat fork vfork".split()
 _OTHER_PROCESSES: Final = """
@@ -75,11 +78,29 @@ _FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
 def refuse_system_calls(locked: Iterable[int] = ()) -> None:
     """Refuse this process system calls by name, some by what they are asked for; allow all others.
 
-    ``locked``: descriptors whose locks are another process's, too. Raises ``OSError``.
+    ``locked``: descriptors whose locks are another process's, too. The process must have given up
+    the right to gain privileges. Raises ``OSError``.
 
     A list of what is allowed would be stricter, but would kill workers with each new version of
     the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
     a container's own filter would answer too.
+    """
+    rules = Rules()
+    # A signal to itself is how a process aborts.
+    for name in ("kill", "tgkill"):
+        _refuse(rules, name, Condition(0, NOT_EQUAL, os.getpid()))
+    for descriptor in locked:
+        _keep_locks(rules, descriptor)
+    rules.load()
+    # A second filter: of two the kernel takes the stricter answer.
+    load_program(compiled_rules())
+
+
+@functools.cache
+def compiled_rules() -> bytes:
+    """Return the program of those rules that are the same in every process.
+
+    A process that forks others calls this before: it takes milliseconds. Raises ``OSError``.
     """
     rules = Rules()
     for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _PRIORITIES, _SOCKETS, _CHANGES_TO_FOLDERS,
@@ -92,9 +113,7 @@ def refuse_system_calls(locked: Iterable[int] = ()) -> None:
         _refuse(rules, name, error=errno.ENOSYS)
     for name, condition in _conditions():
         _refuse(rules, name, condition)
-    for descriptor in locked:
-        _keep_locks(rules, descriptor)
-    rules.load()
+    return rules.program()
 
 
 def _refuse(rules: Rules, name: str, *conditions: Condition, error: int = errno.EPERM) -> None:
@@ -127,9 +146,6 @@ def _conditions() -> Iterator[tuple[str, Condition]]:
             yield name, _masked(argument, os.O_ACCMODE, mode)
         for flag in (os.O_CREAT, os.O_TRUNC):
             yield name, _masked(argument, flag, flag)
-    # A signal to itself is how a process aborts.
-    for name in ("kill", "tgkill"):
-        yield name, Condition(0, NOT_EQUAL, os.getpid())
     # To signal another process by way of a descriptor.
     for name in ("fcntl", "fcntl64"):
         for command in (fcntl.F_SETOWN, _F_SETOWN_EX):

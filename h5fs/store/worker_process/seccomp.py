@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 from typing import Any, Final, NamedTuple
 
 _LIBRARY: Final = "libseccomp.so.2"
@@ -16,6 +17,11 @@ _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 NOT_EQUAL: Final = 1
 MASKED_EQUAL: Final = 7
+
+
+_INSTRUCTION_BYTES: Final = 8
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
 
 
 class Condition(NamedTuple):
@@ -47,6 +53,7 @@ def find_library() -> Any:
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_release.argtypes = (ctypes.c_void_p,)
     library.seccomp_release.restype = None
+    library.seccomp_export_bpf.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.seccomp_load.argtypes = (ctypes.c_void_p,)
     library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
     library.seccomp_rule_add_array.argtypes = (
@@ -83,6 +90,28 @@ class Rules:
         """Let the rules hold for this thread, and those that it starts. Raises ``OSError``."""
         _check(self._library.seccomp_load(self._rules))
         self._library.seccomp_release(self._rules)
+
+
+    def program(self) -> bytes:
+        """Return the rules as the kernel takes them. Raises ``OSError``."""
+        descriptor = os.memfd_create("h5fs-rules", os.MFD_CLOEXEC)
+        with open(descriptor, "r+b") as file:
+            _check(self._library.seccomp_export_bpf(self._rules, descriptor))
+            self._library.seccomp_release(self._rules)
+            return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+
+
+def load_program(program: bytes) -> None:
+    """Let a program decide about this process's system calls, for good. Raises ``OSError``."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    # The kernel's sock_fprog: a number of instructions, and where they are.
+    count = len(program) // _INSTRUCTION_BYTES
+    header = ctypes.create_string_buffer(struct.pack("@HP", count, ctypes.addressof(code)))
+    arguments = (_SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0)
+    if libc.prctl(_PR_SET_SECCOMP, *map(ctypes.c_ulong, arguments)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({_PR_SET_SECCOMP}): {os.strerror(number)}")
 
 
 def _check(result: int) -> None:

@@ -21,7 +21,7 @@ from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayPart, DataVersion
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.mounted_file import FileWithLog
@@ -33,14 +33,11 @@ from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.reader_pool import ReaderPool
-from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
 ROOT = ObjectRef(0, 0, b"/")
-# What makes room and gives it back; nothing that a program wrote is lost with it.
-_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
 _MOST_LOG_BYTES = 2**26
 
 
@@ -50,10 +47,12 @@ class LoggedWorkerStore(WorkerStore):
     ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
     ``_is_ending`` and what a ``WritingWorkerStore`` says; no call to a worker is made while it is
     held. ``_needs_room``: the log may fill the disk, so it is brought in before the next change.
+    ``_lost.has_committed`` is each thread's own: whether the worker that its request lost may have
+    committed something that it did not tell.
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         self._state = CommittedState(files)
         self._file = FileWithLog(options, files)
@@ -64,6 +63,7 @@ class LoggedWorkerStore(WorkerStore):
         self._path_check = PathCheck(files.main, files.path)
         self._foreign_change = ""
         self._needs_room = False
+        self._lost = threading.local()
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
@@ -98,8 +98,12 @@ class LoggedWorkerStore(WorkerStore):
         self._chunks.forget(changed)
 
     def _note_loss(self) -> None:
-        """Take note that the worker is gone: nobody knows what it has done at last."""
+        """Take note that the worker is gone: only the log says what it has done at last."""
+        before = self._state.last_commit()
         self._state.find()
+        number, stop = self._state.last_commit()
+        is_newer = number == before[0] and stop != before[1]
+        self._lost.has_committed = is_newer or not self._state.is_known
         self._chunks.forget(None)
         self._needs_room = True
 
@@ -219,45 +223,12 @@ class LoggedWorkerStore(WorkerStore):
             self._foreign_change = self._foreign_change or str(error)
             raise
 
-    def _logged_files(self) -> LoggedFiles:
+    def _logged_files(self) -> FileAndLog:
         assert self._file.logged is not None
         return self._file.logged
 
-    def _change(
-        self,
-        method: str,
-        *arguments: Any,
-        about: Subject,
-        shared_buffers: tuple[SharedBuffer, ...] = (),
-        size: int = 0,
-    ) -> Any:
-        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
-        with self._clock:
-            self._unsynced_bytes += size
-            self._start_clock()
-        # Of another name than those that are read: a change that fails leaves reading as it is.
-        subject = Subject(about.ref, b"change " + (about.name or b""))
-
-        if method not in _HOUSEKEEPING:
-            self._check_path()
-        if self._needs_room:
-            self._shorten_log(0)
-        ask = functools.partial(
-            self._ask,
-            method,
-            *arguments,
-            subject=subject,
-            asked_bytes=size,
-            shared_buffers=shared_buffers,
-            is_repeatable=False,
-        )
-        result = ask_until_answered(method, subject.path, ask)
-        with self._clock:
-            if method not in _HOUSEKEEPING:
-                self._uncommitted.note(size)
-            self._start_clock()  # once more: the commit that stopped it may have been before this
+    def _keep_log_short(self) -> None:
         self._shorten_log(_MOST_LOG_BYTES)
-        return result
 
     def _shorten_log(self, most_bytes: int) -> None:
         """Bring a log that is longer than that into the file. A failure does no harm."""

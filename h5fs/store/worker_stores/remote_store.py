@@ -9,6 +9,7 @@ from msgspec import structs
 from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
 from h5fs.store.ahead.array_ahead import ArrayAhead
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.fetched_file import FetchedFile
 from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
@@ -27,10 +28,13 @@ class RemoteStore(WorkerStore):
         starter: WorkerStarter | None,
         remote: RemoteObject,
         on_close: Callable[[], None] = lambda: None,
+        *,
+        habits: Habits | None = None,
     ) -> None:
         # Links lead out of such a file to paths beside it, where this machine has nothing.
         options = structs.replace(options, external=ExternalPolicy.NONE)
-        super().__init__(options, starter, FetchedFile(str(options.location), remote))
+        main = FetchedFile(str(options.location), remote)
+        super().__init__(options, starter, main, habits=habits)
         self._on_close = on_close
         self._remote = remote
         self._array_ahead = ArrayAhead(remote, cache_bytes=options.remote.cache_bytes)
@@ -62,13 +66,16 @@ class RemoteStore(WorkerStore):
 
 
 def open_version(
-    options: StoreOptions, starter: WorkerStarter | None, remote: RemoteObject
+    options: StoreOptions,
+    starter: WorkerStarter | None,
+    remote: RemoteObject,
+    habits: Habits | None = None,
 ) -> RemoteStore:
     """Open one version of an object; it is closed when the store is, or cannot be opened.
 
     Raises ``CannotOpenError``, ``UnreadableError``.
     """
-    return _opened(RemoteStore(options, starter, remote))
+    return _opened(RemoteStore(options, starter, remote, habits=habits))
 
 
 def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> RemoteStore:

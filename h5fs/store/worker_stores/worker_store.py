@@ -28,7 +28,8 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.render_requests import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
 from h5fs.store.external_policy import places_of_external
@@ -71,7 +72,7 @@ class WorkerStore:
     ``_beside``, the files that external links led to, and ``_chunk_reader``, which is made when it
     is first needed; nothing else is taken while it is held. The
     store takes the worker starter with it when it closes, unless it was given one that others use
-    too.
+    too. ``habits``: of the programs that read this file and others with it.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class WorkerStore:
         options: StoreOptions,
         starter: WorkerStarter | None = None,
         main: MountedFile | None = None,
+        *,
+        habits: Habits | None = None,
     ) -> None:
         self._options = options
         self._main = main or PlainFile(options)
@@ -102,7 +105,8 @@ class WorkerStore:
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
-            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
+            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4)),
+            habits=habits,
         )  # fmt: skip
 
     def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
@@ -268,10 +272,10 @@ class WorkerStore:
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         size: int = self._pool.call(
-            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            "render_view", ref, request, data, subject=Subject(ref), into=buffer,
             asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):

@@ -5,19 +5,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from h5fs.model.objects import DatasetInfo, ObjectRef
-from h5fs.projection.views.columns import Table, project_table
-from h5fs.projection.views.render_requests import LinesRequest
-from h5fs.projection.views.texts import project_text
+from h5fs.projection.views.columns import Table
+from h5fs.projection.views.view_requests import LinesRequest
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.nodes import NodeKind
 
 _PIECE_BYTES = 2**20
 """About how many bytes of lines are made at a time."""
-
-
-def project_lines(kind: NodeKind, dataset: DatasetInfo) -> Table:
-    """Return the lines of a dataset's table or text file. Raises ``UnsupportedTypeError``."""
-    return project_text(dataset) if kind is NodeKind.TEXT else project_table(dataset)
 
 
 class TableContent(Struct, frozen=True):
@@ -62,10 +55,10 @@ class TableContent(Struct, frozen=True):
                 self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesRequest(
+        request = LinesRequest(
             shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
             self.is_text,
         )  # fmt: skip
         lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, order, bytes(data), lines)
+        self.store.make_view(self.ref, request, bytes(data), lines)
         return lines

@@ -52,8 +52,7 @@ Attributes = tuple[Attribute | UnreadableAttribute, ...]
 
 
 class IncompleteError(InvalidArrayError):
-    """A ``.npy`` file that goes on, by its header; ``has_data`` is false when just that is there.
-    """
+    """A ``.npy`` file of which more will come; ``has_data`` is false for a header alone."""
 
     def __init__(self, message: str, *, has_data: bool) -> None:
         super().__init__(message)

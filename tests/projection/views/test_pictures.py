@@ -17,7 +17,7 @@ from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
 from h5fs.projection.views.pictures import picture_size, project_picture, render_picture
 from h5fs.projection.views.png import encode_png, png_size
-from h5fs.projection.views.render_requests import ImageLook, Interlace
+from h5fs.projection.views.view_requests import ImageLook, Interlace
 
 
 def picture_of(

@@ -179,8 +179,7 @@ class PreparedAttribute:
 def prepare_attribute(
     object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
 ) -> PreparedAttribute:
-    """Return an attribute ready to be written, and change nothing. Raises as ``write_attribute``.
-    """
+    """Return an attribute ready to be written; change nothing. Raises as ``write_attribute``."""
     with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)

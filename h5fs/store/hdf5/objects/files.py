@@ -12,44 +12,25 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from h5py import h5f, h5p
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.settings import ExternalPolicy, Locking, Mode, StoreOptions
+from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store.external_policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.file_checks import check_identity, check_openable, library_locking
 from h5fs.store.format.file_layout import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.library_errors import reading
+from h5fs.store.hdf5.objects.driven_main import DrivenMain
 from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
 from h5fs.store.log.log_path import has_log
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 256
-
-
-class DrivenMain(Protocol):
-    """The mounted file where the library reads it through a driver of h5fs."""
-
-    descriptor: int
-
-    @property
-    def fetched(self) -> Source | None:
-        """The bytes of a file that comes bit by bit; None for one that is read through its log."""
-
-    @property
-    def failure(self) -> OSError | None:
-        """The first error of reading or writing the file that the library was not told of."""
-
-    def open_library(self, path: Path, mode: Mode) -> Any:
-        """Return the ``h5py.h5f.FileID``; ``path`` is for messages. Raises ``UnreadableError``."""
-
-    def flushed(self) -> Source:
-        """Return the bytes of the file as the library has them now."""
 
 
 class OpenFiles:

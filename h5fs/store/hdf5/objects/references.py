@@ -153,6 +153,10 @@ def _from_python(reference: h5r.Reference, kind: ReferenceKind) -> bytes:
 
 
 def describe_region(space: h5s.SpaceID, path: bytes) -> RegionTarget:
+    """Return what a dataspace selects of the dataset at ``path``.
+
+    Raises ``UnreadableError`` for more blocks or points than ``MAX_SELECTED``.
+    """
     kind = space.get_select_type()
     if kind == h5s.SEL_ALL:
         return RegionTarget(path, everything=True)

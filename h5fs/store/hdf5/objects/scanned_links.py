@@ -23,7 +23,7 @@ from h5fs.store.format.headers.scan import (
     read_shape,
 )
 from h5fs.store.hdf5.objects.link_table_builder import LinkTableBuilder
-from h5fs.store.hdf5.types.array_looks import describe_array
+from h5fs.store.hdf5.types.array_descriptions import describe_array
 from h5fs.store.hdf5.types.memory_types import memory_type
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 

@@ -51,8 +51,10 @@ class OpenIdentifiers:
         return opened
 
     def keep(self, ref: ObjectRef, opened: OpenIdentifier) -> None:
-        """Keep an identifier that was opened here, also when it was forgotten meanwhile: looking at
-        a virtual dataset's sources opens more than are kept."""
+        """Keep an identifier that was opened here, also one that was forgotten meanwhile.
+
+        A look at a virtual dataset's sources may open more identifiers than are kept.
+        """
         if self._opened.get(ref) is not opened:
             self._opened[ref] = opened
             self._cached_bytes += opened.cache_bytes

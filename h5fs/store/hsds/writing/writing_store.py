@@ -72,6 +72,18 @@ _LAYOUTS_KEPT: Final = 1024
 class WritingHsdsStore(HoldingHsdsStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``."""
 
+    def get_link(self, group: ObjectRef, name: bytes) -> Link:
+        group_id = self._group_id(group)
+        try:
+            link = super().get_link(group, name)
+        except NotFoundError:
+            found = self._links.find_again(group_id, name)
+            if found is None:
+                raise
+            return self._look_at_one(found, group)
+        self._links.note_seen(group_id, name)
+        return link
+
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         return self._create(group, name, "/groups", {})
 

@@ -95,4 +95,4 @@ class PlotRequest(Struct, frozen=True, tag=True, tag_field="class"):
     scale: bytes = b""
 
 
-ViewOrder = LinesRequest | PictureRequest | PlotRequest
+ViewRequest = LinesRequest | PictureRequest | PlotRequest

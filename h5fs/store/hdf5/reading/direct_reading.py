@@ -27,11 +27,11 @@ LEAST_TEXTS = 1024
 """The library takes no longer for fewer."""
 
 
-class ShortWays:
-    """Finds short ways to the elements of one store's datasets.
+class DirectReading:
+    """Finds how the elements of one store's datasets can be read past the HDF5 library.
 
-    ``describe_source`` opens and describes a source of a virtual dataset; None where a program may
-    be writing: what has no short way that is safe then is left to the library.
+    ``describe_source`` opens and describes a source of a virtual dataset. It is None where a
+    program may be writing: then the library reads what cannot be read past it safely.
     """
 
     def __init__(
