@@ -167,6 +167,8 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+    note: bytes = b""
+    """What the worker that died had written down at last."""
 
 
 class KilledChangeError(LostChangesError):

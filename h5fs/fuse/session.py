@@ -60,17 +60,19 @@ class Session:
     """A mount and its threads, for as long as ``serve`` runs.
 
     ``requests`` notes which request each thread answers; None where nobody asks for that.
+    ``count_waiting`` tells how many calls wait for a worker, so that their threads do nothing.
     """
 
     def __init__(
         self, binding: Binding, arguments: Arguments, mountpoint: bytes,
-        requests: CurrentRequests | None = None,
+        requests: CurrentRequests | None = None, count_waiting: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         self._library = _declare(binding.library)
         self._libfuse = binding.libfuse(binding.module, binding.library)
         self._arguments = arguments
         self._mountpoint = mountpoint
         self._requests = requests
+        self._count_waiting = count_waiting
         self._module: Any = binding.module
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -185,8 +187,13 @@ class Session:
                 if self._idle:
                     return
                 self._is_watched = True
-            elif self._finished_calls == before:
-                self._start_threads(max(len(self._threads) // 2, 1), self._work_while_needed)
+                continue
+            # Threads in calls that wait for a worker are no help: the usual ones are others.
+            missing = self._usual_count - (len(self._threads) - self._count_waiting())
+            if self._finished_calls == before:
+                missing = max(missing, len(self._threads) // 2, 1)
+            if missing > 0:
+                self._start_threads(missing, self._work_while_needed)
 
     def _dismiss_relief(self) -> None:
         """End the threads that were started in a busy time, some time after it."""

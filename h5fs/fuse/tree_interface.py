@@ -131,6 +131,10 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """-1 leaves the owner or group as it is."""
         ...
 
+    def count_waiting(self) -> int:
+        """Return how many calls wait for the store, and hinder no other."""
+        ...
+
     def set_times(
         self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
         handle: int | None = None,

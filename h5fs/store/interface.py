@@ -67,7 +67,8 @@ class ArrayFile(Struct, frozen=True):
     where ``data`` has all of a small file, there is none (-1).
     ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
     ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
-    None for any other file.
+    None for any other file. ``is_new``: its name was free when a program made it; where others
+    write, too, it must still be.
     """
 
     descriptor: int
@@ -79,6 +80,7 @@ class ArrayFile(Struct, frozen=True):
     is_read: bool = False
     old_rows: int | None = None
     data: bytes | None = None
+    is_new: bool = False
 
 
 class Region(Struct, frozen=True, array_like=True):

@@ -22,7 +22,7 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.model.settings import View
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
@@ -39,13 +39,14 @@ from h5fs.store.interface import Store
 from h5fs.tree.contents.content import Content, TextContent, attributes_content, open_content
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
-from h5fs.tree.known_links import KnownLinks, LinkChange
+from h5fs.tree.known_links import Known, KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     BESIDE,
     Node,
     NodeKind,
+    has_one_path,
     make_attributes_node,
     make_node,
     make_root,
@@ -121,15 +122,16 @@ class Lookup:
         The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
         more may have changed than what is found by this path alone, and when the block fails.
         """
-        is_alone = self._is_alone(folder, name)
-        change = LinkChange()
+        known = self._links.known(folder.info.ref, name)
+        change = LinkChange(is_alone=self._is_alone(folder, known))
         try:
             yield change
         except BaseException:
             self.forget()
             raise
-        if is_alone:
-            self._forget_link(folder, name)
+        # Other calls may have been answered meanwhile; one may have found a second way here.
+        if change.is_alone and not self._has_aliases:
+            self._forget_link(folder, name, known)
         else:
             self.forget()
         if change.is_gone:
@@ -143,24 +145,18 @@ class Lookup:
                 node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
                 self.keep_content(node, attributes_content(change.attributes))
 
-    def _is_alone(self, folder: Node, name: bytes) -> bool:
-        """Whether a link's object is found by no other path, nor anything else of its group."""
-        node: Node | None = folder
-        while node is not None:
-            if node.info.hard_link_count > 1 or node.info.ref.file:
-                return False
-            node = node.parent
-        known = self._links.known(folder.info.ref, name)
+    def is_alone(self, folder: Node, name: bytes) -> bool:
+        """Whether a link's object is known, and found by no other path, nor anything else of its
+        group."""
+        return self._is_alone(folder, self._links.known(folder.info.ref, name))
+
+    def _is_alone(self, folder: Node, known: Known | None) -> bool:
         if known is None or self._has_aliases or self.is_shared:
             return False
-        target = known.target if isinstance(known, Link) else None
-        return target is None or (
-            target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
-        )
+        return has_one_path(folder, known.target if isinstance(known, Link) else None)
 
-    def _forget_link(self, folder: Node, name: bytes) -> None:
+    def _forget_link(self, folder: Node, name: bytes, known: Known | None) -> None:
         group, folder_path = folder.info.ref, path_of(folder)
-        known = self._links.known(group, name)
         if isinstance(known, Link) and known.target is not None:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)

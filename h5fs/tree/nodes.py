@@ -153,6 +153,21 @@ def path_of(folder: Node) -> bytes:
     return path
 
 
+def has_one_path(folder: Node, target: ObjectInfo | None) -> bool:
+    """Whether a link in a folder is found by one path alone, and so is its object, if it has one.
+
+    What an external link that leads back to the file adds to this is not known here.
+    """
+    node: Node | None = folder
+    while node is not None:
+        if node.info.hard_link_count > 1 or node.info.ref.file:
+            return False
+        node = node.parent
+    return target is None or (
+        target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
+    )
+
+
 def link_projection(link: Link) -> Projection:
     """Return how the name of a link that is a symbolic link ends."""
     if link.kind is not LinkKind.SOFT:

@@ -70,8 +70,8 @@ class _Together:
 class StepwiseStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
-    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,
-    and after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit, and
+    after each checkpoint, which objects' data are others now or gone (None: any), and where in
     the log the last commit ends.
     """
 
@@ -143,9 +143,9 @@ class StepwiseStore(Hdf5Store):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
                 self._file.checkpoint()
-                self._on_change((), self._file.log_bytes)
             else:
                 self._file.commit(durable=True)
+            self._on_change((), self._file.log_bytes)
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):

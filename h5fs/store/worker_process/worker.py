@@ -126,12 +126,14 @@ class Worker:
 
         if not isinstance(self._store, StepwiseStore):
             raise UnreadableError("this worker only reads")
+        outcomes: list[messages.Outcome] = []
         with self._store.together():
-            outcomes = messages.Outcomes(
-                tuple(self._outcome_of(self._store, method, given) for method, given in changes)
-            )
+            for method, arguments in changes:
+                outcomes.append(self._outcome_of(self._store, method, arguments))
             self._store.confirm_reads()
-        encoded = messages.encode_outcomes(outcomes)
+            # Before the commit: if this process is killed after it, the daemon knows what was done.
+            self._reply_buffer.note(bytes(each.result is not None for each in outcomes))
+        encoded = messages.encode_outcomes(messages.Outcomes(tuple(outcomes)))
         return self._pack(messages.RESULT, messages.RESULT_IN_BUFFER, encoded)
 
     def _outcome_of(

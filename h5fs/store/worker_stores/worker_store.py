@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import structs
 
@@ -363,6 +363,19 @@ class WorkerStore:
             if file in self._beside:
                 os.close(opened)
             return self._beside.setdefault(file, LocalFile(opened))
+
+
+_Store = TypeVar("_Store", bound=WorkerStore)
+
+
+def opened(store: _Store) -> _Store:
+    """Open a store, and return it; close it when that fails. Raises what opening raises."""
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 class _BehindLinkError(Exception):

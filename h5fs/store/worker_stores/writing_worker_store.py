@@ -300,7 +300,10 @@ class WritingWorkerStore(LoggedWorkerStore):
             )  # fmt: skip
         except Exception as error:  # also one that only one of them is the cause of
             _log.info("%d changes are made one by one: %s", len(changes), error)
-            return [NotAnswered(self._lost.has_committed)] * len(changes)
+            done = error.note if isinstance(error, LostChangesError) else b""
+            if len(done) != len(changes):
+                done = bytes([True] * len(changes))
+            return [NotAnswered(self._lost.has_committed and bool(each)) for each in done]
         return [
             NotAnswered(may_be_done=False)
             if outcome.goes_alone

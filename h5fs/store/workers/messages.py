@@ -22,7 +22,7 @@ from msgspec import Struct
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.objects import UnreadableAttribute
+from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import NewArray, WritingLibraryStore
 from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
@@ -39,7 +39,7 @@ FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. CHANGED: a change is committed, or a checkpoint was tried; the next packet, as a rule the
+file. CHANGED: there was a commit, or a checkpoint was tried; the next packet, as a rule the
 answer, follows in the same one, so that the daemon wakes up once (``pack_changed``). FETCH names
 ranges of bytes of a mounted file that comes bit by bit; the worker then waits for one packet,
 FETCHED or NOT_FETCHED."""
@@ -218,15 +218,18 @@ def encode_result(result: Any) -> bytes:
     try:
         return encode(result)
     except OverflowError:
-        reason = "integers beyond 64 bits in its type"
-    if not isinstance(result, tuple):
+        return encode(_without_wide_attributes(result))
+
+
+def _without_wide_attributes(result: Any) -> Any:
+    reason = "integers beyond 64 bits in its type"
+    if isinstance(result, tuple):
+        return tuple(map(_without_wide_attributes, result))
+    if _is_encodable(result):
+        return result
+    if not isinstance(result, Attribute):
         raise UnsupportedTypeError(reason)
-    return encode(
-        tuple(
-            UnreadableAttribute(each.name, reason) if not _is_encodable(each) else each
-            for each in result
-        )
-    )
+    return UnreadableAttribute(result.name, reason)
 
 
 def _is_encodable(value: Any) -> bool:
