@@ -11,6 +11,7 @@ The main thread waits, handles the signals, starts further threads when all are 
 
 from __future__ import annotations
 
+import gc
 import queue
 import signal
 import threading
@@ -77,6 +78,7 @@ class Session:
         self._requests = requests
         self._count_waiting = count_waiting
         self._module: Any = binding.module
+        self._notifier: Notifier | None = None
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -118,6 +120,8 @@ class Session:
                 raise MountRefusedError
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
+                # What there is by now stays, so that no search for garbage goes through it.
+                gc.freeze()
                 self._start_threads(self._usual_count, self._work)
                 try:
                     self._libfuse.begin(self._arguments)
@@ -145,7 +149,9 @@ class Session:
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
-        return Notifier(self._libfuse.descriptor())
+        if self._notifier is None:
+            self._notifier = Notifier(self._libfuse.descriptor())
+        return self._notifier
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -162,7 +168,8 @@ class Session:
             if not idle:  # a call that came on none of these threads
                 return function(*arguments)
             idle.pop()
-            self._tell_if_all_busy()
+            if not idle:
+                self._tell_if_all_busy()
             try:
                 return function(*arguments)
             finally:

@@ -11,9 +11,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from enum import Enum
 
+from msgspec import Struct
+
+from h5fs.model.members import FastEnum
 from h5fs.model.settings import View
 
 NAME_MAX = 255
@@ -34,7 +35,7 @@ _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
 
-class Projection(Enum):
+class Projection(FastEnum):
     """What a dentry shows; the value is the suffix after the escaped link name.
 
     FOLDER is for groups and for symbolic links: a soft link's name must not change with the kind
@@ -71,8 +72,7 @@ _AMBIGUOUS_ENDS: dict[AnyProjection, tuple[bytes, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DentryName:
+class DentryName(Struct, frozen=True):
     """What a dentry name means: the projection, and the link name unless the dentry was cut."""
 
     projection: Projection

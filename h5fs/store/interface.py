@@ -25,7 +25,6 @@ Returns: an ``ObjectInfo`` says what the object's header says after the call. ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -61,15 +60,15 @@ class ArrayPart(Enum):
     OFFSETS = "offsets"
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFile:
+class ArrayFile(Struct, frozen=True):
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
     Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;
     where ``data`` has all of a small file, there is none (-1).
     ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
     ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
-    None for any other file.
+    None for any other file. ``is_new``: its name was free when a program made it; where others
+    write, too, it must still be.
     """
 
     descriptor: int
@@ -81,6 +80,7 @@ class ArrayFile:
     is_read: bool = False
     old_rows: int | None = None
     data: bytes | None = None
+    is_new: bool = False
 
 
 class Region(Struct, frozen=True, array_like=True):

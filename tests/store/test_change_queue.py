@@ -58,6 +58,15 @@ class Gathering:
 
         return self.queue.make(change, make_alone)
 
+    def hold(self, can_go: threading.Event) -> threading.Thread:
+        """Let a thread lead, with a change of its own, until ``can_go``."""
+        leader = threading.Thread(
+            target=self.queue.make, args=(Change(-1), lambda _: can_go.wait(SECONDS)), daemon=True
+        )
+        leader.start()
+        wait_until(lambda: self.queue._is_led)
+        return leader
+
     def make_all(self, *changes: Change) -> dict[int, Any]:
         """Return by number what each change has returned or raised."""
         found: dict[int, Any] = {}
@@ -69,12 +78,7 @@ class Gathering:
                 found[change.number] = error
 
         can_go = threading.Event()
-        first = Change(-1)
-        leader = threading.Thread(
-            target=self.queue.make, args=(first, lambda _: can_go.wait(SECONDS)), daemon=True
-        )
-        leader.start()
-        wait_until(lambda: self.queue._is_led)
+        leader = self.hold(can_go)
         threads = [threading.Thread(target=make, args=(c,), daemon=True) for c in changes]
         for i, thread in enumerate(threads):
             thread.start()
@@ -108,6 +112,33 @@ def test_changes_that_wait_are_sent_together_in_their_order_and_each_has_its_ans
     assert gathering.sent == [[0, 1, 2, 3, 4, 5, 6]]
     assert found == {n: n for n in range(7)}
     assert (gathering.queue.change_count, gathering.queue.request_count) == (8, 2)
+
+
+def test_what_comes_while_others_are_sent_goes_with_the_next_ones() -> None:
+    late: list[threading.Thread] = []
+
+    def answer(changes: Sequence[Change]) -> Sequence[Outcome]:
+        if not late:
+            late.extend(threading.Thread(target=gathering.make, args=(Change(n),)) for n in (7, 8))
+            for thread in late:
+                thread.start()
+            wait_until(lambda: len(gathering.queue._waiting) == 2)
+        return [Answered(each.number) for each in changes]
+
+    gathering = Gathering(answer)
+    can_go = threading.Event()
+    gathering.hold(can_go)
+    some = [threading.Thread(target=gathering.make, args=(Change(n),)) for n in (0, 1)]
+    for thread in some:
+        thread.start()
+    wait_until(lambda: len(gathering.queue._waiting) == 2)
+    can_go.set()
+    for thread in some:
+        thread.join(SECONDS)
+    for thread in late:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert [sorted(numbers) for numbers in gathering.sent] == [[0, 1], [7, 8]]
 
 
 def test_one_that_is_refused_is_refused_alone() -> None:

@@ -22,12 +22,15 @@ class _Nothing:
     descriptor_count: int = 0
 
 
-def together(store: WritingWorkerStore, *changes: Callable[[], Any]) -> list[Any]:
+def together(
+    store: WritingWorkerStore, *changes: Callable[[], Any], queue: Any = None
+) -> list[Any]:
     """Ask for changes from a thread each, and let them wait until all are there.
 
-    Returns, in their order, what each has returned or raised.
+    ``queue``: the one in which they wait, if that is not the one for changes. Returns, in their
+    order, what each has returned or raised.
     """
-    queue: Any = store._queue
+    queue = queue or store._queue
     can_go = threading.Event()
     outcomes: list[Any] = [None] * len(changes)
 

@@ -61,10 +61,10 @@ def main() -> None:
     mode, seed = os.environ[_MODE], int(os.environ[_SEED])
 
     def run(descriptors: list[int], **_others: object) -> None:
-        _, connection, window, *_files = descriptors
+        _, connection, reply_buffer, *_files = descriptors
         try:
             chance = random.Random(f"{seed} {os.getpid()}")
-            Liar(socket.socket(fileno=connection), window, mode, record, chance).run()
+            Liar(socket.socket(fileno=connection), reply_buffer, mode, record, chance).run()
         finally:
             os._exit(0)
 
@@ -75,11 +75,11 @@ class Liar:
     """Answers, half of the time as it should."""
 
     def __init__(
-        self, connection: socket.socket, window: int, mode: str, record: Record,
+        self, connection: socket.socket, reply_buffer: int, mode: str, record: Record,
         chance: random.Random,
     ) -> None:  # fmt: skip
         self._connection = connection
-        self._window = window
+        self._reply_buffer = reply_buffer
         self._record = record
         self._chance = chance
         self._number = 0
@@ -128,7 +128,7 @@ class Liar:
         body = msgspec.msgpack.encode(plain)
         if len(body) < messages.MAX_PACKET_BYTES:
             return self._head(messages.RESULT) + body
-        os.pwrite(self._window, body, messages.NOTE_BYTES)
+        os.pwrite(self._reply_buffer, body, messages.NOTE_BYTES)
         return self._head(messages.RESULT_IN_BUFFER) + len(body).to_bytes(8, "little")
 
     def _send(self, packet: bytes) -> None:
@@ -169,7 +169,7 @@ class Liar:
             return
         size = chance.choice([2**20, 2**30 + 1, 2**40, 2**63, 2**64 - 1])
         if size <= 2**40:
-            os.ftruncate(self._window, size + messages.NOTE_BYTES)
+            os.ftruncate(self._reply_buffer, size + messages.NOTE_BYTES)
         kind = chance.choice([messages.RESULT_IN_BUFFER, messages.DATA_IN_BUFFER])
         self._send(self._head(kind) + size.to_bytes(8, "little"))
 

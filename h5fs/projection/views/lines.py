@@ -72,7 +72,7 @@ def _ends_of(table: Table, formatted: list[Fields], lengths: Numbers) -> Numbers
     if not missing.any():
         return ends
     blanks = np.where(are_padded, widths - lengths, 0)
-    _move(missing, blanks, _takers(table, are_padded))
+    _move(missing, blanks, _takers(are_padded))
     shifted: Numbers = np.cumsum(blanks + lengths + 1, axis=1) - 1
     return shifted
 
@@ -85,7 +85,7 @@ def _move(missing: Numbers, blanks: Numbers, takers: Numbers) -> None:
     blanks += more.astype(np.int64).reshape(blanks.shape)
 
 
-def _takers(table: Table, are_padded: npt.NDArray[np.bool_]) -> Numbers:
+def _takers(are_padded: npt.NDArray[np.bool_]) -> Numbers:
     """Return which column of the same line takes the blanks that a field lacks."""
     count = are_padded.shape[1]
     columns = np.arange(count)

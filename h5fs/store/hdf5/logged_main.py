@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.log import LoggedFile, RealFile, SnapshotFile
-from h5fs.store.sources.interface import Source
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
+from h5fs.store.sources.interface import Source, WholeSource
 
 # Large data begin on a page of the log, so that they share no page with committed data.
 _LARGE_BYTES = 2**16
@@ -45,6 +47,7 @@ class LoggedMain:
         self.file = file
         self.descriptor = descriptor
         self._user_block = user_block
+        self.fetched = None
         self.is_flushed = False
         self._file_id: Any = None
 
@@ -108,6 +111,7 @@ class SnapshotMain:
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
+        self.fetched = None
         self._file = SnapshotFile(RealFile(main), RealFile(log))
         self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open
@@ -141,7 +145,7 @@ class SnapshotMain:
         return self._file
 
 
-class _LoggedBytes:
+class _LoggedBytes(WholeSource):
     """A ``Source`` through the log."""
 
     def __init__(self, file: LoggedFile) -> None:
@@ -154,12 +158,6 @@ class _LoggedBytes:
     @property
     def version(self) -> Hashable:
         return None  # whoever asks for these bytes holds the store's lock, so they stay
-
-    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
-        pass  # everything is here
-
-    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         return self._file.fill(buffer, offset)

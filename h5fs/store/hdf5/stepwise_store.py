@@ -33,10 +33,12 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
     find_hidden,
@@ -44,6 +46,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
     make_hidden,
     remove_hidden,
 )
+from h5fs.store.hdf5.writing.replacing import Written
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
 from h5fs.store.resolving import Resolver
 
@@ -69,8 +72,8 @@ class _Together:
 class StepwiseStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
-    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,
-    and after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit, and
+    after each checkpoint, which objects' data are others now or gone (None: any), and where in
     the log the last commit ends.
     """
 
@@ -88,6 +91,11 @@ class StepwiseStore(Hdf5Store):
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
         self._together: _Together | None = None
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()  # what is written opens datasets in more than one place
+        super().open()
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:
@@ -137,9 +145,9 @@ class StepwiseStore(Hdf5Store):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
                 self._file.checkpoint()
-                self._on_change((), self._file.log_bytes)
             else:
                 self._file.commit(durable=True)
+            self._on_change((), self._file.log_bytes)
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):
@@ -256,9 +264,21 @@ class StepwiseStore(Hdf5Store):
         assert link.target is not None
         return self._with_dataset(link.target)
 
-    def _info_of(self, dataset_id: h5d.DatasetID, path: bytes) -> ObjectInfo:
+    def _inherited(self, group: ObjectRef) -> Inherited:
+        """Return what is made in a group takes over."""
+        opened = self._opened.open(group)
+        if opened.inherited is None:
+            opened.inherited = Inherited(opened.identifier)
+        inherited: Inherited = opened.inherited
+        return inherited
+
+    def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
-        info, creation = describe_opened(dataset_id, path), creation_of(dataset_id)
+        dataset_id, is_known = written.dataset_id, written.memory is not None
+        info = describe_opened(dataset_id, path, holds_sequences=False if is_known else None)
+        creation = written.creation or creation_of(dataset_id)
+        if written.memory is not None:
+            self._scanned[info.ref] = FixedDataset(written.memory)
         if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
             # As if it had been opened, and its data were found to be its own.
             self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))

@@ -54,6 +54,10 @@ class TooLongError(UnreadableError):
     """An answer that is longer than the caller takes."""
 
 
+class DeletedError(GoneError):
+    """An object that there was, as its node knows."""
+
+
 class Client:
     """One service, and who asks it.
 
@@ -221,7 +225,7 @@ class Client:
                 f"{text}: {self._access.who} may not; see HS_USERNAME, HS_PASSWORD, ~/.hscfg"
             )
         if status in (404, 410):
-            return GoneError(text)
+            return (DeletedError if status == 410 else GoneError)(text)
         if status == 409:
             return ExistsError(text)
         if status >= 500:

@@ -35,7 +35,7 @@ _MOST_SPARE_BYTES: Final = 64 << 20
 
 
 @dataclass(eq=False, slots=True)
-class Block:
+class RemoteBlock:
     """A block that is there, or on its way: ``coming`` is done when ``data`` has all its bytes.
 
     ``users``: who fills or reads it; the memory may only become another block's without any.
@@ -57,7 +57,7 @@ class RemoteBlocks:
 
     def __init__(self, limit_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], RemoteBlock] = OrderedDict()
         self._spare: list[memoryview] = []
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
@@ -70,14 +70,14 @@ class RemoteBlocks:
 
     def pin(
         self, key: tuple[int, int], size_bytes: int, start: Callable[[memoryview], Future[None]]
-    ) -> Block:
+    ) -> RemoteBlock:
         """Return a block, until ``unpin``; ``start`` begins to fill it where it is not there."""
         with self._lock:
             block = self._blocks.get(key)
             is_new = block is None
             if block is None:
                 data = self._take_memory(size_bytes)
-                block = self._blocks[key] = Block(data, start(data))
+                block = self._blocks[key] = RemoteBlock(data, start(data))
                 self.used_bytes += size_bytes
                 while self.used_bytes > self.limit_bytes and len(self._blocks) > 1:
                     self._forget(next(iter(self._blocks)))
@@ -87,7 +87,7 @@ class RemoteBlocks:
             block.coming.add_done_callback(lambda _: self.unpin(block))
         return block
 
-    def unpin(self, block: Block) -> None:
+    def unpin(self, block: RemoteBlock) -> None:
         """Say that a block that was pinned is not used any more."""
         with self._lock:
             block.users -= 1
@@ -123,7 +123,7 @@ class RemoteBlocks:
                 return self._spare.pop(place)
         return memoryview(mmap.mmap(-1, size_bytes))
 
-    def _keep_memory_of(self, block: Block) -> None:
+    def _keep_memory_of(self, block: RemoteBlock) -> None:
         if not block.is_forgotten or block.users:
             return
         self._spare.append(block.data)
@@ -194,7 +194,7 @@ class RemoteArray:
             if self._bounds(ahead)[0] < self._size_bytes:
                 self._cache.unpin(self._pin(ahead))
 
-    def _pin(self, number: int) -> Block:
+    def _pin(self, number: int) -> RemoteBlock:
         start, stop = self._bounds(number)
         return self._cache.pin(
             (self.number, number), stop - start,

@@ -46,6 +46,16 @@ class Source(Protocol):
         """
 
 
+class WholeSource:
+    """What a ``Source`` does whose bytes are all here: there is nothing to fetch."""
+
+    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
+        """Return at once."""
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Do nothing."""
+
+
 def read_bytes(source: Source, offset: int, size: int) -> bytes:
     """Return up to ``size`` bytes from ``offset`` on, less where the file ends.
 

@@ -6,16 +6,17 @@ Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
@@ -28,6 +29,7 @@ from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
+from h5fs.store.worker_stores.change_queue import Answered, ChangeQueue, NotAnswered, Outcome
 from h5fs.store.worker_stores.concurrent_reading import ConcurrentReading
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
@@ -39,6 +41,16 @@ _log = logging.getLogger(__name__)
 
 ROOT = ObjectRef(0, 0, b"/")
 _MOST_LOG_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class _DurableCommit:
+    """A commit that somebody waits for; all that wait at the same time share one."""
+
+    asked_bytes: int
+    goes_alone: bool = False
+    size: int = 0
+    descriptor_count: int = 0
 
 
 class LoggedWorkerStore(WorkerStore):
@@ -64,6 +76,7 @@ class LoggedWorkerStore(WorkerStore):
         self._foreign_change = ""
         self._needs_room = False
         self._lost = threading.local()
+        self._commits: ChangeQueue[_DurableCommit] = ChangeQueue(self._commit_together)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
@@ -86,7 +99,7 @@ class LoggedWorkerStore(WorkerStore):
             return  # the mount has ended meanwhile
 
     def _pool_for_chunks(self, count: int, starter: WorkerStarter) -> WorkerPool:
-        options = dataclasses.replace(self._options, location=self._path)
+        options = structs.replace(self._options, location=self._path)
         self._readers = ReaderPool(
             options, count, self._quarantine, starter, self._grants,
             state=self._state, writer=self._pool,
@@ -137,12 +150,13 @@ class LoggedWorkerStore(WorkerStore):
         try:
             if os.fstat(self._logged_files().log).st_size:
                 self._check_path()
-            ask = functools.partial(
-                self._ask, "commit", is_checkpoint, subject=Subject(ROOT, b"commit"),
-                asked_bytes=size, is_repeatable=False,
-            )  # fmt: skip
-            with self._state.checkpoint() if is_checkpoint else nullcontext():
-                ask_until_answered("commit", "the file", ask)
+            if is_checkpoint:
+                with self._state.checkpoint():
+                    self._commit_alone(size, is_checkpoint=True)
+            else:
+                self._commits.make(
+                    _DurableCommit(size), lambda _may_be_done: self._commit_alone(size)
+                )
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
@@ -151,6 +165,21 @@ class LoggedWorkerStore(WorkerStore):
             raise
         with self._clock:
             self._uncommitted.end(changes)
+
+    def _commit_alone(self, asked_bytes: int, *, is_checkpoint: bool = False) -> None:
+        ask = functools.partial(
+            self._ask, "commit", is_checkpoint, subject=Subject(ROOT, b"commit"),
+            asked_bytes=asked_bytes, is_repeatable=False,
+        )  # fmt: skip
+        ask_until_answered("commit", "the file", ask)
+
+    def _commit_together(self, commits: Sequence[_DurableCommit]) -> list[Outcome]:
+        """Make one commit for several that wait for one; if it fails, each is made alone."""
+        try:
+            self._commit_alone(sum(each.asked_bytes for each in commits))
+        except H5fsError:
+            return [NotAnswered(may_be_done=False)] * len(commits)
+        return [Answered()] * len(commits)
 
     def statistics(self) -> StoreStatistics:
         with self._clock:
@@ -161,7 +190,7 @@ class LoggedWorkerStore(WorkerStore):
         uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
         found = super().statistics()
         workers = found.workers + self._readers.statistics()
-        return dataclasses.replace(found, workers=workers, uncommitted=uncommitted)
+        return structs.replace(found, workers=workers, uncommitted=uncommitted)
 
     def close(self) -> None:
         """Commit everything to the file itself, and end. What cannot be committed stays in the

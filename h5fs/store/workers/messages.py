@@ -13,7 +13,7 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -22,7 +22,7 @@ from msgspec import Struct
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.objects import UnreadableAttribute
+from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import NewArray, WritingLibraryStore
 from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
@@ -39,7 +39,7 @@ FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. CHANGED: a change is committed, or a checkpoint was tried; the next packet, as a rule the
+file. CHANGED: there was a commit, or a checkpoint was tried; the next packet, as a rule the
 answer, follows in the same one, so that the daemon wakes up once (``pack_changed``). FETCH names
 ranges of bytes of a mounted file that comes bit by bit; the worker then waits for one packet,
 FETCHED or NOT_FETCHED."""
@@ -84,8 +84,7 @@ class Request(Struct, frozen=True, array_like=True):
     commit: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of one of several changes: it is committed and has a ``result``, or was refused.
 
     ``goes_alone``: nothing was done, since the worker needs files first; it is to be asked for
@@ -98,8 +97,7 @@ class Outcome:
     goes_alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class Outcomes(Struct, frozen=True):
     """What became of several changes, in their order."""
 
     each: tuple[Outcome, ...]
@@ -220,15 +218,18 @@ def encode_result(result: Any) -> bytes:
     try:
         return encode(result)
     except OverflowError:
-        reason = "integers beyond 64 bits in its type"
-    if not isinstance(result, tuple):
+        return encode(_without_wide_attributes(result))
+
+
+def _without_wide_attributes(result: Any) -> Any:
+    reason = "integers beyond 64 bits in its type"
+    if isinstance(result, tuple):
+        return tuple(map(_without_wide_attributes, result))
+    if _is_encodable(result):
+        return result
+    if not isinstance(result, Attribute):
         raise UnsupportedTypeError(reason)
-    return encode(
-        tuple(
-            UnreadableAttribute(each.name, reason) if not _is_encodable(each) else each
-            for each in result
-        )
-    )
+    return UnreadableAttribute(result.name, reason)
 
 
 def _is_encodable(value: Any) -> bool:
@@ -331,10 +332,32 @@ _CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])
 _OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
-METHODS: Final[dict[str, Method]] = {
-    name: Method(name)
-    for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
-    if not name.startswith("_")
-} | {CHANGES: _ChangesMethod()}
+class _Methods(Mapping[str, Method]):
+    """Finds out what a method's messages are when it is first asked for: few of them all are."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method] = {}
+        self._names = frozenset(
+            name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        ) | {CHANGES}  # fmt: skip
+
+    def __getitem__(self, name: str) -> Method:
+        method = self._known.get(name)
+        if method is None:
+            if name not in self._names:
+                raise KeyError(name)
+            made = _ChangesMethod() if name == CHANGES else Method(name)
+            method = self._known[name] = made  # two threads make the same
+        return method
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+METHODS: Final = _Methods()
 """Every method of ``WritingLibraryStore`` by its name, those that it takes over, too; and
 ``CHANGES``."""

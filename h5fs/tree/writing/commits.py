@@ -253,12 +253,11 @@ class Commits:
         if other is None or other.draft is None:
             return False  # it waits
         values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-        assert values.draft is not None and offsets.draft is not None
         try:
             read_header(other.draft)
         except IncompleteError:
             return False
-        commit_sequences(self._store, folder.info.ref, name, values.draft, offsets.draft)
+        commit_sequences(self._store, folder.info.ref, name, values, offsets)
         self._lookup.forget()
         self.settle(other)
         return True

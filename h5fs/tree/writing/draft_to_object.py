@@ -90,13 +90,14 @@ def read_header(draft: Draft) -> NpyHeader:
 
 
 def array_file(
-    draft: Draft, header: NpyHeader, *, is_read: bool = False, old_rows: int | None = None
-) -> ArrayFile:
+    draft: Draft, header: NpyHeader, *, is_read: bool = False, old_rows: int | None = None,
+    is_new: bool = False,
+) -> ArrayFile:  # fmt: skip
     """Return a draft as the store takes it. Raises ``NoSpaceError``."""
     descriptor, data = draft.lend()
     return ArrayFile(
         descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
-        header.size_bytes, is_read, old_rows, data,
+        header.size_bytes, is_read, old_rows, data, is_new,
     )  # fmt: skip
 
 
@@ -128,7 +129,9 @@ def commit_array(
     if file.draft.has_base and not is_read and _grow(store, file, header, waiting):
         return None
     old_rows = _rows_of(file.content) if file.draft.is_based else None
-    lent = array_file(file.draft, header, is_read=is_read, old_rows=old_rows)
+    lent = array_file(
+        file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file)
+    )
     with waiting():
         return store.write_array(group, name, lent)
 
@@ -179,17 +182,27 @@ def _grow(
 
 
 def commit_sequences(
-    store: WritingStore, group: ObjectRef, name: bytes, values: Draft, offsets: Draft
-) -> None:
+    store: WritingStore, group: ObjectRef, name: bytes, values_file: WritableFile,
+    offsets_file: WritableFile,
+) -> None:  # fmt: skip
     """Make a dataset of variable-length sequences of its two files."""
+    values, offsets = values_file.draft, offsets_file.draft
+    assert values is not None
+    assert offsets is not None
     values_header, offsets_header = read_header(values), read_header(offsets)
     if offsets_header.dtype.kind not in "iu" or len(offsets_header.shape) != 1:
         raise InvalidArrayError("offsets must be integers, in one dimension")
     if prod(offsets_header.shape) < 1:
         raise InvalidArrayError("there is one offset more than sequences")
     store.write_sequences(
-        group, name, array_file(values, values_header), array_file(offsets, offsets_header)
-    )
+        group, name, array_file(values, values_header, is_new=_is_new(values_file)),
+        array_file(offsets, offsets_header, is_new=_is_new(offsets_file)),
+    )  # fmt: skip
+
+
+def _is_new(file: WritableFile) -> bool:
+    """Whether a file stands for no object yet, and has the name with which it was made."""
+    return file.node is None and file.made_at == file.path
 
 
 def refers_to_objects(draft: Draft) -> bool:

@@ -155,6 +155,9 @@ def test_an_attribute_with_integers_beyond_64_bits_is_left_out_alone() -> None:
     left, other = there_and_back("read_attributes", (wide, plain))
     assert left == UnreadableAttribute(b"wide", "integers beyond 64 bits in its type")
     assert other == plain
+    info = ObjectInfo(REF, ObjectKind.DATASET)
+    written = (info, (wide, plain))  # what an object has after one of its attributes was written
+    assert there_and_back("write_attributes", written) == (info, (left, plain))
     with pytest.raises(UnsupportedTypeError):
         messages.encode_result(EnumType(base, ((b"x", 2**100),)))
 

@@ -124,7 +124,8 @@ class WritingHsdsStore(HoldingHsdsStore):
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         group_id = self._place(group, name)
-        old = self._old_dataset(group, group_id, name)
+        # Of a new one the name must still be free, or whoever was quicker would lose theirs.
+        old = None if array.is_new else self._old_dataset(group, group_id, name)
         datatype, trailing = type_for(old, array)
         lent = LentArray(array, datatype, trailing)
         if old is not None and would_lose_rows(old, lent.shape, array.old_rows):
@@ -157,7 +158,8 @@ class WritingHsdsStore(HoldingHsdsStore):
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
         rows = LentSequences(values, offsets)
-        old = self._old_dataset(group, self._place(group, name), name)
+        is_new = values.is_new and offsets.is_new
+        old = None if is_new else self._old_dataset(group, self._place(group, name), name)
         return self._put_dataset(group, name, old, rows.datatype, rows)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Hyperslab
-from h5fs.store.hsds import arrays
-from h5fs.store.hsds.arrays import RemoteArray, RemoteBlocks
+from h5fs.store.hsds import remote_array
+from h5fs.store.hsds.remote_array import RemoteArray, RemoteBlocks
 
 ROWS, CHUNK = 40_000, 100
 VALUES = np.random.default_rng(7).integers(0, 2**62, ROWS).astype("<i8")
@@ -47,8 +47,8 @@ def opened(
     monkeypatch: pytest.MonkeyPatch, limit_bytes: int = 2**20
 ) -> Iterator[tuple[RemoteArray, RemoteBlocks, Service]]:
     """An array in blocks of two chunks."""
-    monkeypatch.setattr(arrays, "_BLOCK_BYTES", 2 * CHUNK * 8)
-    monkeypatch.setattr(arrays, "_MOST_SPARE_BYTES", 8 * CHUNK * 8)
+    monkeypatch.setattr(remote_array, "_BLOCK_BYTES", 2 * CHUNK * 8)
+    monkeypatch.setattr(remote_array, "_MOST_SPARE_BYTES", 8 * CHUNK * 8)
     service, cache = Service(), RemoteBlocks(limit_bytes)
     with ThreadPoolExecutor(8) as executor:
         yield (
