@@ -167,6 +167,8 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+    note: bytes = b""
+    """What the worker that died had written down at last."""
 
 
 class KilledChangeError(LostChangesError):
@@ -256,6 +258,11 @@ class MountError(OSError):
 
 class UsageError(MountError):
     """The command line or an option is wrong (exit status 2)."""
+
+
+def say_on_one_line(error: Exception) -> str:
+    """Return an error's message without line ends."""
+    return " ".join(str(error).split())
 
 
 def show_path(path: bytes) -> str:

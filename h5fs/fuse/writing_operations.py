@@ -2,7 +2,7 @@
 
 As in ``operations``, each method converts arguments, calls the tree once, and converts the result.
 libfuse passes None for the path of a file that has lost its name while it is open. Only libfuse 3
-gets here (``check_mode``).
+gets here (``check_options``).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from h5fs.cli.commands.without_mount import (
     opened_writable_tree,
     read_pieces,
     walk,
+    walking_habits,
 )
 from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.progress import progress_bar
@@ -74,7 +75,8 @@ def _copy_out(
     *,
     of_contents: bool,
 ) -> int:
-    with opened_tree(StoreOptions(absolute(file)), starter) as tree:
+    options = StoreOptions(absolute(file))
+    with opened_tree(options, starter, habits=walking_habits()) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:

@@ -10,11 +10,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h5fs.daemon.open_tree import explaining, leftovers_of
+from h5fs.daemon.refusals import explaining
 from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
+from h5fs.store.ahead.habits import Habits
+from h5fs.store.ahead.walk import Asked
 from h5fs.store.interface import Store
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.tree.status import Status
@@ -29,12 +31,15 @@ _ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 
 @contextmanager
 def opened_tree(
-    options: StoreOptions, starter: WorkerStarter | None = None
+    options: StoreOptions, starter: WorkerStarter | None = None, *, habits: Habits | None = None
 ) -> Iterator[Tree]:
-    """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do."""
-    with opened_store(options, starter) as store:
+    """Open an HDF5 file as a tree to read. Raises ``MountError`` with what the user can do.
+
+    ``habits``: what the command asks of the objects of each group that it lists.
+    """
+    with opened_store(options, starter, habits=habits) as store:
         views = ViewOptions(frozenset(View), are_listed=False)
-        tree = Tree(store, options.limits.max_depth, views=views)
+        tree = Tree(store, options.limits.max_depth, views=views, habits=habits)
         yield tree
         tree.close()
 
@@ -52,6 +57,7 @@ def opened_writable_tree(
     HDF5 file at the end, or saved beside it; ``tell_left`` is given the paths of those. Raises
     ``MountError`` with what the user can do.
     """
+    from h5fs.daemon.open_tree import leftovers_of
     from h5fs.tree import WritableTree
 
     with opened_store(options, starter) as store:
@@ -70,7 +76,7 @@ def opened_writable_tree(
 
 @contextmanager
 def opened_store(
-    options: StoreOptions, starter: WorkerStarter | None = None
+    options: StoreOptions, starter: WorkerStarter | None = None, *, habits: Habits | None = None
 ) -> Iterator[Store]:
     """Open an HDF5 file, with a starter of workers that has been started, or one of its own.
 
@@ -79,7 +85,7 @@ def opened_store(
     check_file(options)
     with started(starter) as running:
         with explaining(options.location):
-            store = open_store(options, running)
+            store = open_store(options, running, habits=habits)
         try:
             yield store
         finally:
@@ -129,6 +135,11 @@ def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
             tree.get_status(path + ending)
             return path + ending
     raise NotFoundError(f"{show_path(path)}: no such object")
+
+
+def walking_habits() -> Habits:
+    """Return what ``walk`` asks of the objects of each group: sizes."""
+    return Habits(Asked.ATTRIBUTES, Asked.DATASET)
 
 
 def walk(tree: Tree, path: bytes = b"/") -> Iterator[tuple[bytes, Status | H5fsError]]:

@@ -1,8 +1,9 @@
 """Changes of an HDF5 file in steps: each leads from one whole file to the next.
 
-After a step the library is flushed, and the log gets a commit that outlives this process. When
-something fails within a step, this store is broken: the library's state of the file differs from
-the log's. The worker then ends, and the next one begins at the last commit.
+After a step the library is flushed, and the log gets a commit that outlives this process. Steps
+that are made together share one flush and one commit. When something fails within a step, this
+store is broken: the library's state of the file differs from the log's. The worker then ends, and
+the next one begins at the last commit.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
@@ -52,11 +54,28 @@ from h5fs.store.resolving import Resolver
 
 _log = logging.getLogger(__name__)
 
+
+class _Together:
+    """Steps that will be committed by one commit: whether there was one, and what they change."""
+
+    __slots__ = ("changed", "has_begun")
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.changed: tuple[int, ...] | None = ()
+
+    def add(self, changed: tuple[int, ...] | None) -> None:
+        """Add the ids of the objects that a step has changed; None: any."""
+        if self.changed is not None:
+            known = self.changed
+            self.changed = None if changed is None else tuple(dict.fromkeys(known + changed))
+
+
 class StepwiseStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
-    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,
-    and after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit, and
+    after each checkpoint, which objects' data are others now or gone (None: any), and where in
     the log the last commit ends.
     """
 
@@ -73,6 +92,12 @@ class StepwiseStore(Hdf5Store):
         super().__init__(options, driven=logged, **others)
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
+        self._together: _Together | None = None
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()  # what is written opens datasets in more than one place
+        super().open()
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:
@@ -122,9 +147,9 @@ class StepwiseStore(Hdf5Store):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
                 self._file.checkpoint()
-                self._on_change((), self._file.log_bytes)
             else:
                 self._file.commit(durable=True)
+            self._on_change((), self._file.log_bytes)
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):
@@ -149,21 +174,51 @@ class StepwiseStore(Hdf5Store):
             yield
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Commit all steps of the block at its end, by one commit.
+
+        What an operation refuses before its step may be caught within the block. After any
+        exception that leaves the block the store is broken, unless no step had begun.
+        """
+        with self._lock:
+            self._together = together = _Together()
+            try:
+                yield
+                if together.has_begun and not self.is_broken:
+                    with self._failing("change the file"):
+                        self._commit_step(together.changed)
+            except BaseException:
+                self.is_broken = self.is_broken or together.has_begun
+                raise
+            finally:
+                self._together = None
+
+    @contextmanager
     def _step(
         self, changed: tuple[int, ...] | None, *, attributes: bool = False
     ) -> Iterator[None]:
         """Commit the changes of the block; after an exception the store is broken.
 
+        The commit comes later where several steps are made together.
+
         ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
-        ``attributes``: refusals of attributes are raised as they are.
+        ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             self._logged.is_flushed = False
-            yield
-            h5f.flush(self._files.file_id(0))
-            self._logged.is_flushed = True
-            self._file.commit(durable=False)
-            self._on_change(changed, self._file.log_bytes)
+            if self._together is None:
+                yield
+                self._commit_step(changed)
+            else:
+                self._together.has_begun = True
+                yield
+                self._together.add(changed)
+
+    def _commit_step(self, changed: tuple[int, ...] | None) -> None:
+        h5f.flush(self._files.file_id(0))
+        self._logged.is_flushed = True
+        self._file.commit(durable=False)
+        self._on_change(changed, self._file.log_bytes)
 
     @contextmanager
     def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
@@ -182,6 +237,9 @@ class StepwiseStore(Hdf5Store):
             if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
                 raise
             raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
+        except BaseException:  # files to ask for, where half of a step is done
+            self.is_broken = True
+            raise
 
     def _forget_all(self, *parents: ObjectRef) -> None:
         """Forget everything cached that may be wrong after the next step.

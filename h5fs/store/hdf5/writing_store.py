@@ -73,7 +73,7 @@ from h5fs.store.library_interface import NewArray, Uncopied
 
 
 class WritingHdf5Store(StepwiseStore):
-    """Answers the questions of ``h5fs.store.interface.WritingLibraryStore``.
+    """Answers what ``h5fs.store.library_interface.WritingLibraryStore`` promises.
 
     ``is_broken``: it must not be used any more.
     """

@@ -115,8 +115,11 @@ class PageLayers:
         return data == self.changed[page]
 
     def commit_changed(self, placed: list[tuple[int, int, int]]) -> None:
-        """Let the changed pages be committed ones. ``placed``: runs of them, each as its first
-        page, the page after the last, and the offset in the log."""
+        """Let the changed pages be committed ones.
+
+        ``placed``: runs of them, each as its first page, the page after the last, and the offset in
+        the log.
+        """
         for first, stop, offset in placed:
             self.committed.insert(first, stop, offset)
         if (len(self.recent) + len(self.changed)) * self.page_bytes > _MOST_RECENT_BYTES:

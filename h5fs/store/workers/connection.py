@@ -99,8 +99,7 @@ class WorkerConnection:
         self.is_last_answer = False  # the worker ends after this answer
 
     def wait_until_open(self, seconds: float) -> None:
-        """Wait until the worker has opened the file. Raises what opening raised, or ``call`` would.
-        """
+        """Wait until the worker has opened the file. Raises what opening raised, or as ``call``."""
         self._receive(None, (), seconds, None)
 
     def call(

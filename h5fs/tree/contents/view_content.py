@@ -6,68 +6,52 @@ read like those of the array, and made into lines or a picture in a worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
-from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
+from msgspec import Struct
+
+from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.names import Projection, encode_name
-from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.rendering import LinesRequest
-from h5fs.projection.views.texts import project_text
-from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
+from h5fs.projection.names import encode_name
+from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
-VIEW_KINDS = {
-    Projection.TABLE: NodeKind.TABLE,
-    Projection.PICTURE: NodeKind.PICTURE,
-    Projection.TEXT: NodeKind.TEXT,
-}
-"""The kind of node that shows each view."""
-
-_LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
+if TYPE_CHECKING:  # imported when somebody asks for a view
+    from h5fs.projection.views.columns import Table
+    from h5fs.tree.contents.picture_content import PictureContent
+    from h5fs.tree.contents.table_content import TableContent
 
 _PICTURES_KEPT = 4
-
-_PIECE_BYTES = 2**20
-"""About how many bytes of lines are made at a time."""
 
 
 class Views:
     """The views of a mount. Safe to use from any thread."""
 
     def __init__(self, store: Store, options: ViewOptions) -> None:
-        self._store = store
-        self._options = options
+        self.store = store
+        self.picture_size = options.picture_size
         # Programs read a picture in several requests.
-        self._made: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
-        self.projections = tuple(
-            each for each in VIEW_KINDS if View(each.value[1:].decode()) in options.kinds
-        )
-        self.are_listed = bool(self.projections) and options.are_listed
+        self.pictures: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
+        self.kinds = tuple(view for view in View if view in options.kinds)
+        self.are_listed = bool(self.kinds) and options.are_listed
 
-    def of_array(self, array: DatasetInfo) -> dict[Projection, int | None]:
+    def of_array(self, array: DatasetInfo) -> dict[View, int | None]:
         """Return the views of an array with their sizes; None where only a scan tells the size."""
-        sizes: dict[Projection, int | None] = {}
-        for projection in self.projections:
+        sizes: dict[View, int | None] = {}
+        for view in self.kinds:
+            making = VIEWS[view]
             try:
-                if array.is_scanned:
-                    if _may_have(projection, array):
-                        sizes[projection] = None
-                else:
-                    sizes[projection] = self._size_of(projection, array)
+                if not array.is_scanned:
+                    sizes[view] = making.size_bytes(self, array)
+                elif making.may_exist(array):
+                    sizes[view] = None
             except H5fsError:
                 continue  # the array has no such view
         return sizes
-
-    def _size_of(self, projection: Projection, array: DatasetInfo) -> int:
-        if projection is Projection.PICTURE:
-            return picture_file_size(array, self._options.picture_size)
-        return _LINES_OF[VIEW_KINDS[projection]](array).size_bytes
 
     def listed_nodes(self, folder: Node, owner: Node) -> Iterator[Node]:
         """Yield the views of a node's dataset that its folder lists."""
@@ -76,33 +60,26 @@ class Views:
         array = owner.info.array or owner.info.dataset
         if array is None:
             try:
-                array = self._store.describe_storage(owner.info.ref).array
+                array = self.store.describe_storage(owner.info.ref).array
             except H5fsError:
                 return  # what cannot be looked at has no views
-        for projection in self.of_array(array) if array is not None else ():
-            yield _view_node(folder, owner, projection)
+        for view in self.of_array(array) if array is not None else ():
+            yield _view_node(folder, owner, view)
 
-    def node(self, folder: Node, owner: Node | None, projection: Projection) -> Node | None:
+    def node(self, folder: Node, owner: Node | None, view: View) -> Node | None:
         """Return a view of a node's dataset, None when it has none of that kind."""
         if owner is None or owner.kind is not NodeKind.ARRAY or owner.link is None:
             return None
         array = owner.info.array or owner.info.dataset
         if array is None:
-            array = self._store.describe_storage(owner.info.ref).array
-        if array is None or projection not in self.of_array(array):
+            array = self.store.describe_storage(owner.info.ref).array
+        if array is None or view not in self.of_array(array):
             return None
-        return _view_node(folder, owner, projection)
+        return _view_node(folder, owner, view)
 
-    def open(self, node: Node, dataset: DatasetInfo) -> TableContent | PictureContent:
-        """Return the content of a view. Raises ``H5fsError``."""
-        if node.kind in _LINES_OF:
-            table = _LINES_OF[node.kind](dataset)
-            is_text = node.kind is NodeKind.TEXT
-            return TableContent(self._store, node.info.ref, dataset, table, is_text)
-        if node.kind is NodeKind.PICTURE:
-            size = self._options.picture_size
-            return PictureContent(self._store, node.info.ref, dataset, size, self._made)
-        raise UnsupportedTypeError(f"{show_path(node.name)}: no such view")
+    def open(self, view: View, ref: ObjectRef, dataset: DatasetInfo) -> ViewContent:
+        """Return the content of a view of a dataset. Raises ``H5fsError``."""
+        return VIEWS[view].open(self, ref, dataset)
 
 
 def without_covered_views(dentries: Dentries) -> Dentries:
@@ -115,66 +92,75 @@ def without_covered_views(dentries: Dentries) -> Dentries:
     return Dentries([names[place] for place in kept], dentries.rows[kept])
 
 
-def _may_have(projection: Projection, array: DatasetInfo) -> bool:
-    """Whether a dataset whose elements are yet to be scanned may have a view."""
-    if projection is Projection.TEXT:
-        return array.dtype.kind == "U"
-    return projection is Projection.TABLE and is_tabular(array.shape)
-
-
-def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
+def _view_node(folder: Node, owner: Node, view: View) -> Node:
     assert owner.link is not None
-    name = encode_name(owner.link.name, projection)
-    return Node(VIEW_KINDS[projection], name, owner.info, folder, owner.link)
+    return Node(view, encode_name(owner.link.name, view), owner.info, folder, owner.link)
 
 
-@dataclass(frozen=True, slots=True)
-class TableContent:
-    """A ``.csv`` file of a dataset, or its ``.txt`` file."""
+ViewContent: TypeAlias = "TableContent | PictureContent"
 
-    store: Store
-    ref: ObjectRef
-    dataset: DatasetInfo
-    table: Table
-    is_text: bool
-    storage_bytes: int = 0
 
-    @property
-    def size_bytes(self) -> int:
-        return self.table.size_bytes
+class Making(Struct, frozen=True):
+    """How a view of a dataset is made.
 
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        table = self.table
-        size = min(len(buffer), self.size_bytes - offset)
-        if size <= 0:
-            return 0
-        header = table.header[offset : offset + size]
-        buffer[: len(header)] = header
-        done = len(header)
-        rows_at_once = max(1, _PIECE_BYTES // max(table.line_bytes, table.row_bytes))
-        while done < size:
-            row, skipped = divmod(offset + done - len(table.header), table.line_bytes)
-            wanted = -(-(skipped + size - done) // table.line_bytes)
-            lines = self._lines(row, min(wanted, rows_at_once))[skipped:]
-            part = lines[: size - done]
-            buffer[done : done + len(part)] = part
-            done += len(part)
-        return size
+    ``size_bytes`` follows from shape and type, and raises ``H5fsError`` where a dataset has no such
+    view; ``may_exist`` says as much of a dataset whose elements have yet to be scanned. ``open``
+    returns the content, which asks a worker to make it of elements (``render_view``).
+    """
 
-    def _lines(self, row: int, count: int) -> memoryview:
-        """Return whole lines."""
-        table, dataset = self.table, self.dataset
-        data = bytearray(count * table.row_bytes)
-        if data:
-            start = row * table.row_bytes
-            self.store.read_into(
-                self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
-            )  # fmt: skip
-        shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesRequest(
-            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
-            self.is_text,
-        )  # fmt: skip
-        lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, order, bytes(data), lines)
-        return lines
+    size_bytes: Callable[[Views, DatasetInfo], int]
+    may_exist: Callable[[DatasetInfo], bool]
+    open: Callable[[Views, ObjectRef, DatasetInfo], ViewContent]
+
+
+def _table_of(array: DatasetInfo) -> Table:
+    from h5fs.projection.views.columns import project_table
+
+    return project_table(array)
+
+
+def _may_be_table(array: DatasetInfo) -> bool:
+    from h5fs.projection.views.columns import is_tabular
+
+    return is_tabular(array.shape)
+
+
+def _text_of(array: DatasetInfo) -> Table:
+    from h5fs.projection.views.texts import project_text
+
+    return project_text(array)
+
+
+def _open_table(views: Views, ref: ObjectRef, array: DatasetInfo) -> TableContent:
+    from h5fs.tree.contents.table_content import TableContent
+
+    return TableContent(views.store, ref, array, _table_of(array), is_text=False)
+
+
+def _open_text(views: Views, ref: ObjectRef, array: DatasetInfo) -> TableContent:
+    from h5fs.tree.contents.table_content import TableContent
+
+    return TableContent(views.store, ref, array, _text_of(array), is_text=True)
+
+
+def _picture_bytes(views: Views, array: DatasetInfo) -> int:
+    from h5fs.tree.contents.picture_content import picture_file_size
+
+    return picture_file_size(array, views.picture_size)
+
+
+def _open_picture(views: Views, ref: ObjectRef, array: DatasetInfo) -> PictureContent:
+    from h5fs.tree.contents.picture_content import PictureContent
+
+    return PictureContent(views.store, ref, array, views.picture_size, views.pictures)
+
+
+VIEWS: dict[View, Making] = {
+    View.TABLE: Making(lambda _, array: _table_of(array).size_bytes, _may_be_table, _open_table),
+    View.PICTURE: Making(_picture_bytes, lambda _: False, _open_picture),  # of numbers alone
+    View.TEXT: Making(
+        lambda _, array: _text_of(array).size_bytes, lambda array: array.dtype.kind == "U",
+        _open_text,
+    ),
+}  # fmt: skip
+"""The one table of views: a row for each ``View``."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Arena, FileLayout
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena
 from h5fs.store.format.headers.array_messages import (
     RANK_MAX,
     ArrayTable,
@@ -32,8 +33,11 @@ _SIMPLE, _NULL = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class RawAttribute:
-    """An attribute as its message has it: ``datatype`` is a datatype message, ``data`` are the
-    elements and padding behind them. ``shape`` is None for a null dataspace."""
+    """An attribute as its message has it.
+
+    ``datatype`` is a datatype message, ``data`` are the elements and padding behind them. ``shape``
+    is None for a null dataspace.
+    """
 
     name: bytes
     datatype: bytes

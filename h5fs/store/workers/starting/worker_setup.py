@@ -18,7 +18,7 @@ _Settings: Any = msgspec.defstruct(
     [
         (name, kind)
         for name, kind in get_type_hints(StoreOptions).items()
-        if name not in _DAEMONS_OWN and name in StoreOptions.__dataclass_fields__
+        if name not in _DAEMONS_OWN and name in StoreOptions.__struct_fields__
     ],
 )
 
@@ -32,6 +32,10 @@ class _WorkerSetup(msgspec.Struct, frozen=True):
     grants: tuple[bytes, ...]
 
 
+# Made once, since a worker is forked: to make it takes a millisecond.
+_DECODER = msgspec.msgpack.Decoder(_WorkerSetup)
+
+
 def encode_setup(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...]) -> bytes:
     """Return the settings of a worker, and which files it may read beside, as bytes."""
     names = _Settings.__struct_fields__
@@ -41,6 +45,6 @@ def encode_setup(options: StoreOptions, kind: FileKind, grants: tuple[bytes, ...
 
 def decode_setup(encoded: bytes) -> tuple[StoreOptions, FileKind, tuple[bytes, ...]]:
     """Return what ``encode_setup`` was given."""
-    setup = msgspec.msgpack.decode(encoded, type=_WorkerSetup)
+    setup = _DECODER.decode(encoded)
     settings = msgspec.structs.asdict(setup.settings)
     return StoreOptions(Path(os.fsdecode(setup.file)), **settings), setup.kind, setup.grants
