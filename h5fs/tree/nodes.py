@@ -91,6 +91,7 @@ _POSITIONS = {
     NodeKind.TEXT: 1 << 63 | 3,
 }
 _ID_MASK = (1 << 63) - 1
+_INODE_MASK = (1 << 64) - 1
 
 
 def object_inode(object_id: int, kind: NodeKind) -> int:
@@ -110,9 +111,10 @@ def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDA
 def mix_inode(inode: int, seed: int) -> int:
     """Return the inode number of an object in one of many HDF5 files, each with its own ``seed``.
 
-    Objects of two files have the same number by a chance of 2^-64.
+    Objects of two files have the same number by a chance of about 2^-64. Programs that copy a
+    folder go by these numbers: within a file they are in the order of its objects.
     """
-    return (inode ^ seed) or 1
+    return (inode + seed) & _INODE_MASK or 1
 
 
 def make_root(info: ObjectInfo) -> Node:
