@@ -167,6 +167,8 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+    note: bytes = b""
+    """What the worker that died had written down at last."""
 
 
 class KilledChangeError(LostChangesError):
@@ -261,4 +263,6 @@ class UsageError(MountError):
 def show_path(path: bytes) -> str:
     """Return a name or path as a message can print it: control characters, bad UTF-8 escaped."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():  # nearly always
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -5,8 +5,9 @@
 For tests and `scripts/demo-cluster`. One service node and some data nodes are started in a process
 group of their own, on what an earlier run has left in the folder. When writes are answered (the
 service says READY before that), one line of JSON is printed: the endpoint, who may do what, and the
-processes. At the end of standard input, or when the process that started this one dies, the whole
-group is killed.
+processes. Each line of standard input has the names of nodes that have ended: they are started
+again, and what there is now is printed when writes are answered. At the end of standard input, or
+when the process that started this one dies, the whole group is killed.
 
 The nodes are started as `hsds` itself starts them; `hsds` would give up after 10 s on a busy
 machine, and leave them running when it is ended. Never with a host: the service would listen on
@@ -26,6 +27,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -56,18 +59,25 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         os.setsid()
     try:
-        nodes = start_nodes(folder, node_count, is_quick=sys.argv[3:] == ["quick"])
+        starts = prepare_nodes(folder, node_count, is_quick=sys.argv[3:] == ["quick"])
+        nodes = {name: start() for name, start in starts.items()}
         wait_until_writes_are_answered(folder, nodes)
         print(json.dumps(describe(folder, nodes)), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            for name in line.split():
+                nodes[name].wait(30)
+                nodes[name] = starts[name]()
+            wait_until_writes_are_answered(folder, nodes)
+            print(json.dumps(describe(folder, nodes)), flush=True)
     finally:
         os.killpg(0, signal.SIGKILL)
 
 
-def start_nodes(
-    folder: Path, node_count: int, *, is_quick: bool
-) -> dict[str, subprocess.Popen[bytes]]:
-    """Start all nodes, the service node first; each writes its messages to a file."""
+Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+def prepare_nodes(folder: Path, node_count: int, *, is_quick: bool) -> dict[str, Start]:
+    """Return what starts each node, the service node first; each writes its messages to a file."""
     sockets = folder / "s"  # short: the path of a socket has at most 107 bytes
     shutil.rmtree(sockets, ignore_errors=True)  # of a service that has run here before
     for made in (folder / "data" / BUCKET, sockets):
@@ -89,14 +99,16 @@ def start_nodes(
     environment = {**os.environ, "BUCKET_NAME": BUCKET, "PYTHONUNBUFFERED": "1"}
     if is_quick:
         environment["CONFIG_DIR"] = str(write_quick_settings(folder / "settings"))
-    started = {}
-    for name, words in nodes.items():
-        with (folder / f"{name}.log").open("wb") as log:
-            started[name] = subprocess.Popen(
-                [*program, f"--log_prefix={name} ", *words, *common], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, env=environment,
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        (sockets / f"{name}.sock").unlink(missing_ok=True)  # of one that was killed
+        with (folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*program, f"--log_prefix={name} ", *nodes[name], *common],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
             )  # fmt: skip
-    return started
+
+    return {name: partial(start, name) for name in nodes}
 
 
 def write_quick_settings(folder: Path) -> Path:

@@ -135,7 +135,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if not words or words[0] not in (*_COMMANDS, "-h", "--help", "-V", "--version"):
         _check_first_word(words)
         words = ["mount", *words]
-    return build_parser(version=_ShowVersion).parse_args(words)
+    parser = build_parser(version=_ShowVersion)
+    given, left = parser.parse_known_args(words)
+    # argparse (before Python 3.13) takes no MOUNTPOINT that an option stands before.
+    is_missing = words[0] == "mount" and given.mountpoint is None
+    if is_missing and len(left) == 1 and left[0] and not left[0].startswith("-"):
+        given.mountpoint, left = Path(left[0]), []
+    return given if not left else parser.parse_args(words)
 
 
 def _check_first_word(words: list[str]) -> None:
@@ -172,8 +178,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
     options = parsed.apply(
         MountOptions(
-            # The real path, since the kernel's table of mounts has no other.
-            mountpoint=Path(os.path.realpath(mountpoint)),
+            mountpoint=_real_path(mountpoint),
             store=StoreOptions(
                 location=_absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
             ),
@@ -202,6 +207,13 @@ def _default_mountpoint(location: Location, part: bytes) -> Path:
     if not name or is_taken or _is_folder(location):
         raise UsageError(f"where is {location} to be mounted? h5fs {location} MOUNTPOINT")
     return Path(name)
+
+
+def _real_path(mountpoint: Path) -> Path:
+    """Return the real path of a mountpoint, since the kernel's table of mounts has no other."""
+    # Apptainer passes an open /dev/fuse so; behind that link is the device, whoever opened it.
+    is_descriptor = mountpoint.parent == Path("/dev/fd")
+    return mountpoint if is_descriptor else Path(os.path.realpath(mountpoint))
 
 
 def _is_folder(location: Location) -> bool:

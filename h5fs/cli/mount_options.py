@@ -15,6 +15,7 @@ from typing import Any
 
 from h5fs.cli.option_values import (
     ALL_VIEWS,
+    VIEW_WORDS,
     choice_parser,
     number_parser,
     parse_compression,
@@ -42,7 +43,6 @@ from h5fs.model.settings import (
     Mode,
     MountOptions,
     StoreOptions,
-    View,
 )
 
 FUSE = "fuse"
@@ -147,7 +147,7 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "views", "views.kinds",
         "show files to look at beside the arrays: tables (csv), pictures (png), text (txt), or "
         "all; none without it",
-        "csv,png,txt|all", parse_views, (ALL_VIEWS, *values_of(View)),
+        f"{','.join(VIEW_WORDS)}|all", parse_views, (ALL_VIEWS, *VIEW_WORDS),
     ),
     MountOption(
         "view_size", "views.picture_size", "how many pixels a picture's longest side has at most",

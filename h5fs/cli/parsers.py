@@ -24,7 +24,6 @@ DESCRIPTION = """\
 Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
 attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOINT."""
 
-_WIDTH = 100
 _USAGE = """\
 h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all

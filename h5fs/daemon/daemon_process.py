@@ -60,7 +60,8 @@ def run_daemon(options: MountOptions, writer: int) -> NoReturn:
     try:
         os.setsid()
         complaints = os.memfd_create("h5fs-complaints")
-        _let_go_of_descriptors(writer, complaints)
+        given = () if options.descriptor is None else (options.descriptor,)
+        _let_go_of_descriptors(*given, writer, complaints)
         status = _serve_in_background(options, writer, complaints)
     except BaseException:
         _log.exception("the daemon ends")
@@ -218,8 +219,7 @@ def _end_with(owner_pid: int) -> None:
 def _reporting_the_end(
     options: MountOptions, recent: RecentMessages
 ) -> Iterator[Callable[[], None]]:
-    """Leave a report of what is logged after the yielded function was called, at the mount's end.
-    """
+    """At the mount's end, leave a report of what was logged after the yielded function's call."""
     ended_seconds: float | None = None
 
     def ended() -> None:
@@ -229,7 +229,8 @@ def _reporting_the_end(
     try:
         yield ended
     finally:
-        if ended_seconds is not None and (said := recent.messages(ended_seconds)):
+        is_findable = options.descriptor is None
+        if ended_seconds is not None and is_findable and (said := recent.messages(ended_seconds)):
             try:
                 leave_report(options.mountpoint, [each.text for each in said])
             except OSError as error:
@@ -255,7 +256,7 @@ def _serve_with(
         from h5fs import fuse  # the import loads libfuse
     except OSError as error:
         raise MountError(str(error)) from None
-    fuse.check_mode(options.mode)  # before the file is made or emptied
+    fuse.check_options(options)  # before the file is made or emptied
     from h5fs.tree import FolderTree, FollowingTree
     from h5fs.tree.contents.picture_content import missing_for
 
@@ -297,7 +298,13 @@ def _serve_with(
 
 @contextmanager
 def _findable(options: MountOptions, describe: Callable[[], bytes]) -> Iterator[None]:
-    """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs."""
+    """Let ``h5fs status`` and ``h5fs umount`` find this process as long as the block runs.
+
+    Not for a mount that another program has made: nobody knows where.
+    """
+    if options.descriptor is not None:
+        yield
+        return
     with ExitStack() as entered:
         sockets = entered.enter_context(registered(options.mountpoint, options.store.location))
         if not sockets:

@@ -17,6 +17,8 @@ from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
 from h5fs.store.schemes import check_url_options, find_scheme
 
+_FUSE_DEVICE = os.makedev(10, 229)  # Linux, Documentation/admin-guide/devices.txt
+
 
 def check_mount(options: MountOptions) -> None:
     """Raise ``MountError`` for whatever is seen to prevent the mount before anything starts."""
@@ -34,6 +36,11 @@ def check_mount(options: MountOptions) -> None:
     check_mountpoint(options)
     if options.mode.writes:
         _check_drafts_folder()
+    if options.descriptor is None:
+        _check_device()
+
+
+def _check_device() -> None:
     if not os.path.exists("/dev/fuse"):
         raise MountError(
             "/dev/fuse is missing: load the kernel module (modprobe fuse), or start the container "
@@ -144,6 +151,9 @@ def _check_apart(options: MountOptions) -> None:
 def check_mountpoint(options: MountOptions) -> None:
     """Raise ``MountError`` for what keeps a folder from being a mountpoint."""
     mountpoint = options.mountpoint
+    if options.descriptor is not None:
+        _check_descriptor(options.descriptor)
+        return
     if options.is_folder and options.store.url is None:
         _check_apart(options)
     found = find_mount(mountpoint)
@@ -177,6 +187,21 @@ def check_mountpoint(options: MountOptions) -> None:
         raise MountError(f"{mountpoint}: no permission to mount there; name a folder of your own")
 
 
+def _check_descriptor(number: int) -> None:
+    """Refuse a descriptor that is none of /dev/fuse; keep a good one from other programs."""
+    try:
+        device = os.fstat(number).st_rdev
+        if device == _FUSE_DEVICE:
+            os.set_inheritable(number, False)  # the mount ends when nobody has it open any more
+            return
+    except OSError:
+        pass
+    raise MountError(
+        f"/dev/fd/{number} is no open /dev/fuse; as a mountpoint, it is one of a program that has "
+        "mounted, as apptainer --fusemount does: name a folder"
+    )
+
+
 def _mounted_already(found: MountEntry) -> MountError:
     return MountError(
         f"{found.mountpoint} is mounted already ({found.source}); "
@@ -185,4 +210,5 @@ def _mounted_already(found: MountEntry) -> MountError:
 
 
 def find_fusermount() -> str | None:
+    """Return the path of the program that mounts for users; None where there is none."""
     return shutil.which("fusermount3") or shutil.which("fusermount")

@@ -28,8 +28,11 @@ _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A running daemon, as its record says; ``uid``: the record's owner; ``started_ns``: when the
-    record was made, in nanoseconds since 1970."""
+    """A running daemon, as its record says.
+
+    ``uid``: the record's owner. ``started_ns``: when the record was made, in nanoseconds since
+    1970.
+    """
 
     pid: int
     uid: int

@@ -22,8 +22,9 @@ from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.libfuse import LIBFUSES, fuse_arguments
 from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
+from h5fs.fuse.refusals import refuse_changes
 from h5fs.fuse.session import MountRefusedError, Session
-from h5fs.model.settings import Mode, MountOptions
+from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
 if TYPE_CHECKING:  # these need numpy, which whoever asks for the version shall not wait for
@@ -34,7 +35,7 @@ __all__ = [
     "CallMeter",
     "Notifier",
     "OperationStatistics",
-    "check_mode",
+    "check_options",
     "describe_binding",
     "fuse_arguments",
     "serve",
@@ -43,10 +44,18 @@ __all__ = [
 _binding = load_binding()
 _log = logging.getLogger(__name__)
 
+_TAKES_DESCRIPTORS = 3
 
-def check_mode(mode: Mode) -> None:
-    """Raise ``MountError`` for a mode that writes where this libfuse only reads."""
+
+def check_options(options: MountOptions) -> None:
+    """Raise ``MountError`` for what this libfuse cannot do: to write, or to take a descriptor."""
     reason = _binding.libfuse.WHY_NOT_WRITE
+    if options.descriptor is not None and _binding.major < _TAKES_DESCRIPTORS:
+        raise MountError(
+            f"{options.mountpoint} as a mountpoint needs libfuse {_TAKES_DESCRIPTORS}; "
+            f"{LIBFUSES[_TAKES_DESCRIPTORS].WHAT_TO_INSTALL}"
+        )
+    mode = options.mode
     if not mode.writes or reason is None:
         return
     best, libfuse = next(iter(LIBFUSES.items()))
@@ -92,6 +101,7 @@ def serve(
     session = Session(
         _binding, arguments, os.fsencode(options.mountpoint),
         requests if options.mode.writes else None,
+        cast("WritingTreeInterface", tree).count_waiting if options.mode.writes else lambda: 0,
     )  # fmt: skip
 
     failures: list[BaseException] = []
@@ -122,7 +132,10 @@ def serve(
             part=options.part, meter=meter,
         )  # fmt: skip
     try:
-        session.serve(operations.make_table(session.counted), on_hangup, on_end)
+        table = operations.make_table(session.counted)
+        if options.descriptor is not None and not options.mode.writes:
+            refuse_changes(table)
+        session.serve(table, on_hangup, on_end)
     except MountRefusedError as error:
         reason = f": {error}" if str(error) else ""
         raise MountError(f"libfuse could not mount at {options.mountpoint}{reason}") from None

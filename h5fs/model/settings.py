@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from h5fs.model.location import Location, Url
+
+_DESCRIPTOR: Final = re.compile(r"/dev/fd/(\d{1,9})")
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
@@ -35,7 +38,10 @@ class Mode(Enum):
 
 
 class ExternalPolicy(Enum):
-    """Which files outside the mounted one may be read through it."""
+    """Which files beside the mounted one may be read, where links, datasets and names lead to them.
+
+    ``folder``: those in the mounted file's own folder, and in folders below that one.
+    """
 
     NONE = "none"
     FOLDER = "folder"
@@ -153,11 +159,20 @@ class StoreOptions:
 
 
 class View(Enum):
-    """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
+    """What a mount can show beside the arrays, for people to look at; the value is the suffix.
 
-    TABLE = "csv"
-    PICTURE = "png"
-    TEXT = "txt"
+    How each is made is a row of ``VIEWS`` in ``tree.contents.view_content``. The order counts: it
+    is part of the files' inode numbers, so that another view comes last.
+    """
+
+    TABLE = b".csv"
+    PICTURE = b".png"
+    TEXT = b".txt"
+
+    @property
+    def word(self) -> str:
+        """The word that stands for this view in ``-o views=``."""
+        return self.value[1:].decode()
 
 
 DEFAULT_PICTURE_SIZE = 1024
@@ -211,6 +226,12 @@ class MountOptions:
     removes_mountpoint: bool = False
     owner_pid: int | None = None
     views: ViewOptions = NO_VIEWS
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open /dev/fuse for a mount that another program has made; None: h5fs mounts."""
+        found = _DESCRIPTOR.fullmatch(str(self.mountpoint))
+        return int(found[1]) if found is not None else None
 
     @property
     def source(self) -> str:

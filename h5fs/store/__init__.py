@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # workers are started before what takes long to import
     from h5fs.model.settings import StoreOptions
     from h5fs.store.ahead.habits import Habits
     from h5fs.store.interface import Store, WritingStore
-    from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
     from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
@@ -49,9 +48,9 @@ def open_store(
         local = LocalStore(options)
         local.open()
         return local
-    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore, opened
 
-    return _opened(WorkerStore(options, starter, habits=habits))
+    return opened(WorkerStore(options, starter, habits=habits))
 
 
 def _open_logged(
@@ -63,9 +62,9 @@ def _open_logged(
     """
     import dataclasses
 
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
-    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore, opened
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     options = dataclasses.replace(options, boot_id=read_boot_id())
@@ -73,14 +72,5 @@ def _open_logged(
     if files is None:
         return None
     if options.mode.writes:
-        return _opened(WritingWorkerStore(options, files, starter))
-    return _opened(WorkerStore(options, starter, FileWithLog(options, files), habits=habits))
-
-
-def _opened(store: WorkerStore) -> WorkerStore:
-    try:
-        store.open()
-    except BaseException:
-        store.close()
-        raise
-    return store
+        return opened(WritingWorkerStore(options, files, starter))
+    return opened(WorkerStore(options, starter, FileWithLog(options, files), habits=habits))

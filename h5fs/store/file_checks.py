@@ -126,8 +126,7 @@ def library_locking(path: Path, locking: Locking) -> Locking:
 
 
 def _check_lock(path: Path, descriptor: int, locking: Locking) -> None:
-    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder, or the reason.
-    """
+    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder or the reason."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

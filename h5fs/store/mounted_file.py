@@ -16,7 +16,7 @@ from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
 from h5fs.store.file_checks import check_identity, check_openable
 from h5fs.store.locks.own_lock import take_own_lock
 from h5fs.store.log import RealFile, SnapshotFile
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.log_path import has_log
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
@@ -108,9 +108,9 @@ class FileWithLog:
     ``removes_log``: everything in the log is in the file, too.
     """
 
-    def __init__(self, options: StoreOptions, logged: LoggedFiles) -> None:
+    def __init__(self, options: StoreOptions, logged: FileAndLog) -> None:
         self._writes = options.mode.writes
-        self.logged: LoggedFiles | None = logged
+        self.logged: FileAndLog | None = logged
         self.removes_log = False
         self._boot_id = options.boot_id
         self._own: list[int] = []

@@ -63,9 +63,12 @@ class WorkerStatistics:
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatistics:
-    """Requests to other machines, and the ``bytes`` that came. ``hits`` and ``misses`` count how
-    often bytes were asked for, and were all in the cache on disk, or not; ``in_flight``: requests
-    that are under way now; ``last_error``: empty when there was none."""
+    """Requests to other machines, and the ``bytes`` that came.
+
+    ``hits`` and ``misses`` count how often bytes were asked for, and were all in the cache on disk,
+    or not. ``in_flight``: requests that are under way now. ``last_error``: empty when there was
+    none.
+    """
 
     requests: int = 0
     bytes: int = 0
@@ -122,9 +125,11 @@ class QuarantinedObject:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """All statistics of a store. ``uncommitted`` is None in mode r, ``remote`` for a file that is
-    on this machine; ``log_problem``: a line about
-    damage in the redo log, None when there is none."""
+    """All statistics of a store.
+
+    ``uncommitted`` is None in mode r, ``remote`` for a file that is on this machine.
+    ``log_problem``: a line about damage in the redo log, None when there is none.
+    """
 
     cache: CacheStatistics = CacheStatistics()
     workers: WorkerStatistics = WorkerStatistics()

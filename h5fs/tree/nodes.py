@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
+from h5fs.model.members import FastEnum
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import View
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
 from h5fs.projection.soft_links import endings_of
 
 
-class NodeKind(Enum):
+class NodeKind(FastEnum):
     """What a node shows."""
 
     FOLDER = "folder"
@@ -30,13 +31,10 @@ class NodeKind(Enum):
     ANCESTOR_LINK = "link to an ancestor"
     DANGLING_LINK = "dangling external link"
     UNREADABLE = "unreadable object"
-    TABLE = "table"
-    PICTURE = "picture"
-    TEXT = "text"
 
 
-VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE, NodeKind.TEXT})
-"""What is made of an array for people to look at."""
+AnyKind = NodeKind | View
+"""What a node shows: an object of the HDF5 file, or what is made of an array to look at."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
@@ -49,7 +47,7 @@ class Node:
     symbolic link stands for. ``depth``: how many folders are above a folder; 0 for the root.
     """
 
-    kind: NodeKind
+    kind: AnyKind
     name: bytes
     info: ObjectInfo
     parent: Node | None
@@ -63,6 +61,11 @@ class Node:
         return self.kind in SYMBOLIC_LINKS
 
     @property
+    def is_view(self) -> bool:
+        """Whether the file is made of an array for people to look at, and is only read."""
+        return isinstance(self.kind, View)
+
+    @property
     def inode(self) -> int:
         """Inode number: from the object's id, an attribute file's just before its object's.
 
@@ -74,7 +77,7 @@ class Node:
             return _hash_to_inode(ref, self.name) | 1 << 63
         return self.inode_of(self.kind)
 
-    def inode_of(self, kind: NodeKind) -> int:
+    def inode_of(self, kind: AnyKind) -> int:
         """Return the inode number of the file of another kind that shows the same object."""
         ref = self.info.ref
         if ref.file:
@@ -82,26 +85,24 @@ class Node:
         return object_inode(ref.id, kind)
 
 
-_POSITIONS = {
+_POSITIONS: dict[AnyKind, int] = {
     NodeKind.ATTRIBUTES: 1,
     NodeKind.OFFSETS: 3,
     # In the half of the numbers that no id of an object is in.
-    NodeKind.TABLE: 1 << 63 | 1,
-    NodeKind.PICTURE: 1 << 63 | 2,
-    NodeKind.TEXT: 1 << 63 | 3,
+    **{view: 1 << 63 | position for position, view in enumerate(View, 1)},
 }
 _ID_MASK = (1 << 63) - 1
 _INODE_MASK = (1 << 64) - 1
 
 
-def object_inode(object_id: int, kind: NodeKind) -> int:
+def object_inode(object_id: int, kind: AnyKind) -> int:
     """Return the inode number of the file of a kind that shows an object of the mounted file."""
     # Ids are 4 apart at least, so these few numbers after an object's id are its own.
     position = _POSITIONS.get(kind, 2)
     return object_id + (position & _ID_MASK) & _ID_MASK | position & ~_ID_MASK
 
 
-def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
+def object_inodes(object_ids: npt.NDArray[np.uint64], kind: AnyKind) -> npt.NDArray[np.uint64]:
     """Return the inode numbers of the files of a kind that show many objects."""
     position = _POSITIONS.get(kind, 2)
     low = object_ids + np.uint64(position & _ID_MASK) & np.uint64(_ID_MASK)
@@ -156,6 +157,21 @@ def path_of(folder: Node) -> bytes:
     return path
 
 
+def has_one_path(folder: Node, target: ObjectInfo | None) -> bool:
+    """Whether a link in a folder is found by one path alone, and so is its object, if it has one.
+
+    What an external link that leads back to the file adds to this is not known here.
+    """
+    node: Node | None = folder
+    while node is not None:
+        if node.info.hard_link_count > 1 or node.info.ref.file:
+            return False
+        node = node.parent
+    return target is None or (
+        target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
+    )
+
+
 def link_projection(link: Link) -> Projection:
     """Return how the name of a link that is a symbolic link ends."""
     if link.kind is not LinkKind.SOFT:
@@ -187,7 +203,7 @@ def make_attributes_node(folder: Node, owner: Node) -> Node | None:
     return None
 
 
-PROJECTIONS = {
+PROJECTIONS: dict[AnyKind, Projection] = {
     NodeKind.ARRAY: Projection.ARRAY,
     NodeKind.VALUES: Projection.VALUES,
     NodeKind.OFFSETS: Projection.OFFSETS,

@@ -2,14 +2,17 @@
 
 The plain requests are many at a time and as large as h5fs's, and do nothing with what comes: what
 they take is what the service takes. Where h5fs is near to them, no reader could be faster. Requests
-are the service's own counts.
+are the service's own counts. Seconds of processors tell who was busy: the service's nodes, and who
+read (the program, and h5fs's daemon).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -114,13 +117,19 @@ print(time.monotonic() - start)
 
 @dataclass(frozen=True)
 class _Measure:
-    """Seconds of each run, and requests of the first one."""
+    """Seconds of each run, those of processors too, and requests of the first one."""
 
     seconds: list[float]
+    service_cpu: list[float]
+    own_cpu: list[float]
     requests: int
 
     def __str__(self) -> str:
-        return f"{statistics.median(self.seconds):8.4f} s  {self.requests:5d} requests"
+        wall, service, own = map(
+            statistics.median, (self.seconds, self.service_cpu, self.own_cpu)
+        )
+        cpu = f"processors: the service's {service:.2f} s, the reader's {own:.2f} s"
+        return f"{wall:8.4f} s  {self.requests:5d} requests  {cpu}"
 
 
 def run_cluster(folder: Path, size_mb: int, runs: int) -> int:
@@ -141,17 +150,20 @@ _BARS: dict[str, tuple[str, float]] = {
     "read": ("against h5pyd", 0.5), "write": ("against h5pyd", 1.0), "4 KiB": ("seconds", 0.003),
 }  # fmt: skip
 
-Way = Callable[[str], float]
+Way = Callable[[str], tuple[float, float]]
+"""Does a task; returns the seconds that it took, and those of processors on this side."""
 
 
 def _ways(service: Service, folder: Path, big: str, size: int) -> dict[str, Way]:
     socket_path = service.access.socket_path
     assert socket_path is not None
 
-    def through_mount(task: str) -> float:
+    def through_mount(task: str) -> tuple[float, float]:
         options = ["--mode", "r+"] if task == "write" else []
         with mounted("hdf5:/" + _DOMAIN, options=options) as mount:  # type: ignore[arg-type]
-            return _run(_THROUGH_MOUNT, mount.path, task, size)
+            before = _cpu_of(mount.pid)
+            seconds, cpu = _run(_THROUGH_MOUNT, mount.path, task, size)
+            return seconds, cpu + _cpu_of(mount.pid) - before
 
     ways: dict[str, Way] = {"h5fs": through_mount}
     if importlib.util.find_spec("h5pyd") is not None:
@@ -174,22 +186,25 @@ def begin_counting(service: Service) -> None:
 
 
 def _run_task(service: Service, task: str, ways: dict[str, Way], runs: int) -> bool:
-    measures: dict[str, _Measure] = {}
     chosen = {
         name: way for name, way in ways.items()
         if (task != "list twice" or name == "h5fs")
         and (task == "read" or not name.startswith("plain"))
     }
-    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    measures = {name: _Measure([], [], [], 0) for name in chosen}
     requests: dict[str, int] = {}
     for _ in range(runs):  # in turn, so that a busy moment is everybody's
         for name, way in chosen.items():
             begin_counting(service)
-            seconds[name].append(way(task))
+            before = sum(map(_cpu_of, service.pids.values()))
+            seconds, cpu = way(task)
+            measures[name].seconds.append(seconds)
+            measures[name].own_cpu.append(cpu)
+            measures[name].service_cpu.append(sum(map(_cpu_of, service.pids.values())) - before)
             requests.setdefault(name, _count(service) - _counted_from[0])
     print(f"{task}:")
     for name in chosen:
-        measures[name] = _Measure(seconds[name], requests[name])
+        measures[name] = dataclasses.replace(measures[name], requests=requests[name])
         print(f"  {name:18} {measures[name]}")
     return _check(task, measures)
 
@@ -234,12 +249,22 @@ def _count(service: Service) -> int:
     return sum(told.get(method, 0) for method in ("GET", "POST", "PUT", "DELETE"))
 
 
-def _run(program: str, *words: object) -> float:
+def _run(program: str, *words: object) -> tuple[float, float]:
+    """Return the seconds that a program tells, and those of processors that it took in all."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True,
         timeout=_TIMEOUT_SECONDS, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     seconds: float = json.loads(done.stdout)
-    return seconds
+    return seconds, cpu
+
+
+def _cpu_of(pid: int) -> float:
+    """Return the seconds of processors that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

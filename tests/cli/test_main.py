@@ -33,6 +33,20 @@ def test_the_word_mount_may_be_left_out(passed_on: list[MountOptions]) -> None:
     assert passed_on[0] == passed_on[1]
 
 
+@pytest.mark.semantics("M2")
+def test_options_may_stand_anywhere(passed_on: list[MountOptions]) -> None:
+    assert main.main(["f.h5", "mnt", "--mode", "r+", "-f"]) == 0
+    for words in (
+        ["--mode", "r+", "f.h5", "mnt", "-f"], ["f.h5", "--mode", "r+", "mnt", "-f"],
+        ["-f", "f.h5", "--mode", "r+", "mnt"], ["mount", "f.h5", "-f", "--mode=r+", "mnt"],
+        ["f.h5", "-f", "mnt", "--mode", "r+"], ["--mode", "r+", "-f", "--", "f.h5", "mnt"],
+    ):  # fmt: skip
+        assert main.main(words) == 0
+        assert passed_on[-1] == passed_on[0]
+    for words in (["f.h5", "-f", "mnt", "more"], ["f.h5", "-f", "--unknown"]):
+        assert main.main(words) == 2
+
+
 @pytest.mark.semantics("M7")
 def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptions]) -> None:
     assert main.main(["f.h5", "mnt"]) == 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +41,22 @@ class Service:
     folder: str
     pids: dict[str, int]
     client: Client = field(repr=False)
+    process: subprocess.Popen[str] = field(repr=False)
+
+    def kill(self, *names: str) -> None:
+        """Kill nodes, all of them where none is named."""
+        for name in names or self.pids:
+            os.kill(self.pids[name], signal.SIGKILL)
+
+    def start_again(self, *names: str) -> None:
+        """Start nodes that were killed, all where none is named; return when writes are answered.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(*(names or self.pids), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        assert line, "the nodes did not start again"
+        self.pids.update(json.loads(line)["pids"])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -91,7 +109,7 @@ def running_service(
         )
         client = Client(access)
         try:
-            yield Service(access, told["folder"], told["pids"], client)
+            yield Service(access, told["folder"], told["pids"], client, process)
         finally:
             client.close()
 

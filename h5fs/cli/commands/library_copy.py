@@ -32,7 +32,7 @@ from h5fs.projection.names import Projection, decode_name
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.tree import Tree
-from h5fs.tree.nodes import PROJECTIONS, VIEWS, Node, NodeKind
+from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
 
 if TYPE_CHECKING:
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -93,7 +93,7 @@ def _find_source(source: Place, starter: WorkerStarter | None, *, of_contents: b
     what = f"{file}:{show_path(path)}"
     if node.kind is NodeKind.ATTRIBUTES:
         raise MountError(f"{what} is no object of the file; h5fs attr sets attributes")
-    if node.kind in VIEWS:
+    if node.is_view:
         raise MountError(f"{what} is made of the array beside it: copy that")
     if of_contents and node.kind is not NodeKind.FOLDER:
         raise MountError(f"{what} is not a group")

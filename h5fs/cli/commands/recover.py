@@ -18,7 +18,7 @@ from h5fs.daemon.recent_messages import keep_recent_messages
 from h5fs.errors import CannotOpenError, MountError
 from h5fs.model.settings import Locking, Mode, StoreOptions
 from h5fs.store.format.superblock import clear_write_mark
-from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.log.file_and_log import open_logged, read_boot_id
 from h5fs.store.log.log_path import has_log
 
 

@@ -16,8 +16,7 @@ _LARGEST = 2**1023  # about that of a float
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """An object's attributes by their names. What is missing, or of another type, reads as empty.
-    """
+    """An object's attributes by name. What is missing, or of another type, reads as empty."""
 
     attributes: Mapping[bytes, Attribute]
 

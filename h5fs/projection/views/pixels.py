@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.projection.views.images import PALETTE_COLOURS, ImageLook
+from h5fs.projection.views.images import PALETTE_COLOURS
+from h5fs.projection.views.view_requests import ImageLook
 
 Values = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
@@ -36,7 +35,7 @@ Numbers = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A line plot of ``count`` elements, ``run_count`` runs of ``run_length`` of which are read."""
+    """A line plot of ``count`` elements, of which ``run_count`` runs of ``run_length`` are read."""
 
     count: int
     run_count: int
@@ -56,13 +55,6 @@ class Plot:
         starts = [index * last // spaces for index in range(self.run_count)]
         # Runs but the last one begin where a chunk does.
         return [start - start % self.run_length for start in starts[:-1]] + starts[-1:]
-
-
-class PlotLabels(Struct, frozen=True):
-    """What is written beside a line plot: above it, and along its axis."""
-
-    title: str = ""
-    x: str = ""
 
 
 def is_plotted(array: DatasetInfo) -> bool:

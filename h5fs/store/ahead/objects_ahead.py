@@ -55,8 +55,7 @@ class _Batch:
         self._done = threading.Event()
 
     def wait(self) -> bool:
-        """Wait, and return whether the batch is done. Nobody waits again for a batch that is late.
-        """
+        """Wait; return whether the batch is done. Nobody waits again for a batch that is late."""
         if not self.is_late and not self._done.wait(_PATIENCE_SECONDS):
             self.is_late = True
         return self._done.is_set()

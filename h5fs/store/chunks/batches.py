@@ -77,6 +77,11 @@ def find_unwritten(
 def make_batch(
     array: ReadArray, stored: bytes | None, block: Block, chunks: list[int]
 ) -> ChunkBatch:
+    """Return the request to decode chunks of an array into a block.
+
+    ``stored``: how many bytes each chunk of the array takes in the file, as in ``ChunkIndex``; None
+    where that is not known.
+    """
     grid = array.grid
     if stored is None:
         tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)

@@ -103,8 +103,7 @@ class ChunkReader:
         return self._cache.statistics()
 
     def forget(self, ids: Collection[int] | None) -> None:
-        """Give back the memory for arrays of the mounted file whose data have changed; None: all.
-        """
+        """Give back the memory of arrays in the mounted file whose data have changed; None: all."""
         with self._lock:
             keys = [
                 key

@@ -81,8 +81,8 @@ def read_texts(
 
 
 def _unique(addresses: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """Return all addresses in order, and which of them each is; equal ones are neighbours mostly.
-    """
+    """Return the distinct addresses, sorted, and the index among them of each that was given."""
+    # Equal addresses are neighbours, as a rule: so there is little left to sort.
     begins = np.ones(len(addresses), np.bool_)
     begins[1:] = addresses[1:] != addresses[:-1]
     firsts = np.flatnonzero(begins)

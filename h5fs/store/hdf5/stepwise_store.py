@@ -1,8 +1,9 @@
 """Changes of an HDF5 file in steps: each leads from one whole file to the next.
 
-After a step the library is flushed, and the log gets a commit that outlives this process. When
-something fails within a step, this store is broken: the library's state of the file differs from
-the log's. The worker then ends, and the next one begins at the last commit.
+After a step the library is flushed, and the log gets a commit that outlives this process. Steps
+that are made together share one flush and one commit. When something fails within a step, this
+store is broken: the library's state of the file differs from the log's. The worker then ends, and
+the next one begins at the last commit.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
     find_hidden,
@@ -43,16 +45,34 @@ from h5fs.store.hdf5.writing.hidden_group import (
     make_hidden,
     remove_hidden,
 )
+from h5fs.store.hdf5.writing.replacing import Written
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
 from h5fs.store.resolving import Resolver
 
 _log = logging.getLogger(__name__)
 
+
+class _Together:
+    """Steps that will be committed by one commit: whether there was one, and what they change."""
+
+    __slots__ = ("changed", "has_begun")
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.changed: tuple[int, ...] | None = ()
+
+    def add(self, changed: tuple[int, ...] | None) -> None:
+        """Add the ids of the objects that a step has changed; None: any."""
+        if self.changed is not None:
+            known = self.changed
+            self.changed = None if changed is None else tuple(dict.fromkeys(known + changed))
+
+
 class StepwiseStore(Hdf5Store):
     """A store that can take steps, and that has a hidden group for objects without a name.
 
-    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit of a change,
-    and after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit, and
+    after each checkpoint, which objects' data are others now or gone (None: any), and where in
     the log the last commit ends.
     """
 
@@ -69,6 +89,7 @@ class StepwiseStore(Hdf5Store):
         super().__init__(options, driven=logged, **others)
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
+        self._together: _Together | None = None
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:
@@ -118,9 +139,9 @@ class StepwiseStore(Hdf5Store):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
                 self._file.checkpoint()
-                self._on_change((), self._file.log_bytes)
             else:
                 self._file.commit(durable=True)
+            self._on_change((), self._file.log_bytes)
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):
@@ -145,21 +166,51 @@ class StepwiseStore(Hdf5Store):
             yield
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Commit all steps of the block at its end, by one commit.
+
+        What an operation refuses before its step may be caught within the block. After any
+        exception that leaves the block the store is broken, unless no step had begun.
+        """
+        with self._lock:
+            self._together = together = _Together()
+            try:
+                yield
+                if together.has_begun and not self.is_broken:
+                    with self._failing("change the file"):
+                        self._commit_step(together.changed)
+            except BaseException:
+                self.is_broken = self.is_broken or together.has_begun
+                raise
+            finally:
+                self._together = None
+
+    @contextmanager
     def _step(
         self, changed: tuple[int, ...] | None, *, attributes: bool = False
     ) -> Iterator[None]:
         """Commit the changes of the block; after an exception the store is broken.
 
+        The commit comes later where several steps are made together.
+
         ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
-        ``attributes``: refusals of attributes are raised as they are.
+        ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
         with self._failing("change the file", keeps_refusals=attributes):
             self._logged.is_flushed = False
-            yield
-            h5f.flush(self._files.file_id(0))
-            self._logged.is_flushed = True
-            self._file.commit(durable=False)
-            self._on_change(changed, self._file.log_bytes)
+            if self._together is None:
+                yield
+                self._commit_step(changed)
+            else:
+                self._together.has_begun = True
+                yield
+                self._together.add(changed)
+
+    def _commit_step(self, changed: tuple[int, ...] | None) -> None:
+        h5f.flush(self._files.file_id(0))
+        self._logged.is_flushed = True
+        self._file.commit(durable=False)
+        self._on_change(changed, self._file.log_bytes)
 
     @contextmanager
     def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
@@ -178,6 +229,9 @@ class StepwiseStore(Hdf5Store):
             if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
                 raise
             raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
+        except BaseException:  # files to ask for, where half of a step is done
+            self.is_broken = True
+            raise
 
     def _forget_all(self, *parents: ObjectRef) -> None:
         """Forget everything cached that may be wrong after the next step.
@@ -204,9 +258,21 @@ class StepwiseStore(Hdf5Store):
         assert link.target is not None
         return self._with_dataset(link.target)
 
-    def _info_of(self, dataset_id: h5d.DatasetID, path: bytes) -> ObjectInfo:
+    def _inherited(self, group: ObjectRef) -> Inherited:
+        """Return what is made in a group takes over."""
+        opened = self._opened.open(group)
+        if opened.inherited is None:
+            opened.inherited = Inherited(opened.identifier)
+        inherited: Inherited = opened.inherited
+        return inherited
+
+    def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
-        info, creation = describe_opened(dataset_id, path), creation_of(dataset_id)
+        dataset_id, is_known = written.dataset_id, written.memory is not None
+        info = describe_opened(dataset_id, path, holds_sequences=False if is_known else None)
+        creation = written.creation or creation_of(dataset_id)
+        if written.memory is not None:
+            self._scanned[info.ref] = FixedDataset(written.memory)
         if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
             # As if it had been opened, and its data were found to be its own.
             self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))

@@ -37,6 +37,7 @@ from h5fs.store.hdf5.objects.links import LinkReader
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading import chunks, datasets
+from h5fs.store.hdf5.reading.direct_reading import DirectReading
 from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
@@ -45,7 +46,6 @@ from h5fs.store.hdf5.reading.projected import (
     ProjectedDataset,
     project_dataset,
 )
-from h5fs.store.hdf5.reading.short_ways import ShortWays
 from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, table_details
 from h5fs.store.hdf5.types import type_ids
 from h5fs.store.interface import ArrayPart
@@ -63,7 +63,7 @@ def ignore(*_what: object) -> None:
 
 
 class Hdf5Store(ViewRenderer):
-    """Answers the questions of ``h5fs.store.interface.LibraryStore``.
+    """Answers what ``h5fs.store.library_interface.LibraryStore`` promises.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, file)`` when a file
@@ -114,7 +114,7 @@ class Hdf5Store(ViewRenderer):
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
         # What a program is writing may be in another place the next time.
         changes = options.mode.writes or options.is_swmr
-        self._ways = ShortWays(
+        self._ways = DirectReading(
             self._files, self._opened, None if changes else self._describe_source, on_progress
         )
 
@@ -208,7 +208,10 @@ class Hdf5Store(ViewRenderer):
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
     ) -> bytes | bytearray:
-        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them."""
+        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
+
+        Raises ``UnsupportedTypeError`` when the dataset has no such ``part``; ``ForbiddenError``.
+        """
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             if isinstance(projected, SequenceDataset) != (part is not ArrayPart.ELEMENTS):

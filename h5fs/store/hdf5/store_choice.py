@@ -28,7 +28,8 @@ def make_library_store(
     """Return a store that is not opened yet.
 
     ``files``: descriptors of the mounted file, as its ``kind`` says. ``fetch`` brings what is
-    missing of a file that comes bit by bit. ``on_change``: for a ``StepwiseStore``.
+    missing of a file that comes bit by bit. ``on_change``: see ``StepwiseStore``; ``others``: the
+    further arguments of ``Hdf5Store``.
     """
     if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)

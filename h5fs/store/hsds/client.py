@@ -12,18 +12,15 @@ from __future__ import annotations
 import json
 import logging
 import random
-import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import urllib3
-from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from h5fs.errors import (
@@ -35,16 +32,15 @@ from h5fs.errors import (
     UnreadableError,
 )
 from h5fs.store.hsds.access import Access
+from h5fs.store.hsds.connections import CONNECT_SECONDS, body_of, open_pool
 from h5fs.store.hsds.data_nodes import DataNodes
 
 _log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
+_Wanted = TypeVar("_Wanted")
+_Got = TypeVar("_Got")
 
-MOST_REQUESTS: Final = 16
-"""How many requests are under way at most; more wait for one of these."""
-
-_CONNECT_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 _DEAD_SECONDS: Final = 5.0
 _PIECE_BYTES: Final = 1 << 20
@@ -58,6 +54,10 @@ class TooLongError(UnreadableError):
     """An answer that is longer than the caller takes."""
 
 
+class DeletedError(GoneError):
+    """An object that there was, as its node knows."""
+
+
 class Client:
     """One service, and who asks it.
 
@@ -67,7 +67,7 @@ class Client:
     def __init__(self, access: Access, timeout_seconds: float = 30.0) -> None:
         self._access = access
         self._timeout_seconds = timeout_seconds
-        self._pool = _open_pool(access)
+        self._pool = open_pool(access)
         self._prefix = urlsplit(access.endpoint).path if access.socket_path is None else ""
         self._headers = _credentials(access)
         self._lock = threading.Lock()  # protects the fields below; nothing is taken under it
@@ -159,7 +159,7 @@ class Client:
                 answer = self._pool.urlopen(
                     method, url, cast(Any, body), {**self._headers, **headers}, retries=False,
                     redirect=False, preload_content=False, decode_content=False,
-                    timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=left),
+                    timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=left),
                     pool_timeout=int(left) + 1,
                 )  # fmt: skip
             except (NewConnectionError, ConnectionError) as error:
@@ -225,7 +225,7 @@ class Client:
                 f"{text}: {self._access.who} may not; see HS_USERNAME, HS_PASSWORD, ~/.hscfg"
             )
         if status in (404, 410):
-            return GoneError(text)
+            return (DeletedError if status == 410 else GoneError)(text)
         if status == 409:
             return ExistsError(text)
         if status >= 500:
@@ -280,15 +280,18 @@ class _Request:
         self._read_all(answer, most_bytes)
 
     def fill(self, buffer: memoryview) -> None:
-        """Fill a buffer with the whole answer."""
+        """Fill a buffer with the whole answer, of which nothing was read yet."""
+        body = body_of(self._answer)
         filled = 0
         while filled < len(buffer):
-            piece = self._read(min(len(buffer) - filled, _PIECE_BYTES))
-            if not piece:
-                raise UnreadableError(f"{self._path}: {filled} of {len(buffer)} bytes came back")
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        if self._read(1):
+            count = self._try(body.readinto, buffer[filled : filled + _PIECE_BYTES])
+            if not count:
+                text = f"{filled} of {len(buffer)} bytes came back"
+                if self._answer.headers.get("Content-Length") != str(filled):  # it broke off
+                    raise self._client._lost(text, self._url)
+                raise UnreadableError(f"{self._path}: {text}")
+            filled += count
+        if self._try(body.read, 1):
             raise UnreadableError(f"{self._path}: more than {len(buffer)} bytes came back")
         self._is_whole = True
 
@@ -300,39 +303,16 @@ class _Request:
         self._is_whole = True
 
     def _read(self, size: int) -> bytes:
+        return self._try(self._answer.read, size)
+
+    def _try(self, read: Callable[[_Wanted], _Got], wanted: _Wanted) -> _Got:
+        """Return what a call that reads from the answer returns, if that is in time."""
         if time.monotonic() > self._deadline:
             raise self._client._lost(TimeoutError(), self._url)
         try:
-            return self._answer.read(size)
+            return read(wanted)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._client._lost(error, self._url) from None
-
-
-class _UnixConnection(HTTPConnection):
-    """A connection to a Unix socket, whose path is the pool's ``socket_path``."""
-
-    socket_path = ""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_CONNECT_SECONDS)
-        try:
-            self.sock.connect(self.socket_path)
-        except OSError as error:
-            raise NewConnectionError(self, f"{self.socket_path}: {error.strerror}") from error
-
-
-def _open_pool(access: Access) -> HTTPConnectionPool:
-    path = access.socket_path
-    if path is None:
-        parts = urlsplit(access.endpoint)
-        made: HTTPConnectionPool = urllib3.connection_from_url(
-            f"{parts.scheme}://{parts.netloc}", maxsize=MOST_REQUESTS, block=True
-        )
-        return made
-    pool = HTTPConnectionPool("localhost", maxsize=MOST_REQUESTS, block=True)
-    pool.ConnectionCls = type("_ToSocket", (_UnixConnection,), {"socket_path": path})
-    return pool
 
 
 def _credentials(access: Access) -> dict[str, str]:

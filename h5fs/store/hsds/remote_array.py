@@ -1,16 +1,19 @@
 """Arrays of fixed-size elements by ranges of bytes: few requests, large ones, several at a time.
 
 A read asks for just the elements that it needs. A sequential reader's next blocks are asked for
-ahead; a block is about as large as two of the service's chunks, is made of whole chunks, and is
-kept until the array is opened anew: only that makes sure that what others have written is seen.
+ahead; a block is about as large as two of the service's chunks, and is made of whole chunks. It is
+kept until the stream has passed it, and no longer than until the array is opened anew: only that
+makes sure that what others have written is seen.
 """
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Final
@@ -27,46 +30,68 @@ _BLOCK_BYTES: Final = 8 << 20
 _LARGEST_BLOCK_BYTES: Final = 32 << 20
 _PIECE_BYTES: Final = 16 << 20
 _BLOCKS_AHEAD: Final = 4
+_BLOCKS_BEHIND: Final = 2  # the kernel's requests come on several threads, not quite in order
+_MOST_SPARE_BYTES: Final = 64 << 20
+
+
+@dataclass(eq=False, slots=True)
+class RemoteBlock:
+    """A block that is there, or on its way: ``coming`` is done when ``data`` has all its bytes.
+
+    ``users``: who fills or reads it; the memory may only become another block's without any.
+    """
+
+    data: memoryview
+    coming: Future[None]
+    users: int = 1
+    is_forgotten: bool = False
 
 
 class RemoteBlocks:
     """Blocks of all arrays, the latest ones, of about ``limit_bytes`` together.
 
-    ``hits`` and ``misses`` count parts of reads. ``_lock`` protects what is here; nothing else is
-    taken while it is held.
+    ``hits`` and ``misses`` count parts of reads. ``_lock`` protects what is here and the fields of
+    the blocks; nothing else is taken while it is held. ``_spare`` is memory of blocks that were
+    forgotten: to fill new memory takes the kernel as long as to receive the bytes.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[tuple[int, int], Future[bytearray]] = OrderedDict()
-        self._sizes: dict[tuple[int, int], int] = {}
+        self._blocks: OrderedDict[tuple[int, int], RemoteBlock] = OrderedDict()
+        self._spare: list[memoryview] = []
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.hits = self.misses = 0
 
-    def find(self, key: tuple[int, int]) -> Future[bytearray] | None:
-        """Return a block that is there, or on its way."""
+    def has(self, key: tuple[int, int]) -> bool:
+        """Whether a block is there, or on its way."""
         with self._lock:
-            block = self._blocks.get(key)
-            if block is not None:
-                self._blocks.move_to_end(key)
-            return block
+            return key in self._blocks
 
-    def make(
-        self, key: tuple[int, int], size_bytes: int, start: Callable[[], Future[bytearray]]
-    ) -> Future[bytearray]:
-        """Return a block, which is asked for with ``start`` where it is not there."""
+    def pin(
+        self, key: tuple[int, int], size_bytes: int, start: Callable[[memoryview], Future[None]]
+    ) -> RemoteBlock:
+        """Return a block, until ``unpin``; ``start`` begins to fill it where it is not there."""
         with self._lock:
             block = self._blocks.get(key)
-            if block is not None:
-                self._blocks.move_to_end(key)
-                return block
-            block = self._blocks[key] = start()
-            self._sizes[key] = size_bytes
-            self.used_bytes += size_bytes
-            while self.used_bytes > self.limit_bytes and len(self._blocks) > 1:
-                self._forget(next(iter(self._blocks)))
-            return block
+            is_new = block is None
+            if block is None:
+                data = self._take_memory(size_bytes)
+                block = self._blocks[key] = RemoteBlock(data, start(data))
+                self.used_bytes += size_bytes
+                while self.used_bytes > self.limit_bytes and len(self._blocks) > 1:
+                    self._forget(next(iter(self._blocks)))
+            self._blocks.move_to_end(key)
+            block.users += 1
+        if is_new:  # not under the lock, since it may be done already
+            block.coming.add_done_callback(lambda _: self.unpin(block))
+        return block
+
+    def unpin(self, block: RemoteBlock) -> None:
+        """Say that a block that was pinned is not used any more."""
+        with self._lock:
+            block.users -= 1
+            self._keep_memory_of(block)
 
     def count(self, *, hits: int = 0, misses: int = 0) -> None:
         """Count what was there, and what a read had to wait for."""
@@ -81,14 +106,29 @@ class RemoteBlocks:
                 self._forget(key)
 
     def forget_block(self, key: tuple[int, int]) -> None:
-        """Forget a block that did not come."""
+        """Forget a block, if it is there: it did not come, or is not needed any more."""
         with self._lock:
             if key in self._blocks:
                 self._forget(key)
 
     def _forget(self, key: tuple[int, int]) -> None:
-        del self._blocks[key]
-        self.used_bytes -= self._sizes.pop(key)
+        block = self._blocks.pop(key)
+        self.used_bytes -= len(block.data)
+        block.is_forgotten = True
+        self._keep_memory_of(block)
+
+    def _take_memory(self, size_bytes: int) -> memoryview:
+        for place, data in enumerate(self._spare):
+            if len(data) == size_bytes:
+                return self._spare.pop(place)
+        return memoryview(mmap.mmap(-1, size_bytes))
+
+    def _keep_memory_of(self, block: RemoteBlock) -> None:
+        if not block.is_forgotten or block.users:
+            return
+        self._spare.append(block.data)
+        while sum(map(len, self._spare)) > _MOST_SPARE_BYTES:
+            self._spare.pop(0)
 
 
 class RemoteArray:
@@ -125,7 +165,7 @@ class RemoteArray:
         stop = offset + len(buffer)
         stream = self._streams.note(offset, stop)
         first = self._block_of(offset)
-        is_kept = self._cache.find((self.number, first)) is not None
+        is_kept = self._cache.has((self.number, first))
         if not is_kept and (stream is None or self._size_bytes <= len(buffer)):
             self._cache.count(misses=1)
             self._fetch(offset, buffer)
@@ -133,30 +173,33 @@ class RemoteArray:
         last = self._block_of(stop - 1)
         for number in range(first, last + 1):
             start, block_stop = self._bounds(number)
-            block = self._block(number)
-            for ahead in range(number + 1, number + 1 + _BLOCKS_AHEAD if stream else number):
-                if self._bounds(ahead)[0] < self._size_bytes:
-                    self._block(ahead)
-            self._cache.count(hits=block.done(), misses=not block.done())
-            low, high = max(start, offset), min(block_stop, stop)
+            block = self._pin(number)
             try:
-                data = block.result()
+                if stream:
+                    self._look_ahead(number)
+                self._cache.count(hits=block.coming.done(), misses=not block.coming.done())
+                low, high = max(start, offset), min(block_stop, stop)
+                block.coming.result()
+                buffer[low - offset : high - offset] = block.data[low - start : high - start]
             except BaseException:
                 self._cache.forget_block((self.number, number))
                 raise
-            buffer[low - offset : high - offset] = memoryview(data)[low - start : high - start]
+            finally:
+                self._cache.unpin(block)
 
-    def _block(self, number: int) -> Future[bytearray]:
+    def _look_ahead(self, number: int) -> None:
+        """Ask for the blocks behind one, and forget what a stream has passed: the kernel has it."""
+        self._cache.forget_block((self.number, number - _BLOCKS_BEHIND))
+        for ahead in range(number + 1, number + 1 + _BLOCKS_AHEAD):
+            if self._bounds(ahead)[0] < self._size_bytes:
+                self._cache.unpin(self._pin(ahead))
+
+    def _pin(self, number: int) -> RemoteBlock:
         start, stop = self._bounds(number)
-
-        def fetch() -> bytearray:
-            data = bytearray(stop - start)
-            self._fetch_alone(start, memoryview(data))
-            return data
-
-        return self._cache.make(
-            (self.number, number), stop - start, lambda: self._executor.submit(fetch)
-        )
+        return self._cache.pin(
+            (self.number, number), stop - start,
+            lambda data: self._executor.submit(self._fetch_alone, start, data),
+        )  # fmt: skip
 
     def _block_of(self, offset: int) -> int:
         return self._grid.block_of(offset) if self._grid else offset // self._plain_block_bytes

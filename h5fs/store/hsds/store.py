@@ -39,7 +39,8 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import ExternalPolicy
-from h5fs.projection.views.rendering import ViewOrder, render_view
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.hsds.answers import (
     AllLinksAnswer,
@@ -49,7 +50,9 @@ from h5fs.store.hsds.answers import (
     LinksAnswer,
     ObjectAnswer,
 )
-from h5fs.store.hsds.client import MOST_REQUESTS, Client
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.connections import MOST_REQUESTS
+from h5fs.store.hsds.creation_properties import describe_filters, fill_value_of
 from h5fs.store.hsds.datatype_json import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space
 from h5fs.store.hsds.link_map import LinkMaps
@@ -67,7 +70,6 @@ from h5fs.store.hsds.object_descriptions import (
     path_of,
 )
 from h5fs.store.hsds.reading import DatasetReaders
-from h5fs.store.hsds.storage import describe_filters, fill_value_of
 from h5fs.store.hsds.unpacking import TargetOf
 from h5fs.store.interface import ArrayPart
 from h5fs.store.resolving import Resolver
@@ -225,10 +227,10 @@ class HsdsStore:
             self._readers.read_into(dataset, part, offset, buffer)
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         del ref
-        buffer[:] = render_view(order, data)  # there are no workers: no library reads the data
+        buffer[:] = render_view(request, data)  # there are no workers: no library reads the data
 
     def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
         return None

@@ -56,8 +56,7 @@ def explain_own_lock(file: Path, descriptor: int) -> HeldByH5fsError:
 
 
 def is_written_by_h5fs(descriptor: int) -> bool:
-    """Whether another h5fs, or a worker that outlived one, has the file of a descriptor to write.
-    """
+    """Whether another h5fs, or a worker that outlived one, has a descriptor's file to write."""
     asked = _FLOCK.pack(fcntl.F_RDLCK, 0, _BYTE, 1, 0)
     try:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)

@@ -38,8 +38,10 @@ class Commit:
 
 @dataclass(slots=True)
 class LogContents:
-    """A log: all commits of its chain, of which the first ``counted`` count. ``rest``: what follows
-    the chain."""
+    """A log: all commits of its chain, of which the first ``counted`` count.
+
+    ``rest``: what follows the chain.
+    """
 
     header: Header
     commits: list[Commit] = field(default_factory=list)

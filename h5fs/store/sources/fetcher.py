@@ -96,11 +96,11 @@ class Outage:
 
 @dataclass(eq=False, slots=True)
 class RangeToFetch:
-    """A range of one object that is to be fetched.
+    """A range of one object that is to be fetched; *part* for short.
 
-    ``most_seconds``: when nothing has come for so long, the part is given up.
-    ``take`` is given the bytes as they come; ``end`` is called once, with the error that ended it.
-    Both are called on the fetcher's thread.
+    ``start`` and ``stop`` count bytes. ``most_seconds``: when nothing has come for so long, the
+    part is given up. ``take`` is given the bytes as they come; ``end`` is called once, with the
+    error that ended the part. Both are called on the fetcher's thread.
     """
 
     transport: Transport

@@ -12,7 +12,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,27 +22,35 @@ from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayPart, DataVersion
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.mounted_file import FileWithLog
 from h5fs.store.path_check import PathCheck
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.statistics import StoreStatistics, UncommittedStatistics
+from h5fs.store.worker_stores.change_queue import Answered, ChangeQueue, NotAnswered, Outcome
 from h5fs.store.worker_stores.concurrent_reading import ConcurrentReading
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
 from h5fs.store.workers.reader_pool import ReaderPool
-from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
 ROOT = ObjectRef(0, 0, b"/")
-# What makes room and gives it back; nothing that a program wrote is lost with it.
-_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
 _MOST_LOG_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class _DurableCommit:
+    """A commit that somebody waits for; all that wait at the same time share one."""
+
+    asked_bytes: int
+    goes_alone: bool = False
+    size: int = 0
+    descriptor_count: int = 0
 
 
 class LoggedWorkerStore(WorkerStore):
@@ -50,10 +59,12 @@ class LoggedWorkerStore(WorkerStore):
     ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
     ``_is_ending`` and what a ``WritingWorkerStore`` says; no call to a worker is made while it is
     held. ``_needs_room``: the log may fill the disk, so it is brought in before the next change.
+    ``_lost.has_committed`` is each thread's own: whether the worker that its request lost may have
+    committed something that it did not tell.
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         self._state = CommittedState(files)
         self._file = FileWithLog(options, files)
@@ -64,6 +75,8 @@ class LoggedWorkerStore(WorkerStore):
         self._path_check = PathCheck(files.main, files.path)
         self._foreign_change = ""
         self._needs_room = False
+        self._lost = threading.local()
+        self._commits: ChangeQueue[_DurableCommit] = ChangeQueue(self._commit_together)
         self._clock = threading.Condition()
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
@@ -98,8 +111,12 @@ class LoggedWorkerStore(WorkerStore):
         self._chunks.forget(changed)
 
     def _note_loss(self) -> None:
-        """Take note that the worker is gone: nobody knows what it has done at last."""
+        """Take note that the worker is gone: only the log says what it has done at last."""
+        before = self._state.last_commit()
         self._state.find()
+        number, stop = self._state.last_commit()
+        is_newer = number == before[0] and stop != before[1]
+        self._lost.has_committed = is_newer or not self._state.is_known
         self._chunks.forget(None)
         self._needs_room = True
 
@@ -133,12 +150,13 @@ class LoggedWorkerStore(WorkerStore):
         try:
             if os.fstat(self._logged_files().log).st_size:
                 self._check_path()
-            ask = functools.partial(
-                self._ask, "commit", is_checkpoint, subject=Subject(ROOT, b"commit"),
-                asked_bytes=size, is_repeatable=False,
-            )  # fmt: skip
-            with self._state.checkpoint() if is_checkpoint else nullcontext():
-                ask_until_answered("commit", "the file", ask)
+            if is_checkpoint:
+                with self._state.checkpoint():
+                    self._commit_alone(size, is_checkpoint=True)
+            else:
+                self._commits.make(
+                    _DurableCommit(size), lambda _may_be_done: self._commit_alone(size)
+                )
         except H5fsError:
             with self._clock:
                 self._unsynced_bytes += size
@@ -147,6 +165,21 @@ class LoggedWorkerStore(WorkerStore):
             raise
         with self._clock:
             self._uncommitted.end(changes)
+
+    def _commit_alone(self, asked_bytes: int, *, is_checkpoint: bool = False) -> None:
+        ask = functools.partial(
+            self._ask, "commit", is_checkpoint, subject=Subject(ROOT, b"commit"),
+            asked_bytes=asked_bytes, is_repeatable=False,
+        )  # fmt: skip
+        ask_until_answered("commit", "the file", ask)
+
+    def _commit_together(self, commits: Sequence[_DurableCommit]) -> list[Outcome]:
+        """Make one commit for several that wait for one; if it fails, each is made alone."""
+        try:
+            self._commit_alone(sum(each.asked_bytes for each in commits))
+        except H5fsError:
+            return [NotAnswered(may_be_done=False)] * len(commits)
+        return [Answered()] * len(commits)
 
     def statistics(self) -> StoreStatistics:
         with self._clock:
@@ -219,45 +252,12 @@ class LoggedWorkerStore(WorkerStore):
             self._foreign_change = self._foreign_change or str(error)
             raise
 
-    def _logged_files(self) -> LoggedFiles:
+    def _logged_files(self) -> FileAndLog:
         assert self._file.logged is not None
         return self._file.logged
 
-    def _change(
-        self,
-        method: str,
-        *arguments: Any,
-        about: Subject,
-        shared_buffers: tuple[SharedBuffer, ...] = (),
-        size: int = 0,
-    ) -> Any:
-        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
-        with self._clock:
-            self._unsynced_bytes += size
-            self._start_clock()
-        # Of another name than those that are read: a change that fails leaves reading as it is.
-        subject = Subject(about.ref, b"change " + (about.name or b""))
-
-        if method not in _HOUSEKEEPING:
-            self._check_path()
-        if self._needs_room:
-            self._shorten_log(0)
-        ask = functools.partial(
-            self._ask,
-            method,
-            *arguments,
-            subject=subject,
-            asked_bytes=size,
-            shared_buffers=shared_buffers,
-            is_repeatable=False,
-        )
-        result = ask_until_answered(method, subject.path, ask)
-        with self._clock:
-            if method not in _HOUSEKEEPING:
-                self._uncommitted.note(size)
-            self._start_clock()  # once more: the commit that stopped it may have been before this
+    def _keep_log_short(self) -> None:
         self._shorten_log(_MOST_LOG_BYTES)
-        return result
 
     def _shorten_log(self, most_bytes: int) -> None:
         """Bring a log that is longer than that into the file. A failure does no harm."""

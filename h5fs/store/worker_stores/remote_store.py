@@ -14,7 +14,7 @@ from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.statistics import RemoteStatistics, StoreStatistics
-from h5fs.store.worker_stores.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore, opened
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
@@ -74,7 +74,7 @@ def open_version(
 
     Raises ``CannotOpenError``, ``UnreadableError``.
     """
-    return _opened(RemoteStore(options, starter, remote, habits=habits))
+    return opened(RemoteStore(options, starter, remote, habits=habits))
 
 
 def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> RemoteStore:
@@ -87,13 +87,4 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     except BaseException:
         files.close()
         raise
-    return _opened(store)
-
-
-def _opened(store: RemoteStore) -> RemoteStore:
-    try:
-        store.open()
-    except BaseException:
-        store.close()
-        raise
-    return store
+    return opened(store)

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
@@ -27,7 +27,7 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.rendering import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
@@ -252,10 +252,10 @@ class WorkerStore:
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         size: int = self._pool.call(
-            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            "render_view", ref, request, data, subject=Subject(ref), into=buffer,
             asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):
@@ -342,6 +342,19 @@ class WorkerStore:
             if file in self._beside:
                 os.close(opened)
             return self._beside.setdefault(file, LocalFile(opened))
+
+
+_Store = TypeVar("_Store", bound=WorkerStore)
+
+
+def opened(store: _Store) -> _Store:
+    """Open a store, and return it; close it when that fails. Raises what opening raises."""
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 class _BehindLinkError(Exception):

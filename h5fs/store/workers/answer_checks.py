@@ -46,6 +46,7 @@ from h5fs.store.library_interface import (
     MOST_TEXT_AHEAD_BYTES,
     ObjectDetails,
 )
+from h5fs.store.workers.messages import Outcomes
 
 _OFFSET_LIMIT = 2**62
 _MAX_RANK = 64  # 32 of a dataset, and as many of an array type
@@ -60,7 +61,12 @@ def check(arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None
 
     ``most_item_bytes``: the largest element of fixed size. Methods without a check pass.
     """
-    if isinstance(result, LinkTable):
+    if isinstance(result, Outcomes):
+        _need(len(result.each) == len(arguments), "answers to other changes")
+        for (method, given), outcome in zip(arguments, result.each, strict=True):
+            _need(outcome.method == method, "the answer to another change")
+            check(given, outcome.result, most_item_bytes)
+    elif isinstance(result, LinkTable):
         _check_table(result, arguments[0], most_item_bytes)
     elif isinstance(result, Region):
         _need(0 <= result.file_offset < _OFFSET_LIMIT, "a place in the file")

@@ -78,8 +78,7 @@ class Grants:
         return descriptor
 
     def clear(self) -> bool:
-        """Take all grants back, since workers hang at one of them; return whether there were any.
-        """
+        """Take all grants back, since workers hang at one; return whether there were any."""
         with self._lock:
             were_any = bool(self._granted)
             self._granted.clear()

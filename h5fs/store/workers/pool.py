@@ -167,7 +167,9 @@ class WorkerPool:
             except (WorkerDiedError, WorkerHungError) as error:
                 note, has_ended = self._bury_asked(slot)
                 if not is_repeatable and (lost := what_is_lost(error)) is not None:
-                    raise lost(f"{subject.path}: {error}") from None
+                    loss = lost(f"{subject.path}: {error}")
+                    loss.note = note
+                    raise loss from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
                 if is_ahead and on_failure is not None:

@@ -25,8 +25,10 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """The mounted file of a worker. ``fetch`` fetches what a worker lacks; None for a file that is
-    on this machine as a whole."""
+    """The mounted file as a worker gets it.
+
+    ``fetch`` fetches what a worker lacks; None for a file that is on this machine as a whole.
+    """
 
     kind: FileKind
     descriptors: tuple[int, ...]

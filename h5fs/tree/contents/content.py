@@ -24,12 +24,13 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
+from h5fs.model.settings import View
 from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.contents.view_content import Views
-from h5fs.tree.nodes import VIEWS, Node, NodeKind
+from h5fs.tree.nodes import Node, NodeKind
 
 _log = logging.getLogger(__name__)
 
@@ -108,8 +109,9 @@ def open_content(store: Store, node: Node, views: Views) -> Content:
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
         return _open_array(store, node)
-    if node.kind in VIEWS:
-        return views.open(node, _dataset_at_hand(node.info) or store.describe_dataset(ref))
+    if isinstance(node.kind, View):
+        dataset = _dataset_at_hand(node.info) or store.describe_dataset(ref)
+        return views.open(node.kind, ref, dataset)
     raise UnreadableError(f"{show_path(ref.path)} cannot be read")
 
 

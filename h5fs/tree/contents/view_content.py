@@ -6,30 +6,23 @@ read like those of the array, and made into lines or a picture in a worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from h5fs.errors import H5fsError, UnsupportedTypeError, show_path
+from msgspec import Struct
+
+from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.names import Projection, encode_name
+from h5fs.projection.names import encode_name
 from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.rendering import LinesRequest
 from h5fs.projection.views.texts import project_text
+from h5fs.projection.views.view_requests import LinesRequest
 from h5fs.store.interface import ArrayPart, Store
 from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
-
-VIEW_KINDS = {
-    Projection.TABLE: NodeKind.TABLE,
-    Projection.PICTURE: NodeKind.PICTURE,
-    Projection.TEXT: NodeKind.TEXT,
-}
-"""The kind of node that shows each view."""
-
-_LINES_OF = {NodeKind.TABLE: project_table, NodeKind.TEXT: project_text}
 
 _PICTURES_KEPT = 4
 
@@ -41,33 +34,26 @@ class Views:
     """The views of a mount. Safe to use from any thread."""
 
     def __init__(self, store: Store, options: ViewOptions) -> None:
-        self._store = store
-        self._options = options
+        self.store = store
+        self.picture_size = options.picture_size
         # Programs read a picture in several requests.
-        self._made: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
-        self.projections = tuple(
-            each for each in VIEW_KINDS if View(each.value[1:].decode()) in options.kinds
-        )
-        self.are_listed = bool(self.projections) and options.are_listed
+        self.pictures: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
+        self.kinds = tuple(view for view in View if view in options.kinds)
+        self.are_listed = bool(self.kinds) and options.are_listed
 
-    def of_array(self, array: DatasetInfo) -> dict[Projection, int | None]:
+    def of_array(self, array: DatasetInfo) -> dict[View, int | None]:
         """Return the views of an array with their sizes; None where only a scan tells the size."""
-        sizes: dict[Projection, int | None] = {}
-        for projection in self.projections:
+        sizes: dict[View, int | None] = {}
+        for view in self.kinds:
+            making = VIEWS[view]
             try:
-                if array.is_scanned:
-                    if _may_have(projection, array):
-                        sizes[projection] = None
-                else:
-                    sizes[projection] = self._size_of(projection, array)
+                if not array.is_scanned:
+                    sizes[view] = making.size_bytes(self, array)
+                elif making.may_exist(array):
+                    sizes[view] = None
             except H5fsError:
                 continue  # the array has no such view
         return sizes
-
-    def _size_of(self, projection: Projection, array: DatasetInfo) -> int:
-        if projection is Projection.PICTURE:
-            return picture_file_size(array, self._options.picture_size)
-        return _LINES_OF[VIEW_KINDS[projection]](array).size_bytes
 
     def listed_nodes(self, folder: Node, owner: Node) -> Iterator[Node]:
         """Yield the views of a node's dataset that its folder lists."""
@@ -76,33 +62,26 @@ class Views:
         array = owner.info.array or owner.info.dataset
         if array is None:
             try:
-                array = self._store.describe_storage(owner.info.ref).array
+                array = self.store.describe_storage(owner.info.ref).array
             except H5fsError:
                 return  # what cannot be looked at has no views
-        for projection in self.of_array(array) if array is not None else ():
-            yield _view_node(folder, owner, projection)
+        for view in self.of_array(array) if array is not None else ():
+            yield _view_node(folder, owner, view)
 
-    def node(self, folder: Node, owner: Node | None, projection: Projection) -> Node | None:
+    def node(self, folder: Node, owner: Node | None, view: View) -> Node | None:
         """Return a view of a node's dataset, None when it has none of that kind."""
         if owner is None or owner.kind is not NodeKind.ARRAY or owner.link is None:
             return None
         array = owner.info.array or owner.info.dataset
         if array is None:
-            array = self._store.describe_storage(owner.info.ref).array
-        if array is None or projection not in self.of_array(array):
+            array = self.store.describe_storage(owner.info.ref).array
+        if array is None or view not in self.of_array(array):
             return None
-        return _view_node(folder, owner, projection)
+        return _view_node(folder, owner, view)
 
-    def open(self, node: Node, dataset: DatasetInfo) -> TableContent | PictureContent:
-        """Return the content of a view. Raises ``H5fsError``."""
-        if node.kind in _LINES_OF:
-            table = _LINES_OF[node.kind](dataset)
-            is_text = node.kind is NodeKind.TEXT
-            return TableContent(self._store, node.info.ref, dataset, table, is_text)
-        if node.kind is NodeKind.PICTURE:
-            size = self._options.picture_size
-            return PictureContent(self._store, node.info.ref, dataset, size, self._made)
-        raise UnsupportedTypeError(f"{show_path(node.name)}: no such view")
+    def open(self, view: View, ref: ObjectRef, dataset: DatasetInfo) -> ViewContent:
+        """Return the content of a view of a dataset. Raises ``H5fsError``."""
+        return VIEWS[view].open(self, ref, dataset)
 
 
 def without_covered_views(dentries: Dentries) -> Dentries:
@@ -115,17 +94,9 @@ def without_covered_views(dentries: Dentries) -> Dentries:
     return Dentries([names[place] for place in kept], dentries.rows[kept])
 
 
-def _may_have(projection: Projection, array: DatasetInfo) -> bool:
-    """Whether a dataset whose elements are yet to be scanned may have a view."""
-    if projection is Projection.TEXT:
-        return array.dtype.kind == "U"
-    return projection is Projection.TABLE and is_tabular(array.shape)
-
-
-def _view_node(folder: Node, owner: Node, projection: Projection) -> Node:
+def _view_node(folder: Node, owner: Node, view: View) -> Node:
     assert owner.link is not None
-    name = encode_name(owner.link.name, projection)
-    return Node(VIEW_KINDS[projection], name, owner.info, folder, owner.link)
+    return Node(view, encode_name(owner.link.name, view), owner.info, folder, owner.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +142,52 @@ class TableContent:
                 self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
             )  # fmt: skip
         shape = (0,) if dataset.shape is None else dataset.shape
-        order = LinesRequest(
+        request = LinesRequest(
             shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
             self.is_text,
         )  # fmt: skip
         lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, order, bytes(data), lines)
+        self.store.make_view(self.ref, request, bytes(data), lines)
         return lines
+
+
+ViewContent = TableContent | PictureContent
+
+
+class Making(Struct, frozen=True):
+    """How a view of a dataset is made.
+
+    ``size_bytes`` follows from shape and type, and raises ``H5fsError`` where a dataset has no such
+    view; ``may_exist`` says as much of a dataset whose elements have yet to be scanned. ``open``
+    returns the content, which asks a worker to make it of elements (``render_view``).
+    """
+
+    size_bytes: Callable[[Views, DatasetInfo], int]
+    may_exist: Callable[[DatasetInfo], bool]
+    open: Callable[[Views, ObjectRef, DatasetInfo], ViewContent]
+
+
+VIEWS: dict[View, Making] = {
+    View.TABLE: Making(
+        lambda _, array: project_table(array).size_bytes,
+        lambda array: is_tabular(array.shape),
+        lambda views, ref, array: TableContent(
+            views.store, ref, array, project_table(array), is_text=False
+        ),
+    ),
+    View.PICTURE: Making(
+        lambda views, array: picture_file_size(array, views.picture_size),
+        lambda _: False,  # of numbers alone
+        lambda views, ref, array: PictureContent(
+            views.store, ref, array, views.picture_size, views.pictures
+        ),
+    ),
+    View.TEXT: Making(
+        lambda _, array: project_text(array).size_bytes,
+        lambda array: array.dtype.kind == "U",
+        lambda views, ref, array: TableContent(
+            views.store, ref, array, project_text(array), is_text=True
+        ),
+    ),
+}
+"""The one table of views: a row for each ``View``."""

@@ -152,8 +152,7 @@ class RemotePrefix:
             raise CannotOpenError(str(error)) from None
 
     def _entry(self, path: bytes) -> RemoteEntry | None:
-        """Return what the listing of its folder has at a path; None for the mounted folder itself.
-        """
+        """Return what its folder's listing has at a path; None for the mounted folder itself."""
         if path == b"/":
             return None
         above, _, name = path.rpartition(b"/")

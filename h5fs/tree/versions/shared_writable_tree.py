@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Final
 
-from h5fs.errors import ExistsError, NotFoundError, show_path
+from h5fs.errors import ExistsError, LostChangesError, NotFoundError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import ArrayPart
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
@@ -34,40 +32,40 @@ _log = logging.getLogger(__name__)
 _TEXTS_KEPT: Final = 1024
 
 
-class RenewingLock:
-    """The tree's lock; whoever takes it forgets first what was found too long ago."""
+class Renewal:
+    """Forgets, at the beginning of a call, what was found too long ago."""
 
     def __init__(self, forget: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
         self._forget = forget
         self._renewed_at = time.monotonic()
 
     def expire(self) -> None:
-        """Let whoever takes the lock next forget all that was found."""
+        """Let the next call forget all that was found."""
         self._renewed_at = -RENEWED_SECONDS
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    def renew(self) -> None:
+        """Forget what was found, if that is long ago. Under the tree's lock."""
         if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
             self._renewed_at = time.monotonic()
             self._forget()
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._lock.release()
-
 
 class SharedWritableTree(WritableTree):
-    """Answers what ``WritableTree`` answers. ``_pages`` is under the tree's lock."""
+    """Answers what ``WritableTree`` answers.
 
-    _lock: RenewingLock
+    ``_losses`` counts how often the service has lost what was written, and ``_losses_known`` has
+    how many of these each handle's program has heard of, or are older than the handle. ``_taken``:
+    why a handle's new file was given up. These and ``_pages`` are under the tree's lock.
+    """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._lock = RenewingLock(self._forget)
+        self._renewal = Renewal(self._forget)
+        self._in_flight.on_begin = self._renewal.renew
         self._pages: dict[ObjectRef, SharedPages] = {}
+        self._taken: dict[int, ExistsError] = {}
+        self._losses = 0
+        self._losses_known: dict[int, int] = {}
         self._texts: LruCache[ObjectRef, bytes] = LruCache(_TEXTS_KEPT)
         self._commits.text_before = self._text_before
         self._commits.grows_beneath_readers = True
@@ -90,30 +88,34 @@ class SharedWritableTree(WritableTree):
         try:
             return super().get_lasting_status(path)[0], False
         except NotFoundError:
-            self._lock.expire()
+            self._renewal.expire()
             return super().get_lasting_status(path)[0], False
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file by what it holds now."""
-        self._lock.expire()
+        self._renewal.expire()
         handle = super().open(path, flags, pid)
-        with self._lock:
+        with self._in_flight.call():
             self._note_opening(self._opened.get(handle), flags)
+            self._losses_known[handle] = self._losses
         return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Make a file where there is none now."""
-        self._lock.expire()
-        return super().create(path, flags, pid, mode)
+        self._renewal.expire()
+        handle = super().create(path, flags, pid, mode)
+        with self._in_flight.call():
+            self._losses_known[handle] = self._losses
+        return handle
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Rename what is there now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().rename(old, new, flags)
 
     def remove_folder(self, path: bytes) -> None:
         """Remove a folder that is empty now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().remove_folder(path)
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
@@ -141,7 +143,7 @@ class SharedWritableTree(WritableTree):
             pages.note(data, offset)
             return
         data = data[: max(pages.content.size_bytes - offset, 0)]
-        with self._lock:
+        with self._in_flight.call():
             lent, ranges = pages.take(data, offset)
             if not ranges or self._store.change_array(pages.content.ref, lent, ranges):
                 return
@@ -153,15 +155,34 @@ class SharedWritableTree(WritableTree):
             super().flush(handle, pid)
 
     def fsync(self, handle: int) -> None:
-        """Answer ``fsync``: the service's nodes have written all that they were given."""
-        with self._giving_up_what_is_taken(handle):
-            super().fsync(handle)
+        """Answer ``fsync``: the service's nodes have written all that they were given.
+
+        That they have lost some is found out once, and told to each program once.
+        """
+        try:
+            with self._giving_up_what_is_taken(handle):
+                super().fsync(handle)
+        except LostChangesError:
+            with self._in_flight.call():
+                self._losses += 1
+                self._losses_known[handle] = self._losses
+            raise
+        with self._in_flight.call():
+            known = self._losses_known.get(handle, self._losses)
+            self._losses_known[handle] = self._losses
+        if known < self._losses:
+            raise LostChangesError(
+                "data nodes have ended since this file was opened, as the log says: what was "
+                "written then may be lost; write it again"
+            )
 
     def release(self, handle: int) -> None:
         """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
-        with self._lock:
+        with self._in_flight.call():
+            self._losses_known.pop(handle, None)
+            self._taken.pop(handle, None)
             content = opened.file.content if opened.file is not None else None
             if opened.file is None or opened.file.opened or not isinstance(content, ArrayContent):
                 return
@@ -173,16 +194,20 @@ class SharedWritableTree(WritableTree):
     def _giving_up_what_is_taken(self, handle: int) -> Iterator[None]:
         """Forget a new file when it cannot have its name, since another mount was quicker.
 
-        A second try would replace the other mount's file.
+        A second try would replace the other mount's file. ``numpy.save`` passes over the error of
+        its first ``close``, of a copy of the descriptor, so that each ``close`` has to fail.
         """
+        if handle in self._taken:
+            raise self._taken[handle]
         try:
             yield
-        except ExistsError:
-            with self._lock:
+        except ExistsError as error:
+            with self._in_flight.call():
                 file = self._opened.get(handle).file
                 if file is not None and file.node is None and not file.is_gone:
                     self._pending.unstage(file.path)
                     self._removals.let_disappear(file)
+                    self._taken[handle] = error
                     _log.error(
                         "%s: another mount has made this name first; what was written here is not "
                         "stored", show_path(file.path),

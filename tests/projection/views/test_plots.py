@@ -14,14 +14,9 @@ from support.png import decode_png
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
-from h5fs.projection.views.plots import (
-    PlotLabels,
-    project_plot,
-    reduce_line,
-    say_ticks,
-    ticks_between,
-)
-from h5fs.projection.views.rendering import PlotRequest, render_view
+from h5fs.projection.views.plots import project_plot, reduce_line, say_ticks, ticks_between
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import PlotLabels, PlotRequest
 
 FLOATS = st.floats(width=64)
 

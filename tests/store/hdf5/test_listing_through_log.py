@@ -23,7 +23,7 @@ from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import Look
 from h5fs.store.log import RealFile, SnapshotFile
-from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
+from h5fs.store.log.file_and_log import FileAndLog, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.workers.worker_file import FileKind
@@ -37,7 +37,7 @@ def fetch_nothing(ranges: Sequence[tuple[int, int]], _unit_bytes: int) -> None:
     raise AssertionError(ranges)
 
 
-def open_files(file: Path, mode: Mode) -> LoggedFiles:
+def open_files(file: Path, mode: Mode) -> FileAndLog:
     files = open_logged(file, mode, Locking.DEFAULT, read_boot_id())
     assert files is not None
     return files

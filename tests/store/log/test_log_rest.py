@@ -137,7 +137,7 @@ def test_crafted_numbers_are_a_mismatch_that_says_what_to_do(what: str) -> None:
 def test_a_length_that_the_file_system_does_not_have_is_a_line(tmp_path: Path) -> None:
     from h5fs.errors import CannotOpenError
     from h5fs.model.settings import Locking, Mode
-    from h5fs.store.log.log_file import open_logged
+    from h5fs.store.log.file_and_log import open_logged
 
     disk = Disk()
     first_page = bytes(disk.main.content[:PAGE])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from h5fs.model.objects import ObjectRef
 from h5fs.store.log import Gate, LoggedFile, RealFile, SnapshotFile
-from h5fs.store.log.log_file import LoggedFiles, make_record
+from h5fs.store.log.file_and_log import FileAndLog, make_record
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.sources.interface import read_bytes
 
@@ -168,7 +168,7 @@ def refs(*ids: int) -> list[ObjectRef]:
 def state(tmp_path: Path) -> CommittedState:
     beside = Beside(tmp_path, fill(1000, 3))
     main, log = (each.fileno() for each in beside.opened)
-    files = LoggedFiles(main, log, make_record(), beside.main, beside.log, True)
+    files = FileAndLog(main, log, make_record(), beside.main, beside.log, True)
     made = CommittedState(files)
     made.beside = beside  # type: ignore[attr-defined]  # which keeps the files open
     assert not made.is_known

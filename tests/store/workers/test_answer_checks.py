@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import Region
 from h5fs.store.library_interface import ObjectDetails
 from h5fs.store.workers.answer_checks import check
+from h5fs.store.workers.messages import Outcome, Outcomes
 
 LIMIT = 2**29
 REF = ObjectRef(0, 96, b"/g")
@@ -188,3 +190,15 @@ def test_an_array_that_is_described_in_two_ways_is_an_error() -> None:
                 reader.read_into(REF, info, info.data, offset, memoryview(bytearray(80)))
     finally:
         reader.close()
+
+
+def test_answers_to_several_changes_are_those_to_these_changes_and_each_is_checked() -> None:
+    info = ObjectInfo(REF, ObjectKind.GROUP)
+    changes = (("create_group", (REF, b"g")), ("delete_link", (REF, b"d")))
+    true = (Outcome("create_group", info), Outcome("delete_link", refusal=UnreadableError("no")))
+    check(changes, Outcomes(true), LIMIT)
+    check(changes, Outcomes((Outcome("create_group", goes_alone=True), true[1])), LIMIT)
+    bad = msgspec.structs.replace(info, attribute_count=-1)
+    for each in (true[:1], true[::-1], (*true, true[0]), (Outcome("create_group", bad), true[1])):
+        with pytest.raises(ValueError, match="cannot be"):
+            check(changes, Outcomes(each), LIMIT)

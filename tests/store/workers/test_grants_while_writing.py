@@ -1,5 +1,4 @@
-"""A worker that writes gives way to one that may read another file, unless something would be lost.
-"""
+"""A writing worker gives way to one that may read another file, unless something would be lost."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import pytest
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.log.file_and_log import open_logged, read_boot_id
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
 

@@ -32,8 +32,11 @@ _SIMPLE, _NULL = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class RawAttribute:
-    """An attribute as its message has it: ``datatype`` is a datatype message, ``data`` are the
-    elements and padding behind them. ``shape`` is None for a null dataspace."""
+    """An attribute as its message has it.
+
+    ``datatype`` is a datatype message, ``data`` are the elements and padding behind them. ``shape``
+    is None for a null dataspace.
+    """
 
     name: bytes
     datatype: bytes

@@ -74,8 +74,11 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Blocks of messages of headers, which ``row`` numbers. A block begins at ``at`` in the arena
-    and ends at ``end``; its messages are from ``start`` to ``stop``."""
+    """Blocks of messages of headers, which ``row`` numbers.
+
+    A block begins at ``at`` in the arena and ends at ``end``; its messages are from ``start`` to
+    ``stop``.
+    """
 
     row: Ints
     offset: Ints  # in the file
@@ -97,8 +100,7 @@ class _Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Prefixes:
-    """What headers begin with. ``is_bad`` marks those in which anything is wrong, found later, too.
-    """
+    """What headers begin with. ``is_bad`` marks those in which anything at all is wrong."""
 
     is_bad: Bools
     is_v2: Bools

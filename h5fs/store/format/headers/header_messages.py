@@ -100,8 +100,7 @@ class _Found:
 
 
 class _Interpreter:
-    """Reads the messages of one batch of headers. ``unknown`` marks the headers that are not plain.
-    """
+    """Reads the messages of a batch of headers. ``unknown`` marks those that are not plain."""
 
     def __init__(
         self, headers: Headers, layout: FileLayout, table: ArrayTable, largest_chunk_bytes: int
@@ -202,8 +201,7 @@ class _Interpreter:
             self._read_storage(is_dataset)
 
     def _number_arrays(self, dataspace: _Found, datatype: _Found) -> None:
-        """Number the pairs of dataspace and datatype of all datasets that have them in plain form.
-        """
+        """Number the pairs of dataspace and datatype of datasets that have both in plain form."""
         length = self._measure_dataspaces(dataspace)
         is_plain = (self._facts.kind == DATASET) & ~self._unknown
         shared_type = datatype.row[(datatype.flags & SHARED != 0) | (datatype.size < 8)]

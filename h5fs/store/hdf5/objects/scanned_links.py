@@ -22,7 +22,7 @@ from h5fs.store.format.headers.scan import (
     HeaderScan,
     read_shape,
 )
-from h5fs.store.hdf5.types.array_looks import describe_array
+from h5fs.store.hdf5.types.array_descriptions import describe_array
 from h5fs.store.hdf5.types.memory_types import memory_type
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 

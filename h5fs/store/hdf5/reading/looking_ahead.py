@@ -83,8 +83,10 @@ class Readable(Protocol):
 
 
 class LookingAhead:
-    """Looks at objects of a store. ``on_look`` is told the place of each before the library looks
-    at it."""
+    """Looks at objects of a store.
+
+    ``on_look`` is told the index of each object before the library looks at it.
+    """
 
     def __init__(
         self,

@@ -76,16 +76,20 @@ class FileBytes:
 
 @dataclass(frozen=True)
 class _Elements:
-    """Elements in the file: their dtype, with ``REFERENCE`` for a text. ``texts`` are the members
-    that are texts; None where elements are."""
+    """Elements in the file: their dtype, with ``REFERENCE`` for a text.
+
+    ``texts`` are the names of the members that are texts; None where each element is one text.
+    """
 
     dtype: np.dtype[Any]
     texts: frozenset[str] | None
 
 
 class StoredTexts:
-    """Reads the elements of one dataset. ``read_stored`` returns those of a block, as they are in
-    the file."""
+    """Reads the elements of one dataset.
+
+    ``read_stored`` returns the elements of a block, as they are in the file.
+    """
 
     def __init__(
         self,
@@ -292,8 +296,11 @@ class _Contiguous:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """``written`` are the numbers of the chunks that there are; all others are zeros. ``skipped``:
-    a bit for each filter that no chunk may have gone through."""
+    """Reads the elements of a chunked dataset, a chunk at a time.
+
+    ``written`` are the numbers of the chunks that there are; all others are zeros. ``skipped``: a
+    bit for each filter that no chunk may have gone through.
+    """
 
     grid: Grid
     written: frozenset[int]

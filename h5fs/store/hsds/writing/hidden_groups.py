@@ -125,8 +125,7 @@ class HiddenGroups:
 
 
 def _own_name() -> str:
-    """Return a text that no other mount has: machine, its start, process and the process's start.
-    """
+    """Return a text that no other mount has: machine, its start, process, the process's start."""
     return f"{socket.gethostname()} {_boot_id()} {os.getpid()} {_start_of(os.getpid())}"
 
 

@@ -29,6 +29,7 @@ from h5fs.store.hsds.writing.link_changes import (
     LinkChanges,
     title_of,
 )
+from h5fs.store.hsds.writing.node_marks import NodeMarks
 from h5fs.store.hsds.writing.removed_objects import LATER_SECONDS, RemovedObjects
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class HoldingHsdsStore(HsdsStore):
     """Opens, flushes and closes a domain that is written, and knows what is open in it.
 
     ``_changes_lock`` protects ``_held``, ``_layouts``, ``_is_changed``; nothing else is taken
-    while it is held.
+    while it is held. ``_commit_lock``, taken before it: one flush at a time; it protects ``_nodes``
+    and ``_marks``.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class HoldingHsdsStore(HsdsStore):
         self._held: Counter[str] = Counter()
         self._layouts: dict[str, tuple[float, ObjectAnswer]] = {}
         self._is_changed = False
-        self._nodes: frozenset[str] = frozenset()
+        self._nodes: tuple[str, ...] = ()
+        self._marks = NodeMarks(client, query)
+        self._commit_lock = threading.Lock()
         self._is_closed = False
 
     def open(self) -> None:
         super().open()
-        self._nodes = frozenset(self._get("/", FlushAnswer, 0, {"getdnids": "1"}).dn_ids)
+        self._nodes = tuple(self._get("/", FlushAnswer, 0, {"getdnids": "1"}).dn_ids)
+        self._marks.lay(self._root_id(0), len(self._nodes))
 
     def file_status(self, file: int) -> FileStatus:
         status = super().file_status(file)
@@ -111,28 +116,42 @@ class HoldingHsdsStore(HsdsStore):
     def commit(self, is_checkpoint: bool = False) -> None:
         """Return when the service's nodes have written all that they were given.
 
-        Raises ``LostChangesError`` when a node is another one than at the last commit: what the
-        old one had and had not written is gone with it.
+        Raises ``LostChangesError`` when a node is another one than at the last commit, or was
+        started again: what it had and had not written is gone.
         """
         del is_checkpoint  # everybody sees everything at once
+        with self._commit_lock:
+            self._commit()
+
+    def _commit(self) -> None:
         with self._changes_lock:
             is_changed, self._is_changed = self._is_changed, False
         if not is_changed:
             return
         try:
             query = {**self._query(0), "flush": "1", "getdnids": "1"}
-            nodes = frozenset(self._client.ask("PUT", "/", FlushAnswer, query).dn_ids)
+            nodes = tuple(self._client.ask("PUT", "/", FlushAnswer, query).dn_ids)
         except H5fsError:
             with self._changes_lock:
                 self._is_changed = True
             raise
-        old, self._nodes = self._nodes, nodes
-        if old - nodes:
+        ended = self._find_ended(nodes)
+        if ended:
             raise LostChangesError(
-                f"{self._domains[0].name}: the data nodes {', '.join(sorted(old - nodes))} have "
-                "ended since the last fsync: what was written since then may be lost; write it "
-                "again"
+                f"{self._domains[0].name}: the data nodes {', '.join(sorted(ended))} have ended "
+                "since the last fsync, or were started again: what was written since then may be "
+                "lost; write it again"
             )
+
+    def _find_ended(self, nodes: tuple[str, ...]) -> set[str]:
+        """Return which nodes have ended, given those that there are; take these for the present."""
+        old, self._nodes = self._nodes, nodes
+        by_number = sorted(old)  # the answer to a flush has them in any order
+        restarted = {by_number[number] for number in self._marks.find_restarted()}
+        if len(old) != len(nodes):  # every object may have another home
+            self._marks = NodeMarks(self._client, self._query(0))
+        self._marks.lay(self._root_id(0), len(nodes))
+        return restarted | (set(old) - set(nodes))
 
     def close(self) -> None:
         if self._is_closed:

@@ -1,13 +1,16 @@
 """Changes of links. The service makes a link where none has the name, and replaces none.
 
 To replace a link takes three changes: the old object gets a second name, then the first name goes,
-then the new link comes. Whoever is killed in between leaves the second name.
+then the new link comes. Whoever is killed in between leaves the second name. So a name that was
+there a moment ago, and is not, is probably just being replaced by another mount.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -31,6 +34,9 @@ REPLACED: Final = b".h5fs-replaced-"
 """The end of the second name, before some digits."""
 
 _MOST_TRIES: Final = 8
+_SEEN_SECONDS: Final = 10.0
+_MOST_SEEN: Final = 4096
+_GAP_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2)
 _CREATED: Final = 201
 
 
@@ -40,9 +46,33 @@ class LinkChanges:
     def __init__(self, client: Client, query: Mapping[str, str]) -> None:
         self._client = client
         self._query = query
+        self._seen: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+
+    def note_seen(self, group_id: str, name: bytes) -> None:
+        """Take note that there is a link of this name."""
+        self._seen[group_id, name] = time.monotonic()
+        while len(self._seen) > _MOST_SEEN:
+            with suppress(KeyError):  # another thread may do the same
+                self._seen.popitem(last=False)
 
     def find(self, group_id: str, name: bytes) -> LinkAnswer | None:
-        """Return a link; None where there is none."""
+        """Return a link, also one that is just being replaced; None where there is none."""
+        found = self._find(group_id, name)
+        return found if found is not None else self.find_again(group_id, name)
+
+    def find_again(self, group_id: str, name: bytes) -> LinkAnswer | None:
+        """Look some more times for a link that was there a moment ago, and has not been found."""
+        if time.monotonic() - self._seen.get((group_id, name), -_SEEN_SECONDS) >= _SEEN_SECONDS:
+            return None
+        for pause in _GAP_PAUSES_SECONDS:
+            time.sleep(pause)
+            found = self._find(group_id, name)
+            if found is not None:
+                return found
+        self._seen.pop((group_id, name), None)
+        return None
+
+    def _find(self, group_id: str, name: bytes) -> LinkAnswer | None:
         title = title_of(name)
         try:
             # The name is in the body, since ".." and odd characters are changed in a URL.
@@ -52,7 +82,10 @@ class LinkChanges:
             )  # fmt: skip
         except GoneError:
             return None
-        return next((link for link in found.links if link.title == title), None)
+        link = next((link for link in found.links if link.title == title), None)
+        if link is not None:
+            self.note_seen(group_id, name)
+        return link
 
     def make(self, group_id: str, name: bytes, body: Mapping[str, str]) -> None:
         """Make a link. Raises ``ExistsError``, also for one that is just the same."""
@@ -64,6 +97,7 @@ class LinkChanges:
 
     def delete(self, group_id: str, name: bytes) -> None:
         """Delete a link; one that is gone by now is no error."""
+        self._seen.pop((group_id, name), None)
         with suppress(GoneError):
             self._client.change(
                 "DELETE", path_of(group_id) + "/links", {**self._query, "titles": title_of(name)}

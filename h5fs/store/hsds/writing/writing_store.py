@@ -72,6 +72,18 @@ _LAYOUTS_KEPT: Final = 1024
 class WritingHsdsStore(HoldingHsdsStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``."""
 
+    def get_link(self, group: ObjectRef, name: bytes) -> Link:
+        group_id = self._group_id(group)
+        try:
+            link = super().get_link(group, name)
+        except NotFoundError:
+            found = self._links.find_again(group_id, name)
+            if found is None:
+                raise
+            return self._look_at_one(found, group)
+        self._links.note_seen(group_id, name)
+        return link
+
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         return self._create(group, name, "/groups", {})
 
@@ -112,7 +124,8 @@ class WritingHsdsStore(HoldingHsdsStore):
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
         group_id = self._place(group, name)
-        old = self._old_dataset(group, group_id, name)
+        # Of a new one the name must still be free, or whoever was quicker would lose theirs.
+        old = None if array.is_new else self._old_dataset(group, group_id, name)
         datatype, trailing = type_for(old, array)
         lent = LentArray(array, datatype, trailing)
         if old is not None and would_lose_rows(old, lent.shape, array.old_rows):
@@ -145,7 +158,8 @@ class WritingHsdsStore(HoldingHsdsStore):
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
         rows = LentSequences(values, offsets)
-        old = self._old_dataset(group, self._place(group, name), name)
+        is_new = values.is_new and offsets.is_new
+        old = None if is_new else self._old_dataset(group, self._place(group, name), name)
         return self._put_dataset(group, name, old, rows.datatype, rows)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from h5fs.errors import LogMismatchError
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.log_file import LoggedFiles
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.gate import Gate
 from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
@@ -43,7 +43,7 @@ class CommittedState:
     gate, and nothing but the lock of ``file`` is taken while it is held.
     """
 
-    def __init__(self, files: LoggedFiles) -> None:
+    def __init__(self, files: FileAndLog) -> None:
         self.gate = Gate()
         self.file = SnapshotFile(RealFile(files.main), RealFile(files.log))
         self._log = files.log
@@ -72,8 +72,10 @@ class CommittedState:
             _log.error("nothing is read beside the library any more: %s", problem)
 
     def note(self, changed: tuple[int, ...] | None, stop: int) -> None:
-        """Take note of a commit that ends at ``stop``, and of the objects whose data it changed or
-        removed; None: any. After a checkpoint ``stop`` is 0."""
+        """Take note of a commit that ends at ``stop``; after a checkpoint that is 0.
+
+        ``changed``: the ids of the objects whose data it changed or removed; None: of any.
+        """
         with self._lock:
             if self._is_checkpointing and not stop:
                 try:
@@ -110,8 +112,10 @@ class CommittedState:
             return 0 if ref.file else self._of.get(ref.id, self._all)
 
     def last_commit(self) -> Commit:
-        """Return the last commit. A reader must have it: what it is to read may be new since the
-        one before."""
+        """Return the last commit.
+
+        A reader must have come so far: what it is to read may be new since the commit before.
+        """
         with self._lock:
             return self._number, self._stop
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import MAX_FRAME_HEAD_BYTES, PAGE_FRAME_BYTES, PAGE_SIZES, SECTOR_BYTES
@@ -18,11 +18,12 @@ from h5fs.store.log.log_reader import check_main, read_log
 from h5fs.store.log.page_layers import read_through
 from h5fs.store.log.runs import RunIndex
 from h5fs.store.log.system_calls import SystemCalls, read_into
+from h5fs.store.sources.interface import WholeSource
 
 _PAGE_BYTES = 4096  # of a log that is yet to be begun
 
 
-class SnapshotFile:
+class SnapshotFile(WholeSource):
     """A ``Source`` that any thread may read. ``stop``: where in the log its commit ends.
 
     ``_lock`` protects everything that changes, and is held for moments only.
@@ -118,12 +119,6 @@ class SnapshotFile:
     @property
     def version(self) -> Hashable:
         return self.stop
-
-    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
-        pass  # everything is here
-
-    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         with self._lock:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
 from h5fs.tree.lookup import Lookup, check_length
-from h5fs.tree.nodes import VIEWS, Node
+from h5fs.tree.nodes import Node
 from h5fs.tree.writing.pending.pending import Pending
 
 
@@ -101,7 +101,7 @@ class Places:
 
 def check_no_view(node: Node, path: bytes) -> None:
     """Raise ``ReadOnlyError`` for what is made of an array to look at."""
-    if node.kind in VIEWS:
+    if node.is_view:
         raise ReadOnlyError(
             f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
             ".npy file"

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from h5fs.model.file_status import FileStatus
 from h5fs.model.objects import ObjectInfo, ObjectRef
-from h5fs.tree.nodes import Node, NodeKind, object_inode
+from h5fs.tree.nodes import AnyKind, Node, NodeKind, object_inode
 from h5fs.tree.status import NANOSECONDS, Dentry
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.by_folder import ByFolder
@@ -39,7 +39,7 @@ class Pending:
 
     def __init__(self, most_times: int = MOST_TIMES) -> None:
         self._staged: ByFolder[WritableFile] = ByFolder()
-        self._editing: dict[tuple[NodeKind, ObjectRef], WritableFile] = {}
+        self._editing: dict[tuple[AnyKind, ObjectRef], WritableFile] = {}
         self._scratch: ByFolder[ScratchEntry] = ByFolder()
         self._whiteouts: ByFolder[bool] = ByFolder()
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
@@ -71,8 +71,7 @@ class Pending:
         ]
 
     def move(self, old: bytes, new: bytes) -> list[WritableFile]:
-        """Let all at ``old`` and below it be at ``new`` and below; return the staged files moved.
-        """
+        """Let all at ``old`` and below be at ``new`` and below; return the staged files moved."""
         moved = self._move_keys(self._staged, old, new)
         self._move_keys(self._scratch, old, new)
         self._move_keys(self._whiteouts, old, new)

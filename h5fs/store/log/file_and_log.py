@@ -1,6 +1,6 @@
 """An HDF5 file and its redo log, opened together: locked, recovered, closed.
 
-`format` says what is in a log, and which commits count; `log_entry` says which file is a log.
+`format` says what is in a log, and which commits count; `log_on_disk` says which file is a log.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from h5fs.store.log import (
     make_record,
     recover,
 )
-from h5fs.store.log.log_entry import is_at, make_free, open_log, remove_log
+from h5fs.store.log.log_on_disk import is_at, make_free, open_log, remove_log
 from h5fs.store.log.log_path import find_log
 from h5fs.system_errors import advise
 
@@ -43,13 +43,12 @@ _REPLACED_SUFFIX = ".h5fs-replaced"
 
 
 def read_boot_id() -> bytes:
-    """Return the boot id of this kernel, whose page cache holds everything written since it booted.
-    """
+    """Return this kernel's boot id: its page cache has all that was written since it booted."""
     return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedFiles:
+class FileAndLog:
     """The descriptors of an HDF5 file and of its log, locked while they are open.
 
     ``record``: a memory file with what is remembered of the HDF5 file (`main_witness`). ``path``:
@@ -101,13 +100,12 @@ def open_logged(
     checks: bool = True,
     may_have_links: bool = False,
     on_write: Callable[[int], object] = lambda _count: None,
-) -> LoggedFiles | None:
-    """Open an HDF5 file and its log as a mode asks for; recover what the log has, in one that
-    writes. None when there is no log to read.
+) -> FileAndLog | None:
+    """Open an HDF5 file and its log as a mode asks for; in a mode that writes, recover the log.
 
-    ``checks``: whether HDF5 would open the file is looked at. ``may_have_links``: a file with
-    several hard links is opened to write, too. ``on_write`` is told of the bytes that recovery
-    writes. Raises ``CannotOpenError``.
+    None when there is no log to read. ``checks``: a file that HDF5 would not open is refused.
+    ``may_have_links``: a file with several hard links is opened to write, too. ``on_write`` is told
+    how many bytes recovery has written. Raises ``CannotOpenError``.
     """
     try:
         with ExitStack() as opened:
@@ -127,7 +125,7 @@ def open_logged(
 
 def _open_both(
     opened: ExitStack, file: Path, mode: Mode, locking: Locking, *, may_have_links: bool
-) -> LoggedFiles | None:
+) -> FileAndLog | None:
     real = Path(os.path.realpath(file))
     main, is_new = _open_main(file, real, mode)
     opened.callback(os.close, main)
@@ -150,12 +148,12 @@ def _open_both(
         _sync_folder(path)
     record = make_record()
     opened.callback(os.close, record)
-    return LoggedFiles(main, log, record, real, path, mode.writes)
+    return FileAndLog(main, log, record, real, path, mode.writes)
 
 
 def _prepare(
-    files: LoggedFiles, mode: Mode, boot_id: bytes, on_write: Callable[[int], object]
-) -> LoggedFiles:
+    files: FileAndLog, mode: Mode, boot_id: bytes, on_write: Callable[[int], object]
+) -> FileAndLog:
     if mode in (Mode.CREATE, Mode.EXCLUSIVE):
         # The log is emptied first: left behind, it would be brought into a file not its own.
         os.ftruncate(files.log, 0)

@@ -88,8 +88,7 @@ def remove_log(path: Path, log: int) -> None:
 
 
 def check_log(path: Path, log: os.stat_result, main: os.stat_result) -> None:
-    """Raise ``CannotOpenError`` for a file that is no log, or that another user may have put there.
-    """
+    """Raise ``CannotOpenError`` for a file that is no log, or that another user may have made."""
     if not stat.S_ISREG(log.st_mode):
         raise _refuse(path, "is not a regular file")
     if log.st_nlink > 1:

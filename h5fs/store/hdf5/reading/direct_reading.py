@@ -28,11 +28,11 @@ from h5fs.store.hdf5.reading.stored_texts import (
 from h5fs.store.hdf5.reading.virtual import describe_virtual
 
 
-class ShortWays:
-    """Finds short ways to the elements of one store's datasets.
+class DirectReading:
+    """Finds how the elements of one store's datasets can be read past the HDF5 library.
 
-    ``describe_source`` opens and describes a source of a virtual dataset; None where a program may
-    be writing: what has no short way that is safe then is left to the library.
+    ``describe_source`` opens and describes a source of a virtual dataset. It is None where a
+    program may be writing: then the library reads what cannot be read past it safely.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ShortWays:
         if not is_plain or not dataset_id.get_storage_size():
             return None
         offset = dataset_id.get_offset()  # in the file: a user block counts
-        if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
+        if offset is None or not projected.lies_as_read(dataset_id):
             return None
         return Contiguous(offset)
 

@@ -28,8 +28,7 @@ def describe_filters(answer: ObjectAnswer) -> tuple[str, ...]:
 
 
 def fill_value_of(answer: ObjectAnswer, datatype: Datatype) -> bytes | None:
-    """Return the fill value as the ``.npy`` file would hold it; None where there is none to show.
-    """
+    """Return the fill value as the ``.npy`` file would hold it; None where there is none."""
     try:
         dtype = element_dtype(datatype)
         if wire_bytes(datatype) is None or dtype.hasobject or dtype.shape:
