@@ -260,6 +260,11 @@ class UsageError(MountError):
     """The command line or an option is wrong (exit status 2)."""
 
 
+def say_on_one_line(error: Exception) -> str:
+    """Return an error's message without line ends."""
+    return " ".join(str(error).split())
+
+
 def show_path(path: bytes) -> str:
     """Return a name or path as a message can print it: control characters, bad UTF-8 escaped."""
     text = path.decode("utf-8", "backslashreplace")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class MountEntry:
+class MountEntry(Struct, frozen=True):
     """One line of the kernel's mount table (proc(5), mountinfo).
 
     ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.

@@ -12,6 +12,12 @@ from h5fs.model.location import Location, Url, is_url
 _INSIDE = re.compile(r":/(?!/)")  # what follows is in the file; a query may have a URL in it
 
 
+def _with_one_slash(text: str) -> str:
+    """Return ``FILE:/GROUP`` for ``FILE://GROUP``, which looks like a URL, where there is FILE."""
+    file, mark, inside = text.partition("://")
+    return f"{file}:/{inside.lstrip('/')}" if mark and os.path.isfile(file) else text
+
+
 def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes] | None:
     """Split ``FILE:/path`` into the HDF5 file and the path in its mount.
 
@@ -20,6 +26,7 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes]
     colon in the name of a file that exists belongs to the name. Raises ``MountError`` when
     ``needs_file`` and there is no such file.
     """
+    text = _with_one_slash(text)
     if is_url(text):
         return _split_url(text)
     at = len(text)
@@ -40,12 +47,22 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes]
     raise MountError(f"{head}: no such file")
 
 
+def find_folder(text: str) -> Location | None:
+    """Return the folder that a text names, on this machine or at a URL; None for another place."""
+    text = _with_one_slash(text)
+    if not is_url(text):
+        return Path(text) if os.path.isdir(text) else None
+    url, inside = _split_url(text)
+    return url if url.is_folder and inside == b"/" else None
+
+
 def split_mounted(text: str) -> tuple[Location, bytes]:
     """Split what is to be mounted, ``FILE`` or ``FILE:/GROUP``, into the file and the group's path.
 
     That path is the one in a mount of the whole file, whether the group is named as there or as in
     HDF5; it is empty for the whole file. FILE may be missing. Raises ``UsageError``.
     """
+    text = _with_one_slash(text)
     if is_url(text):
         location, inside = _split_url(text)
         return location, _path_of_group(inside)

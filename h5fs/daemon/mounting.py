@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -15,8 +14,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
 from h5fs.daemon.end_reports import EndReport, take_reports
@@ -69,7 +69,7 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
         yield options
         return
     try:
-        yield dataclasses.replace(options, removes_mountpoint=True)
+        yield structs.replace(options, removes_mountpoint=True)
     except BaseException:
         with suppress(OSError):
             options.mountpoint.rmdir()
@@ -99,8 +99,7 @@ def _start_daemon(options: MountOptions) -> bytes:
     return message
 
 
-@dataclass(frozen=True, slots=True)
-class Unmounted:
+class Unmounted(Struct, frozen=True):
     """How a mount has ended; ``is_in_use``: without its name it goes on until the last use."""
 
     reports: tuple[EndReport, ...] = ()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h5fs.daemon.registry import find_daemons
-from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
-from h5fs.model.location import Location, Url
+from msgspec import structs
+
+from h5fs.daemon.refusals import explaining
+from h5fs.model.location import Url
 from h5fs.model.settings import MountOptions, StoreOptions
 from h5fs.store.locks.lock_waiting import opened_patiently
 from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
-from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
     from h5fs.store.ahead.habits import Habits
@@ -60,49 +57,6 @@ def opened_to_mount(
 
                 check_part(tree, options)
         yield tree
-
-
-@contextmanager
-def explaining(location: Location) -> Iterator[None]:
-    """Turn errors of opening what is there into a ``MountError`` that says what to do."""
-    try:
-        yield
-    except CannotOpenError as error:
-        raise MountError(with_own_mount(location, str(error))) from None
-    except H5fsError as error:
-        from h5fs.store.file_checks import explain_unopenable
-
-        if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
-            advice = advise(error.__context__)
-            raise MountError(f"{location} cannot be opened: {error}{advice}") from None
-        if not isinstance(location, Path):
-            raise MountError(f"{location} cannot be opened: {error}") from None
-        raise MountError(explain_unopenable(location, error)) from None
-
-
-def with_own_mount(location: Location, refusal: str) -> str:
-    """Return why a file cannot be opened; where a mount of this user's has it, say which one."""
-    if " is locked by " not in refusal or not isinstance(location, Path):
-        return refusal
-    holder = re.search(r"pid ([0-9]+)\)", refusal)
-    for daemon in find_daemons():
-        with suppress(OSError):
-            is_its = holder is None or _belongs_to(int(holder[1]), daemon.pid)
-            if is_its and os.path.samefile(daemon.file, location):
-                place = show_path(os.fsencode(daemon.mountpoint))
-                command = shlex.join(["h5fs", "umount", daemon.mountpoint])
-                return (
-                    f"{location} is locked by another h5fs (pid {daemon.pid}), which has it "
-                    f"mounted on {place}: {command}"
-                )
-    return refusal
-
-
-def _belongs_to(pid: int, daemon_pid: int) -> bool:
-    """Whether a process is a daemon or below it, as its workers are. Raises ``OSError``."""
-    while pid > 1 and pid != daemon_pid:
-        pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    return pid == daemon_pid
 
 
 @contextmanager
@@ -158,7 +112,7 @@ def _following_tree(
     from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
-        store = dataclasses.replace(options.store, location=file, identity=identity)
+        store = structs.replace(options.store, location=file, identity=identity)
         return Tree(
             open_store(store, starter, habits=habits), options.store.limits.max_depth,
             views=options.views, part=options.part, habits=habits,
@@ -213,7 +167,7 @@ def _following_object(
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.remote_version import FollowedObject
 
-    store_options = dataclasses.replace(options.store, location=url)
+    store_options = structs.replace(options.store, location=url)
 
     def open_tree(remote: RemoteObject) -> Tree:
         return Tree(
@@ -244,9 +198,9 @@ def _for_one_of_many(options: MountOptions) -> MountOptions:
     from h5fs.tree.folders.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
-    store = dataclasses.replace(
+    store = structs.replace(
         options.store,
         workers=options.store.workers or 1,
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
-    return dataclasses.replace(options, store=store)
+    return structs.replace(options, store=store)

@@ -6,7 +6,6 @@ is kept to open it again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import Any
@@ -238,8 +237,7 @@ class StorageInfo(Struct, frozen=True):
     array: DatasetInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperslab:
+class Hyperslab(Struct, frozen=True):
     """A box of elements: ``count[i]`` of them from ``start[i]`` on, along each dimension."""
 
     start: tuple[int, ...]

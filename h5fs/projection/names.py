@@ -11,10 +11,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from h5fs.model.members import FastEnum
-
 from h5fs.model.settings import View
 
 NAME_MAX = 255
@@ -72,8 +72,7 @@ _AMBIGUOUS_ENDS: dict[AnyProjection, tuple[bytes, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DentryName:
+class DentryName(Struct, frozen=True):
     """What a dentry name means: the projection, and the link name unless the dentry was cut."""
 
     projection: Projection

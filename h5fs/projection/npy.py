@@ -10,11 +10,11 @@ import contextlib
 import functools
 import io
 import warnings
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import InvalidArrayError, TooLargeError, UnsupportedTypeError
 from h5fs.projection.npy_literal import parse_literal
@@ -23,8 +23,7 @@ OFFSET_MAX = 2**63 - 1
 """Largest file size that ``off_t`` holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class NpyFile:
+class NpyFile(Struct, frozen=True):
     """An ``.npy`` file: header bytes, then ``element_count`` elements of ``item_bytes`` each."""
 
     header: bytes
@@ -140,8 +139,7 @@ _MAX_DTYPE_CHARACTERS = 100  # of one field
 _MAX_RANK = 32  # HDF5's
 
 
-@dataclass(frozen=True, slots=True)
-class NpyHeader:
+class NpyHeader(Struct, frozen=True):
     """What the header of a ``.npy`` file says, and how many bytes it takes."""
 
     dtype: np.dtype[Any]

@@ -60,14 +60,14 @@ def _open_logged(
 
     None when the log that was to be read is gone by now.
     """
-    import dataclasses
+    from msgspec import structs
 
     from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore, opened
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
-    options = dataclasses.replace(options, boot_id=read_boot_id())
+    options = structs.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)
     if files is None:
         return None

@@ -25,7 +25,6 @@ Returns: an ``ObjectInfo`` says what the object's header says after the call. ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -61,8 +60,7 @@ class ArrayPart(Enum):
     OFFSETS = "offsets"
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFile:
+class ArrayFile(Struct, frozen=True):
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
     Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;

@@ -7,7 +7,8 @@ else single links, and names that are not there. Safe to use from any thread.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from h5fs.errors import H5fsError, NotFoundError, show_path
 from h5fs.model.link_table import Links, LinkTable
@@ -31,8 +32,7 @@ _NOT_THERE = _NotThere()
 Known = Link | _NotThere
 
 
-@dataclass(eq=False, slots=True)
-class _Listed:
+class _Listed(Struct, eq=False):
     """A list of links; ``changed``: those that changed since, None for what is not known now."""
 
     links: Links
@@ -46,8 +46,7 @@ class _Listed:
         return _NOT_THERE if index is None else self.links[index]
 
 
-@dataclass(eq=False, slots=True)
-class LinkChange:
+class LinkChange(Struct, eq=False):
     """What is known of a link after a change.
 
     ``is_alone``: its object is found by no other path, as far as is known. ``link``: the link, None

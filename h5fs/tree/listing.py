@@ -11,6 +11,7 @@ import itertools
 import re
 import stat
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,12 @@ class FolderListing:
         self._views = views
         self._shown: dict[AnyProjection, AnyKind] = {Projection.ARRAY: NodeKind.ARRAY}
         self._shown |= {view: view for view in views.kinds}
-        self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
         self.asked_files = AskedFiles(int(np.count_nonzero(links.rows["attribute_count"])))
+
+    @cached_property
+    def _view_sizes(self) -> list[dict[View, int | None]]:
+        """The views of each dataset of the table; two threads find the same."""
+        return [self._views.of_array(dataset) for dataset in self.links.datasets]
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""

@@ -5,11 +5,9 @@ Pure: links and objects come in as values, nodes go out.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from h5fs.model.members import FastEnum
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
@@ -39,8 +37,7 @@ AnyKind = NodeKind | View
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, eq=False):
     """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
 
     ``levels_up``: how far above its folder an ancestor link leads. ``link``: the link that a
@@ -234,6 +231,8 @@ def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
 
 
 def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
+    import hashlib  # few links need a number of their own
+
     seed = b"%d %d " % (group.file, group.id) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -6,7 +6,8 @@ Paths are absolute bytes (``b"/g/d.npy"``). Safe to call from any thread. Raises
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from typing import TYPE_CHECKING
 
 from h5fs.errors import (
     IsAGroupError,
@@ -19,7 +20,6 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
-from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.ahead.habits import Habits
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import ArrayContent, Content
@@ -39,7 +39,9 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_dentry
-from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
+
+if TYPE_CHECKING:
+    from h5fs.tree.xattrs import ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 
@@ -65,7 +67,7 @@ class Tree:
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
         self._habits = habits or Habits()
-        self._xattrs = ExtendedAttributes(store)
+        self._xattrs: ExtendedAttributes | None = None
         self._handles: Handles[Content] = Handles()
 
     def get_status(self, path: bytes) -> Status:
@@ -151,21 +153,42 @@ class Tree:
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
-        return self._xattrs.list(self.lookup.find(path))
+        return self._extended_attributes().list(self.lookup.find(path))
+
+    def _extended_attributes(self) -> ExtendedAttributes:
+        from h5fs.tree.xattrs import ExtendedAttributes
+
+        if self._xattrs is None:
+            self._xattrs = ExtendedAttributes(self._store)  # two threads make the same
+        return self._xattrs
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
+        from h5fs.tree.xattrs import USER_PREFIX
+
         if not name.startswith(USER_PREFIX):
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
-        return self._xattrs.get(self.lookup.find(path), name)
+        return self._extended_attributes().get(self.lookup.find(path), name)
 
-    def read_attribute_text(self, path: bytes) -> bytes:
-        """Return what the attribute file of an object has, or would have if it had attributes."""
+    def read_attribute_text(self, path: bytes, only: Container[bytes] | None = None) -> bytes:
+        """Return what the attribute file of an object has, or would have if it had attributes.
+
+        ``only``: the names of those that are asked for; the others may be missing.
+        """
         node = self.lookup.find(path)
         if node.is_symbolic_link:
             raise UnsupportedTypeError(f"{show_path(path)} is a link; name what it leads to")
         text = self._store.attributes_at_hand(node.info.ref)
-        return text or attributes_to_json(self._store.read_attributes(node.info.ref))
+        if text is not None:
+            return text
+        attributes = self._store.read_attributes(node.info.ref)
+        if only is not None:
+            attributes = tuple(each for each in attributes if each.name in only)
+            if not attributes:
+                return b"{}"
+        from h5fs.projection.json.attribute_file import attributes_to_json
+
+        return attributes_to_json(attributes)
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
@@ -227,4 +250,5 @@ class Tree:
             self._listed.clear()
         else:
             self._listed.remove(folder)
-        self._xattrs.forget()
+        if self._xattrs is not None:
+            self._xattrs.forget()

@@ -32,6 +32,8 @@ def test_a_part_begins_at_the_colon_behind_a_file_that_is_there(
         ("whole:/new.h5", "whole:/new.h5", b""),
         ("new.h5:/g", "new.h5", b"/g"),
         ("f.h5:g", "f.h5:g", b""),
+        ("f.h5://", "f.h5", b""),
+        ("f.h5://a/b", "f.h5", b"/a/b"),  # no URL, since there is such a file
     ):
         assert split_mounted(text) == (Path(file), part), text
 

@@ -14,8 +14,9 @@ import pytest
 from support.mounts import mounted, run_h5fs
 
 from h5fs.cli import main
-from h5fs.cli.commands import folder_entries, without_mount
-from h5fs.cli.commands.tree_entries import Extent
+from h5fs.cli.commands import without_mount
+from h5fs.cli.entries import folder_entries
+from h5fs.cli.entries.tree_entries import Extent
 from h5fs.model.settings import StoreOptions
 
 

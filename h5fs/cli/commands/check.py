@@ -19,10 +19,11 @@ from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
 from h5fs.store.format.superblock import explain_version, read_superblock
-from h5fs.store.log import RealFile, describe_log
 from h5fs.store.log.file_and_log import explain_damage, read_boot_id
 from h5fs.store.log.log_on_disk import open_to_look
 from h5fs.store.log.log_path import find_log, has_log
+from h5fs.store.log.recovery import describe_log
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.split_files import explain_part
 from h5fs.tree import Tree

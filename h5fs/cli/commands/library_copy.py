@@ -6,7 +6,6 @@ of the shape, fill values, types) stays as it is.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +56,7 @@ def copy_between(
     # Nothing that links of the target lead to is read: the policy is about the source alone.
     options = StoreOptions(absolute(file), mode=Mode.APPEND, external=ExternalPolicy.ALL)
     if node.info.ref.path == b"/" == path and not options.file.exists():
-        options = dataclasses.replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
+        options = replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
     with opened_store(options, starter) as store:
         try:
             return _copy(source[0], node, store, path, of_contents)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h5fs.daemon.open_tree import explaining, leftovers_of
+from h5fs.daemon.refusals import explaining
 from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
@@ -57,6 +57,7 @@ def opened_writable_tree(
     HDF5 file at the end, or saved beside it; ``tell_left`` is given the paths of those. Raises
     ``MountError`` with what the user can do.
     """
+    from h5fs.daemon.open_tree import leftovers_of
     from h5fs.tree import WritableTree
 
     with opened_store(options, starter) as store:

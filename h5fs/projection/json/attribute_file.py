@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.model.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
@@ -84,8 +85,7 @@ TEXT: Final = StringType(None, StringPadding.NULL_TERMINATED, CharacterSet.UTF8)
 """What h5py makes of ``str``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(Struct, frozen=True):
     """Everything about an attribute except its name and elements."""
 
     type: Datatype

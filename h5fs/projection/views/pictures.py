@@ -11,12 +11,12 @@ so the picture's file has the same size whatever they say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
@@ -38,8 +38,7 @@ _MOST_RANK = 4
 _COLOURS = (3, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """A picture of planes of ``rows`` by ``columns`` elements of ``colours`` values each.
 
     ``planes``: the numbers of the planes that are shown, ``across`` of them side by side.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
@@ -33,8 +33,7 @@ _EXPONENT = re.compile(r"e\+?(-?)0*(?=[0-9])")
 Numbers = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
+class Plot(Struct, frozen=True):
     """A line plot of ``count`` elements, of which ``run_count`` runs of ``run_length`` are read."""
 
     count: int

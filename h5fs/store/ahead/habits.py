@@ -31,11 +31,15 @@ class Habits:
     """Tells what programs will most likely ask for in a group that they have just come to.
 
     The files of a folder share one, since programs that go through a folder do the same in each.
-    ``at_first``: what is asked for of each object before anything was learnt. ``_lock`` protects
-    everything here; nothing else is taken while it is held. Safe to use from any thread.
+    ``at_first``: what is asked for of each object before anything was learnt. ``few``: until there
+    were so many questions, objects of a group that has no more are asked about one by one: a worker
+    that has just begun first has to import what answers a batch, which takes longer. ``_lock``
+    protects everything else here; nothing else is taken while it is held. Safe to use from any
+    thread.
     """
 
-    def __init__(self, *at_first: Asked) -> None:
+    def __init__(self, *at_first: Asked, few: int = 0) -> None:
+        self.few = few
         self._lock = threading.Lock()
         # Sets that may still grow: those of the walks themselves.
         self._finished: deque[set[Asked]] = deque(maxlen=_GROUPS_REMEMBERED)

@@ -96,6 +96,7 @@ class ObjectsAhead:
         self._batches_at_once = batches_at_once
         self._helpers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="look-ahead")
         self._habits = habits or Habits()
+        self._questions = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -122,6 +123,7 @@ class ObjectsAhead:
             return None
         for _ in range(_MOST_WAITS):
             with self._lock:
+                self._questions += 1
                 found = self._take(ref, asked, keeps=keeps)
                 batch = self._note(ref, asked)
             if found is not None or batch is None or not batch.wait():
@@ -159,9 +161,11 @@ class ObjectsAhead:
             walk.asked |= expected
             walk.look_count = _EAGER_LOOKS
         pending = self._pending.get(walk, ())
+        is_worth_it = max(walk.object_count, self._questions) > self._habits.few
         while (
-            (goes_on or is_eager) and len(pending) < self._batches_at_once and walk.needs_more()
-        ):
+            (goes_on or is_eager) and is_worth_it
+            and len(pending) < self._batches_at_once and walk.needs_more()
+        ):  # fmt: skip
             self._begin(walk)
             pending = self._pending.get(walk, ())
         if walk.is_at_end:

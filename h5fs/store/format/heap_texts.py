@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Arena, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena, Ints
 from h5fs.store.sources.interface import Source
 
 Texts = np.ndarray[Any, np.dtype[np.bytes_]]

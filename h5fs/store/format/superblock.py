@@ -7,9 +7,9 @@ for the consistency flags.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import CannotOpenError
 from h5fs.store.format.lookup3 import checksum_blocks
@@ -34,8 +34,7 @@ LAST_VERSION = 3
 """The newest version of the superblock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Superblock:
+class Superblock(Struct, frozen=True):
     """What a superblock says.
 
     ``offset_bytes``: where the superblock starts, after a user block. ``is_open_for_write``: the

@@ -19,7 +19,9 @@ from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.log import LoggedFile, RealFile, SnapshotFile
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import Source, WholeSource
 
 # Large data begin on a page of the log, so that they share no page with committed data.
@@ -45,6 +47,7 @@ class LoggedMain:
         self.file = file
         self.descriptor = descriptor
         self._user_block = user_block
+        self.fetched = None
         self.is_flushed = False
         self._file_id: Any = None
 
@@ -108,6 +111,7 @@ class SnapshotMain:
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
+        self.fetched = None
         self._file = SnapshotFile(RealFile(main), RealFile(log))
         self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open

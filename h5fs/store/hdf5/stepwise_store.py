@@ -33,6 +33,7 @@ from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
@@ -90,6 +91,11 @@ class StepwiseStore(Hdf5Store):
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
         self._together: _Together | None = None
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()  # what is written opens datasets in more than one place
+        super().open()
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:

@@ -1,4 +1,8 @@
-"""Makes the store of a process: it reads, or reads through a log, or writes."""
+"""Makes the store of a process: it reads, or reads through a log, or writes.
+
+What a file needs is imported when it is there: a command that reads one file ends before the rest
+of this room could be imported.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import LoggedMain, SnapshotMain
-from h5fs.store.hdf5.snapshot_store import SnapshotStore
 from h5fs.store.hdf5.store import Hdf5Store, ignore
-from h5fs.store.hdf5.writing_store import WritingHdf5Store
-from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
-from h5fs.store.log import LogFile, LoggedFile, MainWitness, RealFile
 from h5fs.store.workers.worker_file import FetchRanges, FileKind
 
 
@@ -34,19 +32,42 @@ def make_library_store(
     if kind is FileKind.PLAIN:
         return Hdf5Store(options, main=files[0] if files else None, **others)
     if kind is FileKind.FETCHED:
+        from h5fs.store.hdf5.fetched_main import FetchedMain
+
         data, presence = files
         return Hdf5Store(options, driven=FetchedMain(data, presence, fetch), **others)
+    return _make_logged_store(options, files, on_change, **others)
+
+
+def _make_logged_store(
+    options: StoreOptions,
+    files: Sequence[int],
+    on_change: Callable[[tuple[int, ...] | None, int], None],
+    **others: Any,
+) -> Hdf5Store:
+    from h5fs.store.hdf5.logged_main import LoggedMain, SnapshotMain
+    from h5fs.store.log.logged_file import LoggedFile
+    from h5fs.store.log.main_witness import MainWitness
+    from h5fs.store.log.system_calls import LogFile, RealFile
+
     main, log, record = files
     if options.is_beside_writer:
+        from h5fs.store.hdf5.snapshot_store import SnapshotStore
+
         return SnapshotStore(options, SnapshotMain(main, log), **others)
     witness = MainWitness(RealFile(main), RealFile(record)) if options.mode.writes else None
     file = LoggedFile(RealFile(main), LogFile(log), boot_id=options.boot_id, witness=witness)
     logged = LoggedMain(file, main, user_block=options.user_block)
     if options.mode.writes:
+        from h5fs.store.hdf5.writing_store import WritingHdf5Store
+
         return WritingHdf5Store(options, logged, on_change=on_change, **others)
     return Hdf5Store(options, driven=logged, **others)
 
 
 if TYPE_CHECKING:  # that these keep the promise, to the type
+    from h5fs.store.hdf5.writing_store import WritingHdf5Store
+    from h5fs.store.library_interface import LibraryStore, WritingLibraryStore
+
     _READS: type[LibraryStore] = Hdf5Store
     _WRITES: type[WritingLibraryStore] = WritingHdf5Store

@@ -19,18 +19,12 @@ from h5fs.errors import CannotOpenError
 from h5fs.model.settings import Locking, Mode
 from h5fs.store.file_checks import check_openable, explain_lock, locks_apply
 from h5fs.store.locks.own_lock import take_own_lock
-from h5fs.store.log import (
-    LogDescription,
-    LogFile,
-    LoggedFile,
-    RealFile,
-    WatchedFile,
-    describe_log,
-    make_record,
-    recover,
-)
 from h5fs.store.log.log_on_disk import is_at, make_free, open_log, remove_log
 from h5fs.store.log.log_path import find_log
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.main_witness import make_record
+from h5fs.store.log.recovery import LogDescription, describe_log, recover
+from h5fs.store.log.system_calls import LogFile, RealFile, WatchedFile
 from h5fs.system_errors import advise
 
 _log = logging.getLogger(__name__)

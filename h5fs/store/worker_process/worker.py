@@ -16,20 +16,21 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.external_policy import FilesToAskForError
-from h5fs.store.hdf5.snapshot_store import SnapshotStore
-from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:  # few workers write
+    from h5fs.store.hdf5.stepwise_store import StepwiseStore
 
 _PROGRESS_SECONDS = 0.2
 _MAX_DESCRIPTORS = 64
@@ -103,7 +104,7 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, file in request.files:
             self._store.know_file(number, file)
-        if request.commit is not None and isinstance(self._store, SnapshotStore):
+        if request.commit is not None:
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)
@@ -123,6 +124,8 @@ class Worker:
         One that is refused before its step leaves the others alone. One that fails within its step
         takes all with it, by its exception: the daemon then asks for each of them alone.
         """
+        from h5fs.store.hdf5.stepwise_store import StepwiseStore
+
         if not isinstance(self._store, StepwiseStore):
             raise UnreadableError("this worker only reads")
         outcomes: list[messages.Outcome] = []

@@ -6,7 +6,6 @@ Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
@@ -99,7 +99,7 @@ class LoggedWorkerStore(WorkerStore):
             return  # the mount has ended meanwhile
 
     def _pool_for_chunks(self, count: int, starter: WorkerStarter) -> WorkerPool:
-        options = dataclasses.replace(self._options, location=self._path)
+        options = structs.replace(self._options, location=self._path)
         self._readers = ReaderPool(
             options, count, self._quarantine, starter, self._grants,
             state=self._state, writer=self._pool,
@@ -190,7 +190,7 @@ class LoggedWorkerStore(WorkerStore):
         uncommitted = UncommittedStatistics(changes.count, changes.size_bytes, age, log_bytes)
         found = super().statistics()
         workers = found.workers + self._readers.statistics()
-        return dataclasses.replace(found, workers=workers, uncommitted=uncommitted)
+        return structs.replace(found, workers=workers, uncommitted=uncommitted)
 
     def close(self) -> None:
         """Commit everything to the file itself, and end. What cannot be committed stays in the

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+
+from msgspec import structs
 
 from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
@@ -31,7 +32,7 @@ class RemoteStore(WorkerStore):
         habits: Habits | None = None,
     ) -> None:
         # Links lead out of such a file to paths beside it, where this machine has nothing.
-        options = dataclasses.replace(options, external=ExternalPolicy.NONE)
+        options = structs.replace(options, external=ExternalPolicy.NONE)
         main = FetchedFile(str(options.location), remote)
         super().__init__(options, starter, main, habits=habits)
         self._on_close = on_close
@@ -56,7 +57,7 @@ class RemoteStore(WorkerStore):
             counts.requests, counts.bytes, counts.reads - counts.misses, counts.misses,
             counts.in_flight, counts.last_error,
         )  # fmt: skip
-        return dataclasses.replace(super().statistics(), remote=remote)
+        return structs.replace(super().statistics(), remote=remote)
 
     def close(self) -> None:
         super().close()

@@ -6,11 +6,12 @@ it. Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import structs
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
@@ -31,7 +32,6 @@ from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
-from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.external_policy import places_of_external
 from h5fs.store.interface import ArrayPart, ObjectStore
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look, ObjectDetails
@@ -39,13 +39,15 @@ from h5fs.store.mounted_file import MountedFile, PlainFile
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
-from h5fs.store.worker_stores.virtual_arrays import sources_under
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
+
+if TYPE_CHECKING:  # imported when chunks are read
+    from h5fs.store.chunks.reader import ChunkReader
 
 _MOST_UNSAFE_NAMES = 8
 
@@ -67,7 +69,8 @@ class WorkerStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
     ``main`` is the mounted file; without one it is the file at ``options.file``. ``_lock`` protects
-    ``_beside``, the files that external links led to; nothing else is taken while it is held. The
+    ``_beside``, the files that external links led to, and ``_chunk_reader``, which is made when it
+    is first needed; nothing else is taken while it is held. The
     store takes the worker starter with it when it closes, unless it was given one that others use
     too. ``habits``: of the programs that read this file and others with it.
     """
@@ -93,12 +96,12 @@ class WorkerStore:
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, location=self._path),
+            structs.replace(options, location=self._path),
             1 if options.mode.writes else count, self._quarantine, starter or own_starter,
             self._grants, on_change=self._note_change, on_loss=self._note_loss,
         )  # fmt: skip
-        readers = self._pool_for_chunks(max(count, 1), starter or own_starter)
-        self._chunks = ChunkReader(readers, options.cache_bytes, self._main.chunk_fetcher())
+        self._chunk_pool = self._pool_for_chunks(max(count, 1), starter or own_starter)
+        self._chunk_reader: ChunkReader | None = None
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
@@ -108,6 +111,21 @@ class WorkerStore:
 
     def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
         return self._pool
+
+    @property
+    def _chunks(self) -> ChunkReader:
+        reader = self._chunk_reader
+        return reader if reader is not None else self._make_chunk_reader()
+
+    def _make_chunk_reader(self) -> ChunkReader:
+        from h5fs.store.chunks.reader import ChunkReader
+
+        with self._lock:
+            if self._chunk_reader is None:
+                self._chunk_reader = ChunkReader(
+                    self._chunk_pool, self._options.cache_bytes, self._main.chunk_fetcher()
+                )
+            return self._chunk_reader
 
     def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
         raise UnreadableError("a worker that only reads has changed something")
@@ -239,6 +257,8 @@ class WorkerStore:
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
         elif isinstance(dataset.data, Virtual):
+            from h5fs.store.worker_stores.virtual_arrays import sources_under
+
             for source, start, piece in sources_under(dataset.data, offset, buffer):
                 self.read_into(source.ref, source.dataset, part, start, piece)
             return
@@ -310,7 +330,8 @@ class WorkerStore:
         self._main.interrupt()
         if self._ahead is not None:
             self._ahead.close()
-        self._chunks.close()
+        if self._chunk_reader is not None:
+            self._chunk_reader.close()
         self._pool.close()
         if self._own_starter is not None:
             self._own_starter.close()

@@ -13,7 +13,7 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -84,8 +84,7 @@ class Request(Struct, frozen=True, array_like=True):
     commit: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of one of several changes: it is committed and has a ``result``, or was refused.
 
     ``goes_alone``: nothing was done, since the worker needs files first; it is to be asked for
@@ -98,8 +97,7 @@ class Outcome:
     goes_alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcomes:
+class Outcomes(Struct, frozen=True):
     """What became of several changes, in their order."""
 
     each: tuple[Outcome, ...]
@@ -334,10 +332,32 @@ _CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])
 _OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
-METHODS: Final[dict[str, Method]] = {
-    name: Method(name)
-    for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
-    if not name.startswith("_")
-} | {CHANGES: _ChangesMethod()}
+class _Methods(Mapping[str, Method]):
+    """Finds out what a method's messages are when it is first asked for: few of them all are."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method] = {}
+        self._names = frozenset(
+            name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        ) | {CHANGES}  # fmt: skip
+
+    def __getitem__(self, name: str) -> Method:
+        method = self._known.get(name)
+        if method is None:
+            if name not in self._names:
+                raise KeyError(name)
+            made = _ChangesMethod() if name == CHANGES else Method(name)
+            method = self._known[name] = made  # two threads make the same
+        return method
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+METHODS: Final = _Methods()
 """Every method of ``WritingLibraryStore`` by its name, those that it takes over, too; and
 ``CHANGES``."""

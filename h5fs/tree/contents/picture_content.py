@@ -10,10 +10,10 @@ import functools
 import importlib.util
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
@@ -64,8 +64,7 @@ def _can_draw() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureContent:
+class PictureContent(Struct, frozen=True, eq=False):
     """A ``.png`` file of a dataset, made as a whole when somebody reads it.
 
     ``size``: how many pixels its longest side has at most. ``made``: the files made last.

@@ -7,7 +7,7 @@ read like those of the array, and made into lines or a picture in a worker.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -15,19 +15,17 @@ from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import encode_name
-from h5fs.projection.views.columns import Table, is_tabular, project_table
-from h5fs.projection.views.texts import project_text
-from h5fs.projection.views.view_requests import LinesRequest
-from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.picture_content import PictureContent, picture_file_size
+from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
-_PICTURES_KEPT = 4
+if TYPE_CHECKING:  # imported when somebody asks for a view
+    from h5fs.projection.views.columns import Table
+    from h5fs.tree.contents.picture_content import PictureContent
+    from h5fs.tree.contents.table_content import TableContent
 
-_PIECE_BYTES = 2**20
-"""About how many bytes of lines are made at a time."""
+_PICTURES_KEPT = 4
 
 
 class Views:
@@ -99,59 +97,7 @@ def _view_node(folder: Node, owner: Node, view: View) -> Node:
     return Node(view, encode_name(owner.link.name, view), owner.info, folder, owner.link)
 
 
-@dataclass(frozen=True, slots=True)
-class TableContent:
-    """A ``.csv`` file of a dataset, or its ``.txt`` file."""
-
-    store: Store
-    ref: ObjectRef
-    dataset: DatasetInfo
-    table: Table
-    is_text: bool
-    storage_bytes: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.table.size_bytes
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        table = self.table
-        size = min(len(buffer), self.size_bytes - offset)
-        if size <= 0:
-            return 0
-        header = table.header[offset : offset + size]
-        buffer[: len(header)] = header
-        done = len(header)
-        rows_at_once = max(1, _PIECE_BYTES // max(table.line_bytes, table.row_bytes))
-        while done < size:
-            row, skipped = divmod(offset + done - len(table.header), table.line_bytes)
-            wanted = -(-(skipped + size - done) // table.line_bytes)
-            lines = self._lines(row, min(wanted, rows_at_once))[skipped:]
-            part = lines[: size - done]
-            buffer[done : done + len(part)] = part
-            done += len(part)
-        return size
-
-    def _lines(self, row: int, count: int) -> memoryview:
-        """Return whole lines."""
-        table, dataset = self.table, self.dataset
-        data = bytearray(count * table.row_bytes)
-        if data:
-            start = row * table.row_bytes
-            self.store.read_into(
-                self.ref, dataset, ArrayPart.ELEMENTS, start, memoryview(data)
-            )  # fmt: skip
-        shape = (0,) if dataset.shape is None else dataset.shape
-        request = LinesRequest(
-            shape, dataset.dtype, dataset.enumerations, dataset.text_widths, row, count,
-            self.is_text,
-        )  # fmt: skip
-        lines = memoryview(bytearray(count * table.line_bytes))
-        self.store.make_view(self.ref, request, bytes(data), lines)
-        return lines
-
-
-ViewContent = TableContent | PictureContent
+ViewContent: TypeAlias = "TableContent | PictureContent"
 
 
 class Making(Struct, frozen=True):
@@ -167,27 +113,54 @@ class Making(Struct, frozen=True):
     open: Callable[[Views, ObjectRef, DatasetInfo], ViewContent]
 
 
+def _table_of(array: DatasetInfo) -> Table:
+    from h5fs.projection.views.columns import project_table
+
+    return project_table(array)
+
+
+def _may_be_table(array: DatasetInfo) -> bool:
+    from h5fs.projection.views.columns import is_tabular
+
+    return is_tabular(array.shape)
+
+
+def _text_of(array: DatasetInfo) -> Table:
+    from h5fs.projection.views.texts import project_text
+
+    return project_text(array)
+
+
+def _open_table(views: Views, ref: ObjectRef, array: DatasetInfo) -> TableContent:
+    from h5fs.tree.contents.table_content import TableContent
+
+    return TableContent(views.store, ref, array, _table_of(array), is_text=False)
+
+
+def _open_text(views: Views, ref: ObjectRef, array: DatasetInfo) -> TableContent:
+    from h5fs.tree.contents.table_content import TableContent
+
+    return TableContent(views.store, ref, array, _text_of(array), is_text=True)
+
+
+def _picture_bytes(views: Views, array: DatasetInfo) -> int:
+    from h5fs.tree.contents.picture_content import picture_file_size
+
+    return picture_file_size(array, views.picture_size)
+
+
+def _open_picture(views: Views, ref: ObjectRef, array: DatasetInfo) -> PictureContent:
+    from h5fs.tree.contents.picture_content import PictureContent
+
+    return PictureContent(views.store, ref, array, views.picture_size, views.pictures)
+
+
 VIEWS: dict[View, Making] = {
-    View.TABLE: Making(
-        lambda _, array: project_table(array).size_bytes,
-        lambda array: is_tabular(array.shape),
-        lambda views, ref, array: TableContent(
-            views.store, ref, array, project_table(array), is_text=False
-        ),
-    ),
-    View.PICTURE: Making(
-        lambda views, array: picture_file_size(array, views.picture_size),
-        lambda _: False,  # of numbers alone
-        lambda views, ref, array: PictureContent(
-            views.store, ref, array, views.picture_size, views.pictures
-        ),
-    ),
+    View.TABLE: Making(lambda _, array: _table_of(array).size_bytes, _may_be_table, _open_table),
+    View.PICTURE: Making(_picture_bytes, lambda _: False, _open_picture),  # of numbers alone
     View.TEXT: Making(
-        lambda _, array: project_text(array).size_bytes,
-        lambda array: array.dtype.kind == "U",
-        lambda views, ref, array: TableContent(
-            views.store, ref, array, project_text(array), is_text=True
-        ),
+        lambda _, array: _text_of(array).size_bytes, lambda array: array.dtype.kind == "U",
+        _open_text,
     ),
-}
+}  # fmt: skip
 """The one table of views: a row for each ``View``."""

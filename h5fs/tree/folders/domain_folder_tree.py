@@ -5,7 +5,6 @@ A domain's tree is opened when somebody looks into it. Read-only. Safe to call f
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import stat
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import structs
 
 from h5fs.errors import (
     IsAGroupError,
@@ -41,7 +41,7 @@ _MOST_OPEN: Final = 32
 _LISTINGS_KEPT: Final = 1024
 
 
-class Folder(Protocol):
+class DomainSource(Protocol):
     """What keeps the domains. Paths are those below the folder, ``/`` itself."""
 
     def list(self, path: bytes) -> tuple[DomainEntry, ...]: ...
@@ -67,7 +67,7 @@ class DomainFolderTree:
     else is taken while it is held.
     """
 
-    def __init__(self, folder: Folder, max_depth: int) -> None:
+    def __init__(self, folder: DomainSource, max_depth: int) -> None:
         self._folder = folder
         self._max_depth = max_depth
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ class DomainFolderTree:
         total = self._ended
         for domain in list(self._domains.values()):
             total += domain.tree.statistics()
-        return dataclasses.replace(total, open_file_count=self._handles.count())
+        return structs.replace(total, open_file_count=self._handles.count())
 
     def close(self) -> None:
         """Close all domains."""

@@ -12,11 +12,12 @@ makes a frequent change (``ChangesInFlight``): then other calls are answered, an
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
+
+from msgspec import structs
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
@@ -50,7 +51,7 @@ class WritableTree:
         self._store = store
         self._leftovers = leftovers
         # Programs that copy or remove a folder shall take the arrays alone.
-        views = dataclasses.replace(views, are_listed=False)
+        views = structs.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
         self._shown = Tree(store, max_depth, views=views, part=part)
         self._lookup = self._shown.lookup

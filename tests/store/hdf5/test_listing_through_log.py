@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from msgspec import structs
 
 from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.link_table import Links
@@ -22,9 +22,10 @@ from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import Look
-from h5fs.store.log import RealFile, SnapshotFile
 from h5fs.store.log.file_and_log import FileAndLog, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.workers.worker_file import FileKind
 
@@ -143,7 +144,7 @@ def test_a_listing_in_mode_r_of_a_file_with_a_log_is_the_same(
     for end in ("", ".h5fs-log"):
         kept.with_name(kept.name + end).write_bytes(file.with_name(file.name + end).read_bytes())
     files = open_files(kept, Mode.READ)
-    options = dataclasses.replace(StoreOptions(kept), boot_id=read_boot_id())
+    options = structs.replace(StoreOptions(kept), boot_id=read_boot_id())
     reader = make_library_store(options, FileKind.LOGGED, files.descriptors(), fetch_nothing)
     reader.open()
     try:

@@ -32,7 +32,8 @@ from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.library_interface import NewArray
-from h5fs.store.log import LoggedFile, recover
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import recover
 from h5fs.store.worker_process import worker as worker_module
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import make_memory_file

@@ -9,9 +9,10 @@ import pytest
 from simulated_disk import History, SimulatedFile
 
 from h5fs.errors import LogMismatchError
-from h5fs.store.log import LoggedFile, describe_log
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import describe_log
 
 PAGE = 4096
 BOOT, OTHER = b"the boot", b"another boot"

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log import Gate, LoggedFile, RealFile, SnapshotFile
 from h5fs.store.log.file_and_log import FileAndLog, make_record
+from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.reading.committed_state import CommittedState
+from h5fs.store.log.reading.gate import Gate
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 
 offsets = st.one_of(st.integers(0, END), st.integers(0, 40).map(lambda page: page * PAGE))

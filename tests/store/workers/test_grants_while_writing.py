@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from msgspec import structs
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[WritingWorkerStore]:
         opened["link"] = h5py.ExternalLink("other.h5", "/d")
     options = StoreOptions(tmp_path / "f.h5", Mode.UPDATE)
     files = open_logged(options.file, options.mode, options.locking, read_boot_id())
-    made = WritingWorkerStore(dataclasses.replace(options, boot_id=read_boot_id()), files)
+    made = WritingWorkerStore(structs.replace(options, boot_id=read_boot_id()), files)
     made.open()
     yield made
     made.close()

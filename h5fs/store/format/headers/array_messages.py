@@ -27,7 +27,7 @@ from h5fs.store.format.datatype_message.numbers import (
     VLEN,
     offset_size,
 )
-from h5fs.store.format.headers.arena import FileLayout
+from h5fs.store.format.file_layout import FileLayout
 
 RANK_MAX = 32
 

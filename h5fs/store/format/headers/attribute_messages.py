@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Arena, FileLayout
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena
 from h5fs.store.format.headers.array_messages import (
     RANK_MAX,
     ArrayTable,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h5fs.store.format.headers.arena import Arena, Bools, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena, Bools, Ints
 from h5fs.store.format.lookup3 import checksum_blocks
 
 HEADERS_AT_ONCE = 4096

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Bools, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Bools, Ints
 from h5fs.store.format.headers.array_messages import RANK_MAX, ArrayTable
 from h5fs.store.format.headers.blocks import Headers
 from h5fs.store.format.headers.chunk_trees import has_usual_filters, sum_chunks

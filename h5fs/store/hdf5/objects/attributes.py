@@ -42,7 +42,6 @@ from h5fs.store.hdf5.objects.references import (
     reference_by_path,
     store_reference,
 )
-from h5fs.store.hdf5.types.array_types import check_size
 from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
 from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype, simple_type
@@ -192,6 +191,8 @@ def prepare_attribute(
     with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)
+        from h5fs.store.hdf5.types.array_types import check_size
+
         datatype = attribute.type
         is_simple = isinstance(datatype, IntegerType | FloatType | StringType)
         type_id = simple_type(datatype) if is_simple else create_datatype(datatype)

@@ -31,7 +31,7 @@ from h5fs.model.datatypes import (
 )
 from h5fs.model.objects import Attribute, Element
 from h5fs.store.format import global_heap
-from h5fs.store.format.headers.arena import FileLayout
+from h5fs.store.format.file_layout import FileLayout
 from h5fs.store.format.headers.attribute_messages import RawAttribute, scan_attributes
 from h5fs.store.hdf5.types.elements_in_memory import unpack_elements
 from h5fs.store.hdf5.types.type_ids import describe_datatype

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from h5py import h5d
@@ -16,16 +16,15 @@ from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virt
 from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
-from h5fs.store.hdf5.reading import chunks
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
-from h5fs.store.hdf5.reading.stored_texts import (
-    FileBytes,
-    KeptBlocks,
-    StoredTexts,
-    find_stored_texts,
-)
-from h5fs.store.hdf5.reading.virtual import describe_virtual
+
+if TYPE_CHECKING:
+    from h5fs.store.hdf5.reading.stored_texts import KeptBlocks, StoredTexts
+
+
+LEAST_TEXTS = 1024
+"""The library takes no longer for fewer."""
 
 
 class DirectReading:
@@ -46,7 +45,7 @@ class DirectReading:
         self._opened = opened
         self._describe = describe_source
         self._on_progress = on_progress
-        self._kept = KeptBlocks()
+        self._kept: KeptBlocks | None = None
 
     def find(
         self, ref: ObjectRef, dataset_id: Any, opened: OpenIdentifier, projected: ProjectedDataset
@@ -57,10 +56,14 @@ class DirectReading:
         creation = opened.creation
         layout = creation.get_layout()
         if layout == h5d.CHUNKED:
-            return chunks.describe_chunks(
+            from h5fs.store.hdf5.reading.chunk_description import describe_chunks
+
+            return describe_chunks(
                 dataset_id, creation, projected.memory, whole_edges=self._has_whole_edges(ref)
             )
         if layout == h5d.VIRTUAL and self._describe is not None:
+            from h5fs.store.hdf5.reading.virtual import describe_virtual
+
             return describe_virtual(
                 dataset_id, creation, opened.outside, projected.dtype, self._describe_source
             )
@@ -76,11 +79,15 @@ class DirectReading:
         self, ref: ObjectRef, opened: OpenIdentifier, dtype: np.dtype[Any]
     ) -> StoredTexts | None:
         """Return what reads a dataset whose elements h5py reads as ``dtype``, where that can be."""
-        if self._describe is None:
+        count = opened.identifier.get_space().get_simple_extent_npoints()
+        if self._describe is None or count < LEAST_TEXTS:
             return None
         layout = self._files.layout(ref.file)
         if layout is None:
             return None
+        from h5fs.store.hdf5.reading.stored_texts import FileBytes, KeptBlocks, find_stored_texts
+
+        self._kept = self._kept or KeptBlocks()
         return find_stored_texts(
             opened.identifier, opened.creation, dtype,
             FileBytes(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from h5fs.model.objects import ObjectRef
 from h5fs.store.hdf5.reading.outside_data import Outside
@@ -17,8 +18,7 @@ _MAX_IDENTIFIERS_OPEN = 64
 _MAX_CACHED_BYTES = 256 * 2**20
 
 
-@dataclass(slots=True)
-class OpenIdentifier:
+class OpenIdentifier(Struct):
     """An open identifier. ``creation``: of a dataset, its creation properties.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be

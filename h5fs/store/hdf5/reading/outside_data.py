@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from h5py import h5d
+from msgspec import Struct, field
 
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
 from h5fs.model.link_table import Links, LinkTable
@@ -39,8 +39,7 @@ class ListingSource(LinkSource, Protocol):
     def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """Where elements of a dataset are, outside of it.
 
     ``files``: the names of all sources' files, each with the number of the file that uses it.

@@ -20,10 +20,11 @@ from h5py import h5d, h5p, h5t
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
-from h5fs.store.chunks.filters import SHUFFLE, Pipeline, can_decode
+from h5fs.store.chunks.decodable import SHUFFLE, can_decode
+from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.chunks.scatter import places_of, scatter
-from h5fs.store.format.headers.arena import FileLayout
+from h5fs.store.format.file_layout import FileLayout
 from h5fs.store.format.heap_texts import REFERENCE, is_too_long, read_texts
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
@@ -31,9 +32,6 @@ from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.sources.interface import Source
 
 Array = np.ndarray[Any, Any]
-
-LEAST_ELEMENTS = 1024
-"""The library takes no longer for fewer."""
 
 # Collections of texts are taken apart side by side: of twice as many it takes as long.
 _BLOCK_ELEMENTS = 2**19
@@ -217,7 +215,7 @@ def find_stored_texts(
     filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    if shape is None or prod(shape) < LEAST_ELEMENTS:
+    if shape is None:
         return None
     if (file.layout.size_of_addresses, file.layout.size_of_lengths) != (8, 8):
         return None

@@ -21,8 +21,14 @@ class ViewRenderer:
             return render_view(request, data)
 
 
-def table_details(projected: ProjectedDataset) -> dict[str, Any]:
-    """Return the fields of ``DatasetInfo`` that tables need beside shape and dtype."""
+def details_of(projected: ProjectedDataset) -> dict[str, Any]:
+    """Return the fields of ``DatasetInfo`` that follow from the kind of type."""
     if isinstance(projected, FixedDataset):
         return {"enumerations": enumerations_of(projected.memory.dtype)}
-    return {"text_widths": projected.part.text_widths(())}
+    from h5fs.store.variable_datasets import SequenceDataset
+
+    details: dict[str, Any] = {"text_widths": projected.part.text_widths(()), "is_scanned": True}
+    if isinstance(projected, SequenceDataset):
+        details["value_count"] = projected.value_count
+        details["sequences_per_element"] = projected.per_element
+    return details

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from h5py import h5d, h5s, h5t
+from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.projection.slicing import split_into_hyperslabs
@@ -23,8 +23,7 @@ from h5fs.store.hdf5.library_errors import explain
 _NOT_CONVERTED = (h5t.BITFIELD, h5t.OPAQUE)
 
 
-@dataclass(frozen=True)
-class MemoryType:
+class MemoryType(Struct, frozen=True, dict=True):
     """How elements are asked of HDF5: as arrays of ``dtype``, by the HDF5 type ``type_id``.
 
     ``dtype`` has h5py's metadata, and objects where elements have variable-length parts.

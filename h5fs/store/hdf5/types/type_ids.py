@@ -27,7 +27,6 @@ from h5fs.model.datatypes import (
     StringType,
     size_in_memory,
 )
-from h5fs.store.format.datatype_message.builder import build_message
 from h5fs.store.format.datatype_message.parser import parse_message
 from h5fs.store.hdf5.library_errors import reading
 
@@ -108,4 +107,6 @@ def _create(datatype: Datatype) -> h5t.TypeID:
         return tid
     if isinstance(datatype, ReferenceType) and datatype.kind in _REFERENCES:
         return _REFERENCES[datatype.kind].copy()
+    from h5fs.store.format.datatype_message.builder import build_message
+
     return h5t.decode(_PREFIX + build_message(datatype))

@@ -18,7 +18,7 @@ _Settings: Any = msgspec.defstruct(
     [
         (name, kind)
         for name, kind in get_type_hints(StoreOptions).items()
-        if name not in _DAEMONS_OWN and name in StoreOptions.__dataclass_fields__
+        if name not in _DAEMONS_OWN and name in StoreOptions.__struct_fields__
     ],
 )
 

@@ -52,7 +52,7 @@ class WorkerStarter:
     """
 
     module = "h5fs.store.worker_process.starter_process"
-    """The module whose ``main`` the process runs."""
+    """The module whose ``main`` the process runs; ``run`` after a fork."""
 
     def __init__(self, stderr: int | None = None) -> None:
         """``stderr``: the descriptor that becomes the processes' stderr; None: this process's."""

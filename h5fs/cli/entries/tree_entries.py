@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from typing import Any
+
+from msgspec import Struct
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.store.ahead.habits import Habits
@@ -14,8 +15,7 @@ from h5fs.tree.description import Description
 from h5fs.tree.tree import Tree
 
 
-@dataclass
-class Entry:
+class Entry(Struct):
     """One line: a dentry, what is known of it, and what is in it.
 
     ``kind``: of an object "group", "dataset", "datatype" or "link"; in a folder of files "folder",
@@ -46,11 +46,14 @@ Visit = Callable[[Entry, int], None]
 """Looks at an entry so many levels deep; 1: those that are listed first."""
 
 # Fields in the order in which --json prints them; "entries" follows.
-FIELDS = tuple(each.name for each in fields(Entry) if each.name not in ("entries", "dentry_path"))
+FIELDS = tuple(name for name in Entry.__struct_fields__ if name not in ("entries", "dentry_path"))
 
 
-@dataclass(frozen=True)
-class Extent:
+_FEW = 16
+_OF_DIMENSIONS = (b"DIMENSION_LABELS", b"DIMENSION_LIST")
+
+
+class Extent(Struct, frozen=True):
     """How much is listed: ``depth`` levels (None: all), attributes with their values or not."""
 
     depth: int | None
@@ -69,7 +72,7 @@ def entry_at(path: bytes) -> Entry:
 
 def listing_habits() -> Habits:
     """Return what ``fill`` asks of the objects of each group."""
-    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES)
+    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES, few=_FEW)
 
 
 def every(entries: list[Entry], visit: Visit = lambda *_: None, level: int = 1) -> Iterator[Entry]:
@@ -117,7 +120,8 @@ def _look_at(tree: Tree, entry: Entry, extent: Extent, levels: int) -> None:
             entry.chunks = list(storage.chunk_shape) if storage.chunk_shape else None
             entry.filters = list(storage.filters) or None
         if found.attribute_count and (extent.has_attrs or found.kind == "dataset"):
-            attrs = json.loads(tree.read_attribute_text(entry.dentry_path))
+            wanted = None if extent.has_attrs else _OF_DIMENSIONS
+            attrs = json.loads(tree.read_attribute_text(entry.dentry_path, wanted))
             entry.dimensions = _dimensions(attrs, len(entry.shape or ()))
             attrs.pop("$types", None)
             entry.attrs = attrs if extent.has_attrs else None
@@ -143,7 +147,7 @@ def _list_group(tree: Tree, group: Entry) -> list[Entry]:
 
 def _dimensions(attrs: dict[str, Any], count: int) -> list[str | None] | None:
     """Return the names of a dataset's dimensions: their labels, or else their scales' names."""
-    labels, scales = (attrs.get(name) for name in ("DIMENSION_LABELS", "DIMENSION_LIST"))
+    labels, scales = (attrs.get(name.decode()) for name in _OF_DIMENSIONS)
     names: list[str | None] = [None] * count
     for axis in range(count):
         for given in (scales, labels):
