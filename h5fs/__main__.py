@@ -4,8 +4,6 @@ from h5fs.interpreter import leave_working_directory_out
 
 leave_working_directory_out()
 
-import sys  # noqa: E402
+from h5fs.cli.start import run  # noqa: E402
 
-from h5fs.cli.start import main  # noqa: E402
-
-sys.exit(main())
+run()

@@ -39,6 +39,10 @@ class HeldByH5fsError(CannotOpenError):
     """Another h5fs has the file locked, or a worker of a killed h5fs does, for a moment more."""
 
 
+class LogMismatchError(CannotOpenError):
+    """A redo log is not the log of its HDF5 file, or not one that this version of h5fs can read."""
+
+
 class NotFoundError(H5fsError):
     """No such link, attribute file or dentry."""
 
@@ -163,6 +167,8 @@ class LostChangesError(H5fsError):
     """What was written is lost: the HDF5 library died, or the disk failed, before the commit."""
 
     errno = _errno.EIO
+    note: bytes = b""
+    """What the worker that died had written down at last."""
 
 
 class KilledChangeError(LostChangesError):
@@ -254,7 +260,14 @@ class UsageError(MountError):
     """The command line or an option is wrong (exit status 2)."""
 
 
+def say_on_one_line(error: Exception) -> str:
+    """Return an error's message without line ends."""
+    return " ".join(str(error).split())
+
+
 def show_path(path: bytes) -> str:
     """Return a name or path as a message can print it: control characters, bad UTF-8 escaped."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():  # nearly always
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class MountEntry(Struct, frozen=True):
     """One line of the kernel's mount table (proc(5), mountinfo).
 
     ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.
@@ -32,7 +32,7 @@ class Mount:
         return self.type == "fuse.h5fs"
 
 
-def find_mount(mountpoint: Path) -> Mount | None:
+def find_mount(mountpoint: Path) -> MountEntry | None:
     """Return the topmost mount at a real path, or None when nothing is mounted there."""
     found = None
     for mount in read_mounts():
@@ -41,7 +41,7 @@ def find_mount(mountpoint: Path) -> Mount | None:
     return found
 
 
-def read_mounts() -> Iterator[Mount]:
+def read_mounts() -> Iterator[MountEntry]:
     """Yield what is mounted, in the kernel's order; a line of another form is passed over."""
     # The kernel escapes only ASCII spaces and line ends: str.split() knows more of them.
     for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
@@ -50,7 +50,7 @@ def read_mounts() -> Iterator[Mount]:
         if len(where) < 5 or len(what) < 2:
             continue
         user = _USER.search(what[2]) if len(what) > 2 else None
-        yield Mount(
+        yield MountEntry(
             mountpoint=Path(_unescape(where[4])),
             device=where[2],
             type=what[0],

@@ -1,9 +1,13 @@
-"""ARCHITECTURE.md names what is there: every file, class and function; and every room."""
+"""ARCHITECTURE.md names what is there: every file, class and function; and every room.
+
+And rooms stay as they are meant: modules that can be read at once, under names of their own.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +71,38 @@ def test_every_room_is_named() -> None:
         if file.parent != PACKAGE
     }
     assert rooms <= set(NAMED)
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES, MOST_MODULES = 400, 18
+# Both rooms have the same thing there: a store and its promise, what it counts. The others are
+# named after words of the command line.
+SAME_IN_TWO_ROOMS = {
+    "__init__.py", "interface.py", "store.py", "writing_store.py", "statistics.py",
+    "status.py", "tree.py",
+}  # fmt: skip
+
+
+def test_no_module_is_too_long_to_be_read_at_once() -> None:
+    lengths = {each: len(each.read_text(encoding="utf-8").splitlines()) for each in MODULES}
+    assert {each.name: length for each, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_no_room_is_crowded() -> None:
+    rooms = Counter(str(each.parent.relative_to(PACKAGE)) for each in MODULES)
+    assert {room: count for room, count in rooms.items() if count > MOST_MODULES} == {}
+
+
+def test_modules_of_one_name_are_of_one_thing() -> None:
+    names = Counter(each.name for each in MODULES)
+    assert {name for name, count in names.items() if count > 1} == SAME_IN_TWO_ROOMS
+
+
+def test_classes_that_rooms_share_have_names_of_their_own() -> None:
+    names = Counter(
+        node.name
+        for each in MODULES
+        for node in ast.parse(each.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == set()

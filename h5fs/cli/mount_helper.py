@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from h5fs.cli.main import make_mount_options, warn
+from h5fs.cli.commands.mount import make_mount_options, warn
 from h5fs.cli.mount_options import is_known, split_options
 from h5fs.cli.parsers import Parser, build_parser
 from h5fs.cli.process_list import hide_secrets

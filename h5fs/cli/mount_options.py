@@ -6,15 +6,16 @@ Parsing, ``--help``, the man page, the shells' completion, README's table, the k
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, field, structs
+
 from h5fs.cli.option_values import (
     ALL_VIEWS,
+    VIEW_WORDS,
     choice_parser,
     number_parser,
     parse_compression,
@@ -42,15 +43,13 @@ from h5fs.model.settings import (
     Mode,
     MountOptions,
     StoreOptions,
-    View,
 )
 
 FUSE = "fuse"
 """The field of libfuse's options, which are passed to libfuse as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class MountOption:
+class MountOption(Struct, frozen=True):
     """One option.
 
     ``field``: the field of ``MountOptions`` that it sets, such as ``store.limits.max_depth``; two
@@ -147,7 +146,7 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
         "views", "views.kinds",
         "show files to look at beside the arrays: tables (csv), pictures (png), text (txt), or "
         "all; none without it",
-        "csv,png,txt|all", parse_views, (ALL_VIEWS, *values_of(View)),
+        f"{','.join(VIEW_WORDS)}|all", parse_views, (ALL_VIEWS, *VIEW_WORDS),
     ),
     MountOption(
         "view_size", "views.picture_size", "how many pixels a picture's longest side has at most",
@@ -284,8 +283,7 @@ _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 # --- from text to settings
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedOptions:
+class ParsedOptions(Struct, frozen=True):
     """Parsed ``-o`` texts: ``values`` for fields of ``MountOptions``, and FUSE's own options."""
 
     values: dict[str, object] = field(default_factory=dict)
@@ -296,7 +294,7 @@ class ParsedOptions:
         """Return the settings changed as the texts say."""
         for path, value in self.values.items():
             settings = _replace(settings, path.split("."), value)
-        return dataclasses.replace(settings, fuse=tuple(self.fuse.items()))
+        return structs.replace(settings, fuse=tuple(self.fuse.items()))
 
 
 def parse_options(texts: Iterable[str]) -> ParsedOptions:
@@ -381,7 +379,7 @@ def _replace(settings: Any, path: list[str], value: object) -> Any:
     first, *rest = path
     if rest:
         value = _replace(getattr(settings, first), rest, value)
-    return dataclasses.replace(settings, **{first: value})
+    return structs.replace(settings, **{first: value})
 
 
 # --- defaults

@@ -79,19 +79,20 @@ def parse_disk_cache(text: str) -> tuple[int, Path | None]:
 
 
 ALL_VIEWS = "all"
+VIEW_WORDS = tuple(view.word for view in View)
 
 
 def parse_views(text: str) -> frozenset[View]:
     """Return the views that a list names, or all of them."""
-    words, names = text.split(","), values_of(View)
+    words, known = text.split(","), (*VIEW_WORDS, ALL_VIEWS)
     for word in words:
-        if word not in (ALL_VIEWS, *names):
-            close = difflib.get_close_matches(word.lower(), (ALL_VIEWS, *names), n=1, cutoff=0.3)
+        if word not in known:
+            close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.3)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise ValueError(
-                f"no view is called {word}{meant} ({', '.join(names)}, or {ALL_VIEWS})"
+                f"no view is called {word}{meant} ({', '.join(VIEW_WORDS)}, or {ALL_VIEWS})"
             )
-    return frozenset(View) if ALL_VIEWS in words else frozenset(map(View, words))
+    return frozenset(view for view in View if {ALL_VIEWS, view.word} & set(words))
 
 
 _USUAL_GZIP_LEVEL = 4  # h5py's

@@ -9,14 +9,19 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS
-from h5fs.cli.places import split_mounted
+from msgspec import Struct
+
+from h5fs.cli.argument_types import (
+    parse_count,
+    parse_mounted,
+    parse_path,
+    parse_whole_file,
+    parse_whole_location,
+)
 from h5fs.errors import UsageError
-from h5fs.model.location import Location, Url, parse_location
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -24,7 +29,6 @@ DESCRIPTION = """\
 Mount an HDF5 file as a folder tree: groups are folders, datasets are .npy files,
 attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOINT."""
 
-_WIDTH = 100
 _USAGE = """\
 h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
        h5fs umount MOUNTPOINT | --all
@@ -34,16 +38,14 @@ h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --
        h5fs help [COMMAND] | --version"""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """A command, and what it does. It works in a folder with ``data.h5`` and an empty ``mnt``."""
 
     command: str
     explanation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A word of the command line. ``declare`` adds its arguments to a parser."""
 
     name: str
@@ -60,10 +62,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def build_parser(*, version: type[argparse.Action] | None = None) -> argparse.ArgumentParser:
+def build_parser(
+    *, version: type[argparse.Action] | None = None, only: str | None = None
+) -> argparse.ArgumentParser:
     """Return the parser of the whole command line; ``command`` is the word that was given.
 
-    ``version`` is what ``--version`` does; without it the option is only described.
+    ``version`` is what ``--version`` does; without it the option is only described. ``only``: the
+    one command that is going to be parsed, where that is known; the parser knows no other then.
     """
     parser = Parser(
         prog="h5fs", usage=_USAGE, description=DESCRIPTION, formatter_class=_Formatter,
@@ -77,7 +82,8 @@ def build_parser(*, version: type[argparse.Action] | None = None) -> argparse.Ar
         title="commands", dest="command", metavar="COMMAND", required=True, prog="h5fs",
         parser_class=Parser,
     )  # fmt: skip
-    for command in COMMANDS:
+    chosen = [command for command in COMMANDS if command.name == only] or COMMANDS
+    for command in chosen:
         words = commands.add_parser(
             command.name, help=command.summary, formatter_class=_Formatter,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
@@ -125,12 +131,14 @@ def _show_examples(examples: list[Example]) -> str:
 
 
 def _declare_mount(parser: argparse.ArgumentParser) -> None:
+    from h5fs.cli.mount_options import OTHER_OPTIONS, SHOWN_OPTIONS  # other commands have none
+
     parser.add_argument(
-        "file", metavar="FILE[:/GROUP]", type=_mounted,
+        "file", metavar="FILE[:/GROUP]", type=parse_mounted,
         help="the HDF5 file, one group of it, or a folder of HDF5 files; a path or a URL",
     )  # fmt: skip
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=_path, nargs="?",
+        "mountpoint", metavar="MOUNTPOINT", type=parse_path, nargs="?",
         help="an empty folder to mount it on; one that is missing is made, and removed at the end "
         "of the mount; without it, the file's name without its ending, in the working directory",
     )  # fmt: skip
@@ -151,7 +159,7 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("--debug", action="store_true", help="log everything")
     # For h5fs.mount: the mount ends when this process does.
-    parser.add_argument("--owner", type=_count, help=argparse.SUPPRESS)
+    parser.add_argument("--owner", type=parse_count, help=argparse.SUPPRESS)
 
 
 def _declare_umount(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +200,7 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attrs", action="store_true", help="show attributes with their values")
     # For the completion of FILE:/PATH.
     parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--depth", type=_count, metavar="N", help="no more than N levels")
+    parser.add_argument("--depth", type=parse_count, metavar="N", help="no more than N levels")
     parser.add_argument(
         "--sort", choices=("name", "size"), default="name", help="by name, or the largest first"
     )
@@ -231,11 +239,11 @@ def _declare_cp(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=_whole_location, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=parse_whole_location, help="the HDF5 file")
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=_whole_file, help="the HDF5 file")
+    parser.add_argument("file", metavar="FILE", type=parse_whole_file, help="the HDF5 file")
     parser.add_argument(
         "--clear-flag",
         action="store_true",
@@ -250,51 +258,13 @@ def _declare_cache(parser: argparse.ArgumentParser) -> None:
         help="list what is kept (the default), or remove all that no mount uses",
     )  # fmt: skip
     parser.add_argument(
-        "--folder", metavar="DIR", type=_path, help="the folder of -o disk_cache=SIZE:DIR"
+        "--folder", metavar="DIR", type=parse_path, help="the folder of -o disk_cache=SIZE:DIR"
     )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 def _declare_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("is an empty name")
-    return Path(text)
-
-
-def _mounted(text: str) -> tuple[Location, bytes]:
-    _path(text)
-    return split_mounted(text)
-
-
-def _location(text: str) -> Location:
-    _path(text)
-    try:
-        return parse_location(text)
-    except ValueError as error:
-        shown = text.partition("?")[0]  # what follows may be a key
-        raise argparse.ArgumentTypeError(f"{shown!r} is no URL: it {error}") from None
-
-
-def _whole_location(text: str) -> Location:
-    location = _location(text)
-    return location if isinstance(location, Url) else _whole_file(text)
-
-
-def _whole_file(text: str) -> Path:
-    file, part = split_mounted(text)
-    if part and isinstance(file, Path):
-        raise argparse.ArgumentTypeError(f"{text} is a part; name the whole file: {file}")
-    return Path(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 1")
-    return int(text)
 
 
 COMMANDS: tuple[Command, ...] = (

@@ -12,9 +12,27 @@ import sys
 
 TYPE_CHECKING = False  # not typing's: `h5fs --version` needs none of it
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _WITH_WORKERS = ("attr", "cat", "cp", "tree")
+
+
+def run() -> NoReturn:
+    """Run the command and end the process with its exit status.
+
+    Not as Python ends: to take apart what was imported takes 12 ms, and frees what the end of the
+    process frees. Everything is closed and flushed by then.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                status = status or 1
+    os._exit(status)
 
 
 def main() -> int:

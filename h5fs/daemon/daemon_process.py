@@ -21,6 +21,7 @@ from types import FrameType
 from typing import NoReturn, cast
 
 from h5fs.daemon.end_reports import leave_report
+from h5fs.daemon.late_modules import import_late_modules
 from h5fs.daemon.log_destination import Log, start_logging
 from h5fs.daemon.mount_checks import claimed_mountpoint
 from h5fs.daemon.open_tree import opened_to_mount
@@ -187,6 +188,7 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> 
     starter = WorkerStarter(log.descriptor)
     if options.store.workers != 0:
         starter.start()  # first: the starter imports the HDF5 library while this process goes on
+    import_late_modules()
     recent = keep_recent_messages()
     try:
         if options.owner_pid is not None:
@@ -219,8 +221,7 @@ def _end_with(owner_pid: int) -> None:
 def _reporting_the_end(
     options: MountOptions, recent: RecentMessages
 ) -> Iterator[Callable[[], None]]:
-    """Leave a report of what is logged after the yielded function was called, at the mount's end.
-    """
+    """At the mount's end, leave a report of what was logged after the yielded function's call."""
     ended_seconds: float | None = None
 
     def ended() -> None:

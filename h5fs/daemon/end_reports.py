@@ -14,9 +14,10 @@ import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from h5fs.daemon.runtime_folders import RuntimeFolder, folders_to_search, own_folders
 
@@ -24,8 +25,7 @@ _REPORT = re.compile(r"([1-9][0-9]{0,9})\.ended")
 _MOST_BYTES = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class EndReport:
+class EndReport(Struct, frozen=True):
     """The last messages of the daemon of a mount that has ended, one line each."""
 
     pid: int

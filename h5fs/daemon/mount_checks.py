@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.kernel_mounts import Mount, find_mount
+from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
 from h5fs.store.schemes import check_url_options, find_scheme
@@ -202,7 +202,7 @@ def _check_descriptor(number: int) -> None:
     )
 
 
-def _mounted_already(found: Mount) -> MountError:
+def _mounted_already(found: MountEntry) -> MountError:
     return MountError(
         f"{found.mountpoint} is mounted already ({found.source}); "
         f"unmount it first: h5fs umount {found.mountpoint}"
@@ -210,4 +210,5 @@ def _mounted_already(found: Mount) -> MountError:
 
 
 def find_fusermount() -> str | None:
+    """Return the path of the program that mounts for users; None where there is none."""
     return shutil.which("fusermount3") or shutil.which("fusermount")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -15,15 +14,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
 from h5fs.daemon.end_reports import EndReport, take_reports
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
 from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import Mount, find_mount
+from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
@@ -69,7 +69,7 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
         yield options
         return
     try:
-        yield dataclasses.replace(options, removes_mountpoint=True)
+        yield structs.replace(options, removes_mountpoint=True)
     except BaseException:
         with suppress(OSError):
             options.mountpoint.rmdir()
@@ -99,8 +99,7 @@ def _start_daemon(options: MountOptions) -> bytes:
     return message
 
 
-@dataclass(frozen=True, slots=True)
-class Unmounted:
+class Unmounted(Struct, frozen=True):
     """How a mount has ended; ``is_in_use``: without its name it goes on until the last use."""
 
     reports: tuple[EndReport, ...] = ()
@@ -147,7 +146,7 @@ def _check_answer(mountpoint: Path) -> None:
         raise MountError(f"{mountpoint} is mounted but does not answer: {error.strerror}") from None
 
 
-def _detach(mount: Mount, *, is_lazy: bool) -> bool:
+def _detach(mount: MountEntry, *, is_lazy: bool) -> bool:
     """Unmount; return whether the mount is in use and lives on without a name.
 
     Raises ``MountError``.

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
-import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h5fs.daemon.registry import find_daemons
-from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
-from h5fs.model.location import Location, Url
+from msgspec import structs
+
+from h5fs.daemon.refusals import explaining
+from h5fs.model.location import Url
 from h5fs.model.settings import MountOptions, StoreOptions
-from h5fs.store.locks.patience import opened_patiently
+from h5fs.store.locks.lock_waiting import opened_patiently
 from h5fs.store.schemes import find_scheme, is_shared
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
-from h5fs.system_errors import advise
 
 if TYPE_CHECKING:  # numpy takes long to import: workers are started before that
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.store.sources.remote_object import RemoteObject
     from h5fs.tree import DomainFolderTree, FolderTree, FollowingTree, Tree, WritableTree
@@ -44,7 +42,7 @@ def opened_to_mount(
             if options.store.url is not None:
                 tree = opened.enter_context(_opened_url(options, options.store.url, starter))
             elif options.is_folder:
-                tree = opened.enter_context(closing(_folder_tree(options, starter)))
+                tree = opened.enter_context(closing(folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
                 tree = opened_patiently(
                     options.store.file,
@@ -59,49 +57,6 @@ def opened_to_mount(
 
                 check_part(tree, options)
         yield tree
-
-
-@contextmanager
-def explaining(location: Location) -> Iterator[None]:
-    """Turn errors of opening what is there into a ``MountError`` that says what to do."""
-    try:
-        yield
-    except CannotOpenError as error:
-        raise MountError(with_own_mount(location, str(error))) from None
-    except H5fsError as error:
-        from h5fs.store.opening import explain_unopenable
-
-        if isinstance(error.__context__, OSError):  # the system is at fault, not the file, nor HDF5
-            advice = advise(error.__context__)
-            raise MountError(f"{location} cannot be opened: {error}{advice}") from None
-        if not isinstance(location, Path):
-            raise MountError(f"{location} cannot be opened: {error}") from None
-        raise MountError(explain_unopenable(location, error)) from None
-
-
-def with_own_mount(location: Location, refusal: str) -> str:
-    """Return why a file cannot be opened; where a mount of this user's has it, say which one."""
-    if " is locked by " not in refusal or not isinstance(location, Path):
-        return refusal
-    holder = re.search(r"pid ([0-9]+)\)", refusal)
-    for daemon in find_daemons():
-        with suppress(OSError):
-            is_its = holder is None or _belongs_to(int(holder[1]), daemon.pid)
-            if is_its and os.path.samefile(daemon.file, location):
-                place = show_path(os.fsencode(daemon.mountpoint))
-                command = shlex.join(["h5fs", "umount", daemon.mountpoint])
-                return (
-                    f"{location} is locked by another h5fs (pid {daemon.pid}), which has it "
-                    f"mounted on {place}: {command}"
-                )
-    return refusal
-
-
-def _belongs_to(pid: int, daemon_pid: int) -> bool:
-    """Whether a process is a daemon or below it, as its workers are. Raises ``OSError``."""
-    while pid > 1 and pid != daemon_pid:
-        pid = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    return pid == daemon_pid
 
 
 @contextmanager
@@ -149,15 +104,19 @@ def _domain_folder_tree(options: MountOptions) -> DomainFolderTree:
     return DomainFolderTree(open_folder(options.store), options.store.limits.max_depth)
 
 
-def _following_tree(options: MountOptions, file: Path, starter: WorkerStarter) -> FollowingTree:
+def _following_tree(
+    options: MountOptions, file: Path, starter: WorkerStarter, habits: Habits | None = None
+) -> FollowingTree:
     from h5fs.store import open_store
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.local_version import FollowedPath
 
     def open_tree(identity: tuple[int, int]) -> Tree:
-        store = dataclasses.replace(options.store, location=file, identity=identity)
-        depth = options.store.limits.max_depth
-        return Tree(open_store(store, starter), depth, views=options.views, part=options.part)
+        store = structs.replace(options.store, location=file, identity=identity)
+        return Tree(
+            open_store(store, starter, habits=habits), options.store.limits.max_depth,
+            views=options.views, part=options.part, habits=habits,
+        )  # fmt: skip
 
     followed = FollowedPath(file, open_tree, may_grow=options.store.is_swmr)
     return FollowingTree(followed, part=options.part)
@@ -175,9 +134,10 @@ def _opened_url(
             with _opened_store_tree(options, starter) as tree:
                 yield tree
         return
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.sources.remote_files import RemoteFiles
     from h5fs.tree import FolderTree
-    from h5fs.tree.folders.remote_folder import RemotePrefix
+    from h5fs.tree.folders.remote_prefix import RemotePrefix
 
     # The transport's threads begin here, in the daemon.
     with closing(RemoteFiles(options.store.remote)) as files:
@@ -186,9 +146,9 @@ def _opened_url(
                 following.open_file()
                 yield following
             return
-        each = _for_one_of_many(options)
+        each, habits = _for_one_of_many(options), Habits()
         prefix = RemotePrefix(
-            url, files, lambda file: _following_object(each, file, files, starter),
+            url, files, lambda file: _following_object(each, file, files, starter, habits),
             options.store.remote.revalidate_seconds,
         )  # fmt: skip
         prefix.check()
@@ -197,30 +157,39 @@ def _opened_url(
 
 
 def _following_object(
-    options: MountOptions, url: Url, files: RemoteFiles, starter: WorkerStarter
+    options: MountOptions,
+    url: Url,
+    files: RemoteFiles,
+    starter: WorkerStarter,
+    habits: Habits | None = None,
 ) -> FollowingTree:
     from h5fs.store.worker_stores.remote_store import open_version
     from h5fs.tree import FollowingTree, Tree
     from h5fs.tree.versions.remote_version import FollowedObject
 
-    store_options = dataclasses.replace(options.store, location=url)
+    store_options = structs.replace(options.store, location=url)
 
     def open_tree(remote: RemoteObject) -> Tree:
-        store = open_version(store_options, starter, remote)
-        depth = options.store.limits.max_depth
-        return Tree(store, depth, views=options.views, part=options.part)
+        return Tree(
+            open_version(store_options, starter, remote, habits),
+            options.store.limits.max_depth,
+            views=options.views, part=options.part, habits=habits,
+        )  # fmt: skip
 
     followed = FollowedObject(url, files, open_tree, options.store.remote.revalidate_seconds)
     return FollowingTree(followed, part=options.part)
 
 
-def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
+def folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
+    """Return the tree of a folder of this machine; it opens HDF5 files as they are looked into."""
+    from h5fs.store.ahead.habits import Habits
     from h5fs.tree import FolderTree
     from h5fs.tree.folders.local_folder import LocalFolder
 
-    each = _for_one_of_many(options)
+    # Programs that go through a folder do the same in each file of it.
+    each, habits = _for_one_of_many(options), Habits()
     return FolderTree(
-        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter))
+        LocalFolder(options.store.file, lambda file: _following_tree(each, file, starter, habits))
     )
 
 
@@ -229,9 +198,9 @@ def _for_one_of_many(options: MountOptions) -> MountOptions:
     from h5fs.tree.folders.folder_tree import MOST_FILES_OPEN
 
     # Memory and processes are shared out among the files that may be open at the same time.
-    store = dataclasses.replace(
+    store = structs.replace(
         options.store,
         workers=options.store.workers or 1,
         cache_bytes=max(options.store.cache_bytes // MOST_FILES_OPEN, 1),
     )
-    return dataclasses.replace(options, store=store)
+    return structs.replace(options, store=store)

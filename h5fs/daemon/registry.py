@@ -14,8 +14,9 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from h5fs.daemon.runtime_folders import RuntimeFolder, folders_to_search, own_folders
 from h5fs.kernel_mounts import read_mounts
@@ -26,10 +27,12 @@ _LEFT = re.compile(r"([1-9][0-9]{0,9})(\.json\.new|\.sock|\.sock\.new)")
 _MOST_RECORD_BYTES = 65536  # two paths, each of 4096 bytes at most, as JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """A running daemon, as its record says; ``uid``: the record's owner; ``started_ns``: when the
-    record was made, in nanoseconds since 1970."""
+class Daemon(Struct, frozen=True):
+    """A running daemon, as its record says.
+
+    ``uid``: the record's owner. ``started_ns``: when the record was made, in nanoseconds since
+    1970.
+    """
 
     pid: int
     uid: int

@@ -14,8 +14,9 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _SHARED = Path("/tmp")  # not $TMPDIR: the process that looks may have another one
 _USERS = Path("/run/user")
@@ -23,8 +24,7 @@ _NAME = "h5fs"
 _MODE = 0o700
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeFolder:
+class RuntimeFolder(Struct, frozen=True):
     """An open folder of one user; ``descriptor`` is valid within the block that opened it."""
 
     path: Path

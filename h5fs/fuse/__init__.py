@@ -101,6 +101,7 @@ def serve(
     session = Session(
         _binding, arguments, os.fsencode(options.mountpoint),
         requests if options.mode.writes else None,
+        cast("WritingTreeInterface", tree).count_waiting if options.mode.writes else lambda: 0,
     )  # fmt: skip
 
     failures: list[BaseException] = []

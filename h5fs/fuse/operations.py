@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import stat
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
-from h5fs.errors import H5fsError, StaleError
+from h5fs.errors import H5fsError, NotAGroupError, NotFoundError, StaleError, show_path
 from h5fs.fuse.guard import guarded
 from h5fs.fuse.latencies import CallMeter
 from h5fs.fuse.library.binding import Binding
@@ -24,8 +25,8 @@ from h5fs.fuse.library.structures import (
     status_packer,
     statvfs_packer,
 )
+from h5fs.fuse.mounted_part import below
 from h5fs.fuse.open_folders import OpenFolder
-from h5fs.fuse.parts import below
 from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
@@ -115,9 +116,23 @@ class Operations:
 
     def getattr(self, path: bytes, buffer: int, _file_info: int | None = None) -> None:
         """``stat``."""
-        self._put_status(self._tree.get_status(path), buffer)
+        status = self._status_in_part(path) if self._part else self._tree.get_status(path)
+        self._put_status(status, buffer)
 
     fgetattr = getattr
+
+    def _status_in_part(self, path: bytes) -> Status:
+        """Return a status; nothing is there while something else is in the place of the group."""
+        try:
+            status = self._tree.get_status(path)
+            is_there = path != self._part or stat.S_ISDIR(status.mode)
+        except NotAGroupError:
+            if stat.S_ISDIR(self._tree.get_status(self._part).mode):
+                raise
+            is_there = False
+        if not is_there:
+            raise NotFoundError(f"{show_path(self._part)} is no longer a group")
+        return status
 
     def _put_status(self, status: Status, buffer: int) -> None:
         data = self._pack_status(

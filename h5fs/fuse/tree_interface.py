@@ -36,8 +36,7 @@ class TreeInterface(Protocol):
         ...
 
     def keeps_folder(self, path: bytes) -> bool:
-        """Whether the listing that the kernel has of a folder is still true. Asked at ``opendir``.
-        """
+        """Whether the kernel's listing of a folder is still true. Asked at ``opendir``."""
         ...
 
 
@@ -130,6 +129,10 @@ class WritingTreeInterface(TreeInterface, Protocol):
 
     def set_owner(self, path: bytes | None, uid: int, gid: int) -> None:
         """-1 leaves the owner or group as it is."""
+        ...
+
+    def count_waiting(self) -> int:
+        """Return how many calls wait for the store, and hinder no other."""
         ...
 
     def set_times(

@@ -50,7 +50,7 @@ _MAX_TAG_BYTES: Final = 248
 
 
 def check_datatype(datatype: Datatype, depth: int = 0) -> None:
-    """Raise ``ValueError`` unless HDF5 can have such a type."""
+    """Raise ``ValueError`` unless HDF5 can have such a type, ``depth`` levels within another."""
     _require(depth <= MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
     size = size_in_memory(datatype)
     _require(1 <= size <= _MAX_SIZE_BYTES, f"{size} bytes")

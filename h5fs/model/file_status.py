@@ -6,9 +6,9 @@ from msgspec import Struct
 
 
 class FileStatus(Struct, frozen=True):
-    """Of a ``struct stat`` what the mount shows of the HDF5 file; times since the epoch.
+    """The fields of a ``struct stat`` that the mount takes from the HDF5 file.
 
-    ``mode`` has the permissions as ``st_mode`` has them.
+    ``mode`` has the permissions, as ``st_mode`` has them. Times are in nanoseconds since the epoch.
     """
 
     mode: int
@@ -34,7 +34,7 @@ class NumberedFile(Struct, frozen=True, array_like=True):
 class SpaceStatus(Struct, frozen=True):
     """A ``struct statvfs``. Sizes are counted in fragments, as ``f_blocks`` and its like are.
 
-    ``available_...``: to who is not root.
+    ``available_...``: what users other than root may take of what is free.
     """
 
     block_bytes: int

@@ -6,7 +6,6 @@ is kept to open it again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from math import prod
 from typing import Any
@@ -15,9 +14,10 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs.model.datatypes import Datatype, count_values
+from h5fs.model.members import FastEnum
 
 
-class ObjectKind(Enum):
+class ObjectKind(FastEnum):
     """The object classes of HDF5; UNREADABLE is one whose header cannot be read."""
 
     GROUP = "group"
@@ -26,7 +26,7 @@ class ObjectKind(Enum):
     UNREADABLE = "unreadable"
 
 
-class LinkKind(Enum):
+class LinkKind(FastEnum):
     """The link classes of HDF5."""
 
     HARD = "hard"
@@ -179,7 +179,7 @@ class Enumeration(Struct, frozen=True, array_like=True):
 class TextWidth(Struct, frozen=True, array_like=True):
     """How long variable-length text gets as a quoted field of a table, the quotes excluded.
 
-    ``text_bytes``: how long it is itself.
+    ``text_bytes``: how long the text itself is. ``path`` names the fields that lead to it.
     """
 
     path: tuple[bytes, ...]
@@ -237,8 +237,7 @@ class StorageInfo(Struct, frozen=True):
     array: DatasetInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperslab:
+class Hyperslab(Struct, frozen=True):
     """A box of elements: ``count[i]`` of them from ``start[i]`` on, along each dimension."""
 
     start: tuple[int, ...]

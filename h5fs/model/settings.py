@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from h5fs.model.location import Location, Url
 
@@ -38,7 +39,10 @@ class Mode(Enum):
 
 
 class ExternalPolicy(Enum):
-    """Which files outside the mounted one may be read through it."""
+    """Which files beside the mounted one may be read, where links, datasets and names lead to them.
+
+    ``folder``: those in the mounted file's own folder, and in folders below that one.
+    """
 
     NONE = "none"
     FOLDER = "folder"
@@ -54,8 +58,7 @@ class Locking(Enum):
     BEST_EFFORT = "best-effort"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How much one file may cost; the defaults are beyond what real files need.
 
     ``deadline_seconds``: how long the HDF5 library may go without progress. ``memory_bytes``: how
@@ -72,8 +75,7 @@ class Limits:
 DEFAULT_COMMIT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class NewDatasets:
+class NewDatasets(Struct, frozen=True):
     """How datasets are stored that a mount creates.
 
     ``gzip_level`` None is no compression; then, and without ``chunk_shape``, a dataset is
@@ -85,8 +87,7 @@ class NewDatasets:
     chunk_shape: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteOptions:
+class RemoteOptions(Struct, frozen=True):
     """How a file that is not on this machine is read.
 
     ``streams``: how many requests are in flight at once. ``timeout_seconds``: how long a request is
@@ -109,8 +110,7 @@ class RemoteOptions:
     working_folder: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
+class StoreOptions(Struct, frozen=True):
     """What the store needs to know.
 
     ``location``: the HDF5 file's path or URL.
@@ -156,18 +156,26 @@ class StoreOptions:
 
 
 class View(Enum):
-    """What a mount can show beside the arrays, for people to look at; the value is the suffix."""
+    """What a mount can show beside the arrays, for people to look at; the value is the suffix.
 
-    TABLE = "csv"
-    PICTURE = "png"
-    TEXT = "txt"
+    How each is made is a row of ``VIEWS`` in ``tree.contents.view_content``. The order counts: it
+    is part of the files' inode numbers, so that another view comes last.
+    """
+
+    TABLE = b".csv"
+    PICTURE = b".png"
+    TEXT = b".txt"
+
+    @property
+    def word(self) -> str:
+        """The word that stands for this view in ``-o views=``."""
+        return self.value[1:].decode()
 
 
 DEFAULT_PICTURE_SIZE = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ViewOptions:
+class ViewOptions(Struct, frozen=True):
     """Which views there are, and how many pixels a picture's longest side has at most.
 
     ``are_listed`` False: they are found by their names, and no listing shows them.
@@ -182,16 +190,14 @@ NO_VIEWS = ViewOptions()
 """What a mount shows that was not told to show any."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(Struct, frozen=True):
     """Where the log goes: a file, ``syslog``, or None for the place that suits the mount."""
 
     target: str | None = None
     level: str = "WARNING"
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(Struct, frozen=True):
     """All settings of a mount; paths are absolute.
 
     ``fuse``: FUSE's own options, name and value (None for a flag), in the order given.

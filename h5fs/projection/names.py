@@ -11,8 +11,11 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from enum import Enum
+
+from msgspec import Struct
+
+from h5fs.model.members import FastEnum
+from h5fs.model.settings import View
 
 NAME_MAX = 255
 """Longest dentry name in bytes (POSIX NAME_MAX on Linux)."""
@@ -32,7 +35,7 @@ _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
 
-class Projection(Enum):
+class Projection(FastEnum):
     """What a dentry shows; the value is the suffix after the escaped link name.
 
     FOLDER is for groups and for symbolic links: a soft link's name must not change with the kind
@@ -45,47 +48,43 @@ class Projection(Enum):
     OFFSETS = b".offsets.npy"
     ATTRIBUTES = b".attrs.json"
     DATATYPE = b".dtype.json"
-    TABLE = b".csv"
-    PICTURE = b".png"
-    TEXT = b".txt"
 
 
-VIEWS = frozenset({Projection.TABLE, Projection.PICTURE, Projection.TEXT})
-"""What is made of a dataset to look at, where the mount is told to show it. Views change no other
-name: where a group or a link of HDF5 has the name of a view, the view is not shown."""
+AnyProjection = Projection | View
+"""Views are made of a dataset to look at, where the mount is told to show them. They change no
+other name: where a group or a link of HDF5 has the name of a view, the view is not shown."""
 
 GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
 """The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
 
 OUTSIDE = b"external:"
-"""The beginning of a symbolic link's text that leads out of the HDF5 file; no dentry has it."""
+"""The text of a symbolic link that leads out of the HDF5 file begins so; no dentry's name does."""
 
-_FILES = [p for p in Projection if p is not Projection.FOLDER and p not in VIEWS]
+_FILES = [p for p in Projection if p is not Projection.FOLDER]
 _SUFFIXES = tuple(p.value for p in _FILES)
 # Where two suffixes fit, the longer one counts.
 _BY_LENGTH = sorted(_FILES, key=lambda p: -len(p.value))
 # Endings of link names that, with the projection's suffix behind them, would look like another
 # projection.
-_AMBIGUOUS_ENDS: dict[Projection, tuple[bytes, ...]] = {
+_AMBIGUOUS_ENDS: dict[AnyProjection, tuple[bytes, ...]] = {
     Projection.FOLDER: _SUFFIXES,
     Projection.ARRAY: (b".values", b".offsets"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DentryName:
+class DentryName(Struct, frozen=True):
     """What a dentry name means: the projection, and the link name unless the dentry was cut."""
 
     projection: Projection
     link_name: bytes | None
 
 
-def encode_name(link_name: bytes, projection: Projection) -> bytes:
+def encode_name(link_name: bytes, projection: AnyProjection) -> bytes:
     """Return the dentry name (bytes, 1 to 255) under which a link's projection is listed."""
+    suffix: bytes = projection.value
     if _PLAIN.match(link_name):
-        return link_name + projection.value
+        return link_name + suffix
     stem = _escape(link_name, projection)
-    suffix = projection.value
     if len(stem) + len(suffix) > NAME_MAX or _looks_cut(stem, suffix):
         digest = hashlib.sha256(link_name).hexdigest()[:_HASH_DIGITS].encode()
         stem = _cut(stem, NAME_MAX - len(suffix) - _CUT_TAIL) + b"~" + digest
@@ -99,28 +98,39 @@ def decode_name(dentry: bytes) -> DentryName | None:
     ``link_name`` is None for a cut name: only the group's links tell which one encodes to it.
     """
     projection = next((p for p in _BY_LENGTH if dentry.endswith(p.value)), Projection.FOLDER)
-    return _decode(dentry, projection)
-
-
-def decode_view_name(dentry: bytes, views: Collection[Projection]) -> DentryName | None:
-    """Return what ``dentry`` means as a view of a dataset, None when it can be none."""
-    projection = next((p for p in views if dentry.endswith(p.value)), None)
-    return None if projection is None else _decode(dentry, projection)
-
-
-def _decode(dentry: bytes, projection: Projection) -> DentryName | None:
-    suffix = projection.value
-    stem = dentry[: len(dentry) - len(suffix)]
-    if not stem:
-        return None
-    if _looks_cut(stem, suffix):
+    if _is_cut(dentry, projection):
         return DentryName(projection, None)
-    link_name = unescape(stem)
+    link_name = _decode(dentry, projection)
+    return None if link_name is None else DentryName(projection, link_name)
+
+
+def decode_view_name(dentry: bytes, views: Collection[View]) -> tuple[View, bytes | None] | None:
+    """Return which view of which link's dataset ``dentry`` means; None when it can be none.
+
+    The link name is None for a cut name, as in ``DentryName``.
+    """
+    view = next((each for each in views if dentry.endswith(each.value)), None)
+    if view is None:
+        return None
+    if _is_cut(dentry, view):
+        return view, None
+    link_name = _decode(dentry, view)
+    return None if link_name is None else (view, link_name)
+
+
+def _is_cut(dentry: bytes, projection: AnyProjection) -> bool:
+    suffix: bytes = projection.value
+    return _looks_cut(dentry[: len(dentry) - len(suffix)], suffix)
+
+
+def _decode(dentry: bytes, projection: AnyProjection) -> bytes | None:
+    """Return the name of the link that has a dentry, which is not cut; None where there is none."""
+    link_name = unescape(dentry[: len(dentry) - len(projection.value)])
     # A link has one dentry name: no other spelling of it is accepted. Nor is a name that no HDF5
     # link can have: HDF5 would cut it at its null.
     if not is_listable(link_name) or encode_name(link_name, projection) != dentry:
         return None
-    return DentryName(projection, link_name)
+    return link_name
 
 
 def find_cut_names(link_names: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -129,9 +139,9 @@ def find_cut_names(link_names: Iterable[bytes]) -> dict[bytes, bytes]:
         dentry: link_name
         for link_name in link_names
         if len(link_name) > _SHORTEST_ESCAPED
-        for projection in Projection
+        for projection in (*Projection, *View)
         for dentry in [encode_name(link_name, projection)]
-        if _looks_cut(dentry[: len(dentry) - len(projection.value)], projection.value)
+        if _is_cut(dentry, projection)
     }
 
 
@@ -154,7 +164,7 @@ def unescape(escaped: bytes) -> bytes:
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), escaped)
 
 
-def _escape(link_name: bytes, projection: Projection) -> bytes:
+def _escape(link_name: bytes, projection: AnyProjection) -> bytes:
     stem = escape(link_name, b"")
     if stem.startswith(OUTSIDE):
         stem = escape(OUTSIDE, b":") + stem[len(OUTSIDE) :]

@@ -10,11 +10,11 @@ import contextlib
 import functools
 import io
 import warnings
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import InvalidArrayError, TooLargeError, UnsupportedTypeError
 from h5fs.projection.npy_literal import parse_literal
@@ -23,8 +23,7 @@ OFFSET_MAX = 2**63 - 1
 """Largest file size that ``off_t`` holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class NpyFile:
+class NpyFile(Struct, frozen=True):
     """An ``.npy`` file: header bytes, then ``element_count`` elements of ``item_bytes`` each."""
 
     header: bytes
@@ -86,7 +85,10 @@ def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
 
 @functools.lru_cache(maxsize=1024)  # a file often has thousands of arrays of one dtype and shape
 def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the header that ``np.save`` writes for a C-order array."""
+    """Return the header that ``np.save`` writes for a C-order array.
+
+    Raises ``UnsupportedTypeError`` for a dtype that the format has no spelling for.
+    """
     try:
         description = np.lib.format.dtype_to_descr(dtype)
     except ValueError as error:  # the fields overlap
@@ -137,8 +139,7 @@ _MAX_DTYPE_CHARACTERS = 100  # of one field
 _MAX_RANK = 32  # HDF5's
 
 
-@dataclass(frozen=True, slots=True)
-class NpyHeader:
+class NpyHeader(Struct, frozen=True):
     """What the header of a ``.npy`` file says, and how many bytes it takes."""
 
     dtype: np.dtype[Any]

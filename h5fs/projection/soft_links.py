@@ -43,9 +43,10 @@ def with_ups(text: bytes) -> bytes:
 
 
 class Endings(NamedTuple):
-    """What a soft link's name ends in, and the last name in its text.
+    """The endings of two names in the mount: a soft link's ``own``, and that of its ``target``.
 
-    ``target`` None: as the object that the link leads to, since the stored path does not say.
+    ``target`` ends the last name in the link's text. None: it is the ending of the object that the
+    link leads to, since the stored path does not say.
     """
 
     own: Projection

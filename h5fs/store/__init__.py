@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # workers are started before what takes long to import
     from h5fs.model.settings import StoreOptions
+    from h5fs.store.ahead.habits import Habits
     from h5fs.store.interface import Store, WritingStore
-    from h5fs.store.worker_stores.worker_store import WorkerStore
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
     from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
@@ -21,13 +21,16 @@ if TYPE_CHECKING:  # workers are started before what takes long to import
 __all__ = ["open_store"]
 
 
-def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> Store:
+def open_store(
+    options: StoreOptions, starter: WorkerStarter | None = None, *, habits: Habits | None = None
+) -> Store:
     """Open an HDF5 file, by its path or its URL. Raises ``CannotOpenError``, ``UnreadableError``.
 
     Workers come from ``starter``, which may have been started, and which the caller closes; without
     one the store has its own. With ``options.workers`` 0 there are no workers: then the process
     that opens the store must be the one that uses it, since HDF5's locks do not survive a fork.
-    With workers this process never imports h5py.
+    With workers this process never imports h5py. ``habits``: those of the programs that will read
+    this file and others with it; at a URL they are not needed.
     """
     if options.url is not None:
         from h5fs.store.schemes import find_scheme
@@ -36,7 +39,7 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
     from h5fs.store.log.log_path import has_log
 
     if options.mode.writes or has_log(options.file):
-        logged = _open_logged(options, starter)
+        logged = _open_logged(options, starter, habits)
         if logged is not None:
             return logged
     if options.workers == 0:
@@ -45,36 +48,29 @@ def open_store(options: StoreOptions, starter: WorkerStarter | None = None) -> S
         local = LocalStore(options)
         local.open()
         return local
-    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore, opened
 
-    return _opened(WorkerStore(options, starter))
+    return opened(WorkerStore(options, starter, habits=habits))
 
 
-def _open_logged(options: StoreOptions, starter: WorkerStarter | None) -> Store | None:
+def _open_logged(
+    options: StoreOptions, starter: WorkerStarter | None, habits: Habits | None
+) -> Store | None:
     """Open a file through its log: to write, or to read what a writer has left in it.
 
     None when the log that was to be read is gone by now.
     """
-    import dataclasses
+    from msgspec import structs
 
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.mounted_file import FileWithLog
-    from h5fs.store.worker_stores.worker_store import WorkerStore
+    from h5fs.store.worker_stores.worker_store import WorkerStore, opened
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
-    options = dataclasses.replace(options, boot_id=read_boot_id())
+    options = structs.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)
     if files is None:
         return None
     if options.mode.writes:
-        return _opened(WritingWorkerStore(options, files, starter))
-    return _opened(WorkerStore(options, starter, FileWithLog(options, files)))
-
-
-def _opened(store: WorkerStore) -> WorkerStore:
-    try:
-        store.open()
-    except BaseException:
-        store.close()
-        raise
-    return store
+        return opened(WritingWorkerStore(options, files, starter))
+    return opened(WorkerStore(options, starter, FileWithLog(options, files), habits=habits))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
+from h5fs.store.file_checks import check_superblock
 from h5fs.store.format.superblock import read_superblock
-from h5fs.store.opening import check_superblock
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
 

@@ -14,12 +14,17 @@ Objects: an ``ObjectRef`` that the store has returned is valid until ``close``. 
 Raises: ``UnreadableError`` (``EIO``) for what the store has and cannot read, and other subclasses
 of ``H5fsError`` as said; each class has its errno in ``h5fs.errors``. Anything else is a fault of
 the store, is logged with its traceback, and reaches the program as ``EIO`` as well.
-Names are bytes, as HDF5 has them; offsets and sizes count bytes.
+Parameters, where a method says no more: ``ref`` is an object, ``group`` and ``new_group`` are
+groups; ``name`` and ``new_name`` are names of links in these, bytes as HDF5 has them; ``link`` is a
+link of ``group``. ``array``, ``values`` and ``offsets`` are arrays lent for the length of the call.
+``region`` is what ``reserve_array`` has returned. ``offset`` counts bytes of an array's data (of a
+region's, for ``write_region`` and ``read_region``) as the ``.npy`` file has them after its header.
+Returns: an ``ObjectInfo`` says what the object's header says after the call. ``dataset`` and
+``array`` in it are set as far as the store knows them at no further cost.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -38,7 +43,7 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.statistics import StoreStatistics
 
 
@@ -55,8 +60,7 @@ class ArrayPart(Enum):
     OFFSETS = "offsets"
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayFile:
+class ArrayFile(Struct, frozen=True):
     """A ``.npy`` file that is to become a dataset: an open file, and what its header says.
 
     Elements begin at byte ``data_start``. The store may use ``descriptor`` during the call only;
@@ -180,19 +184,19 @@ class Store(ObjectStore, Protocol):
         """
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         """Fill ``buffer`` with what people look at beside a dataset's array: lines, or a picture.
 
-        Parameters: ``data`` are the elements that ``order`` names; ``buffer`` has exactly the size
-        of what ``order`` makes of them (``render_view``). The store only decides in which process
-        that is made: one that hostile elements may crash without harm to the mount.
+        Parameters: ``data`` are the elements that ``request`` names; ``buffer`` has exactly the
+        size of what ``request`` makes of them (``render_view``). The store only decides in which
+        process that is made: one that hostile elements may crash without harm to the mount.
         """
 
     def attributes_at_hand(self, ref: ObjectRef) -> bytes | None:
         """Return an object's attributes as JSON, where the store has that already.
 
-        The JSON is what ``projection.json.attributes`` makes of ``read_attributes(ref)``.
+        The JSON is what ``projection.json.attribute_file`` makes of ``read_attributes(ref)``.
         Returns: None when the store does not have the JSON, or when an attribute cannot be read. A
         store that keeps no JSON always returns None.
         """
@@ -200,6 +204,7 @@ class Store(ObjectStore, Protocol):
     def file_status(self, file: int) -> FileStatus:
         """Return owner, mode, size and times of the file that an ``ObjectRef`` names.
 
+        Parameters: ``file`` is that number; 0 is the mounted file.
         Raises: ``CannotOpenError`` when it is gone.
         """
 
@@ -227,13 +232,13 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     """
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
-        """Create an empty group.
+        """Create an empty group, and return it.
 
         Raises: ``ExistsError`` when a link of any kind has the name.
         """
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
-        """Commit a datatype.
+        """Commit ``datatype`` under a name, and return what is there then.
 
         Raises: ``ExistsError``; ``UnsupportedTypeError``.
         """
@@ -254,7 +259,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
     ) -> ObjectInfo | None:
-        """Move a link, to the place of another if there is one, which is deleted as above.
+        """Move a link, to the place of another if there is one, which ``delete_link`` says more of.
 
         Returns: the link's object, without its dataset; None where that is not known.
         Raises: ``NotFoundError``.
@@ -273,6 +278,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     ) -> Region | None:
         """Make a dataset for a group, without a name yet, whose data are written piece by piece.
 
+        Parameters: ``shape`` and ``dtype`` are those of the ``.npy`` file.
         Returns: None where such datasets are not stored as ``.npy`` files have them; a store may
         always say so, and is then asked to ``write_array``.
         """
@@ -299,7 +305,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
-        """Write bytes of a dataset's array, the ``.npy`` header excluded, in place.
+        """Write ``data``, bytes of a dataset's array, in place: from ``offset`` on.
 
         Raises: ``UnsupportedTypeError``, ``InvalidArrayError``; ``ReadOnlyError`` where its data
         are kept elsewhere.
@@ -310,7 +316,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     ) -> bool:
         """Give a dataset the shape of an array and, in ranges of bytes of its data, its elements.
 
-        Elements outside of the ranges stay as they are.
+        Parameters: ``ranges`` are half-open. Elements outside of them stay as they are.
         Returns: False when the dataset cannot have that shape or these elements; then nothing has
         been changed.
         """
@@ -318,7 +324,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     def write_attributes(
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
     ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
-        """Write attributes, in the place of those that have the names, and delete the ``gone``.
+        """Write ``attributes``, in the place of those of their names, and delete the ``gone``.
 
         Returns: what the object's header says then, and all its attributes, as ``read_attributes``
         does.
@@ -326,7 +332,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         """
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Return those of absolute HDF5 paths that lead to no object."""
+        """Return those of ``paths``, which are absolute HDF5 paths, that lead to no object."""
 
     def remove_hidden(self) -> None:
         """Remove the hidden group, with all objects in it that no other link leads to.
@@ -359,7 +365,7 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
     """
 
     def write_region(self, region: Region, data: memoryview, offset: int) -> None:
-        """Write bytes of a reserved dataset, within ``region``.
+        """Write ``data`` to a reserved dataset, within ``region``.
 
         Until ``finish_array`` only ``read_region`` sees them.
         """

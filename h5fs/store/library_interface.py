@@ -22,7 +22,7 @@ from h5fs.model.objects import (
     ObjectRef,
     StorageInfo,
 )
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.interface import ArrayPart, ObjectStore, WritingObjectStore
 
 
@@ -78,8 +78,8 @@ MOST_TEXT_AHEAD_BYTES = 64 * 2**10
 
 LOOK_SECONDS = 0.025
 LOOK_BYTES = 2**20
-"""An answer about many objects ends with the one that takes it over these, in computing time and
-size."""
+"""``look_ahead`` answers for no more objects once its answer has this size, or it has computed for
+``LOOK_SECONDS``."""
 
 
 class Look(Struct, frozen=True, array_like=True):
@@ -133,7 +133,7 @@ class LibraryStore(ObjectStore, Protocol):
         Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
         """
 
-    def render_view(self, ref: ObjectRef, order: ViewOrder, data: bytes) -> bytes:
+    def render_view(self, ref: ObjectRef, request: ViewRequest, data: bytes) -> bytes:
         """Return lines or a picture, made of elements; ``ref`` is blamed if that kills a worker."""
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:

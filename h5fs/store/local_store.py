@@ -9,7 +9,7 @@ from typing import Any
 
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.locks.own_lock import take_own_lock
@@ -17,7 +17,7 @@ from h5fs.store.statistics import StoreStatistics
 
 
 class LocalStore(Hdf5Store):
-    """Answers the questions of ``h5fs.store.interface.Store``."""
+    """Answers what ``h5fs.store.interface.Store`` promises."""
 
     def __init__(self, options: StoreOptions, **others: Any) -> None:
         super().__init__(options, **others)
@@ -47,6 +47,6 @@ class LocalStore(Hdf5Store):
         buffer[:] = self.read_data(ref, part, offset, len(buffer))
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
-        buffer[:] = self.render_view(ref, order, data)
+        buffer[:] = self.render_view(ref, request, data)

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.settings import StoreOptions
-from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
+from h5fs.store.file_checks import check_identity, check_openable
 from h5fs.store.locks.own_lock import take_own_lock
-from h5fs.store.log import CommittedFile, RealFile
-from h5fs.store.log.log_file import LoggedFiles
 from h5fs.store.log.log_path import has_log
-from h5fs.store.opening import check_identity, check_openable
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
+
+if TYPE_CHECKING:  # most files have no log
+    from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
+    from h5fs.store.log.file_and_log import FileAndLog
+    from h5fs.store.log.reading.snapshot_file import SnapshotFile
 
 
 class MountedFile(Protocol):
@@ -108,14 +110,14 @@ class FileWithLog:
     ``removes_log``: everything in the log is in the file, too.
     """
 
-    def __init__(self, options: StoreOptions, logged: LoggedFiles) -> None:
+    def __init__(self, options: StoreOptions, logged: FileAndLog) -> None:
         self._writes = options.mode.writes
-        self.logged: LoggedFiles | None = logged
+        self.logged: FileAndLog | None = logged
         self.removes_log = False
         self._boot_id = options.boot_id
         self._own: list[int] = []
         self._for_readers: list[int] = []
-        self._committed: CommittedFile | None = None
+        self._committed: SnapshotFile | None = None
 
     @property
     def source(self) -> Source:
@@ -140,7 +142,10 @@ class FileWithLog:
         if self._writes:
             self._for_readers += map(_open_anew, self.logged.descriptors())
         else:
-            committed = CommittedFile(RealFile(self.logged.main), RealFile(self.logged.log))
+            from h5fs.store.log.reading.snapshot_file import SnapshotFile
+            from h5fs.store.log.system_calls import RealFile
+
+            committed = SnapshotFile(RealFile(self.logged.main), RealFile(self.logged.log))
             committed.open(self._boot_id)
             self._committed = committed
 

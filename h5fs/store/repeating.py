@@ -1,8 +1,8 @@
 """Repeats changes whose worker was killed from outside, or failed because of what it had cached.
 
 A change is done as a whole or not at all, but a killed worker cannot say which. Data may be written
-again. A link that was to be made and exists, or was to be removed and is gone, was changed before
-the worker died.
+again. Where the worker may have committed it, a link that was to be made and exists, or was to be
+removed and is gone, was changed before the worker died.
 """
 
 from __future__ import annotations
@@ -32,10 +32,19 @@ _SAYS_DONE: Final[dict[str, type[H5fsError]]] = {
 }
 
 
-def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
+def ask_until_answered(
+    method: str,
+    what: str,
+    ask: Callable[[], Any],
+    *,
+    may_be_done: bool = False,
+    has_committed: Callable[[], bool] = lambda: True,
+) -> Any:
     """Return a worker's answer; None for a change that a worker did before it was killed.
 
-    ``what`` names the change in the log. Raises what ``ask`` raises.
+    ``what`` names the change in the log. ``may_be_done``: a worker that was asked before this call
+    has perhaps done it. ``has_committed()`` is asked after a kill: False where it is known that the
+    worker had not. Raises what ``ask`` raises.
     """
     kills, failures = 0, 0
     while True:
@@ -50,10 +59,11 @@ def ask_until_answered(method: str, what: str, ask: Callable[[], Any]) -> Any:
             _log.info("%s of %s once more: %s", method, what, error)
         except KilledChangeError as error:
             kills += 1
+            may_be_done = may_be_done or has_committed()
             if kills >= _KILLS_ALLOWED:
                 raise
             _log.info("%s of %s once more: %s", method, what, error)
         except H5fsError as error:
-            if kills and isinstance(error, _SAYS_DONE.get(method, ())):
+            if may_be_done and isinstance(error, _SAYS_DONE.get(method, ())):
                 return None
             raise

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from h5fs.errors import CannotOpenError
 from h5fs.model.location import Url
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
+class Scheme(Struct, frozen=True):
     """How URLs of one scheme are opened.
 
     ``open_store`` is what ``h5fs.store.open_store`` calls. ``package``: what Python imports for it

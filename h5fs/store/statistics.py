@@ -6,12 +6,10 @@ adds both; ``counts_only`` gives what remains of a store that was closed, to be 
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from msgspec import Struct, structs
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
+class CacheStatistics(Struct, frozen=True):
     """Decoded chunks in memory.
 
     ``used_bytes`` of ``limit_bytes`` are taken, also by memory that waits for the next chunks.
@@ -41,8 +39,7 @@ class CacheStatistics:
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStatistics:
+class WorkerStatistics(Struct, frozen=True):
     """Processes that work with the HDF5 library.
 
     ``usual_count``: how many there are as a rule; ``pids`` of those that run. ``replaced_count``:
@@ -61,11 +58,13 @@ class WorkerStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteStatistics:
-    """Requests to other machines, and the ``bytes`` that came. ``hits`` and ``misses`` count how
-    often bytes were asked for, and were all in the cache on disk, or not; ``in_flight``: requests
-    that are under way now; ``last_error``: empty when there was none."""
+class RemoteStatistics(Struct, frozen=True):
+    """Requests to other machines, and the ``bytes`` that came.
+
+    ``hits`` and ``misses`` count how often bytes were asked for, and were all in the cache on disk,
+    or not. ``in_flight``: requests that are under way now. ``last_error``: empty when there was
+    none.
+    """
 
     requests: int = 0
     bytes: int = 0
@@ -85,8 +84,7 @@ class RemoteStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UncommittedStatistics:
+class UncommittedStatistics(Struct, frozen=True):
     """What a power cut could take, as far as the daemon knows.
 
     ``change_count`` and ``bytes`` of data that were handed over since the last durable commit
@@ -111,8 +109,7 @@ class UncommittedStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedObject:
+class QuarantinedObject(Struct, frozen=True):
     """An object that nobody may touch any more: in which HDF5 file, its path there, and why."""
 
     file: str
@@ -120,11 +117,12 @@ class QuarantinedObject:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatistics:
-    """All statistics of a store. ``uncommitted`` is None in mode r, ``remote`` for a file that is
-    on this machine; ``log_problem``: a line about
-    damage in the redo log, None when there is none."""
+class StoreStatistics(Struct, frozen=True):
+    """All statistics of a store.
+
+    ``uncommitted`` is None in mode r, ``remote`` for a file that is on this machine.
+    ``log_problem``: a line about damage in the redo log, None when there is none.
+    """
 
     cache: CacheStatistics = CacheStatistics()
     workers: WorkerStatistics = WorkerStatistics()
@@ -147,9 +145,9 @@ class StoreStatistics:
     def counts_only(self) -> StoreStatistics:
         """Return the counts alone: what remains when the store is closed."""
         return StoreStatistics(
-            dataclasses.replace(self.cache, used_bytes=0, limit_bytes=0, disk_bytes=0),
-            dataclasses.replace(self.workers, usual_count=0, pids=()),
-            remote=self.remote and dataclasses.replace(self.remote, in_flight=0),
+            structs.replace(self.cache, used_bytes=0, limit_bytes=0, disk_bytes=0),
+            structs.replace(self.workers, usual_count=0, pids=()),
+            remote=self.remote and structs.replace(self.remote, in_flight=0),
         )
 
 

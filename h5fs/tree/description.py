@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.model.objects import StorageInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(Struct, frozen=True):
     """``kind``: group, dataset, datatype, link or unreadable. ``target``: a link's text.
 
     For datasets ``shape`` and ``dtype`` are those of the ``.npy`` file and ``storage`` is what the

@@ -7,13 +7,14 @@ else single links, and names that are not there. Safe to use from any thread.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from h5fs.errors import H5fsError, NotFoundError, show_path
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
+from h5fs.tree.lru_cache import LruCache
 
 _LISTING_BYTES_KEPT = 128 * 2**20
 _LINKS_KEPT = 8192
@@ -28,17 +29,16 @@ class _NotThere:
 
 
 _NOT_THERE = _NotThere()
-_Known = Link | _NotThere
+Known = Link | _NotThere
 
 
-@dataclass(eq=False, slots=True)
-class _Listed:
+class _Listed(Struct, eq=False):
     """A list of links; ``changed``: those that changed since, None for what is not known now."""
 
     links: Links
-    changed: dict[bytes, _Known | None] = field(default_factory=dict)
+    changed: dict[bytes, Known | None] = field(default_factory=dict)
 
-    def find(self, name: bytes) -> _Known | None:
+    def find(self, name: bytes) -> Known | None:
         """Return what is known of a name, None for nothing."""
         if name in self.changed:
             return self.changed[name]
@@ -46,15 +46,15 @@ class _Listed:
         return _NOT_THERE if index is None else self.links[index]
 
 
-@dataclass(eq=False, slots=True)
-class LinkChange:
+class LinkChange(Struct, eq=False):
     """What is known of a link after a change.
 
-    ``link``: the link, None where it must be asked for. ``is_gone``: there is none any more.
-    ``is_new_group``: it leads to a group that was made. ``attributes``: those of its object, where
-    they are known.
+    ``is_alone``: its object is found by no other path, as far as is known. ``link``: the link, None
+    where it must be asked for. ``is_gone``: there is none any more. ``is_new_group``: it leads to a
+    group that was made. ``attributes``: those of its object, where they are known.
     """
 
+    is_alone: bool = False
     link: Link | None = None
     is_gone: bool = False
     is_new_group: bool = False
@@ -70,7 +70,7 @@ class KnownLinks:
         self._listed: LruCache[ObjectRef, _Listed] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
-        self._links: LruCache[tuple[ObjectRef, bytes], _Known] = LruCache(_LINKS_KEPT)
+        self._links: LruCache[tuple[ObjectRef, bytes], Known] = LruCache(_LINKS_KEPT)
         # A program that makes many files asks for each name before: after some such questions the
         # whole group is listed, which answers the rest. Twice as many questions lead to the next
         # list, so that lists that are soon forgotten do not cost more than they save.
@@ -110,13 +110,13 @@ class KnownLinks:
             return known
         raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
 
-    def known(self, group: ObjectRef, name: bytes) -> _Known | None:
+    def known(self, group: ObjectRef, name: bytes) -> Known | None:
         """Return what is known of a name, without asking; None for nothing."""
         listed = self._listed.get(group)
         found = None if listed is None else listed.find(name)
         return self._links.get((group, name)) if found is None else found
 
-    def _ask(self, group: ObjectRef, name: bytes) -> _Known:
+    def _ask(self, group: ObjectRef, name: bytes) -> Known:
         if self._new_links[0] == group and self._new_links[1] >= self._most_new_links:
             self._new_links, self._most_new_links = (None, 0), 2 * self._most_new_links
             with suppress(H5fsError):  # one link may be readable all the same
@@ -146,7 +146,7 @@ class KnownLinks:
         """Forget the links of a group that is gone."""
         self._listed.remove(group)
 
-    def _note(self, group: ObjectRef, name: bytes, known: _Known | None) -> None:
+    def _note(self, group: ObjectRef, name: bytes, known: Known | None) -> None:
         if known is None:
             self._links.remove((group, name))
         else:

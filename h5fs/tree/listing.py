@@ -11,6 +11,7 @@ import itertools
 import re
 import stat
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from h5fs.errors import H5fsError
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import OBJECT_KINDS, Links
 from h5fs.model.objects import DatasetInfo, Link, ObjectKind
-from h5fs.projection.names import Projection
+from h5fs.model.settings import View
+from h5fs.projection.names import AnyProjection, Projection
 from h5fs.projection.npy import project_array
+from h5fs.store.ahead.habits import AskedFiles
 from h5fs.tree.contents.content import npy_shape
-from h5fs.tree.contents.views import VIEW_KINDS, Views, without_covered_views
+from h5fs.tree.contents.view_content import Views, without_covered_views
 from h5fs.tree.dentries import ROW as DENTRY_ROW
 from h5fs.tree.dentries import Dentries, row_of
-from h5fs.tree.nodes import Node, NodeKind, object_inode, object_inodes
+from h5fs.tree.nodes import AnyKind, Node, NodeKind, object_inode, object_inodes
 from h5fs.tree.status import (
     NANOSECONDS,
     PREFERRED_READ_BYTES,
@@ -62,11 +65,14 @@ class FolderListing:
         self._file = file
         self._sizes = [_size_of(dataset) for dataset in links.datasets]
         self._views = views
-        self._shown = {Projection.ARRAY: NodeKind.ARRAY}
-        self._shown |= {each: VIEW_KINDS[each] for each in views.projections}
-        self._view_sizes = [views.of_array(dataset) for dataset in links.datasets]
-        self.attribute_file_count = int(np.count_nonzero(links.rows["attribute_count"]))
-        self.asked_count = 0  # how many files programs have asked for that take a closer look
+        self._shown: dict[AnyProjection, AnyKind] = {Projection.ARRAY: NodeKind.ARRAY}
+        self._shown |= {view: view for view in views.kinds}
+        self.asked_files = AskedFiles(int(np.count_nonzero(links.rows["attribute_count"])))
+
+    @cached_property
+    def _view_sizes(self) -> list[dict[View, int | None]]:
+        """The views of each dataset of the table; two threads find the same."""
+        return [self._views.of_array(dataset) for dataset in self.links.datasets]
 
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
@@ -74,11 +80,11 @@ class FolderListing:
             suffix = projection.value
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
-        self.asked_count += 1
+        self.asked_files.asked_count += 1
         return None
 
     def _status_of(
-        self, name: bytes, stem: bytes, projection: Projection, kind: NodeKind
+        self, name: bytes, stem: bytes, projection: AnyProjection, kind: AnyKind
     ) -> Status | None:
         if not _PLAIN_NAME.match(stem):
             return None
@@ -91,14 +97,14 @@ class FolderListing:
         ) = self.links.row(index)  # fmt: skip
         if object_kind != _DATASET:
             return None
-        if projection is Projection.ARRAY:
-            is_known = array >= 0 and storage_size_bytes >= 0
-            size_bytes = self._sizes[array] if is_known else None
-        else:
+        if isinstance(projection, View):
             size_bytes = self._view_sizes[array].get(projection) if array >= 0 else None
             storage_size_bytes = 0
             if self.links.find(name) is not None:  # perhaps a group of that name
                 return None
+        else:
+            is_known = array >= 0 and storage_size_bytes >= 0
+            size_bytes = self._sizes[array] if is_known else None
         if size_bytes is None:
             return None
         return make_file_status(
@@ -114,8 +120,8 @@ class FolderListing:
         if not self._views.are_listed:
             return arrays
         every = [
-            self._view_dentries(projection, link_names, are_plain=are_plain)
-            for projection in self._views.projections
+            self._view_dentries(view, link_names, are_plain=are_plain)
+            for view in self._views.kinds
         ]
         every.append(arrays)
         names = list(itertools.chain.from_iterable(each.names for each in every))
@@ -139,7 +145,7 @@ class FolderListing:
         return is_plain
 
     def _view_dentries(
-        self, projection: Projection, link_names: list[bytes], *, are_plain: bool
+        self, view: View, link_names: list[bytes], *, are_plain: bool
     ) -> Dentries:
         """Return the views of a kind, which come before the arrays.
 
@@ -148,17 +154,17 @@ class FolderListing:
         """
         sizes = np.full(len(self._view_sizes) + 1, _NO_VIEW, np.int64)
         for place, each in enumerate(self._view_sizes):
-            if projection in each:
-                size_bytes = each[projection]
+            if view in each:
+                size_bytes = each[view]
                 sizes[place] = -1 if size_bytes is None else size_bytes
-        links, suffix = self.links.rows, projection.value
+        links, suffix = self.links.rows, view.value
         has_view = self._is_plain() & (sizes[links["array"]] != _NO_VIEW)
         if not (are_plain and has_view.all()):
             shown = np.flatnonzero(has_view).tolist()
             shown = [i for i in shown if are_plain or _PLAIN_NAME.match(link_names[i])]
             links, link_names = links[shown], [link_names[i] for i in shown]
         nothing = np.zeros(len(links), np.int64)
-        rows = self._rows_of(links, VIEW_KINDS[projection], sizes[links["array"]], nothing)
+        rows = self._rows_of(links, view, sizes[links["array"]], nothing)
         return Dentries([name + suffix for name in link_names], rows)
 
     def _array_dentries(
@@ -210,7 +216,7 @@ class FolderListing:
         return self._rows_of(links, NodeKind.ARRAY, sizes, storage_bytes)
 
     def _rows_of(
-        self, links: npt.NDArray[Any], kind: NodeKind, sizes: Numbers, storage_bytes: Numbers
+        self, links: npt.NDArray[Any], kind: AnyKind, sizes: Numbers, storage_bytes: Numbers
     ) -> npt.NDArray[Any]:
         """Return the rows of files that show datasets; a size below 0 is not known."""
         has_status = sizes >= 0

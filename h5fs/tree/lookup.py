@@ -22,12 +22,12 @@ from h5fs.errors import (
 )
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
-from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
+from h5fs.model.settings import View
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     NAME_MAX,
-    VIEWS,
-    DentryName,
+    AnyProjection,
     Projection,
     decode_name,
     decode_view_name,
@@ -36,16 +36,17 @@ from h5fs.projection.names import (
     is_listable,
 )
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import Content, TextContent, attributes_content, open_content
 from h5fs.tree.contents.known_contents import KnownContents
-from h5fs.tree.contents.views import Views
-from h5fs.tree.known_links import KnownLinks, LinkChange
+from h5fs.tree.contents.view_content import Views
+from h5fs.tree.known_links import Known, KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     BESIDE,
     Node,
     NodeKind,
+    has_one_path,
     make_attributes_node,
     make_node,
     make_root,
@@ -121,15 +122,16 @@ class Lookup:
         The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
         more may have changed than what is found by this path alone, and when the block fails.
         """
-        is_alone = self._is_alone(folder, name)
-        change = LinkChange()
+        known = self._links.known(folder.info.ref, name)
+        change = LinkChange(is_alone=self._is_alone(folder, known))
         try:
             yield change
         except BaseException:
             self.forget()
             raise
-        if is_alone:
-            self._forget_link(folder, name)
+        # Other calls may have been answered meanwhile; one may have found a second way here.
+        if change.is_alone and not self._has_aliases:
+            self._forget_link(folder, name, known)
         else:
             self.forget()
         if change.is_gone:
@@ -143,32 +145,25 @@ class Lookup:
                 node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
                 self.keep_content(node, attributes_content(change.attributes))
 
-    def _is_alone(self, folder: Node, name: bytes) -> bool:
-        """Whether a link's object is found by no other path, nor anything else of its group."""
-        node: Node | None = folder
-        while node is not None:
-            if node.info.hard_link_count > 1 or node.info.ref.file:
-                return False
-            node = node.parent
-        known = self._links.known(folder.info.ref, name)
+    def is_alone(self, folder: Node, name: bytes) -> bool:
+        """Whether a link's object is known, and found by no other path, nor anything else of its
+        group."""
+        return self._is_alone(folder, self._links.known(folder.info.ref, name))
+
+    def _is_alone(self, folder: Node, known: Known | None) -> bool:
         if known is None or self._has_aliases or self.is_shared:
             return False
-        target = known.target if isinstance(known, Link) else None
-        return target is None or (
-            target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
-        )
+        return has_one_path(folder, known.target if isinstance(known, Link) else None)
 
-    def _forget_link(self, folder: Node, name: bytes) -> None:
+    def _forget_link(self, folder: Node, name: bytes, known: Known | None) -> None:
         group, folder_path = folder.info.ref, path_of(folder)
-        known = self._links.known(group, name)
         if isinstance(known, Link) and known.target is not None:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
         # The link's dentry has one of several names, depending on what the link has led to.
         paths = [
             folder_path + b"/" + encode_name(name, projection)
-            for projection in Projection
-            if projection not in VIEWS or projection in self._views.projections
+            for projection in (*Projection, *self._views.kinds)
         ]
         inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
         self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
@@ -267,24 +262,24 @@ class Lookup:
     def _match_child(self, folder: Node, name: bytes) -> Node | None:
         if name == GROUP_ATTRIBUTES:
             return make_attributes_node(folder, folder)
+        node, meant = None, decode_name(name)
         try:
-            node = self._find_meant(folder, name, decode_name(name))
+            if meant is not None:
+                node = self._find_meant(folder, name, meant.projection, meant.link_name)
         except NotFoundError:
-            if not self._views.projections:
+            if not self._views.kinds:
                 raise
-            node = None
         if node is not None and node.name == name:
             return node
-        meaning = decode_view_name(name, self._views.projections)
-        return self._find_meant(folder, name, meaning)
+        found = decode_view_name(name, self._views.kinds)
+        return None if found is None else self._find_meant(folder, name, *found)
 
-    def _find_meant(self, folder: Node, name: bytes, meaning: DentryName | None) -> Node | None:
-        if meaning is None:
-            return None
-        if meaning.link_name is None:
-            return self._find_cut_name(folder, name, meaning.projection)
-        link = self.get_link(folder.info.ref, meaning.link_name)
-        return self._project(folder, link, meaning.projection)
+    def _find_meant(
+        self, folder: Node, name: bytes, projection: AnyProjection, link_name: bytes | None
+    ) -> Node | None:
+        if link_name is None:
+            return self._find_cut_name(folder, name, projection)
+        return self._project(folder, self.get_link(folder.info.ref, link_name), projection)
 
     def list_links(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
@@ -307,7 +302,7 @@ class Lookup:
         except NotFoundError:
             return None
 
-    def _find_cut_name(self, folder: Node, name: bytes, projection: Projection) -> Node | None:
+    def _find_cut_name(self, folder: Node, name: bytes, projection: AnyProjection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
         ref = folder.info.ref
         cut_names = self._cut_names.get(ref)
@@ -318,9 +313,9 @@ class Lookup:
             return None
         return self._project(folder, self.get_link(ref, cut_names[name]), projection)
 
-    def _project(self, folder: Node, link: Link, projection: Projection) -> Node | None:
+    def _project(self, folder: Node, link: Link, projection: AnyProjection) -> Node | None:
         node = self.make_child(folder, link)
-        if projection in VIEWS:
+        if isinstance(projection, View):
             return self._views.node(folder, node, projection)
         if node is None or projection not in BESIDE or node.is_symbolic_link:
             return node

@@ -5,19 +5,18 @@ Pure: links and objects come in as values, nodes go out.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from enum import Enum
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
+from h5fs.model.members import FastEnum
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import View
 from h5fs.projection.names import GROUP_ATTRIBUTES, Projection, encode_name
 from h5fs.projection.soft_links import endings_of
 
 
-class NodeKind(Enum):
+class NodeKind(FastEnum):
     """What a node shows."""
 
     FOLDER = "folder"
@@ -30,26 +29,22 @@ class NodeKind(Enum):
     ANCESTOR_LINK = "link to an ancestor"
     DANGLING_LINK = "dangling external link"
     UNREADABLE = "unreadable object"
-    TABLE = "table"
-    PICTURE = "picture"
-    TEXT = "text"
 
 
-VIEWS = frozenset({NodeKind.TABLE, NodeKind.PICTURE, NodeKind.TEXT})
-"""What is made of an array for people to look at."""
+AnyKind = NodeKind | View
+"""What a node shows: an object of the HDF5 file, or what is made of an array to look at."""
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, eq=False):
     """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
 
     ``levels_up``: how far above its folder an ancestor link leads. ``link``: the link that a
     symbolic link stands for. ``depth``: how many folders are above a folder; 0 for the root.
     """
 
-    kind: NodeKind
+    kind: AnyKind
     name: bytes
     info: ObjectInfo
     parent: Node | None
@@ -63,6 +58,11 @@ class Node:
         return self.kind in SYMBOLIC_LINKS
 
     @property
+    def is_view(self) -> bool:
+        """Whether the file is made of an array for people to look at, and is only read."""
+        return isinstance(self.kind, View)
+
+    @property
     def inode(self) -> int:
         """Inode number: from the object's id, an attribute file's just before its object's.
 
@@ -74,7 +74,7 @@ class Node:
             return _hash_to_inode(ref, self.name) | 1 << 63
         return self.inode_of(self.kind)
 
-    def inode_of(self, kind: NodeKind) -> int:
+    def inode_of(self, kind: AnyKind) -> int:
         """Return the inode number of the file of another kind that shows the same object."""
         ref = self.info.ref
         if ref.file:
@@ -82,25 +82,23 @@ class Node:
         return object_inode(ref.id, kind)
 
 
-_POSITIONS = {
+_POSITIONS: dict[AnyKind, int] = {
     NodeKind.ATTRIBUTES: 1,
     NodeKind.OFFSETS: 3,
     # In the half of the numbers that no id of an object is in.
-    NodeKind.TABLE: 1 << 63 | 1,
-    NodeKind.PICTURE: 1 << 63 | 2,
-    NodeKind.TEXT: 1 << 63 | 3,
+    **{view: 1 << 63 | position for position, view in enumerate(View, 1)},
 }
 _ID_MASK = (1 << 63) - 1
 
 
-def object_inode(object_id: int, kind: NodeKind) -> int:
+def object_inode(object_id: int, kind: AnyKind) -> int:
     """Return the inode number of the file of a kind that shows an object of the mounted file."""
     # Ids are 4 apart at least, so these few numbers after an object's id are its own.
     position = _POSITIONS.get(kind, 2)
     return object_id + (position & _ID_MASK) & _ID_MASK | position & ~_ID_MASK
 
 
-def object_inodes(object_ids: npt.NDArray[np.uint64], kind: NodeKind) -> npt.NDArray[np.uint64]:
+def object_inodes(object_ids: npt.NDArray[np.uint64], kind: AnyKind) -> npt.NDArray[np.uint64]:
     """Return the inode numbers of the files of a kind that show many objects."""
     position = _POSITIONS.get(kind, 2)
     low = object_ids + np.uint64(position & _ID_MASK) & np.uint64(_ID_MASK)
@@ -154,6 +152,21 @@ def path_of(folder: Node) -> bytes:
     return path
 
 
+def has_one_path(folder: Node, target: ObjectInfo | None) -> bool:
+    """Whether a link in a folder is found by one path alone, and so is its object, if it has one.
+
+    What an external link that leads back to the file adds to this is not known here.
+    """
+    node: Node | None = folder
+    while node is not None:
+        if node.info.hard_link_count > 1 or node.info.ref.file:
+            return False
+        node = node.parent
+    return target is None or (
+        target.hard_link_count == 1 and target.kind is not ObjectKind.UNREADABLE
+    )
+
+
 def link_projection(link: Link) -> Projection:
     """Return how the name of a link that is a symbolic link ends."""
     if link.kind is not LinkKind.SOFT:
@@ -185,7 +198,7 @@ def make_attributes_node(folder: Node, owner: Node) -> Node | None:
     return None
 
 
-PROJECTIONS = {
+PROJECTIONS: dict[AnyKind, Projection] = {
     NodeKind.ARRAY: Projection.ARRAY,
     NodeKind.VALUES: Projection.VALUES,
     NodeKind.OFFSETS: Projection.OFFSETS,
@@ -216,6 +229,8 @@ def _levels_to_ancestor(folder: Node, ref: ObjectRef) -> int | None:
 
 
 def _hash_to_inode(group: ObjectRef, name: bytes) -> int:
+    import hashlib  # few links need a number of their own
+
     seed = b"%d %d " % (group.file, group.id) + name
     digest = hashlib.blake2b(seed, digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from h5fs.store.statistics import StoreStatistics
 
 
-@dataclass(frozen=True, slots=True)
-class TreeStatistics:
+class TreeStatistics(Struct, frozen=True):
     """A tree and the stores below it.
 
     ``open_file_count``: file handles. ``draft_count``, ``draft_bytes``: files with something that

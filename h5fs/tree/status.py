@@ -8,7 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from h5fs.model.file_status import FileStatus
-from h5fs.tree.nodes import VIEWS, Node, NodeKind
+from h5fs.model.settings import View
+from h5fs.tree.nodes import AnyKind, Node, NodeKind
 
 NANOSECONDS = 10**9
 
@@ -17,7 +18,9 @@ PREFERRED_READ_BYTES = 128 * 2**10
 whole ones."""
 
 # An attribute file is linked once for each of its object's names, but is no hard link of its own.
-_COUNTED = VIEWS | {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE}
+_COUNTED: frozenset[AnyKind] = frozenset(
+    {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE, *View}
+)
 
 _BLOCK_BYTES = 512  # the unit of st_blocks
 
@@ -50,7 +53,7 @@ class Dentry(Struct, frozen=True):
     status: Status | None = None
 
 
-def file_type(kind: NodeKind) -> int:
+def file_type(kind: AnyKind) -> int:
     """Return the ``S_IF...`` bits of a node; an unreadable object reads as a file."""
     if kind is NodeKind.FOLDER:
         return stat.S_IFDIR

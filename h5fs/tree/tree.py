@@ -6,7 +6,8 @@ Paths are absolute bytes (``b"/g/d.npy"``). Safe to call from any thread. Raises
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from typing import TYPE_CHECKING
 
 from h5fs.errors import (
     IsAGroupError,
@@ -19,17 +20,17 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content
-from h5fs.tree.contents.views import Views, without_covered_views
+from h5fs.tree.contents.view_content import Views, without_covered_views
 from h5fs.tree.dentries import Dentries, FindStatuses
 from h5fs.tree.description import Description
 from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     Node,
     NodeKind,
@@ -38,25 +39,23 @@ from h5fs.tree.nodes import (
 )
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status, make_dentry
-from h5fs.tree.xattrs import USER_PREFIX, ExtendedAttributes
+
+if TYPE_CHECKING:
+    from h5fs.tree.xattrs import ExtendedAttributes
 
 _LISTING_BYTES_KEPT = 128 * 2**20
-
-# After a program has asked for the sizes of all attribute files of a folder, so many more folders
-# are listed with these sizes; then a program has to ask for them again.
-_EAGER_FOLDERS = 16
 
 
 class Tree:
     """An HDF5 file as a file system.
 
     ``part``: the path of the folder that programs will see as the root; paths are those of the
-    whole file all the same.
+    whole file all the same. ``habits``: of the programs that look at it, and at others with it.
     """
 
     def __init__(
         self, store: Store, max_depth: int = Limits().max_depth, *,
-        views: ViewOptions = NO_VIEWS, part: bytes = b"",
+        views: ViewOptions = NO_VIEWS, part: bytes = b"", habits: Habits | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._views = Views(store, views)
@@ -67,9 +66,8 @@ class Tree:
         self._listed: LruCache[bytes, FolderListing] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
-        self._last_listed: FolderListing | None = None
-        self._eager_left = 0
-        self._xattrs = ExtendedAttributes(store)
+        self._habits = habits or Habits()
+        self._xattrs: ExtendedAttributes | None = None
         self._handles: Handles[Content] = Handles()
 
     def get_status(self, path: bytes) -> Status:
@@ -135,15 +133,11 @@ class Tree:
         """Return a function that finds the statuses of attribute files, while programs ask for
         these.
         """
-        last, self._last_listed = self._last_listed, listed
-        if last is not None and last.attribute_file_count:
-            is_gone_through = 2 * last.asked_count >= last.attribute_file_count
-            self._eager_left = _EAGER_FOLDERS if is_gone_through else max(self._eager_left - 1, 0)
-        is_eager = self._eager_left > 0
+        is_eager = self._habits.lists_with_sizes(listed.asked_files)
         where = path.rstrip(b"/") + b"/"
 
         def find_statuses(names: list[bytes]) -> dict[bytes, Status]:
-            if not (is_eager or listed.asked_count):
+            if not (is_eager or listed.asked_files.asked_count):
                 return {}
             found = {name: self.lookup.status_at_hand(where + name) for name in names}
             return {name: status for name, status in found.items() if status is not None}
@@ -159,20 +153,42 @@ class Tree:
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
-        return self._xattrs.list(self.lookup.find(path))
+        return self._extended_attributes().list(self.lookup.find(path))
+
+    def _extended_attributes(self) -> ExtendedAttributes:
+        from h5fs.tree.xattrs import ExtendedAttributes
+
+        if self._xattrs is None:
+            self._xattrs = ExtendedAttributes(self._store)  # two threads make the same
+        return self._xattrs
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
+        from h5fs.tree.xattrs import USER_PREFIX
+
         if not name.startswith(USER_PREFIX):
             raise NoAttributeError(f"no extended attribute {show_path(name)}")
-        return self._xattrs.get(self.lookup.find(path), name)
+        return self._extended_attributes().get(self.lookup.find(path), name)
 
-    def read_attribute_text(self, path: bytes) -> bytes:
-        """Return what the attribute file of an object has, or would have if it had attributes."""
+    def read_attribute_text(self, path: bytes, only: Container[bytes] | None = None) -> bytes:
+        """Return what the attribute file of an object has, or would have if it had attributes.
+
+        ``only``: the names of those that are asked for; the others may be missing.
+        """
         node = self.lookup.find(path)
         if node.is_symbolic_link:
             raise UnsupportedTypeError(f"{show_path(path)} is a link; name what it leads to")
-        return attributes_to_json(self._store.read_attributes(node.info.ref))
+        text = self._store.attributes_at_hand(node.info.ref)
+        if text is not None:
+            return text
+        attributes = self._store.read_attributes(node.info.ref)
+        if only is not None:
+            attributes = tuple(each for each in attributes if each.name in only)
+            if not attributes:
+                return b"{}"
+        from h5fs.projection.json.attribute_file import attributes_to_json
+
+        return attributes_to_json(attributes)
 
     def open(self, path: bytes, flags: int) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
@@ -234,4 +250,5 @@ class Tree:
             self._listed.clear()
         else:
             self._listed.remove(folder)
-        self._xattrs.forget()
+        if self._xattrs is not None:
+            self._xattrs.forget()

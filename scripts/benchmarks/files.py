@@ -85,6 +85,14 @@ class Files:
         """The same array as numpy saves it."""
         return self._make(f"contiguous-{self.side}.npy", self._write_npy)
 
+    def npy_folder(self) -> Path:
+        """A folder with that file as ``data.npy``."""
+        return self._make(f"npy-{self.side}", self._link_npy)
+
+    def four_npy(self) -> Path:
+        """A folder with the arrays of ``four`` as numpy saves them."""
+        return self._make(f"four-npy-{self.side}", self._write_four_npy)
+
     def filtered(self, name: str) -> Path:
         """One dataset in chunks of about 1 MiB, whole rows, behind a filter of ``FILTERS``."""
         chunks = (self._chunk_rows, self.side)
@@ -186,10 +194,22 @@ class Files:
         with path.open("wb") as file:
             np.save(file, make_walks(self.side, self.side))
 
+    def _link_npy(self, path: Path) -> None:
+        path.mkdir()
+        os.link(self.npy(), path / "data.npy")
+
+    def _write_four_npy(self, path: Path) -> None:
+        path.mkdir()
+        for number in range(4):
+            np.save(path / f"data{number}.npy", self._fourth(number))
+
+    def _fourth(self, number: int) -> npt.NDArray[np.int32]:
+        return make_walks(self.side // 4, self.side, seed=SEED + number)
+
     def _write_four(self, path: Path) -> None:
         with h5py.File(path, "w") as file:
             for number in range(4):
-                data = make_walks(self.side // 4, self.side, seed=SEED + number)
+                data = self._fourth(number)
                 chunks = (min(self._chunk_rows, len(data)), self.side)
                 file.create_dataset(f"data{number}", data=data, chunks=chunks, **_GZIP)
 

@@ -41,8 +41,7 @@ def list_per_object(
 
 
 def run_listing(bench: Bench, program: str, folder: str, count: int, times: int) -> Sample:
-    """Time a program over a folder of so many entries. Raises ``FailedError`` for another number.
-    """
+    """Time a program over a folder of so many entries. Raises ``FailedError`` for others."""
     took = bench.probe("command", words=_PROGRAMS[program](folder), times=times)
     dots = 2 if program == "ls" else 0
     if took.digest != [count + dots]:

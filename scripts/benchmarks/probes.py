@@ -4,8 +4,9 @@
     probes.py NAME '{"argument": value, ...}'
 
 The process imports what it needs, prints ``ready``, waits for a line, does its work, and prints
-JSON: when it began and ended (``time.monotonic``, the same clock for every process), and a digest
-of what it read, which must be the same through the mount and without.
+JSON: when it began and ended (``time.monotonic``, the same clock for every process), how long it
+has computed meanwhile, and a digest of what it read, which must be the same through the mount and
+without.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -56,10 +58,17 @@ def main() -> None:
     use_free_memory()
     print("ready", flush=True)
     sys.stdin.readline()
-    start = time.monotonic()
+    start, before = time.monotonic(), computing_seconds()
     result = work()
-    stop = time.monotonic()
-    print(json.dumps({"start": start, "stop": stop, "digest": digest(result)}), flush=True)
+    stop, computed = time.monotonic(), computing_seconds() - before
+    answer = {"start": start, "stop": stop, "computed": computed, "digest": digest(result)}
+    print(json.dumps(answer), flush=True)
+
+
+def computing_seconds() -> float:
+    """Return how long this process and its children have computed, and the system for them."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def use_free_memory() -> None:

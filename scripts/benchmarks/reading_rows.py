@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contenders import Contender, FailedError, H5fs, read_through
+from benchmarks.contenders import (
+    Contender,
+    FailedError,
+    H5fs,
+    Peer,
+    SkippedError,
+    read_through,
+)
 from benchmarks.files import Files
-from benchmarks.processes import PeakMemory
+from benchmarks.processes import TOKEN_NAME, PeakMemory
 from benchmarks.rows import Bench, Row, Sample
 
 MB = 2**20  # as in the mount option cache=256M
@@ -40,6 +49,32 @@ def load_with_h5py(bench: Bench, _: Contender, *, file: ChooseFile) -> Sample:
     path = file(bench.files)
     read_through(path)
     return bench.probe("h5py_load", file=str(path), dataset="data")
+
+
+def load_through_bindfs(bench: Bench, _: Contender, *, times: int = 1) -> Sample:
+    """``np.load`` of the same array's ``.npy`` file through bindfs, freshly mounted."""
+    read_through(bench.files.npy())
+    with passing_on().mount(bench.files.npy_folder()) as mount:
+        return bench.probe("load", path=mount.find("data"), times=times)
+
+
+def load_four_through_bindfs(bench: Bench, _: Contender) -> Sample:
+    """Four processes, a ``.npy`` file each, through one bindfs."""
+    folder = bench.files.four_npy()
+    for number in range(4):
+        read_through(folder / f"data{number}.npy")
+    with passing_on().mount(folder) as mount:
+        return bench.probe_together(
+            ("load", {"path": mount.find(f"data{number}")}) for number in range(4)
+        )
+
+
+def passing_on() -> Peer:
+    """Return a C program that only passes files on. Raises ``SkippedError`` without it."""
+    if shutil.which("bindfs") is None:
+        raise SkippedError("bindfs is not installed")
+    command = "bindfs --multithreaded {file} {mountpoint}"
+    return Peer("bindfs", command, "{dataset}.npy", os.environ[TOKEN_NAME])
 
 
 def read_pieces(
@@ -114,9 +149,24 @@ def _whole(key: str, title: str, file: ChooseFile, bar: float, *, options: str =
         against="h5py ds[...]",
         measure=functools.partial(load_through_mount, file=file, options=options),
         compare=functools.partial(load_with_h5py, file=file),
+        floor=load_through_bindfs,
         bar=bar,
         method="np.load through a fresh mount; h5py: File() and ds[...], both timed; the HDF5 "
         "file in the page cache",
+    )
+
+
+def _beside_contiguous(key: str, title: str, file: ChooseFile) -> Row:
+    return Row(
+        key=f"{key}-contiguous",
+        title=f"{title}, whole, against the same mount",
+        against="np.load of a contiguous dataset through it",
+        measure=functools.partial(load_through_mount, file=file),
+        compare=functools.partial(load_through_mount, file=Files.plain),
+        floor=load_through_bindfs,
+        bar=1.2,
+        method="both np.load through fresh mounts, of arrays of the same size; the files in the "
+        "page cache",
     )
 
 
@@ -142,6 +192,7 @@ READING_ROWS = (
         against="np.load of a real .npy",
         measure=functools.partial(load_through_mount, file=Files.plain),
         compare=load_npy,
+        floor=load_through_bindfs,
         bar=3,
         aim=1.5,
         method="both files in the page cache below; a new mount for each run, not timed",
@@ -152,6 +203,7 @@ READING_ROWS = (
         against="np.load of a real .npy",
         measure=functools.partial(load_through_mount, file=Files.plain, times=2),
         compare=functools.partial(load_npy, times=2),
+        floor=functools.partial(load_through_bindfs, times=2),
         bar=1.1,
         method="each process loads twice; the second is timed",
     ),
@@ -161,6 +213,7 @@ READING_ROWS = (
         against="np.load of a real .npy",
         measure=functools.partial(load_through_mount, file=Files.plain, times=3),
         compare=functools.partial(load_npy, times=3),
+        floor=functools.partial(load_through_bindfs, times=3),
         bar=None,
         method="at the second time the kernel moves each page of the mount to another list; no "
         "bar: for information",
@@ -172,6 +225,9 @@ READING_ROWS = (
     _whole("5-blosc", "blosc", _filtered("blosc"), 0.7),
     _whole("5-zstd", "shuffle+zstd", _filtered("zstd"), 0.7),
     _whole("5-lz4", "shuffle+lz4", _filtered("lz4"), 0.7),
+    _beside_contiguous("5-blosc", "blosc", _filtered("blosc")),
+    _beside_contiguous("5-zstd", "shuffle+zstd", _filtered("zstd")),
+    _beside_contiguous("5-lz4", "shuffle+lz4", _filtered("lz4")),
     _PIECES,
     dataclasses.replace(
         _PIECES,
@@ -212,6 +268,7 @@ READING_ROWS = (
         against="four h5py processes",
         measure=load_four_through_mount,
         compare=load_four_with_h5py,
+        floor=load_four_through_bindfs,
         bar=0.6,
         method="a fourth of the size each; from the first start to the last end, imports not timed",
     ),

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,9 @@ from benchmarks.running import Result
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGES = "h5fs numpy h5py hdf5plugin fusepy mfusepy deflate isal msgspec".split()
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-_HEADINGS = "row,what,through,takes,against,that takes,ratio,bar,".split(",")
+_HEADINGS = (
+    "row,what,through,takes,at least,against,that takes,at least,ratio,bar,,through bindfs"
+).split(",")
 
 
 def format_table(results: Sequence[Result], file_system: str) -> str:
@@ -43,12 +46,19 @@ def _cells(result: Result, file_system: str) -> list[str]:
         row.title,
         result.contender,
         format_value(result.value, row.unit),
+        format_value(_median(result.least), row.unit),
         row.against + (f" on {file_system}" if "real" in row.against else ""),
         format_value(result.alternative, row.unit),
+        format_value(_median(result.compared_least), row.unit),
         "" if result.ratio is None else f"{result.ratio:.2f}x",
         bar,
         result.verdict,
+        format_value(_median(result.floors), row.unit),
     ]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def format_value(value: float | None, unit: str) -> str:
@@ -64,11 +74,14 @@ def format_value(value: float | None, unit: str) -> str:
 
 
 def _notes(results: Sequence[Result]) -> str:
-    """Say why rows have no figures: each reason once."""
+    """Say why rows lack figures: each reason once."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for result in results:
         if result.problem:
             reason = (result.contender, result.verdict, result.problem)
+            rows.setdefault(reason, []).append(result.row.key)
+        if result.no_floor:
+            reason = ("bindfs", "skipped", result.no_floor)
             rows.setdefault(reason, []).append(result.row.key)
     return "".join(
         f"\n{contender}: {verdict}: {problem} (rows {', '.join(keys)})\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -15,6 +16,12 @@ from typing import Any
 
 from benchmarks.contenders import Contender, FailedError
 from benchmarks.files import Files
+from benchmarks.processes import (
+    TOKEN_NAME,
+    computing_seconds,
+    find_descendants,
+    find_token_processes,
+)
 
 _PROBES = Path(__file__).with_name("probes.py")
 _START_SECONDS = 120
@@ -23,14 +30,20 @@ _KILL_SECONDS = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """One measured value, and a digest of the data where there are some."""
+    """One measured value, and a digest of the data where there are some.
+
+    ``least``: for values that are times, how long all processes that took part have computed, the
+    system for them, too, divided by the cores: the same work cannot be done in less.
+    """
 
     value: float
     digest: Any = None
+    least: float | None = None
 
     def each_of(self, count: int) -> Sample:
         """Return microseconds for each of so many, from the seconds of all."""
-        return Sample(self.value / count * 1e6, self.digest)
+        least = None if self.least is None else self.least / count * 1e6
+        return Sample(self.value / count * 1e6, self.digest, least)
 
 
 @dataclass(frozen=True)
@@ -54,15 +67,26 @@ class Bench:
             deadline = time.monotonic() + _START_SECONDS + self.timeout_seconds
             for child in children:
                 _expect(child, deadline)
+            pids = {child.pid for child in children}
+            before = _computing_of_mounts(pids)
             for child in children:
                 assert child.stdin is not None
                 child.stdin.write("go\n")
                 child.stdin.flush()
             deadline = time.monotonic() + self.timeout_seconds
             answers = [json.loads(_expect(child, deadline)) for child in children]
+            computed = _computing_of_mounts(pids) - before
+        computed += sum(answer["computed"] for answer in answers)
         first = min(answer["start"] for answer in answers)
         last = max(answer["stop"] for answer in answers)
-        return Sample(last - first, [answer["digest"] for answer in answers])
+        digests = [answer["digest"] for answer in answers]
+        return Sample(last - first, digests, computed / len(os.sched_getaffinity(0)))
+
+
+def _computing_of_mounts(probes: set[int]) -> float:
+    """Return how long the processes behind the run's mounts have computed: all but the probes."""
+    found = find_descendants(find_token_processes(os.environ[TOKEN_NAME]))
+    return computing_seconds(found - find_descendants(probes))
 
 
 @contextlib.contextmanager
@@ -104,7 +128,8 @@ Measure = Callable[[Bench, Contender], Sample]
 class Row:
     """One line of the table.
 
-    ``measure`` is timed against ``compare`` (None: against nothing). ``bar`` and ``aim`` are for
+    ``measure`` is timed against ``compare`` (None: against nothing). ``floor``: the same bytes
+    through a file system that only passes files on, in the same run. ``bar`` and ``aim`` are for
     the ratio of the two, or with ``is_absolute`` for the measured value itself, in ``unit``.
     ``takes_largest``: of several runs the largest counts, not the median. ``is_slow``: run only
     when asked for. ``h5fs_only``: peers have nothing of the kind. ``method``: how, for the reader.
@@ -115,6 +140,7 @@ class Row:
     against: str
     measure: Measure
     compare: Measure | None
+    floor: Measure | None = None
     bar: float | None = None
     aim: float | None = None
     is_absolute: bool = False

@@ -10,17 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contenders import Contender, FailedError, SkippedError
-from benchmarks.rows import Bench, Row
+from benchmarks.rows import Bench, Row, Sample
 
 
 @dataclass
 class Result:
-    """What came of one row with one contender; ``problem`` says why it ended early."""
+    """What came of one row with one contender; ``problem`` says why it ended early.
+
+    ``least``, ``compared_least``: see ``Sample``. ``no_floor``: why there are no ``floors``.
+    """
 
     row: Row
     contender: str
     measured: list[float] = field(default_factory=list)
     compared: list[float] = field(default_factory=list)
+    least: list[float] = field(default_factory=list)
+    compared_least: list[float] = field(default_factory=list)
+    floors: list[float] = field(default_factory=list)
+    no_floor: str = ""
     problem: str = ""
     is_skipped: bool = False
 
@@ -74,6 +81,9 @@ class Result:
             "measured": self.measured,
             "compared": self.compared,
             "ratios": self.ratios,
+            "measured_least": self.least,
+            "compared_least": self.compared_least,
+            "floors": self.floors,
             "measured_value": self.value,
             "compared_median": self.alternative,
             "ratio_median": self.ratio,
@@ -109,15 +119,35 @@ def _run_pair(result: Result, contender: Contender, bench: Bench) -> None:
         compared = row.compare(bench, contender) if row.compare else None
         if compared and None not in (measured.digest, compared.digest):
             _check_same(measured.digest, compared.digest)
+        floor = _find_floor(result, contender, bench)
         result.measured.append(measured.value)
+        _append(result.least, measured.least)
         if compared:
             result.compared.append(compared.value)
+            _append(result.compared_least, compared.least)
+        if floor:
+            result.floors.append(floor.value)
     except SkippedError as error:
         result.problem, result.is_skipped = str(error), True
     except (FailedError, OSError, subprocess.SubprocessError) as error:
         if _is_interrupted(error):
             raise KeyboardInterrupt from error
         result.problem = f"{error}" or type(error).__name__
+
+
+def _find_floor(result: Result, contender: Contender, bench: Bench) -> Sample | None:
+    if result.row.floor is None or result.no_floor:
+        return None
+    try:
+        return result.row.floor(bench, contender)
+    except SkippedError as error:
+        result.no_floor = str(error)
+        return None
+
+
+def _append(values: list[float], value: float | None) -> None:
+    if value is not None:
+        values.append(value)
 
 
 def _is_interrupted(error: BaseException) -> bool:

@@ -93,7 +93,8 @@ def _open_logged(file: str, kind: str) -> tuple[Any, Callable[[], None], Callabl
 
     from h5fs.model.settings import Mode
     from h5fs.store.hdf5.logged_main import LoggedMain
-    from h5fs.store.log import LoggedFile, RealFile
+    from h5fs.store.log.logged_file import LoggedFile
+    from h5fs.store.log.system_calls import RealFile
 
     main, log = os.open(file, os.O_RDWR), os.open(file + ".log", os.O_RDWR | os.O_CREAT, 0o600)
     logged = LoggedFile(RealFile(main), RealFile(log), boot_id=b"bench")

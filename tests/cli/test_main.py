@@ -13,6 +13,7 @@ from support.mounts import run_h5fs
 
 import h5fs
 from h5fs.cli import main
+from h5fs.cli.commands import mount
 from h5fs.cli.output.colors import shows_colors
 from h5fs.errors import MountError
 from h5fs.model.settings import ExternalPolicy, Mode, MountOptions
@@ -22,7 +23,7 @@ from h5fs.model.settings import ExternalPolicy, Mode, MountOptions
 def passed_on(monkeypatch: pytest.MonkeyPatch) -> list[MountOptions]:
     """What the command passes to ``mount``, which does nothing."""
     given: list[MountOptions] = []
-    monkeypatch.setattr(main, "mount", given.append)
+    monkeypatch.setattr(mount, "mount", given.append)
     return given
 
 
@@ -131,7 +132,7 @@ def test_an_error_is_one_line_and_exit_status_1(
     def refuse(_options: MountOptions) -> None:
         raise MountError("no\nmore\rthan one\u2028line")
 
-    monkeypatch.setattr(main, "mount", refuse)
+    monkeypatch.setattr(mount, "mount", refuse)
     assert main.main(["f.h5", "mnt"]) == 1
     assert capsys.readouterr().err == "h5fs: no more than one line\n"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from h5fs.cli.mount_keywords import MountKeywords
 from h5fs.cli.mount_options import (
@@ -52,9 +52,9 @@ def test_without_options_everything_is_as_by_default() -> None:
 @pytest.mark.semantics("L5", "M12")
 def test_own_options_take_their_values() -> None:
     settings = apply("external=all,locking=best-effort", "log=/x/y", "cache=1M,workers=0")
-    assert settings == dataclasses.replace(
+    assert settings == structs.replace(
         USUAL,
-        store=dataclasses.replace(
+        store=structs.replace(
             USUAL.store, external=ExternalPolicy.ALL, locking=Locking.BEST_EFFORT,
             cache_bytes=2**20, workers=0,
         ),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from h5fs.cli import main
-from h5fs.cli.commands.offline import opened_tree
 from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.cli.commands.without_mount import opened_tree
 from h5fs.errors import H5fsError, MountError, UsageError
 from h5fs.model.settings import StoreOptions
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from h5fs.cli import main
-from h5fs.cli.places import split_place
+from h5fs.cli.commands import mount
+from h5fs.cli.file_arguments import split_place
 from h5fs.errors import CannotOpenError, UsageError
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
@@ -25,7 +26,7 @@ def test_a_url_reaches_the_mount_as_it_was_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given: list[MountOptions] = []
-    monkeypatch.setattr(main, "mount", given.append)
+    monkeypatch.setattr(mount, "mount", given.append)
     text = "https://host//a.h5?key=1"
     assert main.main([text, str(tmp_path)]) == 0
     assert given[0].store.url == Url(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from h5fs.fuse.parts import below
+from h5fs.fuse.mounted_part import below
 
 
 class Called:

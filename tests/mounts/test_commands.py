@@ -89,6 +89,29 @@ def test_tree_shows_attributes_and_names_of_dimensions(
     assert entry["dimensions"] == ["time", "lat\x1b", None] and entry["attrs"]["units"] == "K"
 
 
+@pytest.mark.semantics("C1")
+@pytest.mark.parametrize(("place", "title"), [("", "root"), (":/g", "group")])
+def test_tree_shows_the_attributes_of_the_group_itself(
+    place: str, title: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = f"{tmp_path}/d.h5"
+    with h5py.File(file, "w") as opened:
+        opened.attrs["title"] = "root"
+        opened["g/x"] = 1
+        opened["g"].attrs["title"] = "group"
+    assert main.main(["tree", file + place, "--attrs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [file + place, f'title = "{title}"']
+    assert main.main(["tree", file + place, "--attrs", "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)
+    assert (group["kind"], group["attrs"]) == ("group", {"title": title})
+    assert [each["name"] for each in group["entries"]] == (["x.npy"] if place else ["g"])
+    assert main.main(["tree", file + place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == ("x.npy" if place else "g")
+    assert main.main(["tree", file + place]) == 0
+    assert "title" not in capsys.readouterr().out
+
+
 @pytest.mark.semantics("C2", "C3")
 def test_cat_and_cp_give_what_a_mount_gives(file: Path, tmp_path: Path) -> None:
     with mounted(file) as mount:

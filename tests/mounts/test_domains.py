@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import time
@@ -119,6 +120,26 @@ def test_commands_take_domains(service: Service, sample: Path, tmp_path: Path) -
     assert '"unit": "m"' in run_h5fs("cat", f"{url}:/group/numbers.attrs.json").stdout
     assert run_h5fs("cp", f"{url}:/texts.npy", tmp_path / "texts.npy").returncode == 0
     assert np.load(tmp_path / "texts.npy").tolist() == ["one", "zwö"]
+
+
+@pytest.mark.semantics("C13")
+def test_tree_of_a_folder_of_domains_lists_domains_and_what_is_in_them(
+    service: Service, sample: Path
+) -> None:
+    done = run_h5fs("tree", "hdf5://home/user/", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert {found[name]["kind"] for name in ("sample.h5", "other.h5")} == {"hdf5"}
+    assert [each["name"] for each in found["other.h5"]["entries"]] == ["d.npy"]
+    assert "size_bytes" not in found["other.h5"]
+    listed = run_h5fs("tree", "hdf5://home/user/", "--depth", "1").stdout.splitlines()
+    assert listed[0] == "hdf5://home/user/"
+    assert [line for line in listed if "other.h5" in line or "d.npy" in line] == [
+        line for line in listed if "other.h5" in line
+    ]
+    done = run_h5fs("tree", "hdf5://home/nobody/")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "nobody" in done.stderr
 
 
 @pytest.mark.semantics("G2")

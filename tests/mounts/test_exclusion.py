@@ -195,7 +195,7 @@ def test_many_that_begin_at_once_are_one(file: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from h5fs.errors import CannotOpenError\n"
         "from h5fs.model.settings import Locking, Mode\n"
-        "from h5fs.store.log.log_file import open_logged\n"
+        "from h5fs.store.log.file_and_log import open_logged\n"
         "file, won = Path(sys.argv[1]), 0\n"
         "for _ in range(300):\n"
         "    try: files = open_logged(file, Mode.UPDATE, Locking.FALSE, b'boot')\n"

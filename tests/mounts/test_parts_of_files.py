@@ -223,22 +223,31 @@ def wait_until_it_lists(folder: Path, names: list[str] | None) -> None:
 
 @pytest.mark.semantics("P6")
 def test_a_group_that_is_removed_is_gone_until_there_is_one_again(file: Path) -> None:
-    def replace(**groups: int) -> None:
+    def replace(**groups: int | h5py.SoftLink | h5py.ExternalLink) -> None:
         new = file.with_name("new.h5")
         with h5py.File(new, "w") as opened:
             for name, value in groups.items():
-                opened.create_group(name)["x"] = value
+                if isinstance(value, int) and value != 1:
+                    opened.create_group(name)["x"] = value
+                else:
+                    opened[name] = value
         new.rename(file)
 
-    replace(g=1)
+    replace(g=2)
     with mounted(f"{file}:/g") as mount:  # type: ignore[arg-type]
-        assert np.load(mount.path / "x.npy") == 1
+        assert np.load(mount.path / "x.npy") == 2
         replace(other=2)
         wait_until_it_lists(mount.path, None)
         assert errno_of(mount.path.stat) == errno.ENOENT
         replace(g=3, other=2)
         wait_until_it_lists(mount.path, ["x.npy"])
         assert np.load(mount.path / "x.npy") == 3
+        for other in (h5py.SoftLink("/other"), 1, h5py.ExternalLink("f.h5", "/other")):
+            replace(other=4, g=other)
+            wait_until_it_lists(mount.path, None)
+            assert errno_of((mount.path / "x.npy").stat) == errno.ENOENT
+            replace(g=3)
+            wait_until_it_lists(mount.path, ["x.npy"])
         replace()
         wait_until_it_lists(mount.path, None)
         done = run_h5fs("umount", mount.path)

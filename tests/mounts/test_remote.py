@@ -213,6 +213,59 @@ def test_a_prefix_is_mounted_as_a_folder_of_files(server: ObjectServer) -> None:
             time.sleep(0.1)
 
 
+@pytest.fixture
+def _keys(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ENDPOINT_URL", server.url), ("AWS_ACCESS_KEY_ID", "me"), ("AWS_REGION", "us-east-1"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.semantics("C13")
+@pytest.mark.usefixtures("_keys")
+def test_tree_of_a_prefix_lists_files_and_what_is_in_them(server: ObjectServer) -> None:
+    folder = server.folder / "bucket" / "runs"
+    (folder / "old").mkdir(parents=True)
+    for name in ("a.h5", "old/c.nc"):
+        write(folder / name)
+    (folder / "notes.txt").write_text("hello")
+    (folder / "broken.h5").write_text("no HDF5")
+    server.reset()
+    done = run_h5fs("tree", "s3://bucket/runs/", "--depth", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.counts()["requests"] == 1
+    entries = json.loads(done.stdout)
+    found = {each["name"]: (each["kind"], each.get("size_bytes")) for each in entries}
+    assert found == {
+        "a.h5": ("hdf5", (folder / "a.h5").stat().st_size), "broken.h5": ("hdf5", 7),
+        "notes.txt": ("file", 5), "old": ("folder", None),
+    }  # fmt: skip
+    done = run_h5fs("tree", "s3://bucket/runs/", "--attrs")
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "s3://bucket/runs/"
+    assert "is not an HDF5 file" in next(line for line in lines if "broken.h5" in line)
+    assert sum("x.npy" in line for line in lines) == 2
+    assert "start = 0" in done.stdout
+
+
+@pytest.mark.semantics("C13")
+@pytest.mark.usefixtures("_keys")
+def test_tree_of_a_folder_says_what_its_url_must_be(server: ObjectServer) -> None:
+    (server.folder / "bucket" / "runs").mkdir(parents=True)
+    write(server.folder / "bucket" / "runs" / "a.h5")
+    for url, reason in (
+        ("s3://bucket/runs", "no such file on the server (a folder ends in a slash: s3://bucket/runs/)"),
+        ("s3://bucket/none/", "nothing of that name"),
+        (f"{server.url}/bucket/", "a web server does not tell"),
+    ):
+        done = run_h5fs("tree", url)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert reason in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.semantics("Z48")
 def test_a_folder_that_cannot_be_listed_is_refused(server: ObjectServer, tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()

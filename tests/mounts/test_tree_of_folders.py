@@ -14,8 +14,9 @@ import pytest
 from support.mounts import mounted, run_h5fs
 
 from h5fs.cli import main
-from h5fs.cli.commands import folder_entries, offline
-from h5fs.cli.commands.tree_entries import Extent
+from h5fs.cli.commands import without_mount
+from h5fs.cli.entries import folder_entries
+from h5fs.cli.entries.tree_entries import Extent
 from h5fs.model.settings import StoreOptions
 
 
@@ -112,7 +113,7 @@ def test_lines_come_before_the_next_file_is_opened(
 
     def opened_tree(options: StoreOptions, *given: Any) -> Any:
         printed.append((options.file.name, capsys.readouterr().out))
-        return offline.opened_tree(options, *given)
+        return without_mount.opened_tree(options, *given)
 
     monkeypatch.setattr(folder_entries, "opened_tree", opened_tree)
     assert main.main(["tree", str(folder)]) == 1

@@ -78,3 +78,25 @@ def test_the_version_is_written_in_one_place() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     assert listed.split() == ["h5fs/__init__.py"]
+
+
+def test_a_release_without_a_public_address_says_so() -> None:
+    """The address is in pyproject.toml alone; ``scripts/release`` asks for it before an upload."""
+    release = (ROOT / "scripts/release").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^address=\$\(sed -n '(.*)' pyproject\.toml\)$", release, re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    commented, alive = "# [project.urls]\n# Repository = ", "[project.urls]\nRepository = "
+    filled_in = project.replace(commented, alive)
+    for text, address in (
+        (project.replace("\n[project.urls]", "\n[other]"), ""),
+        (filled_in.replace("https://...", "https://host/h5fs"), "https://host/h5fs\n"),
+    ):
+        done = subprocess.run(
+            ["sed", "-n", found], input=text, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == address
+    places = subprocess.run(
+        ["git", "grep", "-lE", r"https://(github|gitlab)\.com/[^ ]*/h5fs\b"], cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert places.split() in ([], ["pyproject.toml"])

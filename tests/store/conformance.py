@@ -604,6 +604,34 @@ class WritingStoreConformance(StoreConformance):
         with closing(self.open_store(sample)) as again:
             assert object_at(again, "new").kind is ObjectKind.GROUP
 
+    def test_many_threads_change_at_once(self, own: WritingStore, sample: Path) -> None:
+        root = own.root().ref
+
+        def work(number: int) -> int:
+            group = own.create_group(root, b"of %d" % number).ref
+            made = 0
+            for i in range(5):
+                with array_file(np.arange(number + i)) as lent:
+                    own.write_array(group, b"%d" % i, lent)
+                try:
+                    own.create_group(root, b"shared %d" % i)
+                    made += 1
+                except ExistsError:
+                    continue
+            own.delete_link(group, b"0")
+            own.move_link(group, b"1", group, b"moved")
+            return made
+
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(work, range(8))) == 5
+        own.close()
+        with self.read_back(sample) as opened:
+            for number in range(8):
+                found = opened[f"of {number}"]
+                assert set(found) == {"moved", "2", "3", "4"}
+                assert found["moved"].shape == (number + 1,)
+                assert found["4"][()].tolist() == list(range(number + 4))
+
     def test_a_commit_is_no_change(self, own: WritingStore, sample: Path) -> None:
         root = own.root().ref
         own.create_group(root, b"new")

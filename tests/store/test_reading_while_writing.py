@@ -18,7 +18,7 @@ from support.trees import kill, kill_worker, read, save, store_of, writable_tree
 
 from h5fs.errors import UnreadableError
 from h5fs.model.settings import NewDatasets
-from h5fs.store.worker_stores import committing_worker_store
+from h5fs.store.worker_stores import logged_worker_store
 from h5fs.tree import WritableTree
 
 ROWS, COLUMNS = 60, 50
@@ -136,7 +136,7 @@ def test_every_way_reads_what_was_written_last(tmp_path: Path, seed: int) -> Non
 def test_a_read_beside_writes_and_checkpoints_never_mixes_two_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(committing_worker_store, "_MOST_LOG_BYTES", 2**16)
+    monkeypatch.setattr(logged_worker_store, "_MOST_LOG_BYTES", 2**16)
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened.create_dataset("d", data=np.zeros(4000, "<i4"), **how)
         opened.create_dataset("e", data=np.full(4000, -1, "<i4"), **how)

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from h5fs.model.datatypes import Datatype, SequenceType, StringType
-from h5fs.store.hsds.datatypes import element_dtype, parse_datatype, wire_bytes
-from h5fs.store.hsds.elements import to_array, unpack
+from h5fs.store.hsds.datatype_json import element_dtype, parse_datatype, wire_bytes
+from h5fs.store.hsds.unpacking import to_array, unpack
 from support.hsds_service import Service
 
 _MOST_BYTES = 100 << 20

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from h5fs.errors import H5fsError
+from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
 from h5fs.store.workers import messages
@@ -61,10 +61,10 @@ def main() -> None:
     mode, seed = os.environ[_MODE], int(os.environ[_SEED])
 
     def run(descriptors: list[int], **_others: object) -> None:
-        _, connection, window, *_files = descriptors
+        _, connection, reply_buffer, *_files = descriptors
         try:
             chance = random.Random(f"{seed} {os.getpid()}")
-            Liar(socket.socket(fileno=connection), window, mode, record, chance).run()
+            Liar(socket.socket(fileno=connection), reply_buffer, mode, record, chance).run()
         finally:
             os._exit(0)
 
@@ -75,15 +75,16 @@ class Liar:
     """Answers, half of the time as it should."""
 
     def __init__(
-        self, connection: socket.socket, window: int, mode: str, record: Record,
+        self, connection: socket.socket, reply_buffer: int, mode: str, record: Record,
         chance: random.Random,
     ) -> None:  # fmt: skip
         self._connection = connection
-        self._window = window
+        self._reply_buffer = reply_buffer
         self._record = record
         self._chance = chance
         self._number = 0
         self._last_method = "root"
+        self._changes: list[str] = []
         self._misbehave: Callable[[bytes], None] = getattr(self, "_" + mode.replace(" ", "_"))
 
     def run(self) -> None:
@@ -99,6 +100,7 @@ class Liar:
                 return
             request = messages.decode_request(packet)
             self._number, self._last_method = request.number, request.method
+            self._changes = _methods_in(request)
             answer = self._answer(request.method)
             if self._chance.random() < 0.5:
                 self._misbehave(answer)
@@ -116,11 +118,17 @@ class Liar:
         if not known:
             info = ObjectInfo(ObjectRef(0, 96, b"/new"), ObjectKind.GROUP)
             known = [messages.encode(None), messages.encode(info)]
+        if method == messages.CHANGES:
+            refusal = messages.encode_failure(UnreadableError("no"))
+            outcomes = [(result, None) for result in known] + [(None, refusal), (None, None)]
+            known = [
+                messages.encode([(each, *self._chance.choice(outcomes)) for each in self._changes])
+            ]
         plain = change(msgspec.msgpack.decode(self._chance.choice(known)))
         body = msgspec.msgpack.encode(plain)
         if len(body) < messages.MAX_PACKET_BYTES:
             return self._head(messages.RESULT) + body
-        os.pwrite(self._window, body, messages.NOTE_BYTES)
+        os.pwrite(self._reply_buffer, body, messages.NOTE_BYTES)
         return self._head(messages.RESULT_IN_BUFFER) + len(body).to_bytes(8, "little")
 
     def _send(self, packet: bytes) -> None:
@@ -161,7 +169,7 @@ class Liar:
             return
         size = chance.choice([2**20, 2**30 + 1, 2**40, 2**63, 2**64 - 1])
         if size <= 2**40:
-            os.ftruncate(self._window, size + messages.NOTE_BYTES)
+            os.ftruncate(self._reply_buffer, size + messages.NOTE_BYTES)
         kind = chance.choice([messages.RESULT_IN_BUFFER, messages.DATA_IN_BUFFER])
         self._send(self._head(kind) + size.to_bytes(8, "little"))
 
@@ -198,6 +206,13 @@ class Liar:
         if isinstance(plain, str):
             return chance.choice([plain, "", "<i8", "|V0", "|O", "<U99999999", "\n\x1b[2J", "é"])
         return plain
+
+
+def _methods_in(request: messages.Request) -> list[str]:
+    """Return which changes a request is about, if it is about several."""
+    if request.method != messages.CHANGES:
+        return []
+    return [method for method, _ in msgspec.msgpack.decode(request.arguments)]
 
 
 # --- The daemon's side ---
@@ -343,7 +358,9 @@ def ask_about(store: Any, path: bytes, asking: Counting, chance: random.Random) 
 
 
 def change_something(store: Any, asking: Counting, chance: random.Random) -> None:
-    """Ask a store that writes for a change."""
+    """Ask a store that writes for a change, or for several at the same time."""
+    from support.gathering import together
+
     root, name = ObjectRef(0, 96, b"/"), b"name%d" % chance.randrange(1000)
     changes: list[Callable[[], object]] = [
         lambda: store.create_group(root, name),
@@ -355,7 +372,13 @@ def change_something(store: Any, asking: Counting, chance: random.Random) -> Non
         lambda: store.let_go(root),
         store.commit,
     ]
-    asking.ask("change", chance.choice(changes))
+    if chance.random() < 0.7:
+        asking.ask("change", chance.choice(changes))
+        return
+    some = chance.sample(changes, 4)
+    for outcome in asking.ask("changes", lambda: together(store, *some)) or ():
+        if isinstance(outcome, Exception) and not isinstance(outcome, H5fsError):
+            asking.failures.append(f"changes: {type(outcome).__name__}: {outcome}")
 
 
 def meet_liars(mode: str, answers: int, seed: int, folder: Path) -> Counting:
@@ -402,7 +425,7 @@ def _read_from_liars(
 def _write_to_liars(
     file: Path, starter: WorkerStarter, asking: Counting, chance: random.Random, answers: int
 ) -> None:
-    from h5fs.store.log.log_file import open_logged, read_boot_id
+    from h5fs.store.log.file_and_log import open_logged, read_boot_id
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
     while asking.answers < answers:

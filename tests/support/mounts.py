@@ -26,6 +26,7 @@ needs_libfuse_3 = pytest.mark.skipif(
 )
 
 START_SECONDS = 60
+_DETACH_SECONDS = 300  # a kernel that knows two million files takes long to forget them
 
 
 class MountFailedError(Exception):
@@ -86,8 +87,9 @@ def end_mount(mountpoint: Path) -> None:
             daemon = os.pidfd_open(pid)
         except ProcessLookupError:
             daemon = None
+    words = ["fusermount3", "-uz", str(mountpoint)]
     while find_mount(mountpoint) is not None:
-        subprocess.run(["fusermount3", "-uz", str(mountpoint)], check=True, timeout=30)
+        subprocess.run(words, check=True, timeout=_DETACH_SECONDS)
     if daemon is not None:
         _wait_or_kill(daemon)
 

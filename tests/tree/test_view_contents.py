@@ -12,15 +12,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from projection.views.test_tables import arrays
 
+from h5fs.cli.mount_options import MOUNT_OPTIONS
 from h5fs.errors import H5fsError
-from h5fs.model.objects import DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.orders import ViewOrder, render_view
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.tree.contents import picture_content
-from h5fs.tree.contents.views import Views
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.contents.view_content import VIEWS, Views
 
 REF = ObjectRef(0, 4, b"/d")
+
+
+def test_every_view_has_a_row_and_a_word_in_the_help_of_its_option() -> None:
+    assert list(VIEWS) == list(View)
+    (option,) = (each for each in MOUNT_OPTIONS if each.name == "views")
+    assert all(f"({view.word})" in option.help for view in View)
 
 
 class ArrayStore:
@@ -33,19 +40,18 @@ class ArrayStore:
         assert at >= 0 and at + len(buffer) <= len(self._data)
         buffer[:] = self._data[at : at + len(buffer)]
 
-    def make_view(self, _ref: Any, order: ViewOrder, data: bytes, buffer: memoryview) -> None:
-        buffer[:] = render_view(order, data)
+    def make_view(self, _ref: Any, request: ViewRequest, data: bytes, buffer: memoryview) -> None:
+        buffer[:] = render_view(request, data)
 
     def read_attributes(self, _ref: ObjectRef) -> tuple[()]:
         return ()
 
 
-def content_of(array: npt.NDArray[Any], kind: NodeKind) -> Any:
+def content_of(array: npt.NDArray[Any], view: View) -> Any:
     """Return the content of a view. Raises ``H5fsError`` when the array has none of that kind."""
     store: Any = ArrayStore(array)
     views = Views(store, ViewOptions(frozenset(View), picture_size=64))
-    node = Node(kind, b"d", ObjectInfo(REF, ObjectKind.DATASET), None)
-    content = views.open(node, DatasetInfo(array.shape, array.dtype, array.nbytes))
+    content = views.open(view, REF, DatasetInfo(array.shape, array.dtype, array.nbytes))
     assert content.size_bytes >= 0
     return content
 
@@ -59,14 +65,14 @@ def read(content: Any, offset: int, size: int) -> bytes:
 @settings(deadline=None, max_examples=100)
 @given(
     st.one_of(arrays(), npst.arrays("f4", npst.array_shapes(min_dims=1, max_dims=4, max_side=9))),
-    st.sampled_from([NodeKind.TABLE, NodeKind.TEXT, NodeKind.PICTURE]),
+    st.sampled_from(View),
     st.data(),
 )
 def test_any_range_of_bytes_of_a_view_is_that_of_the_whole(
-    array: npt.NDArray[Any], kind: NodeKind, data: st.DataObject
+    array: npt.NDArray[Any], view: View, data: st.DataObject
 ) -> None:
     try:
-        content = content_of(array, kind)
+        content = content_of(array, view)
     except H5fsError:
         return  # it has no such view
     size = content.size_bytes
@@ -84,11 +90,11 @@ def test_any_range_of_bytes_of_a_view_is_that_of_the_whole(
 def test_rows_that_are_too_large_for_memory_are_shown_like_others(
     array: npt.NDArray[np.uint8],
 ) -> None:
-    content = content_of(array, NodeKind.PICTURE)
+    content = content_of(array, View.PICTURE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture_content, "_MOST_ROW_BYTES", 0)
         patch.setattr(picture_content, "_PIECE_BYTES", 7)
-        in_pieces = read(content_of(array, NodeKind.PICTURE), 0, content.size_bytes)
+        in_pieces = read(content_of(array, View.PICTURE), 0, content.size_bytes)
     assert in_pieces == read(content, 0, content.size_bytes)
 
 
@@ -108,7 +114,7 @@ def test_every_line_of_text_is_its_element(
     if dtype.kind == "S":
         values = [text.encode()[: dtype.itemsize] for text in flat]
     array = np.array(values, dtype).reshape(shape)
-    whole = read(content_of(array, NodeKind.TEXT), 0, 10**6)
+    whole = read(content_of(array, View.TEXT), 0, 10**6)
     whole.decode("utf-8", "strict")
     lines = whole.split(b"\n")
     assert lines.pop() == b"" and len(lines) == array.size

@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-from h5fs.cli.commands.offline import (
+from h5fs.cli.commands.without_mount import (
     absolute,
     find_object,
     opened_tree,
     opened_writable_tree,
 )
-from h5fs.cli.places import split_place
+from h5fs.cli.file_arguments import split_place
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

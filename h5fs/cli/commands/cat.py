@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.cli.commands.offline import (
+from h5fs.cli.commands.selections import read_selection, split_selection
+from h5fs.cli.commands.without_mount import (
     absolute,
     find_object,
     new_buffer,
     opened_tree,
     read_pieces,
 )
-from h5fs.cli.commands.selections import read_selection, split_selection
-from h5fs.cli.places import split_place
+from h5fs.cli.file_arguments import split_place
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,

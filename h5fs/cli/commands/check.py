@@ -7,18 +7,25 @@ import os
 import stat
 from pathlib import Path
 
-from h5fs.cli.commands.offline import new_buffer, opened_tree, read_pieces, walk
+from h5fs.cli.commands.without_mount import (
+    new_buffer,
+    opened_tree,
+    read_pieces,
+    walk,
+    walking_habits,
+)
 from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
 from h5fs.store.format.superblock import explain_version, read_superblock
-from h5fs.store.log import RealFile, describe_log
-from h5fs.store.log.log_entry import open_to_look
-from h5fs.store.log.log_file import explain_damage, read_boot_id
+from h5fs.store.log.file_and_log import explain_damage, read_boot_id
+from h5fs.store.log.log_on_disk import open_to_look
 from h5fs.store.log.log_path import find_log, has_log
-from h5fs.store.parts import explain_part
+from h5fs.store.log.recovery import describe_log
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.local_file import LocalFile
+from h5fs.store.split_files import explain_part
 from h5fs.tree import Tree
 from h5fs.tree.status import Status
 
@@ -32,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise MountError(f"{file} is a folder; name an HDF5 file")
     _tell_superblock(file)
     is_damaged = _tell_log(file)
-    with opened_tree(StoreOptions(file)) as tree:
+    with opened_tree(StoreOptions(file), habits=walking_habits()) as tree:
         print("opens: yes")
         return max(_read_all(tree, file.name), int(is_damaged))
 
 
 def _check_url(url: Url) -> int:
-    with opened_tree(StoreOptions(url)) as tree:
+    with opened_tree(StoreOptions(url), habits=walking_habits()) as tree:
         print("opens: yes")
         return _read_all(tree, url.name)
 

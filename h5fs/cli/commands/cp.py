@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.local_files import walk_local
-from h5fs.cli.commands.offline import (
+from h5fs.cli.commands.without_mount import (
     COPY_BYTES,
     absolute,
     new_buffer,
@@ -21,9 +21,10 @@ from h5fs.cli.commands.offline import (
     opened_writable_tree,
     read_pieces,
     walk,
+    walking_habits,
 )
+from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.progress import progress_bar
-from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
@@ -74,7 +75,8 @@ def _copy_out(
     *,
     of_contents: bool,
 ) -> int:
-    with opened_tree(StoreOptions(absolute(file)), starter) as tree:
+    options = StoreOptions(absolute(file))
+    with opened_tree(options, starter, habits=walking_habits()) as tree:
         try:
             status = tree.get_status(path)
         except H5fsError as error:

@@ -6,7 +6,6 @@ of the shape, fill values, types) stays as it is.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_store, opened_tree
+from h5fs.cli.commands.without_mount import absolute, find_object, opened_store, opened_tree
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import (
     ExistsError,
@@ -32,7 +31,7 @@ from h5fs.projection.names import Projection, decode_name
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.tree import Tree
-from h5fs.tree.nodes import PROJECTIONS, VIEWS, Node, NodeKind
+from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
 
 if TYPE_CHECKING:
     from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -57,7 +56,7 @@ def copy_between(
     # Nothing that links of the target lead to is read: the policy is about the source alone.
     options = StoreOptions(absolute(file), mode=Mode.APPEND, external=ExternalPolicy.ALL)
     if node.info.ref.path == b"/" == path and not options.file.exists():
-        options = dataclasses.replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
+        options = replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
     with opened_store(options, starter) as store:
         try:
             return _copy(source[0], node, store, path, of_contents)  # type: ignore[arg-type]
@@ -93,7 +92,7 @@ def _find_source(source: Place, starter: WorkerStarter | None, *, of_contents: b
     what = f"{file}:{show_path(path)}"
     if node.kind is NodeKind.ATTRIBUTES:
         raise MountError(f"{what} is no object of the file; h5fs attr sets attributes")
-    if node.kind in VIEWS:
+    if node.is_view:
         raise MountError(f"{what} is made of the array beside it: copy that")
     if of_contents and node.kind is not NodeKind.FOLDER:
         raise MountError(f"{what} is not a group")

@@ -11,14 +11,14 @@ import os
 import sys
 from pathlib import Path
 
-from h5fs.cli.commands.offline import opened_writable_tree
+from h5fs.cli.commands.without_mount import opened_writable_tree
 from h5fs.cli.output.progress import progress_bar
-from h5fs.daemon.open_tree import with_own_mount
 from h5fs.daemon.recent_messages import keep_recent_messages
+from h5fs.daemon.refusals import with_own_mount
 from h5fs.errors import CannotOpenError, MountError
 from h5fs.model.settings import Locking, Mode, StoreOptions
 from h5fs.store.format.superblock import clear_write_mark
-from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.log.file_and_log import open_logged, read_boot_id
 from h5fs.store.log.log_path import has_log
 
 

@@ -1,5 +1,4 @@
-"""A part of an array, ``x.npy[0, :10]``: numpy's basic selection, read with no more than it needs.
-"""
+"""A part of an array, ``x.npy[0, :10]``: numpy's basic selection; no more is read than it needs."""
 
 from __future__ import annotations
 
@@ -66,8 +65,7 @@ class _Axis:
 
 
 def read_selection(tree: Tree, path: bytes, text: str) -> np.ndarray[Any, Any]:
-    """Return the selected part of an array. Raises ``MountError``, ``UsageError``, ``H5fsError``.
-    """
+    """Return a selected part of an array. Raises ``MountError``, ``UsageError``, ``H5fsError``."""
     items = parse_selection(text)
     data = bytearray()
     handle = tree.open(path, os.O_RDONLY)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from h5fs.cli.commands.offline import absolute, find_object, opened_tree
-from h5fs.cli.commands.tree_entries import (
+from h5fs.cli.commands.without_mount import absolute, find_object, opened_tree
+from h5fs.cli.entries.tree_entries import (
     FIELDS,
     Entry,
     Extent,
@@ -22,11 +21,13 @@ from h5fs.cli.commands.tree_entries import (
     entry_at,
     every,
     fill,
+    listing_habits,
 )
+from h5fs.cli.file_arguments import find_folder, split_place
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
-from h5fs.cli.places import split_place
 from h5fs.errors import H5fsError, MountError, show_path
+from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
 
@@ -51,15 +52,18 @@ _TYPED = _Marks("|-- ", "`-- ", "|   ", "    ")
 def run(arguments: argparse.Namespace) -> int:
     """Print the tree; return 0, or 1 when something in it cannot be read."""
     extent = Extent(arguments.depth, arguments.attrs)
-    if os.path.isdir(arguments.place):
-        from h5fs.cli.commands.folder_entries import listed_folder
+    folder = find_folder(arguments.place)
+    if folder is not None:
+        from h5fs.cli.entries.folder_entries import listed_folder
 
-        with listed_folder(arguments.place, extent, arguments.starter) as (entries, look):
-            return _show(arguments.place, entries, arguments, look)
+        name = str(folder) if isinstance(folder, Url) else arguments.place
+        with listed_folder(folder, extent, arguments.starter) as (entries, look):
+            return _show(name, None, entries, arguments, look)
     place = split_place(arguments.place)
     assert place is not None
     file, path = place
-    with opened_tree(StoreOptions(absolute(file), workers=1), arguments.starter) as tree:
+    options = StoreOptions(absolute(file), workers=1)
+    with opened_tree(options, arguments.starter, habits=listing_habits()) as tree:
         try:
             if arguments.names:
                 _print_names(tree, path)
@@ -74,11 +78,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise MountError(f"{file}:{top.path}: {top.error}")
     entries = (top.entries or []) if is_group else [top]
     name = arguments.place if isinstance(file, Path) else f"{file}:{top.path}"
-    return _show(name, entries, arguments, lambda *_: None)
+    group = top if is_group else None
+    return _show(name, group, entries, arguments, lambda *_: None)
 
 
-def _show(name: str, entries: list[Entry], arguments: argparse.Namespace, look: Visit) -> int:
-    """Print entries, each of which is looked at before, and return the exit status."""
+def _show(
+    name: str,
+    group: Entry | None,
+    entries: list[Entry],
+    arguments: argparse.Namespace,
+    look: Visit,
+) -> int:
+    """Print entries, each of which is looked at before, and return the exit status.
+
+    ``group``: the one whose entries they are, where it was looked at itself.
+    """
+    if arguments.json and group is not None and arguments.attrs:
+        group.name = group.name or "/"
+        entries = [group]  # since it has attributes, too
     if arguments.json or arguments.sort == "size":
         for _ in every(entries, look):
             pass
@@ -89,6 +106,7 @@ def _show(name: str, entries: list[Entry], arguments: argparse.Namespace, look: 
         print()
     else:
         print(name)
+        _print_attributes(group.attrs if group is not None else None, "")
         _print(entries, shows_colors(arguments.color), look)
     return 1 if any(entry.error is not None for entry in every(entries)) else 0
 
@@ -144,9 +162,13 @@ def _print(entries: list[Entry], has_colors: bool, look: Visit) -> None:
         text = _color(entry, entry.name.ljust(width), has_colors) + _details(entry, has_colors)
         print(f"{indent}{marks.last if is_last else marks.middle}{text}".rstrip())
         below = indent + (marks.blank if is_last else marks.line)
-        for key, value in (entry.attrs or {}).items():
-            print(f"{below}  {_shown(key)} = {shorten(json.dumps(value), _MOST_VALUE_CHARACTERS)}")
+        _print_attributes(entry.attrs, below + "  ")
         pending += _rows(entry.entries or [], below, level + 1)
+
+
+def _print_attributes(attributes: dict[str, Any] | None, indent: str) -> None:
+    for key, value in (attributes or {}).items():
+        print(f"{indent}{_shown(key)} = {shorten(json.dumps(value), _MOST_VALUE_CHARACTERS)}")
 
 
 def _rows(entries: list[Entry], indent: str, level: int) -> list[tuple[Entry, str, int, int]]:

@@ -7,7 +7,6 @@ import sys
 
 
 def shows_colors(choice: str) -> bool:
-    """Whether ``--color CHOICE`` means colors here; for ``auto``, NO_COLOR (no-color.org) is heard.
-    """
+    """Whether ``--color CHOICE`` means colors here; ``auto`` heeds NO_COLOR (no-color.org)."""
     is_wanted = choice == "auto" and not os.environ.get("NO_COLOR") and sys.stdout.isatty()
     return choice == "always" or is_wanted

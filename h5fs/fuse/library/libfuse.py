@@ -77,8 +77,7 @@ class Libfuse(Protocol):
         ...
 
     def begin(self, arguments: Arguments) -> None:
-        """Answer the kernel's first request where libfuse would not do it well; before any other.
-        """
+        """Before all others, answer the kernel's first request where libfuse would do so badly."""
         ...
 
     def descriptor(self) -> int:

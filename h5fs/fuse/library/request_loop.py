@@ -46,10 +46,12 @@ class RequestLoop:
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
+        self._reference = byref(self.buffer)
+        self._has_ended = _has_ended_function(library)
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
-        if self.library.fuse_session_exited(self.session):
+        if self._has_ended(self.session):
             return Turn.ENDED
         received = self.receive()
         if received == -errno.EINTR:
@@ -68,11 +70,12 @@ class RequestLoop:
 
     def receive(self) -> int:
         """Read a request into the buffer; return its size, or an error's negative errno."""
-        return int(self.library.fuse_session_receive_buf(self.session, byref(self.buffer)))
+        count: int = self.library.fuse_session_receive_buf(self.session, self._reference)
+        return count
 
     def process(self) -> None:
         """Answer the request in the buffer."""
-        self.library.fuse_session_process_buf(self.session, byref(self.buffer))
+        self.library.fuse_session_process_buf(self.session, self._reference)
 
     def close(self) -> None:
         """Free what libfuse has allocated."""
@@ -81,3 +84,9 @@ class RequestLoop:
             free.argtypes, free.restype = (c_void_p,), None
             free(self.buffer.mem)
             self.buffer.mem = None
+
+
+def _has_ended_function(library: Any) -> Any:
+    """Return ``fuse_session_exited``, which only reads a flag: it need not let other threads run.
+    """
+    return ctypes.PYFUNCTYPE(c_int, c_void_p)(("fuse_session_exited", library))

@@ -1,5 +1,4 @@
-"""What HDF5's terms for properties of datatypes are called in JSON: by the names of its C library.
-"""
+"""HDF5's terms for properties of datatypes, as JSON has them: the names in HDF5's C library."""
 
 from __future__ import annotations
 

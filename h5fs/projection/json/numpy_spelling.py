@@ -154,7 +154,10 @@ def parse_dtype(text: str) -> Datatype:
 
 
 def parse_descr(descr: list[JsonValue], depth: int = 0) -> CompoundType:
-    """Return the compound that a numpy descr list means. Raises ``InvalidAttributesError``."""
+    """Return the compound that a numpy descr list means, ``depth`` lists within another one.
+
+    Raises ``InvalidAttributesError``.
+    """
     members: list[Member] = []
     offset = 0
     for field in descr:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo, Enumeration, TextWidth
@@ -52,8 +52,7 @@ class FieldKind(Enum):
     OPAQUE = "opaque"
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnRun:
+class ColumnRun(Struct, frozen=True):
     """Columns of one dtype, whose values lie one after another from byte ``offset`` of a row on.
 
     ``width``: of the longest field. ``names``: of the columns. ``members``: of an enumeration.
@@ -72,8 +71,7 @@ class ColumnRun:
         return len(self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table: its header line, and ``row_count`` lines of ``line_bytes`` each.
 
     A row is ``row_bytes`` of the array.

@@ -15,16 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from h5fs.projection.views.plots import (
-    Numbers,
-    Plot,
-    PlotLabels,
-    reduce_line,
-    say_ticks,
-    ticks_between,
-)
+from h5fs.projection.views.pixels import Values
+from h5fs.projection.views.plots import Numbers, Plot, reduce_line, say_ticks, ticks_between
 from h5fs.projection.views.png import Pixels, encode_png
-from h5fs.projection.views.shades import Values
+from h5fs.projection.views.view_requests import PlotLabels
 
 _ENLARGED = 2
 _GRID, _SKIPPED, _LINE, _FRAME, _TEXT = 36, 96, 190, 128, 255  # how much ink

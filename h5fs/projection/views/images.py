@@ -1,77 +1,48 @@
-"""Images: datasets with the attributes of the HDF Group's "HDF5 Image and Palette Specification",
-version 1.2.
+"""Images: datasets whose attributes say that they are pictures.
 
-Attributes that change which pixels are seen are followed: IMAGE_SUBCLASS, INTERLACE_MODE (and the
-line interlace of HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and
-DISPLAY_ORIGIN. A palette of a colour model other than RGB is ignored.
+Format: "HDF5 Image and Palette Specification", version 1.2, of the HDF Group. Attributes that
+change which pixels are seen are followed: IMAGE_SUBCLASS, INTERLACE_MODE (and the line interlace of
+HDF4), PALETTE, IMAGE_MINMAXRANGE, IMAGE_WHITE_IS_ZERO, IMAGE_TRANSPARENCY and DISPLAY_ORIGIN. A
+palette of a colour model other than RGB is ignored.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.labels import Facts
+from h5fs.projection.views.labels import Labels
+from h5fs.projection.views.view_requests import ImageLook, Interlace
 
 PALETTE_COLOURS = 3
 _MOST_ENTRIES = 2**16
 
 
-class Interlace(Enum):
-    """In which dimension of a dataset the colours are: the last, the first or the middle one."""
-
-    PIXEL = "INTERLACE_PIXEL"
-    PLANE = "INTERLACE_PLANE"
-    LINE = "INTERLACE_LINE"
-
-
-class ImageLook(Struct, frozen=True):
-    """How the attributes of an image want it to be shown.
-
-    ``is_indexed``: its elements are places in ``palette``, which has three bytes for each colour
-    and is empty where there is none. ``lowest`` and ``highest``: None where nothing says what is
-    black and what is white.
-    """
-
-    interlace: Interlace = Interlace.PIXEL
-    is_indexed: bool = False
-    is_true_colour: bool = False
-    lowest: float | None = None
-    highest: float | None = None
-    is_white_zero: bool = False
-    transparent: int | None = None
-    is_upside_down: bool = False
-    is_mirrored: bool = False
-    palette: bytes = b""
-
-
-def read_look(facts: Facts) -> tuple[ImageLook, bytes | None] | None:
+def read_look(labels: Labels) -> tuple[ImageLook, bytes | None] | None:
     """Return how an image looks, and the HDF5 path of its palette; None for what is no image."""
-    if facts.text(b"CLASS") != "IMAGE":
+    if labels.text(b"CLASS") != "IMAGE":
         return None
-    subclass, origin = facts.text(b"IMAGE_SUBCLASS"), facts.text(b"DISPLAY_ORIGIN")
+    subclass, origin = labels.text(b"IMAGE_SUBCLASS"), labels.text(b"DISPLAY_ORIGIN")
     is_true_colour = subclass == "IMAGE_TRUECOLOR"
-    mode = facts.text(b"INTERLACE_MODE")
+    mode = labels.text(b"INTERLACE_MODE")
     by_name = {each.value: each for each in Interlace}
-    limits = facts.numbers(b"IMAGE_MINMAXRANGE")
+    limits = labels.numbers(b"IMAGE_MINMAXRANGE")
     has_limits = len(limits) == 2 and limits[0] < limits[1]
-    transparent = facts.numbers(b"IMAGE_TRANSPARENCY")
+    transparent = labels.numbers(b"IMAGE_TRANSPARENCY")
     look = ImageLook(
         interlace=by_name.get(mode, Interlace.PIXEL) if is_true_colour else Interlace.PIXEL,
         is_indexed=subclass == "IMAGE_INDEXED",
         is_true_colour=is_true_colour,
         lowest=limits[0] if has_limits else None,
         highest=limits[1] if has_limits else None,
-        is_white_zero=facts.numbers(b"IMAGE_WHITE_IS_ZERO")[:1] == [1],
+        is_white_zero=labels.numbers(b"IMAGE_WHITE_IS_ZERO")[:1] == [1],
         transparent=int(transparent[0]) if transparent and not is_true_colour else None,
         is_upside_down=origin in ("LL", "LR"),
         is_mirrored=origin in ("UR", "LR"),
     )
-    return look, None if is_true_colour else next(iter(facts.targets(b"PALETTE")), None)
+    return look, None if is_true_colour else next(iter(labels.targets(b"PALETTE")), None)
 
 
 def palette_bytes(palette: DatasetInfo) -> int | None:
@@ -82,9 +53,9 @@ def palette_bytes(palette: DatasetInfo) -> int | None:
     return palette.data_bytes if 0 < shape[0] <= _MOST_ENTRIES else None
 
 
-def read_palette(dtype: np.dtype[Any], data: bytes, facts: Facts) -> bytes:
+def read_palette(dtype: np.dtype[Any], data: bytes, labels: Labels) -> bytes:
     """Return the colours of a palette, three bytes each; nothing where the model is not RGB."""
-    if facts.text(b"PAL_COLORMODEL") not in ("", "RGB"):
+    if labels.text(b"PAL_COLORMODEL") not in ("", "RGB"):
         return b""
     values = np.frombuffer(data, dtype).astype(np.float64)
     if dtype.kind == "f":

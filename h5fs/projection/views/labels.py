@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from h5fs.model.datatypes import FloatType, IntegerType
 from h5fs.model.objects import Attribute, Element
@@ -14,10 +15,8 @@ _MOST_CHARACTERS = 80
 _LARGEST = 2**1023  # about that of a float
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """An object's attributes by their names. What is missing, or of another type, reads as empty.
-    """
+class Labels(Struct, frozen=True):
+    """An object's attributes by name. What is missing, or of another type, reads as empty."""
 
     attributes: Mapping[bytes, Attribute]
 

@@ -55,8 +55,7 @@ def _values_of(
 def _side_by_side(
     each: list[npt.NDArray[Any]], counts: list[int], row_count: int
 ) -> npt.NDArray[Any]:
-    """Join what is known of the fields of each run: a row for each line, a column for each field.
-    """
+    """Join what is known of each run's fields: a row for each line, a column for each field."""
     columns = [some.reshape(row_count, count) for some, count in zip(each, counts, strict=True)]
     return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
@@ -73,7 +72,7 @@ def _ends_of(table: Table, formatted: list[Fields], lengths: Numbers) -> Numbers
     if not missing.any():
         return ends
     blanks = np.where(are_padded, widths - lengths, 0)
-    _move(missing, blanks, _takers(table, are_padded))
+    _move(missing, blanks, _takers(are_padded))
     shifted: Numbers = np.cumsum(blanks + lengths + 1, axis=1) - 1
     return shifted
 
@@ -86,7 +85,7 @@ def _move(missing: Numbers, blanks: Numbers, takers: Numbers) -> None:
     blanks += more.astype(np.int64).reshape(blanks.shape)
 
 
-def _takers(table: Table, are_padded: npt.NDArray[np.bool_]) -> Numbers:
+def _takers(are_padded: npt.NDArray[np.bool_]) -> Numbers:
     """Return which column of the same line takes the blanks that a field lacks."""
     count = are_padded.shape[1]
     columns = np.arange(count)

@@ -11,18 +11,19 @@ so the picture's file has the same size whatever they say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.images import PALETTE_COLOURS, ImageLook, Interlace
+from h5fs.projection.views.images import PALETTE_COLOURS
+from h5fs.projection.views.pixels import Values, colour_pixels, shaded_pixels
 from h5fs.projection.views.png import encode_png, padded_size, png_size
-from h5fs.projection.views.shades import Values, colour_pixels, shaded_pixels
+from h5fs.projection.views.view_requests import ImageLook, Interlace
 
 _TILES_ACROSS = 3
 _GAP, _GAP_SHADE = 2, 128  # pixels between tiles, told from black and from white
@@ -37,13 +38,12 @@ _MOST_RANK = 4
 _COLOURS = (3, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """A picture of planes of ``rows`` by ``columns`` elements of ``colours`` values each.
 
-    ``planes``: the numbers of those that are shown, ``across`` of them side by side; ``step``: each
-    how many-th row and column is shown. ``channels`` of the PNG file. ``interlace``: where the
-    colours are.
+    ``planes``: the numbers of the planes that are shown, ``across`` of them side by side.
+    ``step``: of how many rows, and of how many columns, one is shown. ``channels``: how many the
+    PNG file has. ``interlace``: which dimension has the colours.
     """
 
     planes: tuple[int, ...]
@@ -129,8 +129,7 @@ def project_picture(array: DatasetInfo, size: int, look: ImageLook | None = None
 
 
 def _is_interlaced(shape: tuple[int, ...], dtype: np.dtype[Any], interlace: Interlace) -> bool:
-    """Whether an array has its colours in another dimension than the last, as ``interlace`` says.
-    """
+    """Whether an array's colours are in another dimension than the last, as ``interlace`` says."""
     if interlace is Interlace.PIXEL or len(shape) != 3 or dtype.kind != "u":
         return False
     return shape[0 if interlace is Interlace.PLANE else 1] == PALETTE_COLOURS

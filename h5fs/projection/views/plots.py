@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,9 +33,8 @@ _EXPONENT = re.compile(r"e\+?(-?)0*(?=[0-9])")
 Numbers = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A line plot of ``count`` elements, ``run_count`` runs of ``run_length`` of which are read."""
+class Plot(Struct, frozen=True):
+    """A line plot of ``count`` elements, of which ``run_count`` runs of ``run_length`` are read."""
 
     count: int
     run_count: int
@@ -56,13 +54,6 @@ class Plot:
         starts = [index * last // spaces for index in range(self.run_count)]
         # Runs but the last one begin where a chunk does.
         return [start - start % self.run_length for start in starts[:-1]] + starts[-1:]
-
-
-class PlotLabels(Struct, frozen=True):
-    """What is written beside a line plot: above it, and along its axis."""
-
-    title: str = ""
-    x: str = ""
 
 
 def is_plotted(array: DatasetInfo) -> bool:

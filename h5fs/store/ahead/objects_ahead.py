@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -18,6 +18,7 @@ from typing import Any
 from h5fs.errors import H5fsError
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import ObjectRef
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.walk import MOST_LOOKS, Asked, Walk
 from h5fs.store.library_interface import Look, ObjectDetails
 
@@ -33,7 +34,6 @@ _PATIENCE_SECONDS = 0.2
 _MOST_WAITS = 4  # an answer may have come for the first few of a batch only
 # How many looks the first batch of a group has, when the groups before were gone through.
 _EAGER_LOOKS = 64
-_REMEMBERED = 1024
 
 
 class LookFailedError(Exception):
@@ -55,8 +55,7 @@ class _Batch:
         self._done = threading.Event()
 
     def wait(self) -> bool:
-        """Wait, and return whether the batch is done. Nobody waits again for a batch that is late.
-        """
+        """Wait; return whether the batch is done. Nobody waits again for a batch that is late."""
         if not self.is_late and not self._done.wait(_PATIENCE_SECONDS):
             self.is_late = True
         return self._done.is_set()
@@ -72,6 +71,7 @@ class ObjectsAhead:
     ``look`` asks a worker; it answers the first of the looks, as many as take little time, and
     raises ``LookFailedError`` or ``H5fsError``. ``is_open_to``: whether an object may be looked at.
     ``batches_at_once``: fewer than there are workers, so that others find one that is idle.
+    ``habits``: those of the programs that read this file, and others with it.
     ``_lock`` protects everything here; ``look`` is called without it, on a thread of its own. Safe
     to use from any thread.
     """
@@ -82,6 +82,7 @@ class ObjectsAhead:
         is_open_to: Callable[[ObjectRef], bool],
         *,
         batches_at_once: int = 1,
+        habits: Habits | None = None,
     ) -> None:
         self._look = look
         self._is_open_to = is_open_to
@@ -94,10 +95,8 @@ class ObjectsAhead:
         self._left_out: set[ObjectRef] = set()
         self._batches_at_once = batches_at_once
         self._helpers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="look-ahead")
-        # The groups that were gone through last. Two, since a program that goes through groups in a
-        # group asks for the attributes of each, and for what is in it, in turn.
-        self._finished: deque[Walk] = deque(maxlen=2)
-        self._looked = self._used = 0
+        self._habits = habits or Habits()
+        self._questions = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -124,6 +123,7 @@ class ObjectsAhead:
             return None
         for _ in range(_MOST_WAITS):
             with self._lock:
+                self._questions += 1
                 found = self._take(ref, asked, keeps=keeps)
                 batch = self._note(ref, asked)
             if found is not None or batch is None or not batch.wait():
@@ -137,7 +137,6 @@ class ObjectsAhead:
             self._kept.clear()
             self._pending.clear()  # what is under way is thrown away when it comes
             self._left_out.clear()
-            self._finished.clear()
             self._table_bytes = self._kept_bytes = 0
 
     def close(self) -> None:
@@ -155,19 +154,22 @@ class ObjectsAhead:
         walk = self._walks.get(key)
         if walk is None:
             return None
-        is_eager = walk.is_new and bool(self._finished) and 2 * self._used >= self._looked
+        expected = self._habits.expected() if walk.is_new else set()
         goes_on = walk.note(ref, asked)
-        if is_eager and not walk.is_new:
-            walk.asked.update(*(each.asked for each in self._finished))
+        is_eager = bool(expected) and not walk.is_new
+        if is_eager:
+            walk.asked |= expected
             walk.look_count = _EAGER_LOOKS
         pending = self._pending.get(walk, ())
+        is_worth_it = max(walk.object_count, self._questions) > self._habits.few
         while (
-            (goes_on or is_eager) and len(pending) < self._batches_at_once and walk.needs_more()
-        ):
+            (goes_on or is_eager) and is_worth_it
+            and len(pending) < self._batches_at_once and walk.needs_more()
+        ):  # fmt: skip
             self._begin(walk)
             pending = self._pending.get(walk, ())
-        if walk.is_at_end and walk not in self._finished:
-            self._finished.append(walk)
+        if walk.is_at_end:
+            self._habits.note_end(walk)
         return next((batch for batch in pending if ref in batch.refs), None)
 
     def _begin(self, walk: Walk) -> None:
@@ -239,9 +241,7 @@ class ObjectsAhead:
         old = self._kept.pop(look.ref, None)
         kept = self._kept[look.ref] = (old or {}) | new
         self._kept_bytes += _weigh(kept) - (_weigh(old) if old is not None else 0)
-        self._looked += len(new)
-        if self._looked > _REMEMBERED:
-            self._looked, self._used = self._looked // 2, self._used // 2
+        self._habits.note_looked(len(new))
         while self._kept_bytes > _MOST_KEPT_BYTES:
             self._kept_bytes -= _weigh(self._kept.popitem(last=False)[1])
 
@@ -250,7 +250,7 @@ class ObjectsAhead:
         found = kept.get(asked) if kept is not None else None
         if kept is None or found is None:
             return None
-        self._used += 1
+        self._habits.note_used()
         if not keeps:
             self._kept_bytes -= _weigh(kept)
             del kept[asked]

@@ -63,6 +63,11 @@ class Walk:
         return len(self._names) + self._rows.nbytes + self._stops.nbytes
 
     @property
+    def object_count(self) -> int:
+        """How many objects the group has."""
+        return len(self._rows)
+
+    @property
     def is_new(self) -> bool:
         """Whether nobody has asked for anything in it."""
         return self._last < 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from h5fs.model.objects import Chunked, ChunkIndex, ObjectRef
-from h5fs.store.chunks.cache import Block
+from h5fs.store.chunks.block_cache import Block
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.streams import Streams
 from h5fs.store.library_interface import ChunkBatch, ChunkTask
@@ -77,6 +77,11 @@ def find_unwritten(
 def make_batch(
     array: ReadArray, stored: bytes | None, block: Block, chunks: list[int]
 ) -> ChunkBatch:
+    """Return the request to decode chunks of an array into a block.
+
+    ``stored``: how many bytes each chunk of the array takes in the file, as in ``ChunkIndex``; None
+    where that is not known.
+    """
     grid = array.grid
     if stored is None:
         tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)

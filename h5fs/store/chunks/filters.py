@@ -1,9 +1,9 @@
 """Chunks as the file holds them, decoded without the HDF5 library.
 
-Owns the filters that are faster here than in the library; ``can_decode`` tells whether all filters
-of a pipeline are among them. Does no I/O, keeps nothing of a file. The bytes may be hostile: a
-chunk decodes to the size that is known beforehand or is an ``UnreadableError``, and memory is
-bounded by that size. One thread at a time may use a ``Pipeline``.
+Owns the filters that are faster here than in the library; ``can_decode`` (``decodable``) tells
+whether all filters of a pipeline are among them. Does no I/O, keeps nothing of a file. The bytes
+may be hostile: a chunk decodes to the size that is known beforehand or is an ``UnreadableError``,
+and memory is bounded by that size. One thread at a time may use a ``Pipeline``.
 
 Sources: "Filter Pipeline Message" of the HDF5 File Format Specification, version 3; for what the
 filters do, H5Zdeflate.c, H5Zshuffle.c, H5Zfletcher32.c, H5checksum.c of the HDF5 library, and
@@ -26,20 +26,22 @@ import numpy as np
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
+from h5fs.store.chunks.decodable import (
+    BLOSC,
+    DEFLATE,
+    FLETCHER32,
+    LZ4,
+    LZF,
+    NBIT,
+    SHUFFLE,
+    ZSTD,
+    can_decode,
+)
 from h5fs.store.chunks.packages import deflate, imagecodecs
 from h5fs.store.chunks.shuffle import ROOM_BYTES, unshuffle
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 _Decompress = Callable[[Array, Array], Array]
-
-DEFLATE: Final = 1
-SHUFFLE: Final = 2
-FLETCHER32: Final = 3
-NBIT: Final = 5
-LZF: Final = 32000
-BLOSC: Final = 32001
-LZ4: Final = 32004
-ZSTD: Final = 32015
 
 _CHECKSUM_BYTES = 4
 _CHECKSUM_ROW_WORDS = 1024  # the fastest of 256 to 4096; row sums fit 32 bits
@@ -65,44 +67,6 @@ class ShortChunkError(UnreadableError):
     def __init__(self, size_bytes: int, expected_bytes: int) -> None:
         super().__init__(f"the chunk ends after {size_bytes} of {expected_bytes} bytes")
         self.size_bytes = size_bytes
-
-
-def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
-    """Whether a ``Pipeline`` can be made of these filters, given what is installed.
-
-    ``item_bytes`` is the size of an element in the file. Options that the library finds wrong, or
-    that it would not have written, are left to it.
-    """
-    compressors = 0
-    for step in filters:
-        if step.code == SHUFFLE:
-            if step.options != (item_bytes,):
-                return False
-        elif step.code != FLETCHER32 and not _is_idle_nbit(step):
-            if step.code == DEFLATE:
-                if len(step.options) != 1 or step.options[0] > 9:
-                    return False
-            elif step.code not in _DECOMPRESSORS:
-                return False
-            compressors += 1
-    return compressors <= 1
-
-
-def _is_idle_nbit(step: Filter) -> bool:
-    """Whether a filter is n-bit for elements that have no bits to leave out."""
-    options = step.options
-    return step.code == NBIT and len(options) > 1 and options[:2] == (len(options), 1)
-
-
-def misleads_library(filters: tuple[Filter, ...]) -> bool:
-    """Whether the library decodes wrongly what these filters have made, and h5fs can decode it.
-
-    N-bit that does nothing returns the size of its buffer, which deflate and fletcher32 leave too
-    large; it is the filter before n-bit, undone after it, that gets too many bytes.
-    """
-    codes = [step.code for step in filters]
-    at = codes.index(NBIT) if NBIT in codes else 0
-    return at > 0 and not {DEFLATE, FLETCHER32}.isdisjoint(codes[at:])
 
 
 class Pipeline:
@@ -176,7 +140,7 @@ class Pipeline:
         size_bytes = self._chunk_bytes + _CHECKSUM_BYTES * pending.count(FLETCHER32)
         out = self._buffer(size_bytes, data) if out is None else out
         try:
-            data = _DECOMPRESSORS[code](data, out)
+            data = DECOMPRESSORS[code](data, out)
             _check_size(len(data), size_bytes)
         except ShortChunkError as error:
             checksum_bytes = size_bytes - self._chunk_bytes
@@ -357,4 +321,4 @@ def _catching(name: str, decode: _Decompress) -> _Decompress:
     return decode_or_refuse
 
 
-_DECOMPRESSORS: Final = _find_decompressors()
+DECOMPRESSORS: Final = _find_decompressors()

@@ -12,18 +12,17 @@ decoded into one shared buffer, and kept or forgotten as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
-BLOCK_BYTES = 2**21
+BLOCK_BYTES = 2**22
 """Bands are gathered into a block until it has about this size: small chunks share one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """The part of a chunk that is within the array.
 
     ``start`` is its first element, ``count`` its extent in each dimension.
@@ -33,8 +32,7 @@ class Box:
     count: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BlockBounds:
+class BlockBounds(Struct, frozen=True):
     """What a block spans: bytes ``[start, stop)`` of the array, and the numbers of its chunks."""
 
     number: int
@@ -48,8 +46,7 @@ class BlockBounds:
         return self.stop - self.start
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(Struct, frozen=True, dict=True):
     """The chunks of an array of ``shape``, in which no dimension is 0; ``item_bytes`` an element.
 
     A block has about ``wanted_block_bytes``, except the last one, or is one band.

@@ -27,7 +27,7 @@ from h5fs.store.chunks.batches import (
     make_batch,
     split_chunks,
 )
-from h5fs.store.chunks.cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
+from h5fs.store.chunks.block_cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream
@@ -103,8 +103,7 @@ class ChunkReader:
         return self._cache.statistics()
 
     def forget(self, ids: Collection[int] | None) -> None:
-        """Give back the memory for arrays of the mounted file whose data have changed; None: all.
-        """
+        """Give back the memory of arrays in the mounted file whose data have changed; None: all."""
         with self._lock:
             keys = [
                 key

@@ -67,8 +67,7 @@ def scatter(
 def scatter_inside(
     grid: Grid, box: Box, inside: Array, places: Iterator[tuple[slice, Array]]
 ) -> None:
-    """Copy the part of a chunk that is within the array (bytes, of the box's extent) to its place.
-    """
+    """Copy what of a chunk is within the array (bytes, of the box's extent) to its place."""
     axis = grid.axis
     rows = inside.reshape(_in_bytes(box.count, grid))[(0,) * axis]
     # Where the bands' dimension is the last one, rows are elements.

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Arena, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena, Ints
 from h5fs.store.sources.interface import Source
 
 Texts = np.ndarray[Any, np.dtype[np.bytes_]]
@@ -81,8 +82,8 @@ def read_texts(
 
 
 def _unique(addresses: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], Ints]:
-    """Return all addresses in order, and which of them each is; equal ones are neighbours mostly.
-    """
+    """Return the distinct addresses, sorted, and the index among them of each that was given."""
+    # Equal addresses are neighbours, as a rule: so there is little left to sort.
     begins = np.ones(len(addresses), np.bool_)
     begins[1:] = addresses[1:] != addresses[:-1]
     firsts = np.flatnonzero(begins)

@@ -7,9 +7,9 @@ for the consistency flags.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import CannotOpenError
 from h5fs.store.format.lookup3 import checksum_blocks
@@ -34,12 +34,14 @@ LAST_VERSION = 3
 """The newest version of the superblock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Superblock:
-    """``offset_bytes``: where it starts, after a user block; ``is_open_for_write``: the flag that
-    a writer sets in version 3 and clears when it closes the file; ``is_swmr``: that writer lets
-    others read meanwhile (single writer, multiple readers). ``size_of_addresses`` and
-    ``size_of_lengths``: as the file states them, 0 where the file ends before that."""
+class Superblock(Struct, frozen=True):
+    """What a superblock says.
+
+    ``offset_bytes``: where the superblock starts, after a user block. ``is_open_for_write``: the
+    flag that a writer sets in version 3, and clears when it closes the file. ``is_swmr``: that
+    writer lets others read meanwhile (single writer, multiple readers). ``size_of_addresses`` and
+    ``size_of_lengths``: as the file states them, 0 where the file ends before that.
+    """
 
     offset_bytes: int
     version: int

@@ -13,9 +13,10 @@ from typing import Any
 from h5py import h5f, h5fd, h5p
 
 from h5fs.model.settings import Mode
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.sources.cached_bytes import CachedBytes
+from h5fs.store.sources.interface import Source
 from h5fs.store.workers.worker_file import FetchRanges
 
 
@@ -26,6 +27,20 @@ class FetchedMain:
         self.descriptor = data
         size_bytes = os.fstat(data).st_size
         self.source = CachedBytes(data, presence, size_bytes=size_bytes, version=None, fetch=fetch)
+
+    @property
+    def fetched(self) -> Source:
+        """The bytes of the file."""
+        return self.source
+
+    @property
+    def failure(self) -> OSError | None:
+        """None: the daemon knows what could not be fetched."""
+        return None
+
+    def flushed(self) -> Source:
+        """Return the bytes of the file, which nobody changes."""
+        return self.source
 
     def open_library(self, path: Path, _mode: Mode) -> Any:
         """Return the ``h5py.h5f.FileID``; ``path`` is for messages. Raises ``UnreadableError``."""

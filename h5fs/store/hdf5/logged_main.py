@@ -1,14 +1,15 @@
 """The mounted file behind its redo log, as the HDF5 library opens it.
 
 The library's driver for Python objects takes no lock, and neither sets nor honours the mark of a
-file that is open for write: `log_file` and `opening` have done both. Under the store's lock.
+file that is open for write: `file_and_log` and `file_checks` have done both. Under the store's
+lock.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from h5py import h5f, h5fd, h5p
 
 from h5fs.errors import StaleError, UnreadableError
 from h5fs.model.settings import Mode
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.source_reader import SourceReader
-from h5fs.store.hdf5.translation import reading
-from h5fs.store.log import CommittedFile, LoggedFile, RealFile
-from h5fs.store.sources.interface import Source
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
+from h5fs.store.sources.interface import Source, WholeSource
 
 # Large data begin on a page of the log, so that they share no page with committed data.
 _LARGE_BYTES = 2**16
@@ -44,6 +47,7 @@ class LoggedMain:
         self.file = file
         self.descriptor = descriptor
         self._user_block = user_block
+        self.fetched = None
         self.is_flushed = False
         self._file_id: Any = None
 
@@ -102,13 +106,13 @@ class LoggedMain:
         return _LoggedBytes(self.file)
 
 
-class CommittedMain:
-    """A file as of a commit, read beside the process that writes; ``descriptor`` is the file's own.
-    """
+class SnapshotMain:
+    """A file as of a commit, read beside the writing process. ``descriptor``: the file's own."""
 
     def __init__(self, main: int, log: int) -> None:
         self.descriptor = main
-        self._file = CommittedFile(RealFile(main), RealFile(log))
+        self.fetched = None
+        self._file = SnapshotFile(RealFile(main), RealFile(log))
         self._reader = SourceReader(self._file)
         self._number: int | None = None  # of the log; None: nothing is open
 
@@ -118,8 +122,7 @@ class CommittedMain:
         return self._reader.failure
 
     def has(self, number: int, needed: int) -> bool:
-        """Whether the file is open as of a commit of that log that has its first ``needed`` bytes.
-        """
+        """Whether it is open at a commit of log ``number`` that ends at ``needed`` or later."""
         return number == self._number and self._file.stop >= needed
 
     def follow(self, number: int, stop: int) -> None:
@@ -142,7 +145,7 @@ class CommittedMain:
         return self._file
 
 
-class _LoggedBytes:
+class _LoggedBytes(WholeSource):
     """A ``Source`` through the log."""
 
     def __init__(self, file: LoggedFile) -> None:
@@ -155,12 +158,6 @@ class _LoggedBytes:
     @property
     def version(self) -> Hashable:
         return None  # whoever asks for these bytes holds the store's lock, so they stay
-
-    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
-        pass  # everything is here
-
-    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         return self._file.fill(buffer, offset)

@@ -7,11 +7,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5py import h5d, h5g, h5o
 
-from h5fs.errors import UnreadableError, UnsupportedTypeError, show_path
+from h5fs.errors import UnreadableError, show_path
 from h5fs.model.datatypes import Datatype
 from h5fs.model.file_status import FileStatus, NumberedFile, SpaceStatus
 from h5fs.model.link_table import LinkTable
@@ -27,32 +27,34 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.store.chunks.filters import Pipeline
-from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
-from h5fs.store.hdf5.objects import attributes, links
-from h5fs.store.hdf5.objects.files import DrivenMain, OpenFiles
+from h5fs.store.hdf5.library_errors import reading
+from h5fs.store.hdf5.objects import links
+from h5fs.store.hdf5.objects.driven_main import DrivenMain
+from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
-from h5fs.store.hdf5.objects.references import PathFinder
-from h5fs.store.hdf5.plugins import register_plugins
-from h5fs.store.hdf5.reading import chunks, datasets
-from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
+from h5fs.store.hdf5.plugins import register_plugins_for
+from h5fs.store.hdf5.reading import datasets
+from h5fs.store.hdf5.reading.direct_reading import DirectReading
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
 from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
     project_dataset,
+    read_part,
 )
-from h5fs.store.hdf5.reading.short_ways import ShortWays
-from h5fs.store.hdf5.reading.views import ViewRenderer, table_details
-from h5fs.store.hdf5.translation import reading
-from h5fs.store.hdf5.types import type_ids
+from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, details_of
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
 from h5fs.store.resolving import Resolver
-from h5fs.store.variable_datasets import SequenceDataset
 from h5fs.store.workers.shared_buffers import SharedBufferViews
+
+if TYPE_CHECKING:  # imported when it is asked for: a command that reads one file asks for little
+    from h5fs.store.chunks.filters import Pipeline
+    from h5fs.store.chunks.scatter import MapSharedBuffer
+    from h5fs.store.hdf5.objects.references import PathFinder
+    from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
 
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
@@ -63,7 +65,7 @@ def ignore(*_what: object) -> None:
 
 
 class Hdf5Store(ViewRenderer):
-    """Answers the questions of ``h5fs.store.interface.LibraryStore``.
+    """Answers what ``h5fs.store.library_interface.LibraryStore`` promises.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
     library looks at what a link of a listed group leads to; ``on_file(number, file)`` when a file
@@ -110,22 +112,25 @@ class Hdf5Store(ViewRenderer):
         self._object_paths: dict[int, PathFinder] = {}
         most = options.limits.max_chunk_bytes
         self._links = LinkReader(self._files, on_look, on_progress, most)
-        self._looking_ahead = LookingAhead(self, self._files, self._opened, on_look)
+        self._on_look = on_look
+        self._looking_ahead: LookingAhead | None = None
         self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
         # What a program is writing may be in another place the next time.
         changes = options.mode.writes or options.is_swmr
-        self._ways = ShortWays(
+        self._ways = DirectReading(
             self._files, self._opened, None if changes else self._describe_source, on_progress
         )
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
-        register_plugins()
         with self._lock:
             self._files.open_mounted()
             if self.root().kind is not ObjectKind.GROUP:
                 reason = links.why_unreadable(self._files.file_id(0), b"/")
                 raise UnreadableError(f"the root group cannot be read: {reason}")
+
+    def catch_up(self, number: int, stop: int) -> None:
+        """Be at a commit of a log: this store is always at the last one."""
 
     def root(self, file: int = 0) -> ObjectInfo:
         with self._lock:
@@ -173,16 +178,12 @@ class Hdf5Store(ViewRenderer):
                 raise UnreadableError(
                     f"elements of {projected.dtype.itemsize} bytes, more than -o max_chunk allows"
                 )
-            sequences = projected if isinstance(projected, SequenceDataset) else None
             return DatasetInfo(
                 shape=datasets.shape_of(dataset_id),
                 dtype=projected.dtype,
                 storage_size_bytes=dataset_id.get_storage_size(),
-                value_count=sequences.value_count if sequences else None,
-                sequences_per_element=sequences.per_element if sequences else 1,
                 data=self._ways.find(ref, dataset_id, self._opened.open(ref), projected),
-                is_scanned=not isinstance(projected, FixedDataset),
-                **table_details(projected),
+                **details_of(projected),
             )
 
     def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo]:
@@ -208,27 +209,28 @@ class Hdf5Store(ViewRenderer):
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
     ) -> bytes | bytearray:
-        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them."""
+        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
+
+        Raises ``UnsupportedTypeError`` when the dataset has no such ``part``; ``ForbiddenError``.
+        """
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
-            if isinstance(projected, SequenceDataset) != (part is not ArrayPart.ELEMENTS):
-                raise UnsupportedTypeError(f"a dataset that has no {part.value}")
             self._note_read(ref, projected)
-            dataset_id = self._dataset_id(ref)
-            if not isinstance(projected, SequenceDataset):
-                data = projected.read(dataset_id, start, stop)
-            elif part is ArrayPart.OFFSETS:
-                data = projected.read_offsets(dataset_id, start, stop)
-            else:
-                data = projected.read_values(dataset_id, start, stop)
+            data = read_part(projected, part, self._dataset_id(ref), start, stop)
             self._confirm_sources(ref)
             return data
 
     def look_ahead(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
+        from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
+
         with self._lock:
+            if self._looking_ahead is None:
+                self._looking_ahead = LookingAhead(self, self._files, self._opened, self._on_look)
             return self._looking_ahead.look_ahead(looks)
 
     def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+        from h5fs.store.hdf5.reading import chunks
+
         with self._lock, reading(ref.path):
             base_offset = self._files.base_offset_of_fetched(ref.file)
             return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
@@ -239,6 +241,8 @@ class Hdf5Store(ViewRenderer):
 
     def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
         """Decode chunks to where ``place`` says; return those that could not be."""
+        from h5fs.store.hdf5.reading import chunks
+
         with self._lock, reading(batch.ref.path):
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
@@ -250,6 +254,8 @@ class Hdf5Store(ViewRenderer):
 
     def _pipeline_of(self, batch: ChunkBatch) -> Pipeline | None:
         """Return what decodes a batch's chunks; the last one is kept for its buffers."""
+        from h5fs.store.chunks.filters import Pipeline
+
         filters = batch.data.filters
         if filters is None:
             return None
@@ -259,6 +265,8 @@ class Hdf5Store(ViewRenderer):
         return self._pipeline[1]
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
+        from h5fs.store.hdf5.objects import attributes
+
         with self._lock, reading(f"attributes of {show_path(ref.path)}"):
             return attributes.read_attributes(
                 self._opened.open(ref).identifier,
@@ -267,6 +275,8 @@ class Hdf5Store(ViewRenderer):
             )
 
     def describe_datatype(self, ref: ObjectRef) -> Datatype:
+        from h5fs.store.hdf5.types import type_ids
+
         with self._lock, reading(ref.path):
             return type_ids.describe_datatype(self._opened.open(ref).identifier)
 
@@ -355,6 +365,8 @@ class Hdf5Store(ViewRenderer):
 
     def _path_of(self, file: int) -> PathFinder:
         if file not in self._object_paths:
+            from h5fs.store.hdf5.objects.references import PathFinder
+
             self._object_paths[file] = PathFinder(self._files.file_id(file))
         return self._object_paths[file]
 
@@ -372,6 +384,7 @@ class Hdf5Store(ViewRenderer):
             if not isinstance(identifier, h5d.DatasetID):
                 return OpenIdentifier(identifier)
             creation = datasets.creation_of(identifier)
+            register_plugins_for(creation)
             tuned, cache_bytes = datasets.tune_dataset(
                 identifier, creation, file_id, ref, folder=self._files.path_of(ref.file).parent,
                 sources_folder=self._files.sources_folder(ref.file),

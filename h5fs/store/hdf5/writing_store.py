@@ -1,7 +1,7 @@
 """The store of a mode that writes: one operation, one step from a whole file to the next.
 
 Each operation checks everything before it changes anything: an error within a step would end this
-process (``changing_store``).
+process (``stepwise_store``).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from h5fs.model.objects import (
 )
 from h5fs.model.settings import NewDatasets, StoreOptions
 from h5fs.store.format.headers.peek import read_edges_are_whole
-from h5fs.store.hdf5.changing_store import ChangingStore
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
 from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
+from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
@@ -50,12 +50,11 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_range,
     write_tail,
 )
-from h5fs.store.hdf5.writing.copying import Source, copy_as, copy_contents
+from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
     create_dataset,
-    group_properties,
     lies_in_file,
     link_properties,
 )
@@ -73,8 +72,8 @@ from h5fs.store.interface import ArrayPart, Region
 from h5fs.store.library_interface import NewArray, Uncopied
 
 
-class WritingHdf5Store(ChangingStore):
-    """Answers the questions of ``h5fs.store.interface.WritingLibraryStore``.
+class WritingHdf5Store(StepwiseStore):
+    """Answers what ``h5fs.store.library_interface.WritingLibraryStore`` promises.
 
     ``is_broken``: it must not be used any more.
     """
@@ -95,7 +94,9 @@ class WritingHdf5Store(ChangingStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                new_id = h5g.create(parent, name, link_properties(), group_properties(parent))
+                new_id = h5g.create(
+                    parent, name, link_properties(), self._inherited(group).group
+                )
             return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
@@ -165,9 +166,9 @@ class WritingHdf5Store(ChangingStore):
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
                 self._forget_all(group)
-                dataset_id = replacement.write(plan, source)
+                written = replacement.write(plan, source)
             del replacement  # closes the dataset that was replaced
-            return self._info_of(dataset_id, join_path(group.path, name))
+            return self._info_of(written, join_path(group.path, name))
 
     def write_sequences(
         self,
@@ -189,7 +190,7 @@ class WritingHdf5Store(ChangingStore):
                 write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
                     self._files.file_id(0), (len(where) - 1,), 16, write_type, NewDatasets(), None,
-                    group_id=replacement.group_id,
+                    inherited=replacement.inherited,
                 )  # fmt: skip
                 write_rows(
                     new_id, base, self._source(values), where.astype("<i8"), self._on_progress
@@ -212,7 +213,7 @@ class WritingHdf5Store(ChangingStore):
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    group_id=self._group_id(group), takes_space=True,
+                    inherited=self._inherited(group), takes_space=True,
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
@@ -330,7 +331,7 @@ class WritingHdf5Store(ChangingStore):
     ) -> tuple[Uncopied, ...]:
         with self._changing(join_path(group.path, name)):
             number = self._files.find_external(file, linking_file=0)
-            source = Source(self._files.file_id(number), path)
+            source = CopySource(self._files.file_id(number), path)
             target = self._free_place(group, name) if name else self._group_id(group)
             source.check(target)
             with self._step(()):
@@ -367,8 +368,8 @@ class WritingHdf5Store(ChangingStore):
         old_id = self._old_dataset(group, name)
         keeps_old = old_id is not None and (keeps_old or h5o.get_info(old_id).addr in opened)
         return Replacement(
-            self._files.file_id(0), self._group_id(group), name, old_id, self._new_datasets,
-            keeps_old, self._on_progress,
+            self._files.file_id(0), self._group_id(group), self._inherited(group), name, old_id,
+            self._new_datasets, keeps_old, self._on_progress,
         )  # fmt: skip
 
     def _check_link(self, group: ObjectRef, name: bytes) -> None:

@@ -33,7 +33,6 @@ def describe_file(domain: DomainAnswer) -> FileStatus:
 
 
 def describe_space(domain: DomainAnswer) -> SpaceStatus:
-    """Return a status of a file system that is full of the domain: nobody knows how much is left.
-    """
+    """Return the status of a file system that the domain fills: nobody knows how much is left."""
     blocks = -(-max(int(domain.total_size), _BLOCK_BYTES) // _BLOCK_BYTES)
     return SpaceStatus(_BLOCK_BYTES, _BLOCK_BYTES, blocks, 0, 0)

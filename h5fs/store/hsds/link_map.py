@@ -16,7 +16,7 @@ from typing import Final
 from h5fs.errors import H5fsError
 from h5fs.store.hsds.answers import AllLinksAnswer, LinkAnswer
 from h5fs.store.hsds.client import TooLongError
-from h5fs.store.hsds.objects import join_path, name_of
+from h5fs.store.hsds.object_descriptions import join_path, name_of
 
 FRESH_SECONDS: Final = 1.0
 """How old the links of a listing may be."""

@@ -21,10 +21,10 @@ from h5fs.model.objects import DatasetInfo, Hyperslab
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.element_ranges import OFFSET_BYTES, ReadElements, read_through_library
 from h5fs.store.hsds.answers import ObjectAnswer
-from h5fs.store.hsds.arrays import RemoteArray, RemoteBlocks
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.elements import Array, TargetOf, to_array, unpack
-from h5fs.store.hsds.objects import describe_array, path_of
+from h5fs.store.hsds.object_descriptions import describe_array, path_of
+from h5fs.store.hsds.remote_array import RemoteArray, RemoteBlocks
+from h5fs.store.hsds.unpacking import Array, TargetOf, to_array, unpack
 from h5fs.store.interface import ArrayPart
 from h5fs.store.variable_datasets import (
     SequenceDataset,

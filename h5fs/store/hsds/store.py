@@ -1,6 +1,6 @@
 """A domain of a data service as a store: no HDF5 library, no file, no worker.
 
-Every call asks the service, but for what ``link_map`` and ``arrays`` keep.
+Every call asks the service, but for what ``link_map`` and ``remote_array`` keep.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import ExternalPolicy
-from h5fs.projection.views.orders import ViewOrder, render_view
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.hsds.answers import (
     AllLinksAnswer,
@@ -49,19 +50,19 @@ from h5fs.store.hsds.answers import (
     LinksAnswer,
     ObjectAnswer,
 )
-from h5fs.store.hsds.attributes import make_attribute
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.connections import MOST_REQUESTS
-from h5fs.store.hsds.datatypes import parse_datatype
+from h5fs.store.hsds.creation_properties import describe_filters, fill_value_of
+from h5fs.store.hsds.datatype_json import parse_datatype
 from h5fs.store.hsds.domains import Domain, describe_file, describe_space
-from h5fs.store.hsds.elements import TargetOf
 from h5fs.store.hsds.link_map import LinkMaps
-from h5fs.store.hsds.objects import (
+from h5fs.store.hsds.object_descriptions import (
     KINDS,
     check_id,
     describe_array,
     describe_object,
     join_path,
+    make_attribute,
     make_link,
     make_table,
     name_of,
@@ -69,7 +70,7 @@ from h5fs.store.hsds.objects import (
     path_of,
 )
 from h5fs.store.hsds.reading import DatasetReaders
-from h5fs.store.hsds.storage import describe_filters, fill_value_of
+from h5fs.store.hsds.unpacking import TargetOf
 from h5fs.store.interface import ArrayPart
 from h5fs.store.resolving import Resolver
 from h5fs.store.statistics import CacheStatistics, StoreStatistics
@@ -226,10 +227,10 @@ class HsdsStore:
             self._readers.read_into(dataset, part, offset, buffer)
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         del ref
-        buffer[:] = render_view(order, data)  # there are no workers: no library reads the data
+        buffer[:] = render_view(request, data)  # there are no workers: no library reads the data
 
     def attributes_at_hand(self, _ref: ObjectRef) -> bytes | None:
         return None

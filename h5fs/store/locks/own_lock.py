@@ -1,6 +1,6 @@
 """h5fs's own lock on an HDF5 file, which no option and no environment variable switches off.
 
-HDF5's lock (``opening``) keeps out other HDF5 programs, and can be switched off. The lock here
+HDF5's lock (``file_checks``) keeps out other HDF5 programs, and can be switched off. The lock here
 keeps one h5fs away from another. It is a lock of an open file description on one byte far beyond
 the end of any file: so it works whatever name leads to the file, with a log and without one, and
 conflicts with no lock of HDF5 or of other programs. The last process that closes the descriptor
@@ -56,8 +56,7 @@ def explain_own_lock(file: Path, descriptor: int) -> HeldByH5fsError:
 
 
 def is_written_by_h5fs(descriptor: int) -> bool:
-    """Whether another h5fs, or a worker that outlived one, has the file of a descriptor to write.
-    """
+    """Whether another h5fs, or a worker that outlived one, has a descriptor's file to write."""
     asked = _FLOCK.pack(fcntl.F_RDLCK, 0, _BYTE, 1, 0)
     try:
         found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)

@@ -35,8 +35,11 @@ _Buffer = bytes | bytearray | memoryview
 
 
 class ChangingFile:
-    """A file with uncommitted changes. ``length``: its size in bytes; ``failure``: the first error
-    of a method that must not raise, or of an fsync."""
+    """A file with uncommitted changes.
+
+    ``length``: its size in bytes. ``failure``: the first error of a method that must not raise, or
+    of an fsync.
+    """
 
     def __init__(
         self,
@@ -91,8 +94,7 @@ class ChangingFile:
             self.failure = error
 
     def _sync(self, sync: Callable[[], None], name: str) -> None:
-        """Wait for the disk. An error is kept for good, since nobody knows what the disk has then.
-        """
+        """Wait for the disk. An error is kept for good: nobody knows what the disk has then."""
         try:
             sync()
         except OSError as error:

@@ -239,9 +239,9 @@ def continue_page_checksum(head: bytes, pages: bytes, chain: int) -> int:
 
 
 def frame_bytes(head: bytes, page_bytes: int) -> int | None:
-    """Return how long the frame is that begins so, or None where not even its head is there.
+    """Return the length in bytes of the frame that begins with ``head``.
 
-    0 for what begins no frame.
+    None where not even the head is whole; 0 for what begins no frame.
     """
     if head.startswith(COMMIT_TAG):
         return COMMIT_FRAME_BYTES if len(head) >= COMMIT_FRAME_BYTES else None
@@ -264,10 +264,11 @@ def is_likely_frame(head: bytes, page_bytes: int) -> bool:
 
 
 def chains_before(before: bytes, page_bytes: int, *, is_commit: bool) -> list[int]:
-    """Return the checksums that a frame may continue which begins where ``before`` ends.
+    """Return checksums that may have been continued by a frame that begins where ``before`` ends.
 
-    Those of a commit frame, and of page frames and a header of each size that fits. Before a commit
-    frame, whose own checksum is cheap, also of page frames whose heads are damaged.
+    These are what a commit frame there would have stored, and page frames and a header of each size
+    that fits. For a commit frame (``is_commit``), whose own checksum costs little, page frames with
+    damaged heads count, too.
     """
     found = []
     if is_commit or before[-COMMIT_FRAME_BYTES:].startswith(COMMIT_TAG):

@@ -19,7 +19,7 @@ def log_path(file: Path) -> Path:
 def find_log(file: Path) -> Path:
     """Return the path of a file's log, which may be beside another of its hard links.
 
-    Those in its own folder are looked at: where others are no file system tells.
+    Only hard links in the file's own folder are looked at: no file system tells where others are.
     """
     own = log_path(file)
     if os.path.lexists(own):

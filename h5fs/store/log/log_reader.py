@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from h5fs.errors import LogMismatchError
 from h5fs.store.log import format as log_format
-from h5fs.store.log.errors import LogMismatchError
 from h5fs.store.log.format import (
     MAX_FILE_BYTES,
     PAGE_FRAME_BYTES,
@@ -38,8 +38,10 @@ class Commit:
 
 @dataclass(slots=True)
 class LogContents:
-    """A log: all commits of its chain, of which the first ``counted`` count. ``rest``: what follows
-    the chain."""
+    """A log: all commits of its chain, of which the first ``counted`` count.
+
+    ``rest``: what follows the chain.
+    """
 
     header: Header
     commits: list[Commit] = field(default_factory=list)

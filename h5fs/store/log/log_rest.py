@@ -29,9 +29,11 @@ _DEFAULT_PAGE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class LogRest:
-    """What follows the chain. ``start``: its offset in the log; ``size_bytes``; ``commits``: the
-    number of whole commits in it, which cannot be brought into the file, since frames before them
-    are damaged; ``is_damage``: no crash can have left it."""
+    """What follows the chain: ``size_bytes`` from ``start`` on, an offset in the log.
+
+    ``commits``: how many whole commits are in there, which cannot be brought into the file, since
+    frames before them are damaged. ``is_damage``: no crash can have left this.
+    """
 
     start: int = 0
     size_bytes: int = 0

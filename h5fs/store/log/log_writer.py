@@ -19,9 +19,12 @@ _Mark = tuple[bool, int, int, int]
 
 
 class LogWriter:
-    """The end of a log. ``is_begun``: the log has a header; ``is_header_on_disk``; ``sequence``:
-    the last commit's number; ``is_unusable``: withdrawn frames may still be in the file;
-    ``is_emptying``: the disk may still have frames of a log that was emptied."""
+    """The end of a log.
+
+    ``is_begun``: the log has a header; ``is_header_on_disk``: so it has after a power cut.
+    ``sequence``: the last commit's number. ``is_unusable``: withdrawn frames may still be in the
+    file. ``is_emptying``: the disk may still have frames of a log that was emptied.
+    """
 
     def __init__(self, log: SystemCalls, page_bytes: int) -> None:
         self.page_bytes = page_bytes
@@ -108,7 +111,7 @@ class LogWriter:
         """Put a frame of whole pages, and return where they are. Raises ``OSError``."""
         head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
         self._write(head)
-        offset = self.size_bytes
+        offset = self._end + len(self._collected)
         self._write(pages)
         self._chain = chain
         return offset

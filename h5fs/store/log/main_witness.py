@@ -21,9 +21,12 @@ _FIELDS = struct.Struct("<????q")
 
 @dataclass(slots=True)
 class _Memory:
-    """What the record holds before the first page. ``is_foreign``: another program has written to
-    the file; ``has_other_writer``: another process of h5fs may write, at any time; ``knows_page``,
-    ``knows_time``: the page, and ``modified_ns``, can be compared with the file."""
+    """What the record holds before the first page.
+
+    ``is_foreign``: another program has written to the file. ``has_other_writer``: another process
+    of this mount may write, at any time. ``knows_page``: the page in the record can be compared
+    with the file's; ``knows_time``: so can ``modified_ns``.
+    """
 
     is_foreign: bool = False
     has_other_writer: bool = False
@@ -62,20 +65,20 @@ class MainWitness:
             self.renew()
 
     def renew(self) -> None:
-        """Remember what is there now, all of it the owner's. Raises ``OSError``."""
+        """Remember what is there now, which this mount has written. Raises ``OSError``."""
         self._first_page = read_exactly(self._main, _PAGE_BYTES, 0)
         self._record.pwrite(self._first_page, _FIELDS.size)
         self._memory.knows_page = True
         self.renew_time()
 
     def renew_time(self) -> None:
-        """Remember when it was written to, all that was written being on the disk."""
+        """Remember when the file was written to last. All that was written is on the disk."""
         self._memory.knows_time = not self._memory.has_other_writer
         self._memory.modified_ns = self._main.modified_ns()
         self._save()
 
     def note_own_write(self, *, of_first_page: bool = False) -> None:
-        """Take note that the owner is about to write to the file."""
+        """Take note that this process is about to write to the file."""
         if self._memory.knows_time or of_first_page:
             self._memory.knows_time = False
             self._memory.knows_page = self._memory.knows_page and not of_first_page

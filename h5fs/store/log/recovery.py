@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from h5fs.store.log.errors import LogMismatchError
+from h5fs.errors import LogMismatchError
 from h5fs.store.log.log_reader import check_main, read_headless, read_log
 from h5fs.store.log.log_rest import NO_REST, LogRest
 from h5fs.store.log.logged_file import LoggedFile
@@ -16,10 +16,14 @@ from h5fs.store.log.system_calls import SystemCalls
 
 @dataclass(frozen=True, slots=True)
 class LogDescription:
-    """What is in a log. ``commits``: how many count; ``durable_commits``: those of them that were
-    waited for; ``lost_commits``: soft ones of an earlier boot; ``length``: the file's, in bytes;
-    ``pages``: how many a checkpoint would write; ``page_bytes``; ``log_bytes``; ``is_mismatch``:
-    the log is not the main file's, as ``mismatch`` says. ``rest``: what follows its last commit."""
+    """What is in a log.
+
+    ``commits``: how many count; ``durable_commits``: how many of them were waited for, so that they
+    survive a power cut; ``lost_commits``: how many that do not count, since another kernel has
+    booted since. ``length``: the file's, in bytes. ``pages``, of ``page_bytes`` each: how many a
+    checkpoint would write. ``log_bytes``: the log's size. ``is_mismatch``: the log is not the main
+    file's, for the reason that ``mismatch`` says. ``rest``: what follows the last commit.
+    """
 
     commits: int = 0
     durable_commits: int = 0

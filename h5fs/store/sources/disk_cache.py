@@ -223,8 +223,7 @@ def _hash(text: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Keep other processes from making room while the block runs; yield whether that is possible.
-    """
+    """Keep other processes from making room while the block runs; yield whether that works."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / "lock", flags, 0o600)
     try:

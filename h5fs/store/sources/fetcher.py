@@ -95,12 +95,12 @@ class Outage:
 
 
 @dataclass(eq=False, slots=True)
-class Part:
-    """A range of one object that is to be fetched.
+class RangeToFetch:
+    """A range of one object that is to be fetched; *part* for short.
 
-    ``most_seconds``: when nothing has come for so long, the part is given up.
-    ``take`` is given the bytes as they come; ``end`` is called once, with the error that ended it.
-    Both are called on the fetcher's thread.
+    ``start`` and ``stop`` count bytes. ``most_seconds``: when nothing has come for so long, the
+    part is given up. ``take`` is given the bytes as they come; ``end`` is called once, with the
+    error that ended the part. Both are called on the fetcher's thread.
     """
 
     transport: Transport
@@ -109,8 +109,8 @@ class Part:
     version: ObjectVersion | None
     counts: Counts
     most_seconds: float
-    take: Callable[[Part, Piece], None]
-    end: Callable[[Part, RequestError | H5fsError | OSError | None], None]
+    take: Callable[[RangeToFetch, Piece], None]
+    end: Callable[[RangeToFetch, RequestError | H5fsError | OSError | None], None]
     is_begun: bool = False
     is_ended: bool = False
     error: RequestError | H5fsError | OSError | None = None
@@ -152,12 +152,12 @@ class Fetcher:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         # Only the thread uses what follows.
-        self._waiting: list[tuple[int, int, Part]] = []
+        self._waiting: list[tuple[int, int, RangeToFetch]] = []
         self._numbers = itertools.count()
-        self._tasks: dict[asyncio.Task[None], Part] = {}
+        self._tasks: dict[asyncio.Task[None], RangeToFetch] = {}
         self._ending: asyncio.Task[None] | None = None
 
-    def submit(self, part: Part, *, is_ahead: bool = False) -> None:
+    def submit(self, part: RangeToFetch, *, is_ahead: bool = False) -> None:
         """Have a part fetched, or fetched earlier than it would be. Waits for nothing."""
         with self._lock:
             if not self._is_closed:
@@ -217,7 +217,7 @@ class Fetcher:
         loop.call_soon_threadsafe(self._end)
         thread.join(_END_SECONDS)
 
-    def _add(self, part: Part, priority: int) -> None:
+    def _add(self, part: RangeToFetch, priority: int) -> None:
         if not part.is_begun:
             heapq.heappush(self._waiting, (priority, next(self._numbers), part))
             self._begin()
@@ -253,7 +253,7 @@ class Fetcher:
             await asyncio.wait(tasks, timeout=_END_SECONDS / 2)
         asyncio.get_running_loop().stop()
 
-    async def _run(self, part: Part) -> None:
+    async def _run(self, part: RangeToFetch) -> None:
         error: RequestError | H5fsError | OSError | None = UnreachableError(_ENDING)
         try:
             error = await self._fetch(part)
@@ -263,7 +263,7 @@ class Fetcher:
         finally:
             part.end(part, error)
 
-    async def _fetch(self, part: Part) -> RequestError | H5fsError | OSError | None:
+    async def _fetch(self, part: RangeToFetch) -> RequestError | H5fsError | OSError | None:
         """Fetch a part, however many tries that takes; return the error that ended it."""
         at, end, tries, lies = part.start, part.stop, 0, 0
         deadline = time.monotonic() + part.most_seconds

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Final
 
 from h5fs.model.file_status import FileStatus, SpaceStatus
+from h5fs.store.sources.interface import WholeSource
 
 
-class LocalFile:
+class LocalFile(WholeSource):
     """A ``Source`` by an open descriptor, which it does not close."""
 
     __slots__ = ("descriptor",)
@@ -25,12 +26,6 @@ class LocalFile:
     def version(self) -> Hashable:
         found = os.fstat(self.descriptor)
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
-
-    def ensure(self, ranges: Iterable[tuple[int, int]], *, unit_bytes: int = 1) -> None:
-        pass  # everything is here
-
-    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
-        pass  # everything is here
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         return os.preadv(self.descriptor, (buffer,), offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from h5fs.errors import H5fsError
-from h5fs.store.sources.fetcher import Counts, Fetcher, Part
+from h5fs.store.sources.fetcher import Counts, Fetcher, RangeToFetch
 from h5fs.store.sources.transport import (
     FailureKind,
     ObjectVersion,
@@ -35,7 +35,7 @@ class ObjectHead:
         for _ in range(_MOST_TRIES):
             self.pieces.clear()
             self._ended.clear()
-            part = Part(
+            part = RangeToFetch(
                 self._transport, 0, self._size_bytes, None, self._counts,
                 min(most_seconds, _MOST_SECONDS), self._take, self._end,
             )  # fmt: skip
@@ -48,9 +48,9 @@ class ObjectHead:
                 return versions[0]
         raise RequestError(FailureKind.REFUSED, "the file changes all the time")
 
-    def _take(self, _: Part, piece: Piece) -> None:
+    def _take(self, _: RangeToFetch, piece: Piece) -> None:
         self.pieces.append(piece)
 
-    def _end(self, _: Part, error: RequestError | H5fsError | OSError | None) -> None:
+    def _end(self, _: RangeToFetch, error: RequestError | H5fsError | OSError | None) -> None:
         self._error = error
         self._ended.set()

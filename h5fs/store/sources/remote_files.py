@@ -99,7 +99,8 @@ class RemoteFiles:
 
 def _explain_refusal(shown: str, error: RequestError) -> str:
     if error.kind is FailureKind.GONE:
-        return f"{shown}: there is no such file on the server"
+        advice = "" if shown.startswith("http") else f" (a folder ends in a slash: {shown}/)"
+        return f"{shown}: there is no such file on the server{advice}"
     if error.kind is FailureKind.DENIED:
         return (
             f"{shown}: {error.reason}; check the credentials (AWS_PROFILE, "

@@ -36,7 +36,7 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class RemoteEntry:
-    """What is in a folder; ``version`` is None for a folder."""
+    """A name in a folder: an object, or a folder, whose ``version`` is None."""
 
     name: str
     version: ObjectVersion | None

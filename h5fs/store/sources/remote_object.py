@@ -27,7 +27,7 @@ from h5fs.errors import (
 from h5fs.store.sources.cache_entry import CacheEntry
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.disk_cache import DiskCache
-from h5fs.store.sources.fetcher import Counts, Fetcher, Outage, Part
+from h5fs.store.sources.fetcher import Counts, Fetcher, Outage, RangeToFetch
 from h5fs.store.sources.object_head import ObjectHead
 from h5fs.store.sources.transport import (
     FailureKind,
@@ -66,7 +66,7 @@ class RemoteObject:
         self._timeout_seconds = timeout_seconds
         self._outage = Outage(self._shown)
         self._arrived = threading.Condition()
-        self._in_flight: dict[int, Part] = {}
+        self._in_flight: dict[int, RangeToFetch] = {}
         self._is_closed = False
         self._users = 1  # readers, and one more while the object is open
         self._bytes = CachedBytes(
@@ -169,7 +169,7 @@ class RemoteObject:
                 wider = self._bytes.missing_blocks(ranges, unit_bytes)
                 # Another process may have brought blocks between the two looks.
                 own = self._plan(np.union1d(blocks, wider), seconds)
-                awaited: dict[Part, list[int]] = {}
+                awaited: dict[RangeToFetch, list[int]] = {}
                 for block in blocks.tolist():
                     awaited.setdefault(self._in_flight[block], []).append(block)
             for part in {*awaited, *own}:
@@ -183,7 +183,9 @@ class RemoteObject:
             if len(blocks) and time.monotonic() > deadline - self._timeout_seconds / 4:
                 raise self._refusal(next(part.error for part in failed if part.error is not None))
 
-    def _wait(self, awaited: dict[Part, npt.NDArray[np.int64]], own: set[Part]) -> None:
+    def _wait(
+        self, awaited: dict[RangeToFetch, npt.NDArray[np.int64]], own: set[RangeToFetch]
+    ) -> None:
         """Wait until the blocks of each part are here, or it has ended.
 
         Raises ``H5fsError``: one of the own parts has failed.
@@ -207,7 +209,7 @@ class RemoteObject:
         if self.is_replaced:
             raise StaleError(f"{self._shown} was replaced")
 
-    def _plan(self, missing: npt.NDArray[np.int64], seconds: float) -> list[Part]:
+    def _plan(self, missing: npt.NDArray[np.int64], seconds: float) -> list[RangeToFetch]:
         """Make parts for blocks that nobody has asked for yet, under ``_arrived``.
 
         ``seconds``: a part is given up when nothing has come for so long.
@@ -225,7 +227,7 @@ class RemoteObject:
             first, end = int(run[0]), int(run[-1]) + 1
             for at in range(first, end, part_blocks):
                 stop = min(at + part_blocks, end)
-                part = Part(
+                part = RangeToFetch(
                     self._transport, at * BLOCK_BYTES, min(stop * BLOCK_BYTES, self.size_bytes),
                     self.version, self.counts, seconds, self._take, self._end,
                 )  # fmt: skip
@@ -234,7 +236,7 @@ class RemoteObject:
                     self._in_flight.setdefault(block, part)
         return parts
 
-    def _take(self, part: Part, piece: Piece) -> None:
+    def _take(self, part: RangeToFetch, piece: Piece) -> None:
         """Put whole blocks of what has come into the cache; on the fetcher's thread."""
         data = part.rest + piece.data if part.rest else piece.data
         offset = piece.offset - len(part.rest)
@@ -257,7 +259,7 @@ class RemoteObject:
             self._entry.put(data, offset)
         self._cache.note(len(data))
 
-    def _end(self, part: Part, error: RequestError | H5fsError | OSError | None) -> None:
+    def _end(self, part: RangeToFetch, error: RequestError | H5fsError | OSError | None) -> None:
         if isinstance(error, RequestError):
             if error.kind in (FailureKind.REPLACED, FailureKind.GONE):
                 self.is_replaced = True

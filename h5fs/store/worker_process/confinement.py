@@ -6,7 +6,7 @@ threads that it starts afterwards.
 
 Most protections rest on two mechanisms, so that one is enough where a kernel or an installation
 lacks the other: Landlock (kernel 5.13; which files, by path), and seccomp (which system calls, with
-which flags) through the package ``pyseccomp``, which needs the system's libseccomp.
+which flags), which needs the system's libseccomp.
 """
 
 from __future__ import annotations
@@ -14,30 +14,34 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import importlib.util
 import os
 import resource
 import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Final
+
+from msgspec import Struct
 
 from h5fs.store.worker_process import landlock
 from h5fs.store.worker_process.capabilities import drop_capabilities
 from h5fs.store.worker_process.forbidden_calls import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
+    compiled_rules,
     refuse_system_calls,
 )
 from h5fs.store.worker_process.libraries import files_of_libraries, libraries_in
+from h5fs.store.worker_process.seccomp import find_library
 
 
-@dataclass(frozen=True)
-class Confinement:
+class Confinement(Struct, frozen=True):
     """What a worker may still do.
 
     ``readable``: the files, and the folders with everything below, that it may read: the HDF5 file,
@@ -87,11 +91,14 @@ _BY_SECCOMP: Final = frozenset({Protection.WRITING, Protection.METADATA, Protect
 def prepare() -> None:
     """Do once what `confine` would otherwise do in each process forked from this one.
 
-    Finding libseccomp runs ``ldconfig``, which takes tens of milliseconds.
+    Rules of seccomp and a list of paths take a few milliseconds, most of it for pages of memory
+    that no longer are the parent's.
     """
-    _find_pyseccomp()
-    _interpreter_folders()
-    _plugin_libraries()
+    if not _find_libseccomp():
+        # What it lacks is told by each process that is confined.
+        with suppress(AttributeError, OSError):
+            compiled_rules()
+    _program_paths()
 
 
 def confine(settings: Confinement) -> tuple[str, ...]:
@@ -99,7 +106,7 @@ def confine(settings: Confinement) -> tuple[str, ...]:
 
     Returns one line for each protection that the system lacks or refused; never raises for one.
     """
-    _find_pyseccomp()  # afterwards it would be too late
+    _find_libseccomp()  # afterwards it would be too late
     # Counted before Landlock: the kernel drops inodes of /proc and makes new ones as it likes, and
     # a rule is tied to an inode. Nothing can be read there once the process is confined.
     others = len(os.listdir("/proc/self/task")) - 1
@@ -154,15 +161,13 @@ def _steps(
 
 
 @functools.cache
-def _find_pyseccomp() -> ModuleType | str:
-    """Return the package, or why it cannot be had; a failure is not tried again."""
+def _find_libseccomp() -> str:
+    """Return why the library cannot be had; "" where it is loaded. A failure is not tried again."""
     try:
-        return importlib.import_module("pyseccomp")
-    except ImportError:
-        return "the Python package pyseccomp is not installed"
-    # The package raises these where the system's library is missing, too old, or does not load.
-    except (RuntimeError, AttributeError, OSError):
+        find_library()
+    except (OSError, AttributeError):
         return "the library libseccomp is missing or too old"
+    return ""
 
 
 # --- Limits and prctl(2) ---
@@ -233,6 +238,9 @@ _SYSTEM_PATHS: Final = tuple(
 )
 
 
+_LATE_PACKAGES: Final = ("hdf5plugin", "deflate", "imagecodecs")
+
+
 def _apply_landlock(
     readable: tuple[Path, ...] | None, descriptors: Iterable[int]
 ) -> set[Protection]:
@@ -265,7 +273,8 @@ def _allow_reading_at(ruleset: int, path: Path) -> None:
         os.close(descriptor)
 
 
-def _program_paths() -> Iterable[Path]:
+@functools.cache
+def _program_paths() -> tuple[Path, ...]:
     """Return the files and folders that Python, its packages and HDF5's plugins are read from.
 
     The folders of ``sys.path`` are not taken: one may be the user's own folder, with any files.
@@ -276,10 +285,11 @@ def _program_paths() -> Iterable[Path]:
         if "." not in name
         for folder in _folders_of(module)
     ]
+    packages += _folders_of_late_packages()
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     folders = (*_interpreter_folders(), *packages, *libraries, *_plugin_folders())
     absolute = (Path(folder) for folder in folders if os.path.isabs(folder))
-    return dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries()))
+    return tuple(dict.fromkeys((*_SYSTEM_PATHS, *absolute, *_plugin_libraries())))
 
 
 @functools.cache
@@ -293,6 +303,17 @@ def _folders_of(module: ModuleType | None) -> list[str]:
     # Not by getattr: some modules in sys.modules import others on any attribute access.
     path = getattr(module, "__dict__", {}).get("__path__", ())
     return [folder for folder in path if isinstance(folder, str)]
+
+
+@functools.cache
+def _folders_of_late_packages() -> tuple[str, ...]:
+    """Return the folders of packages that a worker may import when a file needs them."""
+    found = (importlib.util.find_spec(name) for name in _LATE_PACKAGES if name not in sys.modules)
+    folders = [
+        folder for spec in found if spec is not None
+        for folder in spec.submodule_search_locations or ()
+    ]  # fmt: skip
+    return (*folders, *(f"{folder}.libs" for folder in folders))  # of shared libraries
 
 
 def _plugin_folders() -> list[str]:
@@ -310,8 +331,8 @@ def _plugin_libraries() -> frozenset[Path]:
 
 
 def _apply_seccomp(locked: Iterable[int]) -> set[Protection]:
-    pyseccomp = _find_pyseccomp()
-    if isinstance(pyseccomp, str):
-        raise _MissingError(pyseccomp)
-    refuse_system_calls(pyseccomp, locked)
+    problem = _find_libseccomp()
+    if problem:
+        raise _MissingError(problem)
+    refuse_system_calls(locked)
     return set(_BY_SECCOMP)

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
+
+from h5fs.store.worker_process.seccomp import (
+    MASKED_EQUAL,
+    NOT_EQUAL,
+    Condition,
+    Rules,
+    load_program,
+    number_of,
+)
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 """Options of prctl(2)."""
+
 
 _OTHER_PROGRAMS: Final = "execve execveat fork vfork".split()
 _OTHER_PROCESSES: Final = """
@@ -64,79 +75,91 @@ _LOCKING_COMMANDS: Final = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38, fcntl.F_SETLE
 _FORBIDDEN_IOCTLS: Final = (0x5412, 0x541C, 0x8901, 0x8902)
 
 
-def refuse_system_calls(package: Any, locked: Iterable[int] = ()) -> None:
+def refuse_system_calls(locked: Iterable[int] = ()) -> None:
     """Refuse this process system calls by name, some by what they are asked for; allow all others.
 
-    ``package`` is ``pyseccomp``. ``locked``: descriptors whose locks are another process's, too.
+    ``locked``: descriptors whose locks are another process's, too. The process must have given up
+    the right to gain privileges. Raises ``OSError``.
 
     A list of what is allowed would be stricter, but would kill workers with each new version of
     the C library, of Python or of a filter. A refusal is an error, which is what an old kernel or
     a container's own filter would answer too.
     """
-    rules = package.SyscallFilter(package.ALLOW)
-    refused, absent = package.ERRNO(errno.EPERM), package.ERRNO(errno.ENOSYS)
+    rules = Rules()
+    # A signal to itself is how a process aborts.
+    for name in ("kill", "tgkill"):
+        _refuse(rules, name, Condition(0, NOT_EQUAL, os.getpid()))
+    for descriptor in locked:
+        _keep_locks(rules, descriptor)
+    rules.load()
+    # A second filter: of two the kernel takes the stricter answer.
+    load_program(compiled_rules())
+
+
+@functools.cache
+def compiled_rules() -> bytes:
+    """Return the program of those rules that are the same in every process.
+
+    A process that forks others calls this before: it takes milliseconds. Raises ``OSError``.
+    """
+    rules = Rules()
     for names in (_OTHER_PROGRAMS, _OTHER_PROCESSES, _PRIORITIES, _SOCKETS, _CHANGES_TO_FOLDERS,
                   _CHANGES_TO_METADATA, _KERNEL_INTERFACES):  # fmt: skip
         for name in names:
-            _refuse(package, rules, refused, name)
+            _refuse(rules, name)
     # The arguments of these calls lie in memory, which a filter cannot see. The C library falls
     # back to clone and openat when it is told that these calls do not exist.
     for name in ("clone3", "openat2"):
-        _refuse(package, rules, absent, name)
-    for name, condition in _conditions(package):
-        _refuse(package, rules, refused, name, condition)
-    for descriptor in locked:
-        _keep_locks(package, rules, refused, descriptor)
-    rules.load()
+        _refuse(rules, name, error=errno.ENOSYS)
+    for name, condition in _conditions():
+        _refuse(rules, name, condition)
+    return rules.program()
 
 
-def _refuse(package: Any, rules: Any, action: int, name: str, *conditions: Any) -> None:
-    number = package.resolve_syscall(package.Arch.NATIVE, name)
+def _refuse(rules: Rules, name: str, *conditions: Condition, error: int = errno.EPERM) -> None:
+    number = number_of(name)
     if number == -1:
         number = _NUMBERS_OF_NEWER.get(name, -1)
     if number != -1:
-        rules.add_rule(action, number, *conditions)
+        rules.refuse(number, error, conditions)
 
 
-def _keep_locks(package: Any, rules: Any, action: int, descriptor: int) -> None:
+def _keep_locks(rules: Rules, descriptor: int) -> None:
     """Refuse to unlock an open file, also by another number."""
-    is_it = package.Arg(0, package.MASKED_EQ, _INT, descriptor)
+    is_it = _masked(0, _INT, descriptor)
     for name in ("flock", "dup", "dup2", "dup3"):
-        _refuse(package, rules, action, name, is_it)
+        _refuse(rules, name, is_it)
     for name in ("fcntl", "fcntl64"):
         for command in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC):
-            copies = package.Arg(1, package.MASKED_EQ, _INT, command)
-            _refuse(package, rules, action, name, is_it, copies)
+            _refuse(rules, name, is_it, _masked(1, _INT, command))
 
 
-def _conditions(package: Any) -> Iterator[tuple[str, Any]]:
-    def masked(argument: int, mask: int, value: int) -> Any:
-        return package.Arg(argument, package.MASKED_EQ, mask, value)
+def _masked(argument: int, mask: int, value: int) -> Condition:
+    return Condition(argument, MASKED_EQUAL, mask, value)
 
+
+def _conditions() -> Iterator[tuple[str, Condition]]:
     # A new process, not a new thread. On s390 the flags are the second argument.
-    yield "clone", masked(int(platform.machine().startswith("s390")), _CLONE_THREAD, 0)
+    yield "clone", _masked(int(platform.machine().startswith("s390")), _CLONE_THREAD, 0)
     for name, argument in (("open", 1), ("openat", 2)):
         for mode in (os.O_WRONLY, os.O_RDWR, os.O_ACCMODE):
-            yield name, masked(argument, os.O_ACCMODE, mode)
+            yield name, _masked(argument, os.O_ACCMODE, mode)
         for flag in (os.O_CREAT, os.O_TRUNC):
-            yield name, masked(argument, flag, flag)
-    # A signal to itself is how a process aborts.
-    for name in ("kill", "tgkill"):
-        yield name, package.Arg(0, package.NE, os.getpid())
+            yield name, _masked(argument, flag, flag)
     # To signal another process by way of a descriptor.
     for name in ("fcntl", "fcntl64"):
         for command in (fcntl.F_SETOWN, _F_SETOWN_EX):
-            yield name, masked(1, _INT, command)
+            yield name, _masked(1, _INT, command)
     for name in ("fcntl", "fcntl64"):
         for command in _LOCKING_COMMANDS:
-            yield name, masked(1, _INT, command)
+            yield name, _masked(1, _INT, command)
     # An exclusive lock keeps others out. Those that the daemon holds are out of reach: a lock goes
     # with the opening of a file, and a worker that reads has openings of its own; for one that
     # writes see `_keep_locks`.
-    yield "flock", masked(1, fcntl.LOCK_EX, fcntl.LOCK_EX)
+    yield "flock", _masked(1, fcntl.LOCK_EX, fcntl.LOCK_EX)
     for request in _FORBIDDEN_IOCTLS:
-        yield "ioctl", masked(1, _INT, request)
+        yield "ioctl", _masked(1, _INT, request)
     # These two options stay as they were set.
     for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE):
-        yield "prctl", masked(0, _INT, option)
-    yield "prlimit64", package.Arg(2, package.NE, 0)
+        yield "prctl", _masked(0, _INT, option)
+    yield "prlimit64", Condition(2, NOT_EQUAL, 0)

@@ -6,8 +6,10 @@ ends, since the socket between them then closes; and its workers end with it.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -17,11 +19,18 @@ from pathlib import Path
 from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
-from h5fs.store.workers.starting.charges import decode_charge
 from h5fs.store.workers.starting.starter_messages import serve
+from h5fs.store.workers.starting.worker_setup import decode_setup
 from h5fs.store.workers.worker_file import FileKind
 
 _log = logging.getLogger(__name__)
+
+# What workers import beyond the library's room when they are asked for it.
+_LATE_MODULES = (
+    "h5fs.projection.views.rendering",
+    "h5fs.store.format.datatype_message.builder",
+    "tempfile",
+)
 
 
 def main() -> None:
@@ -29,14 +38,33 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
-    from h5fs.store.hdf5.plugins import register_plugins
+    import_late_modules()
+    run(control)
 
-    register_plugins()
+
+def run(control: socket.socket) -> None:
+    """Start workers as asked over ``control``, until that is closed. Does not return."""
+    import h5fs.store.worker_process.worker  # noqa: F401  (what every worker would import)
+
     name_process("starter")
     prepare()
     count_cores()
     serve(control, _run_worker)
+
+
+def import_late_modules() -> None:
+    """Import what workers import when a file needs it, and register the filters.
+
+    For a starter that lives longer than a command: no worker then has to do it.
+    """
+    import h5fs.store.hdf5 as room
+    from h5fs.store.hdf5.plugins import register_plugins
+
+    for each in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        importlib.import_module(each.name)
+    for name in _LATE_MODULES:
+        importlib.import_module(name)
+    register_plugins()
 
 
 def name_process(what: str) -> None:
@@ -53,11 +81,11 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
     status = 1
     try:
         die_with_parent(own_pid)
-        charge_descriptor, connection_descriptor, reply_buffer, *files = descriptors
-        with open(charge_descriptor, "rb") as file:
+        setup_descriptor, connection_descriptor, reply_buffer, *files = descriptors
+        with open(setup_descriptor, "rb") as file:
             # The offset is also that of a worker that was to be this one, whose starter was killed.
-            charge = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
-        options, kind, grants = decode_charge(charge)
+            setup = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+        options, kind, grants = decode_setup(setup)
         name_process(options.location.name)
         connection = socket.socket(fileno=connection_descriptor)
         root = logging.getLogger()

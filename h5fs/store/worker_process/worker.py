@@ -8,6 +8,7 @@ that a worker sends.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import mmap
 import os
@@ -15,17 +16,21 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5fs.errors import H5fsError, UnreadableError, show_path
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.committed_store import CommittedStore
-from h5fs.store.hdf5.opening_store import make_library_store
-from h5fs.store.policy import FilesToAskForError
+from h5fs.store.external_policy import FilesToAskForError
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
+
+_log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:  # few workers write
+    from h5fs.store.hdf5.stepwise_store import StepwiseStore
 
 _PROGRESS_SECONDS = 0.2
 _MAX_DESCRIPTORS = 64
@@ -71,6 +76,7 @@ class Worker:
         """Open the file, then answer requests until the daemon closes the connection."""
         self._connection.send(bytes([messages.READY]))
         self._answer(self._open)
+        gc.freeze()  # what there is by now stays, so that no search for garbage goes through it
         buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
         view = memoryview(buffer)
         while True:
@@ -98,17 +104,55 @@ class Worker:
             self._shared_buffers.add(number, descriptor, size)
         for number, file in request.files:
             self._store.know_file(number, file)
-        if request.commit is not None and isinstance(self._store, CommittedStore):
+        if request.commit is not None:
             self._store.catch_up(*request.commit)
         method = messages.METHODS[request.method]
         arguments = method.decode_arguments(request.arguments)
         self._reply_buffer.note(b"")
+        if request.method == messages.CHANGES:
+            return self._make_changes(arguments)
         result = getattr(self._store, request.method)(*arguments)
         self._store.confirm_reads()
         if method.returns_data:
             return self._pack(messages.DATA, messages.DATA_IN_BUFFER, result)
         encoded = messages.encode_result(result)
         return self._pack(messages.RESULT, messages.RESULT_IN_BUFFER, encoded)
+
+    def _make_changes(self, changes: tuple[tuple[str, tuple[Any, ...]], ...]) -> bytes:
+        """Make several changes, and commit them together.
+
+        One that is refused before its step leaves the others alone. One that fails within its step
+        takes all with it, by its exception: the daemon then asks for each of them alone.
+        """
+        from h5fs.store.hdf5.stepwise_store import StepwiseStore
+
+        if not isinstance(self._store, StepwiseStore):
+            raise UnreadableError("this worker only reads")
+        outcomes: list[messages.Outcome] = []
+        with self._store.together():
+            for method, arguments in changes:
+                outcomes.append(self._outcome_of(self._store, method, arguments))
+            self._store.confirm_reads()
+            # Before the commit: if this process is killed after it, the daemon knows what was done.
+            self._reply_buffer.note(bytes(each.result is not None for each in outcomes))
+        encoded = messages.encode_outcomes(messages.Outcomes(tuple(outcomes)))
+        return self._pack(messages.RESULT, messages.RESULT_IN_BUFFER, encoded)
+
+    def _outcome_of(
+        self, store: StepwiseStore, method: str, arguments: tuple[Any, ...]
+    ) -> messages.Outcome:
+        self._tell_progress()  # each change has a deadline of its own
+        try:
+            result = getattr(store, method)(*arguments)
+            return messages.Outcome(method, messages.encode_result(result))
+        except FilesToAskForError:
+            if store.is_broken:
+                raise
+            return messages.Outcome(method, goes_alone=True)
+        except Exception as error:
+            if store.is_broken:
+                raise
+            return messages.Outcome(method, refusal=_refusal_of(error))
 
     def _head(self, kind: int) -> bytes:
         return bytes([kind]) + self._number.to_bytes(messages.NUMBER_BYTES, "little")
@@ -124,15 +168,8 @@ class Worker:
             packet = work()
         except FilesToAskForError as need:
             packet = self._ask_for(need.paths)
-        except H5fsError as error:
-            packet = self._pack_failure(error)
-        except MemoryError:
-            refusal = UnreadableError("it needs more memory than -o memory allows")
-            packet = self._pack_failure(refusal)
         except Exception as error:
-            logging.getLogger(__name__).exception("unexpected")
-            refusal = UnreadableError(f"unexpected {type(error).__name__}: {error}")
-            packet = self._pack_failure(refusal)
+            packet = self._pack_failure(_refusal_of(error))
         self._send(packet)
 
     def _send(self, packet: bytes) -> None:
@@ -185,8 +222,7 @@ class _ReplyBuffer:
         self._note = mmap.mmap(descriptor, messages.NOTE_BYTES)
 
     def note(self, text: bytes) -> None:
-        """Write down the object that is looked at next, so that the daemon knows it after a crash.
-        """
+        """Write down which object is looked at next, so that the daemon knows it after a crash."""
         text = text[: messages.NOTE_BYTES - 2]
         self._note[: 2 + len(text)] = len(text).to_bytes(2, "little") + text
 
@@ -210,6 +246,16 @@ class ConnectionHandler(logging.Handler):
             self._connection.send(bytes([messages.LOG]) + line)
         except OSError:
             self.handleError(record)
+
+
+def _refusal_of(error: Exception) -> H5fsError:
+    """Return what the daemon is told of an exception."""
+    if isinstance(error, H5fsError):
+        return error
+    if isinstance(error, MemoryError):
+        return UnreadableError("it needs more memory than -o memory allows")
+    _log.error("unexpected", exc_info=error)
+    return UnreadableError(f"unexpected {type(error).__name__}: {error}")
 
 
 def _first_of(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:

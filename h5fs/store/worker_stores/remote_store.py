@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+
+from msgspec import structs
 
 from h5fs.model.objects import Contiguous, DatasetInfo, ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
 from h5fs.store.ahead.array_ahead import ArrayAhead
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.fetched_file import FetchedFile
 from h5fs.store.interface import ArrayPart
 from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.store.statistics import RemoteStatistics, StoreStatistics
-from h5fs.store.worker_stores.worker_store import WorkerStore
+from h5fs.store.worker_stores.worker_store import WorkerStore, opened
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 
@@ -26,10 +28,13 @@ class RemoteStore(WorkerStore):
         starter: WorkerStarter | None,
         remote: RemoteObject,
         on_close: Callable[[], None] = lambda: None,
+        *,
+        habits: Habits | None = None,
     ) -> None:
         # Links lead out of such a file to paths beside it, where this machine has nothing.
-        options = dataclasses.replace(options, external=ExternalPolicy.NONE)
-        super().__init__(options, starter, FetchedFile(str(options.location), remote))
+        options = structs.replace(options, external=ExternalPolicy.NONE)
+        main = FetchedFile(str(options.location), remote)
+        super().__init__(options, starter, main, habits=habits)
         self._on_close = on_close
         self._remote = remote
         self._array_ahead = ArrayAhead(remote, cache_bytes=options.remote.cache_bytes)
@@ -52,7 +57,7 @@ class RemoteStore(WorkerStore):
             counts.requests, counts.bytes, counts.reads - counts.misses, counts.misses,
             counts.in_flight, counts.last_error,
         )  # fmt: skip
-        return dataclasses.replace(super().statistics(), remote=remote)
+        return structs.replace(super().statistics(), remote=remote)
 
     def close(self) -> None:
         super().close()
@@ -61,13 +66,16 @@ class RemoteStore(WorkerStore):
 
 
 def open_version(
-    options: StoreOptions, starter: WorkerStarter | None, remote: RemoteObject
+    options: StoreOptions,
+    starter: WorkerStarter | None,
+    remote: RemoteObject,
+    habits: Habits | None = None,
 ) -> RemoteStore:
     """Open one version of an object; it is closed when the store is, or cannot be opened.
 
     Raises ``CannotOpenError``, ``UnreadableError``.
     """
-    return _opened(RemoteStore(options, starter, remote))
+    return opened(RemoteStore(options, starter, remote, habits=habits))
 
 
 def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> RemoteStore:
@@ -80,13 +88,4 @@ def open_remote_store(options: StoreOptions, starter: WorkerStarter | None) -> R
     except BaseException:
         files.close()
         raise
-    return _opened(store)
-
-
-def _opened(store: RemoteStore) -> RemoteStore:
-    try:
-        store.open()
-    except BaseException:
-        store.close()
-        raise
-    return store
+    return opened(store)

@@ -6,11 +6,12 @@ it. Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import structs
 
 from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
@@ -27,24 +28,26 @@ from h5fs.model.objects import (
     Virtual,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.views.orders import ViewOrder
+from h5fs.projection.views.view_requests import ViewRequest
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import Asked
-from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.external_policy import places_of_external
 from h5fs.store.interface import ArrayPart, ObjectStore
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look, ObjectDetails
 from h5fs.store.mounted_file import MountedFile, PlainFile
-from h5fs.store.policy import places_of_external
 from h5fs.store.sources.interface import Source
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.statistics import QuarantinedObject, StoreStatistics
-from h5fs.store.worker_stores.virtual_arrays import sources_under
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.system_errors import advise
+
+if TYPE_CHECKING:  # imported when chunks are read
+    from h5fs.store.chunks.reader import ChunkReader
 
 _MOST_UNSAFE_NAMES = 8
 
@@ -66,9 +69,10 @@ class WorkerStore:
     """Answers the questions of ``h5fs.store.interface.Store``.
 
     ``main`` is the mounted file; without one it is the file at ``options.file``. ``_lock`` protects
-    ``_beside``, the files that external links led to; nothing else is taken while it is held. The
+    ``_beside``, the files that external links led to, and ``_chunk_reader``, which is made when it
+    is first needed; nothing else is taken while it is held. The
     store takes the worker starter with it when it closes, unless it was given one that others use
-    too.
+    too. ``habits``: of the programs that read this file and others with it.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class WorkerStore:
         options: StoreOptions,
         starter: WorkerStarter | None = None,
         main: MountedFile | None = None,
+        *,
+        habits: Habits | None = None,
     ) -> None:
         self._options = options
         self._main = main or PlainFile(options)
@@ -90,20 +96,36 @@ class WorkerStore:
         self._pool = WorkerPool(
             # Where links lead is a matter of where the file is now, and not of what a symbolic
             # link names later.
-            dataclasses.replace(options, location=self._path),
+            structs.replace(options, location=self._path),
             1 if options.mode.writes else count, self._quarantine, starter or own_starter,
             self._grants, on_change=self._note_change, on_loss=self._note_loss,
         )  # fmt: skip
-        readers = self._pool_for_chunks(max(count, 1), starter or own_starter)
-        self._chunks = ChunkReader(readers, options.cache_bytes, self._main.chunk_fetcher())
+        self._chunk_pool = self._pool_for_chunks(max(count, 1), starter or own_starter)
+        self._chunk_reader: ChunkReader | None = None
         # In a mode that writes, or below a program that writes, what is kept might be old.
         changes = options.mode.writes or options.is_swmr
         self._ahead = None if changes else ObjectsAhead(
-            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4))
+            self._look_ahead, self._is_open_to, batches_at_once=max(1, min(count - 1, 4)),
+            habits=habits,
         )  # fmt: skip
 
     def _pool_for_chunks(self, _count: int, _starter: WorkerStarter) -> WorkerPool:
         return self._pool
+
+    @property
+    def _chunks(self) -> ChunkReader:
+        reader = self._chunk_reader
+        return reader if reader is not None else self._make_chunk_reader()
+
+    def _make_chunk_reader(self) -> ChunkReader:
+        from h5fs.store.chunks.reader import ChunkReader
+
+        with self._lock:
+            if self._chunk_reader is None:
+                self._chunk_reader = ChunkReader(
+                    self._chunk_pool, self._options.cache_bytes, self._main.chunk_fetcher()
+                )
+            return self._chunk_reader
 
     def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
         raise UnreadableError("a worker that only reads has changed something")
@@ -235,6 +257,8 @@ class WorkerStore:
             self._chunks.read_into(ref, dataset, dataset.data, offset, buffer)
             return
         elif isinstance(dataset.data, Virtual):
+            from h5fs.store.worker_stores.virtual_arrays import sources_under
+
             for source, start, piece in sources_under(dataset.data, offset, buffer):
                 self.read_into(source.ref, source.dataset, part, start, piece)
             return
@@ -248,10 +272,10 @@ class WorkerStore:
             raise UnreadableError(f"{show_path(ref.path)}: {size} of {len(buffer)} bytes came back")
 
     def make_view(
-        self, ref: ObjectRef, order: ViewOrder, data: bytes, buffer: memoryview
+        self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:
         size: int = self._pool.call(
-            "render_view", ref, order, data, subject=Subject(ref), into=buffer,
+            "render_view", ref, request, data, subject=Subject(ref), into=buffer,
             asked_bytes=len(data) + len(buffer),
         )  # fmt: skip
         if size != len(buffer):
@@ -306,7 +330,8 @@ class WorkerStore:
         self._main.interrupt()
         if self._ahead is not None:
             self._ahead.close()
-        self._chunks.close()
+        if self._chunk_reader is not None:
+            self._chunk_reader.close()
         self._pool.close()
         if self._own_starter is not None:
             self._own_starter.close()
@@ -338,6 +363,19 @@ class WorkerStore:
             if file in self._beside:
                 os.close(opened)
             return self._beside.setdefault(file, LocalFile(opened))
+
+
+_Store = TypeVar("_Store", bound=WorkerStore)
+
+
+def opened(store: _Store) -> _Store:
+    """Open a store, and return it; close it when that fails. Raises what opening raises."""
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 class _BehindLinkError(Exception):

@@ -1,14 +1,18 @@
-"""The store of a mount that writes: each change is a request to the one worker that writes.
+"""The store of a mount that writes: changes are requests to the one worker that writes.
 
-Lives in the daemon. Safe to call from any thread.
+A change that comes alone is one request; those that come while the worker is busy share one, and
+one commit (`change_queue`). Lives in the daemon. Safe to call from any thread.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +22,76 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.objects import Attribute, ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
-from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.worker_stores.committing_worker_store import ROOT, CommittingWorkerStore
+from h5fs.store.log.file_and_log import FileAndLog
+from h5fs.store.repeating import ask_until_answered
+from h5fs.store.worker_stores.change_queue import (
+    MOST_BYTES,
+    Answered,
+    ChangeQueue,
+    NotAnswered,
+    Outcome,
+)
+from h5fs.store.worker_stores.logged_worker_store import ROOT, LoggedWorkerStore
 from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
+from h5fs.store.workers.messages import CHANGES, Outcomes
 from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.quarantine import Subject
+from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 
 _log = logging.getLogger(__name__)
 
+# What makes room and gives it back; nothing that a program wrote is lost with it.
+_HOUSEKEEPING = frozenset({"reserve_array", "drop_array", "drop_nameless", "remove_hidden"})
+# What takes long, or what a neighbour's failure would take away: reserved arrays go with a worker.
+_ALONE = frozenset(
+    {"reserve_array", "finish_array", "drop_array", "copy_object", "open_hidden", "remove_hidden"}
+)
+_MOST_SUSPECTS = 1000
+_MOST_ELEMENTS = 1000  # of attributes that are written together with other changes
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    method: str
+    arguments: tuple[Any, ...]
+    subject: Subject
+    shared_buffers: tuple[SharedBuffer, ...]
+    size: int
+    goes_alone: bool
+
+    @property
+    def descriptor_count(self) -> int:
+        return len(self.shared_buffers)
 
 
 def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
     return Subject(group, name)
 
 
-class WritingWorkerStore(CommittingWorkerStore):
+class WritingWorkerStore(LoggedWorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` protects ``_held`` (objects that programs have open, and how often) and
-    ``_perhaps_nameless`` (those of them that a link may have been taken from), too.
+    ``_clock`` protects ``_held`` (objects that programs have open, and how often),
+    ``_perhaps_nameless`` (those of them that a link may have been taken from) and ``_suspects``
+    (subjects of changes that have failed alone, and go alone from then on), too.
     """
 
     def __init__(
-        self, options: StoreOptions, files: LoggedFiles, starter: WorkerStarter | None = None
+        self, options: StoreOptions, files: FileAndLog, starter: WorkerStarter | None = None
     ) -> None:
         super().__init__(options, files, starter)
         self._lender = Lender(self._pool)
         self._held: Counter[ObjectRef] = Counter()
         self._perhaps_nameless: set[ObjectRef] = set()
         self._hidden: ObjectRef | None = None
+        self._queue: ChangeQueue[_Change] = ChangeQueue(self._make_together)
+        self._suspects: set[Subject] = set()
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -88,7 +127,7 @@ class WritingWorkerStore(CommittingWorkerStore):
         WritingObjectStore.write_attributes, _pass_change, lambda ref, *_: Subject(ref)
     )
     find_missing = passed_on(
-        WritingObjectStore.find_missing, CommittingWorkerStore._pass_on,
+        WritingObjectStore.find_missing, LoggedWorkerStore._pass_on,
         lambda _: Subject(ROOT, b"targets"),
     )  # fmt: skip
 
@@ -190,6 +229,91 @@ class WritingWorkerStore(CommittingWorkerStore):
         self._change("remove_hidden", about=Subject(ROOT, b"hidden"))
         self._hidden = None
 
+    def _change(
+        self,
+        method: str,
+        *arguments: Any,
+        about: Subject,
+        shared_buffers: tuple[SharedBuffer, ...] = (),
+        size: int = 0,
+    ) -> Any:
+        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
+        # Of another name than those that are read: a change that fails leaves reading as it is.
+        subject = Subject(about.ref, b"change " + (about.name or b""))
+        with self._clock:
+            self._unsynced_bytes += size
+            self._start_clock()
+            goes_alone = method in _ALONE or size > MOST_BYTES or subject in self._suspects
+        if method == "write_attributes":
+            goes_alone = goes_alone or _are_large(arguments[1])
+
+        self._quarantine.check(subject)
+        if method not in _HOUSEKEEPING:
+            self._check_path()
+        change = _Change(method, arguments, subject, shared_buffers, size, goes_alone)
+        result = self._queue.make(change, functools.partial(self._make_alone, change))
+        with self._clock:
+            if method not in _HOUSEKEEPING:
+                self._uncommitted.note(size)
+            self._start_clock()  # once more: the commit that stopped it may have been before this
+        self._keep_log_short()
+        return result
+
+    def _make_alone(self, change: _Change, may_be_done: bool) -> Any:
+        """Let the worker make one change. Raises ``H5fsError``."""
+        if self._needs_room:
+            self._shorten_log(0)
+        ask = functools.partial(
+            self._ask,
+            change.method,
+            *change.arguments,
+            subject=change.subject,
+            asked_bytes=change.size,
+            shared_buffers=change.shared_buffers,
+            is_repeatable=False,
+        )
+        try:
+            return ask_until_answered(
+                change.method, change.subject.path, ask, may_be_done=may_be_done,
+                has_committed=lambda: self._lost.has_committed,
+            )  # fmt: skip
+        except LostChangesError:
+            with self._clock:
+                if len(self._suspects) >= _MOST_SUSPECTS:
+                    self._suspects.clear()
+                self._suspects.add(change.subject)
+            raise
+
+    def _make_together(self, changes: Sequence[_Change]) -> list[Outcome]:
+        """Let the worker make several changes by one commit.
+
+        When the worker fails, none of them is to blame yet: each is made again alone, and the one
+        that does it then is.
+        """
+        if self._needs_room:
+            self._shorten_log(0)
+        self._lost.has_committed = False
+        try:
+            outcomes: Outcomes = self._ask(
+                CHANGES, *((change.method, change.arguments) for change in changes),
+                subject=Subject(ROOT, b"several changes"), is_repeatable=False,
+                asked_bytes=sum(change.size for change in changes),
+                shared_buffers=tuple(each for change in changes for each in change.shared_buffers),
+                on_failure=_blame_none,
+            )  # fmt: skip
+        except Exception as error:  # also one that only one of them is the cause of
+            _log.info("%d changes are made one by one: %s", len(changes), error)
+            done = error.note if isinstance(error, LostChangesError) else b""
+            if len(done) != len(changes):
+                done = bytes([True] * len(changes))
+            return [NotAnswered(self._lost.has_committed and bool(each)) for each in done]
+        return [
+            NotAnswered(may_be_done=False)
+            if outcome.goes_alone
+            else Answered(outcome.result, outcome.refusal)
+            for outcome in outcomes.each
+        ]
+
     def _opened_objects(self) -> tuple[int, ...]:
         """Return the ids of the objects that programs have open, before a link goes."""
         with self._clock:
@@ -201,6 +325,18 @@ class WritingWorkerStore(CommittingWorkerStore):
         if target is None:
             raise UnreadableError(f"{show_path(name)} is no object")
         return target
+
+
+def _are_large(attributes: tuple[Attribute, ...]) -> bool:
+    """Whether attributes are too much to be sent with the changes of others."""
+    if sum(len(each.elements) for each in attributes) > _MOST_ELEMENTS:
+        return True
+    sizes = (len(e) for each in attributes for e in each.elements if isinstance(e, bytes))
+    return sum(sizes) > MOST_BYTES // 16
+
+
+def _blame_none(_note: bytes) -> None:
+    raise UnreadableError("workers die before they begin")
 
 
 def _sent_bytes(*arrays: ArrayFile) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from h5fs.errors import KilledChangeError, LostChangesError, UnreadableError
-from h5fs.store.workers.endings import WorkerDiedError, WorkerHungError
+from h5fs.store.workers.worker_errors import WorkerDiedError, WorkerHungError
 
 # A worker may have died of what an earlier request left behind, so that one more try is fair. A
 # worker that was killed from outside proves nothing about the request.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
 from h5fs.model.settings import ExternalPolicy
-from h5fs.store.policy import check_path
+from h5fs.store.external_policy import check_path
 
 _MOST_FILES = 4096
 _KERNELS_OWN = (b"/proc/", b"/sys/", b"/dev/")
@@ -78,8 +78,7 @@ class Grants:
         return descriptor
 
     def clear(self) -> bool:
-        """Take all grants back, since workers hang at one of them; return whether there were any.
-        """
+        """Take all grants back, since workers hang at one; return whether there were any."""
         with self._lock:
             were_any = bool(self._granted)
             self._granted.clear()

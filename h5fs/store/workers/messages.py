@@ -2,7 +2,8 @@
 
 A request is the name of a method and its arguments. The types of arguments and answer come from the
 annotations of ``WritingLibraryStore``, and decoding checks them, since a file may have taken over
-the worker that reads it. Decoding can make no objects of other types.
+the worker that reads it. Decoding can make no objects of other types. One request can hold several
+changes, which are committed together (``CHANGES``).
 
 One message is one packet of a SOCK_SEQPACKET socket. An answer that does not fit into a packet goes
 through the worker's reply buffer, a memory file that both processes have open; the packet then
@@ -12,18 +13,19 @@ holds the number of bytes in it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from h5fs import errors
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.file_status import NumberedFile
-from h5fs.model.objects import Attribute, RegionTarget, UnnamedTarget, UnreadableAttribute
+from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import NewArray, WritingLibraryStore
+from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
 
 MAX_PACKET_BYTES: Final = 60_000
 """Largest message that goes as a packet; well below what the kernel lets a socket hold."""
@@ -37,7 +39,7 @@ FETCHED, NOT_FETCHED = b"+", b"-"
 """The first byte of a worker's packet. DATA are plain bytes, a RESULT is encoded; after a
 LAST_FAILURE the worker ends; NEEDS names files that it must read before it can answer. FILE names a
 file that the worker has given a number; READY: the worker is confined and will now open the mounted
-file. CHANGED: a change is committed, or a checkpoint was tried; the next packet, as a rule the
+file. CHANGED: there was a commit, or a checkpoint was tried; the next packet, as a rule the
 answer, follows in the same one, so that the daemon wakes up once (``pack_changed``). FETCH names
 ranges of bytes of a mounted file that comes bit by bit; the worker then waits for one packet,
 FETCHED or NOT_FETCHED."""
@@ -52,6 +54,10 @@ NUMBER_BYTES: Final = 8
 MOST_RANGES: Final = 2000
 MOST_FETCHED_BYTES: Final = 2**28
 """How much one FETCH may ask for."""
+
+CHANGES: Final = "make_changes"
+"""The name of a request of several changes. Its arguments are pairs, each a method's name and
+arguments; the answer is an ``Outcome`` for each, and is given after the commit of them all."""
 
 _MOST_TEXT = 20_000
 _SIZE_BYTES = 4
@@ -78,6 +84,39 @@ class Request(Struct, frozen=True, array_like=True):
     commit: tuple[int, int] | None = None
 
 
+class Outcome(Struct, frozen=True):
+    """What became of one of several changes: it is committed and has a ``result``, or was refused.
+
+    ``goes_alone``: nothing was done, since the worker needs files first; it is to be asked for
+    alone.
+    """
+
+    method: str
+    result: Any = None
+    refusal: H5fsError | None = None
+    goes_alone: bool = False
+
+
+class Outcomes(Struct, frozen=True):
+    """What became of several changes, in their order."""
+
+    each: tuple[Outcome, ...]
+
+
+class _Change(Struct, frozen=True, array_like=True):
+    method: str
+    arguments: msgspec.Raw
+
+
+class _EncodedOutcome(Struct, frozen=True, array_like=True):
+    """``result`` and ``refusal`` are encoded as if the change had been alone; of neither nothing
+    was done."""
+
+    method: str
+    result: bytes | None = None
+    refusal: bytes | None = None
+
+
 class Method:
     """Decodes the arguments and the result of one method."""
 
@@ -88,16 +127,16 @@ class Method:
         parameters = list(inspect.signature(function).parameters.values())[1:]
         kinds = tuple(_kind_of(hints[parameter.name]) for parameter in parameters)
         self.returns_data = hints["return"] in (bytes, bytes | bytearray)
-        self._arguments = _decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
+        self._arguments = decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
         is_encoded = not self.returns_data and hints["return"] is not type(None)
-        self._result = _decoder(hints["return"]) if is_encoded else None
+        self._result = decoder(hints["return"]) if is_encoded else None
 
     def decode_arguments(self, encoded: msgspec.Raw) -> tuple[Any, ...]:
         """Return the arguments of a request. Raises ``msgspec.MsgspecError``."""
         arguments: tuple[Any, ...] = self._arguments.decode(encoded)
         if self.name == "write_attributes":
             ref, attributes, gone = arguments
-            return ref, tuple(map(_with_elements, attributes)), gone
+            return ref, tuple(map(with_elements, attributes)), gone
         return arguments
 
     def decode_result(self, encoded: bytes | memoryview) -> Any:
@@ -108,11 +147,56 @@ class Method:
             what = f"the worker's answer to {self.name} is not one: {error}"
             raise UnreadableError(what) from None
         if self.name == "read_attributes" and result is not None:
-            return tuple(_with_elements(attribute) for attribute in result)
+            return tuple(with_elements(attribute) for attribute in result)
         if self.name == "write_attributes" and result is not None:
             info, attributes = result
-            return info, tuple(_with_elements(attribute) for attribute in attributes)
+            return info, tuple(with_elements(attribute) for attribute in attributes)
         return result
+
+
+class _ChangesMethod(Method):
+    """Decodes a request of several changes, and its answer."""
+
+    def __init__(self) -> None:
+        self.name = CHANGES
+        self.returns_data = False
+
+    def decode_arguments(self, encoded: msgspec.Raw) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+        changes: tuple[_Change, ...] = _CHANGES.decode(encoded)
+        return tuple(
+            (each.method, METHODS[each.method].decode_arguments(each.arguments))
+            for each in changes
+        )
+
+    def decode_result(self, encoded: bytes | memoryview) -> Outcomes:
+        try:
+            found: tuple[_EncodedOutcome, ...] = _OUTCOMES.decode(encoded)
+            return Outcomes(tuple(map(_decode_outcome, found)))
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError) as error:
+            what = f"the worker's answer to {self.name} is not one: {error}"
+            raise UnreadableError(what) from None
+
+
+def _decode_outcome(outcome: _EncodedOutcome) -> Outcome:
+    if outcome.result is not None:
+        return Outcome(outcome.method, METHODS[outcome.method].decode_result(outcome.result))
+    if outcome.refusal is not None:
+        return Outcome(outcome.method, refusal=decode_failure(outcome.refusal))
+    return Outcome(outcome.method, goes_alone=True)
+
+
+def encode_outcomes(outcomes: Outcomes) -> bytes:
+    """Return what became of several changes as bytes, where each result is encoded already."""
+    return encode(
+        tuple(
+            _EncodedOutcome(
+                each.method,
+                each.result,
+                None if each.refusal is None else encode_failure(each.refusal),
+            )
+            for each in outcomes.each
+        )
+    )
 
 
 def _kind_of(annotation: Any) -> Any:
@@ -122,7 +206,7 @@ def _kind_of(annotation: Any) -> Any:
 
 def encode(value: Any) -> bytes:
     """Return a plain value as bytes. Raises ``OverflowError`` for an integer beyond 64 bits."""
-    return _ENCODER.encode(value)
+    return ENCODER.encode(value)
 
 
 def encode_result(result: Any) -> bytes:
@@ -134,15 +218,18 @@ def encode_result(result: Any) -> bytes:
     try:
         return encode(result)
     except OverflowError:
-        reason = "integers beyond 64 bits in its type"
-    if not isinstance(result, tuple):
+        return encode(_without_wide_attributes(result))
+
+
+def _without_wide_attributes(result: Any) -> Any:
+    reason = "integers beyond 64 bits in its type"
+    if isinstance(result, tuple):
+        return tuple(map(_without_wide_attributes, result))
+    if _is_encodable(result):
+        return result
+    if not isinstance(result, Attribute):
         raise UnsupportedTypeError(reason)
-    return encode(
-        tuple(
-            UnreadableAttribute(each.name, reason) if not _is_encodable(each) else each
-            for each in result
-        )
-    )
+    return UnreadableAttribute(result.name, reason)
 
 
 def _is_encodable(value: Any) -> bool:
@@ -166,7 +253,7 @@ def with_arguments(request: Request, arguments: bytes) -> Request:
 
 def encode_failure(error: H5fsError) -> bytes:
     """Return an ``H5fsError`` as bytes that fit into a packet: its class and its message."""
-    return _ENCODER.encode((type(error).__name__, str(error)[:_MOST_TEXT]))
+    return encode((type(error).__name__, str(error)[:_MOST_TEXT]))
 
 
 def decode_failure(encoded: bytes | memoryview) -> H5fsError:
@@ -235,84 +322,42 @@ def _on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_TEXT])
 
 
-def _encode_other(value: Any) -> Any:
-    if isinstance(value, np.dtype):
-        return _dtype_to_plain(value)
-    raise NotImplementedError(type(value))
-
-
-def _decode_other(kind: type, plain: Any) -> Any:
-    if kind is np.dtype or getattr(kind, "__origin__", None) is np.dtype:
-        return _dtype_from_plain(plain)
-    raise NotImplementedError(kind)
-
-
-def _dtype_to_plain(dtype: np.dtype[Any]) -> Any:
-    """Return a dtype as strings, numbers and lists; unlike ``descr``, with every offset."""
-    if dtype.subdtype is not None:
-        return [_dtype_to_plain(dtype.subdtype[0]), list(dtype.shape)]
-    if dtype.names is None or dtype.fields is None:
-        return dtype.str
-    fields = [dtype.fields[name][:2] for name in dtype.names]
-    return {
-        "names": [name.encode("utf-8", "surrogateescape") for name in dtype.names],
-        "formats": [_dtype_to_plain(member) for member, _ in fields],
-        "offsets": [offset for _, offset in fields],
-        "itemsize": dtype.itemsize,
-    }
-
-
-def _dtype_from_plain(plain: Any) -> np.dtype[Any]:
-    if isinstance(plain, str):
-        return np.dtype(plain)
-    if isinstance(plain, list):
-        base, shape = plain
-        return np.dtype((_dtype_from_plain(base), tuple(shape)))
-    return np.dtype(
-        {
-            "names": [name.decode("utf-8", "surrogateescape") for name in plain["names"]],
-            "formats": [_dtype_from_plain(member) for member in plain["formats"]],
-            "offsets": plain["offsets"],
-            "itemsize": plain["itemsize"],
-        }
-    )
-
-
-def _with_elements(attribute: Any) -> Any:
-    if not isinstance(attribute, Attribute):
-        return attribute
-    elements = tuple(map(_restore_element, attribute.elements))
-    return msgspec.structs.replace(attribute, elements=elements)
-
-
-def _restore_element(plain: Any) -> Any:
-    """Return an element, whose encoding has no type: a list was a tuple, a dict was a target."""
-    if isinstance(plain, list):
-        return tuple(map(_restore_element, plain))
-    if isinstance(plain, dict):
-        try:
-            return msgspec.convert(plain, UnnamedTarget | RegionTarget, strict=False)
-        except msgspec.ValidationError as error:
-            raise UnreadableError(f"the worker's answer has no such element: {error}") from None
-    return plain
-
-
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind, dec_hook=_decode_other)
-
-
-_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, NumberedFile])
 _CHANGED = msgspec.msgpack.Decoder(tuple[tuple[int, ...] | None, int])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
+_CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])
+_OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
-METHODS: Final = {
-    name: Method(name)
-    for name, _ in inspect.getmembers(WritingLibraryStore, inspect.isfunction)
-    if not name.startswith("_")
-}
-"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too."""
+class _Methods(Mapping[str, Method]):
+    """Finds out what a method's messages are when it is first asked for: few of them all are."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method] = {}
+        self._names = frozenset(
+            name for kind in WritingLibraryStore.__mro__ for name, member in vars(kind).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        ) | {CHANGES}  # fmt: skip
+
+    def __getitem__(self, name: str) -> Method:
+        method = self._known.get(name)
+        if method is None:
+            if name not in self._names:
+                raise KeyError(name)
+            made = _ChangesMethod() if name == CHANGES else Method(name)
+            method = self._known[name] = made  # two threads make the same
+        return method
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+METHODS: Final = _Methods()
+"""Every method of ``WritingLibraryStore`` by its name, those that it takes over, too; and
+``CHANGES``."""

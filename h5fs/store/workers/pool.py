@@ -21,17 +21,17 @@ from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.endings import (
-    FilesNeededError,
-    WorkerDiedError,
-    WorkerHungError,
-)
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError, what_is_lost
 from h5fs.store.workers.grants import Grants
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.shared_buffers import SharedBuffer
 from h5fs.store.workers.slots import Slot, find_idle
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
+from h5fs.store.workers.worker_errors import (
+    FilesNeededError,
+    WorkerDiedError,
+    WorkerHungError,
+)
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,9 @@ class WorkerPool:
             except (WorkerDiedError, WorkerHungError) as error:
                 note, has_ended = self._bury_asked(slot)
                 if not is_repeatable and (lost := what_is_lost(error)) is not None:
-                    raise lost(f"{subject.path}: {error}") from None
+                    loss = lost(f"{subject.path}: {error}")
+                    loss.note = note
+                    raise loss from None
                 if not has_ended:  # not even SIGKILL ends a process that waits in the kernel
                     raise UnreadableError(f"{subject.path}: the disk does not answer") from None
                 if is_ahead and on_failure is not None:

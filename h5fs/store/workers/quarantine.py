@@ -62,8 +62,7 @@ class Quarantine:
             raise UnreadableError(f"{subject.path}: quarantined: {reason}")
 
     def holds(self, *subjects: Subject) -> bool:
-        """Whether one of the subjects is in quarantine. Does not look whether the file has changed.
-        """
+        """Whether one of the subjects is in quarantine. Does not look for changes of the file."""
         if not self._reasons:
             return False
         with self._lock:

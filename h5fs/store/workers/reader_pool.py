@@ -5,8 +5,9 @@ Lives in the daemon. No checkpoint is made while one of these workers has a requ
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
+
+from msgspec import structs
 
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.log.reading.committed_state import Commit, CommittedState
@@ -34,7 +35,7 @@ class ReaderPool(WorkerPool):
         state: CommittedState,
         writer: WorkerPool,
     ) -> None:
-        beside = dataclasses.replace(options, mode=Mode.READ, is_beside_writer=True)
+        beside = structs.replace(options, mode=Mode.READ, is_beside_writer=True)
         super().__init__(beside, count, quarantine, starter, grants)
         self._state = state
         self._writer = writer

@@ -10,13 +10,12 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
@@ -28,8 +27,7 @@ LARGE_VIEWS_BYTES = 2**30
 """How much of large shared buffers a worker has mapped at once."""
 
 
-@dataclass(eq=False, slots=True)
-class SharedBuffer:
+class SharedBuffer(Struct, eq=False):
     """A file without a name; workers know it by its ``number``."""
 
     number: int
@@ -62,6 +60,8 @@ def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> Shared
     """Return a new shared buffer of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
     size_bytes = -(-size_bytes // _PAGE) * _PAGE
     if on_disk:
+        import tempfile
+
         # /var/tmp is for what is large, where /tmp may be memory.
         folder = os.environ.get("TMPDIR") or "/var/tmp"
         with tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 FetchRanges = Callable[[Sequence[tuple[int, int]], int], None]
 """Fetches half-open ranges of bytes, in pieces of at least so many bytes."""
@@ -23,10 +24,11 @@ class FileKind(Enum):
     FETCHED = "fetched"
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFile:
-    """The mounted file of a worker. ``fetch`` fetches what a worker lacks; None for a file that is
-    on this machine as a whole."""
+class WorkerFile(Struct, frozen=True):
+    """The mounted file as a worker gets it.
+
+    ``fetch`` fetches what a worker lacks; None for a file that is on this machine as a whole.
+    """
 
     kind: FileKind
     descriptors: tuple[int, ...]

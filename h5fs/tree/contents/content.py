@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.datatypes import holds_references
@@ -24,12 +24,11 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attributes import attributes_to_json
-from h5fs.projection.json.datatype_documents import datatype_document
+from h5fs.model.settings import View
 from h5fs.projection.npy import NpyFile, project_array
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.views import Views
-from h5fs.tree.nodes import VIEWS, Node, NodeKind
+from h5fs.tree.contents.view_content import Views
+from h5fs.tree.nodes import Node, NodeKind
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +48,7 @@ class Content(Protocol):
         """Fill ``buffer`` from ``offset`` on; return how much, less only at the end of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextContent:
+class TextContent(Struct, frozen=True):
     """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects."""
 
     data: bytes
@@ -70,8 +68,7 @@ class TextContent:
         return len(part)
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayContent:
+class ArrayContent(Struct, frozen=True):
     """A ``.npy`` file of a dataset."""
 
     store: Store
@@ -105,11 +102,14 @@ def open_content(store: Store, node: Node, views: Views) -> Content:
         text = store.attributes_at_hand(ref)
         return TextContent(text) if text else attributes_content(_read_attributes(store, ref))
     if node.kind is NodeKind.DATATYPE:
+        from h5fs.projection.json.datatype_documents import datatype_document
+
         return TextContent(datatype_document(store.describe_datatype(ref)))
     if node.kind in (NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS):
         return _open_array(store, node)
-    if node.kind in VIEWS:
-        return views.open(node, _dataset_at_hand(node.info) or store.describe_dataset(ref))
+    if isinstance(node.kind, View):
+        dataset = _dataset_at_hand(node.info) or store.describe_dataset(ref)
+        return views.open(node.kind, ref, dataset)
     raise UnreadableError(f"{show_path(ref.path)} cannot be read")
 
 
@@ -124,6 +124,8 @@ def _read_attributes(store: Store, ref: ObjectRef) -> Sequence[Attribute | Unrea
 
 def attributes_content(attributes: Sequence[Attribute | UnreadableAttribute]) -> TextContent:
     """Return the content of an attribute file."""
+    from h5fs.projection.json.attribute_file import attributes_to_json
+
     names_objects = any(
         isinstance(each, UnreadableAttribute) or holds_references(each.type) for each in attributes
     )

@@ -6,15 +6,15 @@ Safe to use from any thread.
 from __future__ import annotations
 
 from h5fs.model.objects import ObjectRef
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.lru_cache import LruCache
+from h5fs.tree.nodes import AnyKind, Node, NodeKind
 
 _CONTENT_BYTES_KEPT = 24 * 2**20
 _CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 
-_Key = tuple[NodeKind, ObjectRef]
+_Key = tuple[AnyKind, ObjectRef]
 
 
 class KnownContents:

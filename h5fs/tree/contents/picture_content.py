@@ -10,23 +10,29 @@ import functools
 import importlib.util
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError, show_path
 from h5fs.model.objects import Attribute, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import View, ViewOptions
-from h5fs.projection.views.images import ImageLook, palette_bytes, read_look, read_palette
-from h5fs.projection.views.labels import Facts, shorten
-from h5fs.projection.views.orders import PictureOrder, PlotOrder, ViewOrder
+from h5fs.projection.views.images import palette_bytes, read_look, read_palette
+from h5fs.projection.views.labels import Labels, shorten
 from h5fs.projection.views.pictures import Picture, picture_size, project_picture
-from h5fs.projection.views.plots import Plot, PlotLabels, is_plotted, project_plot
-from h5fs.projection.views.shades import Values
+from h5fs.projection.views.pixels import Values
+from h5fs.projection.views.plots import Plot, is_plotted, project_plot
+from h5fs.projection.views.view_requests import (
+    ImageLook,
+    PictureRequest,
+    PlotLabels,
+    PlotRequest,
+    ViewRequest,
+)
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.cache import LruCache
+from h5fs.tree.lru_cache import LruCache
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +64,7 @@ def _can_draw() -> bool:
     return importlib.util.find_spec("PIL") is not None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PictureContent:
+class PictureContent(Struct, frozen=True, eq=False):
     """A ``.png`` file of a dataset, made as a whole when somebody reads it.
 
     ``size``: how many pixels its longest side has at most. ``made``: the files made last.
@@ -85,10 +90,10 @@ class PictureContent:
         # A change of the file makes another content, so that no old picture is found here.
         data = self.made.get(self)
         if data is None:
-            order_of = _order_plot if is_plotted(self.dataset) else _order_picture
-            order, elements = order_of(self.store, self.ref, self.dataset, self.size)
+            request_of = _request_plot if is_plotted(self.dataset) else _request_picture
+            request, elements = request_of(self.store, self.ref, self.dataset, self.size)
             file = memoryview(bytearray(self.size_bytes))
-            self.store.make_view(self.ref, order, elements, file)
+            self.store.make_view(self.ref, request, elements, file)
             data = bytes(file)
             self.made.put(self, data)
         return data
@@ -120,14 +125,14 @@ class _Reader:
 # --- pictures
 
 
-def _order_picture(
+def _request_picture(
     store: Store, ref: ObjectRef, dataset: DatasetInfo, size: int
-) -> tuple[ViewOrder, bytes]:
+) -> tuple[ViewRequest, bytes]:
     look = _look_of(store, ref)
     picture = project_picture(dataset, size, look)
     assert dataset.shape is not None
-    order = PictureOrder(dataset.shape, dataset.dtype, size, look)
-    return order, _shown_elements(_Reader(store, ref, dataset), picture)
+    request = PictureRequest(dataset.shape, dataset.dtype, size, look)
+    return request, _shown_elements(_Reader(store, ref, dataset), picture)
 
 
 def _shown_elements(reader: _Reader, picture: Picture) -> bytes:
@@ -168,7 +173,7 @@ def _read_wide_row(reader: _Reader, start: int, columns: int, step: int, part: V
 
 def _look_of(store: Store, ref: ObjectRef) -> ImageLook | None:
     """Return how an image wants to be shown; None for other datasets."""
-    found = read_look(_facts_of(store, ref))
+    found = read_look(_labels_of(store, ref))
     if found is None:
         return None
     look, path = found
@@ -183,7 +188,7 @@ def _look_of(store: Store, ref: ObjectRef) -> ImageLook | None:
             return look
         data = bytearray(count)
         store.read_into(target.ref, dataset, ArrayPart.ELEMENTS, 0, memoryview(data))
-        colours = read_palette(dataset.dtype, bytes(data), _facts_of(store, target.ref))
+        colours = read_palette(dataset.dtype, bytes(data), _labels_of(store, target.ref))
     except H5fsError as error:
         _log.info("%s is shown without its palette: %s", show_path(ref.path), error)
         return look
@@ -193,36 +198,36 @@ def _look_of(store: Store, ref: ObjectRef) -> ImageLook | None:
 # --- line plots
 
 
-def _order_plot(
+def _request_plot(
     store: Store, ref: ObjectRef, dataset: DatasetInfo, size: int
-) -> tuple[ViewOrder, bytes]:
+) -> tuple[ViewRequest, bytes]:
     plot = project_plot(dataset, size)
-    facts = _facts_of(store, ref)
-    title, along = facts.label(_name_of(ref)), shorten(facts.text(b"DIMENSION_LABELS"))
+    said = _labels_of(store, ref)
+    title, along = said.label(_name_of(ref)), shorten(said.text(b"DIMENSION_LABELS"))
     labels = PlotLabels(title, along or "index")
     starts = tuple(plot.starts())
-    order = PlotOrder(dataset.dtype, plot.count, size, starts, plot.run_length, labels)
+    request = PlotRequest(dataset.dtype, plot.count, size, starts, plot.run_length, labels)
     elements = _read_runs(_Reader(store, ref, dataset), plot)
-    scale = next((_try_find(store, ref, path) for path in facts.targets(b"DIMENSION_LIST")), None)
+    scale = next((_try_find(store, ref, path) for path in said.targets(b"DIMENSION_LIST")), None)
     if scale is not None:
-        order = _along_scale(store, scale.ref, dataset, plot, order)
-    return order, elements
+        request = _along_scale(store, scale.ref, dataset, plot, request)
+    return request, elements
 
 
 def _along_scale(
-    store: Store, scale: ObjectRef, dataset: DatasetInfo, plot: Plot, order: PlotOrder
-) -> PlotOrder:
-    """Return an order for a plot along a dimension scale, or its name, as far as it can be read."""
+    store: Store, scale: ObjectRef, dataset: DatasetInfo, plot: Plot, request: PlotRequest
+) -> PlotRequest:
+    """Return a request for a plot along a dimension scale, or its name, where these can be read."""
     try:
-        label = _facts_of(store, scale).label(_name_of(scale))
-        order = replace(order, labels=PlotLabels(order.labels.title, label))
+        label = _labels_of(store, scale).label(_name_of(scale))
+        request = replace(request, labels=PlotLabels(request.labels.title, label))
         described = store.describe_dataset(scale)
         if described.shape == dataset.shape and described.dtype.kind in "iuf":
             values = _read_runs(_Reader(store, scale, described), plot)
-            order = replace(order, scale_dtype=described.dtype, scale=values)
+            request = replace(request, scale_dtype=described.dtype, scale=values)
     except H5fsError as error:
         _log.info("%s is not shown along its scale: %s", show_path(scale.path), error)
-    return order
+    return request
 
 
 def _read_runs(reader: _Reader, plot: Plot) -> bytes:
@@ -233,9 +238,9 @@ def _read_runs(reader: _Reader, plot: Plot) -> bytes:
 # --- attributes, and where they lead
 
 
-def _facts_of(store: Store, ref: ObjectRef) -> Facts:
+def _labels_of(store: Store, ref: ObjectRef) -> Labels:
     attributes = store.read_attributes(ref)
-    return Facts({each.name: each for each in attributes if isinstance(each, Attribute)})
+    return Labels({each.name: each for each in attributes if isinstance(each, Attribute)})
 
 
 def _name_of(ref: ObjectRef) -> bytes:

@@ -5,7 +5,6 @@ A domain's tree is opened when somebody looks into it. Read-only. Safe to call f
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import stat
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import structs
 
 from h5fs.errors import (
     IsAGroupError,
@@ -28,9 +28,9 @@ from h5fs.errors import (
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import DomainEntry
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
@@ -168,7 +168,7 @@ class DomainFolderTree:
         total = self._ended
         for domain in list(self._domains.values()):
             total += domain.tree.statistics()
-        return dataclasses.replace(total, open_file_count=self._handles.count())
+        return structs.replace(total, open_file_count=self._handles.count())
 
     def close(self) -> None:
         """Close all domains."""

@@ -7,7 +7,6 @@ Read-only. Safe to call from any thread.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import structs
 
 from h5fs.errors import NoAttributeError, ReadOnlyError, show_path
 from h5fs.model.file_status import SpaceStatus
@@ -166,7 +166,7 @@ class FolderTree:
         total = self._ended
         for file in list(self._files.values()):
             total += file.tree.statistics()
-        return dataclasses.replace(total, open_file_count=self._handles.count())
+        return structs.replace(total, open_file_count=self._handles.count())
 
     def close(self) -> None:
         """Close all HDF5 files."""

@@ -22,11 +22,11 @@ from h5fs.errors import GoneError, IsAGroupError, ReadOnlyError, StaleError, sho
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import KERNEL_SECONDS, NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import Store
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent, open_content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.listing import FolderListing
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.lru_cache import LruCache
+from h5fs.tree.nodes import AnyKind, Node, NodeKind
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
 
@@ -44,7 +44,7 @@ _UNDERWAY_SECONDS: Final = 0.05  # an answer reaches the kernel a little after i
 class _OpenContent:
     """What an open file holds. ``subject``: of which object it is which file."""
 
-    subject: tuple[NodeKind, ObjectRef]
+    subject: tuple[AnyKind, ObjectRef]
     content: Content
     is_stale: bool = False
 
@@ -78,7 +78,7 @@ class RenewingTree(Tree):
         super().__init__(store, max_depth, views=views, part=part)
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
-        self._files: dict[tuple[NodeKind, ObjectRef], set[_OpenContent]] = {}
+        self._files: dict[tuple[AnyKind, ObjectRef], set[_OpenContent]] = {}
         # Listings of whole folders take long, and count as new from their end on.
         self._fresh: LruCache[bytes, tuple[float, FolderListing | None]] = LruCache(_LISTINGS_KEPT)
         self._dentries: LruCache[bytes, tuple[float, Dentries]] = LruCache(_LISTINGS_KEPT)

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Final
 
 from h5fs.errors import ExistsError, LostChangesError, NotFoundError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import ArrayPart
-from h5fs.tree.cache import LruCache
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
+from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.status import Status
 from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS
@@ -34,29 +32,22 @@ _log = logging.getLogger(__name__)
 _TEXTS_KEPT: Final = 1024
 
 
-class RenewingLock:
-    """The tree's lock; whoever takes it forgets first what was found too long ago."""
+class Renewal:
+    """Forgets, at the beginning of a call, what was found too long ago."""
 
     def __init__(self, forget: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
         self._forget = forget
         self._renewed_at = time.monotonic()
 
     def expire(self) -> None:
-        """Let whoever takes the lock next forget all that was found."""
+        """Let the next call forget all that was found."""
         self._renewed_at = -RENEWED_SECONDS
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    def renew(self) -> None:
+        """Forget what was found, if that is long ago. Under the tree's lock."""
         if time.monotonic() - self._renewed_at > RENEWED_SECONDS:
             self._renewed_at = time.monotonic()
             self._forget()
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._lock.release()
 
 
 class SharedWritableTree(WritableTree):
@@ -67,11 +58,10 @@ class SharedWritableTree(WritableTree):
     why a handle's new file was given up. These and ``_pages`` are under the tree's lock.
     """
 
-    _lock: RenewingLock
-
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._lock = RenewingLock(self._forget)
+        self._renewal = Renewal(self._forget)
+        self._in_flight.on_begin = self._renewal.renew
         self._pages: dict[ObjectRef, SharedPages] = {}
         self._taken: dict[int, ExistsError] = {}
         self._losses = 0
@@ -98,34 +88,34 @@ class SharedWritableTree(WritableTree):
         try:
             return super().get_lasting_status(path)[0], False
         except NotFoundError:
-            self._lock.expire()
+            self._renewal.expire()
             return super().get_lasting_status(path)[0], False
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file by what it holds now."""
-        self._lock.expire()
+        self._renewal.expire()
         handle = super().open(path, flags, pid)
-        with self._lock:
+        with self._in_flight.call():
             self._note_opening(self._opened.get(handle), flags)
             self._losses_known[handle] = self._losses
         return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Make a file where there is none now."""
-        self._lock.expire()
+        self._renewal.expire()
         handle = super().create(path, flags, pid, mode)
-        with self._lock:
+        with self._in_flight.call():
             self._losses_known[handle] = self._losses
         return handle
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Rename what is there now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().rename(old, new, flags)
 
     def remove_folder(self, path: bytes) -> None:
         """Remove a folder that is empty now."""
-        self._lock.expire()
+        self._renewal.expire()
         super().remove_folder(path)
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
@@ -153,7 +143,7 @@ class SharedWritableTree(WritableTree):
             pages.note(data, offset)
             return
         data = data[: max(pages.content.size_bytes - offset, 0)]
-        with self._lock:
+        with self._in_flight.call():
             lent, ranges = pages.take(data, offset)
             if not ranges or self._store.change_array(pages.content.ref, lent, ranges):
                 return
@@ -173,11 +163,11 @@ class SharedWritableTree(WritableTree):
             with self._giving_up_what_is_taken(handle):
                 super().fsync(handle)
         except LostChangesError:
-            with self._lock:
+            with self._in_flight.call():
                 self._losses += 1
                 self._losses_known[handle] = self._losses
             raise
-        with self._lock:
+        with self._in_flight.call():
             known = self._losses_known.get(handle, self._losses)
             self._losses_known[handle] = self._losses
         if known < self._losses:
@@ -190,7 +180,7 @@ class SharedWritableTree(WritableTree):
         """Forget a handle; with the last one of a file, what the kernel was given of it."""
         opened = self._opened.get(handle)
         super().release(handle)
-        with self._lock:
+        with self._in_flight.call():
             self._losses_known.pop(handle, None)
             self._taken.pop(handle, None)
             content = opened.file.content if opened.file is not None else None
@@ -212,7 +202,7 @@ class SharedWritableTree(WritableTree):
         try:
             yield
         except ExistsError as error:
-            with self._lock:
+            with self._in_flight.call():
                 file = self._opened.get(handle).file
                 if file is not None and file.node is None and not file.is_gone:
                     self._pending.unstage(file.path)

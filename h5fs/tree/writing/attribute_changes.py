@@ -15,7 +15,7 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
-from h5fs.projection.json.attribute_changes import change_attributes, holds_attribute
+from h5fs.projection.json.attribute_file_changes import change_attributes, holds_attribute
 from h5fs.projection.names import GROUP_ATTRIBUTES
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import NodeKind
@@ -49,8 +49,7 @@ class AttributeChanges:
         self._removals = removals
 
     def set_extended(self, path: bytes, name: bytes, value: bytes | None, flags: int) -> None:
-        """Answer ``setxattr``, and ``removexattr`` for None. ``flags`` are those of ``setxattr``.
-        """
+        """Answer ``setxattr``, or ``removexattr`` (None). ``flags`` are those of ``setxattr``."""
         if not name.startswith(USER_PREFIX) or name.startswith(OWN_PREFIX):
             raise UnsupportedTypeError(f"{show_path(name)} cannot be set")
         attribute = name.removeprefix(USER_PREFIX)

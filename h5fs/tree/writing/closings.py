@@ -21,6 +21,7 @@ from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.draft_to_object import IncompleteError
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.opened_files import OpenedFile
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
@@ -33,13 +34,14 @@ class Closings:
 
     def __init__(
         self, store: WritingStore, pending: Pending, keeper: Keeper, commits: Commits,
-        removals: Removals, *, commits_at_close: bool,
+        removals: Removals, in_flight: ChangesInFlight, *, commits_at_close: bool,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
         self._keeper = keeper
         self._commits = commits
         self._removals = removals
+        self._in_flight = in_flight
         self._commits_at_close = commits_at_close
 
     def flush(self, opened: OpenedFile, pid: int) -> None:
@@ -66,16 +68,28 @@ class Closings:
                 return  # a header, whose data somebody will map
             raise
         if self._commits_at_close:
-            self._store.commit(False)
+            with self._in_flight.waiting(file.path, file, is_alone=True):
+                self._store.commit(False)
 
     def release(self, opened: OpenedFile) -> None:
-        """A handle is gone, by its last `close`: so is what was there for it alone."""
+        """A handle is gone, by its last `close`: so is what was there for it alone.
+
+        Where that is to be committed still (``is_to_commit``), the call must be alone.
+        """
         try:
             if opened.file is not None and not opened.file.opened:
                 self._end(opened.file)
         finally:
             if opened.held is not None:
                 self._store.let_go(opened.held)
+
+    def is_to_commit(self, opened: OpenedFile) -> bool:
+        """Whether a handle is the last one of a file that is not committed, nor kept until it can
+        be, with nothing that others have."""
+        file = opened.file
+        if file is None or file.opened > 1 or not file.is_changed or file.is_gone:
+            return False
+        return file.may_refer or not file.is_kept
 
     def sync(self, opened: OpenedFile) -> None:
         """Commit what was written, if it is a whole file.

@@ -5,6 +5,7 @@ Under the tree's lock.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +20,18 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node
 from h5fs.tree.writing.draft_to_object import (
     IncompleteError,
-    check_json,
     commit_array,
-    commit_attributes,
     commit_datatype,
     commit_sequences,
     is_as_shown,
+    plan_attributes,
     read_header,
+    refers_to_objects,
 )
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.opened_files import OpenedFiles
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.drafts import Draft
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
@@ -44,7 +46,7 @@ class Commits:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        opened: OpenedFiles, keeper: Keeper,
+        opened: OpenedFiles, keeper: Keeper, in_flight: ChangesInFlight,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
@@ -52,6 +54,7 @@ class Commits:
         self._places = places
         self._opened = opened
         self._keeper = keeper
+        self._in_flight = in_flight
         self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
         """Returns the text of attributes that a program has started from, where others may have
         changed them since."""
@@ -62,7 +65,8 @@ class Commits:
         """Make a draft part of the HDF5 file, unless it has to wait for something.
 
         Raises ``InvalidArrayError``, ``InvalidAttributesError`` and what the store raises; the
-        draft stays then, and so does what the HDF5 file has.
+        draft stays then, and so does what the HDF5 file has. Raises ``OthersInFlightError`` for
+        attributes that refer to other objects.
         """
         if not file.is_changed or file.is_gone:
             return
@@ -71,6 +75,8 @@ class Commits:
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
             return  # a scratch file
+        if meaning.projection is not Projection.ATTRIBUTES:
+            self._be_alone_for_what_waits(file.path, meaning.link_name)
         is_done = self._commit_as(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
@@ -78,6 +84,15 @@ class Commits:
         self.settle(file)
         if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
             self.apply_waiting(file.path, meaning.link_name)
+
+    def _be_alone_for_what_waits(self, path: bytes, link_name: bytes | None) -> None:
+        """Be alone where attributes that refer to objects have waited for this one: as they are
+        applied when it is there, it would be too late then."""
+        if link_name is None:
+            return
+        waiting = self._pending.staged(attributes_path(path, link_name))
+        if waiting is not None and waiting.may_refer:
+            self._in_flight.insist_on_being_alone()
 
     def try_to_commit(self, file: WritableFile) -> None:
         """Commit a draft that nobody waits for: what refuses it is told in the log."""
@@ -142,7 +157,8 @@ class Commits:
         owner = self._owner_of(folder, meaning.link_name)
         if owner is not None:
             with self._lookup.changing():
-                missing, *_ = commit_attributes(self._store, owner, file.draft, in_part=True)
+                plan = plan_attributes(self._store, owner, file.draft)
+                missing, *_ = plan.apply(self._store, owner, in_part=True)
             where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
             _log.warning(
                 "%s: attributes refer to what is not there (%s)", show_path(file.path), where
@@ -178,7 +194,12 @@ class Commits:
             return
         is_read = not self.grows_beneath_readers and self._is_read(file)
         with self._lookup.changing_link(folder, name) as change:
-            info = commit_array(self._store, folder.info.ref, name, file, is_read=is_read)
+            waiting = functools.partial(
+                self._in_flight.waiting, file.path, file, is_alone=change.is_alone
+            )
+            info = commit_array(
+                self._store, folder.info.ref, name, file, waiting, is_read=is_read
+            )
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
 
     def _commit_attributes(
@@ -186,21 +207,26 @@ class Commits:
     ) -> bool:
         owner = self._owner_of(folder, name)
         if owner is None:
-            check_json(draft)
+            file.may_refer = refers_to_objects(draft)
             self._pending.stop_awaiting(file)
             return False
         self._pending.hold_times(owner, self._lookup.status_of_file(0))
-        before, is_shared = self.text_before(file, owner.ref), self._lookup.is_shared
+        is_alone = name is not None and self._lookup.is_alone(folder, name)
+        waiting = functools.partial(self._in_flight.waiting, file.path, file, is_alone=is_alone)
+        plan = plan_attributes(
+            self._store, owner, draft, waiting, before=self.text_before(file, owner.ref),
+            is_shared=self._lookup.is_shared,
+        )  # fmt: skip
+        if plan.targets:  # what they refer to may come or go at other paths
+            self._in_flight.insist_on_being_alone()
         with self._changing_object(folder, name) as change:
-            missing, owner, change.attributes = commit_attributes(
-                self._store, owner, draft, before=before, is_shared=is_shared
-            )
+            missing, owner, change.attributes = plan.apply(self._store, owner, waiting)
             if name is not None:
                 change.link = Link(name, LinkKind.HARD, target=owner)
         self._pending.await_targets(file, missing)
         if file.awaits:
             return False
-        self._pending.unhide(file.path)
+        self._pending.remove_whiteout(file.path)
         return True
 
     @contextmanager

@@ -5,7 +5,9 @@ Functions over the store; they keep nothing. Under the tree's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from math import prod
 
 import msgspec
@@ -33,7 +35,7 @@ from h5fs.model.objects import (
     RegionTarget,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attributes import attributes_from_json
+from h5fs.projection.json.attribute_file import attributes_from_json
 from h5fs.projection.json.datatype_documents import check_new_datatype, datatype_from_json
 from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
@@ -49,11 +51,12 @@ _MOST_COMPARED_BYTES = 2**26
 
 
 Attributes = tuple[Attribute | UnreadableAttribute, ...]
+Waiting = Callable[[], AbstractContextManager[None]]
+"""Returns a block in which the store is waited for, and nothing else is used."""
 
 
 class IncompleteError(InvalidArrayError):
-    """A ``.npy`` file that goes on, by its header; ``has_data`` is false when just that is there.
-    """
+    """A ``.npy`` file of which more will come; ``has_data`` is false for a header alone."""
 
     def __init__(self, message: str, *, has_data: bool) -> None:
         super().__init__(message)
@@ -99,8 +102,9 @@ def array_file(
 
 
 def commit_array(
-    store: WritingStore, group: ObjectRef, name: bytes, file: WritableFile, *, is_read: bool
-) -> ObjectInfo | None:
+    store: WritingStore, group: ObjectRef, name: bytes, file: WritableFile, waiting: Waiting, *,
+    is_read: bool,
+) -> ObjectInfo | None:  # fmt: skip
     """Make a dataset of a draft, or change it by what the draft says; return it, if that is known.
 
     ``is_read``: a program reads what is there now, and shall go on reading that.
@@ -110,7 +114,9 @@ def commit_array(
     direct = file.draft.direct
     if direct is not None and direct.header == header and file.node is None:
         try:
-            info = store.finish_array(group, name, direct.region, file.draft.tail())
+            tail = file.draft.tail()
+            with waiting():
+                info = store.finish_array(group, name, direct.region, tail)
         except LostChangesError:
             # The worker that knew the dataset has died; its data are where they were written.
             file.draft.leave_direct_array()
@@ -120,13 +126,14 @@ def commit_array(
         else:
             file.draft.end_direct_array()
             return info
-    if file.draft.has_base and not is_read and _grow(store, file, header):
+    if file.draft.has_base and not is_read and _grow(store, file, header, waiting):
         return None
     old_rows = _rows_of(file.content) if file.draft.is_based else None
     lent = array_file(
         file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file)
     )
-    return store.write_array(group, name, lent)
+    with waiting():
+        return store.write_array(group, name, lent)
 
 
 def is_as_shown(draft: Draft, content: Content | None) -> bool:
@@ -149,7 +156,9 @@ def _rows_of(content: Content | None) -> int | None:
     return shape[0] if shape else None
 
 
-def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
+def _grow(
+    store: WritingStore, file: WritableFile, header: NpyHeader, waiting: Waiting
+) -> bool:
     """Change a dataset's shape and write what was written; False when it takes a new array."""
     content, draft = file.content, file.draft
     if not isinstance(content, ArrayContent) or draft is None or header.is_fortran_order:
@@ -168,7 +177,8 @@ def _grow(store: WritingStore, file: WritableFile, header: NpyHeader) -> bool:
     lent = ArrayFile(
         draft.descriptor, draft.size_bytes, shape, dtype, False, start, False, _rows_of(content)
     )  # fmt: skip
-    return store.change_array(content.ref, lent, ranges)
+    with waiting():
+        return store.change_array(content.ref, lent, ranges)
 
 
 def commit_sequences(
@@ -195,56 +205,89 @@ def _is_new(file: WritableFile) -> bool:
     return file.node is None and file.made_at == file.path
 
 
-def check_json(draft: Draft) -> bytes:
-    """Return the text of a draft of attributes. Raises ``InvalidAttributesError``."""
+def refers_to_objects(draft: Draft) -> bool:
+    """Return whether a draft of attributes refers to objects. Raises ``InvalidAttributesError``."""
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    attributes_from_json(data)
-    return data
+    return any(holds_references(each.type) for each in attributes_from_json(data))
 
 
-def commit_attributes(
-    store: WritingStore, owner: ObjectInfo, draft: Draft, *, in_part: bool = False,
-    before: bytes | None = None, is_shared: bool = False,
-) -> tuple[tuple[bytes, ...], ObjectInfo, Attributes]:  # fmt: skip
-    """Give an object the attributes that a draft says, if all that they refer to is there.
+@dataclass(frozen=True)
+class AttributePlan:
+    """How an object gets the attributes that a draft says.
 
-    Return the paths that are not there, the object and its attributes as they are then. Where paths
-    are not there nothing is written but, if ``in_part``, those attributes that can be. ``before``:
-    the text that the draft was made of; then attributes that are the same in both stay as they are
-    by now, and so do those that are in neither. ``is_shared``: others may have given the object
-    attributes that ``owner`` does not count.
+    ``existing``: those that it has. ``changed``, ``gone``: what it gets, and the names of those
+    that it loses. ``targets``: the absolute HDF5 paths that the references in each of the changed
+    ones lead to, by its name, where there are any.
     """
-    ref = owner.ref
+
+    existing: Attributes
+    changed: tuple[Attribute, ...]
+    gone: tuple[bytes, ...]
+    targets: Mapping[bytes, frozenset[bytes]]
+
+    def apply(
+        self, store: WritingStore, owner: ObjectInfo, waiting: Waiting = nullcontext, *,
+        in_part: bool = False,
+    ) -> tuple[tuple[bytes, ...], ObjectInfo, Attributes]:  # fmt: skip
+        """Write the attributes, if all that they refer to is there.
+
+        Return the paths that are not there, the object and its attributes as they are then. Where
+        paths are not there nothing is written but, if ``in_part``, those attributes that can be.
+        """
+        paths = frozenset[bytes]().union(*self.targets.values())
+        missing = store.find_missing(tuple(sorted(paths))) if paths else ()
+        if missing and not in_part:
+            return missing, owner, self.existing
+        none = frozenset[bytes]()
+        changed = tuple(
+            each
+            for each in self.changed
+            if self.targets.get(each.name, none).isdisjoint(missing)
+        )
+        if not (changed or self.gone):
+            return missing, owner, self.existing
+        with waiting():
+            found, attributes = store.write_attributes(owner.ref, changed, self.gone)
+        # The header has changed, and not what is known of the data.
+        owner = msgspec.structs.replace(
+            owner, attribute_count=found.attribute_count, mtime=found.mtime, ctime=found.ctime,
+            atime=found.atime,
+        )  # fmt: skip
+        return missing, owner, attributes
+
+
+def plan_attributes(
+    store: WritingStore, owner: ObjectInfo, draft: Draft, waiting: Waiting = nullcontext, *,
+    before: bytes | None = None, is_shared: bool = False,
+) -> AttributePlan:  # fmt: skip
+    """Find out what must be done to give an object the attributes that a draft says.
+
+    ``before``: the text that the draft was made of; then attributes that are the same in both stay
+    as they are by now, and so do those that are in neither. ``is_shared``: others may have given
+    the object attributes that ``owner`` does not count. Raises ``InvalidAttributesError``.
+    """
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    existing = store.read_attributes(ref) if owner.attribute_count or is_shared else ()
+    existing: Attributes = ()
+    if owner.attribute_count or is_shared:
+        with waiting():
+            existing = tuple(store.read_attributes(owner.ref))
     wanted = attributes_from_json(data, existing)
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     changed = tuple(each for each in wanted if known.get(each.name) != each)
     old = {each.name: each for each in _attributes_before(before, existing)}
     if before is not None:
         changed = tuple(each for each in changed if old.get(each.name) != each)
-    targets = {each.name: frozenset(reference_targets(each)) for each in changed}
-    wanted_paths = frozenset[bytes]().union(*targets.values())
-    missing = store.find_missing(tuple(sorted(wanted_paths))) if wanted_paths else ()
-    if missing and not in_part:
-        return missing, owner, existing
-    changed = tuple(each for each in changed if targets[each.name].isdisjoint(missing))
     kept = {each.name for each in wanted}
     gone = tuple(
         name for name in known if name not in kept and (before is None or name in old)
     )
-    if changed or gone:
-        found, existing = store.write_attributes(ref, changed, gone)
-        # The header has changed, and not what is known of the data.
-        owner = msgspec.structs.replace(
-            owner, attribute_count=found.attribute_count, mtime=found.mtime, ctime=found.ctime,
-            atime=found.atime,
-        )  # fmt: skip
-    return missing, owner, existing
+    targets = {each.name: frozenset(reference_targets(each)) for each in changed}
+    targets = {name: paths for name, paths in targets.items() if paths}
+    return AttributePlan(existing, changed, gone, targets)
 
 
 def _attributes_before(

@@ -19,6 +19,7 @@ from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 
 
@@ -27,7 +28,7 @@ class NewLinks:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        rules: NameRules, keeper: Keeper, commits: Commits,
+        rules: NameRules, keeper: Keeper, commits: Commits, in_flight: ChangesInFlight,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
@@ -36,6 +37,7 @@ class NewLinks:
         self._rules = rules
         self._keeper = keeper
         self._commits = commits
+        self._in_flight = in_flight
 
     def make_folder(self, path: bytes) -> None:
         """Answer ``mkdir``: create a group, or a scratch folder."""
@@ -50,7 +52,8 @@ class NewLinks:
             self._pending.add_scratch(path, ScratchEntry(self._pending.new_inode()))
             return
         with self._lookup.changing_link(folder, name) as change:
-            info = self._store.create_group(folder.info.ref, name)
+            with self._in_flight.waiting(path, is_alone=change.is_alone):
+                info = self._store.create_group(folder.info.ref, name)
             change.link, change.is_new_group = Link(name, LinkKind.HARD, target=info), True
         self._commits.apply_waiting(path, name)
 
@@ -84,7 +87,8 @@ class NewLinks:
             return
         link = self._rules.link_of_text(path, meaning, text)
         with self._lookup.changing_link(folder, link.name) as change:
-            self._store.create_link(folder.info.ref, link)
+            with self._in_flight.waiting(path, is_alone=change.is_alone):
+                self._store.create_link(folder.info.ref, link)
             change.link = link
         self._commits.apply_waiting(path, link.name)
 

@@ -15,11 +15,13 @@ from h5fs.errors import (
 )
 from h5fs.projection.names import encode_name
 from h5fs.store.interface import WritingStore
+from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
 from h5fs.tree.writing.draft_to_object import delete_attributes
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -35,18 +37,23 @@ class Removals:
     """Deletes links and attributes, and lets go of files that have no name any more."""
 
     def __init__(
-        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places, keeper: Keeper
-    ) -> None:
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
+        keeper: Keeper, in_flight: ChangesInFlight,
+    ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
         self._lookup = lookup
         self._places = places
         self._keeper = keeper
+        self._in_flight = in_flight
 
     def unlink(self, path: bytes) -> None:
-        """Answer ``unlink``."""
-        staged = self._pending.unstage(path)
+        """Answer ``unlink``. Raises ``OthersInFlightError``."""
+        staged = self._pending.staged(path)
         if staged is not None:
+            if staged.origin is not None:  # what goes with it is at another path
+                self._in_flight.insist_on_being_alone()
+            self._pending.unstage(path)
             self.let_disappear(staged)
             return
         entry = self._pending.scratch(path)
@@ -58,9 +65,14 @@ class Removals:
         node = self._places.find_own(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
-        with self._changing(node):
-            self.delete(path, node)
-        self.end_editing_of(node)
+        edited = self._pending.edited(node)
+        if edited is not None and edited.origin is not None:
+            self._in_flight.insist_on_being_alone()
+        with self._changing(node) as change:
+            self.delete(path, node, edited, is_alone=change.is_alone)
+        # A new object that was made meanwhile may have the number of one that nobody had open.
+        if edited is not None:
+            self.end_editing_of(node)
 
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``: delete the link to an empty group, or a scratch folder."""
@@ -82,35 +94,48 @@ class Removals:
         self._pending.forget_times(node.inode)
 
     @contextmanager
-    def _changing(self, node: Node) -> Iterator[None]:
+    def _changing(self, node: Node) -> Iterator[LinkChange]:
         """Forget what was found of a file that the block deletes."""
         if node.parent is None or node.link is None or node.kind not in _OF_ONE_LINK:
             with self._lookup.changing():
-                yield
+                yield LinkChange()
             return
         with self._lookup.changing_link(node.parent, node.link.name) as change:
-            yield
+            yield change
             change.is_gone = node.kind is not NodeKind.ATTRIBUTES
 
-    def delete(self, path: bytes, node: Node) -> None:
+    def delete(
+        self, path: bytes, node: Node, edited: WritableFile | None = None, *,
+        is_alone: bool = False,
+    ) -> None:  # fmt: skip
         """Delete what the HDF5 file has of a file; the caller ends its editing afterwards.
 
-        Of a dataset of sequences the first of the two files is hidden, and it goes with the other.
+        ``edited``: the file in which it is edited. ``is_alone``: it is found by no other path.
+
+        Of a dataset of sequences the first of the two files becomes a whiteout; the dataset goes
+        with the second.
         """
         if node.kind is NodeKind.ATTRIBUTES:
-            self._delete_attributes(node)
+            self._pending.hold_times(node.info, self._lookup.status_of_file(0))
+            with self._in_flight.waiting(path, edited, is_alone=is_alone):
+                delete_attributes(self._store, node.info.ref)
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):
             partner = encode_name(node.link.name, PARTNERS[PROJECTIONS[node.kind]])
             partner_path = path.rpartition(b"/")[0] + b"/" + partner
-            if not self._pending.is_hidden(partner_path):
-                self._pending.hide(path)
+            if not self._pending.is_whited_out(partner_path):
+                self._pending.add_whiteout(path)
                 return
-            self._pending.unhide(partner_path)
-        self._store.delete_link(node.parent.info.ref, node.link.name)
-        for kind in (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS):
-            self._pending.forget_times(node.inode if node.is_symbolic_link else node.inode_of(kind))
+            self._pending.remove_whiteout(partner_path)
+        kinds = (NodeKind.ARRAY, NodeKind.ATTRIBUTES, NodeKind.OFFSETS)
+        inodes = {node.inode} if node.is_symbolic_link else {node.inode_of(kind) for kind in kinds}
+        times = {inode: self._pending.times_of(inode) for inode in inodes}
+        with self._in_flight.waiting(path, edited, is_alone=is_alone):
+            self._store.delete_link(node.parent.info.ref, node.link.name)
+        for inode, old in times.items():
+            if self._pending.times_of(inode) == old:  # else it is a new object's number by now
+                self._pending.forget_times(inode)
 
     def _delete_attributes(self, node: Node) -> None:
         self._pending.hold_times(node.info, self._lookup.status_of_file(0))
@@ -148,7 +173,7 @@ class Removals:
 
     def end_hiding(self, path: bytes) -> None:
         """Delete what was renamed away and has not come back."""
-        if not self._pending.unhide(path):
+        if not self._pending.remove_whiteout(path):
             return
         try:
             node = self._lookup.find(path)
@@ -160,5 +185,5 @@ class Removals:
 
     def end_all_hiding(self) -> None:
         """At the end: delete all that was renamed away."""
-        for path in self._pending.hidden_paths():
+        for path in self._pending.list_whiteouts():
             self.end_hiding(path)

@@ -159,7 +159,7 @@ class Renames:
             raise
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
-        self._pending.hide(old)
+        self._pending.add_whiteout(old)
         if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
             # and what it cannot show shall stay.

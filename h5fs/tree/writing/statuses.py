@@ -19,7 +19,7 @@ from h5fs.projection.names import Projection
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import VIEWS, Node, NodeKind
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
@@ -98,7 +98,7 @@ class Statuses:
 
     def _by_listing(self, path: bytes) -> tuple[Status, bool] | None:
         """Return the status of an array by the listing of its folder; None: take a closer look."""
-        if not path.endswith(_ARRAY) or self._pending.is_hidden(path):
+        if not path.endswith(_ARRAY) or self._pending.is_whited_out(path):
             return None
         listed = self._listed_status(path)
         if listed is None:
@@ -220,7 +220,7 @@ class Statuses:
     def _as_in_mount(self, status: Status, node: Node) -> Status:
         """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._lookup.status_of_file(node.info.ref.file)
-        is_writable = node.info.ref.file == 0 and node.kind not in VIEWS
+        is_writable = node.info.ref.file == 0 and not node.is_view
         return self._with_changes(
             status, of_file, is_writable=is_writable and not node.is_symbolic_link
         )

@@ -4,19 +4,20 @@ The tree answers nothing itself: it has parts with one job each, and calls them.
 other by their constructors alone, and none knows the tree. The store's interface is the only way
 down to the HDF5 file.
 
-Lock order: ``_lock`` is held around every call of a part, which may call the store meanwhile, so
-that no part but ``OpenedFiles`` has a lock. Reads of data and syncs take it for moments only.
+Each call is one ``_in_flight.call`` of its path or file, ``answer`` where it may have to be alone,
+or ``alone``. So one lock is held around all that the parts do, but for the time in which the store
+makes a frequent change (``ChangesInFlight``): then other calls are answered, and no part but
+``OpenedFiles`` has a lock. Reads of data and syncs take it for moments only.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-import threading
 from collections.abc import Mapping, Set
-from contextlib import AbstractContextManager
 from pathlib import Path
+
+from msgspec import structs
 
 from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
@@ -27,23 +28,8 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
-from h5fs.tree.writing.attribute_changes import AttributeChanges
-from h5fs.tree.writing.closings import Closings
-from h5fs.tree.writing.commits import Commits
-from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.leftovers import keep_leftovers
-from h5fs.tree.writing.names.name_rules import NameRules
-from h5fs.tree.writing.names.places import Places
-from h5fs.tree.writing.new_links import NewLinks
-from h5fs.tree.writing.opened_files import OpenedFiles
-from h5fs.tree.writing.openings import Openings
-from h5fs.tree.writing.pending.pending import Pending
-from h5fs.tree.writing.recent_changes import RecentChanges
-from h5fs.tree.writing.removals import Removals
-from h5fs.tree.writing.renames import Renames
-from h5fs.tree.writing.statuses import Statuses
-from h5fs.tree.writing.truncations import Truncations
-from h5fs.tree.writing.writes import Writes
+from h5fs.tree.writing.parts import Parts
 
 _log = logging.getLogger(__name__)
 
@@ -64,41 +50,26 @@ class WritableTree:
     ) -> None:  # fmt: skip
         self._store = store
         self._leftovers = leftovers
-        self._lock: AbstractContextManager[object] = threading.Lock()
         # Programs that copy or remove a folder shall take the arrays alone.
-        views = dataclasses.replace(views, are_listed=False)
+        views = structs.replace(views, are_listed=False)
         # What the HDF5 file has, with nothing pending.
         self._shown = Tree(store, max_depth, views=views, part=part)
-        self._lookup = lookup = self._shown.lookup
-        self._pending = pending = Pending()
-        self._opened = opened = OpenedFiles()
-        self._changes = RecentChanges()
-        self._places = places = Places(pending, lookup)
-        rules = NameRules(
-            pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
-            mountpoint=mountpoint, part=part,
+        self._lookup = self._shown.lookup
+        parts = Parts(
+            store, self._lookup, self._shown.listed_status, mountpoint=mountpoint, part=part,
+            leftovers=leftovers, takes_scratch=takes_scratch, commits_at_close=commits_at_close,
         )  # fmt: skip
-        self._statuses = Statuses(
-            pending, lookup, places, opened, self._shown.listed_status
-        )
-        self._keeper = keeper = Keeper(store, pending, lookup, places)
-        self._commits = commits = Commits(store, pending, lookup, places, opened, keeper)
-        self._removals = removals = Removals(store, pending, lookup, places, keeper)
-        self._renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
-        self._new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits)
-        self._openings = Openings(store, pending, lookup, places, rules, opened)
-        self._writes = Writes(store, pending, lookup, places)
-        self._closings = Closings(
-            store, pending, keeper, commits, removals, commits_at_close=commits_at_close
-        )
-        self._truncations = Truncations(
-            opened, self._openings, self._writes, self._closings, self._changes
-        )
-        self._attribute_changes = AttributeChanges(
-            pending, lookup, places, self._openings, opened, self._writes, self._closings, removals
-        )
-        for file in keeper.take_up():
-            commits.try_to_commit(file)
+        self._in_flight = parts.in_flight
+        self._pending, self._opened, self._changes = parts.pending, parts.opened, parts.changes
+        self._places, self._statuses = parts.places, parts.statuses
+        self._openings, self._writes, self._closings = parts.openings, parts.writes, parts.closings
+        self._truncations, self._attribute_changes = parts.truncations, parts.attribute_changes
+        self._commits, self._keeper = parts.commits, parts.keeper
+        self._new_links, self._removals, self._renames = (
+            parts.new_links, parts.removals, parts.renames
+        )  # fmt: skip
+        for file in self._keeper.take_up():
+            self._commits.try_to_commit(file)
 
     # Looking.
 
@@ -108,39 +79,40 @@ class WritableTree:
 
     def get_lasting_status(self, path: bytes) -> tuple[Status, bool]:
         """Answer ``stat``; return also whether only calls that name this very path change that."""
-        with self._lock:
+        with self._in_flight.call(path):
             return self._statuses.lasting_of_path(path)
 
     def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
         """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
-        with self._lock:
-            return self._statuses.of_opened(self._opened.get(handle), has_name=has_name)
+        opened = self._opened.get(handle)
+        with self._in_flight.call(file=opened.file):
+            return self._statuses.of_opened(opened, has_name=has_name)
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``, without ``.`` and ``..``."""
-        with self._lock:
+        with self._in_flight.call():
             new = self._pending.in_folder(path)
             if self._pending.scratch(path) is not None:
                 return Dentries.of(new)
-            gone = self._pending.hidden_in(path) | {dentry.name for dentry in new}
+            gone = self._pending.whiteouts_in(path) | {dentry.name for dentry in new}
             folder, shown = self._lookup.find_folder(path), self._shown.list_folder(path)
             dentries = self._statuses.of_listing(folder, shown)
             return dentries.changed(gone, new) if gone else dentries
 
     def read_link(self, path: bytes) -> bytes:
         """Answer ``readlink``."""
-        with self._lock:
+        with self._in_flight.call(path):
             entry = self._pending.scratch(path)
             return self._shown.read_link(path) if entry is None else entry.read_link(path)
 
     def list_xattrs(self, path: bytes) -> list[bytes]:
         """Answer ``listxattr``."""
-        with self._lock:
+        with self._in_flight.call(path):
             return [] if self._pending.is_outside(path) else self._shown.list_xattrs(path)
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """Answer ``getxattr``. Raises ``NoAttributeError``."""
-        with self._lock:
+        with self._in_flight.call(path):
             if self._pending.is_outside(path):
                 raise NoAttributeError(f"{show_path(path)} is not in the HDF5 file")
             return self._shown.get_xattr(path, name)
@@ -151,17 +123,17 @@ class WritableTree:
 
     def set_xattr(self, path: bytes, name: bytes, value: bytes, flags: int) -> None:
         """Answer ``setxattr``: an attribute of the object gets a value."""
-        with self._lock:
+        with self._in_flight.alone():
             self._attribute_changes.set_extended(path, name, value, flags)
 
     def remove_xattr(self, path: bytes, name: bytes) -> None:
         """Answer ``removexattr``. Raises ``NoAttributeError``."""
-        with self._lock:
+        with self._in_flight.alone():
             self._attribute_changes.set_extended(path, name, None, 0)
 
     def change_attributes(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
         """Set attributes of an object in one step; None removes one."""
-        with self._lock:
+        with self._in_flight.alone():
             self._attribute_changes.change(path, changes)
 
     # What the kernel may keep.
@@ -178,8 +150,9 @@ class WritableTree:
 
     def page_content(self, handle: int) -> PageContent | None:
         """Return what a handle reads of the HDF5 file; None where it reads a draft."""
-        with self._lock:
-            return self._opened.get(handle).page_content(self._store.data_version)
+        opened = self._opened.get(handle)
+        with self._in_flight.call(file=opened.file):
+            return opened.page_content(self._store.data_version)
 
     def keeps_cache(self, _handle: int) -> bool:
         """Whether what the kernel has of a file is its content: ``page_content`` tells."""
@@ -195,21 +168,21 @@ class WritableTree:
 
     def changed_since(self, version: object) -> Set[int] | None:
         """Return the inode numbers of files whose status has changed; None for any file."""
-        with self._lock:
+        with self._in_flight.call():
             return self._changes.since(version) if isinstance(version, int) else None
 
     # Files.
 
     def open(self, path: bytes, flags: int, pid: int = 0) -> int:
         """Open a file and return its handle. ``flags`` are those of ``open(2)``."""
-        with self._lock:
+        with self._in_flight.call(path):
             handle = self._openings.open(path, flags, pid)
             with self._changes.by(self._opened.get(handle).file):
                 return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
         """Answer ``open`` with ``O_CREAT`` of a file that is not there, or was not just before."""
-        with self._lock:
+        with self._in_flight.call(path):
             if self._places.is_there(path):
                 if flags & os.O_EXCL:
                     raise ExistsError(f"{show_path(path)} exists")
@@ -220,8 +193,8 @@ class WritableTree:
 
     def read_into(self, handle: int, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of an open file, drafts included; return how much."""
-        with self._lock:
-            opened = self._opened.get(handle)
+        opened = self._opened.get(handle)
+        with self._in_flight.call(file=opened.file):
             content = opened.content
             if content is None:
                 assert opened.file is not None
@@ -248,39 +221,48 @@ class WritableTree:
         ``is_mixed``: others fill these with another content.
         """
         del is_page
-        with self._lock:
-            file = self._opened.get_writable(handle)
-            with self._changes.by(file):
-                if is_mixed:
-                    self._writes.check_mixed(file)
-                self._writes.write(file, data, offset)
+        file = self._opened.get_writable(handle)
+        with self._in_flight.call(file=file), self._changes.by(file):
+            if is_mixed:
+                self._writes.check_mixed(file)
+            self._writes.write(file, data, offset)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""
-        with self._lock:
-            if handle is not None:
+        if handle is not None:
+            with self._in_flight.call(file=self._opened.get_writable(handle)):
                 self._truncations.by_handle(handle, size)
-            else:
-                assert path is not None
-                self._truncations.by_path(path, size)
+            return
+        assert path is not None
+        with self._in_flight.alone():
+            self._truncations.by_path(path, size)
 
     def flush(self, handle: int, pid: int) -> None:
         """Answer ``close`` of one of a handle's descriptors: what was written is committed."""
-        with self._lock:
-            opened = self._opened.get(handle)
+        opened = self._opened.get(handle)
+
+        def flush() -> None:
             with self._changes.by(opened.file):
                 self._closings.flush(opened, pid)
 
+        self._in_flight.answer(flush, file=opened.file)
+
     def release(self, handle: int) -> None:
         """Forget a handle."""
-        with self._lock:
-            opened = self._opened.remove(handle)
+        opened = self._opened.get(handle)
+
+        def release() -> None:
+            if self._closings.is_to_commit(opened):
+                self._in_flight.insist_on_being_alone()
+            self._opened.remove(handle)
             with self._changes.by(opened.file):
                 self._closings.release(opened)
 
+        self._in_flight.answer(release, file=opened.file)
+
     def give_up(self, handle: int) -> None:
         """Forget what was written to a file; a new one is gone, any other is as it was."""
-        with self._lock:
+        with self._in_flight.alone():
             file = self._opened.get_writable(handle)
             self._changes.note_any()
             if file.node is None:
@@ -290,10 +272,13 @@ class WritableTree:
 
     def fsync(self, handle: int) -> None:
         """Answer ``fsync``: what was written survives a power cut, if it is a whole file."""
-        with self._lock:
-            opened = self._opened.get(handle)
+        opened = self._opened.get(handle)
+
+        def sync() -> None:
             with self._changes.by(opened.file):
                 self._closings.sync(opened)
+
+        self._in_flight.answer(sync, file=opened.file)
         self._store.commit(False)
 
     def sync_folder(self, _path: bytes) -> None:
@@ -304,41 +289,46 @@ class WritableTree:
 
     def make_folder(self, path: bytes) -> None:
         """Answer ``mkdir``."""
-        with self._lock:
+        with self._in_flight.call(path):
             self._new_links.make_folder(path)
             self._statuses.note_change_in(path)
             self._statuses.note_change_in(path + b"/")
 
     def make_hard_link(self, existing: bytes, new: bytes) -> None:
         """Answer ``link``."""
-        with self._lock:
+        with self._in_flight.alone():
             self._changes.note_any()
             self._new_links.make_hard_link(existing, new)
             self._statuses.note_change_in(new)
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
         """Answer ``symlink``."""
-        with self._lock:
+        with self._in_flight.call(path):
             self._new_links.make_symbolic_link(text, path)
             self._statuses.note_change_in(path)
 
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``."""
-        with self._lock:
+        with self._in_flight.alone():
             self._changes.note_any()
             self._removals.remove_folder(path)
             self._statuses.note_change_in(path)
 
     def unlink(self, path: bytes) -> None:
         """Answer ``unlink``."""
-        with self._lock:
-            self._changes.note_any()
-            self._removals.unlink(path)
+
+        def unlink() -> None:
+            try:
+                self._removals.unlink(path)
+            finally:
+                self._changes.note_any()
             self._statuses.note_change_in(path)
+
+        self._in_flight.answer(unlink, path)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
-        with self._lock:
+        with self._in_flight.alone():
             self._changes.note_any()
             self._renames.rename(old, new, flags)
             if old != new:
@@ -360,7 +350,8 @@ class WritableTree:
         handle: int | None = None,
     ) -> None:  # fmt: skip
         """Answer ``utimensat``: the times last as long as the mount."""
-        with self._lock:
+        file = self._opened.get(handle).file if path is None and handle is not None else None
+        with self._in_flight.call(path, file=file):
             self._changes.note_any()
             self._statuses.set_times(path, handle, atime_ns, mtime_ns)
 
@@ -374,12 +365,16 @@ class WritableTree:
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
 
+    def count_waiting(self) -> int:
+        """Return how many calls wait for the store, while others are answered."""
+        return self._in_flight.count
+
     def close(self) -> tuple[bytes, ...]:
         """Commit what can be, save what is left beside the HDF5 file, and close the store.
 
         Returns: the paths of files that did not become part of the HDF5 file.
         """
-        with self._lock:
+        with self._in_flight.alone():
             self._commits.commit_all()
             self._removals.end_all_hiding()
             self._commits.apply_in_part()

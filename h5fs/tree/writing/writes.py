@@ -12,8 +12,9 @@ from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.writing.direct_arrays import try_direct_array
 from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
+from h5fs.tree.writing.pending.direct_arrays import try_direct_array
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -24,12 +25,14 @@ class Writes:
     """Changes what an open file has; `close` makes that last."""
 
     def __init__(
-        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places
-    ) -> None:
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
+        in_flight: ChangesInFlight,
+    ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
         self._lookup = lookup
         self._places = places
+        self._in_flight = in_flight
 
     def write(self, file: WritableFile, data: memoryview, offset: int) -> None:
         """Write bytes. Raises ``NoSpaceError``, which `close` tells once more."""
@@ -73,11 +76,21 @@ class Writes:
         if not is_inside or content.dataset.is_scanned or is_lost:
             return False
         if data:
-            self._store.write_elements(content.ref, offset - start, bytes(data))
+            elements, is_alone = bytes(data), self._is_alone(file)
+            with self._in_flight.waiting(file.path, file, is_alone=is_alone):
+                self._store.write_elements(content.ref, offset - start, elements)
             assert file.node is not None
             self._forget_storage(file, content)
             self._pending.set_times(file.node.inode, file.mtime_ns, file.mtime_ns)
         return True
+
+    def _is_alone(self, file: WritableFile) -> bool:
+        """Whether a file's dataset is found by no other path."""
+        if file.is_gone:
+            return False
+        folder, meaning = self._places.folder_and_file(file.path)
+        name = meaning.link_name if meaning is not None else None
+        return name is not None and self._lookup.is_alone(folder, name)
 
     def _forget_storage(self, file: WritableFile, content: ArrayContent) -> None:
         """Forget how much a dataset takes in the HDF5 file, where a write may have changed that."""
@@ -93,12 +106,14 @@ class Writes:
     def _offer_direct_array(self, file: WritableFile) -> None:
         """Let the data of a large new array go to the HDF5 file as they come."""
         file.was_offered = True
+        if file.node is not None or file.is_gone or file.draft is None:
+            return
         folder, meaning = self._places.folder_and_file(file.path)
-        is_array = meaning is not None and meaning.projection is Projection.ARRAY
-        if file.node is not None or file.is_gone or not is_array or file.draft is None:
+        if meaning is None or meaning.projection is not Projection.ARRAY:
             return
         head = file.draft.read(0, _HEADER_BYTES)
-        direct = try_direct_array(self._store, folder.info.ref, head)
+        with self._in_flight.waiting(file.path, file, is_alone=True):
+            direct = try_direct_array(self._store, folder.info.ref, head)
         if direct is not None:
             file.draft.send_to(direct)
 

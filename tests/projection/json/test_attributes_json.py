@@ -34,7 +34,7 @@ from h5fs.model.datatypes import (
     StringType,
 )
 from h5fs.model.objects import Attribute, Element, RegionTarget, UnreadableAttribute
-from h5fs.projection.json.attributes import (
+from h5fs.projection.json.attribute_file import (
     FLOAT64,
     INT64,
     TEXT,

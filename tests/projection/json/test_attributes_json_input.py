@@ -17,7 +17,7 @@ from strategies.attributes import attribute_sets
 from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.model.datatypes import ArrayType, Datatype
 from h5fs.model.objects import Attribute, Element
-from h5fs.projection.json.attributes import INT64, attributes_from_json, attributes_to_json
+from h5fs.projection.json.attribute_file import INT64, attributes_from_json, attributes_to_json
 from h5fs.projection.json.strict_json import MAX_VALUES
 
 

@@ -15,7 +15,7 @@ from strategies.attributes import QUAD, attribute_sets
 
 from h5fs.model.datatypes import ByteOrder, CompoundType, Datatype, EnumType, Member
 from h5fs.model.objects import Attribute, Element
-from h5fs.projection.json.attributes import (
+from h5fs.projection.json.attribute_file import (
     FLOAT64,
     INT64,
     attributes_from_json,

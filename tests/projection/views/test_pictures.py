@@ -15,9 +15,9 @@ from support.png import decode_png
 
 from h5fs.errors import TooLargeError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo
-from h5fs.projection.views.images import ImageLook, Interlace
 from h5fs.projection.views.pictures import picture_size, project_picture, render_picture
 from h5fs.projection.views.png import encode_png, png_size
+from h5fs.projection.views.view_requests import ImageLook, Interlace
 
 
 def picture_of(

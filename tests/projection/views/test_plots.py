@@ -14,14 +14,9 @@ from support.png import decode_png
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import Chunked, DatasetInfo
-from h5fs.projection.views.orders import PlotOrder, render_view
-from h5fs.projection.views.plots import (
-    PlotLabels,
-    project_plot,
-    reduce_line,
-    say_ticks,
-    ticks_between,
-)
+from h5fs.projection.views.plots import project_plot, reduce_line, say_ticks, ticks_between
+from h5fs.projection.views.rendering import render_view
+from h5fs.projection.views.view_requests import PlotLabels, PlotRequest
 
 FLOATS = st.floats(width=64)
 
@@ -41,7 +36,7 @@ def test_any_numbers_are_a_picture_of_the_size_that_was_said(
     plot = project_plot(DatasetInfo((count,), dtype, 0), size)
     if dtype.kind == "b":
         raw = bytes(byte & 1 for byte in raw)
-    order = PlotOrder(
+    order = PlotRequest(
         dtype, count, size, tuple(plot.starts()), plot.run_length, PlotLabels("é\u4e00", "x"),
         None if scale is None else scale.dtype, b"" if scale is None else scale.tobytes(),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from h5fs.store.chunks.cache import BlockCache
+from h5fs.store.chunks.block_cache import BlockCache
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.workers.shared_buffers import SharedBuffer, SharedBufferReader, make_shared_buffer
 

@@ -26,7 +26,7 @@ from h5fs.model.objects import Filter
 from h5fs.store import chunks
 from h5fs.store.chunks import filters as module
 from h5fs.store.chunks import packages, shuffle
-from h5fs.store.chunks.filters import (
+from h5fs.store.chunks.decodable import (
     BLOSC,
     DEFLATE,
     FLETCHER32,
@@ -34,10 +34,9 @@ from h5fs.store.chunks.filters import (
     LZF,
     SHUFFLE,
     ZSTD,
-    LongChunkError,
-    Pipeline,
     can_decode,
 )
+from h5fs.store.chunks.filters import LongChunkError, Pipeline
 
 SZIP, NBIT, SCALEOFFSET, BITSHUFFLE, BLOSC2 = 4, 5, 6, 32008, 32026
 HAS_IMAGECODECS = packages.imagecodecs is not None

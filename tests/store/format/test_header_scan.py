@@ -16,8 +16,9 @@ from h5py import h5d, h5g, h5i, h5l, h5o, h5p, h5s, h5t
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from h5fs.store.format.file_layout import FileLayout, read_file_layout
 from h5fs.store.format.headers import arena
-from h5fs.store.format.headers.arrays import measure_datatype
+from h5fs.store.format.headers.array_messages import measure_datatype
 from h5fs.store.format.headers.peek import HEAD_BYTES, edges_are_whole
 from h5fs.store.format.headers.scan import (
     CHUNKED,
@@ -30,9 +31,7 @@ from h5fs.store.format.headers.scan import (
     UNDEFINED,
     UNKNOWN,
     VIRTUAL,
-    FileLayout,
     HeaderScan,
-    read_file_layout,
     read_shape,
     scan_headers,
 )

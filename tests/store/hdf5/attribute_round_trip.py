@@ -25,7 +25,7 @@ from h5fs.model.datatypes import (
     SequenceType,
 )
 from h5fs.model.objects import Attribute, UnreadableAttribute
-from h5fs.projection.json.attributes import attributes_from_json, attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_from_json, attributes_to_json
 from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.objects.references import PathFinder

@@ -35,7 +35,7 @@ from h5fs.model.datatypes import (
     StringType,
 )
 from h5fs.model.objects import Attribute, Element, UnnamedTarget, UnreadableAttribute
-from h5fs.projection.json.attributes import TEXT, attributes_from_json, attributes_to_json
+from h5fs.projection.json.attribute_file import TEXT, attributes_from_json, attributes_to_json
 from h5fs.projection.json.numpy_spelling import standard_float, standard_integer
 from h5fs.store.hdf5.objects import attributes as attributes_module
 from h5fs.store.hdf5.objects.attributes import (
@@ -45,7 +45,7 @@ from h5fs.store.hdf5.objects.attributes import (
     read_attributes,
     write_attribute,
 )
-from h5fs.store.hdf5.types import memory as memory_module
+from h5fs.store.hdf5.types import elements_in_memory as memory_module
 from h5fs.store.hdf5.types.type_ids import create_datatype
 
 KNOWN_CRASHES = {

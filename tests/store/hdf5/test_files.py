@@ -19,8 +19,8 @@ from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundErro
 from h5fs.model.objects import Link, ObjectInfo
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.file_checks import check_openable
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.store.opening import check_openable
 
 NUMBERS = np.arange(10, dtype="<i8")
 FORBIDDEN = -1  # the fill value of virtual datasets, where no source is found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,23 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from msgspec import structs
 
 from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo
 from h5fs.model.settings import Locking, Mode, StoreOptions
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import LinkReader
-from h5fs.store.hdf5.opening_store import make_library_store
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import Look
-from h5fs.store.log import CommittedFile, RealFile
-from h5fs.store.log.log_file import LoggedFiles, open_logged, read_boot_id
+from h5fs.store.log.file_and_log import FileAndLog, open_logged, read_boot_id
 from h5fs.store.log.log_path import log_path
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
+from h5fs.store.log.system_calls import RealFile
 from h5fs.store.sources.interface import read_bytes
 from h5fs.store.workers.worker_file import FileKind
 
@@ -37,7 +38,7 @@ def fetch_nothing(ranges: Sequence[tuple[int, int]], _unit_bytes: int) -> None:
     raise AssertionError(ranges)
 
 
-def open_files(file: Path, mode: Mode) -> LoggedFiles:
+def open_files(file: Path, mode: Mode) -> FileAndLog:
     files = open_logged(file, mode, Locking.DEFAULT, read_boot_id())
     assert files is not None
     return files
@@ -124,7 +125,7 @@ def test_a_place_that_a_listing_tells_has_the_data_where_the_log_is_read_over_th
     change(store)
     main, log = (path.open("rb") for path in (file, log_path(file)))
     with main, log:
-        committed = CommittedFile(RealFile(main.fileno()), RealFile(log.fileno()))
+        committed = SnapshotFile(RealFile(main.fileno()), RealFile(log.fileno()))
         committed.open_beside_writer()
         found = Links(store.list_links(store.root().ref))
         datasets = [link.target for link in found if link.target and link.target.file_offset >= 0]
@@ -143,7 +144,7 @@ def test_a_listing_in_mode_r_of_a_file_with_a_log_is_the_same(
     for end in ("", ".h5fs-log"):
         kept.with_name(kept.name + end).write_bytes(file.with_name(file.name + end).read_bytes())
     files = open_files(kept, Mode.READ)
-    options = dataclasses.replace(StoreOptions(kept), boot_id=read_boot_id())
+    options = structs.replace(StoreOptions(kept), boot_id=read_boot_id())
     reader = make_library_store(options, FileKind.LOGGED, files.descriptors(), fetch_nothing)
     reader.open()
     try:

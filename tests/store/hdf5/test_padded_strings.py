@@ -15,7 +15,7 @@ from h5py import h5a, h5d, h5p, h5s, h5t
 from support.reference import npy_bytes
 
 from h5fs.model.settings import StoreOptions
-from h5fs.projection.json.attributes import attributes_from_json, attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_from_json, attributes_to_json
 from h5fs.store import open_store
 from h5fs.tree import Tree
 

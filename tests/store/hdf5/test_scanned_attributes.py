@@ -17,7 +17,7 @@ from support.sources import BytesSource
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Attribute
-from h5fs.store.format.headers.scan import read_file_layout
+from h5fs.store.format.file_layout import read_file_layout
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
 

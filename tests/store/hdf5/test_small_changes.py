@@ -18,11 +18,11 @@ from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import Locking, Mode, NewDatasets, StoreOptions
 from h5fs.store.hdf5 import store as store_module
 from h5fs.store.hdf5 import writing_store
-from h5fs.store.hdf5.opening_store import make_library_store
+from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import NewArray
-from h5fs.store.log.log_file import open_logged
+from h5fs.store.log.file_and_log import open_logged
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
 

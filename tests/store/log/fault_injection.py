@@ -11,7 +11,7 @@ import hdf5_work
 from power_cuts import Tally
 from simulated_disk import History, SimulatedFile
 
-from h5fs.store.log import LoggedFile
+from h5fs.store.log.logged_file import LoggedFile
 
 COMMITS = ("durable", "soft", "durable", "checkpoint", "soft", "durable", "checkpoint", "durable")
 

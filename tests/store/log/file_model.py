@@ -9,7 +9,9 @@ from typing import Any
 
 from simulated_disk import CommitMark, History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, changing_file, describe_log, recover
+from h5fs.store.log import changing_file
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import describe_log, recover
 
 PAGE = 512
 END = 40 * PAGE

@@ -15,15 +15,10 @@ from typing import Any
 import hdf5_work
 from simulated_disk import CommitMark, History, SimulatedFile
 
-from h5fs.store.log import (
-    LoggedFile,
-    changing_file,
-    describe_log,
-    log_reader,
-    log_rest,
-    recover,
-)
+from h5fs.store.log import changing_file, log_reader, log_rest
 from h5fs.store.log import format as log_format
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import describe_log, recover
 from h5fs.store.log.runs import RunIndex
 
 Skipped = tuple[str, set[str], set[str]]

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from simulated_disk import History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, LogMismatchError, describe_log
+from h5fs.errors import LogMismatchError
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import describe_log
 
 PAGE = 4096
 BOOT, OTHER = b"the boot", b"another boot"
@@ -136,7 +138,7 @@ def test_crafted_numbers_are_a_mismatch_that_says_what_to_do(what: str) -> None:
 def test_a_length_that_the_file_system_does_not_have_is_a_line(tmp_path: Path) -> None:
     from h5fs.errors import CannotOpenError
     from h5fs.model.settings import Locking, Mode
-    from h5fs.store.log.log_file import open_logged
+    from h5fs.store.log.file_and_log import open_logged
 
     disk = Disk()
     first_page = bytes(disk.main.content[:PAGE])

@@ -12,8 +12,11 @@ import pytest
 from hdf5_work import digest, open_hdf5
 from simulated_disk import History, SimulatedFile
 
-from h5fs.store.log import LoggedFile, LogMismatchError, RealFile, describe_log, recover
+from h5fs.errors import LogMismatchError
 from h5fs.store.log import format as log_format
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.recovery import describe_log, recover
+from h5fs.store.log.system_calls import RealFile
 
 BOOT = b"the boot id"
 PAGE = 4096

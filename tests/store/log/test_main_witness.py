@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from h5fs.store.log import LoggedFile, MainWitness, RealFile, make_record
+from h5fs.store.log.logged_file import LoggedFile
+from h5fs.store.log.main_witness import MainWitness, make_record
+from h5fs.store.log.system_calls import RealFile
 
 BOOT = b"the boot"
 MIB = 2**20

@@ -33,7 +33,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from h5fs.store.worker_process import confinement, landlock
+from h5fs.store.worker_process import confinement, landlock, seccomp
 from h5fs.store.worker_process.confinement import Confinement, Protection, confine, die_with_parent
 
 IN_CI = os.environ.get("CI") == "true"
@@ -85,7 +85,7 @@ def confined(
 
 def _take_away(by: str) -> None:
     if by in ("landlock", "nothing"):
-        confinement._find_pyseccomp = lambda: "taken away by the test"
+        confinement._find_libseccomp = lambda: "taken away by the test"
     if by in ("seccomp", "nothing"):
 
         def fail() -> int:
@@ -266,9 +266,9 @@ def test_nothing_is_missing_where_all_is_there() -> None:
 
 def test_a_process_that_was_not_prepared_is_confined_all_the_same() -> None:
     def forget() -> None:
-        sys.modules.pop("pyseccomp", None)
+        seccomp.find_library.cache_clear()
 
-    confinement._find_pyseccomp.cache_clear()
+    confinement._find_libseccomp.cache_clear()
     try:
         assert confined(lambda: None, before=forget)[0] == confined(lambda: None)[0]
     finally:

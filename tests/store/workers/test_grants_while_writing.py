@@ -1,20 +1,19 @@
-"""A worker that writes gives way to one that may read another file, unless something would be lost.
-"""
+"""A writing worker gives way to one that may read another file, unless something would be lost."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from msgspec import structs
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store.log.log_file import open_logged, read_boot_id
+from h5fs.store.log.file_and_log import open_logged, read_boot_id
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
 
@@ -26,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[WritingWorkerStore]:
         opened["link"] = h5py.ExternalLink("other.h5", "/d")
     options = StoreOptions(tmp_path / "f.h5", Mode.UPDATE)
     files = open_logged(options.file, options.mode, options.locking, read_boot_id())
-    made = WritingWorkerStore(dataclasses.replace(options, boot_id=read_boot_id()), files)
+    made = WritingWorkerStore(structs.replace(options, boot_id=read_boot_id()), files)
     made.open()
     yield made
     made.close()

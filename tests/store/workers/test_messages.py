@@ -95,6 +95,44 @@ def test_arguments_arrive() -> None:
     assert arguments == (REF, frozenset({b"\xff", b""}))
 
 
+def test_several_changes_arrive_each_as_its_method_has_it() -> None:
+    attribute = Attribute(b"a", IntegerType(BitLayout(1, ByteOrder.LITTLE, 8), False), (), (b"1",))
+    changes = (
+        ("create_group", (REF, b"g")),
+        ("write_attributes", (REF, (attribute,), (b"gone",))),
+        ("write_elements", (REF, 7, b"data")),
+    )
+    encoded = msgspec.Raw(messages.encode(changes))
+    assert METHODS[messages.CHANGES].decode_arguments(encoded) == changes
+
+
+def test_outcomes_of_several_changes_arrive() -> None:
+    info = ObjectInfo(REF, ObjectKind.GROUP)
+    attribute = Attribute(b"a", IntegerType(BitLayout(1, ByteOrder.LITTLE, 8), False), (), (b"1",))
+    given = [
+        messages.Outcome("create_group", messages.encode_result(info)),
+        messages.Outcome("create_link", messages.encode_result(None)),
+        messages.Outcome("write_attributes", messages.encode_result((info, (attribute,)))),
+        messages.Outcome("delete_link", refusal=errors.NotFoundError("/d: because")),
+        messages.Outcome("write_elements", goes_alone=True),
+    ]
+    encoded = messages.encode_outcomes(messages.Outcomes(tuple(given)))
+    made, nothing, labelled, refused, alone = METHODS[messages.CHANGES].decode_result(encoded).each
+    assert made == messages.Outcome("create_group", info)
+    assert nothing == messages.Outcome("create_link")
+    assert labelled == messages.Outcome("write_attributes", (info, (attribute,)))
+    assert isinstance(refused.refusal, errors.NotFoundError)
+    assert str(refused.refusal) == "/d: because"
+    assert alone == messages.Outcome("write_elements", goes_alone=True)
+
+
+@pytest.mark.parametrize("outcome", [["none", b"\xc0", None], ["create_group", b"\x05", None],
+                                     ["create_group", 5, None], [5, None, None]])  # fmt: skip
+def test_outcomes_that_no_method_has_are_refused(outcome: list[Any]) -> None:
+    with pytest.raises(UnreadableError):
+        METHODS[messages.CHANGES].decode_result(messages.encode([outcome]))
+
+
 @pytest.mark.parametrize(
     "kind", [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, H5fsError)]
 )
@@ -117,6 +155,9 @@ def test_an_attribute_with_integers_beyond_64_bits_is_left_out_alone() -> None:
     left, other = there_and_back("read_attributes", (wide, plain))
     assert left == UnreadableAttribute(b"wide", "integers beyond 64 bits in its type")
     assert other == plain
+    info = ObjectInfo(REF, ObjectKind.DATASET)
+    written = (info, (wide, plain))  # what an object has after one of its attributes was written
+    assert there_and_back("write_attributes", written) == (info, (left, plain))
     with pytest.raises(UnsupportedTypeError):
         messages.encode_result(EnumType(base, ((b"x", 2**100),)))
 

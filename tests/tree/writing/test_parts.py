@@ -35,6 +35,7 @@ from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
+from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
@@ -66,10 +67,13 @@ class Parts:
             self.pending, self.lookup, self.places, self.opened, lambda _path: None
         )
         self.keeper = Keeper(store, self.pending, self.lookup, self.places)
+        in_flight = ChangesInFlight()
         self.commits = Commits(
-            store, self.pending, self.lookup, self.places, self.opened, self.keeper
+            store, self.pending, self.lookup, self.places, self.opened, self.keeper, in_flight
         )
-        self.removals = Removals(store, self.pending, self.lookup, self.places, self.keeper)
+        self.removals = Removals(
+            store, self.pending, self.lookup, self.places, self.keeper, in_flight
+        )
         self.renames = Renames(
             store, self.pending, self.lookup, self.places, self.rules, self.keeper, self.commits,
             self.removals,
@@ -176,7 +180,7 @@ def test_a_place_is_what_is_pending_before_what_the_file_has(parts: Parts) -> No
     places = parts.places
     assert places.is_there(b"/d.npy") and places.is_there(b"/g")
     assert not places.is_there(b"/x.npy")
-    parts.pending.hide(b"/d.npy")
+    parts.pending.add_whiteout(b"/d.npy")
     assert not places.is_there(b"/d.npy")
     with pytest.raises(NotFoundError, match="removed"):
         places.find_visible(b"/d.npy")
@@ -244,6 +248,17 @@ def test_a_file_that_is_open_outlives_its_name(parts: Parts) -> None:
     parts.opened.remove(handle)
     parts.removals.drop(file)
     assert file.draft is None
+
+
+def test_a_file_that_is_open_takes_bytes_when_its_folder_is_gone_too() -> None:
+    tree = WritableTree(MemoryStore())  # type: ignore[arg-type]
+    tree.make_folder(b"/g")
+    handle = tree.create(b"/g/a.npy", os.O_WRONLY, 1)
+    tree.unlink(b"/g/a.npy")
+    tree.remove_folder(b"/g")
+    tree.write(handle, memoryview(ARRAY), 0)
+    tree.flush(handle, 1)
+    tree.release(handle)
 
 
 @pytest.mark.parametrize(

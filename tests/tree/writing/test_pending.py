@@ -43,7 +43,7 @@ class Model:
     def __init__(self) -> None:
         self.staged: dict[bytes, int] = {}
         self.edited: dict[int, int] = {}
-        self.hidden: set[bytes] = set()
+        self.whiteouts: set[bytes] = set()
         self.scratch: dict[bytes, int] = {}
         self.paths = {number: b"/f%d" % number for number in range(len(FILES))}
         self.awaits: dict[int, frozenset[bytes]] = {n: frozenset() for n in range(len(FILES))}
@@ -71,7 +71,7 @@ class Model:
                 self.paths.update({number: path for path, number in go.items()})
         for number in set(self.edited.values()):
             self.paths[number] = moved(self.paths[number], old, new)
-        self.hidden = {moved(path, old, new) for path in self.hidden}
+        self.whiteouts = {moved(path, old, new) for path in self.whiteouts}
 
 
 class PendingMachine(RuleBasedStateMachine):
@@ -126,16 +126,16 @@ class PendingMachine(RuleBasedStateMachine):
         edited = self.model.edited.items()
         self.model.edited = {node: each for node, each in edited if each != number}
         self.model.stage(number, self.model.paths[number])
-        self.model.hidden.discard(self.model.paths[number])
+        self.model.whiteouts.discard(self.model.paths[number])
 
     def change_hide(self, draw: Any) -> None:
         path = draw(paths)
         if draw(st.booleans()):
-            self.pending.hide(path)
-            self.model.hidden.add(path)
+            self.pending.add_whiteout(path)
+            self.model.whiteouts.add(path)
         else:
-            assert self.pending.unhide(path) == (path in self.model.hidden)
-            self.model.hidden.discard(path)
+            assert self.pending.remove_whiteout(path) == (path in self.model.whiteouts)
+            self.model.whiteouts.discard(path)
 
     def change_scratch(self, draw: Any) -> None:
         path, entry = draw(paths), draw(st.none() | st.integers(0, 2))
@@ -207,7 +207,7 @@ class PendingMachine(RuleBasedStateMachine):
     def settle(self, number: int) -> None:
         path = self.model.paths[number]
         with pytest.raises(KeyboardInterrupt), self.pending.restored_on_error():
-            self.pending.hide(b"/gone")
+            self.pending.add_whiteout(b"/gone")
             self.pending.settle(FILES[number])
             raise KeyboardInterrupt
         if self.model.staged.get(path) == number:
@@ -215,7 +215,7 @@ class PendingMachine(RuleBasedStateMachine):
         edited = self.model.edited.items()
         self.model.edited = {node: each for node, each in edited if each != number}
         self.model.awaits[number] = frozenset()
-        assert self.pending.unhide(b"/gone")
+        assert self.pending.remove_whiteout(b"/gone")
 
     @invariant()
     def is_as_the_model(self) -> None:
@@ -225,12 +225,12 @@ class PendingMachine(RuleBasedStateMachine):
             number = model.scratch.get(path)
             assert pending.scratch(path) is (None if number is None else self.entries[number])
             assert pending.is_outside(path) == (path in model.staged or path in model.scratch)
-            assert pending.is_hidden(path) == (path in model.hidden)
+            assert pending.is_whited_out(path) == (path in model.whiteouts)
         for node, known in enumerate(NODES):
             assert pending.edited(known) is self.file(model.edited.get(node))
         assert {id(file) for file in pending.staged_files()} == self.ids(model.staged.values())
         assert {id(file) for file in pending.edited_files()} == self.ids(model.edited.values())
-        assert set(pending.hidden_paths()) == model.hidden
+        assert set(pending.list_whiteouts()) == model.whiteouts
         for number, file in enumerate(FILES):
             assert (file.path, file.awaits) == (model.paths[number], model.awaits[number])
         assert pending.awaits_any() == any(model.awaits.values())
@@ -255,8 +255,8 @@ class PendingMachine(RuleBasedStateMachine):
             listed = [(each.name, each.inode) for each in self.pending.in_folder(folder)]
             assert sorted(listed) == sorted(inodes)
             assert self.pending.has_any_in(folder) == bool(inside)
-            hidden = {p.removeprefix(start) for p in model.hidden if p.startswith(start)}
-            assert self.pending.hidden_in(folder) == {n for n in hidden if b"/" not in n}
+            whiteouts = {p.removeprefix(start) for p in model.whiteouts if p.startswith(start)}
+            assert self.pending.whiteouts_in(folder) == {n for n in whiteouts if b"/" not in n}
 
     def file(self, number: int | None) -> WritableFile | None:
         return None if number is None else FILES[number]

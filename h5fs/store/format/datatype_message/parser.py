@@ -1,5 +1,7 @@
-"""Datatype messages to plain values. Pure functions over bytes; format in
-`datatype_message.numbers`."""
+"""Datatype messages to plain values. Pure functions over bytes.
+
+The format is described in `datatype_message.numbers`.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ has all bits set).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +24,6 @@ _ARENA_BYTES = 32 << 20
 _OVERREAD_BYTES = 64
 # Over a network, since headers lie close together and larger pieces save requests.
 _FETCHED_UNIT_BYTES = 2**18
-
-
-@dataclass(frozen=True, slots=True)
-class FileLayout:
-    """What the superblock says of the whole file; all in bytes.
-
-    ``base_offset`` is where HDF5's addresses count from (a user block precedes it).
-    """
-
-    base_offset: int
-    size_of_addresses: int
-    size_of_lengths: int
 
 
 class Arena:

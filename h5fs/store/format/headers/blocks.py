@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h5fs.store.format.headers.arena import Arena, Bools, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena, Bools, Ints
 from h5fs.store.format.lookup3 import checksum_blocks
 
 HEADERS_AT_ONCE = 4096
@@ -74,8 +75,11 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """Blocks of messages of headers, which ``row`` numbers. A block begins at ``at`` in the arena
-    and ends at ``end``; its messages are from ``start`` to ``stop``."""
+    """Blocks of messages of headers, which ``row`` numbers.
+
+    A block begins at ``at`` in the arena and ends at ``end``; its messages are from ``start`` to
+    ``stop``.
+    """
 
     row: Ints
     offset: Ints  # in the file
@@ -97,8 +101,7 @@ class _Blocks:
 
 @dataclass(frozen=True, slots=True)
 class _Prefixes:
-    """What headers begin with. ``is_bad`` marks those in which anything is wrong, found later, too.
-    """
+    """What headers begin with. ``is_bad`` marks those in which anything at all is wrong."""
 
     is_bad: Bools
     is_v2: Bools

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from h5fs.store.format.headers.arena import Arena, FileLayout, Ints
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena, Ints
 
 _MOST_ENTRIES = 8
 _CHUNK_NODE = int.from_bytes(b"TREE\x01\x00", "little")  # of raw data chunks, a leaf

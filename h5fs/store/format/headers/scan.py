@@ -2,8 +2,8 @@
 
 ``H5Oget_info`` takes 9 us for an object and opening it 25-47 us, too much for a group of 100,000.
 This reads the headers past the library, all of them in lock-step (``headers.blocks``,
-``headers.messages``), and answers "unknown" for each that is not whole and in its plain form: the
-caller asks the library for those. A call costs about 1 ms however few objects there are.
+``headers.header_messages``), and answers "unknown" for each that is not whole and in its plain
+form: the caller asks the library for those. A call costs about 1 ms however few objects there are.
 
 Keeps nothing between calls. The file must hold what the library would read: whoever writes
 through the library flushes first.
@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from h5fs.store.format.headers.arena import Arena, FileLayout
-from h5fs.store.format.headers.arrays import ArrayTable, read_shape
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.arena import Arena
+from h5fs.store.format.headers.array_messages import ArrayTable, read_shape
 from h5fs.store.format.headers.blocks import HEADERS_AT_ONCE, walk_headers
-from h5fs.store.format.headers.messages import (
+from h5fs.store.format.headers.header_messages import (
     CHUNKED,
     COMPACT,
     CONTIGUOUS,
@@ -36,7 +37,6 @@ from h5fs.store.format.headers.messages import (
     blank_facts,
     interpret_headers,
 )
-from h5fs.store.format.superblock import read_superblock
 from h5fs.store.sources.interface import Source
 
 __all__ = [
@@ -53,12 +53,9 @@ __all__ = [
     "VIRTUAL",
     "FileLayout",
     "HeaderScan",
-    "read_file_layout",
     "read_shape",
     "scan_headers",
 ]
-
-_SIZES = (2, 4, 8)
 
 SMALL_CHUNK_BYTES = 2**20
 
@@ -90,20 +87,6 @@ class HeaderScan(Facts):
     """
 
     arrays: tuple[tuple[bytes, bytes], ...]
-
-
-def read_file_layout(source: Source) -> FileLayout | None:
-    """Return what the superblock says, None when there is none or it is not one that is known."""
-    try:
-        found = read_superblock(source)
-    except OSError:
-        return None
-    if found is None or not found.is_known:
-        return None
-    if found.size_of_addresses not in _SIZES or found.size_of_lengths not in _SIZES:
-        return None
-    # Like the library, take the superblock's own offset for the base address, not what it states.
-    return FileLayout(found.offset_bytes, found.size_of_addresses, found.size_of_lengths)
 
 
 def scan_headers(

@@ -19,22 +19,18 @@ from h5py import h5f, h5p
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.format.headers.scan import FileLayout, read_file_layout
+from h5fs.store.external_policy import FilesToAskForError, check_policy, places_of_external
+from h5fs.store.file_checks import check_identity, check_openable, library_locking
+from h5fs.store.format.file_layout import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
-from h5fs.store.hdf5.fetched_main import FetchedMain
-from h5fs.store.hdf5.logged_main import CommittedMain, LoggedMain
+from h5fs.store.hdf5.library_errors import reading
+from h5fs.store.hdf5.objects.driven_main import DrivenMain
 from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
-from h5fs.store.hdf5.translation import reading
 from h5fs.store.log.log_path import has_log
-from h5fs.store.opening import check_identity, check_openable, library_locking
-from h5fs.store.policy import FilesToAskForError, check_policy, places_of_external
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
 _MAX_EXTERNAL_FILES_OPEN = 256
-
-ThroughLog = LoggedMain | CommittedMain
-DrivenMain = LoggedMain | CommittedMain | FetchedMain
 
 
 class OpenFiles:
@@ -91,7 +87,10 @@ class OpenFiles:
         return self._paths[number]
 
     def file_id(self, number: int) -> Any:
-        """Return the open ``h5py.h5f.FileID`` of a numbered file, opening it when needed."""
+        """Return the open ``h5py.h5f.FileID`` of a numbered file, opening it when needed.
+
+        Raises ``CannotOpenError``, ``UnreadableError``, ``StaleError``, ``FilesToAskForError``.
+        """
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
@@ -182,7 +181,7 @@ class OpenFiles:
 
     def bytes_of(self, number: int) -> Source:
         """Return the bytes of a numbered file as the library has them now, past HDF5."""
-        if number == 0 and isinstance(self._driven, ThroughLog):
+        if number == 0 and self._driven is not None:
             return self._driven.flushed()
         return self.source(number)
 
@@ -199,9 +198,8 @@ class OpenFiles:
 
     def source(self, number: int) -> Source:
         """Return the bytes of a numbered file, without what its log has."""
-        if number == 0 and isinstance(self._driven, FetchedMain):
-            return self._driven.source
-        return self.local_file(number)
+        fetched = self._fetched(number)
+        return fetched if fetched is not None else self.local_file(number)
 
     def local_file(self, number: int) -> LocalFile:
         """Return a numbered file, which is on this machine."""
@@ -225,16 +223,20 @@ class OpenFiles:
     @property
     def failure(self) -> OSError | None:
         """The first error of reading or writing the mounted file through its log."""
-        return self._driven.failure if isinstance(self._driven, ThroughLog) else None
+        return self._driven.failure if self._driven is not None else None
 
     def base_offset_of_fetched(self, number: int) -> int | None:
         """Return where HDF5's addresses count from; None for a file all of which is here."""
-        is_fetched = number == 0 and isinstance(self._driven, FetchedMain)
-        return self._base_offsets[number] if is_fetched else None
+        return self._base_offsets[number] if self._fetched(number) is not None else None
+
+    def _fetched(self, number: int) -> Source | None:
+        if number != 0 or self._driven is None:
+            return None
+        return self._driven.fetched
 
     def is_logged(self, number: int) -> bool:
         """Whether a file is read and written through the redo log: not by its descriptor."""
-        return number == 0 and isinstance(self._driven, ThroughLog)
+        return number == 0 and self._driven is not None and self._driven.fetched is None
 
     def find_external(self, name: bytes, *, linking_file: int) -> int:
         """Return the number of the file that an external link names.

@@ -16,10 +16,9 @@ from h5fs.errors import NotFoundError, show_path
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
-from h5fs.store.format.headers.scan import SMALL_CHUNK_BYTES, scan_headers
+from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.files import OpenFiles
-from h5fs.store.hdf5.objects.scanned_links import LinkTableBuilder
-from h5fs.store.hdf5.translation import explain, reading
+from h5fs.store.hdf5.objects.link_table_builder import LinkTableBuilder
 from h5fs.store.hdf5.types.sequences import is_sequence_type
 from h5fs.store.hidden_names import is_hidden
 
@@ -51,7 +50,7 @@ class LinkReader:
         most_chunk_bytes: int,
     ) -> None:
         self._files = files
-        self._largest_chunk_bytes = min(SMALL_CHUNK_BYTES, most_chunk_bytes)
+        self._most_chunk_bytes = most_chunk_bytes
         self._on_look = on_look
         self._on_progress = on_progress
 
@@ -95,19 +94,22 @@ class LinkReader:
         self, listing: LinkTableBuilder, found: list[tuple[bytes, int, int]], group: ObjectRef
     ) -> None:
         """Fill in what the headers of hard links' objects say, read past the library."""
-        layout = self._files.layout(group.file)
         hard = [index for index, (_, kind, _) in enumerate(found) if kind == h5l.TYPE_HARD]
-        if layout is None or len(hard) < _WORTH_A_SCAN:
+        layout = self._files.layout(group.file) if len(hard) >= _WORTH_A_SCAN else None
+        if layout is None:
             return
+        from h5fs.store.format.headers.scan import SMALL_CHUNK_BYTES, scan_headers
+        from h5fs.store.hdf5.objects.scanned_links import set_scanned
+
         addresses = np.array([found[index][2] for index in hard], np.uint64)
         source = self._files.bytes_of(group.file)
         # From far away, what may be asked for later is not fetched.
         is_here = self._files.base_offset_of_fetched(group.file) is None
         scan = scan_headers(
             source, layout, addresses,
-            largest_chunk_bytes=self._largest_chunk_bytes if is_here else 0,
+            largest_chunk_bytes=min(SMALL_CHUNK_BYTES, self._most_chunk_bytes) if is_here else 0,
         )  # fmt: skip
-        listing.set_scanned(np.array(hard), addresses, scan, layout)
+        set_scanned(listing, np.array(hard), addresses, scan, layout)
 
     def get_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
         """Return the link of that name. Raises ``NotFoundError``, ``UnreadableError``."""
@@ -153,17 +155,21 @@ class LinkReader:
         return peeked is Peeked.SEQUENCE
 
 
-def describe_opened(identifier: Any, path: bytes) -> ObjectInfo:
-    """Return what the header of an open object of the mounted file says."""
+def describe_opened(
+    identifier: Any, path: bytes, *, holds_sequences: bool | None = None
+) -> ObjectInfo:
+    """Return what the header of an open object of the mounted file says.
+
+    ``holds_sequences``: what is known of that already.
+    """
     try:
         info = h5o.get_info(identifier)
     except Exception:  # any of h5py's
         return _describe_without_info(h5i.get_file_id(identifier), path, ObjectRef(0, 0, path))
-    is_dataset = isinstance(identifier, h5d.DatasetID)
-    return _make_info(
-        info, ObjectRef(0, info.addr, path),
-        holds_sequences=is_dataset and is_sequence_type(identifier.get_type()),
-    )  # fmt: skip
+    if holds_sequences is None:
+        is_dataset = isinstance(identifier, h5d.DatasetID)
+        holds_sequences = is_dataset and is_sequence_type(identifier.get_type())
+    return _make_info(info, ObjectRef(0, info.addr, path), holds_sequences=holds_sequences)
 
 
 def address_of(ref: ObjectRef) -> int:

@@ -17,7 +17,7 @@ from h5py import h5d, h5g, h5i, h5l, h5o, h5r, h5s, h5t
 from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.datatypes import ReferenceKind, ReferenceType
 from h5fs.model.objects import RegionTarget, UnnamedTarget
-from h5fs.store.hdf5.translation import reading
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hidden_names import is_below_hidden
 
 PathOf = Callable[[int], bytes | None]
@@ -112,7 +112,10 @@ def store_reference(
     object_id: Any,
     reference_to: ReferenceTo,
 ) -> bytes:
-    """Return a reference to ``target`` as it lies in memory."""
+    """Return a reference to ``target`` as it lies in memory.
+
+    Raises ``UnsupportedTypeError`` for the references of HDF5 1.12, which h5py does not know.
+    """
     size = _SIZE_BYTES.get(datatype.kind)
     if datatype.size_bytes != size:
         raise UnsupportedTypeError(f"references of kind H5T_STD_REF ({datatype.size_bytes} bytes)")
@@ -153,6 +156,10 @@ def _from_python(reference: h5r.Reference, kind: ReferenceKind) -> bytes:
 
 
 def describe_region(space: h5s.SpaceID, path: bytes) -> RegionTarget:
+    """Return what a dataspace selects of the dataset at ``path``.
+
+    Raises ``UnreadableError`` for more blocks or points than ``MAX_SELECTED``.
+    """
     kind = space.get_select_type()
     if kind == h5s.SEL_ALL:
         return RegionTarget(path, everything=True)

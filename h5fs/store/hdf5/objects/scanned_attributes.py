@@ -31,9 +31,9 @@ from h5fs.model.datatypes import (
 )
 from h5fs.model.objects import Attribute, Element
 from h5fs.store.format import global_heap
-from h5fs.store.format.headers.arena import FileLayout
-from h5fs.store.format.headers.attributes import RawAttribute, scan_attributes
-from h5fs.store.hdf5.types.memory import unpack_elements
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.attribute_messages import RawAttribute, scan_attributes
+from h5fs.store.hdf5.types.elements_in_memory import unpack_elements
 from h5fs.store.hdf5.types.type_ids import describe_datatype
 from h5fs.store.sources.interface import Source, read_bytes
 

@@ -26,7 +26,7 @@ from h5py import h5d, h5i, h5s
 
 from h5fs.errors import show_path
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.hdf5.translation import explain
+from h5fs.store.hdf5.library_errors import explain
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ _MOST = 2**62  # the largest product that is computed here, so that none wraps a
 
 @dataclass(frozen=True)
 class WrittenChunks:
-    """The ``numbers`` of chunks in their grid, ascending; how many bytes each takes, and its HDF5
-    address."""
+    """The chunks that were written: their ``numbers`` in the grid, ascending.
+
+    Of each also how many bytes it takes in the file, and its HDF5 address.
+    """
 
     numbers: _Integers
     sizes: _Integers
@@ -75,8 +77,7 @@ def list_written_chunks(
 
 @dataclass(frozen=True)
 class _Listed:
-    """What the library lists: where in the array chunks begin (a row for each), sizes, addresses.
-    """
+    """What the library lists: where each chunk begins in the array (a row), sizes, addresses."""
 
     offsets: npt.NDArray[np.uint64]
     sizes: _Integers

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any
 
 import numpy as np
-from h5py import h5d, h5p, h5s
+from h5py import h5d, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
-from h5fs.model.objects import Chunked, ChunkIndex, Filter
-from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError, can_decode
+from h5fs.model.objects import ChunkIndex
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import (
     Array,
@@ -25,62 +24,10 @@ from h5fs.store.chunks.scatter import (
     scatter,
     scatter_inside,
 )
+from h5fs.store.hdf5.library_errors import explain
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
-from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
-from h5fs.store.hdf5.translation import explain
-from h5fs.store.hdf5.types.elements import MemoryType
+from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
-
-
-def describe_chunks(
-    dataset_id: h5d.DatasetID, creation: h5p.PropDCID, memory: MemoryType, *, whole_edges: bool
-) -> Chunked | None:
-    """Return how a chunked dataset of fixed-size elements is read by its chunks.
-
-    None when only the library can read it: it has no elements, or too many chunks. ``whole_edges``:
-    chunks that stick out of the array are stored filtered, like all others.
-    """
-    shape = dataset_id.get_space().get_simple_extent_dims()
-    chunk_shape = creation.get_chunk()
-    item_bytes = memory.dtype.itemsize
-    if not prod(shape) or not item_bytes:
-        return None
-    if Grid(shape, chunk_shape, item_bytes).chunk_count > MAX_INDEXED_CHUNKS:
-        return None
-    filters: tuple[Filter, ...] | None = None
-    if whole_edges and dataset_id.get_type().equal(memory.type_id):
-        found = [creation.get_filter(index) for index in range(creation.get_nfilters())]
-        filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
-        if not can_decode(filters, item_bytes):
-            filters = None
-    fill_value = bytes(item_bytes)
-    if (
-        filters is not None
-        and creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
-        and creation.get_fill_time() != h5d.FILL_TIME_NEVER
-    ):
-        value = _fill_value(creation, memory)
-        if value is None:
-            filters = None  # the library reads the chunks that were never written, too
-        else:
-            fill_value = value
-    return Chunked(chunk_shape, filters, fill_value)
-
-
-def _fill_value(creation: Any, memory: MemoryType) -> bytes | None:
-    """Return the element that a chunk that was never written is full of.
-
-    None where h5py cannot ask for it: of array types, and of all that the library converts to no
-    type of numpy's (bitfields, opaque elements).
-    """
-    if memory.dtype.shape or memory.given_type_id is not None:
-        return None
-    value = np.zeros((), memory.dtype)
-    try:
-        creation.get_fill_value(value)
-    except Exception:  # any of h5py's
-        return None
-    return value.tobytes()
 
 
 def index_chunks(

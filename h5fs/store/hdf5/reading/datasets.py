@@ -17,8 +17,8 @@ from h5py import h5d, h5p, h5s, h5z
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo, Layout, ObjectRef, StorageInfo
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.hdf5.types.array_looks import describe_array
-from h5fs.store.hdf5.types.elements import memory_type
+from h5fs.store.hdf5.types.array_descriptions import describe_array
+from h5fs.store.hdf5.types.memory_types import memory_type
 
 MAX_INDEXED_CHUNKS = 2**22
 """An index of more chunks would take more memory than it is worth; the library looks them up."""

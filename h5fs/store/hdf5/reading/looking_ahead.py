@@ -24,15 +24,16 @@ from h5fs.model.objects import (
     StorageInfo,
     UnreadableAttribute,
 )
-from h5fs.projection.json.attributes import attributes_to_json
+from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.scatter import MapSharedBuffer
+from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
 from h5fs.store.hdf5.objects.scanned_attributes import AttributeTypes, ScannedAttributes
 from h5fs.store.hdf5.reading.datasets import chunk_bytes_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
-from h5fs.store.hdf5.types.elements import memory_type
+from h5fs.store.hdf5.types.memory_types import memory_type
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import (
     LOOK_BYTES,
@@ -45,7 +46,6 @@ from h5fs.store.library_interface import (
     Look,
     ObjectDetails,
 )
-from h5fs.store.policy import FilesToAskForError
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +83,10 @@ class Readable(Protocol):
 
 
 class LookingAhead:
-    """Looks at objects of a store. ``on_look`` is told the place of each before the library looks
-    at it."""
+    """Looks at objects of a store.
+
+    ``on_look`` is told the index of each object before the library looks at it.
+    """
 
     def __init__(
         self,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from h5fs.model.objects import ObjectRef
 from h5fs.store.hdf5.reading.outside_data import Outside
@@ -17,12 +18,13 @@ _MAX_IDENTIFIERS_OPEN = 64
 _MAX_CACHED_BYTES = 256 * 2**20
 
 
-@dataclass(slots=True)
-class OpenIdentifier:
+class OpenIdentifier(Struct):
     """An open identifier. ``creation``: of a dataset, its creation properties.
 
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
     read, as far as it has been asked. ``outside``: what that has found of its elements.
+    ``inherited``: of a group, what is made in it takes over (`writing.creating.Inherited`), once
+    somebody has asked.
     """
 
     identifier: Any
@@ -30,6 +32,7 @@ class OpenIdentifier:
     cache_bytes: int = 0
     is_permitted: bool = False
     outside: Outside = field(default_factory=Outside)
+    inherited: Any = None
 
 
 class OpenIdentifiers:
@@ -51,8 +54,10 @@ class OpenIdentifiers:
         return opened
 
     def keep(self, ref: ObjectRef, opened: OpenIdentifier) -> None:
-        """Keep an identifier that was opened here, also when it was forgotten meanwhile: looking at
-        a virtual dataset's sources opens more than are kept."""
+        """Keep an identifier that was opened here, also one that was forgotten meanwhile.
+
+        A look at a virtual dataset's sources may open more identifiers than are kept.
+        """
         if self._opened.get(ref) is not opened:
             self._opened[ref] = opened
             self._cached_bytes += opened.cache_bytes

@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from h5py import h5d
+from msgspec import Struct, field
 
 from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import ObjectKind, ObjectRef
+from h5fs.store.external_policy import FilesToAskForError
+from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.reading.datasets import creation_of
-from h5fs.store.hdf5.translation import reading
-from h5fs.store.policy import FilesToAskForError
 from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
@@ -39,8 +39,7 @@ class ListingSource(LinkSource, Protocol):
     def list_links(self, group: ObjectRef, unsafe: frozenset[bytes]) -> LinkTable: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """Where elements of a dataset are, outside of it.
 
     ``files``: the names of all sources' files, each with the number of the file that uses it.

@@ -20,20 +20,18 @@ from h5py import h5d, h5p, h5t
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
-from h5fs.store.chunks.filters import SHUFFLE, Pipeline, can_decode
+from h5fs.store.chunks.decodable import SHUFFLE, can_decode
+from h5fs.store.chunks.filters import Pipeline
 from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.chunks.scatter import places_of, scatter
-from h5fs.store.format.headers.arena import FileLayout
+from h5fs.store.format.file_layout import FileLayout
 from h5fs.store.format.heap_texts import REFERENCE, is_too_long, read_texts
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
-from h5fs.store.hdf5.types.elements import MemoryType
+from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.sources.interface import Source
 
 Array = np.ndarray[Any, Any]
-
-LEAST_ELEMENTS = 1024
-"""The library takes no longer for fewer."""
 
 # Collections of texts are taken apart side by side: of twice as many it takes as long.
 _BLOCK_ELEMENTS = 2**19
@@ -67,7 +65,7 @@ class KeptBlocks:
 
 
 @dataclass(frozen=True)
-class PlainFile:
+class FileBytes:
     """The bytes of the file of a dataset, which nobody writes."""
 
     source: Source
@@ -76,20 +74,24 @@ class PlainFile:
 
 @dataclass(frozen=True)
 class _Elements:
-    """Elements in the file: their dtype, with ``REFERENCE`` for a text. ``texts`` are the members
-    that are texts; None where elements are."""
+    """Elements in the file: their dtype, with ``REFERENCE`` for a text.
+
+    ``texts`` are the names of the members that are texts; None where each element is one text.
+    """
 
     dtype: np.dtype[Any]
     texts: frozenset[str] | None
 
 
 class StoredTexts:
-    """Reads the elements of one dataset. ``read_stored`` returns those of a block, as they are in
-    the file."""
+    """Reads the elements of one dataset.
+
+    ``read_stored`` returns the elements of a block, as they are in the file.
+    """
 
     def __init__(
         self,
-        file: PlainFile,
+        file: FileBytes,
         stored: _Elements,
         grid: Grid,
         kept: KeptBlocks,
@@ -201,7 +203,7 @@ def find_stored_texts(
     dataset_id: h5d.DatasetID,
     creation: h5p.PropDCID,
     dtype: np.dtype[Any],
-    file: PlainFile,
+    file: FileBytes,
     kept: KeptBlocks,
     on_progress: Callable[[], None],
     *,
@@ -213,7 +215,7 @@ def find_stored_texts(
     filtered, like all others.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    if shape is None or prod(shape) < LEAST_ELEMENTS:
+    if shape is None:
         return None
     if (file.layout.size_of_addresses, file.layout.size_of_lengths) != (8, 8):
         return None
@@ -292,8 +294,11 @@ class _Contiguous:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """``written`` are the numbers of the chunks that there are; all others are zeros. ``skipped``:
-    a bit for each filter that no chunk may have gone through."""
+    """Reads the elements of a chunked dataset, a chunk at a time.
+
+    ``written`` are the numbers of the chunks that there are; all others are zeros. ``skipped``: a
+    bit for each filter that no chunk may have gone through.
+    """
 
     grid: Grid
     written: frozenset[int]

@@ -138,8 +138,7 @@ def _row_elements(shape: tuple[int, ...]) -> list[int]:
 def _match_runs(
     those: tuple[_Integers, int] | None, these: tuple[_Integers, int] | None, most: int
 ) -> tuple[_Integers, _Integers, int] | None:
-    """Return runs of one length that begin both in one array and in another, at the same elements.
-    """
+    """Return where runs of the same elements begin in one array and in another, and how long."""
     if those is None or these is None:
         return None
     (starts, length), (places, other_length) = those, these
@@ -156,10 +155,10 @@ def _split(starts: _Integers, length: int, into: int) -> _Integers:
 
 
 def _join(runs: _Integers, element_count: int, item_bytes: int) -> bytes | None:
-    """Return all runs in the form that ``Virtual`` has, neighbours joined. ``runs`` are rows of
-    start, source, place in the source, and length.
+    """Return all runs in the form that ``Virtual`` has, neighbours joined.
 
-    None unless each element is in one of them, and only in one.
+    ``runs`` are rows of start, source, place in the source, and length. None unless each element is
+    in one of them, and only in one.
     """
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     starts, numbers, places, lengths = runs.T

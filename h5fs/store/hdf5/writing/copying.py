@@ -34,7 +34,7 @@ _ROWS_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Source:
+class CopySource:
     """What is copied: an object at a path of an open file."""
 
     file_id: h5f.FileID
@@ -55,7 +55,7 @@ class Source:
 
 
 def copy_as(
-    source: Source, group: h5g.GroupID, group_path: bytes, name: bytes,
+    source: CopySource, group: h5g.GroupID, group_path: bytes, name: bytes,
     on_progress: Callable[[], None],
 ) -> None:  # fmt: skip
     """Copy an object into a group, under a name that is free there."""
@@ -66,11 +66,12 @@ def copy_as(
 
 
 def copy_contents(
-    source: Source, group: h5g.GroupID, group_path: bytes, on_progress: Callable[[], None]
+    source: CopySource, group: h5g.GroupID, group_path: bytes, on_progress: Callable[[], None]
 ) -> tuple[Uncopied, ...]:
     """Copy what is in a group, and its attributes, into another; return what could not be.
 
-    It all is copied at once, so that hard links and references among it stay such.
+    It all is copied at once, so that hard links and references among it stay such. Raises
+    ``UnsupportedTypeError`` where the source is no group.
     """
     name = b".h5fs-copy-" + uuid.uuid4().hex.encode()
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
@@ -98,7 +99,7 @@ class _Mending:
     ``place``: where the copy will be in the end; it is now called ``name`` in ``group``.
     """
 
-    source: Source
+    source: CopySource
     group: h5g.GroupID
     name: bytes
     place: bytes

@@ -72,8 +72,7 @@ def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
 
 
 def find_nameless(file_id: h5f.FileID) -> list[bytes]:
-    """Return the names of objects without another link; when a mount begins nobody has them open.
-    """
+    """Return the names of objects with no other link: when a mount begins, nobody has them open."""
     hidden = find_hidden(file_id)
     names: list[bytes] = [] if hidden is None else list(hidden)
     return [name for name in names if is_nameless(name)]
@@ -97,8 +96,7 @@ def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
 
 
 def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:
-    """Return the ids of the objects whose data may go with a link; None where they are not known.
-    """
+    """Return the ids of objects whose data may go with a link; None where these are not known."""
     info = group.links.get_info(name)
     if info.type != h5l.TYPE_HARD:
         return ()

@@ -15,13 +15,8 @@ from h5py import h5d
 
 from h5fs.errors import UnreadableError, UnsupportedTypeError
 from h5fs.model.objects import Filter
-from h5fs.store.chunks.filters import (
-    LongChunkError,
-    Pipeline,
-    ShortChunkError,
-    can_decode,
-    misleads_library,
-)
+from h5fs.store.chunks.decodable import can_decode, misleads_library
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scatter import bytes_needed
 

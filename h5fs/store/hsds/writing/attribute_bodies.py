@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from h5fs.errors import GoneError, InvalidNameError, show_path
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.objects import path_of
+from h5fs.store.hsds.object_descriptions import path_of
 
 _SEPARATORS: Final = "/|\x1f\x1e"
 _KEPT: Final = ("type", "shape", "value", "encoding")

@@ -21,7 +21,7 @@ from h5fs.errors import ExistsError, GoneError, H5fsError
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.hsds.answers import LinksAnswer, ObjectAnswer
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.objects import name_of, path_of
+from h5fs.store.hsds.object_descriptions import name_of, path_of
 from h5fs.store.hsds.writing.attribute_bodies import read_bodies
 from h5fs.store.hsds.writing.link_changes import LinkChanges
 
@@ -125,8 +125,7 @@ class HiddenGroups:
 
 
 def _own_name() -> str:
-    """Return a text that no other mount has: machine, its start, process and the process's start.
-    """
+    """Return a text that no other mount has: machine, its start, process, the process's start."""
     return f"{socket.gethostname()} {_boot_id()} {os.getpid()} {_start_of(os.getpid())}"
 
 

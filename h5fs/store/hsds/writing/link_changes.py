@@ -26,7 +26,7 @@ from h5fs.errors import (
 from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.store.hsds.answers import LinkAnswer, LinksAnswer
 from h5fs.store.hsds.client import Client
-from h5fs.store.hsds.objects import join_path, path_of
+from h5fs.store.hsds.object_descriptions import join_path, path_of
 
 _log = logging.getLogger(__name__)
 

@@ -29,11 +29,11 @@ from h5fs.model.datatypes import (
     StringType,
     size_in_memory,
 )
-from h5fs.projection.json.attributes import TEXT
+from h5fs.projection.json.attribute_file import TEXT
 from h5fs.projection.json.datatype_terms import STRING_PADDINGS
 from h5fs.projection.json.numpy_spelling import parse_dtype, standard_float, standard_integer
 from h5fs.projection.npy import npy_dtype
-from h5fs.store.hsds.datatypes import element_dtype
+from h5fs.store.hsds.datatype_json import element_dtype
 
 _CHARACTER_SETS: Final = {CharacterSet.ASCII: "H5T_CSET_ASCII", CharacterSet.UTF8: "H5T_CSET_UTF8"}
 

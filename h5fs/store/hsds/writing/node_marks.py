@@ -14,7 +14,7 @@ from typing import Final
 from h5fs.errors import GoneError, H5fsError
 from h5fs.store.hsds.client import Client, DeletedError
 from h5fs.store.hsds.data_nodes import home_of
-from h5fs.store.hsds.objects import path_of
+from h5fs.store.hsds.object_descriptions import path_of
 
 _MOST_NODES: Final = 64  # of a larger service too much would be asked for each flush
 _PREFIX_CHARACTERS: Final = len("g-00000000-00000000")

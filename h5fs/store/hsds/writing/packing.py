@@ -1,4 +1,4 @@
-"""Elements as the service takes them: the reverse of ``elements``. Pure.
+"""Elements as the service takes them: the reverse of ``unpacking``. Pure.
 
 On the wire an element of a fixed size is its bytes, without padding; a variable-length string or
 sequence is its length in bytes (``<i4``) and then its bytes; an object reference is text. What an
@@ -24,7 +24,7 @@ from h5fs.model.datatypes import (
     StringType,
 )
 from h5fs.model.objects import Attribute, Element
-from h5fs.store.hsds.datatypes import REFERENCE_BYTES, element_dtype, wire_bytes
+from h5fs.store.hsds.datatype_json import REFERENCE_BYTES, element_dtype, wire_bytes
 from h5fs.store.hsds.writing.new_types import describe_type
 
 Array = np.ndarray[Any, Any]

@@ -19,7 +19,7 @@ from h5fs.errors import GoneError, H5fsError
 from h5fs.store.hsds.answers import AllLinksAnswer
 from h5fs.store.hsds.client import Client, TooLongError
 from h5fs.store.hsds.link_map import MOST_BYTES
-from h5fs.store.hsds.objects import path_of
+from h5fs.store.hsds.object_descriptions import path_of
 from h5fs.store.hsds.writing.attribute_bodies import read_bodies, write_bodies
 
 _log = logging.getLogger(__name__)

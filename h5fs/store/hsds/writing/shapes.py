@@ -13,7 +13,7 @@ from typing import Any
 from h5fs.model.datatypes import ArrayType, Datatype
 from h5fs.model.settings import NewDatasets
 from h5fs.store.hsds.answers import ObjectAnswer
-from h5fs.store.hsds.datatypes import parse_datatype
+from h5fs.store.hsds.datatype_json import parse_datatype
 from h5fs.store.hsds.writing.new_types import kept_type, natural_type
 from h5fs.store.interface import ArrayFile
 

@@ -36,17 +36,17 @@ from h5fs.model.objects import (
 )
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.hsds.answers import ObjectAnswer
-from h5fs.store.hsds.datatypes import parse_datatype, wire_bytes
-from h5fs.store.hsds.objects import COLLECTIONS, KINDS, check_id, join_path, path_of
+from h5fs.store.hsds.datatype_json import parse_datatype, wire_bytes
+from h5fs.store.hsds.object_descriptions import COLLECTIONS, KINDS, check_id, join_path, path_of
 from h5fs.store.hsds.reading import selection_of
-from h5fs.store.hsds.writing.array_writer import Elements, LentArray, LentSequences
+from h5fs.store.hsds.writing.array_sender import Elements, LentArray, LentSequences
 from h5fs.store.hsds.writing.attribute_bodies import (
     attribute_title,
     delete_attributes,
     read_bodies,
     write_bodies,
 )
-from h5fs.store.hsds.writing.changing_store import ChangingHsdsStore
+from h5fs.store.hsds.writing.holding_store import HoldingHsdsStore
 from h5fs.store.hsds.writing.link_changes import (
     REPLACED,
     body_of,
@@ -69,7 +69,7 @@ _LAYOUT_SECONDS: Final = 1.0
 _LAYOUTS_KEPT: Final = 1024
 
 
-class WritingHsdsStore(ChangingHsdsStore):
+class WritingHsdsStore(HoldingHsdsStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``."""
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:

@@ -1,7 +1,7 @@
 """What the daemon of a mount that writes knows of the last commit, and of what changed since when.
 
 Between two requests the one writing worker has committed all that it did: so the last commit is the
-present state, and everybody may read it beside the writer (`committed_file`). Each change tells
+present state, and everybody may read it beside the writer (`snapshot_file`). Each change tells
 which objects' data it changed or removed (``note``). From that comes an object's *version*: what
 was found out about its data, or read of them, is right as long as the version is the same.
 """
@@ -14,11 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from h5fs.errors import LogMismatchError
 from h5fs.model.objects import ObjectRef
-from h5fs.store.log.errors import LogMismatchError
-from h5fs.store.log.log_file import LoggedFiles
-from h5fs.store.log.reading.committed_file import CommittedFile
+from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.gate import Gate
+from h5fs.store.log.reading.snapshot_file import SnapshotFile
 from h5fs.store.log.system_calls import RealFile
 
 _log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class CommittedState:
     gate, and nothing but the lock of ``file`` is taken while it is held.
     """
 
-    def __init__(self, files: LoggedFiles) -> None:
+    def __init__(self, files: FileAndLog) -> None:
         self.gate = Gate()
-        self.file = CommittedFile(RealFile(files.main), RealFile(files.log))
+        self.file = SnapshotFile(RealFile(files.main), RealFile(files.log))
         self._log = files.log
         self._lock = threading.Lock()
         self._number = 0  # of the log
@@ -72,8 +72,10 @@ class CommittedState:
             _log.error("nothing is read beside the library any more: %s", problem)
 
     def note(self, changed: tuple[int, ...] | None, stop: int) -> None:
-        """Take note of a commit that ends at ``stop``, and of the objects whose data it changed or
-        removed; None: any. After a checkpoint ``stop`` is 0."""
+        """Take note of a commit that ends at ``stop``; after a checkpoint that is 0.
+
+        ``changed``: the ids of the objects whose data it changed or removed; None: of any.
+        """
         with self._lock:
             if self._is_checkpointing and not stop:
                 try:
@@ -110,8 +112,10 @@ class CommittedState:
             return 0 if ref.file else self._of.get(ref.id, self._all)
 
     def last_commit(self) -> Commit:
-        """Return the last commit. A reader must have it: what it is to read may be new since the
-        one before."""
+        """Return the last commit.
+
+        A reader must have come so far: what it is to read may be new since the commit before.
+        """
         with self._lock:
             return self._number, self._stop
 

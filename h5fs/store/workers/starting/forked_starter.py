@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import traceback
 from importlib import import_module
 from typing import NoReturn
@@ -43,8 +42,7 @@ def _become_starter(module: str, control: socket.socket) -> NoReturn:
             os.dup2(nothing, stream)
         os.close(nothing)
         gc.enable()
-        sys.argv[1:] = [str(control.detach())]
-        import_module(module).main()
+        import_module(module).run(control)
     except BaseException:
         traceback.print_exc()
     finally:

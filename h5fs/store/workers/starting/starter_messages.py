@@ -1,7 +1,7 @@
 """The messages between the daemon and the worker starter: one packet each way.
 
-What a packet for a worker brings along is in ``charges``. Imports nothing that takes long: commands
-start the worker starter before they import anything else.
+What a packet for a worker brings along is in ``worker_setup``. Imports nothing that takes long:
+commands start the worker starter before they import anything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 SPAWN, STATUS = b"S", b"?"
 RUNNING = b"-"
 _MAX_PACKET_BYTES = 4096
-_MOST_DESCRIPTORS = 6  # a charge, a connection, a reply buffer, and three of a logged file
+_MOST_DESCRIPTORS = 6  # a setup, a connection, a reply buffer, and three of a logged file
 
 
 def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:

@@ -2,7 +2,7 @@
 
 That process has imported everything, so that a worker that a file has killed is replaced in
 milliseconds; and the daemon, which has threads, never forks. The messages between the two are in
-``starter_messages`` and ``charges``.
+``starter_messages`` and ``worker_setup``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class WorkerStarter:
     """
 
     module = "h5fs.store.worker_process.starter_process"
-    """The module whose ``main`` the process runs."""
+    """The module whose ``main`` the process runs; ``run`` after a fork."""
 
     def __init__(self, stderr: int | None = None) -> None:
         """``stderr``: the descriptor that becomes the processes' stderr; None: this process's."""
@@ -101,12 +101,12 @@ class WorkerStarter:
         ``file`` is the mounted file; ``grants`` are the real paths of what it may read beside it.
         Raises ``OSError`` when the worker starter is gone.
         """
-        from h5fs.store.workers.starting.charges import encode_charge
+        from h5fs.store.workers.starting.worker_setup import encode_setup
 
-        charge = encode_charge(options, file.kind, grants)
-        memory_file = os.memfd_create("h5fs-charge", os.MFD_CLOEXEC)
+        setup = encode_setup(options, file.kind, grants)
+        memory_file = os.memfd_create("h5fs-setup", os.MFD_CLOEXEC)
         try:
-            os.pwrite(memory_file, charge, 0)
+            os.pwrite(memory_file, setup, 0)
             given = [memory_file, connection.fileno(), reply_buffer, *file.descriptors]
             with self._lock:
                 try:

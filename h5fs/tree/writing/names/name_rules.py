@@ -18,7 +18,7 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_names import (
-    is_hidden,
+    is_dot_name,
     is_made_by_mkstemp,
     is_placeholder,
     is_scratch_link_name,
@@ -63,7 +63,7 @@ class NameRules:
     def check_free(self, folder: Node, link_name: bytes, path: bytes) -> None:
         """Raise ``ExistsError`` when a group has a link of that name, which ``path`` is of."""
         link = self._lookup.get_any_link(folder.info.ref, link_name)
-        if link is not None and not self._pending.is_hidden(path):
+        if link is not None and not self._pending.is_whited_out(path):
             raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
 
     def check_scratch(self, path: bytes) -> None:
@@ -104,12 +104,12 @@ class NameRules:
         if self._places.is_in_scratch(path):
             return True
         is_folder_name = meaning is None or meaning.projection is Projection.FOLDER
-        return is_folder_name and is_hidden(path.rpartition(b"/")[2])
+        return is_folder_name and is_dot_name(path.rpartition(b"/")[2])
 
     def is_scratch_link(self, path: bytes) -> bool:
         """Whether a symbolic link that is made under a path is outside of the HDF5 file."""
         name = path.rpartition(b"/")[2]
-        is_on_the_way = is_hidden(name) or is_scratch_link_name(name)
+        is_on_the_way = is_dot_name(name) or is_scratch_link_name(name)
         return self._takes_scratch and (is_on_the_way or self._places.is_in_scratch(path))
 
     def link_name(

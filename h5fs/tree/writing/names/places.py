@@ -10,7 +10,7 @@ from __future__ import annotations
 from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
 from h5fs.tree.lookup import Lookup, check_length
-from h5fs.tree.nodes import VIEWS, Node
+from h5fs.tree.nodes import Node
 from h5fs.tree.writing.pending.pending import Pending
 
 
@@ -25,7 +25,7 @@ class Places:
         """Whether a path is anything's."""
         if self._pending.is_outside(path):
             return True
-        return not self._pending.is_hidden(path) and self._lookup.find_any(path) is not None
+        return not self._pending.is_whited_out(path) and self._lookup.find_any(path) is not None
 
     def is_in_scratch(self, path: bytes) -> bool:
         """Whether the folder of a path is outside of the HDF5 file."""
@@ -33,7 +33,7 @@ class Places:
 
     def find_visible(self, path: bytes) -> Node:
         """Return what the HDF5 file has at a path. Raises ``NotFoundError``, also if hidden."""
-        if self._pending.is_hidden(path):
+        if self._pending.is_whited_out(path):
             raise NotFoundError(f"{show_path(path)} was removed")
         return self._lookup.find(path)
 
@@ -60,7 +60,7 @@ class Places:
     def check_empty(self, node: Node, path: bytes) -> None:
         """Raise ``NotEmptyError`` for a group that has links or attributes, or what is pending."""
         has_attributes = node.info.attribute_count and (
-            not self._pending.is_hidden(path + b"/" + GROUP_ATTRIBUTES)
+            not self._pending.is_whited_out(path + b"/" + GROUP_ATTRIBUTES)
         )
         if has_attributes or self._lookup.has_links(node.info.ref):
             raise NotEmptyError(f"{show_path(path)} is not empty")
@@ -101,7 +101,7 @@ class Places:
 
 def check_no_view(node: Node, path: bytes) -> None:
     """Raise ``ReadOnlyError`` for what is made of an array to look at."""
-    if node.kind in VIEWS:
+    if node.is_view:
         raise ReadOnlyError(
             f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
             ".npy file"

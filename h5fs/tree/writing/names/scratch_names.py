@@ -54,8 +54,8 @@ def is_scratch_link_name(name: bytes) -> bool:
     return is_scratch_name(name) or _FORCED_LINK.fullmatch(name) is not None
 
 
-def is_hidden(name: bytes) -> bool:
-    """Whether a name is hidden: as a folder's ``.Trash-0``, ``.ipynb_checkpoints``, ``.git``."""
+def is_dot_name(name: bytes) -> bool:
+    """Whether a name begins with a dot: as a folder's ``.Trash-0`` or ``.git``."""
     return name.startswith(b".")
 
 

@@ -14,7 +14,7 @@ import tempfile
 from h5fs.errors import NoSpaceError, UnreadableError
 from h5fs.store.log.runs import RunIndex
 from h5fs.tree.contents.content import Content
-from h5fs.tree.writing.direct_arrays import DirectArray
+from h5fs.tree.writing.pending.direct_arrays import DirectArray
 
 _COPY_BYTES = 2**20
 _MOST_BYTES_IN_MEMORY = 2**15

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from h5fs.model.file_status import FileStatus
 from h5fs.model.objects import ObjectInfo, ObjectRef
-from h5fs.tree.nodes import Node, NodeKind, object_inode
+from h5fs.tree.nodes import AnyKind, Node, NodeKind, object_inode
 from h5fs.tree.status import NANOSECONDS, Dentry
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.by_folder import ByFolder
@@ -29,19 +29,19 @@ _FIRST_INODE = 1 << 62  # far from those that are made of addresses in the HDF5 
 
 
 class Pending:
-    """Files that are staged or being edited, scratch folders and links, hidden dentries, times.
+    """Files that are staged or being edited, scratch folders and links, whiteouts, times.
 
     A staged file stands at a path where the HDF5 file has nothing, or nothing that counts. A file
-    that is being edited has a node. A hidden dentry was unlinked, while the object that it shows
-    stays for another dentry's sake. Times are those that programs set, of the last ``most_times``
-    inode numbers.
+    that is being edited has a node. A whiteout (the word of union file systems) stands for a dentry
+    that was unlinked, while the object that it shows stays for another dentry's sake. Times are
+    those that programs set, of the last ``most_times`` inode numbers.
     """
 
     def __init__(self, most_times: int = MOST_TIMES) -> None:
         self._staged: ByFolder[WritableFile] = ByFolder()
-        self._editing: dict[tuple[NodeKind, ObjectRef], WritableFile] = {}
+        self._editing: dict[tuple[AnyKind, ObjectRef], WritableFile] = {}
         self._scratch: ByFolder[ScratchEntry] = ByFolder()
-        self._hidden: ByFolder[bool] = ByFolder()
+        self._whiteouts: ByFolder[bool] = ByFolder()
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
         self._awaited: dict[bytes, dict[WritableFile, None]] = {}
         self._times = Times(most_times)
@@ -71,11 +71,10 @@ class Pending:
         ]
 
     def move(self, old: bytes, new: bytes) -> list[WritableFile]:
-        """Let all at ``old`` and below it be at ``new`` and below; return the staged files moved.
-        """
+        """Let all at ``old`` and below be at ``new`` and below; return the staged files moved."""
         moved = self._move_keys(self._staged, old, new)
         self._move_keys(self._scratch, old, new)
-        self._move_keys(self._hidden, old, new)
+        self._move_keys(self._whiteouts, old, new)
         below = old + b"/"
         for path, file in moved:
             self._set_path(file, path)
@@ -119,7 +118,7 @@ class Pending:
         self.end_editing(file)
         file.node = file.content = None
         self.stage(file)
-        self.unhide(file.path)
+        self.remove_whiteout(file.path)
 
     def settle(self, file: WritableFile) -> None:
         """A file is in the HDF5 file now: it is neither staged nor edited.
@@ -156,27 +155,27 @@ class Pending:
         """Let a node not be edited any more; return the file in which it was."""
         return self._pop(self._editing, (node.kind, node.info.ref))
 
-    # Hidden dentries.
+    # Whiteouts.
 
-    def is_hidden(self, path: bytes) -> bool:
+    def is_whited_out(self, path: bytes) -> bool:
         """Whether a dentry of the HDF5 file's is not shown."""
-        return path in self._hidden
+        return path in self._whiteouts
 
-    def hidden_paths(self) -> list[bytes]:
-        """Return all paths that are hidden."""
-        return list(self._hidden)
+    def list_whiteouts(self) -> list[bytes]:
+        """Return the paths of all whiteouts."""
+        return list(self._whiteouts)
 
-    def hidden_in(self, folder: bytes) -> set[bytes]:
-        """Return the names that are hidden in a folder."""
-        return {name for name, _ in self._hidden.in_folder(folder)}
+    def whiteouts_in(self, folder: bytes) -> set[bytes]:
+        """Return the names in a folder that are whited out."""
+        return {name for name, _ in self._whiteouts.in_folder(folder)}
 
-    def hide(self, path: bytes) -> None:
+    def add_whiteout(self, path: bytes) -> None:
         """Let a dentry of the HDF5 file's not be shown."""
-        self._put(self._hidden, path, True)
+        self._put(self._whiteouts, path, True)
 
-    def unhide(self, path: bytes) -> bool:
-        """Let a dentry be shown again; return whether it was hidden."""
-        return self._pop(self._hidden, path) is not None
+    def remove_whiteout(self, path: bytes) -> bool:
+        """Let a dentry be shown again; return whether it was whited out."""
+        return self._pop(self._whiteouts, path) is not None
 
     # Scratch folders, and symbolic links in them.
 

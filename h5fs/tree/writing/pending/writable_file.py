@@ -24,12 +24,12 @@ class WritableFile:
     ``held``: a dataset with a scratch name, kept by the store though perhaps no link leads to it.
     ``origin``: the name that attributes had before a scratch one. ``kept_as``: its link in the
     hidden group; ``is_kept``: that holds what was written. ``awaits``: HDF5 paths that attributes
-    refer to and that are not there yet. ``failure``: why something that
-    was written is missing. ``is_mixed``: pages were refused that may have another content, so that
-    what was written is not whole. ``was_offered``: it was decided whether its data stream into the
-    HDF5 file. ``made_at``: the path of a new file, where nothing was. ``started_from``: the text of
-    attributes that was changed, if that is not ``content``. ``inode`` and the times are those of a
-    file without a node.
+    refer to and that are not there yet. ``may_refer``: attributes that wait may refer to objects.
+    ``failure``: why something that was written is missing. ``is_mixed``: pages were refused that
+    may have another content, so that what was written is not whole. ``was_offered``: it was decided
+    whether its data stream into the HDF5 file. ``made_at``: the path of a new file, where nothing
+    was. ``started_from``: the text of attributes that was changed, if that is not ``content``.
+    ``inode`` and the times are those of a file without a node.
     """
 
     path: bytes
@@ -45,6 +45,7 @@ class WritableFile:
     kept_as: bytes | None = None
     is_kept: bool = False
     awaits: frozenset[bytes] = frozenset()
+    may_refer: bool = True
     was_offered: bool = False
     failure: NoSpaceError | None = None
     is_mixed: bool = False
@@ -71,6 +72,7 @@ class WritableFile:
         """Return the draft to change it, begun if there is none: on what is there, or ``empty``."""
         self.is_dirty = True
         self.is_kept = False
+        self.may_refer = True
         if self.draft is None:
             self.draft = Draft(None if empty else self.content)
         elif empty:

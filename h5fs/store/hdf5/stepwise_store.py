@@ -1,0 +1,297 @@
+"""Changes of an HDF5 file in steps: each leads from one whole file to the next.
+
+After a step the library is flushed, and the log gets a commit that outlives this process. Steps
+that are made together share one flush and one commit. When something fails within a step, this
+store is broken: the library's state of the file differs from the log's. The worker then ends, and
+the next one begins at the last commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+from h5py import h5d, h5f
+
+from h5fs.errors import (
+    ChangeFailedError,
+    H5fsError,
+    InvalidArrayError,
+    LinkLoopError,
+    LostChangesError,
+    NoSpaceError,
+    NotFoundError,
+    StaleError,
+    UnsupportedTypeError,
+)
+from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.settings import StoreOptions
+from h5fs.store.hdf5.library_errors import reading
+from h5fs.store.hdf5.logged_main import LoggedMain
+from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.plugins import register_plugins
+from h5fs.store.hdf5.reading.datasets import creation_of
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
+from h5fs.store.hdf5.reading.projected import FixedDataset
+from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.hdf5.writing.creating import Inherited
+from h5fs.store.hdf5.writing.hidden_group import (
+    as_named_now,
+    find_hidden,
+    find_nameless,
+    make_hidden,
+    remove_hidden,
+)
+from h5fs.store.hdf5.writing.replacing import Written
+from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
+from h5fs.store.resolving import Resolver
+
+_log = logging.getLogger(__name__)
+
+
+class _Together:
+    """Steps that will be committed by one commit: whether there was one, and what they change."""
+
+    __slots__ = ("changed", "has_begun")
+
+    def __init__(self) -> None:
+        self.has_begun = False
+        self.changed: tuple[int, ...] | None = ()
+
+    def add(self, changed: tuple[int, ...] | None) -> None:
+        """Add the ids of the objects that a step has changed; None: any."""
+        if self.changed is not None:
+            known = self.changed
+            self.changed = None if changed is None else tuple(dict.fromkeys(known + changed))
+
+
+class StepwiseStore(Hdf5Store):
+    """A store that can take steps, and that has a hidden group for objects without a name.
+
+    ``is_broken``: it must not be used any more. ``on_change`` is told of each commit, and
+    after each checkpoint, which objects' data are others now or gone (None: any), and where in
+    the log the last commit ends.
+    """
+
+    _is_read_by_chunk = False
+
+    def __init__(
+        self,
+        options: StoreOptions,
+        logged: LoggedMain,
+        *,
+        on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+        **others: Any,
+    ) -> None:
+        super().__init__(options, driven=logged, **others)
+        self._file, self._logged = logged.file, logged
+        self._on_change = on_change
+        self._together: _Together | None = None
+
+    def open(self) -> None:
+        """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
+        register_plugins()  # what is written opens datasets in more than one place
+        super().open()
+
+    def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        with self._lock:
+            return tuple(path for path in paths if not self._is_there(path))
+
+    def _is_there(self, path: bytes) -> bool:
+        try:
+            Resolver(self).walk(self.root().ref, path)
+        except (NotFoundError, LinkLoopError):
+            return False
+        except H5fsError:
+            return True  # opening it will say what is wrong
+        return True
+
+    def open_hidden(self, makes: bool) -> ObjectInfo | None:
+        with self._changing(HIDDEN_PATH):
+            file_id = self._files.file_id(0)
+            nameless = find_nameless(file_id) if not makes else []
+            hidden = find_hidden(file_id)
+            if nameless or (makes and hidden is None):
+                with self._step(None if nameless else ()):
+                    hidden = make_hidden(file_id)
+                    for name in nameless:
+                        hidden.unlink(name)
+            if hidden is None:
+                return None
+            return self._links.describe_object(file_id, HIDDEN_PATH, file=0, path=HIDDEN_PATH)
+
+    def remove_hidden(self) -> None:
+        with self._changing(HIDDEN_PATH):
+            hidden = find_hidden(self._files.file_id(0))
+            if hidden is not None:
+                with self._step(None):
+                    self._forget_all()
+                    remove_hidden(self._files.file_id(0), hidden)
+
+    def drop_nameless(self, object_id: int) -> None:
+        with self._changing(HIDDEN_PATH):
+            hidden, name = find_hidden(self._files.file_id(0)), nameless_name(object_id)
+            if hidden is not None and hidden.links.exists(name):
+                with self._step((object_id,)):
+                    self._forget_all()
+                    hidden.unlink(name)
+
+    def commit(self, is_checkpoint: bool = False) -> None:
+        with self._lock, self._failing("commit"):
+            h5f.flush(self._files.file_id(0))
+            if is_checkpoint:
+                self._file.checkpoint()
+            else:
+                self._file.commit(durable=True)
+            self._on_change((), self._file.log_bytes)
+
+    def shorten_log(self) -> None:
+        with self._lock, self._failing("bring the log into the file"):
+            h5f.flush(self._files.file_id(0))
+            try:
+                self._file.checkpoint()
+            except OSError as error:
+                if self._file.failure is not None:
+                    raise
+                _log.warning("the log stays at %d bytes: %s", self._file.log_bytes, error)
+            self._on_change((), self._file.log_bytes)
+
+    def _open_identifier(self, ref: ObjectRef) -> Any:
+        return super()._open_identifier(
+            as_named_now(self._files.file_id(0), ref, self._on_progress)
+        )
+
+    @contextmanager
+    def _changing(self, what: bytes) -> Iterator[None]:
+        """Hold the lock; turn what h5py raises before a step into a refusal that names ``what``."""
+        with self._lock, reading(what):
+            yield
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Commit all steps of the block at its end, by one commit.
+
+        What an operation refuses before its step may be caught within the block. After any
+        exception that leaves the block the store is broken, unless no step had begun.
+        """
+        with self._lock:
+            self._together = together = _Together()
+            try:
+                yield
+                if together.has_begun and not self.is_broken:
+                    with self._failing("change the file"):
+                        self._commit_step(together.changed)
+            except BaseException:
+                self.is_broken = self.is_broken or together.has_begun
+                raise
+            finally:
+                self._together = None
+
+    @contextmanager
+    def _step(
+        self, changed: tuple[int, ...] | None, *, attributes: bool = False
+    ) -> Iterator[None]:
+        """Commit the changes of the block; after an exception the store is broken.
+
+        The commit comes later where several steps are made together.
+
+        ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
+        ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
+        """
+        with self._failing("change the file", keeps_refusals=attributes):
+            self._logged.is_flushed = False
+            if self._together is None:
+                yield
+                self._commit_step(changed)
+            else:
+                self._together.has_begun = True
+                yield
+                self._together.add(changed)
+
+    def _commit_step(self, changed: tuple[int, ...] | None) -> None:
+        h5f.flush(self._files.file_id(0))
+        self._logged.is_flushed = True
+        self._file.commit(durable=False)
+        self._on_change(changed, self._file.log_bytes)
+
+    @contextmanager
+    def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.is_broken = True
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(f"{what}: {error.strerror}") from error
+            if error.errno == errno.ESTALE:
+                raise StaleError(f"{what}: {error.strerror}") from error
+            raise LostChangesError(f"{what}: {error}") from error
+        except Exception as error:  # any of h5py's: the log undoes what was done so far
+            self.is_broken = True
+            is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
+            if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
+                raise
+            raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
+        except BaseException:  # files to ask for, where half of a step is done
+            self.is_broken = True
+            raise
+
+    def _forget_all(self, *parents: ObjectRef) -> None:
+        """Forget everything cached that may be wrong after the next step.
+
+        ``parents``: groups that the step takes links from, or gives links to. They stay open: a
+        path to one of them needs none of its own links, so that it is not removed with any.
+        """
+        self._opened.clear(*parents)
+        self._scanned.clear()
+        self._read.clear()
+        self._object_paths.clear()
+
+    def _forget_elements(self, ref: ObjectRef) -> None:
+        """Forget what depends on the elements of a dataset, whose type stays as it is."""
+        self._read.pop(ref, None)
+        projected = self._scanned.get(ref)
+        if isinstance(projected, FixedDataset):
+            projected.forget()
+        else:
+            self._scanned.pop(ref, None)
+
+    def _info(self, group: ObjectRef, name: bytes) -> ObjectInfo:
+        link = self.get_link(group, name)
+        assert link.target is not None
+        return self._with_dataset(link.target)
+
+    def _inherited(self, group: ObjectRef) -> Inherited:
+        """Return what is made in a group takes over."""
+        opened = self._opened.open(group)
+        if opened.inherited is None:
+            opened.inherited = Inherited(opened.identifier)
+        inherited: Inherited = opened.inherited
+        return inherited
+
+    def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
+        """Return what a dataset is that was just written."""
+        dataset_id, is_known = written.dataset_id, written.memory is not None
+        info = describe_opened(dataset_id, path, holds_sequences=False if is_known else None)
+        creation = written.creation or creation_of(dataset_id)
+        if written.memory is not None:
+            self._scanned[info.ref] = FixedDataset(written.memory)
+        if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
+            # As if it had been opened, and its data were found to be its own.
+            self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))
+        return self._with_dataset(info)
+
+    def _with_dataset(self, info: ObjectInfo) -> ObjectInfo:
+        """Add how a dataset looks where that takes no scan."""
+        if info.kind is not ObjectKind.DATASET or info.holds_sequences:
+            return info
+        with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
+            if isinstance(self._projected(info.ref), FixedDataset):
+                dataset = self.describe_dataset(info.ref)
+                return msgspec.structs.replace(
+                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
+                )
+        return info

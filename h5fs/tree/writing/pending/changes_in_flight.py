@@ -1,0 +1,222 @@
+"""Changes in flight: those that the store makes at this moment, while the tree answers other calls.
+
+The tree of a mode that writes answers one call after another, under the lock that is here. But a
+frequent change waits for a worker most of its time: meanwhile its call marks the link that it
+changes, and lets the lock go (``waiting``). Other calls go on, but for those that ask for what is
+marked: these wait, before they look at anything, until the call that marked it has ended. So to
+each call all others seem to have come before it or after it.
+
+What a change in flight must be able to rely on:
+
+- It alone changes its link, all files of that link, and what has been written to them.
+- A call that names more than one path, or may change what is at other paths, is alone: it waits
+  until nothing is in flight, and keeps the lock to its end.
+- While anything is in flight, no file awaits others (``may_overlap``).
+- A call has one mark, of what it has asked for when it began. It is never put while another call
+  has that link marked, and who waits for a mark to go has none: so nobody waits for ever.
+
+All else is done under the lock. What a call keeps of the HDF5 file is thus kept either before a
+change ends, and then forgotten by it, or after the change has taken note of what there is now.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from h5fs.model.settings import View
+from h5fs.projection.names import Projection, decode_name, encode_name
+from h5fs.tree.writing.pending.writable_file import WritableFile
+
+Answer = TypeVar("Answer")
+
+
+class OthersInFlightError(Exception):
+    """A call has to be alone, and is not. It has changed nothing yet, and is made again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mark:
+    """What a call changes: a link, by all ``names`` of its files in a folder, and ``file``."""
+
+    folder: bytes
+    names: frozenset[bytes]
+    file: WritableFile | None
+
+    def is_touched_by(self, path: bytes) -> bool:
+        """Whether a path is a file of the link, or below its folder."""
+        folder = self.folder
+        if path[: len(folder)] != folder or path[len(folder) : len(folder) + 1] != b"/":
+            return False
+        return path[len(folder) + 1 :].partition(b"/")[0] in self.names
+
+
+class _Call:
+    """One call, from when it has the lock to its end. ``keeps_lock``: it does so all the time."""
+
+    __slots__ = ("_all", "_file", "_is_alone", "_path", "keeps_lock", "mark")
+
+    def __init__(
+        self, every: ChangesInFlight, path: bytes | None, file: WritableFile | None, *,
+        is_alone: bool,
+    ) -> None:  # fmt: skip
+        self._all = every
+        self._path = path
+        self._file = file
+        self._is_alone = is_alone
+        self.keeps_lock = is_alone
+        self.mark: _Mark | None = None
+
+    def __enter__(self) -> None:
+        self._all.begin(self, is_alone=self._is_alone)
+
+    def __exit__(self, *_error: object) -> None:
+        self._all.end(self)
+
+    def touches(self, mark: _Mark) -> bool:
+        """Whether the call asks for what is marked. The path of a file may change meanwhile."""
+        path, file = self._path, self._file
+        if file is not None:
+            if file is mark.file:
+                return True
+            path = None if file.is_gone else file.path
+        return path is not None and mark.is_touched_by(path)
+
+
+class ChangesInFlight:
+    """The tree's lock, and what has been marked by calls that wait for the store without it.
+
+    ``may_overlap`` says whether a change may be in flight at all, now. ``on_begin`` is called when
+    a call has the lock. ``_changed`` has the lock, which is taken first of all locks; it protects
+    everything here.
+    """
+
+    def __init__(self, may_overlap: Callable[[], bool] = lambda: True) -> None:
+        self._may_overlap = may_overlap
+        self.on_begin: Callable[[], None] | None = None
+        self._changed = threading.Condition(threading.Lock())
+        self._marks: list[_Mark] = []
+        self._current: _Call | None = None  # the one that has the lock
+        self._waiting_to_be_alone = 0
+
+    @property
+    def count(self) -> int:
+        """How many changes are in flight; from any thread, without the lock."""
+        return len(self._marks)
+
+    def call(self, path: bytes | None = None, *, file: WritableFile | None = None) -> _Call:
+        """Answer a call in the block: about a path, or an open file, or nothing that changes."""
+        return _Call(self, path, file, is_alone=False)
+
+    def alone(self) -> _Call:
+        """Answer a call in the block, with nothing in flight from its beginning to its end."""
+        return _Call(self, None, None, is_alone=True)
+
+    def answer(
+        self, step: Callable[[], Answer], path: bytes | None = None, *,
+        file: WritableFile | None = None,
+    ) -> Answer:  # fmt: skip
+        """Answer a call by a step that may find out that it has to be alone."""
+        try:
+            with self.call(path, file=file):
+                return step()
+        except OthersInFlightError:
+            with self.alone():
+                return step()
+
+    def begin(self, call: _Call, *, is_alone: bool) -> None:
+        """Take the lock for a call, when nothing that it asks for is in flight."""
+        self._changed.acquire()
+        try:
+            if is_alone and self._marks:
+                self._wait_until_alone()
+            while self._marks and any(call.touches(mark) for mark in self._marks):
+                self._changed.wait()
+            self._current = call
+            if self.on_begin is not None:
+                self.on_begin()
+        except BaseException:
+            self._current = None
+            self._changed.release()
+            raise
+
+    def _wait_until_alone(self) -> None:
+        # As long as somebody waits, no more calls let the lock go: so there is an end to it.
+        self._waiting_to_be_alone += 1
+        try:
+            while self._marks:
+                self._changed.wait()
+        finally:
+            self._waiting_to_be_alone -= 1
+
+    def end(self, call: _Call) -> None:
+        """Let the lock go, and who has waited for the call."""
+        self._current = None
+        if call.mark is not None:
+            self._marks.remove(call.mark)
+            self._changed.notify_all()
+        self._changed.release()
+
+    def insist_on_being_alone(self) -> None:
+        """Let the present call keep the lock to its end. Raises ``OthersInFlightError``."""
+        call = self._current
+        if call is None:
+            return
+        if any(mark is not call.mark for mark in self._marks):
+            raise OthersInFlightError
+        call.keeps_lock = True
+
+    @contextmanager
+    def waiting(
+        self, path: bytes, file: WritableFile | None = None, *, is_alone: bool
+    ) -> Iterator[None]:
+        """Let other calls go on while the block waits for the store.
+
+        The store makes a change to the link that ``path`` is a file of; it is that of the present
+        call, and ``file`` what is written to it. ``is_alone``: the link's object is found by no
+        other path. In the block nothing may be used that others may change.
+        """
+        call = self._current
+        if call is None or not self._mark(call, path, file, is_alone=is_alone):
+            yield
+            return
+        self._current = None
+        self._changed.release()
+        try:
+            yield
+        finally:
+            self._changed.acquire()
+            self._current = call
+
+    def _mark(
+        self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool
+    ) -> bool:
+        """Let a call have a mark, and return whether it has it."""
+        if call.keeps_lock or not is_alone or self._waiting_to_be_alone or not self._may_overlap():
+            return False
+        folder, _, name = path.rpartition(b"/")
+        names = names_of_link(name)
+        if not names:
+            return False
+        if call.mark is not None:
+            return call.mark.folder == folder and call.mark.names == names
+        if any(mark.is_touched_by(path) or mark.file is file is not None for mark in self._marks):
+            return False
+        call.mark = _Mark(folder, names, file)
+        self._marks.append(call.mark)
+        return True
+
+
+@functools.lru_cache(maxsize=1024)
+def names_of_link(name: bytes) -> frozenset[bytes]:
+    """Return all names that a link may have in the mount, by one of them; none where that does not
+    tell which link it is."""
+    meaning = decode_name(name)
+    if meaning is None or meaning.link_name is None:
+        return frozenset()
+    link_name = meaning.link_name
+    return frozenset(encode_name(link_name, projection) for projection in (*Projection, *View))

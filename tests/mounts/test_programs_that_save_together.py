@@ -1,0 +1,76 @@
+"""Eight programs change a mount at the same time: nothing that was closed is lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import pytest
+from support.kill_writing import kill
+from support.mounts import end_mount, mounted, needs_libfuse_3
+from support.saving_together import Values, play, value_in_file, value_in_mount
+
+pytestmark = [needs_libfuse_3, pytest.mark.timeout(240)]
+
+PROGRAMS, SECONDS = 8, 4.0
+
+
+def play_to_the_end(root: Path) -> tuple[Values, Counter[str]]:
+    processes, results = play(root, PROGRAMS, SECONDS)
+    values: Values = {}
+    counts: Counter[str] = Counter()
+    for _ in processes:
+        some, counted = results.get(timeout=100)
+        values.update(some)
+        counts += counted
+    for process in processes:
+        process.join(30)
+    return values, counts
+
+
+def check(file: Path, root: Path, values: Values) -> None:
+    for path, allowed in values.items():
+        assert value_in_mount(root, path) in allowed, path
+    end_mount(root)
+    with h5py.File(file) as opened:
+        for path, allowed in values.items():
+            assert value_in_file(opened, path) in allowed, path
+
+
+@pytest.mark.semantics("R27")
+def test_what_programs_save_together_is_all_there(tmp_path: Path) -> None:
+    file = tmp_path / "file.h5"
+    with mounted(file, options=["--mode", "w"]) as mount:
+        values, counts = play_to_the_end(mount.path)
+        assert counts["done"] > 10 * PROGRAMS
+        assert not any(name.startswith("errno") for name in counts), counts
+        assert not any("Traceback" in line for line in mount.log_lines())
+        check(file, mount.path, values)
+
+
+@pytest.mark.semantics("R24", "R27", "U3")
+def test_a_killed_worker_takes_nothing_that_was_closed(tmp_path: Path) -> None:
+    file = tmp_path / "file.h5"
+    rng = random.Random(1)
+    with mounted(file, options=["--mode", "w"]) as mount:
+        ends = threading.Event()
+
+        def kill_now_and_then() -> None:
+            while not ends.wait(rng.uniform(0.1, 0.5)):
+                kill(mount.pid, "worker", rng.random())
+
+        killer = threading.Thread(target=kill_now_and_then)
+        killer.start()
+        try:
+            values, counts = play_to_the_end(mount.path)
+        finally:
+            ends.set()
+            killer.join()
+        time.sleep(0.5)
+        assert counts["done"] > PROGRAMS and counts["errno 5"] > 0
+        assert not any("Traceback" in line for line in mount.log_lines())
+        check(file, mount.path, values)
