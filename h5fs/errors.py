@@ -268,4 +268,6 @@ def say_on_one_line(error: Exception) -> str:
 def show_path(path: bytes) -> str:
     """Return a name or path as a message can print it: control characters, bad UTF-8 escaped."""
     text = path.decode("utf-8", "backslashreplace")
+    if text.isprintable():  # nearly always
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -42,7 +42,7 @@ def opened_to_mount(
             if options.store.url is not None:
                 tree = opened.enter_context(_opened_url(options, options.store.url, starter))
             elif options.is_folder:
-                tree = opened.enter_context(closing(_folder_tree(options, starter)))
+                tree = opened.enter_context(closing(folder_tree(options, starter)))
             elif options.mode.writes or options.store.workers == 0:
                 tree = opened_patiently(
                     options.store.file,
@@ -180,7 +180,8 @@ def _following_object(
     return FollowingTree(followed, part=options.part)
 
 
-def _folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
+def folder_tree(options: MountOptions, starter: WorkerStarter) -> FolderTree:
+    """Return the tree of a folder of this machine; it opens HDF5 files as they are looked into."""
     from h5fs.store.ahead.habits import Habits
     from h5fs.tree import FolderTree
     from h5fs.tree.folders.local_folder import LocalFolder

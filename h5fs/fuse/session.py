@@ -11,6 +11,7 @@ The main thread waits, handles the signals, starts further threads when all are 
 
 from __future__ import annotations
 
+import gc
 import queue
 import signal
 import threading
@@ -38,6 +39,9 @@ _USUAL_MOST_THREADS = 4
 # blocked for 5 s: `ls -l` of the folder took 180 ms.)
 _PATIENCE_SECONDS = 0.02
 _MOST_THREADS = 64
+# So many threads at most are made up for that wait for a worker: with 8 programs that save, 6
+# more threads took 2.0 ms of CPU for each save, 2 more and none 2.0 and 2.2 ms, 10 more 2.4 ms.
+_MOST_MADE_UP_FOR = 6
 # Threads that were started so end when they have not been needed for this long.
 _CALM_SECONDS = 5.0
 
@@ -74,6 +78,7 @@ class Session:
         self._requests = requests
         self._count_waiting = count_waiting
         self._module: Any = binding.module
+        self._notifier: Notifier | None = None
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -115,6 +120,8 @@ class Session:
                 raise MountRefusedError
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
+                # What there is by now stays, so that no search for garbage goes through it.
+                gc.freeze()
                 self._start_threads(self._usual_count, self._work)
                 try:
                     self._libfuse.begin(self._arguments)
@@ -142,7 +149,9 @@ class Session:
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
-        return Notifier(self._libfuse.descriptor())
+        if self._notifier is None:
+            self._notifier = Notifier(self._libfuse.descriptor())
+        return self._notifier
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -159,7 +168,8 @@ class Session:
             if not idle:  # a call that came on none of these threads
                 return function(*arguments)
             idle.pop()
-            self._tell_if_all_busy()
+            if not idle:
+                self._tell_if_all_busy()
             try:
                 return function(*arguments)
             finally:
@@ -189,7 +199,8 @@ class Session:
                 self._is_watched = True
                 continue
             # Threads in calls that wait for a worker are no help: the usual ones are others.
-            missing = self._usual_count - (len(self._threads) - self._count_waiting())
+            waiting = min(self._count_waiting(), _MOST_MADE_UP_FOR)
+            missing = self._usual_count - (len(self._threads) - waiting)
             if self._finished_calls == before:
                 missing = max(missing, len(self._threads) // 2, 1)
             if missing > 0:

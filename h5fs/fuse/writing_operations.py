@@ -10,8 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
@@ -146,33 +145,43 @@ class WritingOperations(Operations):
 
     def flush(self, _path: bytes | None, file_info: int) -> None:
         """``close(2)`` of one descriptor."""
-        with self._ending_write(file_info):
-            self._tree.flush(self._handle(file_info), self._find_caller())
-
-    def fsync(self, _path: bytes | None, _datasync: int, file_info: int) -> None:
-        """``fsync`` and ``fdatasync``."""
-        with self._ending_write(file_info):
-            self._tree.fsync(self._handle(file_info))
-
-    def release(self, path: bytes, file_info: int) -> None:
-        """The last ``close(2)``."""
-        handle = self._handle(file_info)
-        with self._ending_write(file_info):
-            self._nodes.release(handle)
-            super().release(path, file_info)
-        self._pages.release(handle, self._requests.node())
-
-    @contextmanager
-    def _ending_write(self, file_info: int) -> Iterator[None]:
-        """Let the kernel forget the status of a file that may be written, when the block ends."""
         handle, node = self._handle(file_info), self._requests.node()
-        may_write = self._pages.writes(handle, node)
-        self._nodes.use(handle, node)
+        may_write = self._note_use(handle, node)
         try:
-            yield
+            self._tree.flush(handle, self._find_caller())
         finally:
             if may_write:
                 self._forget(node)
+
+    def fsync(self, _path: bytes | None, _datasync: int, file_info: int) -> None:
+        """``fsync`` and ``fdatasync``."""
+        handle, node = self._handle(file_info), self._requests.node()
+        may_write = self._note_use(handle, node)
+        try:
+            self._tree.fsync(handle)
+        finally:
+            if may_write:
+                self._forget(node)
+
+    def release(self, path: bytes, file_info: int) -> None:
+        """The last ``close(2)``."""
+        handle, node = self._handle(file_info), self._requests.node()
+        may_write = self._note_use(handle, node)
+        try:
+            self._nodes.release(handle)
+            super().release(path, file_info)
+        finally:
+            if may_write:
+                self._forget(node)
+        self._pages.release(handle, node)
+
+    def _note_use(self, handle: int, node: int) -> bool:
+        """Take note that a handle is of a node; return whether it may write.
+
+        When that call ends, the kernel is to forget the node's status.
+        """
+        self._nodes.use(handle, node)
+        return self._pages.writes(handle, node)
 
     def _forget(self, node: int) -> None:
         """Let the kernel forget the status of a file or folder that a call has changed."""

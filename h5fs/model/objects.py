@@ -14,9 +14,10 @@ import numpy as np
 from msgspec import Struct
 
 from h5fs.model.datatypes import Datatype, count_values
+from h5fs.model.members import FastEnum
 
 
-class ObjectKind(Enum):
+class ObjectKind(FastEnum):
     """The object classes of HDF5; UNREADABLE is one whose header cannot be read."""
 
     GROUP = "group"
@@ -25,7 +26,7 @@ class ObjectKind(Enum):
     UNREADABLE = "unreadable"
 
 
-class LinkKind(Enum):
+class LinkKind(FastEnum):
     """The link classes of HDF5."""
 
     HARD = "hard"

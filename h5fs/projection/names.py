@@ -11,10 +11,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Collection, Iterable
-from enum import Enum
 
 from msgspec import Struct
 
+from h5fs.model.members import FastEnum
 from h5fs.model.settings import View
 
 NAME_MAX = 255
@@ -35,7 +35,7 @@ _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _CUT = re.compile(rb"~[0-9a-f]{12}\Z")
 
 
-class Projection(Enum):
+class Projection(FastEnum):
     """What a dentry shows; the value is the suffix after the escaped link name.
 
     FOLDER is for groups and for symbolic links: a soft link's name must not change with the kind

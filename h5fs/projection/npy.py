@@ -85,7 +85,10 @@ def project_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NpyFile:
 
 @functools.lru_cache(maxsize=1024)  # a file often has thousands of arrays of one dtype and shape
 def format_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the header that ``np.save`` writes for a C-order array."""
+    """Return the header that ``np.save`` writes for a C-order array.
+
+    Raises ``UnsupportedTypeError`` for a dtype that the format has no spelling for.
+    """
     try:
         description = np.lib.format.dtype_to_descr(dtype)
     except ValueError as error:  # the fields overlap

@@ -15,8 +15,9 @@ from h5fs.model.objects import Hyperslab
 def split_into_hyperslabs(shape: tuple[int, ...], start: int, stop: int) -> tuple[Hyperslab, ...]:
     """Return boxes that together hold elements ``[start, stop)`` of a row-major array, in order.
 
-    ``start`` and ``stop`` are element indices, ``0 <= start <= stop <= prod(shape)``. Each box is
-    itself in row-major order, and the boxes follow one another without a gap.
+    ``start`` and ``stop`` are element indices, ``0 <= start <= stop <= prod(shape)``, or a
+    ``ValueError`` is raised. Each box is itself in row-major order, and the boxes follow one
+    another without a gap.
     """
     if not 0 <= start <= stop <= prod(shape):
         raise ValueError(f"elements [{start}, {stop}) are not in an array of shape {shape}")

@@ -65,7 +65,7 @@ class Resolver:
     def find_link(self, group: ObjectRef, path: bytes) -> tuple[ObjectRef, Link | None]:
         """Return the group and the link that the last component of a path names, not followed.
 
-        The link is None when the path names the starting group itself.
+        The link is None when the path names the starting group itself. Raises as ``follow`` does.
         """
         here = self._source.root(group.file).ref if path.startswith(b"/") else group
         link: Link | None = None

@@ -641,9 +641,13 @@ class FakeLibrary:
         self.is_unmounted = True
 
 
-def make_session(library: FakeLibrary) -> Session:
+def make_session(
+    library: FakeLibrary, count_waiting: Callable[[], int] = lambda: 0
+) -> Session:
     binding = Binding("fake", 3, SimpleNamespace(), library)
-    return Session(binding, fuse_arguments(make_options()), b"/mnt")
+    return Session(
+        binding, fuse_arguments(make_options()), b"/mnt", count_waiting=count_waiting
+    )
 
 
 def test_calls_that_block_keep_no_other_call_waiting() -> None:
@@ -734,6 +738,33 @@ def test_calls_that_end_start_no_threads() -> None:
     session.serve(ctypes.c_int())
     asking.join()
     assert 1 <= len(seen) <= 8
+
+
+def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:
+    library = FakeLibrary()
+    session = make_session(library, lambda: 3)
+    seen: set[int] = set()
+
+    def answer() -> int:
+        seen.add(threading.get_ident())
+        time.sleep(0.001)
+        return 0
+
+    call = session.counted(answer)
+
+    def ask() -> None:
+        end = time.monotonic() + 60
+        while len(seen) < session._usual_count + 3 and time.monotonic() < end:
+            for _ in range(100):
+                library.requests.put(call)
+            time.sleep(0.01)
+        library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    assert len(seen) >= session._usual_count + 3
 
 
 def test_a_mount_that_libfuse_refuses_starts_nothing() -> None:

@@ -428,19 +428,23 @@ def test_a_shared_commit_that_fails_is_tried_again_by_each(
     assert sorted(kinds_of(outcomes)) == ["NoneType", "NoneType", "UnreadableError"]
 
 
-def test_a_large_array_goes_alone(store: WritingWorkerStore, sent: list[str]) -> None:
-    root = store.root().ref
+def test_what_is_large_goes_alone(store: WritingWorkerStore, sent: list[str]) -> None:
+    root, labelled = store.root().ref, object_at(store, "a").ref
     large = np.zeros(MOST_BYTES // 8)
+    texts = Attribute(b"t", INTEGER, (2000,), (bytes(8),) * 2000)
+    small = Attribute(b"s", INTEGER, (1,), (bytes(8),))
     sent.clear()
-    together(
+    outcomes = together(
         store,
         lambda: store.create_group(root, b"x"),
-        lambda: store.create_group(root, b"y"),
+        lambda: store.write_attributes(labelled, (small,), ()),
         lambda: save(store, root, b"large", large),
         lambda: store.create_group(root, b"z"),
         lambda: save(store, root, b"small", np.arange(3)),
+        lambda: store.write_attributes(labelled, (texts,), ()),
     )
-    assert sent == [CHANGES, "write_array", CHANGES]
+    assert not any(isinstance(each, Exception) for each in outcomes)
+    assert sent == [CHANGES, "write_array", CHANGES, "write_attributes"]
 
 
 def test_a_commit_of_changes_together_survives_the_daemon(

@@ -16,17 +16,22 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
 
+from h5fs.cli.commands.tree_entries import Extent, entry_at, fill, listing_habits
+from h5fs.cli.commands.without_mount import opened_tree
+from h5fs.daemon.open_tree import folder_tree
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.link_table import Links
 from h5fs.model.objects import ObjectRef
-from h5fs.model.settings import Limits, StoreOptions
+from h5fs.model.settings import Limits, LogOptions, MountOptions, StoreOptions
 from h5fs.projection.json.attribute_file import attributes_to_json
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
+from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.tree.dentries import Dentries
+from h5fs.tree.folders.folder_tree import FolderTree
 from h5fs.tree.tree import Tree
 
 
@@ -55,15 +60,16 @@ def write_many(file: Path, count: int) -> None:
             dataset.attrs["units"], dataset.attrs["rate"] = "mV", 2.5 * number
 
 
-def read_tree(store: WorkerStore, folder: bytes) -> dict[bytes, bytes]:
+def read_tree(tree: Tree | FolderTree, folder: bytes) -> dict[bytes, bytes]:
     """Return what ``cp -r`` copies: sizes and bytes agree."""
-    tree = Tree(store)
     found = {}
     for dentry in sorted(tree.list_folder(folder), key=lambda dentry: dentry.inode):
         path = folder + b"/" + dentry.name
         size = tree.get_status(path).size_bytes
         handle = tree.open(path, 0)
-        found[dentry.name] = tree.read(handle, size + 10, 0)
+        buffer = bytearray(size + 10)
+        count = tree.read_into(handle, memoryview(buffer), 0)
+        found[dentry.name] = bytes(buffer[:count])
         tree.release(handle)
         assert len(found[dentry.name]) == size
     return found
@@ -81,7 +87,7 @@ def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
 def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 400)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
-        found = read_tree(store, b"/many")
+        found = read_tree(Tree(store), b"/many")
     assert len(found) == 800
     others = counts.total() - counts["look_ahead"]
     assert others < 20, counts
@@ -107,6 +113,72 @@ def test_a_tree_with_how_all_is_stored_takes_few_requests(tmp_path: Path) -> Non
             assert description.storage is not None
             assert description.storage.chunk_shape == dataset.chunks
             assert description.storage.storage_size_bytes == dataset.id.get_storage_size()
+
+
+FILES = 20
+
+
+@contextmanager
+def opened_folder(folder: Path) -> Iterator[FolderTree]:
+    """Open a folder of small files as a mount does."""
+    for number in range(FILES):
+        write_many(folder / f"f{number:02d}.h5", 10)
+    starter = WorkerStarter()
+    starter.start()
+    options = MountOptions(folder / "mnt", StoreOptions(folder), LogOptions(), is_folder=True)
+    with closing(starter), closing(folder_tree(options, starter)) as tree:
+        yield tree
+
+
+@pytest.mark.semantics("W20")
+def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_path: Path) -> None:
+    with counted_calls() as counts, opened_folder(tmp_path) as tree:
+        texts = {
+            path: tree.get_status(path).size_bytes
+            for number in range(FILES)
+            for path in every_file(tree, b"/f%02d.h5/many" % number)
+        }
+    assert len(texts) == 2 * 10 * FILES
+    assert counts["root"] == counts["list_links"] == FILES
+    # On a busy machine an answer may come too late, and is asked for alone.
+    assert counts.total() < 4 * FILES + 20, counts
+
+
+def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> None:
+    with counted_calls() as counts, opened_folder(tmp_path) as tree:
+        for number in range(FILES):
+            assert len(read_tree(tree, b"/f%02d.h5/many" % number)) == 20
+    assert counts["read_attributes"] < 2 * FILES, counts
+    assert counts.total() < 7 * FILES, counts
+
+
+@pytest.mark.semantics("W20")
+def test_a_file_of_a_folder_takes_two_requests_for_its_names(tmp_path: Path) -> None:
+    with counted_calls() as counts, opened_folder(tmp_path) as tree:
+        for number in range(FILES):
+            assert len(list(every_file(tree, b"/f%02d.h5/many" % number))) == 20
+    assert set(counts) <= {"root", "list_links", "get_link"}, counts
+
+
+def every_file(tree: FolderTree, folder: bytes) -> Iterator[bytes]:
+    for dentry in tree.list_folder(folder):
+        yield folder + b"/" + dentry.name
+
+
+@pytest.mark.semantics("W20")
+def test_a_tree_of_a_file_takes_few_requests_with_attributes_too(tmp_path: Path) -> None:
+    write_many(tmp_path / "f.h5", 300)
+    options = StoreOptions(tmp_path / "f.h5", workers=1)
+    with counted_calls() as counts, opened_tree(options, habits=listing_habits()) as tree:
+        top = entry_at(b"/")
+        fill(tree, top, Extent(depth=None, has_attrs=True), 0)
+    assert counts.total() < 60, counts
+    assert top.entries is not None and top.entries[0].entries is not None
+    entries = top.entries[0].entries
+    assert [entry.attrs for entry in entries] == [
+        {"units": "mV", "rate": 2.5 * number} for number in range(300)
+    ]
+    assert all((entry.layout == "chunked") is bool(entry.filters) for entry in entries)
 
 
 @pytest.mark.semantics("W20")
@@ -168,7 +240,7 @@ def test_compact_arrays_of_a_listed_group_are_read_without_a_worker(
 ) -> None:
     write_compact(tmp_path / "f.h5", 30, libver, user_block)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
-        found = read_tree(store, b"")
+        found = read_tree(Tree(store), b"")
     assert set(counts) == {"root", "list_links"}
     for number in range(30):
         expected = np.arange(7.0) + number

@@ -46,6 +46,7 @@ class RequestLoop:
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
+        self._reference = byref(self.buffer)
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
@@ -68,11 +69,12 @@ class RequestLoop:
 
     def receive(self) -> int:
         """Read a request into the buffer; return its size, or an error's negative errno."""
-        return int(self.library.fuse_session_receive_buf(self.session, byref(self.buffer)))
+        count: int = self.library.fuse_session_receive_buf(self.session, self._reference)
+        return count
 
     def process(self) -> None:
         """Answer the request in the buffer."""
-        self.library.fuse_session_process_buf(self.session, byref(self.buffer))
+        self.library.fuse_session_process_buf(self.session, self._reference)
 
     def close(self) -> None:
         """Free what libfuse has allocated."""

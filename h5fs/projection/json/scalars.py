@@ -93,7 +93,7 @@ def floats_to_json(elements: Sequence[bytes], datatype: FloatType) -> list[JsonV
 
 
 def floats_from_json(values: Sequence[JsonValue], datatype: FloatType) -> list[bytes]:
-    """Return the nearest floats as stored."""
+    """Return the nearest floats as stored. Raises ``InvalidAttributesError``."""
     is_double = numpy_spelling(datatype) in ("<f8", ">f8")
     elements = []
     for value in values:
@@ -122,7 +122,7 @@ def enums_to_json(elements: Sequence[bytes], datatype: EnumType) -> list[JsonVal
 
 
 def enums_from_json(values: Sequence[JsonValue], datatype: EnumType) -> list[bytes]:
-    """Return an enumeration's values as stored."""
+    """Return an enumeration's values as stored. Raises ``InvalidAttributesError``."""
     by_text = _values_by_text(datatype)
     elements = []
     for shown in values:
@@ -156,7 +156,7 @@ def opaque_to_json(element: bytes, datatype: OpaqueType) -> JsonValue:
 
 
 def opaque_from_json(value: JsonValue, datatype: OpaqueType) -> bytes:
-    """Return opaque bytes as stored."""
+    """Return opaque bytes as stored. Raises ``InvalidAttributesError``."""
     dtype = _numpy_time(datatype)
     if isinstance(value, str) and dtype is not None and dtype.kind == "M":
         element = _date_from_text(value, dtype)

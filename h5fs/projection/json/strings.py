@@ -57,7 +57,10 @@ class StringSpelling:
         return self._spell(text)
 
     def read(self, value: JsonValue, datatype: StringType) -> bytes | None:
-        """Return a string as stored; a string whose text was not edited keeps its bytes."""
+        """Return a string as stored; a string whose text was not edited keeps its bytes.
+
+        Raises ``InvalidAttributesError``.
+        """
         if value is None and datatype.size_bytes is None:
             return None
         if not isinstance(value, str):

@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 from msgspec import Struct
 
-BLOCK_BYTES = 2**21
+BLOCK_BYTES = 2**22
 """Bands are gathered into a block until it has about this size: small chunks share one."""
 
 

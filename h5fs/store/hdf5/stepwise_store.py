@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
+import numpy as np
 from h5py import h5d, h5f
 
 from h5fs.errors import (
@@ -38,6 +39,8 @@ from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.hdf5.types.array_types import WriteType, kept_type
+from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
     find_hidden,
@@ -45,6 +48,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
     make_hidden,
     remove_hidden,
 )
+from h5fs.store.hdf5.writing.replacing import Written
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
 from h5fs.store.resolving import Resolver
 
@@ -262,9 +266,29 @@ class StepwiseStore(Hdf5Store):
         assert link.target is not None
         return self._with_dataset(link.target)
 
-    def _info_of(self, dataset_id: h5d.DatasetID, path: bytes) -> ObjectInfo:
+    def _inherited(self, group: ObjectRef) -> Inherited:
+        """Return what is made in a group takes over."""
+        opened = self._opened.open(group)
+        if opened.inherited is None:
+            opened.inherited = Inherited(opened.identifier)
+        inherited: Inherited = opened.inherited
+        return inherited
+
+    def _kept_type(self, ref: ObjectRef, dtype: np.dtype[Any]) -> WriteType | None:
+        """Return how elements of ``dtype`` are written to a dataset: programs write many times."""
+        opened = self._opened.open(ref)
+        if opened.written_as is None or opened.written_as[0] != dtype:
+            opened.written_as = dtype, kept_type(self._dataset_id(ref).get_type(), dtype)
+        write_type: WriteType | None = opened.written_as[1]
+        return write_type
+
+    def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
-        info, creation = describe_opened(dataset_id, path), creation_of(dataset_id)
+        dataset_id, is_known = written.dataset_id, written.memory is not None
+        info = describe_opened(dataset_id, path, holds_sequences=False if is_known else None)
+        creation = written.creation or creation_of(dataset_id)
+        if written.memory is not None:
+            self._scanned[info.ref] = FixedDataset(written.memory)
         if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
             # As if it had been opened, and its data were found to be its own.
             self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))

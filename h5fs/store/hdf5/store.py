@@ -209,7 +209,10 @@ class Hdf5Store(ViewRenderer):
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
     ) -> bytes | bytearray:
-        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them."""
+        """Return elements ``[start, stop)``, counted row-major, as the ``.npy`` file holds them.
+
+        Raises ``UnsupportedTypeError`` when the dataset has no such ``part``; ``ForbiddenError``.
+        """
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             self._note_read(ref, projected)

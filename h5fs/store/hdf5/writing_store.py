@@ -55,7 +55,6 @@ from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
     create_dataset,
-    group_properties,
     lies_in_file,
     link_properties,
 )
@@ -95,7 +94,9 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                new_id = h5g.create(parent, name, link_properties(), group_properties(parent))
+                new_id = h5g.create(
+                    parent, name, link_properties(), self._inherited(group).group
+                )
             return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
@@ -165,9 +166,9 @@ class WritingHdf5Store(StepwiseStore):
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
                 self._forget_all(group)
-                dataset_id = replacement.write(plan, source)
+                written = replacement.write(plan, source)
             del replacement  # closes the dataset that was replaced
-            return self._info_of(dataset_id, join_path(group.path, name))
+            return self._info_of(written, join_path(group.path, name))
 
     def write_sequences(
         self,
@@ -189,7 +190,7 @@ class WritingHdf5Store(StepwiseStore):
                 write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
                     self._files.file_id(0), (len(where) - 1,), 16, write_type, NewDatasets(), None,
-                    group_id=replacement.group_id,
+                    inherited=replacement.inherited,
                 )  # fmt: skip
                 write_rows(
                     new_id, base, self._source(values), where.astype("<i8"), self._on_progress
@@ -212,7 +213,7 @@ class WritingHdf5Store(StepwiseStore):
                 file_id = self._files.file_id(0)
                 new_id = create_dataset(
                     file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    group_id=self._group_id(group), takes_space=True,
+                    inherited=self._inherited(group), takes_space=True,
                 )  # fmt: skip
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
@@ -249,7 +250,7 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(ref.path):
             dataset_id = self._dataset_id(ref)
             dtype = self._projected(ref).dtype
-            write_type = kept_type(dataset_id.get_type(), dtype)
+            write_type = self._kept_type(ref, dtype)
             is_text = write_type is not None and write_type.dtype.hasobject
             # Kept ones may be made up where a fill value is text (`creation_of`).
             kept = None if is_text else self._opened.open(ref).creation
@@ -367,8 +368,8 @@ class WritingHdf5Store(StepwiseStore):
         old_id = self._old_dataset(group, name)
         keeps_old = old_id is not None and (keeps_old or h5o.get_info(old_id).addr in opened)
         return Replacement(
-            self._files.file_id(0), self._group_id(group), name, old_id, self._new_datasets,
-            keeps_old, self._on_progress,
+            self._files.file_id(0), self._group_id(group), self._inherited(group), name, old_id,
+            self._new_datasets, keeps_old, self._on_progress,
         )  # fmt: skip
 
     def _check_link(self, group: ObjectRef, name: bytes) -> None:

@@ -111,7 +111,7 @@ class LogWriter:
         """Put a frame of whole pages, and return where they are. Raises ``OSError``."""
         head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
         self._write(head)
-        offset = self.size_bytes
+        offset = self._end + len(self._collected)
         self._write(pages)
         self._chain = chain
         return offset

@@ -64,8 +64,9 @@ class LoggedFile(ChangingFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position, in bytes, and return it."""
-        start = {os.SEEK_CUR: self._position, os.SEEK_END: self.length}.get(whence, 0)
-        self._position = max(0, start + offset)
+        if whence != os.SEEK_SET:
+            offset += self._position if whence == os.SEEK_CUR else self.length
+        self._position = max(0, offset)
         return self._position
 
     def tell(self) -> int:
@@ -98,14 +99,25 @@ class LoggedFile(ChangingFile):
     def write(self, data: _Buffer) -> int:
         """Write all of ``data`` at the position; return its size."""
         size, offset = len(data), self._position
-        self._position = offset + size
-        page, at = divmod(offset, self._page_bytes)
+        self._position = stop = offset + size
+        page_bytes = self._page_bytes
+        page, at = divmod(offset, page_bytes)
         try:
+            if at + size > page_bytes or stop > self.length:
+                self._write_at(offset, memoryview(data).cast("B"))
+                return size
+            # Nearly all of the library's writes are small ones to pages that the last changes had.
             known = self._layers.changed.get(page)
-            if known is not None and at + size <= self._page_bytes and offset + size <= self.length:
+            if known is not None:
                 known[at : at + size] = data
                 return size
-            self._write_at(offset, memoryview(data).cast("B"))
+            known = self._layers.recent.get(page)
+            if known is None or (page + 1) * page_bytes > self.length:
+                self._write_at(offset, memoryview(data).cast("B"))
+            elif known[at : at + size] != data:
+                self._layers.changed[page] = known = bytearray(known)
+                known[at : at + size] = data
+                self._spill_if_many()
         except Exception as error:
             self._latch(error)
         return size

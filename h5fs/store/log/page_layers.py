@@ -137,17 +137,17 @@ class PageLayers:
             for page in range(first, stop):
                 self.changed.pop(page, None)
 
-    def changed_runs(self, max_pages: int) -> Iterator[tuple[int, bytes]]:
+    def changed_runs(self, max_pages: int) -> Iterator[tuple[int, bytes | bytearray]]:
         """Yield the changed pages in order, consecutive ones as one: first page and bytes."""
         first, pages = 0, list[bytearray]()
         for page in sorted(self.changed):
             if page != first + len(pages) or len(pages) == max_pages:
                 if pages:
-                    yield first, b"".join(pages)
+                    yield first, _joined(pages)
                 first, pages = page, []
             pages.append(self.changed[page])
         if pages:
-            yield first, b"".join(pages)
+            yield first, _joined(pages)
 
     def is_clear(self, first: int, stop: int) -> bool:
         """Whether no layer above the main file has any of the pages ``[first, stop)``."""
@@ -156,6 +156,10 @@ class PageLayers:
         if len(self.changed) < stop - first:
             return not any(first <= page < stop for page in self.changed)
         return not any(page in self.changed for page in range(first, stop))
+
+
+def _joined(pages: list[bytearray]) -> bytes | bytearray:
+    return pages[0] if len(pages) == 1 else b"".join(pages)
 
 
 def _cut(page: bytearray, size: int) -> bytearray:

@@ -8,6 +8,7 @@ that a worker sends.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import mmap
 import os
@@ -75,6 +76,7 @@ class Worker:
         """Open the file, then answer requests until the daemon closes the connection."""
         self._connection.send(bytes([messages.READY]))
         self._answer(self._open)
+        gc.freeze()  # what there is by now stays, so that no search for garbage goes through it
         buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
         view = memoryview(buffer)
         while True:

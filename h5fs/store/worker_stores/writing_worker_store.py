@@ -22,7 +22,7 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.model.objects import ObjectInfo, ObjectRef
+from h5fs.model.objects import Attribute, ObjectInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
@@ -53,6 +53,7 @@ _ALONE = frozenset(
     {"reserve_array", "finish_array", "drop_array", "copy_object", "open_hidden", "remove_hidden"}
 )
 _MOST_SUSPECTS = 1000
+_MOST_ELEMENTS = 1000  # of attributes that are written together with other changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,8 @@ class WritingWorkerStore(LoggedWorkerStore):
             self._unsynced_bytes += size
             self._start_clock()
             goes_alone = method in _ALONE or size > MOST_BYTES or subject in self._suspects
+        if method == "write_attributes":
+            goes_alone = goes_alone or _are_large(arguments[1])
 
         self._quarantine.check(subject)
         if method not in _HOUSEKEEPING:
@@ -322,6 +325,14 @@ class WritingWorkerStore(LoggedWorkerStore):
         if target is None:
             raise UnreadableError(f"{show_path(name)} is no object")
         return target
+
+
+def _are_large(attributes: tuple[Attribute, ...]) -> bool:
+    """Whether attributes are too much to be sent with the changes of others."""
+    if sum(len(each.elements) for each in attributes) > _MOST_ELEMENTS:
+        return True
+    sizes = (len(e) for each in attributes for e in each.elements if isinstance(e, bytes))
+    return sum(sizes) > MOST_BYTES // 16
 
 
 def _blame_none(_note: bytes) -> None:

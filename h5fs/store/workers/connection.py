@@ -24,9 +24,9 @@ from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.workers import answer_checks, messages
 from h5fs.store.workers.messages import METHODS
+from h5fs.store.workers.packet_reader import PacketReader, limit_waits
 from h5fs.store.workers.reply_buffer import ReplyBuffer, copy_data
 from h5fs.store.workers.shared_buffers import SharedBuffer, put_in_memory_file
-from h5fs.store.workers.socket_states import has_hung_up, is_readable_within
 from h5fs.store.workers.starting.process_handle import ProcessHandle
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
 from h5fs.store.workers.worker_errors import (
@@ -42,11 +42,6 @@ _log = logging.getLogger(__name__)
 # A request that makes progress may take this many deadlines, and no more: a file can ask for work
 # without end.
 _MOST_DEADLINES = 100
-# A worker that has computed for less than this share of a deadline has waited: an endless loop
-# computes all the time.
-_WORKING_SHARE = 0.1
-# A worker that was held up answers within this time once it goes on.
-_GRACE_SECONDS = 1
 # A process that ends closes its socket some time before the system says that it has ended.
 _OWN_END_SECONDS = 1
 _END_SECONDS = 2  # a killed process ends within this time, unless it waits for a disk
@@ -87,10 +82,10 @@ class WorkerConnection:
         except OSError:
             self._reply_buffer.close()
             raise
+        limit_waits(self._socket, socket.SO_SNDTIMEO, options.limits.deadline_seconds)
         self._process = ProcessHandle(*process)
         self.pid = self._process.pid
-        self._buffer = bytearray(4 * messages.MAX_PACKET_BYTES)
-        self._view = memoryview(self._buffer)
+        self._packets = PacketReader(self._socket, self._process)
         self._ending = threading.Lock()
         self._is_ended = False
         self._sharing = threading.Lock()
@@ -139,7 +134,7 @@ class WorkerConnection:
             self._number, known, new, tuple(gone), large_bytes, commit,
         )  # fmt: skip
         try:
-            self._send(request, unknown, encoded if large_bytes else b"", seconds)
+            self._send(request, unknown, encoded if large_bytes else b"")
             result = self._receive(METHODS[method], arguments, seconds, into)
         except BaseException:
             # The worker may not know yet which shared buffers are new, or gone: it is told again.
@@ -158,7 +153,6 @@ class WorkerConnection:
         request: messages.Request,
         shared_buffers: list[SharedBuffer],
         large: bytes,
-        seconds: float,
     ) -> None:
         packet = messages.encode(request)
         descriptors = [shared_buffer.descriptor for shared_buffer in shared_buffers]
@@ -166,7 +160,6 @@ class WorkerConnection:
         if memory_file is not None:
             descriptors.insert(0, memory_file)
         try:
-            self._socket.settimeout(seconds)
             socket.send_fds(self._socket, [packet], descriptors)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
@@ -299,39 +292,14 @@ class WorkerConnection:
 
     def _next_packet(self, seconds: float) -> tuple[int, memoryview]:
         """Return kind and content of the next packet."""
-        self._socket.settimeout(seconds)
-        since, computed = time.monotonic(), self._process.cpu_seconds()
-        while True:
-            try:
-                size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
-            except TimeoutError:
-                self._judge_silence(seconds, since, computed)
-                since, computed = time.monotonic(), self._process.cpu_seconds()
-                continue
-            except OSError:
-                size, flags = 0, 0
-            if not size:
-                if not has_hung_up(self._socket):
-                    raise self._lied("an empty packet")
-                raise WorkerDiedError(self._how_it_ended())
-            if flags & socket.MSG_TRUNC:
-                raise self._lied("a packet that is too long")
-            kind, body = self._buffer[0], self._view[1:size]
-            return self._note_change(body) if kind == messages.CHANGED else (kind, body)
-
-    def _judge_silence(self, seconds: float, since: float, computed: float) -> None:
-        """Return while an answer may still come. Raises ``WorkerHungError`` when none will."""
-        reason = f"no answer within {seconds:.3g} s"
-        elapsed = time.monotonic() - since
-        if self._process.cpu_seconds() - computed >= _WORKING_SHARE * elapsed:
-            raise WorkerHungError(reason)
-        if elapsed > seconds + _GRACE_SECONDS:
-            return  # this process was held up as well, so that time does not count
-        if not is_readable_within(self._socket, _GRACE_SECONDS):
-            raise WorkerHungError(
-                f"{reason}: the worker waited, for the disk perhaps",
-                has_waited=True, was_stopped=self._process.is_stopped(),
-            )  # fmt: skip
+        try:
+            packet = self._packets.receive(seconds)
+        except ValueError as error:
+            raise self._lied(str(error)) from None
+        if packet is None:
+            raise WorkerDiedError(self._how_it_ended())
+        kind, body = packet[0], packet[1:]
+        return self._note_change(body) if kind == messages.CHANGED else (kind, body)
 
     def _refusal_in(self, kind: int, body: memoryview) -> H5fsError | None:
         """Return the refusal that an answer is; None when it is a result."""

@@ -13,6 +13,7 @@ from h5fs.errors import UnreadableError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
 from h5fs.model.objects import ObjectKind, ObjectRef
 from h5fs.store.ahead import objects_ahead
+from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.objects_ahead import LookFailedError, ObjectsAhead
 from h5fs.store.ahead.walk import MOST_LOOKS, Asked
 from h5fs.store.library_interface import Look, ObjectDetails
@@ -45,11 +46,12 @@ def refs_of(table: LinkTable) -> list[ObjectRef]:
 class Asking:
     """Answers looks, and notes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, habits: Habits | None = None) -> None:
         self.batches: list[tuple[Look, ...]] = []
         self.answer: Callable[[tuple[Look, ...]], tuple[ObjectDetails, ...]] = self.know
         self.closed_to: set[ObjectRef] = set()
-        self.ahead = ObjectsAhead(self.look, lambda ref: ref not in self.closed_to)
+        is_open_to = lambda ref: ref not in self.closed_to  # noqa: E731
+        self.ahead = ObjectsAhead(self.look, is_open_to, habits=habits)
 
     def look(self, looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
         self.batches.append(looks)
@@ -112,6 +114,32 @@ def test_answers_are_those_of_the_objects(asking: Asking) -> None:
     at_hand = {ref: text for ref, text in found.items() if text is not None}
     assert at_hand == {ref: text_of(ref) for ref in at_hand}
     assert len(at_hand) >= 498
+
+
+@pytest.mark.semantics("W20")
+def test_what_was_asked_of_one_file_is_asked_ahead_of_the_next() -> None:
+    habits, alone, batches = Habits(), 0, 0
+    for number in range(10):
+        asking = Asking(habits)
+        table = table_of(10, ObjectRef(0, 10**6 * (number + 1), b"/"))
+        asking.ahead.note_listing(table)
+        alone += asking.walk(refs_of(table))
+        asking.ahead.close()
+        batches += len(asking.batches)
+    assert alone <= 2
+    assert batches <= 12
+
+
+@pytest.mark.semantics("W20")
+def test_what_a_command_will_ask_for_is_asked_ahead_at_its_first_question() -> None:
+    asking = Asking(Habits(Asked.ATTRIBUTES, Asked.STORAGE))
+    table = table_of(10)
+    asking.ahead.note_listing(table)
+    assert asking.batches == []
+    assert asking.walk(refs_of(table)) == 0
+    asking.ahead.close()
+    (batch,) = asking.batches
+    assert all(look.attributes and look.storage and not look.data for look in batch)
 
 
 @pytest.mark.semantics("W20")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -101,6 +102,47 @@ def test_what_is_remembered_is_what_is_there(file: Path, seed: int) -> None:
             seen |= set(every_path(fresh)) if step % 4 == 0 else set()
             for path in sorted(seen):
                 assert look(tree._lookup, path) == look(fresh.lookup, path), (step, path)
+
+
+def change_and_look(tree: WritableTree, rng: random.Random, errors: list[BaseException]) -> None:
+    try:
+        for _ in range(8):
+            with suppress(H5fsError):
+                change(tree, rng)
+            with suppress(H5fsError):
+                tree.list_folder(rng.choice(FOLDERS) or b"/")
+            with suppress(H5fsError):
+                tree.get_status(rng.choice(FOLDERS) + b"/" + rng.choice(NAMES) + b".npy")
+    except BaseException as error:
+        errors.append(error)
+
+
+@pytest.mark.semantics("R27")
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_remembered_after_changes_that_overlapped_is_what_is_there(
+    file: Path, seed: int
+) -> None:
+    errors: list[BaseException] = []
+    seen: set[bytes] = set()
+    with writable_tree(file) as tree:
+        for turn in range(5):
+            threads = [
+                threading.Thread(
+                    target=change_and_look,
+                    args=(tree, random.Random(f"{seed} {turn} {number}"), errors),
+                )
+                for number in range(4)
+            ]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+            assert errors == []
+            fresh = Tree(store_of(tree))
+            fresh.lookup._file_status = tree._lookup._file_status
+            seen |= set(every_path(fresh))
+            for path in sorted(seen):
+                assert look(tree._lookup, path) == look(fresh.lookup, path), (turn, path)
 
 
 def test_a_file_that_is_saved_costs_one_question_and_its_attributes_another(

@@ -23,7 +23,15 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.datatype_rules import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_ELEMENTS
-from h5fs.model.datatypes import Datatype, count_values, is_variable, size_in_memory
+from h5fs.model.datatypes import (
+    Datatype,
+    FloatType,
+    IntegerType,
+    StringType,
+    count_values,
+    is_variable,
+    size_in_memory,
+)
 from h5fs.model.objects import Attribute, Element, UnreadableAttribute
 from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.references import (
@@ -36,7 +44,7 @@ from h5fs.store.hdf5.objects.references import (
 )
 from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
-from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype
+from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype, simple_type
 
 # An object header message has a 16-bit size. An attribute's message holds, beside the name, the
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.
@@ -183,9 +191,11 @@ def prepare_attribute(
     with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
         memory = _pack(object_id, attribute, resolve_reference, owners)
-        type_id = create_datatype(attribute.type)
         from h5fs.store.hdf5.types.array_types import check_size
 
+        datatype = attribute.type
+        is_simple = isinstance(datatype, IntegerType | FloatType | StringType)
+        type_id = simple_type(datatype) if is_simple else create_datatype(datatype)
         check_size(type_id)
         _check_room(object_id, attribute, type_id, len(memory))
         return PreparedAttribute(object_id, attribute, type_id, memory, owners)

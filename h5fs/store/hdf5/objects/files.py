@@ -87,7 +87,10 @@ class OpenFiles:
         return self._paths[number]
 
     def file_id(self, number: int) -> Any:
-        """Return the open ``h5py.h5f.FileID`` of a numbered file, opening it when needed."""
+        """Return the open ``h5py.h5f.FileID`` of a numbered file, opening it when needed.
+
+        Raises ``CannotOpenError``, ``UnreadableError``, ``StaleError``, ``FilesToAskForError``.
+        """
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]

@@ -155,17 +155,21 @@ class LinkReader:
         return peeked is Peeked.SEQUENCE
 
 
-def describe_opened(identifier: Any, path: bytes) -> ObjectInfo:
-    """Return what the header of an open object of the mounted file says."""
+def describe_opened(
+    identifier: Any, path: bytes, *, holds_sequences: bool | None = None
+) -> ObjectInfo:
+    """Return what the header of an open object of the mounted file says.
+
+    ``holds_sequences``: what is known of that already.
+    """
     try:
         info = h5o.get_info(identifier)
     except Exception:  # any of h5py's
         return _describe_without_info(h5i.get_file_id(identifier), path, ObjectRef(0, 0, path))
-    is_dataset = isinstance(identifier, h5d.DatasetID)
-    return _make_info(
-        info, ObjectRef(0, info.addr, path),
-        holds_sequences=is_dataset and is_sequence_type(identifier.get_type()),
-    )  # fmt: skip
+    if holds_sequences is None:
+        is_dataset = isinstance(identifier, h5d.DatasetID)
+        holds_sequences = is_dataset and is_sequence_type(identifier.get_type())
+    return _make_info(info, ObjectRef(0, info.addr, path), holds_sequences=holds_sequences)
 
 
 def address_of(ref: ObjectRef) -> int:

@@ -112,7 +112,10 @@ def store_reference(
     object_id: Any,
     reference_to: ReferenceTo,
 ) -> bytes:
-    """Return a reference to ``target`` as it lies in memory."""
+    """Return a reference to ``target`` as it lies in memory.
+
+    Raises ``UnsupportedTypeError`` for the references of HDF5 1.12, which h5py does not know.
+    """
     size = _SIZE_BYTES.get(datatype.kind)
     if datatype.size_bytes != size:
         raise UnsupportedTypeError(f"references of kind H5T_STD_REF ({datatype.size_bytes} bytes)")

@@ -71,7 +71,7 @@ class DirectReading:
         if not is_plain or not dataset_id.get_storage_size():
             return None
         offset = dataset_id.get_offset()  # in the file: a user block counts
-        if offset is None or not dataset_id.get_type().equal(projected.memory.type_id):
+        if offset is None or not projected.lies_as_read(dataset_id):
             return None
         return Contiguous(offset)
 

@@ -30,6 +30,7 @@ class FixedDataset(Struct):
 
     memory: MemoryType
     _kept: tuple[int, bytearray] = (-1, bytearray())
+    _lies_as_read: bool | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -47,6 +48,12 @@ class FixedDataset(Struct):
         if self._kept[0] != start:
             self._kept = (start, read_fixed(dataset_id, self.memory, start, stop))
         return self._kept[1]
+
+    def lies_as_read(self, dataset_id: h5d.DatasetID) -> bool:
+        """Whether the dataset's elements lie in its file just as the library gives them."""
+        if self._lies_as_read is None:
+            self._lies_as_read = bool(dataset_id.get_type().equal(self.memory.type_id))
+        return self._lies_as_read
 
     def forget(self) -> None:
         """Let go of the element that was kept."""

@@ -6,7 +6,8 @@ type where that shows as the array's dtype. Pure but for HDF5 datatypes in memor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -23,6 +24,8 @@ Array = np.ndarray[Any, Any]
 # Messages of object headers have sizes of 16 bits. (H5Tencode returns two bytes more.)
 _MOST_ENCODED_BYTES = 0xFFFF
 
+_PLAIN_KINDS = "biufcS"  # dtypes that are equal have the same HDF5 type
+
 _TEXT: np.dtype[Any] = h5py.string_dtype("utf-8")
 
 
@@ -32,12 +35,14 @@ class WriteType:
 
     ``file_type`` is the dataset's. ``dtype`` is h5py's for an array in memory, ``memory_type`` the
     HDF5 type of its elements. ``is_raw``: the file holds elements just as the ``.npy`` file does.
+    ``shown``: how they are read again, where that is known.
     """
 
     file_type: h5t.TypeID
     dtype: np.dtype[Any]
     memory_type: h5t.TypeID
     is_raw: bool
+    shown: MemoryType | None = None
 
     def convert(self, array: Array) -> Array:
         """Return elements as h5py takes them.
@@ -58,6 +63,19 @@ def natural_type(dtype: np.dtype[Any]) -> WriteType:
     ``U`` is variable-length UTF-8, bool h5py's enumeration, dates are h5py's opaque types. Raises
     ``UnsupportedTypeError``.
     """
+    if dtype.kind in _PLAIN_KINDS and dtype.metadata is None:
+        return _plain_type(dtype)
+    return _make_natural_type(dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_type(dtype: np.dtype[Any]) -> WriteType:
+    """Return the natural type of single numbers or strings, which most arrays have."""
+    made = _make_natural_type(dtype)
+    return replace(made, shown=memory_type(made.file_type))
+
+
+def _make_natural_type(dtype: np.dtype[Any]) -> WriteType:
     natural = _natural(dtype)
     try:
         file_type = h5t.py_create(natural, logical=True)

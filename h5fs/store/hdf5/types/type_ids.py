@@ -9,6 +9,8 @@ values beyond 64 bits. A description is returned only if the type made from it i
 
 from __future__ import annotations
 
+import functools
+
 from h5py import h5t
 
 from h5fs.errors import UnsupportedTypeError
@@ -17,9 +19,12 @@ from h5fs.model.datatypes import (
     ArrayType,
     CompoundType,
     Datatype,
+    FloatType,
+    IntegerType,
     ReferenceKind,
     ReferenceType,
     SequenceType,
+    StringType,
     size_in_memory,
 )
 from h5fs.store.format.datatype_message.parser import parse_message
@@ -27,6 +32,9 @@ from h5fs.store.hdf5.library_errors import reading
 
 # What H5Tencode writes before the message: the message's number and the version of this encoding.
 _PREFIX = b"\x03\x00"
+
+# Types of nearly all attributes are numbers and texts, which a file has again and again.
+_TYPES_KEPT, _MOST_KEPT_BYTES = 256, 256
 
 _REFERENCES = {
     ReferenceKind.OBJECT: h5t.STD_REF_OBJ,
@@ -46,10 +54,26 @@ def describe_datatype(tid: h5t.TypeID) -> Datatype:
         encoded = copy.encode()
         if not encoded.startswith(_PREFIX):
             raise UnsupportedTypeError(f"datatype encoded in an unknown form {encoded[:2].hex()}")
-        description = parse_message(encoded[len(_PREFIX) :])
-        if not _create(description).equal(copy):
+        parse = _parse_once if len(encoded) <= _MOST_KEPT_BYTES else _parse
+        description, made = parse(encoded)
+        if not made.equal(copy):
             raise UnsupportedTypeError(f"datatype that {description!r} does not fully describe")
     return description
+
+
+def _parse(encoded: bytes) -> tuple[Datatype, h5t.TypeID]:
+    """Return what an encoded datatype says, and the type that is made of that."""
+    description = parse_message(encoded[len(_PREFIX) :])
+    return description, _create(description)
+
+
+_parse_once = functools.lru_cache(_TYPES_KEPT)(_parse)
+
+
+@functools.lru_cache(_TYPES_KEPT)
+def simple_type(datatype: IntegerType | FloatType | StringType) -> h5t.TypeID:
+    """Return what ``create_datatype`` does, the same one each time: it must not be committed."""
+    return create_datatype(datatype)
 
 
 def create_datatype(datatype: Datatype) -> h5t.TypeID:

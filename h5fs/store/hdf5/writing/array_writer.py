@@ -106,6 +106,20 @@ def write_array(
         _write(dataset_id, h5s.create_simple(box.count), space, part, write_type)
 
 
+def write_plain(
+    dataset_id: h5d.DatasetID,
+    source: ElementSource,
+    write_type: WriteType,
+    on_progress: Callable[[], None],
+) -> None:
+    """Do as ``write_array``, with a dataset that was made contiguous: a small array in one go."""
+    if 0 < prod(source.shape) * source.dtype.itemsize <= _BAND_BYTES:
+        on_progress()
+        _write(dataset_id, h5s.ALL, h5s.ALL, source.whole(), write_type)
+    else:
+        write_array(dataset_id, source, write_type, on_progress)
+
+
 def check_elements(
     source: ElementSource, write_type: WriteType, on_progress: Callable[[], None]
 ) -> None:

@@ -70,7 +70,8 @@ def copy_contents(
 ) -> tuple[Uncopied, ...]:
     """Copy what is in a group, and its attributes, into another; return what could not be.
 
-    It all is copied at once, so that hard links and references among it stay such.
+    It all is copied at once, so that hard links and references among it stay such. Raises
+    ``UnsupportedTypeError`` where the source is no group.
     """
     name = b".h5fs-copy-" + uuid.uuid4().hex.encode()
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),

@@ -5,6 +5,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 
 from __future__ import annotations
 
+import functools
 from math import prod
 from typing import Any
 
@@ -20,6 +21,33 @@ _CHUNK_BYTES = 2**20
 _MAX_CHUNK_ELEMENTS = 2**32 - 1
 
 
+class Inherited:
+    """What objects take over that are made in a group; read once, since it stays as it is."""
+
+    def __init__(self, group_id: h5g.GroupID) -> None:
+        self._properties: h5p.PropGCID = group_id.get_create_plist()
+
+    @functools.cached_property
+    def group(self) -> h5p.PropGCID:
+        """The properties of a new group, which are for making it only."""
+        properties = h5p.create(h5p.GROUP_CREATE)
+        properties.set_link_creation_order(self._properties.get_link_creation_order())
+        self.give_attribute_order(properties)
+        return properties
+
+    @functools.cached_property
+    def plain_dataset(self) -> h5p.PropDCID:
+        """The properties of a new contiguous dataset, which are for making it only."""
+        properties = h5p.create(h5p.DATASET_CREATE)
+        self.give_attribute_order(properties)
+        properties.set_fill_time(h5d.FILL_TIME_IFSET)
+        return properties
+
+    def give_attribute_order(self, properties: Any) -> None:
+        """Let a new object store attributes as the group does."""
+        _keep_attribute_order(properties, self._properties)
+
+
 def create_dataset(
     file_id: h5f.FileID,
     shape: tuple[int, ...],
@@ -28,16 +56,20 @@ def create_dataset(
     options: NewDatasets,
     old_id: h5d.DatasetID | None,
     *,
-    group_id: h5g.GroupID | None = None,
+    inherited: Inherited | None = None,
     takes_space: bool = False,
 ) -> h5d.DatasetID:
     """Return a new dataset that has no link yet; stored like ``old_id`` if it replaces that one.
 
-    It keeps the order in which attributes are created if ``old_id`` does, or else if ``group_id``
-    does, its future group. ``takes_space``: its space in the file is allocated at once, unwritten.
+    It keeps the order in which attributes are created if ``old_id`` does, or else if its future
+    group does, from which it has ``inherited``. ``takes_space``: its space in the file is allocated
+    at once, unwritten.
     """
     creation = h5p.create(h5p.DATASET_CREATE)
-    keep_attribute_order(creation, old_id if old_id is not None else group_id)
+    if old_id is not None:
+        _keep_attribute_order(creation, old_id.get_create_plist())
+    elif inherited is not None:
+        inherited.give_attribute_order(creation)
     creation.set_fill_time(h5d.FILL_TIME_NEVER if takes_space else h5d.FILL_TIME_IFSET)
     if takes_space:
         creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
@@ -49,8 +81,20 @@ def create_dataset(
         _set_new_properties(creation, shape, item_bytes, options)
     if creation.get_layout() != h5d.CHUNKED:
         max_shape = None
-    space = h5s.create_simple(shape, max_shape) if shape else h5s.create(h5s.SCALAR)
+    space = _make_space(shape, max_shape)
     return h5d.create(file_id, None, write_type.file_type, space, creation)
+
+
+def create_plain_dataset(
+    file_id: h5f.FileID, shape: tuple[int, ...], write_type: WriteType, inherited: Inherited
+) -> h5d.DatasetID:
+    """Return what ``create_dataset`` does of ``NewDatasets()``, where nothing is replaced."""
+    space = _make_space(shape, None)
+    return h5d.create(file_id, None, write_type.file_type, space, inherited.plain_dataset)
+
+
+def _make_space(shape: tuple[int, ...], max_shape: tuple[int, ...] | None) -> h5s.SpaceID:
+    return h5s.create_simple(shape, max_shape) if shape else h5s.create(h5s.SCALAR)
 
 
 def _set_new_properties(
@@ -174,22 +218,17 @@ def group_properties(parent: h5g.GroupID) -> h5p.PropGCID:
 
     netCDF-C writes to no file in which a group does not keep them.
     """
-    properties = h5p.create(h5p.GROUP_CREATE)
-    properties.set_link_creation_order(parent.get_create_plist().get_link_creation_order())
-    keep_attribute_order(properties, parent)
-    return properties
+    return Inherited(parent).group
 
 
-def keep_attribute_order(properties: Any, like: h5d.DatasetID | h5g.GroupID | None) -> None:
+def _keep_attribute_order(properties: Any, old: Any) -> None:
     """Let a new object store attributes as another does: order of creation, dense storage."""
-    if like is None:
-        return
-    old = like.get_create_plist()
     properties.set_attr_creation_order(old.get_attr_creation_order())
     if old.get_attr_phase_change() != properties.get_attr_phase_change():
         properties.set_attr_phase_change(*old.get_attr_phase_change())
 
 
+@functools.cache
 def link_properties() -> h5p.PropLCID:
     """Return how links are made: their names are UTF-8, as h5py's are."""
     properties = h5p.create(h5p.LINK_CREATE)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5py import h5d, h5f, h5g, h5l, h5o
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Attribute, UnreadableAttribute
@@ -18,11 +18,19 @@ from h5fs.model.settings import NewDatasets
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.writing.array_writer import ElementSource, check_elements, write_array
+from h5fs.store.hdf5.types.memory_types import MemoryType
+from h5fs.store.hdf5.writing.array_writer import (
+    ElementSource,
+    check_elements,
+    write_array,
+    write_plain,
+)
 from h5fs.store.hdf5.writing.creating import (
+    Inherited,
     can_take,
     check_can_encode,
     create_dataset,
+    create_plain_dataset,
     link_properties,
 )
 from h5fs.store.hdf5.writing.hidden_group import keep_nameless
@@ -40,14 +48,29 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A dataset that has an array now.
+
+    ``creation``: the properties by which it was made, and ``memory`` how its elements are read; so
+    far as that is known.
+    """
+
+    dataset_id: h5d.DatasetID
+    creation: h5p.PropDCID | None = None
+    memory: MemoryType | None = None
+
+
+@dataclass(frozen=True)
 class Replacement:
     """Puts an array under a name of a group; ``old_id``: the dataset that has the name now.
 
-    ``keeps_old``: a program has the old dataset open, and shall go on reading it.
+    ``inherited``: what a new one takes over from the group. ``keeps_old``: a program has the old
+    dataset open, and shall go on reading it.
     """
 
     file_id: h5f.FileID
     group_id: h5g.GroupID
+    inherited: Inherited
     name: bytes
     old_id: h5d.DatasetID | None
     new_datasets: NewDatasets
@@ -89,22 +112,29 @@ class Replacement:
         if self.old_id is not None:
             _attributes_of(self.old_id)
 
-    def write(self, plan: Plan, source: ElementSource) -> h5d.DatasetID:
+    def write(self, plan: Plan, source: ElementSource) -> Written:
         """Write an array as planned; return the dataset that has it."""
         old_id = self.old_id
         if plan.is_over and old_id is not None:
             if old_id.get_space().get_simple_extent_dims() != plan.shape:
                 old_id.set_extent(plan.shape)
             write_array(old_id, source, plan.write_type, self.on_progress)
-            return old_id
+            return Written(old_id)
+        if old_id is None and self.new_datasets == NewDatasets():
+            new_id = create_plain_dataset(
+                self.file_id, plan.shape, plan.write_type, self.inherited
+            )
+            write_plain(new_id, source, plan.write_type, self.on_progress)
+            self._link_instead(new_id)
+            return Written(new_id, self.inherited.plain_dataset, plan.write_type.shown)
         item_bytes = plan.write_type.file_type.get_size()
         new_id = create_dataset(
             self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, old_id,
-            group_id=self.group_id,
+            inherited=self.inherited,
         )  # fmt: skip
         write_array(new_id, source, plan.write_type, self.on_progress)
         self.put(new_id)
-        return new_id
+        return Written(new_id)
 
     def put(self, new_id: h5d.DatasetID) -> None:
         """Let a new dataset have the attributes and all the names of the old one."""
