@@ -13,6 +13,8 @@ _NAMES = (
     "tempfile",
     "h5fs.projection.json.attribute_file",
     "h5fs.projection.json.datatype_documents",
+    "h5fs.projection.views.columns",
+    "h5fs.projection.views.texts",
     "h5fs.store.chunks.reader",
     "h5fs.store.worker_stores.virtual_arrays",
     "h5fs.store.workers.starting.worker_setup",
