@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ def main() -> int:
         return 2
     seed = given.seed if given.seed is not None else secrets.randbelow(10**6)
     print(f"seed {seed}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have ignored it
+        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
     began, loss = time.monotonic(), ""
     with tempfile.TemporaryDirectory(prefix="h5fs-cluster-") as folder:
         os.chdir(folder)  # where mounts leave what is left over

@@ -22,7 +22,7 @@ from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.libfuse import LIBFUSES, fuse_arguments
 from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
-from h5fs.fuse.read_only import refuse_changes
+from h5fs.fuse.refused_changes import refuse_changes
 from h5fs.fuse.session import MountRefusedError, Session
 from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error

@@ -29,6 +29,7 @@ MOUNTS, NODES = 4, 4
 _ELEMENTS, _ROWS, _CHANGES, _LENGTH = 400, 5, 25, 500
 _TIMEOUT_SECONDS, _BACK_SECONDS, _JOIN_SECONDS = 8, 120, 120
 _LOAD_SECONDS = 1.5
+_LINES_TOLD = 8
 _HEADER_BYTES = 128
 _PASSING = (errno.EIO, errno.ESTALE, errno.ENOENT)  # while nodes are down
 _SERVICE_NODE = "sn_1"
@@ -116,6 +117,12 @@ class Cluster:
     def run_round(self, *, kills: bool = True) -> None:
         """Write, compare and flush; then kill nodes under load. Raises ``LossError``."""
         self._rounds += 1
+        try:
+            self._run_round(kills=kills)
+        except OSError as error:
+            self._demand(False, f"{error}")
+
+    def _run_round(self, *, kills: bool) -> None:
         self._at_once(self._write_calmly)
         self._want_one_name()
         self._compare_calm()
@@ -155,14 +162,22 @@ class Cluster:
                 self._demand(is_good, f"{path} is not what mount {won[0]} made")
 
     def _compare_calm(self) -> None:
-        """Compare what each mount shows: nothing but what was answered, and all of it."""
-        for mount in self._mounts:
-            for writer in self._writers:
+        """Compare what mounts show: nothing but what was answered, and all of it."""
+
+        def compare(writer: Writer) -> None:
+            for mount in self._lookers(writer):
                 found = self._look(mount, writer)
                 wrong = {key: found[key] for key, value in writer.answered.items()
                          if found[key] != value}  # fmt: skip
                 self._demand(not wrong, f"{mount.path} shows of mount {writer.number} {wrong}")
-            self._compare_rows(np.load(mount.path / "rows.npy").tolist(), is_all=True)
+            rows = np.load(writer.folder / "rows.npy").tolist()
+            self._compare_rows(rows, is_all=True)
+
+        self._at_once(compare)
+
+    def _lookers(self, writer: Writer) -> list[Mounted]:
+        """Return the mounts that are looked at for what one has written: its own and another."""
+        return [self._mounts[writer.number], self._mounts[(writer.number + 1) % MOUNTS]]
 
     def _compare_rows(self, rows: list[int], *, is_all: bool) -> None:
         flushed = self._flushed_rows
@@ -227,27 +242,30 @@ class Cluster:
             self.counts[f"writes that failed with {errno.errorcode[error.errno or 0]}"] += 1
 
     def _until_well(self, names: list[str]) -> None:
-        """Wait until each mount reads everything and flushes; only EIO and the like come before."""
+        """Wait until each mount reads what it wrote, and flushes; before come only EIO and alike.
+        """
         deadline = time.monotonic() + _BACK_SECONDS
-        for mount in self._mounts:
+
+        def wait(writer: Writer) -> None:
             while True:
                 try:
-                    for writer in self._writers:
-                        self._look(mount, writer)
-                    fsync(mount.path / "elements.npy")
-                    break
+                    self._look(self._mounts[writer.number], writer)
+                    fsync(writer.folder / "elements.npy")
+                    return
                 except OSError as error:
                     self._demand(error.errno in _PASSING, f"{error} after {names} were killed")
-                    self._demand(time.monotonic() < deadline, f"{mount.path} is not well: {error}")
+                    self._demand(time.monotonic() < deadline, f"{writer.folder}: {error}")
                     self.counts["errors until all was well"] += 1
                     time.sleep(0.2)
+
+        self._at_once(wait)
 
     def _compare_after_loss(self, names: list[str]) -> None:
         """Find what was flushed, or written later, and take that for what is there."""
         time.sleep(1.1)  # what a mount has found before is old then
         for writer in self._writers:
-            views = [self._look(mount, writer) for mount in self._mounts]
-            self._demand(all(view == views[0] for view in views), f"mounts differ: {views}")
+            views = [self._look(mount, writer) for mount in self._lookers(writer)]
+            self._demand(views[0] == views[1], f"mounts differ: {views}")
             for key, value in views[0].items():
                 allowed = writer.possible[key]
                 if names == [_SERVICE_NODE]:  # all that was answered, and perhaps the last one
@@ -290,7 +308,11 @@ class Cluster:
 
     def _demand(self, is_so: bool, what: str) -> None:
         if not is_so:
-            raise LossError(f"seed {self._seed}, round {self._rounds}: {what}")
+            logs = "".join(
+                f"\n{mount.path}: {line}" for mount in self._mounts
+                for line in mount.log_lines()[-_LINES_TOLD:]
+            )  # fmt: skip
+            raise LossError(f"seed {self._seed}, round {self._rounds}: {what}{logs}")
 
 
 def put_element(folder: Path, place: int, value: int) -> None:

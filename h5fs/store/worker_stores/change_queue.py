@@ -1,10 +1,11 @@
 """Changes that threads ask for while the worker is busy with one gather, and go to it together.
 
 There is no thread of its own. The first thread leads: it sends its change at once. Those that come
-meanwhile wait; when the leader has its answer, the one that has waited longest leads, and sends
-all that have gathered as one request. So one change alone goes the way that it would go without
-this queue, and several share one flush of the library and one commit of the log. Knows nothing of
-workers.
+meanwhile wait; when the leader has its answer, the one that has waited longest leads, and sends all
+that have gathered as one request. So one change alone goes the way that it would go without this
+queue, and several share one flush of the library and one commit of the log. With 8 threads that
+save small arrays a request has 4.8 of them, and each takes 0.6 of the worker's CPU and 0.4 of the
+daemon's (`scripts/changes_together.py`). Knows nothing of workers.
 """
 
 from __future__ import annotations

@@ -168,6 +168,10 @@ def test_an_fsync_after_a_restart_that_nobody_has_noticed_is_an_error_once_for_e
                     assert error_of(lambda f=each: os.fsync(f)) is None
             service.kill()
             service.start_again()
+            until_done(lambda: np.load(paths[0]))
+            with paths[0].open("r+b") as opened:  # nothing was to be flushed, so nothing is lost
+                write(opened)
+                assert error_of(lambda: os.fsync(opened.fileno())) is None
             for path in paths:
                 until_done(lambda path=path: fsync(path))  # it is there
                 assert (np.load(path) == 1).all()

@@ -69,7 +69,7 @@ class HoldingHsdsStore(HsdsStore):
 
     def open(self) -> None:
         super().open()
-        self._nodes = tuple(self._get("/", FlushAnswer, 0, {"getdnids": "1"}).dn_ids)
+        self._nodes = self._ask_for_nodes()
         self._marks.lay(self._root_id(0), len(self._nodes))
 
     def file_status(self, file: int) -> FileStatus:
@@ -143,6 +143,9 @@ class HoldingHsdsStore(HsdsStore):
                 "lost; write it again"
             )
 
+    def _ask_for_nodes(self) -> tuple[str, ...]:
+        return tuple(self._get("/", FlushAnswer, 0, {"getdnids": "1"}).dn_ids)
+
     def _find_ended(self, nodes: tuple[str, ...]) -> set[str]:
         """Return which nodes have ended, given those that there are; take these for the present."""
         old, self._nodes = self._nodes, nodes
@@ -176,12 +179,21 @@ class HoldingHsdsStore(HsdsStore):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        with self._changes_lock:
+            is_first, self._is_changed = not self._is_changed, True
+        if is_first:
+            self._note_nodes()
         try:
             yield
         finally:
             with self._changes_lock:
                 self._is_changed = True
             self._maps(0).outdate()
+
+    def _note_nodes(self) -> None:
+        """Take note which nodes there are before a change: what others had was flushed, or EIO."""
+        with self._commit_lock, contextlib.suppress(H5fsError):
+            self._find_ended(self._ask_for_nodes())
 
     def _place(self, group: ObjectRef, name: bytes) -> str:
         """Return the id of a group in which a link may change. Raises ``InvalidNameError``."""

@@ -29,7 +29,7 @@ class NodeMarks:
         self._marks: dict[int, str] = {}
 
     def lay(self, root_id: str, count: int) -> None:
-        """Leave a mark with each of so many nodes that has none, and that answers."""
+        """Leave a mark with each of so many nodes that has none, as long as they answer."""
         for number in range(count if count <= _MOST_NODES else 0):
             if number in self._marks:
                 continue
@@ -38,7 +38,7 @@ class NodeMarks:
                 self._client.change("POST", "/groups", self._query, {"id": mark})
                 self._client.change("DELETE", path_of(mark), self._query)
             except H5fsError:
-                continue
+                break
             self._marks[number] = mark
 
     def find_restarted(self) -> Sequence[int]:
@@ -52,7 +52,7 @@ class NodeMarks:
             except GoneError:
                 restarted.append(number)
             except H5fsError:  # it does not answer: that is an error of what is asked of it
-                continue
+                break
         for number in restarted:
             del self._marks[number]
         return restarted
