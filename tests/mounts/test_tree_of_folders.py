@@ -111,9 +111,9 @@ def test_lines_come_before_the_next_file_is_opened(
 ) -> None:
     printed: list[tuple[str, str]] = []
 
-    def opened_tree(options: StoreOptions, *given: Any) -> Any:
+    def opened_tree(options: StoreOptions, *given: Any, **named: Any) -> Any:
         printed.append((options.file.name, capsys.readouterr().out))
-        return without_mount.opened_tree(options, *given)
+        return without_mount.opened_tree(options, *given, **named)
 
     monkeypatch.setattr(folder_entries, "opened_tree", opened_tree)
     assert main.main(["tree", str(folder)]) == 1

@@ -16,8 +16,8 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
 
-from h5fs.cli.commands.tree_entries import Extent, entry_at, fill, listing_habits
 from h5fs.cli.commands.without_mount import opened_tree
+from h5fs.cli.entries.tree_entries import Extent, entry_at, fill, listing_habits
 from h5fs.daemon.open_tree import folder_tree
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.link_table import Links

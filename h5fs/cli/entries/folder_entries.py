@@ -104,7 +104,7 @@ class _LocalFolder:
     def open(self, file: Entry) -> AbstractContextManager[Tree]:
         path = absolute(Path(os.fsdecode(self._place + file.dentry_path)))
         options = StoreOptions(path, workers=1)
-        return opened_tree(options, self._starter, habits=listing_habits())
+        return opened_tree(options, self._starter, habits=listing_habits(are_many_files=True))
 
 
 def _entry_of(folder: Entry, found: os.DirEntry[bytes]) -> Entry:

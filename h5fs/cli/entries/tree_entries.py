@@ -70,9 +70,13 @@ def entry_at(path: bytes) -> Entry:
     return Entry(name, show_path(path), "unreadable", dentry_path=path)
 
 
-def listing_habits() -> Habits:
-    """Return what ``fill`` asks of the objects of each group."""
-    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES, few=_FEW)
+def listing_habits(*, are_many_files: bool = False) -> Habits:
+    """Return what ``fill`` asks of the objects of each group.
+
+    ``are_many_files``: workers then begin with what answers batches.
+    """
+    few = 0 if are_many_files else _FEW
+    return Habits(Asked.DATASET, Asked.STORAGE, Asked.ATTRIBUTES, few=few)
 
 
 def every(entries: list[Entry], visit: Visit = lambda *_: None, level: int = 1) -> Iterator[Entry]:

@@ -64,7 +64,7 @@ class _PrefixFolder:
     def open(self, file: Entry) -> AbstractContextManager[Tree]:
         url = Url(self._url.text.rstrip("/") + file.dentry_path.decode())
         options = StoreOptions(url, workers=1)
-        return opened_tree(options, self._starter, habits=listing_habits())
+        return opened_tree(options, self._starter, habits=listing_habits(are_many_files=True))
 
 
 class _DomainFolder:

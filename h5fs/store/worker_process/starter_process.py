@@ -49,13 +49,14 @@ def run(control: socket.socket) -> None:
     name_process("starter")
     prepare()
     count_cores()
-    serve(control, _run_worker)
+    serve(control, _run_worker, import_late_modules)
 
 
 def import_late_modules() -> None:
     """Import what workers import when a file needs it, and register the filters.
 
-    For a starter that lives longer than a command: no worker then has to do it.
+    For a starter that lives longer than a command, or whose command needs many workers: no worker
+    then has to do it.
     """
     import h5fs.store.hdf5 as room
     from h5fs.store.hdf5.plugins import register_plugins

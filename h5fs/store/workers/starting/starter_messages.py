@@ -18,19 +18,30 @@ _MAX_PACKET_BYTES = 4096
 _MOST_DESCRIPTORS = 6  # a setup, a connection, a reply buffer, and three of a logged file
 
 
-def serve(control: socket.socket, run_worker: Callable[..., object]) -> None:
-    """Fork a worker for each request; the child runs ``run_worker`` and ends with it."""
-    is_first, own_pid = True, os.getpid()
+# A command that looks into one file has two at most; one that goes through a folder many.
+_FEW_WORKERS = 3
+
+
+def serve(
+    control: socket.socket, run_worker: Callable[..., object], before_many: Callable[[], None]
+) -> None:
+    """Fork a worker for each request; the child runs ``run_worker`` and ends with it.
+
+    ``before_many`` is called once it is clear that there will be many workers.
+    """
+    count, own_pid = 0, os.getpid()
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _MAX_PACKET_BYTES, _MOST_DESCRIPTORS)
         if not packet:
             os._exit(0)
         if packet.startswith(SPAWN):
+            if count == _FEW_WORKERS:
+                before_many()
             pid = os.fork()
             if pid == 0:
                 control.close()
-                run_worker(descriptors, own_pid=own_pid, complains=is_first)
-            is_first = False
+                run_worker(descriptors, own_pid=own_pid, complains=not count)
+            count += 1
             for descriptor in descriptors:
                 os.close(descriptor)
             handle = os.pidfd_open(pid)
