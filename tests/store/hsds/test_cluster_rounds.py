@@ -1,4 +1,4 @@
-"""Four mounts write to one domain at once, and nodes are killed (scripts/stress_cluster.py: long)."""
+"""Four mounts write to one domain, and nodes are killed (for long: scripts/stress_cluster.py)."""
 
 from __future__ import annotations
 
