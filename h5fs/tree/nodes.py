@@ -89,6 +89,7 @@ _POSITIONS: dict[AnyKind, int] = {
     **{view: 1 << 63 | position for position, view in enumerate(View, 1)},
 }
 _ID_MASK = (1 << 63) - 1
+_INODE_MASK = (1 << 64) - 1
 
 
 def object_inode(object_id: int, kind: AnyKind) -> int:
@@ -108,9 +109,10 @@ def object_inodes(object_ids: npt.NDArray[np.uint64], kind: AnyKind) -> npt.NDAr
 def mix_inode(inode: int, seed: int) -> int:
     """Return the inode number of an object in one of many HDF5 files, each with its own ``seed``.
 
-    Objects of two files have the same number by a chance of 2^-64.
+    Objects of two files have the same number by a chance of about 2^-64. Programs that copy a
+    folder go by these numbers: within a file they are in the order of its objects.
     """
-    return (inode ^ seed) or 1
+    return (inode + seed) & _INODE_MASK or 1
 
 
 def make_root(info: ObjectInfo) -> Node:

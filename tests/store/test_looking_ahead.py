@@ -60,15 +60,16 @@ def write_many(file: Path, count: int) -> None:
             dataset.attrs["units"], dataset.attrs["rate"] = "mV", 2.5 * number
 
 
-def read_tree(store: WorkerStore, folder: bytes) -> dict[bytes, bytes]:
+def read_tree(tree: Tree | FolderTree, folder: bytes) -> dict[bytes, bytes]:
     """Return what ``cp -r`` copies: sizes and bytes agree."""
-    tree = Tree(store)
     found = {}
     for dentry in sorted(tree.list_folder(folder), key=lambda dentry: dentry.inode):
         path = folder + b"/" + dentry.name
         size = tree.get_status(path).size_bytes
         handle = tree.open(path, 0)
-        found[dentry.name] = tree.read(handle, size + 10, 0)
+        buffer = bytearray(size + 10)
+        count = tree.read_into(handle, memoryview(buffer), 0)
+        found[dentry.name] = bytes(buffer[:count])
         tree.release(handle)
         assert len(found[dentry.name]) == size
     return found
@@ -86,7 +87,7 @@ def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
 def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 400)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
-        found = read_tree(store, b"/many")
+        found = read_tree(Tree(store), b"/many")
     assert len(found) == 800
     others = counts.total() - counts["look_ahead"]
     assert others < 20, counts
@@ -141,6 +142,14 @@ def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_pa
     assert counts["root"] == counts["list_links"] == FILES
     # On a busy machine an answer may come too late, and is asked for alone.
     assert counts.total() < 4 * FILES + 20, counts
+
+
+def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> None:
+    with counted_calls() as counts, opened_folder(tmp_path) as tree:
+        for number in range(FILES):
+            assert len(read_tree(tree, b"/f%02d.h5/many" % number)) == 20
+    assert counts["read_attributes"] < 2 * FILES, counts
+    assert counts.total() < 7 * FILES, counts
 
 
 @pytest.mark.semantics("W20")
@@ -231,7 +240,7 @@ def test_compact_arrays_of_a_listed_group_are_read_without_a_worker(
 ) -> None:
     write_compact(tmp_path / "f.h5", 30, libver, user_block)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
-        found = read_tree(store, b"")
+        found = read_tree(Tree(store), b"")
     assert set(counts) == {"root", "list_links"}
     for number in range(30):
         expected = np.arange(7.0) + number

@@ -47,11 +47,10 @@ class RequestLoop:
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
         self._reference = byref(self.buffer)
-        self._has_ended = _has_ended_function(library)
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
-        if self._has_ended(self.session):
+        if self.library.fuse_session_exited(self.session):
             return Turn.ENDED
         received = self.receive()
         if received == -errno.EINTR:
@@ -84,9 +83,3 @@ class RequestLoop:
             free.argtypes, free.restype = (c_void_p,), None
             free(self.buffer.mem)
             self.buffer.mem = None
-
-
-def _has_ended_function(library: Any) -> Any:
-    """Return ``fuse_session_exited``, which only reads a flag: it need not let other threads run.
-    """
-    return ctypes.PYFUNCTYPE(c_int, c_void_p)(("fuse_session_exited", library))

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
+import numpy as np
 from h5py import h5d, h5f
 
 from h5fs.errors import (
@@ -38,6 +39,7 @@ from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.hdf5.types.array_types import WriteType, kept_type
 from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
@@ -271,6 +273,14 @@ class StepwiseStore(Hdf5Store):
             opened.inherited = Inherited(opened.identifier)
         inherited: Inherited = opened.inherited
         return inherited
+
+    def _kept_type(self, ref: ObjectRef, dtype: np.dtype[Any]) -> WriteType | None:
+        """Return how elements of ``dtype`` are written to a dataset: programs write many times."""
+        opened = self._opened.open(ref)
+        if opened.written_as is None or opened.written_as[0] != dtype:
+            opened.written_as = dtype, kept_type(self._dataset_id(ref).get_type(), dtype)
+        write_type: WriteType | None = opened.written_as[1]
+        return write_type
 
     def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""

@@ -250,7 +250,7 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(ref.path):
             dataset_id = self._dataset_id(ref)
             dtype = self._projected(ref).dtype
-            write_type = kept_type(dataset_id.get_type(), dtype)
+            write_type = self._kept_type(ref, dtype)
             is_text = write_type is not None and write_type.dtype.hasobject
             # Kept ones may be made up where a fill value is text (`creation_of`).
             kept = None if is_text else self._opened.open(ref).creation

@@ -44,16 +44,16 @@ class PacketReader:
         packet.
         """
         self._limit_waits(min(_WAIT_SECONDS, seconds / 4))
-        since, computed = time.monotonic(), None
+        since, clocks = time.monotonic(), None
         while True:
             try:
                 size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
             except BlockingIOError:  # the socket's limit
-                if computed is None:
-                    computed = self._process.cpu_seconds()
+                if clocks is None:
+                    clocks = self._read_clocks()
                 elif time.monotonic() - since >= seconds:
-                    self._judge_silence(seconds, since, computed)
-                    since, computed = time.monotonic(), self._process.cpu_seconds()
+                    self._judge_silence(seconds, since, clocks)
+                    since, clocks = time.monotonic(), self._read_clocks()
                 continue
             except OSError:
                 size, flags = 0, 0
@@ -74,13 +74,20 @@ class PacketReader:
             limit_waits(self._socket, socket.SO_RCVTIMEO, seconds)
             self._wait_seconds = seconds
 
-    def _judge_silence(self, seconds: float, since: float, computed: float) -> None:
-        """Return while an answer may still come. Raises ``WorkerHungError`` when none will."""
+    def _read_clocks(self) -> tuple[float, float]:
+        """Return the time, and how much of it the worker has computed."""
+        return time.monotonic(), self._process.cpu_seconds()
+
+    def _judge_silence(self, seconds: float, since: float, clocks: tuple[float, float]) -> None:
+        """Return while an answer may still come. Raises ``WorkerHungError`` when none will.
+
+        ``since``: when waiting began; ``clocks``: those soon after that.
+        """
         reason = f"no answer within {seconds:.3g} s"
-        elapsed = time.monotonic() - since
-        if self._process.cpu_seconds() - computed >= _WORKING_SHARE * elapsed:
+        now, computed = self._read_clocks()
+        if computed - clocks[1] >= _WORKING_SHARE * (now - clocks[0]):
             raise WorkerHungError(reason)
-        if elapsed > seconds + _GRACE_SECONDS:
+        if now - since > seconds + _GRACE_SECONDS:
             return  # this process was held up as well, so that time does not count
         if not _is_readable_within(self._socket, _GRACE_SECONDS):
             raise WorkerHungError(

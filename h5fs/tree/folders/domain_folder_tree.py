@@ -41,7 +41,7 @@ _MOST_OPEN: Final = 32
 _LISTINGS_KEPT: Final = 1024
 
 
-class Folder(Protocol):
+class DomainSource(Protocol):
     """What keeps the domains. Paths are those below the folder, ``/`` itself."""
 
     def list(self, path: bytes) -> tuple[DomainEntry, ...]: ...
@@ -67,7 +67,7 @@ class DomainFolderTree:
     else is taken while it is held.
     """
 
-    def __init__(self, folder: Folder, max_depth: int) -> None:
+    def __init__(self, folder: DomainSource, max_depth: int) -> None:
         self._folder = folder
         self._max_depth = max_depth
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
-from h5fs.tree.writing.pending.direct_arrays import try_direct_array
+from h5fs.tree.writing.pending.direct_arrays import large_array_header, try_direct_array
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -111,9 +111,11 @@ class Writes:
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None or meaning.projection is not Projection.ARRAY:
             return
-        head = file.draft.read(0, _HEADER_BYTES)
+        header = large_array_header(self._store, file.draft.read(0, _HEADER_BYTES))
+        if header is None:
+            return
         with self._in_flight.waiting(file.path, file, is_alone=True):
-            direct = try_direct_array(self._store, folder.info.ref, head)
+            direct = try_direct_array(self._store, folder.info.ref, header)
         if direct is not None:
             file.draft.send_to(direct)
 

@@ -242,7 +242,8 @@ def _some_change(worker: Worker, rng: random.Random) -> Change:
     names = [name.encode() for name in opened]
     fresh = b"n%d" % rng.randrange(10**6)
     name = rng.choice(names) if names and rng.random() < 0.8 else fresh
-    item = opened.get(name.decode())
+    link = opened.get(name.decode(), getlink=True)
+    item = opened[name] if isinstance(link, h5py.HardLink) else None
     array = np.frombuffer(rng.randbytes(8 * rng.choice([1, 40, 700])), "<i8")
     data = npy_bytes(array)
     new = NewArray(array.shape, array.dtype, False, len(data) - array.nbytes, 0, False, data)

@@ -21,11 +21,9 @@ change ends, and then forgotten by it, or after the change has taken note of wha
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from h5fs.model.settings import View
@@ -39,20 +37,25 @@ class OthersInFlightError(Exception):
     """A call has to be alone, and is not. It has changed nothing yet, and is made again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Mark:
-    """What a call changes: a link, by all ``names`` of its files in a folder, and ``file``."""
+    """What a call changes: a link, by all names of its files in a folder, and ``file``."""
 
-    folder: bytes
-    names: frozenset[bytes]
-    file: WritableFile | None
+    __slots__ = ("_names", "file", "folder", "link_name")
+
+    def __init__(self, folder: bytes, link_name: bytes, file: WritableFile | None) -> None:
+        self.folder = folder
+        self.link_name = link_name
+        self.file = file
+        self._names: frozenset[bytes] = frozenset()  # until somebody asks
 
     def is_touched_by(self, path: bytes) -> bool:
         """Whether a path is a file of the link, or below its folder."""
         folder = self.folder
         if path[: len(folder)] != folder or path[len(folder) : len(folder) + 1] != b"/":
             return False
-        return path[len(folder) + 1 :].partition(b"/")[0] in self.names
+        if not self._names:
+            self._names = names_of_link(self.link_name)
+        return path[len(folder) + 1 :].partition(b"/")[0] in self._names
 
 
 class _Call:
@@ -199,24 +202,19 @@ class ChangesInFlight:
         if call.keeps_lock or not is_alone or self._waiting_to_be_alone or not self._may_overlap():
             return False
         folder, _, name = path.rpartition(b"/")
-        names = names_of_link(name)
-        if not names:
+        meaning = decode_name(name)
+        if meaning is None or meaning.link_name is None:  # the name does not tell the link
             return False
+        link_name = meaning.link_name
         if call.mark is not None:
-            return call.mark.folder == folder and call.mark.names == names
+            return call.mark.folder == folder and call.mark.link_name == link_name
         if any(mark.is_touched_by(path) or mark.file is file is not None for mark in self._marks):
             return False
-        call.mark = _Mark(folder, names, file)
+        call.mark = _Mark(folder, link_name, file)
         self._marks.append(call.mark)
         return True
 
 
-@functools.lru_cache(maxsize=1024)
-def names_of_link(name: bytes) -> frozenset[bytes]:
-    """Return all names that a link may have in the mount, by one of them; none where that does not
-    tell which link it is."""
-    meaning = decode_name(name)
-    if meaning is None or meaning.link_name is None:
-        return frozenset()
-    link_name = meaning.link_name
+def names_of_link(link_name: bytes) -> frozenset[bytes]:
+    """Return all names that a link may have in the mount."""
     return frozenset(encode_name(link_name, projection) for projection in (*Projection, *View))

@@ -38,14 +38,8 @@ class DirectArray:
         self._store.drop_array(self.region)
 
 
-def try_direct_array(
-    store: WritingStore, group: ObjectRef, head: bytes
-) -> DirectArray | None:
-    """Return where the data of a file that begins so can go; None when they need a draft.
-
-    ``group`` is where it will be. The store's own refusals mean that, too: they are told when the
-    array is committed.
-    """
+def large_array_header(store: WritingStore, head: bytes) -> NpyHeader | None:
+    """Return the header of a file that begins so, if its data need no draft; else None."""
     try:
         header = parse_header(head)
         if header is None or header.is_fortran_order or header.dtype.shape:
@@ -59,6 +53,20 @@ def try_direct_array(
         # Read back while it is open, the file must be what was written.
         if format_header(header.dtype, header.shape) != head[: header.size_bytes]:
             return None
+    except H5fsError:
+        return None
+    return header
+
+
+def try_direct_array(
+    store: WritingStore, group: ObjectRef, header: NpyHeader
+) -> DirectArray | None:
+    """Return where the data of an array can go; None when they need a draft.
+
+    ``group`` is where it will be. The store's own refusals mean that, too: they are told when the
+    array is committed.
+    """
+    try:
         region = store.reserve_array(group, header.shape, header.dtype)
     except H5fsError:
         return None
