@@ -30,6 +30,7 @@ _ELEMENTS, _ROWS, _CHANGES, _LENGTH = 400, 5, 25, 500
 _TIMEOUT_SECONDS, _BACK_SECONDS, _JOIN_SECONDS = 8, 120, 120
 _LOAD_SECONDS = 1.5
 _LINES_TOLD = 8
+_MOST_STALE = 4
 _HEADER_BYTES = 128
 _PASSING = (errno.EIO, errno.ESTALE, errno.ENOENT)  # while nodes are down
 _SERVICE_NODE = "sn_1"
@@ -68,7 +69,9 @@ class Writer:
             path, name = self.folder / "elements.npy", key.split()[1]
             self._change(key, value, lambda: os.setxattr(path, name, str(value).encode()))
         elif kind == "append":
-            append_rows(self.folder / "rows.npy", np.full(_ROWS, value))
+            self._counts["stale files, opened again"] += append_rows(
+                self.folder / "rows.npy", np.full(_ROWS, value)
+            )
             self.rows += [value] * _ROWS
         else:
             key = f"array m{self.number}_{self._chance.randrange(3)}.npy"
@@ -320,16 +323,33 @@ def put_element(folder: Path, place: int, value: int) -> None:
         os.pwrite(opened.fileno(), np.int64(value).tobytes(), _HEADER_BYTES + 8 * place)
 
 
-def append_rows(path: Path, rows: np.ndarray[Any, Any]) -> None:
-    """Append to a ``.npy`` file as programs do: a new header, and data at the end."""
-    with path.open("r+b") as opened:
-        np.lib.format.read_magic(opened)
-        (count,), _, dtype = np.lib.format.read_array_header_1_0(opened)
-        fields = {"descr": dtype.str, "fortran_order": False, "shape": (count + len(rows),)}
-        opened.seek(0)
-        np.lib.format.write_array_header_1_0(opened, fields)
-        opened.seek(_HEADER_BYTES + 8 * count)
-        opened.write(rows.astype(dtype).tobytes())
+def append_rows(path: Path, rows: np.ndarray[Any, Any]) -> int:
+    """Append to a ``.npy`` file as programs do: a new header, and data at the end.
+
+    Returns how often the file was stale before anything was written, and was opened again: after
+    a loss it may have fewer rows than a mount has seen.
+    """
+    for stale in range(_MOST_STALE):
+        with path.open("r+b") as opened:
+            try:
+                np.lib.format.read_magic(opened)
+                (count,), _, dtype = np.lib.format.read_array_header_1_0(opened)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                continue
+            _write_rows(opened, count, rows.astype(dtype))
+            return stale
+    raise LossError(f"{path} is stale however often it is opened")
+
+
+def _write_rows(opened: Any, count: int, rows: np.ndarray[Any, Any]) -> None:
+    dtype = rows.dtype
+    fields = {"descr": dtype.str, "fortran_order": False, "shape": (count + len(rows),)}
+    opened.seek(0)
+    np.lib.format.write_array_header_1_0(opened, fields)
+    opened.seek(_HEADER_BYTES + 8 * count)
+    opened.write(rows.tobytes())
 
 
 def attribute_of(path: Path, name: str) -> int:
