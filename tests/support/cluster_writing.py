@@ -22,15 +22,22 @@ from typing import Any
 
 import numpy as np
 
+from support.cluster_files import (
+    LENGTH,
+    append_rows,
+    array_value,
+    attribute_of,
+    fsync,
+    put_element,
+)
 from support.hsds_service import Service, running_service
 from support.mounts import Mounted, mounted
 
 MOUNTS, NODES = 4, 4
-_ELEMENTS, _ROWS, _CHANGES, _LENGTH = 400, 5, 25, 500
+_ELEMENTS, _ROWS, _CHANGES = 400, 5, 25
 _TIMEOUT_SECONDS, _BACK_SECONDS, _JOIN_SECONDS = 8, 120, 120
 _LOAD_SECONDS = 1.5
 _LINES_TOLD = 8
-_HEADER_BYTES = 128
 _PASSING = (errno.EIO, errno.ESTALE, errno.ENOENT)  # while nodes are down
 _SERVICE_NODE = "sn_1"
 
@@ -68,13 +75,15 @@ class Writer:
             path, name = self.folder / "elements.npy", key.split()[1]
             self._change(key, value, lambda: os.setxattr(path, name, str(value).encode()))
         elif kind == "append":
-            append_rows(self.folder / "rows.npy", np.full(_ROWS, value))
+            self._counts["stale files, opened again"] += append_rows(
+                self.folder / "rows.npy", np.full(_ROWS, value)
+            )
             self.rows += [value] * _ROWS
         else:
             key = f"array m{self.number}_{self._chance.randrange(3)}.npy"
             path = self.folder / key.split()[1]
             if kind == "array":
-                self._change(key, value, lambda: np.save(path, np.full(_LENGTH, value)))
+                self._change(key, value, lambda: np.save(path, np.full(LENGTH, value)))
             elif self.answered.get(key):
                 self._change(key, 0, path.unlink)
             else:
@@ -145,7 +154,7 @@ class Cluster:
                 try:
                     if name.endswith(".npy"):
                         with path.open("xb") as opened:
-                            np.save(opened, np.full(_LENGTH, writer.number))
+                            np.save(opened, np.full(LENGTH, writer.number))
                     else:
                         path.mkdir()
                 except FileExistsError:
@@ -313,49 +322,6 @@ class Cluster:
                 for line in mount.log_lines()[-_LINES_TOLD:]
             )  # fmt: skip
             raise LossError(f"seed {self._seed}, round {self._rounds}: {what}{logs}")
-
-
-def put_element(folder: Path, place: int, value: int) -> None:
-    with (folder / "elements.npy").open("r+b", buffering=0) as opened:
-        os.pwrite(opened.fileno(), np.int64(value).tobytes(), _HEADER_BYTES + 8 * place)
-
-
-def append_rows(path: Path, rows: np.ndarray[Any, Any]) -> None:
-    """Append to a ``.npy`` file as programs do: a new header, and data at the end."""
-    with path.open("r+b") as opened:
-        np.lib.format.read_magic(opened)
-        (count,), _, dtype = np.lib.format.read_array_header_1_0(opened)
-        fields = {"descr": dtype.str, "fortran_order": False, "shape": (count + len(rows),)}
-        opened.seek(0)
-        np.lib.format.write_array_header_1_0(opened, fields)
-        opened.seek(_HEADER_BYTES + 8 * count)
-        opened.write(rows.astype(dtype).tobytes())
-
-
-def attribute_of(path: Path, name: str) -> int:
-    try:
-        return int(os.getxattr(path, name))
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise
-        return 0
-
-
-def array_value(path: Path) -> int:
-    """Return the one value of an array; 0 where there is no array, -1 for a mixture."""
-    try:
-        values = np.load(path)
-    except FileNotFoundError:
-        return 0
-    return int(values[0]) if len(values) == _LENGTH and (values == values[0]).all() else -1
-
-
-def fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
