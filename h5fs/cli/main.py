@@ -27,9 +27,7 @@ _SYNONYMS = {"unmount": "umount", "ls": "tree", "list": "tree", "copy": "cp", "r
 _COMMANDS = tuple(command.name for command in COMMANDS)
 
 
-def main(
-    arguments: Sequence[str] | None = None, *, starter: WorkerStarter | None = None
-) -> int:
+def main(arguments: Sequence[str] | None = None, *, starter: WorkerStarter | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 an error, 2 wrong usage.
 
     ``starter``: a process that starts workers, for a command that needs them; the caller ends it.

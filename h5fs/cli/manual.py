@@ -36,8 +36,10 @@ _FILES = (
 _ENVIRONMENT = (
     ("H5FS_FUSE", "2 or 3: insist on libfuse 2 or 3."),
     ("FUSE_LIBRARY_PATH", "The libfuse to load, by its path."),
-    ("HDF5_USE_FILE_LOCKING", "FALSE: do not lock HDF5 files, as for the HDF5 library. h5fs keeps "
-     "h5fs out all the same."),
+    (
+        "HDF5_USE_FILE_LOCKING",
+        "FALSE: do not lock HDF5 files, as for the HDF5 library. h5fs keeps h5fs out all the same.",
+    ),
     ("TMPDIR", "Where decoded chunks go that do not fit into memory (/var/tmp)."),
 )
 _MOUNT_HELPER = """\

@@ -210,7 +210,9 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
 
 def _declare_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto",
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
         help="on a terminal, unless NO_COLOR is set: auto",
     )
 

@@ -42,9 +42,7 @@ class CutFileHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not ge
         """Open the path anew, if somebody has moved or removed the log."""
         own = self.stream.fileno()
         with suppress(OSError):
-            if os.path.exists(self._path) and os.path.samestat(
-                os.stat(self._path), os.fstat(own)
-            ):
+            if os.path.exists(self._path) and os.path.samestat(os.stat(self._path), os.fstat(own)):
                 return
             fresh = _open(self._path)
             is_stderr = os.path.samestat(os.fstat(2), os.fstat(own))

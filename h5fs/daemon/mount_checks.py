@@ -163,9 +163,7 @@ def check_mountpoint(options: MountOptions) -> None:
         with os.scandir(mountpoint) as entries:
             is_empty = next(entries, None) is None
     except FileNotFoundError:
-        raise MountError(
-            f"{mountpoint}: no such folder; make it: mkdir -p {mountpoint}"
-        ) from None
+        raise MountError(f"{mountpoint}: no such folder; make it: mkdir -p {mountpoint}") from None
     except NotADirectoryError:
         raise MountError(f"{mountpoint} is not a folder; name an empty one") from None
     except OSError as error:

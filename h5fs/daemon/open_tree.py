@@ -29,9 +29,7 @@ _LEFTOVERS_SUFFIX = ".h5fs-left"
 
 
 @contextmanager
-def opened_to_mount(
-    options: MountOptions, starter: WorkerStarter
-) -> Iterator[MountedTree]:
+def opened_to_mount(options: MountOptions, starter: WorkerStarter) -> Iterator[MountedTree]:
     """Open the tree that is to be mounted; after the block close it, and drop what is unfinished.
 
     Raises ``MountError``.
@@ -123,9 +121,7 @@ def _following_tree(
 
 
 @contextmanager
-def _opened_url(
-    options: MountOptions, url: Url, starter: WorkerStarter
-) -> Iterator[MountedTree]:
+def _opened_url(options: MountOptions, url: Url, starter: WorkerStarter) -> Iterator[MountedTree]:
     if not find_scheme(url, options.mode).is_object:
         if options.is_folder:
             with closing(_domain_folder_tree(options)) as domains:

@@ -125,9 +125,7 @@ def _short_path(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def _serve(
-    listener: socket.socket, describe: Callable[[], bytes], ending: threading.Event
-) -> None:
+def _serve(listener: socket.socket, describe: Callable[[], bytes], ending: threading.Event) -> None:
     while not ending.is_set():
         try:
             client, _ = listener.accept()

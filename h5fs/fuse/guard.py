@@ -66,8 +66,7 @@ def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...])
         what = f"{operation} {_object_of(operation, arguments)}"
         if isinstance(error, H5fsError):
             is_news = error.is_news and (
-                number not in _QUIET
-                or (number == errno.EINVAL and operation in _INVALID_IS_NEWS)
+                number not in _QUIET or (number == errno.EINVAL and operation in _INVALID_IS_NEWS)
             )
             level = logging.WARNING if is_news else logging.DEBUG
             _log.log(level, "%s: %s: %s", what, os.strerror(number), error)

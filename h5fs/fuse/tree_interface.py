@@ -136,7 +136,10 @@ class WritingTreeInterface(TreeInterface, Protocol):
         ...
 
     def set_times(
-        self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,
+        self,
+        path: bytes | None,
+        atime_ns: int | None,
+        mtime_ns: int | None,
         handle: int | None = None,
     ) -> None:
         """None leaves the time as it is. ``handle``: of a file that has no name any more."""

@@ -94,9 +94,7 @@ class WritingOperations(Operations):
         """Return the arguments of each function that libfuse may call."""
         return {**super().prototypes(), **_PROTOTYPES}
 
-    def getattr(
-        self, path: bytes | None, buffer: int, file_info: int | None = None
-    ) -> None:
+    def getattr(self, path: bytes | None, buffer: int, file_info: int | None = None) -> None:
         """``stat``, and ``fstat``: of a handle, or of a node, perhaps without a path."""
         handle = self._find_handle(path, file_info)
         if handle is not None:
@@ -234,9 +232,7 @@ class WritingOperations(Operations):
         self._tree.make_symbolic_link(text, path)
         self._forget(self._requests.node())
 
-    def setxattr(
-        self, path: bytes, name: bytes, buffer: int | None, size: int, flags: int
-    ) -> None:
+    def setxattr(self, path: bytes, name: bytes, buffer: int | None, size: int, flags: int) -> None:
         """``setxattr(2)``."""
         value = ctypes.string_at(buffer, size) if buffer and size else b""
         self._tree.set_xattr(path, name, value, flags)

@@ -23,9 +23,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<mark>[][(){},:])"
     r"|(?P<end>\Z))"
 )
-_ESCAPE: Final = re.compile(
-    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))"
-)
+_ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
 _PLAIN_ESCAPES: Final = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 _WORDS: Final = {"True": True, "False": False, "None": None}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}

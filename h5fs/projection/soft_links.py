@@ -37,9 +37,7 @@ def without_ups(path: bytes) -> bytes:
 
 def with_ups(text: bytes) -> bytes:
     """Undo ``without_ups``."""
-    return _UP_OR_ESCAPED.sub(
-        lambda found: b"%" + found[0][3:] if found[1] else b"..", text
-    )
+    return _UP_OR_ESCAPED.sub(lambda found: b"%" + found[0][3:] if found[1] else b"..", text)
 
 
 class Endings(NamedTuple):

@@ -64,8 +64,10 @@ def is_below_hidden(path: bytes) -> bool:
 def _is_of_a_mount(path: bytes) -> bool:
     """Whether a path is absolute and leads nowhere but down."""
     first, *names = path.split(b"/")
-    return not first and bool(names) and all(
-        name not in (b"", b".", b"..") and len(name) <= _MOST_NAME_BYTES for name in names
+    return (
+        not first
+        and bool(names)
+        and all(name not in (b"", b".", b"..") and len(name) <= _MOST_NAME_BYTES for name in names)
     )
 
 

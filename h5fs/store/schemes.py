@@ -77,8 +77,10 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
         raise CannotOpenError(f"{url} cannot be opened: {_explain_unknown(url, schemes)}")
     if mode not in scheme.modes:
         modes = sorted(each.value for each in scheme.modes)
-        known = "data at {}:// are read-only" if modes == ["r"] else (
-            f"what is at {{}}:// is opened in the modes {' and '.join(modes)} only"
+        known = (
+            "data at {}:// are read-only"
+            if modes == ["r"]
+            else (f"what is at {{}}:// is opened in the modes {' and '.join(modes)} only")
         )
         raise CannotOpenError(
             f"{url}: {known.format(url.scheme)}, so --mode {mode.value} is refused; leave it out, "
@@ -86,8 +88,7 @@ def find_scheme(url: Url, mode: Mode, schemes: Mapping[str, Scheme] = SCHEMES) -
         )
     if scheme.package and importlib.util.find_spec(scheme.package) is None:
         raise CannotOpenError(
-            f"{url} needs the Python package {scheme.package}: pip install "
-            f"'h5fs[{scheme.extra}]'"
+            f"{url} needs the Python package {scheme.package}: pip install 'h5fs[{scheme.extra}]'"
         )
     return scheme
 

@@ -151,7 +151,5 @@ class StoreStatistics(Struct, frozen=True):
         )
 
 
-def _sum(
-    one: RemoteStatistics | None, other: RemoteStatistics | None
-) -> RemoteStatistics | None:
+def _sum(one: RemoteStatistics | None, other: RemoteStatistics | None) -> RemoteStatistics | None:
     return one + other if one is not None and other is not None else one or other

@@ -120,8 +120,7 @@ class FolderListing:
         if not self._views.are_listed:
             return arrays
         every = [
-            self._view_dentries(view, link_names, are_plain=are_plain)
-            for view in self._views.kinds
+            self._view_dentries(view, link_names, are_plain=are_plain) for view in self._views.kinds
         ]
         every.append(arrays)
         names = list(itertools.chain.from_iterable(each.names for each in every))
@@ -144,9 +143,7 @@ class FolderListing:
             is_plain &= table["array"] >= 0
         return is_plain
 
-    def _view_dentries(
-        self, view: View, link_names: list[bytes], *, are_plain: bool
-    ) -> Dentries:
+    def _view_dentries(self, view: View, link_names: list[bytes], *, are_plain: bool) -> Dentries:
         """Return the views of a kind, which come before the arrays.
 
         A view goes with its array: so a program that removes all files in the order of the listing

@@ -125,9 +125,7 @@ class _Measure:
     requests: int
 
     def __str__(self) -> str:
-        wall, service, own = map(
-            statistics.median, (self.seconds, self.service_cpu, self.own_cpu)
-        )
+        wall, service, own = map(statistics.median, (self.seconds, self.service_cpu, self.own_cpu))
         cpu = f"processors: the service's {service:.2f} s, the reader's {own:.2f} s"
         return f"{wall:8.4f} s  {self.requests:5d} requests  {cpu}"
 
@@ -187,7 +185,8 @@ def begin_counting(service: Service) -> None:
 
 def _run_task(service: Service, task: str, ways: dict[str, Way], runs: int) -> bool:
     chosen = {
-        name: way for name, way in ways.items()
+        name: way
+        for name, way in ways.items()
         if (task != "list twice" or name == "h5fs")
         and (task == "read" or not name.startswith("plain"))
     }

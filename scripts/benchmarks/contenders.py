@@ -83,9 +83,7 @@ class H5fs:
         return f"h5fs (libfuse {self.fuse})" if self.fuse else "h5fs"
 
     @contextlib.contextmanager
-    def mount(
-        self, file: Path, options: str = "", words: tuple[str, ...] = ()
-    ) -> Iterator[Served]:
+    def mount(self, file: Path, options: str = "", words: tuple[str, ...] = ()) -> Iterator[Served]:
         """Raises ``SkippedError`` when this h5fs lacks an option or the library."""
         read_through(file)
         arguments = [*self.arguments, *words, *(["-o", options] if options else [])]
@@ -115,9 +113,7 @@ class Peer:
     is_h5fs: bool = field(default=False, init=False)
 
     @contextlib.contextmanager
-    def mount(
-        self, file: Path, options: str = "", words: tuple[str, ...] = ()
-    ) -> Iterator[Served]:
+    def mount(self, file: Path, options: str = "", words: tuple[str, ...] = ()) -> Iterator[Served]:
         """Options of h5fs mean nothing here."""
         read_through(file)
         with tempfile.TemporaryDirectory(prefix="peer-") as folder:

@@ -55,9 +55,7 @@ def _durable(key: str, title: str, kind: str, speed: float, *, checkpoints: bool
         key=key,
         title=title,
         against="plain h5py, fsync at the same moments",
-        measure=functools.partial(
-            work_durably, kind=kind, logged=True, checkpoints=checkpoints
-        ),
+        measure=functools.partial(work_durably, kind=kind, logged=True, checkpoints=checkpoints),
         compare=functools.partial(work_durably, kind=kind, logged=False),
         bar=1 / speed,
         h5fs_only=True,

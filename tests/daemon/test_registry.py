@@ -27,9 +27,7 @@ ESCAPED = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134", "#": "\\04
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root to act for other users")
 
 
-def line_of(
-    mountpoint: str, source: str = "/f.h5", kind: str = "fuse.h5fs", uid: int = 0
-) -> str:
+def line_of(mountpoint: str, source: str = "/f.h5", kind: str = "fuse.h5fs", uid: int = 0) -> str:
     """Return a line as the kernel writes it: it escapes these few characters and no others."""
     texts = ["".join(ESCAPED.get(c, c) for c in text) for text in (mountpoint, source)]
     owner = f"user_id={uid},group_id=0"

@@ -641,13 +641,9 @@ class FakeLibrary:
         self.is_unmounted = True
 
 
-def make_session(
-    library: FakeLibrary, count_waiting: Callable[[], int] = lambda: 0
-) -> Session:
+def make_session(library: FakeLibrary, count_waiting: Callable[[], int] = lambda: 0) -> Session:
     binding = Binding("fake", 3, SimpleNamespace(), library)
-    return Session(
-        binding, fuse_arguments(make_options()), b"/mnt", count_waiting=count_waiting
-    )
+    return Session(binding, fuse_arguments(make_options()), b"/mnt", count_waiting=count_waiting)
 
 
 def test_calls_that_block_keep_no_other_call_waiting() -> None:

@@ -37,9 +37,10 @@ def test_a_block_mounts_a_file_and_what_it_wrote_is_there_after_it(tmp_path: Pat
 def test_an_exception_in_the_block_unmounts_and_loses_nothing(tmp_path: Path) -> None:
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
-    with pytest.raises(ZeroDivisionError), h5fs.mount(
-        tmp_path / "f.h5", mountpoint, mode="x"
-    ) as path:
+    with (
+        pytest.raises(ZeroDivisionError),
+        h5fs.mount(tmp_path / "f.h5", mountpoint, mode="x") as path,
+    ):
         np.save(path / "x.npy", np.arange(3))
         raise ZeroDivisionError
     assert find_mount(mountpoint) is None
@@ -54,8 +55,12 @@ def test_keywords_and_the_mapping_of_options_are_one(tmp_path: Path) -> None:
         np.save(path / "x.npy", np.zeros((4, 6)))
     with h5py.File(file) as opened:
         assert (opened["x"].compression, opened["x"].chunks) == ("gzip", (2, 3))
-    with pytest.raises(MountError, match="did you mean cache"), h5fs.mount(
-        file, chace="1M"  # type: ignore[call-arg]
+    with (
+        pytest.raises(MountError, match="did you mean cache"),
+        h5fs.mount(
+            file,
+            chace="1M",  # type: ignore[call-arg]
+        ),
     ):
         pass
 
@@ -84,9 +89,10 @@ def test_a_mount_that_writes_and_is_in_use_at_the_end_warns_and_loses_nothing(
 ) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened["x"] = np.arange(3)
-    with pytest.warns(ResourceWarning, match="in use"), h5fs.mount(
-        tmp_path / "f.h5", tmp_path / "mnt", mode="r+"
-    ) as path:
+    with (
+        pytest.warns(ResourceWarning, match="in use"),
+        h5fs.mount(tmp_path / "f.h5", tmp_path / "mnt", mode="r+") as path,
+    ):
         np.save(path / "y.npy", np.arange(5))
         held = (path / "x.npy").open("rb")
         pid = find_daemon(path)

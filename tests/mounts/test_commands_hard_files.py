@@ -118,7 +118,7 @@ def test_json_of_a_wide_and_nested_tree_is_what_python_reads(tmp_path: Path) -> 
             opened.create_group(f"{number % 20}/{number}")
         opened.create_group("empty")
         opened["0/d"] = NUMBERS
-        opened["lost"] = h5py.SoftLink("/é\"\\")
+        opened["lost"] = h5py.SoftLink('/é"\\')
     found = json.loads(run_h5fs("tree", tmp_path / "f.h5", "--json").stdout)
     assert len(found) == 22
     by_name = {entry["name"]: entry for entry in found}

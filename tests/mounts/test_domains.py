@@ -103,9 +103,7 @@ def test_a_folder_of_domains_is_a_folder_of_folders(service: Service, sample: Pa
     with mounted("hdf5://home/user/") as far:  # type: ignore[arg-type]
         assert {"sample.h5", "other.h5"} <= set(os.listdir(far.path))
         assert np.load(far.path / "other.h5" / "d.npy").tolist() == [0, 1, 2, 3, 4]
-        inodes = [
-            entry.stat().st_ino for entry in far.path.rglob("*") if not entry.is_symlink()
-        ]
+        inodes = [entry.stat().st_ino for entry in far.path.rglob("*") if not entry.is_symlink()]
         assert len(inodes) == len(set(inodes))
         with pytest.raises(FileNotFoundError):
             os.stat(far.path / "nobody.h5")

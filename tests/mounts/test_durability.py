@@ -153,8 +153,9 @@ def test_a_folder_that_cannot_be_written_is_refused_and_mode_r_is_not(tmp_path: 
     with h5py.File(folder / "f.h5", "w") as opened:
         opened["d"] = NUMBERS
     with read_only(folder):
-        with pytest.raises(MountFailedError, match=r"read-only|permission"), mounted(
-            folder / "f.h5", options=WRITES
+        with (
+            pytest.raises(MountFailedError, match=r"read-only|permission"),
+            mounted(folder / "f.h5", options=WRITES),
         ):
             pass
         with mounted(folder / "f.h5") as mount:

@@ -41,8 +41,9 @@ def test_no_setting_lets_two_write(
     with mounted(file, options=[*WRITES, "-o", f"locking={first}"]) as mount:
         np.save(mount.path / "new.npy", NUMBERS)
         for mode in ("r+", "r", "w", "a"):
-            with pytest.raises(MountFailedError, match=f"another h5fs.*pid {mount.pid}"), mounted(
-                file, options=["--mode", mode, "-o", f"locking={second}"]
+            with (
+                pytest.raises(MountFailedError, match=f"another h5fs.*pid {mount.pid}"),
+                mounted(file, options=["--mode", mode, "-o", f"locking={second}"]),
             ):
                 pass
         for words in (
@@ -60,9 +61,12 @@ def test_no_setting_lets_two_write(
 @pytest.mark.semantics("U6")
 def test_a_writer_is_refused_beside_readers_even_without_locking(file: Path) -> None:
     options = ["-o", "locking=false"]
-    with mounted(file, options=options), mounted(file, options=options), pytest.raises(
-        MountFailedError, match="another h5fs"
-    ), mounted(file, options=[*WRITES, *options]):
+    with (
+        mounted(file, options=options),
+        mounted(file, options=options),
+        pytest.raises(MountFailedError, match="another h5fs"),
+        mounted(file, options=[*WRITES, *options]),
+    ):
         pass
     with mounted(file, options=[*WRITES, *options]):
         pass
@@ -82,8 +86,9 @@ def test_a_file_that_is_written_is_locked_by_any_name(file: Path, tmp_path: Path
         if way == "replaced":
             shutil.copy(second, file)
             second = file
-        with pytest.raises(MountFailedError, match="another h5fs"), mounted(
-            second, options=options
+        with (
+            pytest.raises(MountFailedError, match="another h5fs"),
+            mounted(second, options=options),
         ):
             pass
 
@@ -181,8 +186,9 @@ def test_what_only_has_the_logs_name_is_left_alone(
 
 def test_a_new_file_that_cannot_be_mounted_is_not_left_behind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "new.h5.h5fs-log")
-    with pytest.raises(MountFailedError, match="regular file"), mounted(
-        tmp_path / "new.h5", options=["--mode", "w"]
+    with (
+        pytest.raises(MountFailedError, match="regular file"),
+        mounted(tmp_path / "new.h5", options=["--mode", "w"]),
     ):
         pass
     assert os.listdir(tmp_path) == ["new.h5.h5fs-log"]
@@ -241,8 +247,9 @@ def test_a_log_that_a_stranger_has_planted_is_neither_shown_nor_written(mode: st
         os.chown(log, NOBODY, NOBODY)
         log.chmod(0o640)
         before = log.stat(), mine.read_bytes()
-        with pytest.raises(MountFailedError, match="not the HDF5 file's owner"), mounted(
-            mine, options=["--mode", mode]
+        with (
+            pytest.raises(MountFailedError, match="not the HDF5 file's owner"),
+            mounted(mine, options=["--mode", mode]),
         ):
             pass
         assert "not the HDF5 file's owner" in run_h5fs("check", mine).stderr

@@ -96,9 +96,8 @@ def test_what_was_written_to_such_a_mount_is_in_the_file_after_sigterm(
     file: Path, tmp_path: Path, kind: str
 ) -> None:
     folder = tmp_path / "mnt"
-    script = (
-        f"cd {folder}; cp g/d.npy e.npy; rm c.npy; mkdir n; "
-        + in_python("np.load('g/d.npy', mmap_mode='r+')[3] = 99")
+    script = f"cd {folder}; cp g/d.npy e.npy; rm c.npy; mkdir n; " + in_python(
+        "np.load('g/d.npy', mmap_mode='r+')[3] = 99"
     )
     done = launch(kind, file, folder, script, options=["--mode", "r+"])
     assert done.stdout.split() == ["0", "0"], done.stderr

@@ -52,9 +52,7 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
     end_mount(path)
 
 
-def run_in_shell(
-    script: str, folder: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_in_shell(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script in which ``h5fs`` is the command."""
     define = f'h5fs() {{ "{sys.executable}" -m h5fs "$@"; }}\n'
     return subprocess.run(
@@ -140,9 +138,7 @@ def test_the_daemon_holds_nothing_that_the_shell_had_open(file: Path, tmp_path: 
 def start_daemon(*words: str | Path, program: str = "") -> subprocess.Popen[bytes]:
     """Start the command with a program of the test's own run before it, in the same process."""
     code = f"{program}\nimport sys\nfrom h5fs.cli.main import main\nsys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE
-    )
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE)
 
 
 def ended(process: subprocess.Popen[bytes]) -> subprocess.CompletedProcess[str]:
@@ -320,9 +316,7 @@ def test_ps_and_top_tell_whose_a_worker_is(file: Path) -> None:
 
 
 @pytest.mark.semantics("M6")
-def test_of_several_mounts_at_one_place_at_once_one_is_made(
-    file: Path, mountpoint: Path
-) -> None:
+def test_of_several_mounts_at_one_place_at_once_one_is_made(file: Path, mountpoint: Path) -> None:
     for _ in range(3):
         with ThreadPoolExecutor(3) as starters:
             done = list(starters.map(lambda _: run_h5fs(file, mountpoint), range(3)))
@@ -366,9 +360,7 @@ def test_a_log_that_is_none_is_one_line(file: Path, mountpoint: Path, kind: str)
 
 
 @pytest.mark.semantics("M10")
-def test_without_a_home_the_log_has_no_place_and_it_says_so(
-    file: Path, mountpoint: Path
-) -> None:
+def test_without_a_home_the_log_has_no_place_and_it_says_so(file: Path, mountpoint: Path) -> None:
     program = "import os, pathlib\nos.getuid = lambda: 12345678\ndel os.environ['HOME']"
     program += "\nos.environ.pop('XDG_STATE_HOME', None)"
     done = ended(start_daemon(file, mountpoint, program=program))

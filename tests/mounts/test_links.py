@@ -384,9 +384,7 @@ def test_links_that_dangle_are_copied_as_what_they_are(tmp_path: Path) -> None:
         assert texts == {
             "a": "external:gone%3A1.h5:/x/%2E%2E/y", "b": "external:other.h5:/g/nowhere"
         }  # fmt: skip
-        subprocess.run(
-            ["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=60
-        )
+        subprocess.run(["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=60)
         os.symlink("external::/x/y", mount.path / "c")
         assert {name: os.readlink(mount.path / "to" / name) for name in "ab"} == texts
     with h5py.File(tmp_path / "f.h5") as opened:

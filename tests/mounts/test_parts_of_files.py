@@ -267,8 +267,11 @@ def test_a_part_of_a_file_at_a_url(
             told = run_h5fs("status", mount.path).stdout
             assert f"{server.url}/f.h5:/run/images\n" in told
             assert "secret" not in told + Path("/proc/self/mounts").read_text()
-        with pytest.raises(MountFailedError, match="/none: no such group"), mounted(
-            f"{server.url}/f.h5:/none"  # type: ignore[arg-type]
+        with (
+            pytest.raises(MountFailedError, match="/none: no such group"),
+            mounted(
+                f"{server.url}/f.h5:/none"  # type: ignore[arg-type]
+            ),
         ):
             pass
 

@@ -256,7 +256,10 @@ def test_tree_of_a_folder_says_what_its_url_must_be(server: ObjectServer) -> Non
     (server.folder / "bucket" / "runs").mkdir(parents=True)
     write(server.folder / "bucket" / "runs" / "a.h5")
     for url, reason in (
-        ("s3://bucket/runs", "no such file on the server (a folder ends in a slash: s3://bucket/runs/)"),
+        (
+            "s3://bucket/runs",
+            "no such file on the server (a folder ends in a slash: s3://bucket/runs/)",
+        ),
         ("s3://bucket/none/", "nothing of that name"),
         (f"{server.url}/bucket/", "a web server does not tell"),
     ):

@@ -255,9 +255,7 @@ def test_another_user_is_told_nothing(file: Path, monkeypatch: pytest.MonkeyPatc
         with mounted(file, options=["-o", "allow_other"]) as mount:
             python, path = python_of_nobody(), runtime / "h5fs" / f"{mount.pid}.sock"
             assert python is not None
-            done = run_h5fs_as_nobody(
-                "status", mount.path, env={"XDG_RUNTIME_DIR": str(runtime)}
-            )
+            done = run_h5fs_as_nobody("status", mount.path, env={"XDG_RUNTIME_DIR": str(runtime)})
             assert (done.returncode, done.stdout) == (1, ""), done
             assert "PermissionError" in run_as_nobody(python, "-c", CONNECT, path).stdout
             # Also where the way is open, the socket tells only whom it may.
@@ -343,9 +341,7 @@ def test_what_somebody_else_planted_in_tmp_stops_no_mount_and_harms_nothing(
             "unset XDG_RUNTIME_DIR; trap 'umount -l mnt 2>/dev/null' EXIT\n"
             "h5fs f.h5 mnt && h5fs status mnt --json && h5fs umount mnt && h5fs status"
         )
-        done = run_script_as_nobody(
-            script, public, before=f"mount --bind {public}/tmp /tmp"
-        )
+        done = run_script_as_nobody(script, public, before=f"mount --bind {public}/tmp /tmp")
         assert done.returncode == 0, done
         document, _, rest = done.stdout.rpartition("]")
         assert json.loads(document + "]")[0]["problem"] is None

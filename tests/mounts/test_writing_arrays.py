@@ -211,9 +211,7 @@ def test_arrays_come_in_by_every_way_over_nothing_and_over_others(tmp_path: Path
         np.asfortranarray(np.array([["a", "bb"], ["ccc", "d"], ["", "e"]])),
     ],
 )  # fmt: skip
-def test_arrays_of_any_order_are_stored_as_the_same_array(
-    shared: Path, array: np.ndarray
-) -> None:
+def test_arrays_of_any_order_are_stored_as_the_same_array(shared: Path, array: np.ndarray) -> None:
     path = shared / "order.npy"
     np.save(path, array)
     assert np.array_equal(np.load(path), array)

@@ -88,19 +88,19 @@ def test_an_edit_changes_one_value_and_no_type(file: Path) -> None:
 
 
 EDITS = {
-    "sed -i": "sed -i 's/\"units\": \"m\"/\"units\": \"km\"/' d.attrs.json",
-    "perl -i": "perl -pi -e 's/\"units\": \"m\"/\"units\": \"km\"/' d.attrs.json",
-    "vim": "vim -es -u NONE -c '%s/\"units\": \"m\"/\"units\": \"km\"/' -c wq d.attrs.json",
+    "sed -i": 'sed -i \'s/"units": "m"/"units": "km"/\' d.attrs.json',
+    "perl -i": 'perl -pi -e \'s/"units": "m"/"units": "km"/\' d.attrs.json',
+    "vim": 'vim -es -u NONE -c \'%s/"units": "m"/"units": "km"/\' -c wq d.attrs.json',
     "vim with a backup": "vim -es -u NONE -c 'set backup writebackup backupcopy=no'"
-    " -c '%s/\"units\": \"m\"/\"units\": \"km\"/' -c wq d.attrs.json; rm -f d.attrs.json~",
+    ' -c \'%s/"units": "m"/"units": "km"/\' -c wq d.attrs.json; rm -f d.attrs.json~',
     "vim that copies": "vim -es -u NONE -c 'set backupcopy=yes'"
-    " -c '%s/\"units\": \"m\"/\"units\": \"km\"/' -c wq d.attrs.json",
+    ' -c \'%s/"units": "m"/"units": "km"/\' -c wq d.attrs.json',
     "jq and mv": "jq '.units = \"km\"' d.attrs.json > tmp && mv tmp d.attrs.json",
     "jq and mv of a hidden file": "jq '.units = \"km\"' d.attrs.json > .x; mv -f .x d.attrs.json",
-    "jq and cat": "t=$(jq '.units = \"km\"' d.attrs.json); echo \"$t\" > d.attrs.json",
+    "jq and cat": 't=$(jq \'.units = "km"\' d.attrs.json); echo "$t" > d.attrs.json',
     "cp": "jq '.units = \"km\"' d.attrs.json > .t; cp .t d.attrs.json; rm .t",
-    "Python": "python3 -c 'import json; v = json.load(open(\"d.attrs.json\"));"
-    " v[\"units\"] = \"km\"; json.dump(v, open(\"d.attrs.json\", \"w\"))'",
+    "Python": 'python3 -c \'import json; v = json.load(open("d.attrs.json"));'
+    ' v["units"] = "km"; json.dump(v, open("d.attrs.json", "w"))\'',
 }
 
 

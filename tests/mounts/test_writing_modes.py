@@ -202,8 +202,9 @@ def test_no_other_program_opens_the_file_while_it_is_mounted_to_write(tmp_path: 
             done = open_elsewhere(file, mode)
             assert (done.returncode, "lock" in done.stdout) == (3, True), (mode, done.stdout)
         for mode in ("r", "r+"):
-            with pytest.raises(MountFailedError, match=r"f\.h5"), mounted(
-                file, options=["--mode", mode]
+            with (
+                pytest.raises(MountFailedError, match=r"f\.h5"),
+                mounted(file, options=["--mode", mode]),
             ):
                 pass
         np.save(mount.path / "x.npy", VALUES)
@@ -231,9 +232,7 @@ def test_a_mount_to_write_is_refused_while_h5py_has_the_file_and_names_the_holde
         try:
             assert holder.stdout is not None and holder.stdout.readline() == "open\n"
             before = file.read_bytes()
-            with pytest.raises(MountFailedError) as caught, mounted(
-                file, options=["--mode", mode]
-            ):
+            with pytest.raises(MountFailedError) as caught, mounted(file, options=["--mode", mode]):
                 pass
             message = str(caught.value)
             assert "\n" not in message
@@ -249,8 +248,10 @@ def test_a_mount_to_write_is_refused_while_h5py_has_the_file_and_names_the_holde
 
 def test_two_mounts_of_one_file_are_refused(tmp_path: Path) -> None:
     file = make_file(tmp_path / "f.h5", d=VALUES)
-    with mounted(file), pytest.raises(MountFailedError, match=r"f\.h5"), mounted(
-        file, options=["--mode", "r+"]
+    with (
+        mounted(file),
+        pytest.raises(MountFailedError, match=r"f\.h5"),
+        mounted(file, options=["--mode", "r+"]),
     ):
         pass
 
@@ -297,8 +298,9 @@ def test_statfs_is_that_of_the_file_system_below(tmp_path: Path) -> None:
 def test_r_plus_of_an_empty_file_is_refused_and_it_stays_empty(tmp_path: Path) -> None:
     file = tmp_path / "empty.h5"
     file.touch()
-    with pytest.raises(MountFailedError, match="not an HDF5 file"), mounted(
-        file, options=["--mode", "r+"]
+    with (
+        pytest.raises(MountFailedError, match="not an HDF5 file"),
+        mounted(file, options=["--mode", "r+"]),
     ):
         pass
     assert file.read_bytes() == b"" and os.listdir(tmp_path) == ["empty.h5"]

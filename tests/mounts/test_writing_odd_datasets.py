@@ -40,9 +40,9 @@ def file(tmp_path: Path) -> Path:
         opened["x"].make_scale("x")
         opened["of x"] = np.zeros((2, 3))
         opened["of x"].dims[0].attach_scale(opened["x"])
-        opened.create_dataset(
-            "raw", (4,), "i4", external=[(str(tmp_path / "raw.bin"), 0, 16)]
-        )[:] = [1, 2, 3, 4]
+        opened.create_dataset("raw", (4,), "i4", external=[(str(tmp_path / "raw.bin"), 0, 16)])[
+            :
+        ] = [1, 2, 3, 4]
     return file
 
 

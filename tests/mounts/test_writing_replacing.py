@@ -86,9 +86,7 @@ def test_an_array_of_the_same_kind_leaves_everything_else_as_it_was(
 
 @pytest.mark.semantics("R4")
 @pytest.mark.parametrize("array", [GRID.astype("<f8"), GRID.astype(">u2")[:4]])
-def test_another_dtype_keeps_storage_attributes_and_names(
-    stored: Path, array: np.ndarray
-) -> None:
+def test_another_dtype_keeps_storage_attributes_and_names(stored: Path, array: np.ndarray) -> None:
     with written(stored) as mount:
         np.save(mount.path / "g/third.npy", array)
         assert same(np.load(mount.path / "d.npy"), array)

@@ -596,9 +596,7 @@ class WritingStoreConformance(StoreConformance):
             again.remove_hidden()
             assert again.hidden_group(makes=False) is None
 
-    def test_what_is_done_is_there_in_the_next_store(
-        self, own: WritingStore, sample: Path
-    ) -> None:
+    def test_what_is_done_is_there_in_the_next_store(self, own: WritingStore, sample: Path) -> None:
         own.create_group(own.root().ref, b"new")
         own.close()
         with closing(self.open_store(sample)) as again:

@@ -520,9 +520,7 @@ def test_many_threads_over_workers_that_are_killed_do_each_change_once(
                 expected[f"m{i}" if i % 7 == 6 else f"d{i}"] = (i, sizes[i])
                 if i % 5 == 4 and i % 7:
                     expected.pop(f"d{i - 1}", None)
-            assert {
-                name: (int(each[0]), len(each)) for name, each in found.items()
-            } == expected
+            assert {name: (int(each[0]), len(each)) for name, each in found.items()} == expected
 
 
 # What is done together is what is done one by one, whatever fails of it.

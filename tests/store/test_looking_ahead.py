@@ -226,9 +226,7 @@ def write_compact(file: Path, count: int, libver: str, user_block: int) -> None:
         creation.set_layout(h5d.COMPACT)
         for number in range(count):
             name = b"d%03d" % number
-            made = h5d.create(
-                opened.id, name, h5t.IEEE_F64LE, h5s.create_simple((7,)), creation
-            )
+            made = h5d.create(opened.id, name, h5t.IEEE_F64LE, h5s.create_simple((7,)), creation)
             h5py.Dataset(made)[:] = np.arange(7.0) + number
 
 

@@ -224,9 +224,7 @@ class Cluster:
         )
         for writer in self._writers:
             writer.rows = []
-        killing = threading.Timer(
-            self._chance.uniform(0, _LOAD_SECONDS), self._service.kill, names
-        )
+        killing = threading.Timer(self._chance.uniform(0, _LOAD_SECONDS), self._service.kill, names)
         is_over = threading.Event()
         killing.start()
         try:
@@ -251,8 +249,7 @@ class Cluster:
             self.counts[f"writes that failed with {errno.errorcode[error.errno or 0]}"] += 1
 
     def _until_well(self, names: list[str]) -> None:
-        """Wait until each mount reads what it wrote, and flushes; before come only EIO and alike.
-        """
+        """Wait until each mount reads what it wrote, and flushes; first EIO may come."""
         deadline = time.monotonic() + _BACK_SECONDS
 
         def wait(writer: Writer) -> None:

@@ -21,9 +21,7 @@ def small_disk(folder: Path, megabytes: int, kind: str = "tmpfs") -> Iterator[No
             file.truncate(megabytes * 2**20)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
         source, options = str(image), ["loop"]
-    subprocess.run(
-        ["mount", "-t", kind, "-o", ",".join(options), source, folder], check=True
-    )
+    subprocess.run(["mount", "-t", kind, "-o", ",".join(options), source, folder], check=True)
     try:
         yield
     finally:

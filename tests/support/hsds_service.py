@@ -49,8 +49,7 @@ class Service:
             os.kill(self.pids[name], signal.SIGKILL)
 
     def start_again(self, *names: str) -> None:
-        """Start nodes that were killed, all where none is named; return when writes are answered.
-        """
+        """Start nodes that were killed, all if none is named; return when writes are answered."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(*(names or self.pids), file=self.process.stdin, flush=True)
@@ -104,9 +103,7 @@ def running_service(
         line = process.stdout.readline()
         assert line, "the data service did not start"
         told = json.loads(line)
-        access = Access(
-            told["endpoint"], told["username"], told["password"], bucket=told["bucket"]
-        )
+        access = Access(told["endpoint"], told["username"], told["password"], bucket=told["bucket"])
         client = Client(access)
         try:
             yield Service(access, told["folder"], told["pids"], client, process)

@@ -66,9 +66,7 @@ class Unloader:
             self._made[object_id] = made = group[name]
         self._copy_attributes(place, made)
 
-    def _copy_dataset(
-        self, said: Any, datatype: Datatype, group: h5py.Group, name: str
-    ) -> None:
+    def _copy_dataset(self, said: Any, datatype: Datatype, group: h5py.Group, name: str) -> None:
         dtype = _h5py_dtype(datatype)
         if said["shape"]["class"] == "H5S_NULL":
             group[name] = h5py.Empty(dtype)

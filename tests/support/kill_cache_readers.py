@@ -39,7 +39,8 @@ def kill_readers(server: ObjectServer, folder: Path, *, count: int, seed: int) -
         readers = [
             subprocess.Popen(
                 [*program, str(seed * 1000 + number * 10 + at)],
-                stdout=subprocess.PIPE, env=environment,
+                stdout=subprocess.PIPE,
+                env=environment,
             )
             for at in range(_READERS_AT_ONCE)
         ]

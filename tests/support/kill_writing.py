@@ -67,8 +67,8 @@ class Model:
 def is_same(left: object, right: object) -> bool:
     """Compare two values of a model."""
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-        return left.dtype == right.dtype and left.shape == right.shape and bool(
-            (left == right).all()
+        return (
+            left.dtype == right.dtype and left.shape == right.shape and bool((left == right).all())
         )
     return type(left) is type(right) and left == right
 

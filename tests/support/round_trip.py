@@ -70,9 +70,7 @@ class _TooMuchError(Exception):
     """The file's projection is beyond what a round trip copies; the message says how."""
 
 
-def check_round_trip(
-    file: Path, *, seconds: float, options: tuple[str, ...] = ()
-) -> list[Outcome]:
+def check_round_trip(file: Path, *, seconds: float, options: tuple[str, ...] = ()) -> list[Outcome]:
     """Return what becomes of each dataset, attribute file and link of a file."""
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="h5fs-round-", dir="/var/tmp") as scratch:
@@ -110,9 +108,7 @@ class _RoundTrip:
             yield self._outcome("file", "skipped", f"does not mount: {message}"[:100], "")
             return
         self.step = "copying in"
-        with mounted(
-            self._second_file, options=["--mode", "w", *self._options]
-        ) as mount:
+        with mounted(self._second_file, options=["--mode", "w", *self._options]) as mount:
             errors = self._copy(self._first, mount.path)
             self.step = "unmounting the second file"
             done = run_h5fs("umount", mount.path, seconds=self._left())
@@ -300,9 +296,12 @@ class _RoundTrip:
         logged = [line for line in log if name in line]
         reason = said[0] if said else "no error from cp"
         if logged:
-            reason += " <- " + re.sub(
-                r"; saved as .*", "; saved beside it", logged[-1].partition(name)[2]
-            ).strip(" :'\"")[:110]
+            reason += (
+                " <- "
+                + re.sub(
+                    r"; saved as .*", "; saved beside it", logged[-1].partition(name)[2]
+                ).strip(" :'\"")[:110]
+            )
         return reason
 
     def _outcome(self, kind: str, result: str, reason: str, where: bytes | str) -> Outcome:

@@ -145,8 +145,10 @@ class Comparison:
                 path = led
             elif self._is_folder(path):
                 pass
-            elif index == len(parts) - 1 and self._is_file(path + ARRAY) and (
-                path + ARRAY not in self._staged
+            elif (
+                index == len(parts) - 1
+                and self._is_file(path + ARRAY)
+                and (path + ARRAY not in self._staged)
             ):
                 return path + ARRAY
             else:
@@ -240,8 +242,10 @@ class Comparison:
         return path.removesuffix(ARRAY) + ATTRIBUTES
 
     def _same_file(self, one: str, other: str) -> bool:
-        return self._is_file(one) and self._is_file(other) and (
-            os.path.samefile(self.plain / one, self.plain / other)
+        return (
+            self._is_file(one)
+            and self._is_file(other)
+            and (os.path.samefile(self.plain / one, self.plain / other))
         )
 
     def _paths(self, inode: int) -> list[str]:

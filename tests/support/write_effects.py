@@ -27,9 +27,7 @@ class Effects(Comparison):
 
     def _refused_write(self, path: str, text: bytes) -> None:
         """A new file waits as it was written; one that was there stays as it was."""
-        if self._refusal_of_new(path) is None and (
-            not self._exists(path) or path in self._staged
-        ):
+        if self._refusal_of_new(path) is None and (not self._exists(path) or path in self._staged):
             self._put(path, text)
             self._staged.add(path)
 

@@ -217,8 +217,11 @@ class WriteModel(Effects):
             return name != "hwrite" or self._is_filled(handle.content())
         if name == "open":
             slot, path, _ = arguments
-            return slot not in self.handles and self._is_file(path) and path.endswith(ARRAY) and (
-                path not in self._staged
+            return (
+                slot not in self.handles
+                and self._is_file(path)
+                and path.endswith(ARRAY)
+                and (path not in self._staged)
             )
         if name in ("save", "write", "truncate", "append", "patch", "touch"):
             path = paths[0]
@@ -276,8 +279,10 @@ class WriteModel(Effects):
             return _Refusal((errno.EINVAL,), "no whole .npy file at close")
         if path.endswith(ATTRIBUTES) and parse_attributes(text) is None:
             is_new = not self._exists(path) or path in self._staged
-            return None if not text and is_new else (
-                _Refusal((errno.EINVAL,), "no JSON object at close")
+            return (
+                None
+                if not text and is_new
+                else (_Refusal((errno.EINVAL,), "no JSON object at close"))
             )
         return None
 

@@ -26,7 +26,6 @@ STRUCTURED = {
 }  # fmt: skip
 
 
-
 def make_array(dtype_name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Return an array that follows from its arguments."""
     dtype = STRUCTURED.get(dtype_name) or np.dtype(dtype_name)

@@ -34,8 +34,16 @@ NAMES = STEPS.filter(lambda name: name not in (b"", b"."))
 PATHS = st.builds(
     lambda start, steps: start + b"/".join(steps),
     st.sampled_from(
-        [b"", b"/", b"//", b"./././././", b"/././././", b"/../../..", UP + b"/etc/hostname",
-         b"../" * 12]
+        [
+            b"",
+            b"/",
+            b"//",
+            b"./././././",
+            b"/././././",
+            b"/../../..",
+            UP + b"/etc/hostname",
+            b"../" * 12,
+        ]
     ),
     st.lists(STEPS, min_size=1, max_size=5),
 ).filter(bool)

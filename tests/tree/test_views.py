@@ -166,9 +166,7 @@ def test_a_picture_shows_every_nth_row_and_column(file: Path, workers: int) -> N
             path = f"/{name}.png".encode()
             data = read_all(tree, path)
             size_bytes = tree.get_status(path).size_bytes
-            assert data == render_picture(
-                picture, array.dtype, shown.tobytes(), None, size_bytes
-            )
+            assert data == render_picture(picture, array.dtype, shown.tobytes(), None, size_bytes)
             assert len(data) == size_bytes
 
 

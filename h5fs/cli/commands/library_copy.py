@@ -101,9 +101,7 @@ def _find_source(source: Place, starter: WorkerStarter | None, *, of_contents: b
     return node
 
 
-def _copy(
-    file: Path, node: Node, store: WritingWorkerStore, path: bytes, of_contents: bool
-) -> int:
+def _copy(file: Path, node: Node, store: WritingWorkerStore, path: bytes, of_contents: bool) -> int:
     group, name = _find_place(Tree(store), node, path, of_contents=of_contents)
     if node.is_symbolic_link:
         assert node.link is not None

@@ -35,9 +35,7 @@ class _RequestLoop(RequestLoop):
         )
 
     def process(self) -> None:
-        self.library.fuse_session_process_buf(
-            self.session, byref(self.buffer), self._channel_read
-        )
+        self.library.fuse_session_process_buf(self.session, byref(self.buffer), self._channel_read)
 
     def close(self) -> None:
         self.buffer.mem = None
@@ -68,9 +66,7 @@ class Libfuse2:
     }
     METHODS: ClassVar[Mapping[str, str]] = {"fgetattr": "getattr"}
     KEEPS_LISTINGS: ClassVar[bool] = False
-    WHY_NOT_WRITE: ClassVar[str | None] = (
-        "over libfuse 2 readers get a mixture of old and new data"
-    )
+    WHY_NOT_WRITE: ClassVar[str | None] = "over libfuse 2 readers get a mixture of old and new data"
 
     def __init__(self, module: Any, library: Any) -> None:
         self.pointer = c_void_p()

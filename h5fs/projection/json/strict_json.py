@@ -178,8 +178,7 @@ def write_indented(value: JsonValue, indent: str = "") -> str:
     deeper = indent + "  "
     if isinstance(value, dict):
         items = [
-            f"{write_json(key)}: {write_indented(item, deeper)}"
-            for key, item in value.items()
+            f"{write_json(key)}: {write_indented(item, deeper)}" for key, item in value.items()
         ]
     elif isinstance(value, list):
         items = [write_indented(item, deeper) for item in value]

@@ -164,9 +164,7 @@ class BlockCache:
                 sum(each.size_bytes for each in shared_buffers if each.is_on_disk is is_on_disk)
                 for is_on_disk in (False, True)
             )
-            return CacheStatistics(
-                in_memory, self._capacity_bytes, on_disk, self.hits, self.misses
-            )
+            return CacheStatistics(in_memory, self._capacity_bytes, on_disk, self.hits, self.misses)
 
     def close(self) -> None:
         """Give all memory back; that of a block in use when its last user unpins it."""

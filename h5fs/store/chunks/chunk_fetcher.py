@@ -37,9 +37,7 @@ class ChunkFetcher:
         """Return when chunks are here. Raises ``H5fsError``."""
         self._source.ensure(list(_places(index, grid, chunks)))
 
-    def read_ahead(
-        self, index: ChunkIndex | None, grid: Grid, stream: Stream, offset: int
-    ) -> None:
+    def read_ahead(self, index: ChunkIndex | None, grid: Grid, stream: Stream, offset: int) -> None:
         """Begin to fetch what a sequential reader will want from byte ``offset`` on."""
         if index is None or index.offsets is None or index.sizes is None:
             return

@@ -55,9 +55,7 @@ def places_of(
         yield slice(row, stop), band[(slice(None), *behind)]
 
 
-def scatter(
-    grid: Grid, box: Box, chunk: Array, places: Iterator[tuple[slice, Array]]
-) -> None:
+def scatter(grid: Grid, box: Box, chunk: Array, places: Iterator[tuple[slice, Array]]) -> None:
     """Copy a whole decoded chunk (its bytes, flat) to its place."""
     whole = chunk.reshape(_in_bytes(grid.chunk_shape, grid))
     inside = whole[tuple(slice(0, count) for count in _in_bytes(box.count, grid))]

@@ -88,9 +88,7 @@ class Streams:
         with self._lock:
             stream = next((each for each in self._streams if _is_near(each, start)), None)
             if stream is None:
-                stream = Stream(
-                    start, start, 0 if start else _LEAST_BYTES, begins=not start
-                )
+                stream = Stream(start, start, 0 if start else _LEAST_BYTES, begins=not start)
                 self._make_room()
             else:
                 self._streams.remove(stream)

@@ -1,5 +1,4 @@
-"""What the superblock says of a whole file's format: where addresses count from, how long they are.
-"""
+"""What the superblock says of a file's format: where addresses count from, how long they are."""
 
 from __future__ import annotations
 

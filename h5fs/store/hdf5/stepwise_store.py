@@ -194,9 +194,7 @@ class StepwiseStore(Hdf5Store):
                 self._together = None
 
     @contextmanager
-    def _step(
-        self, changed: tuple[int, ...] | None, *, attributes: bool = False
-    ) -> Iterator[None]:
+    def _step(self, changed: tuple[int, ...] | None, *, attributes: bool = False) -> Iterator[None]:
         """Commit the changes of the block; after an exception the store is broken.
 
         The commit comes later where several steps are made together.

@@ -97,12 +97,9 @@ class Hdf5Store(ViewRenderer):
         self._on_progress = on_progress
         self._shared_buffers = shared_buffers or SharedBufferViews()
         self._files = OpenFiles(
-            options, on_close=self._forget_file,
-            on_number=on_file,
-            driven=driven,
-            main=main,
-            granted=granted,
-        )
+            options, on_close=self._forget_file, on_number=on_file,
+            driven=driven, main=main, granted=granted,
+        )  # fmt: skip
         self._opened = OpenIdentifiers(self._open_identifier)
         # What a scan of a dataset cost much to find out, and takes little to keep.
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()

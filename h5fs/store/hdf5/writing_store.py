@@ -94,9 +94,7 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                new_id = h5g.create(
-                    parent, name, link_properties(), self._inherited(group).group
-                )
+                new_id = h5g.create(parent, name, link_properties(), self._inherited(group).group)
             return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
@@ -152,9 +150,7 @@ class WritingHdf5Store(StepwiseStore):
                 if is_over:
                     keep_if_open(self._files.file_id(0), target, new_name, opened)
                     target.unlink(new_name)
-                self._group_id(group).links.move(
-                    name, target, new_name, link_properties()
-                )
+                self._group_id(group).links.move(name, target, new_name, link_properties())
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
                 return self.get_link(new_group, new_name).target
             return None
@@ -218,8 +214,10 @@ class WritingHdf5Store(StepwiseStore):
                 h5f.flush(file_id)
                 start, size = new_id.get_offset(), prod(shape) * item_bytes
                 whole = size // PAGE_BYTES * PAGE_BYTES
-                if start is None or start % PAGE_BYTES or not (
-                    self._file.allows_direct_write(start, start + whole)
+                if (
+                    start is None
+                    or start % PAGE_BYTES
+                    or not (self._file.allows_direct_write(start, start + whole))
                 ):
                     return None
             # From here on the file has the dataset, without a name. If it is never finished, only
@@ -352,7 +350,11 @@ class WritingHdf5Store(StepwiseStore):
 
         base, trailing = array.dtype.base, array.dtype.shape
         return ElementSource(
-            map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
+            map_bytes,
+            array.data_start,
+            base,
+            array.shape + trailing,
+            array.is_fortran_order,
             len(array.shape),
         )
 

@@ -83,9 +83,7 @@ class ShapeAnswer(Struct, frozen=True):
         shape = self.shape()
         if not shape or len(self.maxdims) != len(shape):
             return shape
-        return tuple(
-            size if isinstance(size, int) and size > 0 else None for size in self.maxdims
-        )
+        return tuple(size if isinstance(size, int) and size > 0 else None for size in self.maxdims)
 
 
 class ObjectAnswer(Struct, frozen=True):

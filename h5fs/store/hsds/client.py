@@ -132,9 +132,7 @@ class Client:
         with _Request(self, "PUT", path, query, data, headers, once=once) as request:
             request.read_to(bytearray(), _MOST_JSON_BYTES)
 
-    def change(
-        self, method: str, path: str, query: Mapping[str, str], body: object = None
-    ) -> int:
+    def change(self, method: str, path: str, query: Mapping[str, str], body: object = None) -> int:
         """Send a change; return the status: 201 for something new, another when it was there."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": _JSON} if data is not None else {}

@@ -124,8 +124,10 @@ def _object(metadata: dict[str, Any]) -> np.dtype[Any]:
 def _compound_dtype(datatype: CompoundType) -> np.dtype[Any]:
     members = [(member.name, element_dtype(member.type)) for member in datatype.members]
     (first, *others) = members
-    if [name for name, _ in members] == [b"r", b"i"] and first[1].kind == "f" and (
-        others[0][1] == first[1]
+    if (
+        [name for name, _ in members] == [b"r", b"i"]
+        and first[1].kind == "f"
+        and (others[0][1] == first[1])
     ):
         return np.dtype(f"{first[1].str[0]}c{2 * first[1].itemsize}")
     return np.dtype([(name.decode("utf-8", "surrogateescape"), dtype) for name, dtype in members])

@@ -48,8 +48,10 @@ _ID_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyz-")
 
 def check_id(text: str) -> str:
     """Return the id of an object, if it is one. Raises ``UnreadableError``."""
-    if text[:2] not in ("g-", "d-", "t-") or len(text) > _MOST_ID_CHARACTERS or not (
-        _ID_CHARACTERS.issuperset(text)
+    if (
+        text[:2] not in ("g-", "d-", "t-")
+        or len(text) > _MOST_ID_CHARACTERS
+        or not (_ID_CHARACTERS.issuperset(text))
     ):
         raise UnreadableError(f"{text!r:.80} is no id of an object")
     return text
@@ -166,9 +168,7 @@ def _holds_sequences(datatype: Datatype) -> bool:
     return isinstance(datatype, SequenceType)
 
 
-def make_attribute(
-    answer: AttributeAnswer, target_of: TargetOf
-) -> Attribute | UnreadableAttribute:
+def make_attribute(answer: AttributeAnswer, target_of: TargetOf) -> Attribute | UnreadableAttribute:
     """Return an attribute, or why it cannot be read."""
     name = answer.name.encode("utf-8", "surrogatepass")
     try:

@@ -170,9 +170,7 @@ class DatasetReaders:
             if each.array is not None:
                 self.cache.forget(each.array.number)
 
-    def _open(
-        self, answer: ObjectAnswer, query: Mapping[str, str], target_of: TargetOf
-    ) -> _Opened:
+    def _open(self, answer: ObjectAnswer, query: Mapping[str, str], target_of: TargetOf) -> _Opened:
         info, datatype = describe_array(answer)
         shape = (0,) if info.shape is None else info.shape
         if not info.dtype.hasobject:

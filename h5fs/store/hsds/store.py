@@ -328,9 +328,7 @@ class HsdsStore:
         return info
 
     def _object(self, object_id: str, file: int) -> ObjectAnswer:
-        answer = self._get(
-            path_of(object_id), ObjectAnswer, file, most_bytes=_MOST_OBJECT_BYTES
-        )
+        answer = self._get(path_of(object_id), ObjectAnswer, file, most_bytes=_MOST_OBJECT_BYTES)
         if answer.id != object_id:
             raise UnreadableError(f"{object_id} was asked for, and {answer.id!r:.80} came back")
         return answer

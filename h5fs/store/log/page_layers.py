@@ -64,9 +64,7 @@ class PageLayers:
         first, stop = offset // self.page_bytes, -(-(offset + len(view)) // self.page_bytes)
         committed = self.committed.overlap(first, stop) if self.committed else []
         pending = self.pending.overlap(first, stop) if self.pending else []
-        read_through(
-            self._main, self._read_log, view, offset, committed + pending, self.page_bytes
-        )
+        read_through(self._main, self._read_log, view, offset, committed + pending, self.page_bytes)
         if self.changed:
             self._lay_changed(view, offset, first, stop)
 

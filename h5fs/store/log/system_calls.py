@@ -66,7 +66,6 @@ class RealFile:
         """Return the file's size in bytes. Raises ``OSError``."""
         return os.fstat(self._descriptor).st_size
 
-
     def modified_ns(self) -> int:
         """Return when the file was written to last. Raises ``OSError``."""
         return os.fstat(self._descriptor).st_mtime_ns

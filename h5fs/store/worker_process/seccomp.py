@@ -91,7 +91,6 @@ class Rules:
         _check(self._library.seccomp_load(self._rules))
         self._library.seccomp_release(self._rules)
 
-
     def program(self) -> bytes:
         """Return the rules as the kernel takes them. Raises ``OSError``."""
         descriptor = os.memfd_create("h5fs-rules", os.MFD_CLOEXEC)

@@ -144,9 +144,7 @@ class ChangeQueue(Generic[_AnyChange]):
             self.request_count += 1
         return others
 
-    def _make_together(
-        self, change: _AnyChange, others: list[_Waiting[_AnyChange]]
-    ) -> Outcome:
+    def _make_together(self, change: _AnyChange, others: list[_Waiting[_AnyChange]]) -> Outcome:
         """Send changes together; return what became of the leader's own."""
         outcomes: Sequence[Outcome] = [NotAnswered(may_be_done=True)] * (1 + len(others))
         try:

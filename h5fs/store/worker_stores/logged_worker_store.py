@@ -307,4 +307,3 @@ class LoggedWorkerStore(WorkerStore):
                     return True
                 self._clock.wait(left)
         return False
-

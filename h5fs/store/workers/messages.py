@@ -164,8 +164,7 @@ class _ChangesMethod(Method):
     def decode_arguments(self, encoded: msgspec.Raw) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         changes: tuple[_Change, ...] = _CHANGES.decode(encoded)
         return tuple(
-            (each.method, METHODS[each.method].decode_arguments(each.arguments))
-            for each in changes
+            (each.method, METHODS[each.method].decode_arguments(each.arguments)) for each in changes
         )
 
     def decode_result(self, encoded: bytes | memoryview) -> Outcomes:
@@ -331,6 +330,7 @@ _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
 _CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])
 _OUTCOMES = msgspec.msgpack.Decoder(tuple[_EncodedOutcome, ...])
 _NEEDS = msgspec.msgpack.Decoder(tuple[bytes, ...])
+
 
 class _Methods(Mapping[str, Method]):
     """Finds out what a method's messages are when it is first asked for: few of them all are."""

@@ -240,9 +240,7 @@ class WorkerPool:
                     and preferred_worker % self._count < len(self._slots)
                 )
                 waits = preferred_only and has_preferred
-                slot = find_idle(
-                    self._slots, self._count, preferred_worker, preferred_only=waits
-                )
+                slot = find_idle(self._slots, self._count, preferred_worker, preferred_only=waits)
                 if (
                     slot is None
                     and not waits

@@ -238,8 +238,10 @@ class SharedWritableTree(WritableTree):
     def _note_text(self, opened: OpenedFile) -> None:
         """Remember which attributes a program sees, which it perhaps writes anew."""
         node = opened.node
-        if node is not None and node.kind is NodeKind.ATTRIBUTES and (
-            isinstance(opened.content, TextContent)
+        if (
+            node is not None
+            and node.kind is NodeKind.ATTRIBUTES
+            and (isinstance(opened.content, TextContent))
         ):
             self._texts.put(node.info.ref, opened.content.data)
 

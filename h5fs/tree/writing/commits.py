@@ -197,9 +197,7 @@ class Commits:
             waiting = functools.partial(
                 self._in_flight.waiting, file.path, file, is_alone=change.is_alone
             )
-            info = commit_array(
-                self._store, folder.info.ref, name, file, waiting, is_read=is_read
-            )
+            info = commit_array(self._store, folder.info.ref, name, file, waiting, is_read=is_read)
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
 
     def _commit_attributes(

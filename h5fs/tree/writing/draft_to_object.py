@@ -129,9 +129,7 @@ def commit_array(
     if file.draft.has_base and not is_read and _grow(store, file, header, waiting):
         return None
     old_rows = _rows_of(file.content) if file.draft.is_based else None
-    lent = array_file(
-        file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file)
-    )
+    lent = array_file(file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file))
     with waiting():
         return store.write_array(group, name, lent)
 
@@ -156,9 +154,7 @@ def _rows_of(content: Content | None) -> int | None:
     return shape[0] if shape else None
 
 
-def _grow(
-    store: WritingStore, file: WritableFile, header: NpyHeader, waiting: Waiting
-) -> bool:
+def _grow(store: WritingStore, file: WritableFile, header: NpyHeader, waiting: Waiting) -> bool:
     """Change a dataset's shape and write what was written; False when it takes a new array."""
     content, draft = file.content, file.draft
     if not isinstance(content, ArrayContent) or draft is None or header.is_fortran_order:
@@ -242,9 +238,7 @@ class AttributePlan:
             return missing, owner, self.existing
         none = frozenset[bytes]()
         changed = tuple(
-            each
-            for each in self.changed
-            if self.targets.get(each.name, none).isdisjoint(missing)
+            each for each in self.changed if self.targets.get(each.name, none).isdisjoint(missing)
         )
         if not (changed or self.gone):
             return missing, owner, self.existing
@@ -282,9 +276,7 @@ def plan_attributes(
     if before is not None:
         changed = tuple(each for each in changed if old.get(each.name) != each)
     kept = {each.name for each in wanted}
-    gone = tuple(
-        name for name in known if name not in kept and (before is None or name in old)
-    )
+    gone = tuple(name for name in known if name not in kept and (before is None or name in old))
     targets = {each.name: frozenset(reference_targets(each)) for each in changed}
     targets = {name: paths for name, paths in targets.items() if paths}
     return AttributePlan(existing, changed, gone, targets)

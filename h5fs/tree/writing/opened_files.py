@@ -100,8 +100,7 @@ class OpenedFiles:
     def is_held(self, ref: ObjectRef, *, apart_from: WritableFile) -> bool:
         """Whether a handle of another file than that one keeps an object."""
         return any(
-            opened.held == ref and opened.file is not apart_from
-            for opened in self._handles.files()
+            opened.held == ref and opened.file is not apart_from for opened in self._handles.files()
         )
 
     def note_replaced(self, ref: ObjectRef) -> None:

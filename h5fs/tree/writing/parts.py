@@ -49,20 +49,19 @@ class Parts:
         )  # fmt: skip
         self.statuses = Statuses(pending, lookup, places, opened, listed_status)
         self.keeper = keeper = Keeper(store, pending, lookup, places)
-        self.commits = commits = Commits(
-            store, pending, lookup, places, opened, keeper, in_flight
-        )
-        self.removals = removals = Removals(
-            store, pending, lookup, places, keeper, in_flight
-        )
+        self.commits = commits = Commits(store, pending, lookup, places, opened, keeper, in_flight)
+        self.removals = removals = Removals(store, pending, lookup, places, keeper, in_flight)
         self.renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
-        self.new_links = NewLinks(
-            store, pending, lookup, places, rules, keeper, commits, in_flight
-        )
+        self.new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits, in_flight)
         self.openings = openings = Openings(store, pending, lookup, places, rules, opened)
         self.writes = writes = Writes(store, pending, lookup, places, in_flight)
         self.closings = closings = Closings(
-            store, pending, keeper, commits, removals, in_flight,
+            store,
+            pending,
+            keeper,
+            commits,
+            removals,
+            in_flight,
             commits_at_close=commits_at_close,
         )
         self.truncations = Truncations(opened, openings, writes, closings, changes)

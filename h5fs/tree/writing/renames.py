@@ -92,8 +92,10 @@ class Renames:
         folder, meaning = self._places.folder_and_file(new)
         if meaning is None:
             self._rules.check_scratch(new)
-        elif file.held is not None and meaning.link_name is not None and (
-            meaning.projection is Projection.ARRAY and not file.is_changed
+        elif (
+            file.held is not None
+            and meaning.link_name is not None
+            and (meaning.projection is Projection.ARRAY and not file.is_changed)
         ):
             self._bring_back(file, folder, meaning.link_name, new)
             return

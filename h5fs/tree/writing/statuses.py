@@ -172,9 +172,7 @@ class Statuses:
             edited.atime_ns, edited.mtime_ns = atime_ns, mtime_ns
         self._pending.set_times(node.inode, atime_ns, mtime_ns)
 
-    def _set_times_of(
-        self, opened: OpenedFile, atime_ns: int | None, mtime_ns: int | None
-    ) -> None:
+    def _set_times_of(self, opened: OpenedFile, atime_ns: int | None, mtime_ns: int | None) -> None:
         file = opened.file
         if file is None:
             raise StaleError("the times of a file that is only read, and has no name any more")

@@ -120,9 +120,7 @@ class Writes:
             file.draft.send_to(direct)
 
 
-def _skip_header(
-    content: ArrayContent, data: memoryview, offset: int
-) -> tuple[memoryview, int]:
+def _skip_header(content: ArrayContent, data: memoryview, offset: int) -> tuple[memoryview, int]:
     """Leave out what writes the header as it is: a page that was mapped comes back whole."""
     header = content.npy.header
     part = header[offset : offset + len(data)]

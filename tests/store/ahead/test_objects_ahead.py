@@ -223,17 +223,13 @@ def test_one_question_waits_for_a_slow_batch_and_the_others_do_not(
     table = table_of(8)
     asking.ahead.note_listing(table)
     waits: list[float] = []
-    monkeypatch.setattr(
-        threading.Event, "wait", _counting(threading.Event.wait, waits, only=0.05)
-    )
+    monkeypatch.setattr(threading.Event, "wait", _counting(threading.Event.wait, waits, only=0.05))
     assert asking.walk(refs_of(table)) == 8
     goes_on.set()
     assert len(waits) == 1
 
 
-def _counting(
-    wait: Callable[..., bool], waits: list[float], *, only: float
-) -> Callable[..., bool]:
+def _counting(wait: Callable[..., bool], waits: list[float], *, only: float) -> Callable[..., bool]:
     def counted(event: threading.Event, timeout: float | None = None) -> bool:
         if timeout == only:
             waits.append(timeout)

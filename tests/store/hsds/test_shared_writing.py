@@ -48,8 +48,7 @@ def opened_trees(
     service.ask("PUT", "/", domain)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(closing(open_tree(service, domain, folder)))
-            for _ in range(count)
+            stack.enter_context(closing(open_tree(service, domain, folder))) for _ in range(count)
         ]
 
 

@@ -185,9 +185,7 @@ def _new_file(rng: random.Random) -> History:
     )
 
 
-def _work(
-    history: History, boot: bytes, file: Path, rng: random.Random, tally: Tally
-) -> History:
+def _work(history: History, boot: bytes, file: Path, rng: random.Random, tally: Tally) -> History:
     """Let a worker make changes; return the history up to its end."""
     worker = Worker(history, boot, file)
     try:
@@ -200,9 +198,7 @@ def _work(
                 tally.counts["durable commits"] += 1
             elif not _make_changes(worker, rng, tally):
                 break
-        return History(
-            history.base, history.image, list(history.calls), list(history.commits)
-        )
+        return History(history.base, history.image, list(history.calls), list(history.commits))
     finally:
         worker.close()
 

@@ -375,8 +375,12 @@ MUTANTS: dict[str, Mutant] = {
     "direct writes below pages that the log will replay": replace_attribute(
         RunIndex,
         "overlap",
-        lambda overlap: lambda self, start, stop: (
-            [] if sys._getframe(1).f_code.co_name == "_write_pages" else overlap(self, start, stop)
+        lambda overlap: (
+            lambda self, start, stop: (
+                []
+                if sys._getframe(1).f_code.co_name == "_write_pages"
+                else overlap(self, start, stop)
+            )
         ),
     ),
     "the main file is not known to be changed after a kill": replace_attribute(

@@ -231,9 +231,7 @@ def test_progress_is_patience(tmp_path: Path) -> None:
         assert ask(pool, 5) == EXPECTED  # longer than the deadline
 
 
-@pytest.mark.parametrize(
-    "what", [6, 7, 9, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27, 28, 29, 30]
-)
+@pytest.mark.parametrize("what", [6, 7, 9, 16, 17, 18, 19, 20, 22, 23, 24, 26, 27, 28, 29, 30])
 def test_an_answer_that_is_none_is_an_error_and_the_workers_end(tmp_path: Path, what: int) -> None:
     with pool_of(tmp_path) as (pool, starter):
         with pytest.raises(UnreadableError, match="answer is not one"):

@@ -52,7 +52,9 @@ def listed(tree: WritableTree, folder: str) -> dict[str, list[int] | None]:
     return {
         name.decode(): status if has_status else None
         for name, has_status, *status in zip(
-            found.names, rows["has_status"].tolist(), *(rows[name].tolist() for name in fields),
+            found.names,
+            rows["has_status"].tolist(),
+            *(rows[name].tolist() for name in fields),
             strict=True,
         )
     }

@@ -1,5 +1,4 @@
-"""The mounted file where the library reads it through a driver of h5fs, as ``OpenFiles`` needs it.
-"""
+"""The mounted file where the library reads it through a driver of h5fs, for ``OpenFiles``."""
 
 from __future__ import annotations
 

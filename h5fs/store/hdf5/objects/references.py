@@ -64,9 +64,7 @@ class PathFinder:
                 paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
 
         def note_link(name: bytes, info: Any) -> None:
-            if info.type == h5l.TYPE_HARD and info.u in hidden and (
-                not is_below_hidden(name)
-            ):
+            if info.type == h5l.TYPE_HARD and info.u in hidden and (not is_below_hidden(name)):
                 paths.setdefault(info.u, b"/" + name)
 
         with suppress(H5fsError), reading("walk through the file"):

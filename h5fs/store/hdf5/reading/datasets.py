@@ -140,9 +140,7 @@ def chunk_bytes_of(dataset_id: h5d.DatasetID, creation: h5p.PropDCID) -> int:
     return int(prod(creation.get_chunk()) * dataset_id.get_type().get_size())
 
 
-def _band_bytes(
-    dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...], chunk_bytes: int
-) -> int:
+def _band_bytes(dataset_id: h5d.DatasetID, chunk_shape: tuple[int, ...], chunk_bytes: int) -> int:
     """Return the size of all chunks that one row touches, and of one more."""
     shape = dataset_id.get_space().get_simple_extent_dims()
     across = prod(-(-n // c) for n, c in zip(shape[1:], chunk_shape[1:], strict=True))

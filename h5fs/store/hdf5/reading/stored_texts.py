@@ -149,9 +149,7 @@ class StoredTexts:
             yield bounds.number, bounds.start // size
             start = bounds.stop // size
 
-    def _block(
-        self, dataset_id: h5d.DatasetID, number: int, *, is_wanted: bool
-    ) -> Array | None:
+    def _block(self, dataset_id: h5d.DatasetID, number: int, *, is_wanted: bool) -> Array | None:
         if number in self._left:
             return None
         key = self._number, number

@@ -140,9 +140,7 @@ def check_part(source: ElementSource, start: int, stop: int, write_type: WriteTy
             check_text(source.flat(first, min(first + _ELEMENTS_AT_ONCE, stop)))
 
 
-def write_range(
-    dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType
-) -> None:
+def write_range(dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType) -> None:
     """Write elements from row-major index ``start`` on; ``array`` is flat."""
     space = dataset_id.get_space()
     shape = space.get_simple_extent_dims()
@@ -280,9 +278,7 @@ def _fill_element(creation: Any, dtype: np.dtype[Any]) -> Array:
     return value
 
 
-def _compress(
-    grid: Grid, box: Box, rows: Array, fill: Array, options: _DirectOptions
-) -> bytes:
+def _compress(grid: Grid, box: Box, rows: Array, fill: Array, options: _DirectOptions) -> bytes:
     inner = tuple(slice(s, s + n) for s, n in zip(box.start[1:], box.count[1:], strict=True))
     part = rows[(slice(None), *inner)]
     if box.count != grid.chunk_shape:

@@ -27,6 +27,7 @@ from h5fs.store.hidden_names import (
 
 _log = logging.getLogger(__name__)
 
+
 def check_visible(group_path: bytes, name: bytes) -> None:
     """Raise ``InvalidNameError`` for the hidden group's name."""
     if is_hidden(group_path, name):
@@ -119,9 +120,7 @@ def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
     return False
 
 
-def as_named_now(
-    file_id: h5f.FileID, ref: ObjectRef, on_progress: Callable[[], None]
-) -> ObjectRef:
+def as_named_now(file_id: h5f.FileID, ref: ObjectRef, on_progress: Callable[[], None]) -> ObjectRef:
     """Return an object of the mounted file with a path that leads to it, as a rule its own.
 
     A program that has the object open knows it by the name that it had then. Raises
@@ -135,9 +134,7 @@ def as_named_now(
     return ObjectRef(ref.file, ref.id, path)
 
 
-def find_path(
-    file_id: h5f.FileID, address: int, on_progress: Callable[[], None]
-) -> bytes | None:
+def find_path(file_id: h5f.FileID, address: int, on_progress: Callable[[], None]) -> bytes | None:
     """Return a path to the object at an address, hidden or not, after its own became another's."""
     hidden = find_hidden(file_id)
     if hidden is not None and hidden.links.exists(nameless_name(address)):

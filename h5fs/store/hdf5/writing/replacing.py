@@ -121,9 +121,7 @@ class Replacement:
             write_array(old_id, source, plan.write_type, self.on_progress)
             return Written(old_id)
         if old_id is None and self.new_datasets == NewDatasets():
-            new_id = create_plain_dataset(
-                self.file_id, plan.shape, plan.write_type, self.inherited
-            )
+            new_id = create_plain_dataset(self.file_id, plan.shape, plan.write_type, self.inherited)
             write_plain(new_id, source, plan.write_type, self.on_progress)
             self._link_instead(new_id)
             return Written(new_id, self.inherited.plain_dataset, plan.write_type.shown)

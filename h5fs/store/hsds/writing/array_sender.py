@@ -78,8 +78,12 @@ class LentSequences:
         if wire_bytes(base) is None:
             raise UnsupportedTypeError("sequences of text")
         where = _whole(offsets)
-        if where.ndim != 1 or not len(where) or where[0] or where[-1] != values.shape[0] or (
-            np.any(np.diff(where) < 0)
+        if (
+            where.ndim != 1
+            or not len(where)
+            or where[0]
+            or where[-1] != values.shape[0]
+            or (np.any(np.diff(where) < 0))
         ):
             raise InvalidArrayError(f"offsets that do not lead from 0 to {values.shape[0]}")
         self.datatype = SequenceType(base)
@@ -154,9 +158,7 @@ class ArraySender:
                 problem = problem or underway.popleft().exception()
             if problem is not None:
                 break
-            underway.append(
-                self._executor.submit(self._write_piece, object_id, array, start, stop)
-            )
+            underway.append(self._executor.submit(self._write_piece, object_id, array, start, stop))
         for each in underway:
             problem = problem or each.exception()
         if problem is not None:

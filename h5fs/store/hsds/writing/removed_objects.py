@@ -28,7 +28,6 @@ LATER_SECONDS: Final = 2.0
 """Longer than mounts keep names, which is a second."""
 
 
-
 @dataclass(eq=False, slots=True)
 class _Removed:
     """An object that has lost a name. ``looks``: how many looks found no name of it at all.
@@ -110,7 +109,8 @@ class RemovedObjects:
             now = time.monotonic()
             with self._lock:
                 due = [
-                    each for each in self._waiting.values()
+                    each
+                    for each in self._waiting.values()
                     if now - each.since >= self._later_seconds
                 ]
             due = [each for each in due if not self._is_held(each.object_id)]

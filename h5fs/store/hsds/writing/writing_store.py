@@ -173,9 +173,7 @@ class WritingHsdsStore(HoldingHsdsStore):
             whole = self._with_edges(answer.id, shape, item_bytes, start, stop, skip, data)
         with self._changing():
             try:
-                self._writer.write_range(
-                    answer.id, shape, start, memoryview(whole), item_bytes
-                )
+                self._writer.write_range(answer.id, shape, start, memoryview(whole), item_bytes)
             finally:
                 self._readers.forget_values(answer.id)
 
@@ -188,8 +186,10 @@ class WritingHsdsStore(HoldingHsdsStore):
         if not shape or kept_type(datatype, array.dtype.base, array.dtype.shape) is None:
             return False
         old_rows = shape[0] if array.old_rows is None else array.old_rows
-        if len(shape) != len(array.shape) or shape[1:] != array.shape[1:] or (
-            array.shape[0] < old_rows
+        if (
+            len(shape) != len(array.shape)
+            or shape[1:] != array.shape[1:]
+            or (array.shape[0] < old_rows)
         ):
             return False
         if array.shape[0] > old_rows and not may_grow(answer, array.shape[0] - old_rows):
@@ -261,9 +261,7 @@ class WritingHsdsStore(HoldingHsdsStore):
                 self._removed.add(old.id, successor=made.id, attributes=attributes)
         return self._describe(made.id, 0, join_path(group.path, name))
 
-    def _old_dataset(
-        self, group: ObjectRef, group_id: str, name: bytes
-    ) -> ObjectAnswer | None:
+    def _old_dataset(self, group: ObjectRef, group_id: str, name: bytes) -> ObjectAnswer | None:
         found = self._links.find(group_id, name)
         if found is None:
             return None
@@ -280,7 +278,8 @@ class WritingHsdsStore(HoldingHsdsStore):
         if maps.count_of(object_id) < 2:
             return []
         return [
-            place for place in maps.places_of(object_id)
+            place
+            for place in maps.places_of(object_id)
             if (place[0], place[2]) != (group_id, name) and REPLACED not in place[2]
         ]
 

@@ -112,9 +112,7 @@ class NameRules:
         is_on_the_way = is_dot_name(name) or is_scratch_link_name(name)
         return self._takes_scratch and (is_on_the_way or self._places.is_in_scratch(path))
 
-    def link_name(
-        self, path: bytes, meaning: DentryName | None, projection: Projection
-    ) -> bytes:
+    def link_name(self, path: bytes, meaning: DentryName | None, projection: Projection) -> bytes:
         """Return the link name of a path, which must mean such a projection."""
         if meaning is None or meaning.link_name is None or meaning.projection is not projection:
             wanted = projection.value.decode() or "no ending of a file's"

@@ -47,8 +47,7 @@ def link_from_text(
 
 
 def with_ending(link: Link, name: DentryName, text: bytes) -> Link:
-    """Return a soft link under another name of the mount; ``text`` is its text there, and stays.
-    """
+    """Return a soft link under another name of the mount; ``text`` is its text there, and stays."""
     assert name.link_name is not None
     meaning = decode_name(text.rpartition(b"/")[2])
     ending = Projection.FOLDER if meaning is None else meaning.projection

@@ -195,9 +195,7 @@ class ChangesInFlight:
             self._changed.acquire()
             self._current = call
 
-    def _mark(
-        self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool
-    ) -> bool:
+    def _mark(self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool) -> bool:
         """Let a call have a mark, and return whether it has it."""
         if call.keeps_lock or not is_alone or self._waiting_to_be_alone or not self._may_overlap():
             return False

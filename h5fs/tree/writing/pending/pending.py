@@ -113,8 +113,7 @@ class Pending:
         return self._pop(self._staged, path)
 
     def let_wait(self, file: WritableFile) -> None:
-        """Let a file that was being edited be staged: it shows what was written until it can be.
-        """
+        """Let a file that was being edited be staged: it shows what was written until it can be."""
         self.end_editing(file)
         file.node = file.content = None
         self.stage(file)
