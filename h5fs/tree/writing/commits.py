@@ -82,6 +82,7 @@ class Commits:
             self._let_wait(file, meaning)
             return
         self.settle(file)
+        self._keeper.renew_datasets()
         if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
             self.apply_waiting(file.path, meaning.link_name)
 

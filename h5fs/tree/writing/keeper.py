@@ -39,6 +39,7 @@ class Keeper:
         self._pending = pending
         self._lookup = lookup
         self._places = places
+        self._datasets: list[WritableFile] = []  # with a temporary name, and perhaps others
 
     def take_up(self) -> list[WritableFile]:
         """Let the files be there again that were kept when a daemon died; return them."""
@@ -130,6 +131,20 @@ class Keeper:
             self._store.move_link(self._hidden_group(), file.kept_as, group, name)
         file.kept_as = None
 
+    def renew_datasets(self) -> None:
+        """Show datasets with a temporary name as they are now: one was written by another name."""
+        self._datasets = [each for each in self._datasets if each.held and not each.is_gone]
+        for file in self._datasets:
+            if file.kept_as is None or file.draft is not None:
+                continue
+            link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
+            if link is None or link.target is None:
+                continue
+            try:
+                file.content = self._lookup.content_of(_node_of(link.target))
+            except H5fsError as error:  # who reads it is told again
+                _log.warning("%s cannot be read any more: %s", show_path(file.path), error)
+
     def remove_all(self) -> None:
         """Remove all that is kept: the mount ends."""
         try:
@@ -151,10 +166,12 @@ class Keeper:
 
     def _hold_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
         """Return the file of a dataset that has a temporary name, which is held for it."""
-        node = Node(NodeKind.ARRAY, b"", info, None)
+        node = _node_of(info)
         content = self._lookup.content_of(node)
         self._store.hold(info.ref)
-        return WritableFile(path, content=content, inode=node.inode, held=info.ref)
+        file = WritableFile(path, content=content, inode=node.inode, held=info.ref)
+        self._datasets.append(file)
+        return file
 
     def _take_up_folder(self, path: bytes) -> None:
         """Let a folder be there again that was outside of the HDF5 file."""
@@ -182,3 +199,8 @@ class Keeper:
             at += count
         file.is_kept = True
         return file
+
+
+def _node_of(info: ObjectInfo) -> Node:
+    """Return the node of a dataset that has no name in the mount but a temporary one."""
+    return Node(NodeKind.ARRAY, b"", info, None)

@@ -338,3 +338,20 @@ def test_what_is_written_stays_when_the_name_cannot_go(
         tree.release(handle)
         assert read(tree, b"/d.npy") == npy_bytes(NEW)
         assert b"e.npy" in names(tree)
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("rows", [9, 1000, 3000, 5000])
+def test_a_temporary_name_shows_what_was_written_by_the_other_name(
+    tmp_path: Path, rows: int
+) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened.create_dataset("b", data=np.arange(3000.0), chunks=(500,), maxshape=(None,))
+    new = npy_bytes(np.full((rows,), 7.0))
+    with writable_tree(tmp_path / "f.h5") as tree:
+        tree.make_hard_link(b"/b.npy", b"/a.npy.tmp")
+        save(tree, b"/b.npy", new)
+        assert read(tree, b"/a.npy.tmp") == new
+        assert tree.get_status(b"/a.npy.tmp").size_bytes == len(new)
+        tree.rename(b"/a.npy.tmp", b"/a.npy")
+        assert read(tree, b"/a.npy") == read(tree, b"/b.npy") == new
