@@ -78,9 +78,9 @@ def tell(who):
     loaded = sorted(set(sys.argv[1].split()) & set(sys.modules))
     os.write(2, f"{who}: {loaded}\\n".encode())
 
-def serve_and_tell(control, run_worker):
+def serve_and_tell(control, *how):
     tell("starter")
-    serve(control, run_worker)
+    serve(control, *how)
 
 starter_messages.serve = serve_and_tell
 late = sys.argv.pop(1)
