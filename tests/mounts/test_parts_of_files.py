@@ -209,7 +209,7 @@ def test_what_waits_is_known_by_its_path_in_the_file(file: Path) -> None:
 
 def wait_until_it_lists(folder: Path, names: list[str] | None) -> None:
     """Wait for a listing of a folder; None: for there being no folder."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         try:
             found: list[str] | None = sorted(os.listdir(folder))

@@ -35,9 +35,11 @@ def find_descendants(pid: int) -> list[int]:
 def find_children(pid: int) -> list[int]:
     """Return the ids of a process's own children."""
     children: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").glob("*"):
-        with contextlib.suppress(OSError):
-            children += map(int, (thread / "children").read_text().split())
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
+                children += map(int, text.split())
     return children
 
 

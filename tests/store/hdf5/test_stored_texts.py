@@ -14,7 +14,7 @@ import pytest
 from h5fs.errors import H5fsError
 from h5fs.model.objects import DatasetInfo
 from h5fs.model.settings import StoreOptions
-from h5fs.store.hdf5.reading import direct_reading, stored_texts
+from h5fs.store.hdf5.reading import stored_texts
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 
@@ -67,7 +67,7 @@ def blocks_read(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def through_library(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Answer]:
     def read(file: Path) -> Answer:
         with monkeypatch.context() as patched:
-            patched.setattr(direct_reading, "find_stored_texts", lambda *_, **__: None)
+            patched.setattr(stored_texts, "find_stored_texts", lambda *_, **__: None)
             return read_through_store(file)
 
     return read

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.processes import family
 
-from h5fs.daemon import open_tree
+from h5fs.daemon import refusals
 from h5fs.store.locks.holders import find_lock_holder
 
 _HOLDER = """
@@ -35,7 +35,7 @@ def test_a_holder_is_named_whose_name_was_cut_off_within_a_character(tmp_path: P
             assert holder.stdout is not None and holder.stdout.readline()
             said = find_lock_holder(os.stat(locked))
             assert said == f" (h5fs:Gr\\xc3, pid {holder.pid})"
-            assert open_tree._belongs_to(holder.pid, os.getpid())
+            assert refusals._belongs_to(holder.pid, os.getpid())
             assert holder.pid in set(family(os.getpid()))
         finally:
             holder.send_signal(signal.SIGKILL)
