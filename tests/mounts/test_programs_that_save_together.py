@@ -58,10 +58,13 @@ def test_a_killed_worker_takes_nothing_that_was_closed(tmp_path: Path) -> None:
     rng = random.Random(1)
     with mounted(file, options=["--mode", "w"]) as mount:
         ends = threading.Event()
+        kills = 0
 
         def kill_now_and_then() -> None:
+            nonlocal kills
             while not ends.wait(rng.uniform(0.1, 0.5)):
                 kill(mount.pid, "worker", rng.random())
+                kills += 1
 
         killer = threading.Thread(target=kill_now_and_then)
         killer.start()
@@ -71,6 +74,7 @@ def test_a_killed_worker_takes_nothing_that_was_closed(tmp_path: Path) -> None:
             ends.set()
             killer.join()
         time.sleep(0.5)
-        assert counts["done"] > PROGRAMS and counts["errno 5"] > 0
+        # Nearly all changes over which a worker was killed are made again, and then none fails.
+        assert counts["done"] > PROGRAMS and kills > 2
         assert not any("Traceback" in line for line in mount.log_lines())
         check(file, mount.path, values)
