@@ -7,7 +7,7 @@ under way, so that one is decoded while the other is copied. Page faults at rand
 become faster too: neighbours come along until the kernel has seen that nobody wants them.
 
 The limit is in the mount's folder in /sys/class/bdi, where only root can write. The mount of
-another user has the system's default, or what root writes there later (README).
+another user has the system's default, or what root writes there later (ADMINISTRATION.md).
 """
 
 from __future__ import annotations

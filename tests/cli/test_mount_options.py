@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from support.pages import ADMINISTRATION
 
 from h5fs.cli.mount_keywords import MountKeywords
 from h5fs.cli.mount_options import (
@@ -34,7 +35,6 @@ from h5fs.model.settings import (
     View,
 )
 
-README = Path(__file__).resolve().parents[2] / "README.md"
 USUAL = MountOptions(Path("/mnt"), StoreOptions(Path("/f.h5")), LogOptions())
 NOTHING = ParsedOptions()
 
@@ -204,14 +204,14 @@ def test_the_keywords_of_mount_are_the_options_of_the_table() -> None:
             assert get_args(hint) == option.choices
 
 
-def readme_row(option: MountOption) -> str:
+def row_of_the_page(option: MountOption) -> str:
     spelling = option.spelling.replace("|", "\\|")
     return f"| `-o {spelling}` | {option.description} |"
 
 
 @pytest.mark.semantics("M22")
-def test_the_table_of_the_readme_is_this_one() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_table_of_administration_is_this_one() -> None:
+    text = ADMINISTRATION.read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| `-o ")]
-    assert rows == [readme_row(option) for option in SHOWN_OPTIONS]
+    assert rows == [row_of_the_page(option) for option in SHOWN_OPTIONS]
     assert OTHER_OPTIONS in text

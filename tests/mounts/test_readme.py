@@ -1,4 +1,4 @@
-"""The README's commands, typed one after another as a newcomer would, in a fresh copy."""
+"""The commands of README and ADMINISTRATION, typed one after another, in a fresh copy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.pages import README, ROOT, code_blocks
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^\$ ((?:[^\n]|\n(?!\$ ))+)", re.MULTILINE)
 
 
 def console_commands() -> list[str]:
     """Return the commands of all ``console`` blocks, in order."""
-    blocks = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [command for block in blocks for command in COMMAND.findall(block)]
+    return [command for block in code_blocks("console") for command in COMMAND.findall(block)]
 
 
 def copy_tracked_files(folder: Path) -> None:
@@ -59,17 +57,14 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
 
 
 def test_the_python_of_the_readme_works(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert blocks
     sample = tmp_path / "run42.h5"
     subprocess.run([sys.executable, ROOT / "scripts" / "sample.py", sample], check=True)
-    program = "\n".join(blocks)
+    program = "\n".join(code_blocks("python"))
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=100)
 
 
 def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None:
-    shown = re.search(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert shown is not None
+    (shown,) = code_blocks("json", README)
     from h5fs.model.settings import StoreOptions
     from h5fs.store import open_store
     from h5fs.tree import Tree
@@ -82,5 +77,5 @@ def test_the_json_in_the_readme_is_what_the_sample_shows(tmp_path: Path) -> None
         data = bytes(tree.read(handle, 2**20, 0))
     finally:
         tree.close()
-    assert data.decode() == shown[1]
+    assert data.decode() == shown
     assert json.loads(data)["units"] == "counts"

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mounts import end_mount, run_h5fs
+from support.pages import code_blocks
 from support.system import run_on_system, why_no_system
 from support.users import (
     NOBODY,
@@ -26,7 +27,6 @@ from support.users import (
 
 from h5fs.cli import mount_helper
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 NUMBERS = np.arange(100, dtype="<i4")
 
 needs_system = pytest.mark.skipif(why_no_system() is not None, reason=str(why_no_system()))
@@ -248,19 +248,13 @@ def test_a_user_without_rights_writes_through_a_mount_of_their_own(public: Path)
     assert (public / "f.h5").stat().st_uid == NOBODY
 
 
-# What the README shows
-
-
-def blocks(kind: str) -> list[str]:
-    found = re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert found, f"no {kind} block in the README"
-    return found
+# What ADMINISTRATION.md shows
 
 
 @needs_system
 @pytest.mark.semantics("M20")
-def test_the_fstab_lines_of_the_readme_mount(place: Path) -> None:
-    lines = [line for block in blocks("fstab") for line in block.splitlines() if line.strip()]
+def test_the_fstab_lines_of_the_page_mount(place: Path) -> None:
+    lines = [line for block in code_blocks("fstab") for line in block.splitlines() if line.strip()]
     for line in lines:
         fields = line.split()
         fields[:2] = [f"{place}/f.h5", f"{place}/mnt"]
@@ -276,8 +270,8 @@ def test_the_fstab_lines_of_the_readme_mount(place: Path) -> None:
 
 @needs_system
 @pytest.mark.semantics("M20")
-def test_the_mount_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> None:
-    (unit,) = blocks("ini")
+def test_the_mount_unit_of_the_page_is_one_that_systemd_takes(place: Path) -> None:
+    (unit,) = code_blocks("ini")
     where = re.search(r"^Where=/(.*)$", unit, re.MULTILINE)
     assert where is not None
     name = where[1].replace("-", "\\x2d").replace("/", "-") + ".mount"
@@ -301,10 +295,10 @@ def test_the_mount_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> 
 
 
 @needs_system
-def test_the_user_unit_of_the_readme_is_one_that_systemd_takes(place: Path) -> None:
+def test_the_user_unit_of_the_page_is_one_that_systemd_takes(place: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is missing")
-    (unit,) = blocks("systemd")
+    (unit,) = code_blocks("systemd")
     file = place / Path(unit.splitlines()[0]).name
     # systemd-analyze insists on a program that is there.
     file.write_text(unit.replace("%h/h5fs-env/bin/h5fs", sys.executable))

@@ -47,7 +47,7 @@ def test_the_wheel_in_an_empty_environment_mounts_a_file(tmp_path: Path) -> None
     where = run(venv / "bin/python", "-c", "import h5fs; print(h5fs.__file__)", folder=tmp_path)
     package = Path(where.strip()).parent
     assert package.is_relative_to(venv)
-    for name in ("py.typed", "SEMANTICS.md"):
+    for name in ("py.typed", "SEMANTICS.md", "ADMINISTRATION.md", "CHANGELOG.md"):
         assert (package / name).is_file(), name
     assert f'"h5fs {h5fs.__version__}"' in (venv / "share/man/man1/h5fs.1").read_text()
     completion = run(command, "completion", "bash", folder=tmp_path)
