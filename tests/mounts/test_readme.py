@@ -14,6 +14,8 @@ import pytest
 from support.pages import README, ROOT, code_blocks
 
 COMMAND = re.compile(r"^\$ ((?:[^\n]|\n(?!\$ ))+)", re.MULTILINE)
+# A command may change PATH for those after it, as activating an environment does.
+ONE_AFTER_ANOTHER = 'eval "$1"; status=$?; printf %s "$PATH" >"$2"; exit "$status"'
 
 
 def console_commands() -> list[str]:
@@ -40,6 +42,7 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
     copy_tracked_files(clone)
     # The demo of whoever runs the tests stays as it is.
     demo = tmp_path / "demo"
+    path_file = tmp_path / "path"
     env = {**os.environ, "HOME": str(home), "H5FS_DEMO_DIR": str(demo), "USER": ""}
     for name in ("H5FS_VENV", "VIRTUAL_ENV", "PYTHONPATH"):
         env.pop(name, None)
@@ -47,10 +50,11 @@ def test_every_command_of_the_readme_works_in_a_fresh_clone(tmp_path: Path) -> N
         for command in console_commands():
             here = command.replace("/tmp/h5fs-demo-$(id -un)", str(demo))
             done = subprocess.run(
-                ["bash", "-c", here], cwd=clone, env=env, stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, timeout=300, check=False,
+                ["bash", "-c", ONE_AFTER_ANOTHER, "bash", here, path_file], cwd=clone, env=env,
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+            env["PATH"] = path_file.read_text(encoding="utf-8")
     finally:
         for mountpoint in (demo / "experiment", clone / "run42"):
             subprocess.run(["fusermount3", "-uz", mountpoint], check=False, capture_output=True)
