@@ -1,7 +1,8 @@
 """What ``-o`` takes: one row for each option, from which everything else about it is made.
 
 Parsing, ``--help``, the man page, the shells' completion, the table in ADMINISTRATION.md, the
-keyword arguments of ``h5fs.mount`` and "did you mean" are made from ``MOUNT_OPTIONS``, or tests hold them to it.
+keyword arguments of ``h5fs.mount`` and "did you mean" are made from ``MOUNT_OPTIONS``, or tests
+hold them to it.
 """
 
 from __future__ import annotations

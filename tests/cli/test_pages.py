@@ -78,8 +78,9 @@ def test_commands_of_h5fs_are_ones_that_it_understands(
     names = {command.name for command in COMMANDS}
     for line in commands(page):
         words = first_command(line)[1:]
-        # The name of a command alone stands for all that it does.
-        if words[0] not in ("--version", "--help") and not (len(words) == 1 and words[0] in names):
+        if words[-1] in ("--help", "--version"):
+            assert words[0] in {*names, "COMMAND", words[-1]}, line
+        elif len(words) > 1 or words[0] not in names:  # a name alone stands for all that it does
             assert main.main(words) == 0, line
     assert len(understood) > 9
 
