@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from h5fs.errors import AttributeTooLargeError, InvalidAttributesError
 from h5fs.model.datatype_rules import MAX_ATTRIBUTES, MAX_ELEMENTS, MAX_RANK
@@ -58,6 +58,7 @@ from h5fs.projection.json.rounded_numbers import RoundedNumbers
 from h5fs.projection.json.strict_json import (
     MAX_NESTING,
     JsonValue,
+    encode_text,
     name_to_text,
     parse_json,
     show_value,
@@ -125,9 +126,12 @@ def attributes_from_json(
     ``existing``, if that type can hold the value exactly; else the type that the value alone
     implies. A value that shows what an existing attribute shows gives that very attribute, bits
     outside of the data included; so does a value whose numbers are the existing ones rounded to
-    float64 (`rounded_numbers`). Existing attributes of ``LIBRARY_NAMES`` that the text does not
-    name come last. Raises ``InvalidAttributesError``, naming the attribute, and
-    ``AttributeTooLargeError`` for more than h5fs could read again.
+    float64 (`rounded_numbers`). A text that is longer than an existing attribute's strings of fixed
+    length, with the same type in its entry, makes them longer. Existing attributes of
+    ``LIBRARY_NAMES`` that the text does not name come last.
+
+    Raises ``InvalidAttributesError``, naming the attribute, and ``AttributeTooLargeError`` for more
+    than h5fs could read again.
     """
     document = parse_json(data)
     if not isinstance(document, dict):
@@ -191,6 +195,8 @@ def _read(
             value = rounded.undo(value, shown)
         if form in (None, old_form) and _is_same(shown, value):
             return old
+        if form is not None:
+            form = _lengthened(form, value, old)
         if form is None:
             attribute = _try_type_of(old, name, value)
             if attribute is not None:
@@ -214,6 +220,24 @@ def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | N
         return None  # the enumeration could store the integer, but has no member for it
     is_exact = not form.in_base64 and _is_same(_reread(shown), value, one_spelling=False)
     return attribute if is_exact else None
+
+
+def _lengthened(form: _Form, value: JsonValue, old: Attribute) -> _Form:
+    """Return the form with strings long enough for the value, if its type is the old one.
+
+    Whoever edits a text edits no length: netCDF-C makes fixed-length strings of nearly all texts.
+    """
+    strings = form.type
+    if not isinstance(strings, StringType) or strings.size_bytes is None or form.in_base64:
+        return form
+    longest = max((len(encode_text(text)) for text in _flat(value) if type(text) is str), default=0)
+    if strings != old.type or longest <= strings.size_bytes:
+        return form
+    if strings.padding is StringPadding.NULL_TERMINATED and all(
+        isinstance(element, bytes) and b"\0" in element for element in old.elements
+    ):
+        longest += 1  # netCDF-C ends its texts without a null, others with one
+    return _Form(structs.replace(strings, size_bytes=longest), form.shape)
 
 
 def _flat(value: JsonValue) -> list[JsonValue]:

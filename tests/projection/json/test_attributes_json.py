@@ -356,6 +356,40 @@ def test_an_entry_decides_over_the_existing_type() -> None:
     assert attributes_from_json(data, old) == (one(U2, b"\1\0"),)
 
 
+@pytest.mark.semantics("A6")
+@pytest.mark.parametrize(
+    ("padding", "before", "size", "after"),
+    [
+        (StringPadding.NULL_TERMINATED, b"K", 4, b"degC"),  # as netCDF-C writes it
+        (StringPadding.NULL_TERMINATED, b"K\0", 5, b"degC\0"),
+        (StringPadding.NULL_PADDED, b"K\0", 4, b"degC"),
+        (StringPadding.SPACE_PADDED, b"K ", 4, b"degC"),
+    ],
+)
+def test_a_text_that_was_edited_makes_its_string_longer(
+    padding: StringPadding, before: bytes, size: int, after: bytes
+) -> None:
+    old = Attribute(b"units", StringType(len(before), padding, CharacterSet.ASCII), (), (before,))
+    edited = attributes_to_json([old]).replace(b'"K"', b'"degC"')
+    new = Attribute(b"units", StringType(size, padding, CharacterSet.ASCII), (), (after,))
+    assert attributes_from_json(edited, [old]) == (new,)
+    # Of another object, the entry means what it says.
+    for existing in ((), [Attribute(b"units", INT64, (), i8(1))]):
+        with pytest.raises(InvalidAttributesError, match="4 bytes in a string of"):
+            attributes_from_json(edited, existing)
+
+
+@pytest.mark.semantics("A6")
+def test_one_longer_text_of_several_makes_all_their_strings_longer() -> None:
+    texts = [b"z", b"y", b"x"]
+    strings = StringType(1, StringPadding.NULL_PADDED, CharacterSet.UTF8)
+    old = Attribute(b"axes", strings, (3,), tuple(texts))
+    edited = attributes_to_json([old]).replace(b'"y"', '"\N{GREEK SMALL LETTER PHI}"'.encode())
+    (new,) = attributes_from_json(edited, [old])
+    assert new.type == StringType(2, StringPadding.NULL_PADDED, CharacterSet.UTF8)
+    assert new.elements == (b"z\0", "\N{GREEK SMALL LETTER PHI}".encode(), b"x\0")
+
+
 def test_floats_that_are_whole_are_integers_where_the_type_is() -> None:
     data = b'{"x": 2e3, "$types": {"x": "<u2"}}'
     assert attributes_from_json(data) == (one(U2, b"\xd0\x07"),)

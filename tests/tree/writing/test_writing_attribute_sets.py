@@ -56,6 +56,19 @@ def test_dimension_scales_stay_when_a_written_set_does_not_name_them(scales: Pat
 
 
 @pytest.mark.semantics("A6", "R11")
+def test_one_text_of_fixed_length_is_edited_and_the_rest_stays(scales: Path) -> None:
+    with h5py.File(scales, "r+") as opened:
+        opened["lat"].attrs["units"] = np.bytes_(b"m")  # as netCDF-C makes them
+    with writable_tree(scales) as tree:
+        text = read(tree, b"/lat.attrs.json")
+        save(tree, b"/lat.attrs.json", text.replace(b'"units": "m"', b'"units": "degrees_north"'))
+    check_scales(scales)
+    with h5py.File(scales) as opened:
+        assert opened["lat"].attrs["units"] == b"degrees_north"
+        assert opened["lat"].attrs["title"] == "old"
+
+
+@pytest.mark.semantics("A6", "R11")
 def test_dimension_scales_stay_when_an_editor_moves_the_old_text_away_first(scales: Path) -> None:
     with writable_tree(scales) as tree:
         tree.rename(b"/lat.attrs.json", b"/lat.attrs.json~")
