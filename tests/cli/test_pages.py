@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.pages import PAGES, ROOT, code_blocks
+from support.pages import ADMINISTRATION, PAGES, ROOT, code_blocks
 
 from h5fs.cli import main
 from h5fs.cli.mount_options import is_known, parse_options
@@ -83,6 +83,12 @@ def test_commands_of_h5fs_are_ones_that_it_understands(
         elif len(words) > 1 or words[0] not in names:  # a name alone stands for all that it does
             assert main.main(words) == 0, line
     assert len(understood) > 9
+
+
+def test_the_table_of_commands_is_that_of_the_parser() -> None:
+    text = ADMINISTRATION.read_text(encoding="utf-8")
+    rows = [f"| `h5fs {command.name}` | {command.summary} |" for command in COMMANDS]
+    assert re.findall(r"^\| `h5fs \w+` \| .*$", text, re.MULTILINE) == rows
 
 
 @EACH_PAGE
