@@ -11,6 +11,8 @@ from msgspec import Struct
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
+_CONNECTION = re.compile(r"^fuse_connection:\s*(\d+)$", re.MULTILINE)
+_MINOR_BITS = 20
 _USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
 
 
@@ -57,6 +59,21 @@ def read_mounts() -> Iterator[MountEntry]:
             source=_unescape(what[1]),
             uid=int(user[1]) if user is not None else None,
         )
+
+
+def find_device(descriptor: int) -> str | None:
+    """Return "MAJOR:MINOR" of the FUSE mount that an open /dev/fuse answers for.
+
+    None where the kernel is older than that it tells, and for what is no such descriptor.
+    """
+    try:
+        found = _CONNECTION.search(Path(f"/proc/self/fdinfo/{descriptor}").read_text())
+    except OSError:
+        return None
+    if found is None:
+        return None
+    number = int(found[1])  # the kernel's own form of a device number
+    return f"{number >> _MINOR_BITS}:{number & (1 << _MINOR_BITS) - 1}"
 
 
 def _unescape(text: str) -> str:

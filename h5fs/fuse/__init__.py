@@ -24,6 +24,7 @@ from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.refused_changes import refuse_changes
 from h5fs.fuse.session import MountRefusedError, Session
+from h5fs.kernel_mounts import find_device
 from h5fs.model.settings import MountOptions
 from h5fs.system_errors import explain_system_error
 
@@ -105,11 +106,13 @@ def serve(
     )  # fmt: skip
 
     failures: list[BaseException] = []
+    # Now, since the descriptor may stand for something else while INIT is answered.
+    device = None if options.descriptor is None else find_device(options.descriptor)
 
     def on_init(connection: int, config: int | None) -> None:
         try:
             session.init(connection, config)
-            widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes)
+            widen_read_ahead(connection, options.mountpoint, arguments.read_ahead_bytes, device)
             on_ready(session.notifier())
         except BaseException as error:
             # libfuse would take the error for success, and the caller would wait for ever.

@@ -7,7 +7,9 @@ under way, so that one is decoded while the other is copied. Page faults at rand
 become faster too: neighbours come along until the kernel has seen that nobody wants them.
 
 The limit is in the mount's folder in /sys/class/bdi, where only root can write. The mount of
-another user has the system's default, or what root writes there later (ADMINISTRATION.md).
+another user has the system's default, or what root writes there later (ADMINISTRATION.md). Of a mount that
+another program has made, its open /dev/fuse alone is known; whose that is the kernel tells since
+May 2025 (6.18 does) in /proc/self/fdinfo.
 """
 
 from __future__ import annotations
@@ -26,23 +28,26 @@ _MAX_READAHEAD_OFFSET = 16
 _log = logging.getLogger(__name__)
 
 
-def widen_read_ahead(connection: int, mountpoint: Path, wanted_bytes: int | None) -> None:
+def widen_read_ahead(
+    connection: int, mountpoint: Path, wanted_bytes: int | None, device: str | None = None
+) -> None:
     """Let the kernel read ahead further, if this process may; for ``init``, with its argument.
 
     It must be called in ``init``: the kernel takes the smaller of the answer and the number in the
     mount's folder at that moment. ``wanted_bytes``: what the user has asked for; None: h5fs's
-    default.
+    default. ``device``: of a mount that another program has made, where it is known.
     """
     wanted = READ_AHEAD_BYTES if wanted_bytes is None else min(wanted_bytes, 2**32 - 1)
     c_uint32.from_address(connection + _MAX_READAHEAD_OFFSET).value = wanted
     try:
-        mount = find_mount(mountpoint)
+        mount = None if device else find_mount(mountpoint)
     except OSError as error:
         _log.debug("the kernel's read-ahead stays as it is: %s", error)
         return
-    if mount is None:
+    device = mount.device if mount is not None else device
+    if not device:
         return
-    limit = _BDI / mount.device / "read_ahead_kb"
+    limit = _BDI / device / "read_ahead_kb"
     try:
         if int(limit.read_bytes()) * 1024 < wanted:
             limit.write_bytes(b"%d" % (wanted // 1024))

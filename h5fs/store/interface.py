@@ -261,6 +261,7 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
     ) -> ObjectInfo | None:
         """Move a link, to the place of another if there is one, which ``delete_link`` says more of.
 
+        A link that is moved to its own place stays as it is.
         Returns: the link's object, without its dataset; None where that is not known.
         Raises: ``NotFoundError``.
         """

@@ -132,6 +132,21 @@ def test_without_f_the_command_returns_when_the_mount_answers_and_an_unmount_end
     assert log.read_text() == ""
 
 
+@needs_libfuse_3
+@pytest.mark.semantics("M23", "M28")
+def test_such_a_mount_of_roots_reads_ahead_as_far_as_any_other(file: Path, tmp_path: Path) -> None:
+    folder, told, found = tmp_path / "mnt", tmp_path / "told", tmp_path / "found"
+    limit = f"/sys/class/bdi/$(mountpoint -d {folder})/read_ahead_kb"
+    done = launch(
+        "root", file, folder,
+        f"ls {folder}; grep -hs fuse_connection /proc/[0-9]*/fdinfo/* > {told} || :; "
+        f"cat {limit} > {found}; test -w {limit} || rm {told}",
+    )  # fmt: skip
+    assert done.stdout.split()[-2:] == ["0", "0"], done.stderr
+    can_be_found = told.exists() and bool(told.read_text())
+    assert int(found.read_text()) == (2048 if can_be_found else 128)
+
+
 @pytest.mark.semantics("M28")
 def test_a_descriptor_of_something_else_is_refused(file: Path) -> None:
     for number in (0, 77):

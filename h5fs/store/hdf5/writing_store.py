@@ -142,6 +142,8 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
+            if (group, name) == (new_group, new_name):  # a group may have several paths
+                return self.get_link(group, name).target
             target = self._group_id(new_group)
             is_over = target.links.exists(new_name)
             with self._step(changed_without(target, new_name) if is_over else ()):
@@ -350,13 +352,9 @@ class WritingHdf5Store(StepwiseStore):
 
         base, trailing = array.dtype.base, array.dtype.shape
         return ElementSource(
-            map_bytes,
-            array.data_start,
-            base,
-            array.shape + trailing,
-            array.is_fortran_order,
+            map_bytes, array.data_start, base, array.shape + trailing, array.is_fortran_order,
             len(array.shape),
-        )
+        )  # fmt: skip
 
     def _replacement(
         self,

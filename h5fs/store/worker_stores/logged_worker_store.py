@@ -59,8 +59,9 @@ class LoggedWorkerStore(WorkerStore):
     ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
     ``_is_ending`` and what a ``WritingWorkerStore`` says; no call to a worker is made while it is
     held. ``_needs_room``: the log may fill the disk, so it is brought in before the next change.
-    ``_lost.has_committed`` is each thread's own: whether the worker that its request lost may have
-    committed something that it did not tell.
+    ``_lost`` is each thread's own: ``was_told``, whether the worker has told of a commit during the
+    thread's request; ``has_committed``, whether a worker that the request lost has, or may have,
+    committed something.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class LoggedWorkerStore(WorkerStore):
         return self._readers
 
     def _note_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
+        self._lost.was_told = True
         self._state.note(changed, stop)
         self._chunks.forget(changed)
 
@@ -116,6 +118,7 @@ class LoggedWorkerStore(WorkerStore):
         self._state.find()
         number, stop = self._state.last_commit()
         is_newer = number == before[0] and stop != before[1]
+        is_newer |= getattr(self._lost, "was_told", False)  # in the middle of the request
         self._lost.has_committed = is_newer or not self._state.is_known
         self._chunks.forget(None)
         self._needs_room = True
@@ -246,6 +249,7 @@ class LoggedWorkerStore(WorkerStore):
 
     def _ask(self, method: str, *arguments: Any, **how: Any) -> Any:
         """Ask the worker; write no more once it says that another program has written the file."""
+        self._lost.has_committed = self._lost.was_told = False
         try:
             return self._pool.call(method, *arguments, **how)
         except StaleError as error:

@@ -10,13 +10,16 @@ import errno
 import functools
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from h5fs.errors import (
+    H5fsError,
     LostChangesError,
     NoSpaceError,
     UnreadableError,
@@ -35,6 +38,7 @@ from h5fs.store.worker_stores.change_queue import (
     NotAnswered,
     Outcome,
 )
+from h5fs.store.worker_stores.held_objects import HeldObjects
 from h5fs.store.worker_stores.logged_worker_store import ROOT, LoggedWorkerStore
 from h5fs.store.worker_stores.worker_store import link_subject
 from h5fs.store.workers.lending import Lender
@@ -77,9 +81,8 @@ def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
 class WritingWorkerStore(LoggedWorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` protects ``_held`` (objects that programs have open, and how often),
-    ``_perhaps_nameless`` (those of them that a link may have been taken from) and ``_suspects``
-    (subjects of changes that have failed alone, and go alone from then on), too.
+    ``_clock`` protects ``_suspects`` (subjects of changes that have failed alone, and go alone from
+    then on), too.
     """
 
     def __init__(
@@ -87,8 +90,7 @@ class WritingWorkerStore(LoggedWorkerStore):
     ) -> None:
         super().__init__(options, files, starter)
         self._lender = Lender(self._pool)
-        self._held: Counter[ObjectRef] = Counter()
-        self._perhaps_nameless: set[ObjectRef] = set()
+        self._held = HeldObjects(self._drop_nameless)
         self._hidden: ObjectRef | None = None
         self._queue: ChangeQueue[_Change] = ChangeQueue(self._make_together)
         self._suspects: set[Subject] = set()
@@ -110,7 +112,8 @@ class WritingWorkerStore(LoggedWorkerStore):
         return info or self._target_of(*arguments[:2])
 
     def _pass_unlinking(self, method: str, arguments: tuple[Any, ...], subject: Subject) -> Any:
-        return self._change(method, *arguments, self._opened_objects(), about=subject)
+        with self._held.keeping() as opened:
+            return self._change(method, *arguments, opened, about=subject)
 
     create_group = passed_on(WritingObjectStore.create_group, _pass_creation, _named)
     create_datatype = passed_on(WritingObjectStore.create_datatype, _pass_creation, _named)
@@ -132,9 +135,12 @@ class WritingWorkerStore(LoggedWorkerStore):
     )  # fmt: skip
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
-        if array.is_read:
-            self._opened_objects()
-        with self._lender.lend(array) as (shared_buffers, (new,)):
+        with ExitStack() as stack:
+            if array.is_read:
+                opened = stack.enter_context(self._held.keeping())
+                old = self._target_of(group, name).ref.id
+                array = structs.replace(array, is_read=old in opened)  # it may be closed by now
+            shared_buffers, (new,) = stack.enter_context(self._lender.lend(array))
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=Subject(group, name),
                 shared_buffers=shared_buffers, size=_sent_bytes(array),
@@ -173,8 +179,10 @@ class WritingWorkerStore(LoggedWorkerStore):
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: ArrayFile, offsets: ArrayFile
     ) -> ObjectInfo:
-        opened = self._opened_objects()
-        with self._lender.lend(values, offsets) as (shared_buffers, new):
+        with (
+            self._held.keeping() as opened,
+            self._lender.lend(values, offsets) as (shared_buffers, new),
+        ):
             info: ObjectInfo = self._change(
                 "write_sequences", group, name, *new, opened, about=Subject(group, name),
                 shared_buffers=shared_buffers, size=_sent_bytes(values, offsets),
@@ -205,18 +213,12 @@ class WritingWorkerStore(LoggedWorkerStore):
         return uncopied
 
     def hold(self, ref: ObjectRef) -> None:
-        with self._clock:
-            self._held[ref] += 1
+        self._held.hold(ref)
 
     def let_go(self, ref: ObjectRef) -> None:
-        with self._clock:
-            self._held[ref] -= 1
-            if self._held[ref] > 0:
-                return
-            del self._held[ref]
-            if ref not in self._perhaps_nameless:
-                return
-            self._perhaps_nameless.discard(ref)
+        self._held.let_go(ref)
+
+    def _drop_nameless(self, ref: ObjectRef) -> None:
         self._change("drop_nameless", ref.id, about=Subject(ref))
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
@@ -277,12 +279,40 @@ class WritingWorkerStore(LoggedWorkerStore):
                 change.method, change.subject.path, ask, may_be_done=may_be_done,
                 has_committed=lambda: self._lost.has_committed,
             )  # fmt: skip
-        except LostChangesError:
+        except LostChangesError as error:
             with self._clock:
                 if len(self._suspects) >= _MOST_SUSPECTS:
                     self._suspects.clear()
                 self._suspects.add(change.subject)
-            raise
+            return self._outcome_of_lost(change, error, may_be_done=may_be_done)
+
+    def _outcome_of_lost(
+        self, change: _Change, error: LostChangesError, *, may_be_done: bool
+    ) -> Any:
+        """Return the result of a change whose worker failed after its commit; else raise."""
+        if not self._state.is_known or (may_be_done and not self._lost.has_committed):
+            raise type(error)(f"{error}; nobody knows whether the change is in the file") from None
+        if not self._lost.has_committed:
+            raise error
+        _log.info("%s of %s is in the file: %s", change.method, change.subject.path, error)
+        try:
+            return self._read_back(change.method, change.arguments)
+        except H5fsError as why:
+            raise UnreadableError(
+                f"{error}; but the change is in the file, and cannot be read back: {why}"
+            ) from None
+
+    def _read_back(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Ask what a change that is in the file has returned. Raises ``H5fsError``."""
+        if method in ("write_array", "finish_array", "write_sequences"):
+            return self._target_of(*arguments[:2])
+        if method == "write_attributes":
+            ref = arguments[0]
+            info = self._pass_on("describe_object", (ref,), Subject(ref))
+            return info, tuple(self.read_attributes(ref))
+        if method in ("open_hidden", "reserve_array", "copy_object"):
+            raise UnreadableError("what it has returned is lost")
+        return method == "change_array" or None
 
     def _make_together(self, changes: Sequence[_Change]) -> list[Outcome]:
         """Let the worker make several changes by one commit.
@@ -313,12 +343,6 @@ class WritingWorkerStore(LoggedWorkerStore):
             else Answered(outcome.result, outcome.refusal)
             for outcome in outcomes.each
         ]
-
-    def _opened_objects(self) -> tuple[int, ...]:
-        """Return the ids of the objects that programs have open, before a link goes."""
-        with self._clock:
-            self._perhaps_nameless.update(self._held)
-            return tuple(ref.id for ref in self._held)
 
     def _target_of(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         target = self.get_link(group, name).target

@@ -198,7 +198,11 @@ class Commits:
             waiting = functools.partial(
                 self._in_flight.waiting, file.path, file, is_alone=change.is_alone
             )
+            old = None if file.node is None else file.node.info.ref
             info = commit_array(self._store, folder.info.ref, name, file, waiting, is_read=is_read)
+            if old is not None and info is not None and info.ref != old and self._keeper.keeps(old):
+                self._keeper.follow_replaced(old, info)
+                info = None  # it has more links now
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
 
     def _commit_attributes(
@@ -262,10 +266,13 @@ class Commits:
         return True
 
     def _is_read(self, file: WritableFile) -> bool:
-        """Whether a handle other than the file's own reads the dataset that it is to become, and
-        will go on with what that was.
+        """Whether something reads the dataset that the file is to become, and will go on with what
+        that was: a handle other than the file's own, or a temporary name, when the file has been
+        renamed to the dataset's name.
         """
         node = self._lookup.find_any(file.path)
+        if node is not None and file.node is None and self._keeper.keeps(node.info.ref):
+            return True
         if node is None or not self._opened.is_held(node.info.ref, apart_from=file):
             return False
         self._opened.note_replaced(node.info.ref)

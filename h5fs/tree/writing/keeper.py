@@ -145,6 +145,31 @@ class Keeper:
             except H5fsError as error:  # who reads it is told again
                 _log.warning("%s cannot be read any more: %s", show_path(file.path), error)
 
+    def keeps(self, ref: ObjectRef) -> bool:
+        """Whether a dataset has a temporary name."""
+        return any(each.held == ref and not each.is_gone for each in self._datasets)
+
+    def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
+        """Let temporary names of a dataset lead to the one that was written in its place."""
+        for file in self._datasets:
+            if file.held != old or file.is_gone or file.kept_as is None:
+                continue
+            try:
+                with self._lookup.changing():
+                    self._lead_to(file.kept_as, new)
+            except H5fsError as error:
+                _log.warning("%s shows the array before: %s", show_path(file.path), error)
+                continue
+            self._store.hold(new.ref)
+            file.held, file.inode = new.ref, _node_of(new).inode
+            self._store.let_go(old)
+
+    def _lead_to(self, name: bytes, target: ObjectInfo) -> None:
+        """Let a link of the hidden group lead elsewhere; it is never missing."""
+        hidden, beside = self._hidden_group(), name + b"~"
+        self._store.create_link(hidden, Link(beside, LinkKind.HARD, target=target))
+        self._store.move_link(hidden, beside, hidden, name)
+
     def remove_all(self) -> None:
         """Remove all that is kept: the mount ends."""
         try:

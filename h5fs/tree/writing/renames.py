@@ -196,6 +196,8 @@ class Renames:
         if target is not None and not self._may_replace(node, target, new):
             return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name
+        if target is not None and is_same_link:
+            return  # one name in a group that has several paths
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._rules.check_free(folder, name, new)
         with self._changing(node, folder, name) as arrival:
@@ -253,14 +255,16 @@ class Renames:
 
     def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
         """Return False when both are one object, so that there is nothing to do; else check."""
+        is_same = target.kind is node.kind and target.info.ref == node.info.ref
+        if is_same and not node.is_symbolic_link:
+            return False
         if target.kind is NodeKind.FOLDER:
             if node.kind is not NodeKind.FOLDER:
                 raise IsAGroupError(f"{show_path(new)} is a group")
             self._places.check_empty(target, new)
         elif node.kind is NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(new)} is not a group")
-        is_same = target.kind is node.kind and target.info.ref == node.info.ref
-        return not is_same or node.is_symbolic_link
+        return True
 
     # What is outside of the HDF5 file.
 

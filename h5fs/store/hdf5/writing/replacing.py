@@ -174,7 +174,7 @@ def _attributes_of(old_id: h5d.DatasetID) -> tuple[Attribute, ...]:
 def find_hard_links(file_id: h5f.FileID, address: int) -> list[bytes]:
     """Return the paths of all hard links to an object, from a walk through the file's groups.
 
-    Links in the hidden group are left out: a temporary name keeps its own dataset.
+    Links in the hidden group are left out: the tree leads temporary names to the new dataset.
     """
     paths: list[bytes] = []
     root = h5g.open(file_id, b"/")

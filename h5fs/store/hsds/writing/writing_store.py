@@ -115,6 +115,8 @@ class WritingHsdsStore(HoldingHsdsStore):
         group_id = self._place(group, name)
         found = check_there(self._links.find(group_id, name), group, name)
         new_id = self._place(new_group, new_name)
+        if (group_id, name) == (new_id, new_name):
+            return None
         with self._changing():
             old = self._links.put(new_group.path, new_id, new_name, body_of(found))
             self._links.delete(group_id, name)

@@ -1,0 +1,82 @@
+"""Objects that programs have open while links to them may go.
+
+The worker keeps such an object in the hidden group when a change takes its last link, until it is
+dropped. Whether a change will do so is known to the worker alone, and an object may be let go while
+one is under way: then it is dropped after the change. Safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from h5fs.errors import H5fsError, show_path
+from h5fs.model.objects import ObjectRef
+
+_log = logging.getLogger(__name__)
+
+
+class HeldObjects:
+    """Counts who holds which object. ``drop`` lets the worker delete one that has no link.
+
+    ``_lock`` protects ``_counts``, ``_perhaps_nameless`` (held objects that a link may have been
+    taken from) and ``_let_go_meanwhile`` (for each change under way, those of them that were let go
+    since it began); nothing else is called while it is held.
+    """
+
+    def __init__(self, drop: Callable[[ObjectRef], None]) -> None:
+        self._drop = drop
+        self._lock = threading.Lock()
+        self._counts: Counter[ObjectRef] = Counter()
+        self._perhaps_nameless: set[ObjectRef] = set()
+        self._let_go_meanwhile: dict[object, list[ObjectRef]] = {}
+
+    def hold(self, ref: ObjectRef) -> None:
+        """Hold an object, perhaps once more."""
+        with self._lock:
+            self._counts[ref] += 1
+
+    def let_go(self, ref: ObjectRef) -> None:
+        """End one ``hold``; after the last one drop the object, if it may have no link. Raises
+        ``H5fsError``."""
+        with self._lock:
+            self._counts[ref] -= 1
+            if self._counts[ref] > 0:
+                return
+            del self._counts[ref]
+            if ref not in self._perhaps_nameless:
+                return
+            self._perhaps_nameless.discard(ref)
+            for let_go in self._let_go_meanwhile.values():
+                let_go.append(ref)
+            if self._let_go_meanwhile:
+                return  # what is under way may be about to keep it
+        self._drop(ref)
+
+    @contextmanager
+    def keeping(self) -> Iterator[tuple[int, ...]]:
+        """Yield the ids of the held objects, for a change in the block that takes links away."""
+        change, let_go = object(), list[ObjectRef]()
+        with self._lock:
+            self._perhaps_nameless.update(self._counts)
+            opened = tuple(ref.id for ref in self._counts)
+            self._let_go_meanwhile[change] = let_go
+        try:
+            yield opened
+        finally:
+            with self._lock:
+                del self._let_go_meanwhile[change]
+                held_again = [ref for ref in let_go if ref in self._counts]
+                self._perhaps_nameless.update(held_again)
+            for ref in let_go:
+                if ref not in held_again:
+                    self._drop_or_tell(ref)
+
+    def _drop_or_tell(self, ref: ObjectRef) -> None:
+        try:
+            self._drop(ref)
+        except H5fsError as error:  # the change is made all the same
+            _log.warning("%s takes space until the mount ends: %s", show_path(ref.path), error)

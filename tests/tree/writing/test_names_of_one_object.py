@@ -1,0 +1,127 @@
+"""Several names of one dataset or group, some of them temporary: without a mount."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.reference import npy_bytes
+from support.trees import killed_tree, names, read, read_handle, save, store_of, writable_tree
+
+from h5fs.store.hidden_names import HIDDEN_GROUP
+
+OLD = np.arange(12.0)
+ALIKE = npy_bytes(OLD + 1)
+OTHER_RANK = npy_bytes(OLD.reshape(3, 4) + 1)
+OTHER_TYPE = npy_bytes(np.arange(5, dtype=">i2"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as opened:
+        opened["d"] = OLD
+        opened["d"].attrs["a"] = 1
+        opened["g/x"] = OLD
+        opened["g/inner/y"] = OLD
+        opened["g/s"] = h5py.SoftLink("/d")
+        opened["h"] = opened["g"]
+    return path
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("data", [ALIKE, OTHER_RANK, OTHER_TYPE])
+def test_a_temporary_name_shows_an_array_of_any_shape_that_was_written_by_the_other_name(
+    file: Path, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/.d.npy.Ab3dEf")
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        save(tree, b"/d.npy", data)
+        for name in (b"/.d.npy.Ab3dEf", b"/d.npy~"):
+            assert read(tree, name) == data
+            assert tree.get_status(name).size_bytes == len(data)
+            assert tree.get_status(name).inode == tree.get_status(b"/d.npy").inode
+        assert tree.get_status(b"/d.npy").hard_link_count == 3
+        assert names(tree) == {
+            b"d.npy", b"d.attrs.json", b".d.npy.Ab3dEf", b"d.npy~", b"g", b"h",
+        }  # fmt: skip
+        save(tree, b"/d.npy", OTHER_TYPE)  # and once more
+        assert read(tree, b"/d.npy~") == OTHER_TYPE
+        tree.rename(b"/.d.npy.Ab3dEf", b"/e.npy")
+        tree.rename(b"/d.npy~", b"/d.npy")  # two names of one file: both stay
+        assert read(tree, b"/d.npy~") == OTHER_TYPE
+        tree.unlink(b"/d.npy~")
+    with h5py.File(file) as opened:
+        assert opened["d"] == opened["e"]
+        assert opened["e"].attrs["a"] == 1
+        assert HIDDEN_GROUP.decode() not in opened
+    assert not file.with_name("f.h5.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R4", "U3")
+def test_a_temporary_name_shows_what_was_written_by_the_other_name_after_a_kill(file: Path) -> None:
+    with killed_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        save(tree, b"/d.npy", OTHER_RANK)
+    with writable_tree(file) as tree:
+        assert names(tree) >= {b"d.npy", b"d.npy~"}
+        assert read(tree, b"/d.npy~") == OTHER_RANK
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("data", [ALIKE, OTHER_RANK])
+def test_a_temporary_name_keeps_the_array_that_another_file_is_renamed_over(
+    file: Path, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")  # as a backup
+        save(tree, b"/.new", data)
+        tree.rename(b"/.new", b"/d.npy")
+        assert read(tree, b"/d.npy") == data
+        assert read(tree, b"/d.npy~") == npy_bytes(OLD)
+        save(tree, b"/d.npy", OTHER_TYPE)
+        assert read(tree, b"/d.npy~") == npy_bytes(OLD)
+        tree.rename(b"/d.npy~", b"/d.npy")  # the backup comes back
+        assert read(tree, b"/d.npy") == npy_bytes(OLD)
+        hidden = store_of(tree).hidden_group()
+        assert hidden is not None
+        assert not len(store_of(tree).list_links(hidden).names)  # nothing takes space any more
+
+
+@pytest.mark.semantics("R4", "R10")
+def test_a_reader_goes_on_when_an_array_with_a_temporary_name_is_written_anew(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        reader = tree.open(b"/d.npy", os.O_RDONLY, 2)
+        save(tree, b"/d.npy", OTHER_RANK)
+        assert read_handle(tree, reader) == npy_bytes(OLD)
+        assert read(tree, b"/d.npy~") == read(tree, b"/d.npy") == OTHER_RANK
+        tree.release(reader)
+        tree.unlink(b"/d.npy~")
+        hidden = store_of(tree).hidden_group()
+        assert hidden is not None
+        assert not len(store_of(tree).list_links(hidden).names)
+
+
+@pytest.mark.semantics("R14")
+@pytest.mark.parametrize("name", [b"x.npy", b"inner", b"s"])
+def test_a_rename_onto_itself_by_another_path_changes_nothing(file: Path, name: bytes) -> None:
+    with writable_tree(file) as tree:
+        before = names(tree, b"/g"), tree.get_status(b"/g/" + name)
+        workers = store_of(tree)._pool.worker_pids()
+        tree.rename(b"/g/" + name, b"/h/" + name)
+        assert (names(tree, b"/g"), tree.get_status(b"/g/" + name)) == before
+        assert store_of(tree)._pool.worker_pids() == workers
+
+
+@pytest.mark.semantics("R14")
+def test_a_rename_onto_another_name_of_the_same_object_changes_nothing(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/e.npy")
+        tree.rename(b"/d.npy", b"/e.npy")
+        tree.rename(b"/g", b"/h")
+        assert names(tree) == {b"d.npy", b"d.attrs.json", b"e.npy", b"e.attrs.json", b"g", b"h"}
