@@ -21,7 +21,7 @@ from types import FrameType
 from typing import NoReturn, cast
 
 from h5fs.daemon.end_reports import leave_report
-from h5fs.daemon.late_modules import import_late_modules
+from h5fs.daemon.late_modules import import_late_modules, late_modules_of_workers
 from h5fs.daemon.log_destination import Log, start_logging
 from h5fs.daemon.mount_checks import claimed_mountpoint
 from h5fs.daemon.open_tree import opened_to_mount
@@ -185,10 +185,10 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> 
         for variable in _PREFIX_VARIABLES:  # HDF5 would look for files in further folders
             os.environ.pop(variable, None)
     _allow_descriptors()
-    starter = WorkerStarter(log.descriptor)
+    starter = WorkerStarter(log.descriptor, late_modules_of_workers(options))
     if options.store.workers != 0:
         starter.start()  # first: the starter imports the HDF5 library while this process goes on
-    import_late_modules()
+    import_late_modules(options)
     recent = keep_recent_messages()
     try:
         if options.owner_pid is not None:

@@ -7,9 +7,9 @@ under way, so that one is decoded while the other is copied. Page faults at rand
 become faster too: neighbours come along until the kernel has seen that nobody wants them.
 
 The limit is in the mount's folder in /sys/class/bdi, where only root can write. The mount of
-another user has the system's default, or what root writes there later (ADMINISTRATION.md). Of a mount that
-another program has made, its open /dev/fuse alone is known; whose that is the kernel tells since
-May 2025 (6.18 does) in /proc/self/fdinfo.
+another user has the system's default, or what root writes there later (ADMINISTRATION.md). Of a
+mount that another program has made, its open /dev/fuse alone is known; whose that is the kernel
+tells since May 2025 (6.18 does) in /proc/self/fdinfo.
 """
 
 from __future__ import annotations

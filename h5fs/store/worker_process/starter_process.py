@@ -27,18 +27,24 @@ _log = logging.getLogger(__name__)
 
 # What workers import beyond the library's room when they are asked for it.
 _LATE_MODULES = (
+    "encodings.ascii",
     "h5fs.projection.views.rendering",
     "h5fs.store.format.datatype_message.builder",
+    "numpy.ma",  # numpy.unique asks for it
     "tempfile",
 )
 
 
 def main() -> None:
-    """Run the worker starter; the only argument is the number of the socket's descriptor."""
+    """Run the worker starter; the arguments are the number of the socket's descriptor, and names of
+    modules that workers of this mount may need, where these are installed."""
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import_late_modules()
+    for name in sys.argv[2:]:
+        with suppress(ImportError):
+            importlib.import_module(name)
     run(control)
 
 

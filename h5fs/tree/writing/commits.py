@@ -17,7 +17,7 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import PARTNERS, Node
+from h5fs.tree.nodes import PARTNERS, Node, NodeKind
 from h5fs.tree.writing.draft_to_object import (
     IncompleteError,
     commit_array,
@@ -118,11 +118,30 @@ class Commits:
         file.node, file.inode = node, node.inode
         file.content = self._lookup.content_of(node)
         file.is_dirty = False
+        if file.opened and node.kind is not NodeKind.ATTRIBUTES:
+            self._hold_for(file, node.info.ref)
         if not file.opened or _reads_alike(file.draft, file.content):
             file.discard()
         self._pending.set_times(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
             self._pending.begin_editing(node, file)
+
+    def _hold_for(self, file: WritableFile, ref: ObjectRef) -> None:
+        """Keep the object that a file has become for those who have it open, instead of what they
+        had before: its name may go while they read it."""
+        for opened in self._opened.of_file(file):
+            if opened.held == ref:
+                continue
+            old, opened.held = opened.held, ref
+            self._store.hold(ref)
+            if old is not None:
+                self._let_go(old)
+
+    def _let_go(self, ref: ObjectRef) -> None:
+        try:
+            self._store.let_go(ref)
+        except H5fsError as error:  # it goes when the mount ends
+            _log.warning("%s is kept though nobody needs it: %s", show_path(ref.path), error)
 
     def apply_waiting(self, path: bytes, link_name: bytes) -> None:
         """Apply what has waited for an object, at ``path`` now: its attributes, others' to it."""

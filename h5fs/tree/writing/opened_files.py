@@ -93,6 +93,10 @@ class OpenedFiles:
             self._replaced &= {each.held for each in self._handles.files()}
         return opened
 
+    def of_file(self, file: WritableFile) -> list[OpenedFile]:
+        """Return the handles of one file."""
+        return [opened for opened in self._handles.files() if opened.file is file]
+
     def count(self) -> int:
         """Return how many handles there are."""
         return self._handles.count()

@@ -118,6 +118,55 @@ def test_a_reader_of_one_of_several_names_goes_on_when_that_name_is_gone(file: P
         assert set(opened) == {"d", "e", "g"}
 
 
+def make_and_sync(tree: WritableTree) -> int:
+    handle = tree.create(b"/n.npy", os.O_RDWR, 1)
+    tree.write(handle, memoryview(npy_bytes(OLD)), 0)
+    tree.fsync(handle)
+    return handle
+
+
+def make_and_close_once(tree: WritableTree) -> int:
+    handle = tree.create(b"/n.npy", os.O_RDWR, 1)
+    tree.write(handle, memoryview(npy_bytes(OLD)), 0)
+    tree.flush(handle, 1)  # one of two descriptors
+    return handle
+
+
+def open_and_let_others_replace(tree: WritableTree) -> int:
+    save(tree, b"/n.npy", npy_bytes(NEW))
+    reader = tree.open(b"/n.npy", os.O_RDONLY, 2)
+    handle = tree.open(b"/n.npy", os.O_RDWR, 1)
+    save(tree, b"/n.npy", npy_bytes(OLD))  # another dataset, since the reader goes on
+    tree.release(reader)
+    return handle
+
+
+@pytest.mark.semantics("R20")
+@pytest.mark.parametrize(
+    "opened_by", [make_and_sync, make_and_close_once, open_and_let_others_replace]
+)
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_was_written_since_it_was_opened_outlives_its_name(
+    file: Path, opened_by: Callable[[WritableTree], int], is_replaced: bool
+) -> None:
+    with writable_tree(file) as tree:
+        handle = opened_by(tree)
+        if is_replaced:
+            tree.rename(b"/e.npy", b"/n.npy")
+        else:
+            tree.unlink(b"/n.npy")
+        for number in range(5):  # takes the room of what is gone
+            save(tree, b"/other%d.npy" % number, npy_bytes(OLD + 7))
+        kill_worker(tree)
+        assert read_handle(tree, handle) == npy_bytes(OLD)
+        tree.write(handle, memoryview(npy_bytes(OLD + 9)), 0)
+        tree.release(handle)
+        for number in range(5):
+            assert read(tree, b"/other%d.npy" % number) == npy_bytes(OLD + 7)
+        hidden = store_of(tree).hidden_group(makes=False)
+        assert hidden is None or not len(store_of(tree).list_links(hidden))
+
+
 REFUSED = {
     "null": np.array(["a\0b", "c"]),
     "field": np.array([(1, "a\0b")], [("i", "<i4"), ("s", "<U3")]),

@@ -54,9 +54,13 @@ class WorkerStarter:
     module = "h5fs.store.worker_process.starter_process"
     """The module whose ``main`` the process runs; ``run`` after a fork."""
 
-    def __init__(self, stderr: int | None = None) -> None:
-        """``stderr``: the descriptor that becomes the processes' stderr; None: this process's."""
+    def __init__(self, stderr: int | None = None, imports: tuple[str, ...] = ()) -> None:
+        """``stderr``: the descriptor that becomes the processes' stderr; None: this process's.
+
+        ``imports``: modules that the process imports, where they are installed, beyond its own.
+        """
         self._stderr = stderr
+        self._imports = imports
         self._lock = threading.Lock()
         self._process: StarterProcess | None = None
         self._control: socket.socket | None = None
@@ -76,7 +80,7 @@ class WorkerStarter:
     def _run_process(self, _ours: socket.socket, theirs: socket.socket) -> StarterProcess:
         """Start a process that runs ``main`` of the module, with one end of the conversation."""
         return subprocess.Popen(
-            isolated_command(self.module, str(theirs.fileno())),
+            isolated_command(self.module, str(theirs.fileno()), *self._imports),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
