@@ -54,6 +54,10 @@ class TooLongError(UnreadableError):
     """An answer that is longer than the caller takes."""
 
 
+class RefusedRequestError(UnreadableError):
+    """A request that the service takes for a wrong one, as of elements that there are not."""
+
+
 class DeletedError(GoneError):
     """An object that there was, as its node knows."""
 
@@ -226,6 +230,8 @@ class Client:
             return (DeletedError if status == 410 else GoneError)(text)
         if status == 409:
             return ExistsError(text)
+        if status == 400:
+            return RefusedRequestError(text)
         if status >= 500:
             return UnreadableError(f"{text}; is a data node dead? (see {self.name}/about)")
         return UnreadableError(text)

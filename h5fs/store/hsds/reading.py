@@ -7,8 +7,9 @@ import functools
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
@@ -21,7 +22,7 @@ from h5fs.model.objects import DatasetInfo, Hyperslab
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.element_ranges import OFFSET_BYTES, ReadElements, read_through_library
 from h5fs.store.hsds.answers import ObjectAnswer
-from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.client import Client, RefusedRequestError
 from h5fs.store.hsds.object_descriptions import describe_array, path_of
 from h5fs.store.hsds.remote_array import RemoteArray, RemoteBlocks
 from h5fs.store.hsds.unpacking import Array, TargetOf, to_array, unpack
@@ -34,6 +35,7 @@ from h5fs.store.variable_datasets import (
 
 _MOST_OPEN: Final = 256
 _MOST_VARIABLE_BYTES: Final = 100 << 20  # the service answers no more
+_MOST_OBJECT_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class _Source:
         pieces = []
         for slab in split_into_hyperslabs(self.shape, start, stop):
             query = {**self.query, **selection_of(slab)}
-            data = self.client.read(_values_of(self.object_id), query, _MOST_VARIABLE_BYTES)
+            with _noticing_another_shape(self.client, self.object_id, self.query, self.shape):
+                data = self.client.read(_values_of(self.object_id), query, _MOST_VARIABLE_BYTES)
             elements = unpack(data, self.datatype, prod(slab.count), self.target_of)
             pieces.append(to_array(elements, self.datatype))
         return np.concatenate(pieces) if pieces else to_array([], self.datatype)
@@ -195,16 +198,36 @@ class DatasetReaders:
         self, answer: ObjectAnswer, shape: tuple[int, ...], info: DatasetInfo,
         query: Mapping[str, str],
     ) -> RemoteArray:  # fmt: skip
-        read = functools.partial(self._read_slab, answer.id, dict(query))
+        read = functools.partial(self._read_slab, answer.id, dict(query), shape)
         return RemoteArray(
             next(self._numbers), shape, info.dtype.itemsize, answer.chunk_shape(len(shape)), read,
             self._executor, self.cache,
         )  # fmt: skip
 
     def _read_slab(
-        self, object_id: str, query: dict[str, str], slab: Hyperslab, buffer: memoryview
-    ) -> None:
-        self._client.read_into(_values_of(object_id), {**query, **selection_of(slab)}, buffer)
+        self, object_id: str, query: dict[str, str], shape: tuple[int, ...], slab: Hyperslab,
+        buffer: memoryview,
+    ) -> None:  # fmt: skip
+        with _noticing_another_shape(self._client, object_id, query, shape):
+            self._client.read_into(_values_of(object_id), {**query, **selection_of(slab)}, buffer)
+
+
+@contextmanager
+def _noticing_another_shape(
+    client: Client, object_id: str, query: Mapping[str, str], shape: tuple[int, ...]
+) -> Iterator[None]:
+    """Raise ``StaleError`` where elements are refused since others have made the dataset shorter.
+
+    ``shape``: the one that it had when it was opened. Nothing is asked unless they are refused.
+    """
+    try:
+        yield
+    except RefusedRequestError:
+        answer = client.get(path_of(object_id), ObjectAnswer, query, most_bytes=_MOST_OBJECT_BYTES)
+        now = describe_array(answer)[0].shape
+        if now == shape:
+            raise
+        raise StaleError(f"{object_id} has the shape {now} by now; open the file again") from None
 
 
 def _has_grown(answer: ObjectAnswer, info: DatasetInfo) -> bool:
