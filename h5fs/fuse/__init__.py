@@ -124,7 +124,7 @@ def serve(
         operations = WritingOperations(
             cast("WritingTreeInterface", tree), _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, requests=requests,
-            forget_status=lambda node: session.notifier().forget_status(node),
+            forget_status=session.forget_status,
             part=options.part, meter=meter,
         )  # fmt: skip
     else:

@@ -63,15 +63,17 @@ def _answer_to(error: BaseException, operation: str, arguments: tuple[Any, ...])
         number = errno.EIO
     # A log that fails must not turn the answer into something else.
     try:
-        what = f"{operation} {_object_of(operation, arguments)}"
-        if isinstance(error, H5fsError):
-            is_news = error.is_news and (
-                number not in _QUIET or (number == errno.EINVAL and operation in _INVALID_IS_NEWS)
-            )
-            level = logging.WARNING if is_news else logging.DEBUG
-            _log.log(level, "%s: %s: %s", what, os.strerror(number), error)
-        else:
+        if not isinstance(error, H5fsError):
+            what = f"{operation} {_object_of(operation, arguments)}"
             _log.error("%s: unexpected", what, exc_info=error)
+            return -number
+        is_news = error.is_news and (
+            number not in _QUIET or (number == errno.EINVAL and operation in _INVALID_IS_NEWS)
+        )
+        level = logging.WARNING if is_news else logging.DEBUG
+        if _log.isEnabledFor(level):
+            what = f"{operation} {_object_of(operation, arguments)}"
+            _log.log(level, "%s: %s: %s", what, os.strerror(number), error)
     except BaseException:
         pass
     return -number

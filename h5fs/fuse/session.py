@@ -154,6 +154,10 @@ class Session:
             self._notifier = Notifier(self._libfuse.descriptor())
         return self._notifier
 
+    def forget_status(self, node: int) -> None:
+        """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``."""
+        (self._notifier or self.notifier()).forget_status(node)
+
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
         self._libfuse.negotiate(self._arguments, connection, config)
@@ -260,12 +264,12 @@ class Session:
         if self._requests is None:
             self._library.fuse_loop(self._libfuse.pointer)
         else:
-            self._turn_while(lambda: True)
+            self._turn(is_relief=False)
         self._wait_for_the_end()
 
     def _work_while_needed(self) -> None:
         try:
-            if not self._turn_while(lambda: not self._may_leave()):
+            if not self._turn(is_relief=True):
                 self._leave(threading.current_thread())
                 return
         except BaseException:  # a thread that is gone must not be counted, nor be sent a signal
@@ -273,13 +277,14 @@ class Session:
             raise
         self._wait_for_the_end()
 
-    def _turn_while(self, is_needed: Callable[[], bool]) -> bool:
-        """Answer requests; return True when the mount ends, False when the thread may end."""
+    def _turn(self, *, is_relief: bool) -> bool:
+        """Answer requests; return True when the mount ends, False when the thread may end, as one
+        that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
         loop.requests = self._requests
         try:
             while loop.turn() is not Turn.ENDED:
-                if not is_needed():
+                if is_relief and self._may_leave():
                     return False
             return True
         finally:

@@ -80,8 +80,10 @@ class WritingTreeInterface(TreeInterface, Protocol):
         """
         ...
 
-    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
-        """``fstat``; ``has_name``: the file still has the name that it was opened by."""
+    def get_lasting_status_of_handle(self, handle: int, *, has_name: bool) -> tuple[Status, bool]:
+        """``fstat``, and whether the kernel may keep the answer until the file is closed, but not
+        that the file has this name. ``has_name``: it still has the name that it was opened by.
+        """
         ...
 
     def write(

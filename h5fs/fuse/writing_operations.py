@@ -61,7 +61,8 @@ class WritingOperations(Operations):
     What the kernel keeps is told to it in two ways. A status lasts if only calls change it that
     name this very file or, for a folder, an entry of it (``get_lasting_status``); at the end of
     such a call that does more than the kernel knows, ``forget_status`` is called with the node, so
-    that answers that are on their way are not kept either. All other statuses are given for once.
+    that answers that are on their way are not kept either. So it is with an open file that is new;
+    ``close`` ends with ``forget_status``. All other statuses are given for once.
     And at each ``open`` the kernel hears whether its pages are the file's (``KeptPages``).
     """
 
@@ -98,13 +99,14 @@ class WritingOperations(Operations):
         """``stat``, and ``fstat``: of a handle, or of a node, perhaps without a path."""
         handle = self._find_handle(path, file_info)
         if handle is not None:
-            status = self._tree.get_status_of_handle(handle, has_name=path is not None)
-            lasts = False
+            has_name = path is not None
+            status, lasts = self._tree.get_lasting_status_of_handle(handle, has_name=has_name)
+            self._requests.let_pass(status=not lasts)
         else:
             assert path is not None
             status, lasts = self._tree.get_lasting_status(path)
-        if not lasts:
-            self._requests.let_pass()
+            if not lasts:
+                self._requests.let_pass()
         self._put_status(status, buffer)
 
     def open(self, path: bytes, file_info: int) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from h5fs.model.location import Location, Url
+from h5fs.model.members import FastEnum
 
 _DESCRIPTOR: Final = re.compile(r"/dev/fd/(\d{1,9})")
 
@@ -155,7 +156,7 @@ class StoreOptions(Struct, frozen=True):
         return self.location if isinstance(self.location, Url) else None
 
 
-class View(Enum):
+class View(FastEnum):
     """What a mount can show beside the arrays, for people to look at; the value is the suffix.
 
     How each is made is a row of ``VIEWS`` in ``tree.contents.view_content``. The order counts: it
@@ -166,10 +167,13 @@ class View(Enum):
     PICTURE = b".png"
     TEXT = b".txt"
 
+    def __init__(self, suffix: bytes) -> None:
+        self.suffix = suffix
+
     @property
     def word(self) -> str:
         """The word that stands for this view in ``-o views=``."""
-        return self.value[1:].decode()
+        return self.suffix[1:].decode()
 
 
 DEFAULT_PICTURE_SIZE = 1024

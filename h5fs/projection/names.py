@@ -49,21 +49,24 @@ class Projection(FastEnum):
     ATTRIBUTES = b".attrs.json"
     DATATYPE = b".dtype.json"
 
+    def __init__(self, suffix: bytes) -> None:
+        self.suffix = suffix
+
 
 AnyProjection = Projection | View
 """Views are made of a dataset to look at, where the mount is told to show them. They change no
 other name: where a group or a link of HDF5 has the name of a view, the view is not shown."""
 
-GROUP_ATTRIBUTES = Projection.ATTRIBUTES.value
+GROUP_ATTRIBUTES = Projection.ATTRIBUTES.suffix
 """The dentry of a group's own attributes, in the group; free, since no link has an empty name."""
 
 OUTSIDE = b"external:"
 """The text of a symbolic link that leads out of the HDF5 file begins so; no dentry's name does."""
 
-_FILES = [p for p in Projection if p is not Projection.FOLDER]
-_SUFFIXES = tuple(p.value for p in _FILES)
+FILE_PROJECTIONS = tuple(p for p in Projection if p is not Projection.FOLDER)
+_SUFFIXES = tuple(p.suffix for p in FILE_PROJECTIONS)
 # Where two suffixes fit, the longer one counts.
-_BY_LENGTH = sorted(_FILES, key=lambda p: -len(p.value))
+_BY_LENGTH = sorted(FILE_PROJECTIONS, key=lambda p: -len(p.suffix))
 # Endings of link names that, with the projection's suffix behind them, would look like another
 # projection.
 _AMBIGUOUS_ENDS: dict[AnyProjection, tuple[bytes, ...]] = {
@@ -81,7 +84,7 @@ class DentryName(Struct, frozen=True):
 
 def encode_name(link_name: bytes, projection: AnyProjection) -> bytes:
     """Return the dentry name (bytes, 1 to 255) under which a link's projection is listed."""
-    suffix: bytes = projection.value
+    suffix = projection.suffix
     if _PLAIN.match(link_name):
         return link_name + suffix
     stem = _escape(link_name, projection)
@@ -91,13 +94,23 @@ def encode_name(link_name: bytes, projection: AnyProjection) -> bytes:
     return stem + suffix
 
 
+def encode_names(link_name: bytes, projections: Iterable[AnyProjection]) -> list[bytes]:
+    """Return the dentry names of several projections of a link."""
+    if _PLAIN.match(link_name):
+        return [link_name + projection.suffix for projection in projections]
+    return [encode_name(link_name, projection) for projection in projections]
+
+
 @functools.lru_cache(maxsize=1024)  # each call of the kernel asks some times for the same ones
 def decode_name(dentry: bytes) -> DentryName | None:
     """Return what ``dentry`` means, or None when no link has that dentry name.
 
     ``link_name`` is None for a cut name: only the group's links tell which one encodes to it.
     """
-    projection = next((p for p in _BY_LENGTH if dentry.endswith(p.value)), Projection.FOLDER)
+    projection = next((p for p in _BY_LENGTH if dentry.endswith(p.suffix)), Projection.FOLDER)
+    stem = dentry[: len(dentry) - len(projection.suffix)]
+    if _PLAIN.match(stem):
+        return DentryName(projection, stem)
     if _is_cut(dentry, projection):
         return DentryName(projection, None)
     link_name = _decode(dentry, projection)
@@ -109,7 +122,7 @@ def decode_view_name(dentry: bytes, views: Collection[View]) -> tuple[View, byte
 
     The link name is None for a cut name, as in ``DentryName``.
     """
-    view = next((each for each in views if dentry.endswith(each.value)), None)
+    view = next((each for each in views if dentry.endswith(each.suffix)), None)
     if view is None:
         return None
     if _is_cut(dentry, view):
@@ -119,13 +132,13 @@ def decode_view_name(dentry: bytes, views: Collection[View]) -> tuple[View, byte
 
 
 def _is_cut(dentry: bytes, projection: AnyProjection) -> bool:
-    suffix: bytes = projection.value
+    suffix = projection.suffix
     return _looks_cut(dentry[: len(dentry) - len(suffix)], suffix)
 
 
 def _decode(dentry: bytes, projection: AnyProjection) -> bytes | None:
     """Return the name of the link that has a dentry, which is not cut; None where there is none."""
-    link_name = unescape(dentry[: len(dentry) - len(projection.value)])
+    link_name = unescape(dentry[: len(dentry) - len(projection.suffix)])
     # A link has one dentry name: no other spelling of it is accepted. Nor is a name that no HDF5
     # link can have: HDF5 would cut it at its null.
     if not is_listable(link_name) or encode_name(link_name, projection) != dentry:

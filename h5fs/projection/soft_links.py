@@ -78,8 +78,8 @@ def mark(path: bytes, own: Projection, target: Projection) -> bytes:
         return path
     if target not in (own, Projection.FOLDER):
         raise InvalidNameError(
-            f"a symbolic link NAME{own.value.decode()} must lead to a name of that ending, or to "
-            f"one of none, not to NAME{target.value.decode()}"
+            f"a symbolic link NAME{own.suffix.decode()} must lead to a name of that ending, or to "
+            f"one of none, not to NAME{target.suffix.decode()}"
         )
     number = _ENDINGS.index(own) + (len(_ENDINGS) if target is Projection.FOLDER else 0)
     dots = _DOT * (_BEFORE_FIRST + 1 + number)

@@ -16,6 +16,7 @@ class PathCheck:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._name = os.fspath(path)  # a Path makes it anew each time
 
     def is_gone(self) -> bool:
         """Whether no name leads to the file any more. Raises ``OSError``."""
@@ -28,7 +29,7 @@ class PathCheck:
         """
         file = os.fstat(self._descriptor)
         try:
-            found = os.lstat(self._path)
+            found = os.lstat(self._name)
         except (FileNotFoundError, NotADirectoryError):
             return f"{self._path} was {'moved' if file.st_nlink else 'removed'}{self._where()}"
         except OSError as error:

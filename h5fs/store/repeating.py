@@ -34,7 +34,7 @@ _SAYS_DONE: Final[dict[str, type[H5fsError]]] = {
 
 def ask_until_answered(
     method: str,
-    what: str,
+    what: object,
     ask: Callable[[], Any],
     *,
     may_be_done: bool = False,
@@ -42,9 +42,9 @@ def ask_until_answered(
 ) -> Any:
     """Return a worker's answer; None for a change that a worker did before it was killed.
 
-    ``what`` names the change in the log. ``may_be_done``: a worker that was asked before this call
-    has perhaps done it. ``has_committed()`` is asked after a kill: False where it is known that the
-    worker had not. Raises what ``ask`` raises.
+    ``str(what)`` names the change in the log. ``may_be_done``: a worker that was asked before this
+    call has perhaps done it. ``has_committed()`` is asked after a kill: False where it is known
+    that the worker had not. Raises what ``ask`` raises.
     """
     kills, failures = 0, 0
     while True:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from msgspec import Struct, field
 
-from h5fs.errors import H5fsError, NotFoundError, show_path
+from h5fs.errors import H5fsError, NotFoundError
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
@@ -37,13 +37,17 @@ class _Listed(Struct, eq=False):
 
     links: Links
     changed: dict[bytes, Known | None] = field(default_factory=dict)
+    found: tuple[bytes, Known] | None = None  # in ``links``, by who has asked last
 
     def find(self, name: bytes) -> Known | None:
         """Return what is known of a name, None for nothing."""
         if name in self.changed:
             return self.changed[name]
-        index = self.links.find(name)
-        return _NOT_THERE if index is None else self.links[index]
+        found = self.found
+        if found is None or found[0] != name:
+            index = self.links.find(name)
+            found = self.found = name, _NOT_THERE if index is None else self.links[index]
+        return found[1]
 
 
 class LinkChange(Struct, eq=False):
@@ -101,22 +105,14 @@ class KnownLinks:
             count += isinstance(known, Link) - was_there
         return not count
 
-    def get(self, group: ObjectRef, name: bytes) -> Link:
-        """Return one link of a group. Raises ``NotFoundError``."""
-        known = self.known(group, name)
-        if known is None:
-            known = self._ask(group, name)
-        if isinstance(known, Link):
-            return known
-        raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
-
     def known(self, group: ObjectRef, name: bytes) -> Known | None:
         """Return what is known of a name, without asking; None for nothing."""
         listed = self._listed.get(group)
         found = None if listed is None else listed.find(name)
         return self._links.get((group, name)) if found is None else found
 
-    def _ask(self, group: ObjectRef, name: bytes) -> Known:
+    def ask(self, group: ObjectRef, name: bytes) -> Known:
+        """Find out about a name of which nothing is known."""
         if self._new_links[0] == group and self._new_links[1] >= self._most_new_links:
             self._new_links, self._most_new_links = (None, 0), 2 * self._most_new_links
             with suppress(H5fsError):  # one link may be readable all the same

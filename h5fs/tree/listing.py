@@ -47,8 +47,8 @@ _PLAIN_NAMES = re.compile(rb"[0-9A-Za-z_ -]+\Z")
 
 _DATASET = OBJECT_KINDS.index(ObjectKind.DATASET)
 _NO_VIEW = -2  # instead of a size
-_SUFFIX = Projection.ARRAY.value
-_ATTRIBUTES = Projection.ATTRIBUTES.value
+_SUFFIX = Projection.ARRAY.suffix
+_ATTRIBUTES = Projection.ATTRIBUTES.suffix
 
 Numbers = npt.NDArray[np.int64]
 
@@ -77,7 +77,7 @@ class FolderListing:
     def status_of(self, name: bytes) -> Status | None:
         """Return the status of a file, None when it takes a closer look."""
         for projection, kind in self._shown.items():
-            suffix = projection.value
+            suffix = projection.suffix
             if name.endswith(suffix):
                 return self._status_of(name, name[: -len(suffix)], projection, kind)
         self.asked_files.asked_count += 1
@@ -154,7 +154,7 @@ class FolderListing:
             if view in each:
                 size_bytes = each[view]
                 sizes[place] = -1 if size_bytes is None else size_bytes
-        links, suffix = self.links.rows, view.value
+        links, suffix = self.links.rows, view.suffix
         has_view = self._is_plain() & (sizes[links["array"]] != _NO_VIEW)
         if not (are_plain and has_view.all()):
             shown = np.flatnonzero(has_view).tolist()

@@ -25,13 +25,14 @@ from h5fs.model.link_table import Links
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
 from h5fs.model.settings import View
 from h5fs.projection.names import (
+    FILE_PROJECTIONS,
     GROUP_ATTRIBUTES,
     NAME_MAX,
     AnyProjection,
     Projection,
     decode_name,
     decode_view_name,
-    encode_name,
+    encode_names,
     find_cut_names,
     is_listable,
 )
@@ -75,6 +76,7 @@ class Lookup:
     ) -> None:  # fmt: skip
         self._store = store
         self._views = views
+        self._projections = (Projection.FOLDER, *FILE_PROJECTIONS, *views.kinds)
         self._link_texts = link_texts
         self._max_depth = max_depth
         self._forget_others = forget_others
@@ -161,12 +163,10 @@ class Lookup:
             self._contents.forget_of(known.target.ref)
             self._links.forget_group(known.target.ref)
         # The link's dentry has one of several names, depending on what the link has led to.
-        paths = [
-            folder_path + b"/" + encode_name(name, projection)
-            for projection in (*Projection, *self._views.kinds)
-        ]
-        inside = folder_path + b"/" + encode_name(name, Projection.FOLDER)
-        self._nodes.remove(*paths, inside + b"/" + GROUP_ATTRIBUTES)
+        as_folder, *others = encode_names(name, self._projections)
+        start = folder_path + b"/"
+        inside = start + as_folder + b"/" + GROUP_ATTRIBUTES
+        self._nodes.remove(start + as_folder, inside, *[start + each for each in others])
         self._contents.forget_dependent()
         self._cut_names.remove(group)
         self._forget_others(folder_path)
@@ -209,8 +209,24 @@ class Lookup:
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
+        node = self._nodes.get(path)
+        if node is None:
+            node, folder, name = self._walk(path)
+        if node is None:
+            raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
+        return node
+
+    def find_any(self, path: bytes) -> Node | None:
+        """Return the node of a path; None where the HDF5 file has none in that folder."""
+        try:
+            return self._nodes.get(path) or self._walk(path)[0]
+        except NotFoundError:  # a group went while it was listed
+            return None
+
+    def _walk(self, path: bytes) -> tuple[Node | None, Node, bytes]:
+        """Return the node of a path, or None; and the last folder on the way, and the last name."""
         missing: list[bytes] = []
-        node = None
+        node: Node | None = None
         while node is None:
             if path in (b"/", b""):
                 node = self._root = self._root or make_root(self._store.root())
@@ -219,18 +235,15 @@ class Lookup:
             if node is None:
                 path, _, name = path.rpartition(b"/")
                 missing.append(name)
+        folder, name = node, b""
         for name in reversed(missing):
+            folder = node
             path = path.rstrip(b"/") + b"/" + name
-            node = self._find_child(node, name)
+            node = self._find_child(folder, name)
+            if node is None:
+                break
             self._nodes.put(path, node)
-        return node
-
-    def find_any(self, path: bytes) -> Node | None:
-        """Return the node of a path; None where the HDF5 file has none in that folder."""
-        try:
-            return self.find(path)
-        except NotFoundError:
-            return None
+        return node, folder, name
 
     def find_folder(self, path: bytes) -> Node:
         """Return the node of a group's folder. Raises ``NotFoundError``, ``NotAGroupError``."""
@@ -239,7 +252,7 @@ class Lookup:
             raise NotAGroupError(f"{show_path(path)} is not a group")
         return node
 
-    def _find_child(self, folder: Node, name: bytes) -> Node:
+    def _find_child(self, folder: Node, name: bytes) -> Node | None:
         check_length(name)
         if folder.kind is NodeKind.UNREADABLE:  # it may be a group
             raise UnreadableError(f"{show_path(folder.name)}: the object header cannot be read")
@@ -247,9 +260,7 @@ class Lookup:
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
         self.check_depth(folder)
         node = self._match_child(folder, name)
-        if node is None or node.name != name:
-            raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
-        return node
+        return node if node is not None and node.name == name else None
 
     def check_depth(self, folder: Node) -> None:
         """Raise ``UnreadableError`` for a group so deep that what is in it is not shown."""
@@ -263,13 +274,9 @@ class Lookup:
         if name == GROUP_ATTRIBUTES:
             return make_attributes_node(folder, folder)
         node, meant = None, decode_name(name)
-        try:
-            if meant is not None:
-                node = self._find_meant(folder, name, meant.projection, meant.link_name)
-        except NotFoundError:
-            if not self._views.kinds:
-                raise
-        if node is not None and node.name == name:
+        if meant is not None:
+            node = self._find_meant(folder, name, meant.projection, meant.link_name)
+        if not self._views.kinds or (node is not None and node.name == name):
             return node
         found = decode_view_name(name, self._views.kinds)
         return None if found is None else self._find_meant(folder, name, *found)
@@ -279,7 +286,8 @@ class Lookup:
     ) -> Node | None:
         if link_name is None:
             return self._find_cut_name(folder, name, projection)
-        return self._project(folder, self.get_link(folder.info.ref, link_name), projection)
+        link = self.get_any_link(folder.info.ref, link_name)
+        return None if link is None else self._project(folder, link, projection)
 
     def list_links(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
@@ -292,15 +300,18 @@ class Lookup:
 
     def get_link(self, group: ObjectRef, name: bytes) -> Link:
         """Return one link of a group. Raises ``NotFoundError``."""
-        with self.noticing_replaced():
-            return self._links.get(group, name)
+        link = self.get_any_link(group, name)
+        if link is None:
+            raise NotFoundError(f"no link {show_path(name)} in {show_path(group.path)}")
+        return link
 
     def get_any_link(self, group: ObjectRef, name: bytes) -> Link | None:
         """Return one link of a group; None where there is none."""
-        try:
-            return self.get_link(group, name)
-        except NotFoundError:
-            return None
+        known = self._links.known(group, name)
+        if known is None:
+            with self.noticing_replaced():
+                known = self._links.ask(group, name)
+        return known if isinstance(known, Link) else None
 
     def _find_cut_name(self, folder: Node, name: bytes, projection: AnyProjection) -> Node | None:
         """Return the node whose link name was too long for a dentry: only a look at all tells."""
@@ -311,7 +322,8 @@ class Lookup:
             self._cut_names.put(ref, cut_names)
         if name not in cut_names:
             return None
-        return self._project(folder, self.get_link(ref, cut_names[name]), projection)
+        link = self.get_any_link(ref, cut_names[name])
+        return None if link is None else self._project(folder, link, projection)
 
     def _project(self, folder: Node, link: Link, projection: AnyProjection) -> Node | None:
         node = self.make_child(folder, link)
@@ -323,25 +335,23 @@ class Lookup:
 
     def make_child(self, folder: Node, link: Link) -> Node | None:
         """Return the node of a link's own dentry; None where the link is not listed."""
-        where = f"{show_path(folder.info.ref.path)}: link {show_path(link.name)}"
         if not is_listable(link.name):
-            self._warn_once(f"{where} has a name by which HDF5 cannot reach it; not listed")
+            self._warn_once(folder, link, "has a name by which HDF5 cannot reach it; not listed")
             return None
         if link.kind is LinkKind.USER_DEFINED:
-            self._warn_once(f"{where} is user-defined; not listed")
+            self._warn_once(folder, link, "is user-defined; not listed")
             return None
-        return make_node(folder, link, self._target_of(folder, link, where))
+        is_hard = link.kind is LinkKind.HARD
+        return make_node(folder, link, link.target if is_hard else self._follow(folder, link))
 
-    def _target_of(self, folder: Node, link: Link, where: str) -> ObjectInfo | None:
-        if link.kind is LinkKind.HARD:
-            return link.target
+    def _follow(self, folder: Node, link: Link) -> ObjectInfo | None:
         if link.kind is LinkKind.SOFT and folder.info.ref.file == 0:
             return None  # a symbolic link, which the kernel follows
         # The root of another file is not in the mount, so that no symbolic link could lead there.
         try:
             target = self._store.follow(folder.info.ref, link)
         except H5fsError as error:
-            self._warn_once(f"{where} leads nowhere: {error}")
+            self._warn_once(folder, link, f"leads nowhere: {error}")
             return None
         self._has_aliases = self._has_aliases or target.ref.file == 0
         return target
@@ -375,15 +385,17 @@ class Lookup:
 
     def status_of_file(self, number: int) -> FileStatus:
         """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
-        if number not in self._file_status:
-            self._file_status[number] = self._store.file_status(number)
-        return self._file_status[number]
+        status = self._file_status.get(number)
+        if status is None:
+            status = self._file_status[number] = self._store.file_status(number)
+        return status
 
     def forget_files(self) -> None:
         """Forget the statuses of HDF5 files, which ``forget`` does not."""
         self._file_status.clear()
 
-    def _warn_once(self, message: str) -> None:
+    def _warn_once(self, folder: Node, link: Link, what: str) -> None:
+        message = f"{show_path(folder.info.ref.path)}: link {show_path(link.name)} {what}"
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)

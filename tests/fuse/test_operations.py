@@ -591,7 +591,7 @@ class FakeLibrary:
         # ctypes lets the types of a function be set on it; plain functions do too.
         for name in (
             "new", "mount", "loop", "exit", "unmount", "destroy", "get_session", "session_fd",
-            "parse_conn_info_opts", "apply_conn_info_opts", "session_exited",
+            "parse_conn_info_opts", "apply_conn_info_opts",
             "session_receive_buf", "session_process_buf",
         ):  # fmt: skip
             method = getattr(self, f"_{name}")
@@ -617,14 +617,11 @@ class FakeLibrary:
             request()
         return 0
 
-    def _session_exited(self, _session: object) -> bool:
-        return self.is_exited
-
     def _session_receive_buf(self, *_: object) -> int:
         try:
             self.received[threading.get_ident()] = self.requests.get(timeout=0.01)
         except queue.Empty:
-            return -errno.EINTR
+            return 0 if self.is_exited else -errno.EINTR
         return 1
 
     def _session_process_buf(self, *_: object) -> None:

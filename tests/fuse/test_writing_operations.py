@@ -169,8 +169,8 @@ class MemoryTree:
         inode = self._find(path)
         return self._status(inode), inode.names == 1
 
-    def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
-        return self._status(self._file(None, handle))
+    def get_lasting_status_of_handle(self, handle: int, *, has_name: bool) -> tuple[Status, bool]:
+        return self._status(self._file(None, handle)), False
 
     def _status(self, inode: Inode) -> Status:
         folders = sum(child.is_folder for child in inode.children.values())

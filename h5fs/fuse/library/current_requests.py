@@ -27,21 +27,24 @@ NO_HANDLE = 2**64 - 1  # stands for the handle of a file that the kernel tells t
 
 class _Thread(threading.local):
     header = 0  # where the request is; 0 when that is not known
-    passes = False
+    entry_passes = False
+    status_passes = False
 
 
 class CurrentRequests:
     """The request of each thread: the loop calls ``begin`` and ``end``, the functions that answer
     in between call the others.
 
-    ``_lock`` protects ``_passing``, the number of answers under way that may not be kept, and the
-    times that follow from it.
+    ``_lock`` protects ``_passing_entries`` and ``_passing_statuses``, the numbers of answers under
+    way of which the kernel may not keep that a name leads to a file, or the file's status; and the
+    times that follow from them.
     """
 
     def __init__(self) -> None:
         self._thread = _Thread()
         self._lock = threading.Lock()
-        self._passing = 0
+        self._passing_entries = 0
+        self._passing_statuses = 0
         self._settings: Any = None
         self._seconds = (0.0, 0.0)
 
@@ -62,30 +65,38 @@ class CurrentRequests:
             if has_handle is not None:
                 _give_handle(header, has_handle)
 
-    def let_pass(self) -> None:
-        """See to it that the kernel does not keep the answer to this thread's request."""
-        if self._thread.passes:
+    def let_pass(self, *, status: bool = True) -> None:
+        """See to it that the kernel does not keep the answer to this thread's request: the entry
+        and, if ``status``, the status."""
+        thread, settings = self._thread, self._settings
+        if settings is None:
             return
-        self._thread.passes = True
         with self._lock:
-            self._passing += 1
-            self._set(0.0, 0.0)
+            if not thread.entry_passes:
+                thread.entry_passes = True
+                self._passing_entries += 1
+                settings.entry_timeout = 0.0
+            if status and not thread.status_passes:
+                thread.status_passes = True
+                self._passing_statuses += 1
+                settings.attr_timeout = 0.0
 
     def end(self) -> None:
         """A thread's request is answered."""
-        self._thread.header = 0
-        if not self._thread.passes:
+        thread = self._thread
+        thread.header = 0
+        if not thread.entry_passes:
             return
-        self._thread.passes = False
+        thread.entry_passes = False
         with self._lock:
-            self._passing -= 1
-            if not self._passing:
-                self._set(*self._seconds)
-
-    def _set(self, entry_seconds: float, status_seconds: float) -> None:
-        if self._settings is not None:
-            self._settings.entry_timeout = entry_seconds
-            self._settings.attr_timeout = status_seconds
+            self._passing_entries -= 1
+            if not self._passing_entries:
+                self._settings.entry_timeout = self._seconds[0]
+            if thread.status_passes:
+                thread.status_passes = False
+                self._passing_statuses -= 1
+                if not self._passing_statuses:
+                    self._settings.attr_timeout = self._seconds[1]
 
     def node(self) -> int:
         """Return the node of the request's file or, where the request names an entry, of the

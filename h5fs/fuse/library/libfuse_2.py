@@ -143,7 +143,6 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_session_next_chan": (c_void_p, (c_void_p, c_void_p)),
     "fuse_chan_fd": (c_int, (c_void_p,)),
     "fuse_chan_bufsize": (c_size_t, (c_void_p,)),
-    "fuse_session_exited": (c_int, (c_void_p,)),
     "fuse_session_receive_buf": (c_int, (c_void_p, POINTER(FuseBuffer), POINTER(c_void_p))),
     "fuse_session_process_buf": (None, (c_void_p, POINTER(FuseBuffer), c_void_p)),
     "fuse_setup": (

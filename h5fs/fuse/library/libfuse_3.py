@@ -153,7 +153,6 @@ class Libfuse3:
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "fuse_get_session": (c_void_p, (c_void_p,)),
     "fuse_session_fd": (c_int, (c_void_p,)),
-    "fuse_session_exited": (c_int, (c_void_p,)),
     "fuse_session_receive_buf": (c_int, (c_void_p, POINTER(FuseBuffer))),
     "fuse_session_process_buf": (None, (c_void_p, POINTER(FuseBuffer))),
     "fuse_parse_conn_info_opts": (c_void_p, (c_void_p,)),

@@ -50,21 +50,20 @@ class RequestLoop:
 
     def turn(self) -> Turn:
         """Wait for a request and answer it."""
-        if self.library.fuse_session_exited(self.session):
-            return Turn.ENDED
-        received = self.receive()
+        received = self.receive()  # which also tells whether the mount is to end
         if received == -errno.EINTR:
             return Turn.INTERRUPTED
         if received <= 0:
             return Turn.ENDED
-        if self.requests is None:
+        requests = self.requests
+        if requests is None:
             self.process()
             return Turn.ANSWERED
-        self.requests.begin(self.buffer)
+        requests.begin(self.buffer)
         try:
             self.process()
         finally:
-            self.requests.end()
+            requests.end()
         return Turn.ANSWERED
 
     def receive(self) -> int:

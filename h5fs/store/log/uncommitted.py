@@ -31,7 +31,11 @@ class Uncommitted:
 
     def note(self, size_bytes: int) -> None:
         """Count a change that is made now."""
-        self._waiting.add(Changes(1, size_bytes, time.monotonic()))
+        waiting = self._waiting
+        waiting.count += 1
+        waiting.size_bytes += size_bytes
+        if waiting.since is None:
+            waiting.since = time.monotonic()
 
     def begin(self) -> Changes:
         """Begin a commit of all waiting changes; call ``end`` or ``fail`` with the result."""

@@ -56,12 +56,12 @@ class _DurableCommit:
 class LoggedWorkerStore(WorkerStore):
     """The part of a ``WritingWorkerStore`` that makes no changes.
 
-    ``_clock`` (a condition) protects ``_changed_at``, ``_unsynced_bytes``, ``_uncommitted``,
-    ``_is_ending`` and what a ``WritingWorkerStore`` says; no call to a worker is made while it is
-    held. ``_needs_room``: the log may fill the disk, so it is brought in before the next change.
-    ``_lost`` is each thread's own: ``was_told``, whether the worker has told of a commit during the
-    thread's request; ``has_committed``, whether a worker that the request lost has, or may have,
-    committed something.
+    ``_noting``, the lock of the condition ``_clock``, protects ``_changed_at``,
+    ``_unsynced_bytes``, ``_uncommitted``, ``_is_ending`` and what a ``WritingWorkerStore`` says; no
+    call to a worker is made while it is held. ``_needs_room``: the log may fill the disk, so it is
+    brought in before the next change. ``_lost`` is each thread's own: ``was_told``, whether the
+    worker has told of a commit during the thread's request; ``has_committed``, whether a worker
+    that the request lost has, or may have, committed something.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class LoggedWorkerStore(WorkerStore):
         self._needs_room = False
         self._lost = threading.local()
         self._commits: ChangeQueue[_DurableCommit] = ChangeQueue(self._commit_together)
-        self._clock = threading.Condition()
+        self._noting = threading.RLock()
+        self._clock = threading.Condition(self._noting)
         self._changed_at: float | None = None
         self._unsynced_bytes = 0
         self._uncommitted = Uncommitted()
@@ -281,7 +282,7 @@ class LoggedWorkerStore(WorkerStore):
             _log.warning("the log stays as it is: %s", error)
 
     def _start_clock(self) -> None:
-        """Let there be a commit in time. Under ``_clock``."""
+        """Let there be a commit in time. Under ``_noting``."""
         if self._changed_at is None:
             self._changed_at = time.monotonic()
             self._clock.notify_all()

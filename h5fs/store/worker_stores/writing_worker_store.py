@@ -12,11 +12,10 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from h5fs.errors import (
     H5fsError,
@@ -60,8 +59,7 @@ _MOST_SUSPECTS = 1000
 _MOST_ELEMENTS = 1000  # of attributes that are written together with other changes
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(Struct, frozen=True):
     method: str
     arguments: tuple[Any, ...]
     subject: Subject
@@ -81,8 +79,8 @@ def _named(group: ObjectRef, name: bytes, *_others: object) -> Subject:
 class WritingWorkerStore(LoggedWorkerStore):
     """Answers the questions of ``h5fs.store.interface.WritingStore``.
 
-    ``_clock`` protects ``_suspects`` (subjects of changes that have failed alone, and go alone from
-    then on), too.
+    ``_noting`` protects ``_suspects`` (subjects of changes that have failed alone, and go alone
+    from then on), too.
     """
 
     def __init__(
@@ -239,13 +237,15 @@ class WritingWorkerStore(LoggedWorkerStore):
         shared_buffers: tuple[SharedBuffer, ...] = (),
         size: int = 0,
     ) -> Any:
-        size += sum(shared_buffer.size_bytes for shared_buffer in shared_buffers)
+        for shared_buffer in shared_buffers:
+            size += shared_buffer.size_bytes
         # Of another name than those that are read: a change that fails leaves reading as it is.
         subject = Subject(about.ref, b"change " + (about.name or b""))
-        with self._clock:
+        with self._noting:
             self._unsynced_bytes += size
             self._start_clock()
-            goes_alone = method in _ALONE or size > MOST_BYTES or subject in self._suspects
+            is_suspect = bool(self._suspects) and subject in self._suspects
+        goes_alone = is_suspect or method in _ALONE or size > MOST_BYTES
         if method == "write_attributes":
             goes_alone = goes_alone or _are_large(arguments[1])
 
@@ -254,7 +254,7 @@ class WritingWorkerStore(LoggedWorkerStore):
             self._check_path()
         change = _Change(method, arguments, subject, shared_buffers, size, goes_alone)
         result = self._queue.make(change, functools.partial(self._make_alone, change))
-        with self._clock:
+        with self._noting:
             if method not in _HOUSEKEEPING:
                 self._uncommitted.note(size)
             self._start_clock()  # once more: the commit that stopped it may have been before this
@@ -276,11 +276,11 @@ class WritingWorkerStore(LoggedWorkerStore):
         )
         try:
             return ask_until_answered(
-                change.method, change.subject.path, ask, may_be_done=may_be_done,
+                change.method, change.subject, ask, may_be_done=may_be_done,
                 has_committed=lambda: self._lost.has_committed,
             )  # fmt: skip
         except LostChangesError as error:
-            with self._clock:
+            with self._noting:
                 if len(self._suspects) >= _MOST_SUSPECTS:
                     self._suspects.clear()
                 self._suspects.add(change.subject)

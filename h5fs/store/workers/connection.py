@@ -119,19 +119,17 @@ class WorkerConnection:
         worker raised, or that kept this process from fetching bytes for the worker;
         ``WorkerHungError``, ``WorkerDiedError``, ``FilesNeededError``.
         """
-        known = tuple((n, file) for n, file in files.items() if n not in self._files)
+        known: tuple[tuple[int, NumberedFile], ...] = ()
+        if files:
+            known = tuple((n, file) for n, file in files.items() if n not in self._files)
         self._number += 1
-        with self._sharing:
-            unknown = [each for each in shared_buffers if each.number not in self._shared_buffers]
-            self._sending = {shared_buffer.number for shared_buffer in unknown}
-            gone, self._gone = self._gone, []
-            self._shared_buffers.difference_update(gone)
-        new = tuple((shared_buffer.number, shared_buffer.size_bytes) for shared_buffer in unknown)
+        unknown, gone = self._begin_sharing(shared_buffers)
+        new = tuple([(each.number, each.size_bytes) for each in unknown]) if unknown else ()
         encoded = messages.encode(arguments)
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
         request = messages.Request(
             method, msgspec.Raw(b"\xc0" if large_bytes else encoded),  # msgpack's nil
-            self._number, known, new, tuple(gone), large_bytes, commit,
+            self._number, known, new, gone, large_bytes, commit,
         )  # fmt: skip
         try:
             self._send(request, unknown, encoded if large_bytes else b"")
@@ -142,11 +140,27 @@ class WorkerConnection:
                 self._gone += self._sending
                 self._sending = set()
             raise
-        self._files.update(number for number, _ in known)
-        with self._sharing:
-            self._shared_buffers |= self._sending
-            self._sending = set()
+        if known:
+            self._files.update(number for number, _ in known)
+        if unknown:
+            with self._sharing:
+                self._shared_buffers |= self._sending
+                self._sending = set()
         return result
+
+    def _begin_sharing(
+        self, shared_buffers: tuple[SharedBuffer, ...]
+    ) -> tuple[list[SharedBuffer], tuple[int, ...]]:
+        """Return those shared buffers that the worker does not know, and the numbers of those that
+        are gone, to be sent now."""
+        if not (shared_buffers or self._gone):
+            return [], ()
+        with self._sharing:
+            unknown = [each for each in shared_buffers if each.number not in self._shared_buffers]
+            self._sending = {shared_buffer.number for shared_buffer in unknown}
+            gone, self._gone = self._gone, []
+            self._shared_buffers.difference_update(gone)
+        return unknown, tuple(gone)
 
     def _send(
         self,
@@ -155,12 +169,15 @@ class WorkerConnection:
         large: bytes,
     ) -> None:
         packet = messages.encode(request)
-        descriptors = [shared_buffer.descriptor for shared_buffer in shared_buffers]
+        descriptors = [each.descriptor for each in shared_buffers] if shared_buffers else []
         memory_file = put_in_memory_file(large) if large else None
         if memory_file is not None:
             descriptors.insert(0, memory_file)
         try:
-            socket.send_fds(self._socket, [packet], descriptors)
+            if descriptors:
+                socket.send_fds(self._socket, [packet], descriptors)
+            else:
+                self._socket.send(packet)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise UnreadableError(f"a request of {len(packet)} bytes is too long") from None

@@ -48,8 +48,9 @@ class WorkerPool:
 
     ``grants``: the files that workers may read beside the mounted one. ``on_change(changed, stop)``
     is told each commit of a change, and ``on_loss`` that a worker is gone, both before another
-    request can come. ``_changed`` (a condition, whose lock is held for moments only) protects
-    ``_slots``, ``_files`` and ``_lingering``, the workers that were killed and have not ended.
+    request can come. ``_lock``, that of the condition ``_changed``, is held for moments only; it
+    protects ``_slots``, ``_files``, ``_waiting``, the number of threads that wait for a change of
+    the slots, and ``_lingering``, the workers that were killed and have not ended.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class WorkerPool:
         self._limits = options.limits
         self.quarantine = quarantine
         self._starter = starter
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._count = count
         # Two workers that write would not know of each other's changes.
         self._most = count if options.mode.writes else 2 * count + 2
@@ -148,10 +151,9 @@ class WorkerPool:
             slot = self._take(preferred_worker, preferred_only=preferred_only)
             try:
                 connection = self._connect(slot)
-                with self._changed:
-                    files = dict(self._files) if self._files else self._files
                 return connection.call(
-                    method, arguments, seconds=seconds, into=into, files=files,
+                    # To copy a dict of plain values is one step for the interpreter.
+                    method, arguments, seconds=seconds, into=into, files=dict(self._files),
                     shared_buffers=shared_buffers,
                     commit=self._commit_for(subject),
                 )  # fmt: skip
@@ -218,9 +220,11 @@ class WorkerPool:
         for connection in idle:
             self._kill(connection)
         with self._changed:
+            self._waiting += 1
             self._changed.wait_for(
                 lambda: not any(slot.is_busy for slot in self._slots), _CLOSING_SECONDS
             )
+            self._waiting -= 1
         self._forget_ended()
         with self._changed:
             given_up, self._lingering = self._lingering, []
@@ -231,7 +235,7 @@ class WorkerPool:
     def _take(self, preferred_worker: int | None, *, preferred_only: bool = False) -> Slot:
         """Mark an idle slot as busy and return it; wait for one, or make one more."""
         patience_ends = time.monotonic() + _PATIENCE_SECONDS
-        with self._changed:
+        with self._lock:
             while True:
                 if self._is_closed:
                     raise UnreadableError("the mount has ended")
@@ -254,18 +258,21 @@ class WorkerPool:
                 if slot is not None:
                     slot.is_busy = True
                     return slot
+                self._waiting += 1
                 self._changed.wait(_PATIENCE_SECONDS)
+                self._waiting -= 1
 
     def _give_back(self, slot: Slot) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 # A worker beyond the usual number ends: the next one starts in milliseconds.
                 goes = self._is_closed or slot in self._slots[self._count :]
                 if not goes or slot.connection is None:
                     if goes:
                         self._slots = [other for other in self._slots if other is not slot]
                     slot.is_busy = False
-                    self._changed.notify_all()
+                    if self._waiting:
+                        self._changed.notify_all()
                     return
                 connection, slot.connection = slot.connection, None
             # The slot is busy until the worker is gone: `close` waits, since workers lock the file.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import ObjectRef
@@ -16,8 +17,7 @@ from h5fs.model.objects import ObjectRef
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """The object that a request is about, or a link of a group (``name``) with its target.
 
     ``of_attributes``: the object's attributes only, not its data.
@@ -26,6 +26,9 @@ class Subject:
     ref: ObjectRef
     name: bytes | None = None
     of_attributes: bool = False
+
+    def __str__(self) -> str:
+        return self.path
 
     @property
     def path(self) -> str:

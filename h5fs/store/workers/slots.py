@@ -31,4 +31,7 @@ def find_idle(
             return None  # the preferred worker is yet to be started
         if preferred_only or not slots[wanted].is_busy:
             return None if slots[wanted].is_busy else slots[wanted]
-    return next((slot for slot in slots if not slot.is_busy), None)
+    for slot in slots:
+        if not slot.is_busy:
+            return slot
+    return None

@@ -210,9 +210,10 @@ class Commits:
         return True
 
     def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
-        if is_as_shown(draft, self._content_at(file.path)):
+        replaced = self._lookup.find_any(file.path)
+        if replaced is not None and is_as_shown(draft, self._readable_content_of(replaced)):
             return
-        is_read = not self.grows_beneath_readers and self._is_read(file)
+        is_read = replaced is not None and self._is_read(replaced, file)
         with self._lookup.changing_link(folder, name) as change:
             waiting = functools.partial(
                 self._in_flight.waiting, file.path, file, is_alone=change.is_alone
@@ -284,23 +285,24 @@ class Commits:
         self.settle(other)
         return True
 
-    def _is_read(self, file: WritableFile) -> bool:
+    def _is_read(self, node: Node, file: WritableFile) -> bool:
         """Whether something reads the dataset that the file is to become, and will go on with what
         that was: a handle other than the file's own, or a temporary name, when the file has been
         renamed to the dataset's name.
         """
-        node = self._lookup.find_any(file.path)
-        if node is not None and file.node is None and self._keeper.keeps(node.info.ref):
+        if self.grows_beneath_readers:
+            return False
+        if file.node is None and self._keeper.keeps(node.info.ref):
             return True
-        if node is None or not self._opened.is_held(node.info.ref, apart_from=file):
+        if not self._opened.is_held(node.info.ref, apart_from=file):
             return False
         self._opened.note_replaced(node.info.ref)
         return True
 
-    def _content_at(self, path: bytes) -> Content | None:
-        """Return what the HDF5 file shows at a path; None for nothing, or nothing readable."""
+    def _readable_content_of(self, node: Node) -> Content | None:
+        """Return what a node shows; None where that cannot be read."""
         try:
-            return self._lookup.content_of(self._lookup.find(path))
+            return self._lookup.content_of(node)
         except H5fsError:
             return None
 

@@ -5,8 +5,6 @@ whole. Not thread-safe: under the tree's lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -26,19 +24,9 @@ class RecentChanges:
         self.count += 1
         self._inodes.append(inode)
 
-    @contextmanager
-    def by(self, file: WritableFile | None) -> Iterator[None]:
+    def by(self, file: WritableFile | None) -> _Changing:
         """Take note that the block may change a file's status, or give the file another object."""
-        if file is None:
-            yield
-            return
-        inode = file.inode
-        try:
-            yield
-        finally:
-            self.note(inode)
-            if file.inode != inode:
-                self.note(file.inode)
+        return _Changing(self, file)
 
     def note_any(self) -> None:
         """Take note that names may lead to other files from now on."""
@@ -52,3 +40,25 @@ class RecentChanges:
         if count < self._began or changed > len(self._inodes):
             return None
         return frozenset(list(self._inodes)[len(self._inodes) - changed :])
+
+
+class _Changing:
+    """The block of ``RecentChanges.by``."""
+
+    __slots__ = ("_changes", "_file", "_inode")
+
+    def __init__(self, changes: RecentChanges, file: WritableFile | None) -> None:
+        self._changes = changes
+        self._file = file
+        self._inode = 0 if file is None else file.inode
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_error: object) -> None:
+        file = self._file
+        if file is None:
+            return
+        self._changes.note(self._inode)
+        if file.inode != self._inode:
+            self._changes.note(file.inode)

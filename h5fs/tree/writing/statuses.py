@@ -26,7 +26,7 @@ from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
-_ARRAY: Final = Projection.ARRAY.value
+_ARRAY: Final = Projection.ARRAY.suffix
 _TYPE: Final = 0o170000  # S_IFMT
 
 
@@ -131,12 +131,20 @@ class Statuses:
         rows["ctime_ns"][lasts] = rows["mtime_ns"][lasts]
         return Dentries(dentries.names, rows)
 
-    def of_opened(self, opened: OpenedFile, *, has_name: bool) -> Status:
-        """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
+    def lasting_of_opened(self, opened: OpenedFile, *, has_name: bool) -> tuple[Status, bool]:
+        """Answer ``fstat``; return also whether only calls about this file change that, until it is
+        closed. ``has_name``: the file still has the name that it was opened by.
+
+        So it is with a new file: the HDF5 file has nothing of it before.
+        """
+        file = opened.file
+        if has_name and file is not None and file.node is None and not file.is_gone:
+            return self._of_staged(file), file.held is None
         status = self._of_opened(opened)
         if has_name or status.hard_link_count == 0:
-            return status
-        return msgspec.structs.replace(status, hard_link_count=status.hard_link_count - 1)
+            return status, False
+        status = msgspec.structs.replace(status, hard_link_count=status.hard_link_count - 1)
+        return status, False
 
     def _of_opened(self, opened: OpenedFile) -> Status:
         file = opened.file

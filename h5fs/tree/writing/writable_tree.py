@@ -84,9 +84,14 @@ class WritableTree:
 
     def get_status_of_handle(self, handle: int, *, has_name: bool = True) -> Status:
         """Answer ``fstat``; ``has_name``: the file still has the name that it was opened by."""
+        return self.get_lasting_status_of_handle(handle, has_name=has_name)[0]
+
+    def get_lasting_status_of_handle(self, handle: int, *, has_name: bool) -> tuple[Status, bool]:
+        """Answer ``fstat``; return also whether only calls about this file change that, until it is
+        closed. Who is told its name may find another file by then."""
         opened = self._opened.get(handle)
         with self._in_flight.call(file=opened.file):
-            return self._statuses.of_opened(opened, has_name=has_name)
+            return self._statuses.lasting_of_opened(opened, has_name=has_name)
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``, without ``.`` and ``..``."""

@@ -115,7 +115,7 @@ class NameRules:
     def link_name(self, path: bytes, meaning: DentryName | None, projection: Projection) -> bytes:
         """Return the link name of a path, which must mean such a projection."""
         if meaning is None or meaning.link_name is None or meaning.projection is not projection:
-            wanted = projection.value.decode() or "no ending of a file's"
+            wanted = projection.suffix.decode() or "no ending of a file's"
             raise InvalidNameError(f"{show_path(path)}: the name must have {wanted}")
         return meaning.link_name
 

@@ -22,12 +22,12 @@ change ends, and then forgotten by it, or after the change has taken note of wha
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from h5fs.model.settings import View
-from h5fs.projection.names import Projection, decode_name, encode_name
+from h5fs.projection.names import Projection, decode_name, encode_names
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 Answer = TypeVar("Answer")
@@ -90,6 +90,22 @@ class _Call:
         return path is not None and mark.is_touched_by(path)
 
 
+class _Waiting:
+    """The block of ``ChangesInFlight.waiting``, of a call that has a mark."""
+
+    __slots__ = ("_all", "_call")
+
+    def __init__(self, every: ChangesInFlight, call: _Call) -> None:
+        self._all = every
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._all.let_others_go_on()
+
+    def __exit__(self, *_error: object) -> None:
+        self._all.go_on(self._call)
+
+
 class ChangesInFlight:
     """The tree's lock, and what has been marked by calls that wait for the store without it.
 
@@ -105,6 +121,7 @@ class ChangesInFlight:
         self._marks: list[_Mark] = []
         self._current: _Call | None = None  # the one that has the lock
         self._waiting_to_be_alone = 0
+        self._waiting = 0  # how many calls wait for a change to end
 
     @property
     def count(self) -> int:
@@ -135,10 +152,8 @@ class ChangesInFlight:
         """Take the lock for a call, when nothing that it asks for is in flight."""
         self._changed.acquire()
         try:
-            if is_alone and self._marks:
-                self._wait_until_alone()
-            while self._marks and any(call.touches(mark) for mark in self._marks):
-                self._changed.wait()
+            if self._marks:
+                self._wait_for_marks(call, is_alone=is_alone)
             self._current = call
             if self.on_begin is not None:
                 self.on_begin()
@@ -147,21 +162,25 @@ class ChangesInFlight:
             self._changed.release()
             raise
 
-    def _wait_until_alone(self) -> None:
-        # As long as somebody waits, no more calls let the lock go: so there is an end to it.
-        self._waiting_to_be_alone += 1
+    def _wait_for_marks(self, call: _Call, *, is_alone: bool) -> None:
+        # As long as somebody waits to be alone, no more calls let the lock go: so there is an end
+        # to it.
+        self._waiting += 1
+        self._waiting_to_be_alone += is_alone
         try:
-            while self._marks:
+            while any(is_alone or call.touches(mark) for mark in self._marks):
                 self._changed.wait()
         finally:
-            self._waiting_to_be_alone -= 1
+            self._waiting_to_be_alone -= is_alone
+            self._waiting -= 1
 
     def end(self, call: _Call) -> None:
         """Let the lock go, and who has waited for the call."""
         self._current = None
         if call.mark is not None:
             self._marks.remove(call.mark)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
         self._changed.release()
 
     def insist_on_being_alone(self) -> None:
@@ -173,10 +192,9 @@ class ChangesInFlight:
             raise OthersInFlightError
         call.keeps_lock = True
 
-    @contextmanager
     def waiting(
         self, path: bytes, file: WritableFile | None = None, *, is_alone: bool
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Let other calls go on while the block waits for the store.
 
         The store makes a change to the link that ``path`` is a file of; it is that of the present
@@ -185,15 +203,18 @@ class ChangesInFlight:
         """
         call = self._current
         if call is None or not self._mark(call, path, file, is_alone=is_alone):
-            yield
-            return
+            return nullcontext()
+        return _Waiting(self, call)
+
+    def let_others_go_on(self) -> None:
+        """Let the lock go, at the beginning of a block of ``waiting``."""
         self._current = None
         self._changed.release()
-        try:
-            yield
-        finally:
-            self._changed.acquire()
-            self._current = call
+
+    def go_on(self, call: _Call) -> None:
+        """Take the lock again for a call, at the end of such a block."""
+        self._changed.acquire()
+        self._current = call
 
     def _mark(self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool) -> bool:
         """Let a call have a mark, and return whether it has it."""
@@ -215,4 +236,4 @@ class ChangesInFlight:
 
 def names_of_link(link_name: bytes) -> frozenset[bytes]:
     """Return all names that a link may have in the mount."""
-    return frozenset(encode_name(link_name, projection) for projection in (*Projection, *View))
+    return frozenset(encode_names(link_name, (*Projection, *View)))
