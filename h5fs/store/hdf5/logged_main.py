@@ -29,11 +29,27 @@ _LARGE_BYTES = 2**16
 PAGE_BYTES = 2**12
 """The log's page size: data written past the library must share no page with committed data."""
 
+_METADATA_BYTES = 2**17
+_GROWS_NOT_BY_MISSES = 0  # H5C_incr__off; h5py has no name for it
+
 
 def _access_through(file: object) -> Any:
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fileobj_driver(h5fd.fileobj_driver, file)
     return access
+
+
+def _keep_little_metadata(file_id: Any) -> None:
+    """Bound the library's cache of metadata, through all of which each flush walks.
+
+    Reading metadata again, through the log, takes less time than that. The cache still grows for a
+    single piece of metadata that is large, as the names of a group are.
+    """
+    config = file_id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = _METADATA_BYTES
+    config.incr_mode = _GROWS_NOT_BY_MISSES
+    file_id.set_mdc_config(config)
 
 
 class LoggedMain:
@@ -77,6 +93,8 @@ class LoggedMain:
             else:
                 self._create(os.fsencode(path))
                 self._file_id = h5f.open(os.fsencode(path), h5f.ACC_RDWR, access)
+            if mode.writes:
+                _keep_little_metadata(self._file_id)
         return self._file_id
 
     def _create(self, path: bytes) -> None:

@@ -157,3 +157,12 @@ def test_a_group_that_leads_to_itself_goes_link_by_link(file: Path) -> None:
     with h5py.File(file) as opened:
         assert list(opened["g"]) == ["new"]
         assert opened["g/new"][:].tolist() == [0, 1, 2, 3]
+
+
+def test_the_library_keeps_little_metadata(file: Path) -> None:
+    """Each flush goes through all that it keeps."""
+    with written(file) as it:
+        for number in range(100):
+            it.store.create_group(it.root, b"g%d" % number)
+        most_bytes, _, kept_bytes, _ = it.store._files.file_id(0).get_mdc_size()
+        assert 0 < kept_bytes <= most_bytes <= 2**18
