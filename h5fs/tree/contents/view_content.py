@@ -46,7 +46,7 @@ class MadePictures:
             self._pictures.remove(content)
 
     def forget(self) -> None:
-        """Forget all of them: elements have changed, and a picture shows those of several objects."""
+        """Forget all of them: elements have changed, perhaps those of a palette."""
         self.changes += 1
         self._pictures.clear()
 
