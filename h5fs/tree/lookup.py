@@ -294,6 +294,10 @@ class Lookup:
         with self.noticing_replaced():
             return self._links.list(group)
 
+    def note_changed_elements(self) -> None:
+        """Forget what shows elements of the HDF5 file: some were written in place."""
+        self._views.pictures.forget()
+
     def has_links(self, group: ObjectRef) -> bool:
         """Whether a group has any links."""
         return not self._links.is_empty(group)

@@ -288,6 +288,15 @@ def test_a_picture_follows_its_attributes_and_its_palette(tmp_path: Path) -> Non
         change(b"/p.npy", lambda npy: npy[:-1] + bytes([npy[-1] ^ 255]))
         assert np.array_equal(shown()[-1, :4], PALETTE[GREY][0, :4])
         assert shown()[0, -1, 2] == PALETTE[19, 2] ^ 255
+        for path, place in ((b"/d.npy", 128), (b"/p.npy", 128 + 3 * int(GREY[0, 0]))):
+            before = shown()
+            handle = tree.open(path, os.O_RDWR)  # in place
+            (old,) = tree.read(handle, 1, place)
+            tree.write(handle, memoryview(bytes([old ^ 16])), place)
+            assert not np.array_equal(shown(), before)
+            tree.write(handle, memoryview(bytes([old])), place)
+            assert np.array_equal(shown(), before)
+            tree.release(handle)
     finally:
         tree.close()
         store.close()

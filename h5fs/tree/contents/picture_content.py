@@ -32,7 +32,7 @@ from h5fs.projection.views.view_requests import (
     ViewRequest,
 )
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.lru_cache import LruCache
+from h5fs.tree.contents.view_content import MadePictures
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class PictureContent(Struct, frozen=True, eq=False):
     ref: ObjectRef
     dataset: DatasetInfo
     size: int
-    made: LruCache[PictureContent, bytes]
+    made: MadePictures
     storage_bytes: int = 0
 
     @property
@@ -87,15 +87,16 @@ class PictureContent(Struct, frozen=True, eq=False):
         return len(part)
 
     def _data(self) -> bytes:
-        # A change of the file makes another content, so that no old picture is found here.
+        # Other changes than those of elements in place make another content.
         data = self.made.get(self)
         if data is None:
+            changes = self.made.changes
             request_of = _request_plot if is_plotted(self.dataset) else _request_picture
             request, elements = request_of(self.store, self.ref, self.dataset, self.size)
             file = memoryview(bytearray(self.size_bytes))
             self.store.make_view(self.ref, request, elements, file)
             data = bytes(file)
-            self.made.put(self, data)
+            self.made.keep(self, data, changes)
         return data
 
 

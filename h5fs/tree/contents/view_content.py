@@ -28,6 +28,29 @@ if TYPE_CHECKING:  # imported when somebody asks for a view
 _PICTURES_KEPT = 4
 
 
+class MadePictures:
+    """The pictures that were made last, until elements change. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._pictures: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
+        self.changes = 0
+
+    def get(self, content: PictureContent) -> bytes | None:
+        """Return the picture of a content; None where it has to be made."""
+        return self._pictures.get(content)
+
+    def keep(self, content: PictureContent, picture: bytes, changes: int) -> None:
+        """Keep a picture, unless elements have changed since ``changes`` was looked at."""
+        self._pictures.put(content, picture)
+        if changes != self.changes:
+            self._pictures.remove(content)
+
+    def forget(self) -> None:
+        """Forget all of them: elements have changed, perhaps those of a palette."""
+        self.changes += 1
+        self._pictures.clear()
+
+
 class Views:
     """The views of a mount. Safe to use from any thread."""
 
@@ -35,7 +58,7 @@ class Views:
         self.store = store
         self.picture_size = options.picture_size
         # Programs read a picture in several requests.
-        self.pictures: LruCache[PictureContent, bytes] = LruCache(_PICTURES_KEPT)
+        self.pictures = MadePictures()
         self.kinds = tuple(view for view in View if view in options.kinds)
         self.are_listed = bool(self.kinds) and options.are_listed
 

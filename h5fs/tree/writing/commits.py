@@ -110,6 +110,9 @@ class Commits:
         """
         self._pending.settle(file)
         self._keeper.forget(file)
+        if file.held is not None:  # it had a temporary name, and is another dataset now
+            held, file.held = file.held, None
+            self._let_go(held)
         node = self._lookup.find_any(file.path)
         if node is None:  # attributes that are none leave no file
             file.discard()

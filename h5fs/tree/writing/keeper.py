@@ -116,6 +116,13 @@ class Keeper:
                 self._store.move_link(hidden, name, group, node.link.name)
             raise
 
+    def hand_over(self, kept: WritableFile, to: WritableFile) -> WritableFile:
+        """Let a file that is open be the one by which a dataset is seen at a temporary path."""
+        to.path, to.node, to.content, to.inode = kept.path, None, kept.content, kept.inode
+        to.held, to.kept_as = kept.held, kept.kept_as
+        self._datasets = [to if each is kept else each for each in self._datasets]
+        return to
+
     def link_dataset_in(self, node: Node, path: bytes) -> WritableFile:
         """Return the file by which a dataset is seen at a temporary path beside its own."""
         self._lookup.content_of(node)

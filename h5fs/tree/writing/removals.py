@@ -147,6 +147,11 @@ class Removals:
         if edited is not None:
             self.let_disappear(edited)
 
+    def end_editing(self, file: WritableFile) -> None:
+        """Let a file go whose name and node are another's now."""
+        self._pending.end_editing(file)
+        self.let_disappear(file)
+
     def let_disappear(self, file: WritableFile) -> None:
         """A file has lost its name: it goes with its last handle."""
         file.is_gone = True

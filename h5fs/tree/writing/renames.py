@@ -99,6 +99,7 @@ class Renames:
         ):
             self._bring_back(file, folder, meaning.link_name, new)
             return
+        edited = self._edited_at(new)
         with self._pending.restored_on_error():
             replaced = self._pending.stage(file, new)
             if meaning is not None:
@@ -108,7 +109,14 @@ class Renames:
             self._keeper.follow_name(file)
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
+        if edited is not None and edited is not file:
+            self._removals.end_editing(edited)
         self._pending.remove_scratch(new)
+
+    def _edited_at(self, path: bytes) -> WritableFile | None:
+        """Return the file in which what the HDF5 file has at a path is being edited."""
+        node = self._lookup.find_any(path)
+        return None if node is None else self._pending.edited(node)
 
     def _commit_over_link(self, file: WritableFile) -> None:
         """Commit a file that takes a symbolic link's place; the link is back if that fails."""
@@ -133,7 +141,10 @@ class Renames:
             self._rules.check_free(folder, name, new)
         elif target.info.ref == file.held:
             return  # two names of one file: POSIX leaves both
+        edited = self._edited_at(new)
         self._keeper.move_dataset_out(file, folder.info.ref, name)
+        if edited is not None:
+            self._removals.end_editing(edited)
         self._pending.unstage(file.path)
         file.path = new
         file.is_gone = not file.opened
@@ -149,6 +160,7 @@ class Renames:
             self._rules.check_scratch(new)
         elif meaning.projection is not Projection.ATTRIBUTES:
             raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
+        edited = self._edited_at(new)
         file = WritableFile(new, inode=self._pending.new_inode())
         draft = file.begin(empty=True)
         try:
@@ -161,6 +173,8 @@ class Renames:
             raise
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
+        if edited is not None:
+            self._removals.end_editing(edited)
         self._pending.add_whiteout(old)
         if meaning is None:
             # Its attributes go when it does, unless others take their place: an editor saves so,
@@ -177,6 +191,11 @@ class Renames:
         replaced = self._pending.unstage(new)
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
+        edited = self._pending.edited(node)
+        if edited is not None and node.info.hard_link_count == 1:
+            # Who has it open goes on with it, under its new name.
+            self._pending.end_editing(edited)
+            file = self._keeper.hand_over(file, edited)
         self._pending.stage(file)
 
     def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:

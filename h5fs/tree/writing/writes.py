@@ -77,11 +77,13 @@ class Writes:
             return False
         if data:
             elements, is_alone = bytes(data), self._is_alone(file)
-            with self._in_flight.waiting(file.path, file, is_alone=is_alone):
-                self._store.write_elements(content.ref, offset - start, elements)
-            assert file.node is not None
+            try:
+                with self._in_flight.waiting(file.path, file, is_alone=is_alone):
+                    self._store.write_elements(content.ref, offset - start, elements)
+            finally:
+                self._lookup.note_changed_elements()
             self._forget_storage(file, content)
-            self._pending.set_times(file.node.inode, file.mtime_ns, file.mtime_ns)
+            self._pending.set_times(file.inode, file.mtime_ns, file.mtime_ns)
         return True
 
     def _is_alone(self, file: WritableFile) -> bool:

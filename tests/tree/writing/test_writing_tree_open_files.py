@@ -30,6 +30,7 @@ from h5fs.errors import (
     NoSpaceError,
     NotFoundError,
 )
+from h5fs.model.link_table import Links
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
 from h5fs.store.hidden_names import HIDDEN_GROUP, HIDDEN_PATH
@@ -163,8 +164,110 @@ def test_what_was_written_since_it_was_opened_outlives_its_name(
         tree.release(handle)
         for number in range(5):
             assert read(tree, b"/other%d.npy" % number) == npy_bytes(OLD + 7)
-        hidden = store_of(tree).hidden_group(makes=False)
-        assert hidden is None or not len(store_of(tree).list_links(hidden))
+        hidden = store_of(tree).hidden_group()
+        assert hidden is not None and not len(Links(store_of(tree).list_links(hidden)))
+
+
+def rename_new(tree: WritableTree) -> bytes:
+    rename_over(tree)
+    return npy_bytes(NEW)
+
+
+def rename_back(tree: WritableTree) -> bytes:
+    tree.rename(b"/d.npy~", b"/d.npy")
+    return npy_bytes(OLD)
+
+
+def rename_another(tree: WritableTree) -> bytes:
+    move_over(tree)
+    return npy_bytes(OLD + 1)
+
+
+@pytest.mark.semantics("R20")
+@pytest.mark.parametrize("replace", [rename_new, rename_back, rename_another])
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_TRUNC])
+def test_what_is_written_to_a_file_that_another_one_has_replaced_goes_nowhere(
+    file: Path, replace: Callable[[WritableTree], bytes], flags: int
+) -> None:
+    with writable_tree(file) as tree:
+        if replace is rename_back:
+            tree.rename(b"/d.npy", b"/d.npy~")
+            save(tree, b"/d.npy", npy_bytes(NEW))
+        handle = tree.open(b"/d.npy", flags, 1)
+        tree.truncate(None, 0, handle)
+        tree.write(handle, memoryview(npy_bytes(OLD + 5)), 0)
+        wanted = replace(tree)
+        assert read(tree, b"/d.npy") == wanted
+        tree.flush(handle, 1)
+        assert read_handle(tree, handle) == npy_bytes(OLD + 5)
+        assert tree.get_status_of_handle(handle, has_name=False).hard_link_count == 0
+        tree.release(handle)
+        assert read(tree, b"/d.npy") == wanted
+
+
+@pytest.mark.semantics("R20")
+def test_attributes_that_are_written_to_a_replaced_file_go_nowhere(file: Path) -> None:
+    with writable_tree(file) as tree:
+        save(tree, b"/d.attrs.json", b'{"old": 1}')
+        for number, name in enumerate((b"/.t", b"/e.attrs.json")):
+            handle = tree.open(b"/d.attrs.json", os.O_WRONLY | os.O_TRUNC, 1)
+            tree.write(handle, memoryview(b'{"late": 1}'), 0)
+            save(tree, name, b'{"n": %d}' % number)
+            tree.rename(name, b"/d.attrs.json")
+            tree.flush(handle, 1)
+            tree.release(handle)
+            assert read(tree, b"/d.attrs.json") == b'{\n  "n": %d\n}\n' % number
+
+
+@pytest.mark.semantics("R17", "R20")
+@pytest.mark.parametrize("is_written_before", [False, True])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_what_is_open_to_write_gets_its_temporary_name(
+    file: Path, is_written_before: bool, is_new: bool
+) -> None:
+    new = npy_bytes(NEW)
+    with writable_tree(file) as tree:
+        handle = tree.open(b"/d.npy", os.O_RDWR, 1)
+        if is_written_before:
+            tree.truncate(None, 0, handle)
+            tree.write(handle, memoryview(new), 0)
+        tree.rename(b"/d.npy", b"/d.npy~")
+        if not is_written_before:
+            assert read_handle(tree, handle) == npy_bytes(OLD)
+            tree.truncate(None, 0, handle)
+            tree.write(handle, memoryview(new), 0)
+        if is_new:
+            save(tree, b"/d.npy", npy_bytes(OLD + 1))
+        tree.flush(handle, 1)
+        tree.release(handle)
+        assert read(tree, b"/d.npy~") == new
+        if is_new:
+            assert read(tree, b"/d.npy") == npy_bytes(OLD + 1)
+        else:
+            assert b"d.npy" not in names(tree)
+        tree.rename(b"/d.npy~", b"/d.npy")
+        assert read(tree, b"/d.npy") == new
+        hidden = store_of(tree).hidden_group()
+        assert hidden is not None and not len(Links(store_of(tree).list_links(hidden)))
+
+
+@pytest.mark.semantics("R6", "R17")
+@pytest.mark.parametrize("is_open_before", [False, True])
+def test_elements_of_an_array_with_a_temporary_name_are_written_in_place(
+    file: Path, is_open_before: bool
+) -> None:
+    changed = OLD.copy()
+    changed[1] = 5
+    with writable_tree(file) as tree:
+        handle = tree.open(b"/d.npy", os.O_RDWR, 1) if is_open_before else 0
+        tree.rename(b"/d.npy", b"/d.npy~")
+        handle = handle or tree.open(b"/d.npy~", os.O_RDWR, 1)
+        tree.write(handle, memoryview(changed[1:2].tobytes()), 128 + 8)
+        tree.flush(handle, 1)
+        assert read_handle(tree, handle) == npy_bytes(changed)
+        tree.release(handle)
+        tree.rename(b"/d.npy~", b"/d.npy")
+        assert read(tree, b"/d.npy") == npy_bytes(changed)
 
 
 REFUSED = {
