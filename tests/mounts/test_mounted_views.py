@@ -96,6 +96,7 @@ def test_a_copy_of_listed_views_goes_in_without_them_and_the_log_says_what_to_do
         mounted(file, options=["-o", "views=csv"]) as shown,
         mounted(tmp_path / "new.h5", options=target) as mount,
     ):
+        (mount.path / "group").mkdir()
         done = subprocess.run(
             ["cp", "-r", f"{shown.path}/group", mount.path],
             capture_output=True, text=True, check=False,
