@@ -74,16 +74,14 @@ class NameRules:
         ):
             return
         view = next((each.value.decode() for each in View if path.endswith(each.value)), None)
-        if view is not None:
-            raise InvalidNameError(
-                f"{show_path(path)}: a view is made of an array, and none is taken in: leave NAME"
-                f"{view} out of a copy (rsync --exclude='*{view}'), or copy from a mount without "
-                "-o views"
-            )
+        hint = "" if view is None else (
+            f"; where this is a view of an array, leave views out of a copy (rsync --exclude='*"
+            f"{view}'), or copy from a mount without -o views"
+        )  # fmt: skip
         raise InvalidNameError(
             f"{show_path(path)}: the HDF5 file can hold NAME.npy, NAME.attrs.json, "
             "NAME.dtype.json and folders; files of other names must be temporary (.NAME, "
-            "NAME~, NAME.tmp, ...)"
+            f"NAME~, NAME.tmp, ...){hint}"
         )
 
     def check_scratch_link(self, path: bytes) -> None:
