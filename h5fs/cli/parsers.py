@@ -166,7 +166,9 @@ def _declare_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="where it is mounted"
     )
-    parser.add_argument("-a", "--all", action="store_true", help="all mounts of this user")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="all mounts of this user, and no other"
+    )
     parser.add_argument(
         "-l", "--lazy", action="store_true",
         help="a mount that is in use loses its name now, and ends when it is no longer in use",

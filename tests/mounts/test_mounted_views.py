@@ -83,3 +83,29 @@ def test_copying_out_of_a_mount_that_writes_and_back_in_takes_the_arrays(
         with pytest.raises(OSError, match="Read-only"):
             (mount.path / "table.csv").write_text("1")
         subprocess.run(["rm", "-r", mount.path / "group"], check=True)
+
+
+@needs_libfuse_3
+@pytest.mark.semantics("V9")
+@pytest.mark.parametrize("options", [[], ["-o", "views=all"]])
+def test_a_copy_of_listed_views_goes_in_without_them_and_the_log_says_what_to_do(
+    file: Path, tmp_path: Path, options: list[str]
+) -> None:
+    target = ["--mode", "w", *options]
+    with (
+        mounted(file, options=["-o", "views=csv"]) as shown,
+        mounted(tmp_path / "new.h5", options=target) as mount,
+    ):
+        (mount.path / "group").mkdir()
+        done = subprocess.run(
+            ["cp", "-r", f"{shown.path}/group", mount.path],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        views = sorted(path.name for path in (shown.path / "group").glob("*.csv"))
+        assert views
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == len(views)
+        others = sorted(path.name for path in (shown.path / "group").glob("*[!v]"))
+        assert sorted(path.name for path in (mount.path / "group").iterdir()) == others
+        told = [line for line in mount.log.read_text().splitlines() if "out of a copy" in line]
+        assert len(told) == len(views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,16 @@ def attribute_of(path: Path, name: str) -> int:
         return 0
 
 
+def load(path: Path) -> np.ndarray[Any, Any]:
+    """Return an array; numpy takes a read that fails for the end of a file that is too short."""
+    values: np.ndarray[Any, Any] = np.load(io.BytesIO(path.read_bytes()))
+    return values
+
+
 def array_value(path: Path) -> int:
     """Return the one value of an array; 0 where there is no array, -1 for a mixture."""
     try:
-        values = np.load(path)
+        values = load(path)
     except FileNotFoundError:
         return 0
     return int(values[0]) if len(values) == LENGTH and (values == values[0]).all() else -1

@@ -28,6 +28,7 @@ from support.cluster_files import (
     array_value,
     attribute_of,
     fsync,
+    load,
     put_element,
 )
 from support.hsds_service import Service, running_service
@@ -167,7 +168,7 @@ class Cluster:
             self.counts["names that all wanted"] += 1
             for mount in self._mounts:
                 path = mount.path / name
-                is_good = path.is_dir() or (np.load(path) == won[0]).all()
+                is_good = path.is_dir() or (load(path) == won[0]).all()
                 self._demand(is_good, f"{path} is not what mount {won[0]} made")
 
     def _compare_calm(self) -> None:
@@ -179,7 +180,7 @@ class Cluster:
                 wrong = {key: found[key] for key, value in writer.answered.items()
                          if found[key] != value}  # fmt: skip
                 self._demand(not wrong, f"{mount.path} shows of mount {writer.number} {wrong}")
-            rows = np.load(writer.folder / "rows.npy").tolist()
+            rows = load(writer.folder / "rows.npy").tolist()
             self._compare_rows(rows, is_all=True)
 
         self._at_once(compare)
@@ -198,7 +199,7 @@ class Cluster:
 
     def _look(self, mount: Mounted, writer: Writer) -> dict[str, int]:
         """Return what a mount shows of what a writer has written; -1 for a mixture."""
-        elements = np.load(mount.path / "elements.npy")
+        elements = load(mount.path / "elements.npy")
         found = {}
         for key in writer.possible:
             kind, name = key.split()
@@ -214,7 +215,7 @@ class Cluster:
         self._at_once(lambda writer: fsync(writer.folder / "elements.npy"))
         for writer in self._writers:
             writer.note_flushed()
-        self._flushed_rows = np.load(self._mounts[0].path / "rows.npy").tolist()
+        self._flushed_rows = load(self._mounts[0].path / "rows.npy").tolist()
         self.counts["flushes"] += len(self._writers)
 
     def _kill_under_load(self) -> None:
@@ -280,7 +281,7 @@ class Cluster:
                 self._demand(value in allowed, f"{key} is {value}, and not of {allowed}")
                 self.counts["later values lost, as may be"] += value != writer.answered.get(key, 0)
             writer.take_over(views[0])
-        rows = np.load(self._mounts[0].path / "rows.npy").tolist()
+        rows = load(self._mounts[0].path / "rows.npy").tolist()
         self._compare_rows(rows, is_all=names == [_SERVICE_NODE])
         for writer in self._writers:
             writer.rows = []

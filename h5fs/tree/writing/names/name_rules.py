@@ -13,6 +13,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.objects import Link
+from h5fs.model.settings import View
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node
@@ -72,10 +73,15 @@ class NameRules:
             is_scratch_name(path.rpartition(b"/")[2]) or self._places.is_in_scratch(path)
         ):
             return
+        view = next((each.value.decode() for each in View if path.endswith(each.value)), None)
+        hint = "" if view is None else (
+            f"; where this is a view of an array, leave views out of a copy (rsync --exclude='*"
+            f"{view}'), or copy from a mount without -o views"
+        )  # fmt: skip
         raise InvalidNameError(
             f"{show_path(path)}: the HDF5 file can hold NAME.npy, NAME.attrs.json, "
             "NAME.dtype.json and folders; files of other names must be temporary (.NAME, "
-            "NAME~, NAME.tmp, ...)"
+            f"NAME~, NAME.tmp, ...){hint}"
         )
 
     def check_scratch_link(self, path: bytes) -> None:

@@ -104,5 +104,5 @@ def check_no_view(node: Node, path: bytes) -> None:
     if node.is_view:
         raise ReadOnlyError(
             f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
-            ".npy file"
+            ".npy file, and leave views out of a copy"
         )
