@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from support.object_server import ObjectServer
+from support.stores import open_store
 
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.interface import Store
 
 OpenUrl = Callable[..., Store]
