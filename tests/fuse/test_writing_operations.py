@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs import errors
 from h5fs.errors import BadHandleError, ExistsError, NotAGroupError, NotEmptyError, NotFoundError
@@ -376,7 +377,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
         subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=30)
         daemon.terminate()
         try:
-            daemon.wait(20)
+            daemon.wait(PATIENCE_SECONDS)
         finally:
             daemon.kill()
 

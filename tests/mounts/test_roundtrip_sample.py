@@ -21,7 +21,6 @@ FILES = [
 ]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", FILES)
 def test_what_could_be_read_is_equal_after_two_copies(corpus: Path, name: str) -> None:
     outcomes = check_round_trip(corpus / name, seconds=60)
