@@ -171,10 +171,12 @@ def read_only(folder: Path) -> Iterator[None]:
 @pytest.mark.semantics("U1", "U3", "R22")
 def test_kills_under_a_load_lose_nothing(tmp_path: Path) -> None:
     killing = Killing(tmp_path, seed=42)
-    for _ in range(6):
+    rounds = 0
+    while rounds < 6 or killing.counts["calls that returned"] <= 20:
+        assert rounds < 60, "hardly a call returns"
         killing.run_round()
+        rounds += 1
     killing.finish()
-    assert killing.counts["calls that returned"] > 20
 
 
 @pytest.mark.semantics("R21")

@@ -24,7 +24,7 @@ def find(mount: Mounted) -> set[str]:
     """Return every path that ``find`` finds; it must end by itself, without a complaint."""
     done = subprocess.run(
         ["find", ".", "-mindepth", "1"], cwd=mount.path, capture_output=True, text=True,
-        timeout=30, check=True,
+        timeout=60, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return {line.removeprefix("./") for line in done.stdout.splitlines()}

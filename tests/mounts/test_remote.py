@@ -84,7 +84,7 @@ def test_a_url_is_mounted_as_the_file_itself_would_be(server: ObjectServer, tmp_
         assert remote["in_flight"] == 0
         assert remote["last_error"] is None
         shown = subprocess.run(
-            ["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=30
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=60
         ).stdout
         for text in (Path("/proc/mounts").read_text(), shown, done.stdout, mount.log.read_text()):
             assert "secret" not in text
