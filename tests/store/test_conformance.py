@@ -48,7 +48,7 @@ class TestRemoteStore(StoreConformance):
     def open_store(cls, file: Path) -> Store:
         if file.parent not in cls.servers:
             cls.servers[file.parent] = ObjectServer(file.parent).__enter__()
-        remote = RemoteOptions(cache_folder=file.parent / "cache", timeout_seconds=10)
+        remote = RemoteOptions(cache_folder=file.parent / "cache", timeout_seconds=30)
         url = Url(f"{cls.servers[file.parent].url}/{file.name}")
         return open_store(StoreOptions(url, workers=2, remote=remote))
 

@@ -22,7 +22,7 @@ def open_url(server: ObjectServer, tmp_path: Path) -> Iterator[OpenUrl]:
     opened: list[Store] = []
 
     def open_it(name: str, *, workers: int = 1, **options: object) -> Store:
-        settings = {"cache_folder": tmp_path / "cache", "timeout_seconds": 3.0} | options
+        settings = {"cache_folder": tmp_path / "cache", "timeout_seconds": 30.0} | options
         remote = RemoteOptions(**settings)  # type: ignore[arg-type]
         store = open_store(
             StoreOptions(Url(f"{server.url}/{name}"), workers=workers, remote=remote)

@@ -55,7 +55,7 @@ def open_url(cache: Path) -> Iterator[Open]:
     opened: list[tuple[RemoteFiles, RemoteObject]] = []
 
     def open_it(url: str, **options: object) -> RemoteObject:
-        settings = {"cache_folder": cache, "timeout_seconds": 4.0} | options
+        settings = {"cache_folder": cache, "timeout_seconds": 30.0} | options
         files = RemoteFiles(RemoteOptions(**settings))  # type: ignore[arg-type]
         try:
             found = files.open(Url(url))
