@@ -17,6 +17,18 @@ IN_CI = os.environ.get("CI") == "true"
 TESTS = Path(__file__).parent
 CORPUS = TESTS.parent.parent / "shared" / "corpus"
 
+# What computes longest begins first, so that all processes of `scripts/test` end at about the same
+# time. Of the rest, most of which mount something, those in mounts go before the others.
+LONGEST_FIRST = (
+    "mounts/test_corpus_sample.py", "mounts/test_fuzz_sample.py", "mounts/test_readme.py",
+    "mounts/test_roundtrip_sample.py", "mounts/test_durability.py", "mounts/test_worker_kills.py",
+    "mounts/test_exclusion.py", "mounts/test_wheel.py", "mounts/test_hostile.py",
+    "mounts/test_life.py", "mounts/test_command.py", "mounts/test_writing_open_files.py",
+    "mounts/test_writing_model.py", "mounts/test_commands.py", "mounts/test_replaced_files.py",
+    "store/hsds/test_restarted_nodes.py", "store/hsds/test_hsds_conformance.py",
+    "store/remote/test_remote_corpus.py", "store/hdf5/test_attributes.py",
+)  # fmt: skip
+
 # Under nohup(1), and in some CI, SIGHUP is ignored, which mounts in the tests would inherit.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -31,6 +43,19 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile("ci" if IN_CI else "default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; within a file all stays as it is."""
+    ranks = {TESTS / name: number for number, name in enumerate(LONGEST_FIRST)}
+    gone = [str(path) for path in ranks if not path.is_file()]
+    assert not gone, f"conftest.LONGEST_FIRST names what is not there: {gone}"
+
+    def rank(item: pytest.Item) -> int:
+        others = len(ranks) + (not item.path.is_relative_to(TESTS / "mounts"))
+        return ranks.get(item.path, others)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

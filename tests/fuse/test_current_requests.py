@@ -7,6 +7,8 @@ import struct
 import threading
 from types import SimpleNamespace
 
+from support.waiting import PATIENCE_SECONDS
+
 from h5fs.fuse.library.current_requests import NO_HANDLE, CurrentRequests
 from h5fs.fuse.library.request_loop import FuseBuffer
 
@@ -32,12 +34,12 @@ def test_the_kernel_keeps_an_answer_unless_one_that_passes_is_given_at_the_same_
         requests.begin(FuseBuffer())
         requests.let_pass()
         passes.set()
-        may_end.wait(30)
+        may_end.wait(PATIENCE_SECONDS)
         requests.end()
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert passes.wait(30)
+    assert passes.wait(PATIENCE_SECONDS)
     requests.begin(FuseBuffer())
     requests.end()
     assert settings.attr_timeout == 0

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
 from h5fs.fuse import session as session_module
@@ -501,11 +502,11 @@ def test_a_thread_is_its_process() -> None:
     def wait() -> None:
         numbers.append(threading.get_native_id())
         asked.set()
-        answered.wait(30)
+        answered.wait(PATIENCE_SECONDS)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    asked.wait(30)
+    asked.wait(PATIENCE_SECONDS)
     found = [find_process(number) for number in (numbers[0], os.getpid(), 0, -1, 2**30)]
     answered.set()
     thread.join()
@@ -647,7 +648,7 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
     library = FakeLibrary()
     session = make_session(library)
     release, answered = threading.Event(), threading.Event()
-    block = session.counted(lambda: 0 if release.wait(60) else 1)
+    block = session.counted(lambda: 0 if release.wait(PATIENCE_SECONDS) else 1)
     answer = session.counted(lambda: answered.set() or 0)
     was_answered: list[bool] = []
 
@@ -655,7 +656,7 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
         for _ in range(20):
             library.requests.put(block)
         library.requests.put(answer)
-        was_answered.append(answered.wait(30))
+        was_answered.append(answered.wait(PATIENCE_SECONDS))
         release.set()
         library.is_exited = True
 
@@ -676,7 +677,7 @@ def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
     session = make_session(library)
     release = threading.Event()
     answered: list[int] = []
-    block = session.counted(lambda: 0 if release.wait(60) else 1)
+    block = session.counted(lambda: 0 if release.wait(PATIENCE_SECONDS) else 1)
     answer = session.counted(lambda: answered.append(0) or 0)
     peaks: list[int] = []
     rests: list[int] = []
@@ -685,7 +686,7 @@ def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
         return sum(each.name == "h5fs-fuse" for each in threading.enumerate())
 
     def wait_until(claim: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_SECONDS
         while not claim() and time.monotonic() < end:
             time.sleep(0.01)
 
@@ -746,7 +747,7 @@ def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:
     call = session.counted(answer)
 
     def ask() -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_SECONDS
         while len(seen) < session._usual_count + 3 and time.monotonic() < end:
             for _ in range(100):
                 library.requests.put(call)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs import errors
 from h5fs.errors import BadHandleError, ExistsError, NotAGroupError, NotEmptyError, NotFoundError
@@ -373,10 +374,10 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
         assert daemon.stdout.readline() == b"ready\n", complaints.read_text()
         yield Mounted(mountpoint, real, notes, complaints)
     finally:
-        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=30)
+        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=60)
         daemon.terminate()
         try:
-            daemon.wait(20)
+            daemon.wait(PATIENCE_SECONDS)
         finally:
             daemon.kill()
 

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mounts import end_mount
+from support.waiting import PATIENCE_SECONDS
 
 import h5fs
 from h5fs.daemon.registry import find_daemon
@@ -199,7 +200,7 @@ def test_a_process_that_the_program_has_forked_does_not_end_its_mount(tmp_path: 
         context = multiprocessing.get_context("fork")
         child = context.Process(target=atexit._run_exitfuncs)
         child.start()
-        child.join(60)
+        child.join(PATIENCE_SECONDS)
         assert child.exitcode == 0 and find_mount(path) is not None
 
 

@@ -32,11 +32,12 @@ from support.users import (
     run_script_as_nobody,
     why_not_another_user,
 )
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.daemon.registry import find_daemon
 
 NUMBERS = np.arange(100, dtype="<i4")
-SECONDS = 30
+SECONDS = 60
 
 needs_another_user = pytest.mark.skipif(
     why_not_another_user() is not None or python_of_nobody() is None,
@@ -337,7 +338,7 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path, mountpoint: Path) -> None:
     command += ["-o", f"log={tmp_path}/log"]
     done = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        done.wait(5)
+        done.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         # Let both the command and the daemon that waits for the FIFO go.
         descriptor = os.open(tmp_path / "fifo.h5", os.O_RDWR)

@@ -19,6 +19,7 @@ from h5py import h5f, h5p
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, run_h5fs
 from support.trees import killed_tree, save
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.cli import main
 from h5fs.store.log.log_path import log_path
@@ -342,7 +343,7 @@ def cat_on_terminal(*places: str) -> tuple[int, str]:
         with open(terminal, "rb", buffering=0) as screen, suppress(OSError):  # EIO at its end
             while piece := screen.read(4096):
                 shown += piece
-        return process.wait(60), shown.decode().replace("\r\n", "\n")
+        return process.wait(PATIENCE_SECONDS), shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.semantics("C2")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from support.mounts import Mounted, mounted, run_h5fs
+from support.waiting import wait_until
 
 NUMBERS = np.arange(1000, dtype="<i4")
 
@@ -22,15 +21,6 @@ def write(file: Path, number: int, **how: object) -> None:
         opened["g/data"] = NUMBERS + number
         opened["g/twin"] = opened["g/data"]
         opened["g"].attrs["number"] = number
-
-
-def until(holds: Callable[[], bool], seconds: float = 2) -> bool:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def open_hdf5_files(mount: Mounted) -> set[str]:
@@ -128,23 +118,23 @@ def test_files_that_come_change_and_go_are_noticed(folder: Path, tmp_path: Path)
         assert not (mount.path / "new.h5").exists()
         assert np.load(mount.path / "a.h5/g/data.npy")[0] == 1
         write(folder / "new.h5", 7)
-        assert until((mount.path / "new.h5/g/data.npy").exists)
+        wait_until((mount.path / "new.h5/g/data.npy").exists)
         assert np.load(mount.path / "new.h5/g/data.npy")[0] == 7
         write(tmp_path / "other.h5", 8)
         (tmp_path / "other.h5").rename(folder / "a.h5")
-        assert until(lambda: np.load(mount.path / "a.h5/g/data.npy")[0] == 8)
+        wait_until(lambda: np.load(mount.path / "a.h5/g/data.npy")[0] == 8)
         (folder / "b.h5").unlink()
-        assert until(lambda: not (mount.path / "b.h5").exists())
+        wait_until(lambda: not (mount.path / "b.h5").exists())
         (folder / "notes.txt").write_text("hello again")
-        assert until(lambda: (mount.path / "notes.txt").read_text() == "hello again")
+        wait_until(lambda: (mount.path / "notes.txt").read_text() == "hello again")
         # One kind becomes the other.
         (folder / "new.h5").unlink()
         (folder / "new.h5").write_text("text now")
-        assert until((mount.path / "new.h5").is_file)
+        wait_until((mount.path / "new.h5").is_file)
         assert (mount.path / "new.h5").read_text() == "text now"
         (folder / "not.h5").unlink()
         write(folder / "not.h5", 9)
-        assert until((mount.path / "not.h5").is_dir)
+        wait_until((mount.path / "not.h5").is_dir)
         assert np.load(mount.path / "not.h5/g/data.npy")[0] == 9
 
 
@@ -172,9 +162,9 @@ def test_files_are_opened_late_and_few_at_a_time(folder: Path) -> None:
         finally:
             for file in opened:
                 file.close()
-        assert until(lambda: np.load(mount.path / "a.h5/g/data.npy")[0] == 1)
+        wait_until(lambda: np.load(mount.path / "a.h5/g/data.npy")[0] == 1)
         (mount.path / "b.h5/g/data.npy").read_bytes()
-        assert until(lambda: len(open_hdf5_files(mount)) <= 9)
+        wait_until(lambda: len(open_hdf5_files(mount)) <= 9)
 
 
 @pytest.mark.semantics("H5")

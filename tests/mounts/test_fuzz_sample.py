@@ -18,6 +18,7 @@ from support.mutants import (
     lookup3,
     make_mutant,
 )
+from support.waiting import PATIENCE_SECONDS
 
 PROGRAM = Path(__file__).parent.parent.parent / "scripts" / "fuzz.py"
 MUTANTS = 30
@@ -29,7 +30,7 @@ def test_mounts_of_damaged_files_answer_to_the_end(corpus: Path, tmp_path: Path)
     report = tmp_path / "report.json"
     done = subprocess.run(
         [sys.executable, PROGRAM, corpus, "--count", str(MUTANTS), "--seed", "1000",
-         "--slack", "30", "--json", report],
+         "--slack", "60", "--json", report],
         capture_output=True, text=True, timeout=580, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,7 +76,8 @@ def test_mutants_without_mounts_cost_errnos_and_nothing_else(corpus: Path) -> No
     start_starter()
     try:
         for seed in range(60):
-            verdict = check_in_bulk(make_mutant(seed, sources), Limits())
+            limits = Limits(slack_seconds=PATIENCE_SECONDS)
+            verdict = check_in_bulk(make_mutant(seed, sources), limits)
             assert not verdict.failures, f"seed {seed}: {verdict.failures}"
     finally:
         stop_starter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mounts import needs_libfuse_3, run_h5fs
+from support.waiting import wait_until
 
 from h5fs.daemon.registry import find_daemons
 
@@ -123,10 +123,8 @@ def test_without_f_the_command_returns_when_the_mount_answers_and_an_unmount_end
     )
     assert done.stdout.split() == ["0", "0"], done.stderr
     assert "/dev/fd" not in (tmp_path / "status").read_text()
-    deadline = time.monotonic() + 30
-    while not subprocess.run(["pgrep", "-f", f"{file} .*/dev/fd/3"], check=False).returncode:
-        assert time.monotonic() < deadline, "the daemon is still there"
-        time.sleep(0.05)
+    daemon = ["pgrep", "-f", f"{file} .*/dev/fd/3"]
+    wait_until(lambda: subprocess.run(daemon, check=False).returncode)
     with h5py.File(file) as opened:
         assert "e" in opened
     assert log.read_text() == ""

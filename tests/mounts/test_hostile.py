@@ -45,6 +45,7 @@ from support.hostile import (
 )
 from support.mounts import Mounted, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
+from support.waiting import PATIENCE_SECONDS
 from support.watching import (
     HungError,
     MemoryWatch,
@@ -57,7 +58,7 @@ from support.watching import (
 from h5fs.daemon.registry import find_daemon
 
 DEADLINE_SECONDS = 3
-SLACK_SECONDS = 20  # for a machine that is busy with other work
+SLACK_SECONDS = PATIENCE_SECONDS / 2  # for a machine that is busy with other work
 LARGEST_MEMORY_BYTES = 3 * 2**29
 NEIGHBOURS = {"before.npy", "z", "z/after.npy", "z/packed.npy", "z/text.npy", ".attrs.json"}
 
@@ -90,11 +91,12 @@ def check_neighbours(mount: Mounted) -> None:
     )
     sums = {line[66:]: line[:64] for line in printed.splitlines()}
     assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in expected.items()}
-    assert '"here"' in run_bounded(["cat", ".attrs.json"], seconds=30, cwd=mount.path)
+    assert '"here"' in run_bounded(["cat", ".attrs.json"], seconds=PATIENCE_SECONDS, cwd=mount.path)
 
 
 def read_all(mount: Mounted, **bounds: float) -> Reading:
     """Read everything; every answer came in time, and came."""
+    bounds = {"seconds": 2 * PATIENCE_SECONDS, **bounds}
     reading = read_everything(mount.path, **bounds)  # type: ignore[arg-type]
     assert list(judge_reading(reading, seconds=DEADLINE_SECONDS + SLACK_SECONDS)) == []
     assert reading.final["listing"] == "ok"
@@ -131,7 +133,7 @@ def read_range(mount: Mounted, name: str, offset: int, size: int) -> bytes:
 
 def size_of(mount: Mounted, name: str) -> int:
     """Return what ``stat`` says."""
-    return int(run_bounded(["stat", "-c", "%s", name], seconds=30, cwd=mount.path))
+    return int(run_bounded(["stat", "-c", "%s", name], seconds=PATIENCE_SECONDS, cwd=mount.path))
 
 
 def quarantined(mount: Mounted) -> list[str]:
@@ -209,10 +211,12 @@ def test_a_walk_of_very_deep_groups_ends(tmp_path: Path) -> None:
         write_neighbours(opened)
         add_deep_groups(opened, b"d", 20_000)
     with survived(tmp_path / "f.h5") as mount:
-        reading = read_all(mount, seconds=90)
+        reading = read_all(mount)
         assert reading.ended
         assert 990 <= reading.deepest <= 1010
-        listed = run_bounded(["ls", "-lR"], seconds=90, must_succeed=False, cwd=mount.path)
+        listed = run_bounded(
+            ["ls", "-lR"], seconds=2 * PATIENCE_SECONDS, must_succeed=False, cwd=mount.path
+        )
         assert listed.count("\n./d") > 900
 
 
@@ -228,7 +232,7 @@ def test_links_in_circles_cost_nothing(tmp_path: Path) -> None:
         assert {code for _, _, code in reading.problems} <= {"ELOOP", "ENOENT"}
         for name in ("soft", "soft too", "through itself"):
             assert reading.errno_of(f"circle/{name}", "stat link") == "ELOOP"
-        assert run_bounded(["find", ".", "-name", "up"], seconds=30, cwd=mount.path)
+        assert run_bounded(["find", ".", "-name", "up"], seconds=PATIENCE_SECONDS, cwd=mount.path)
 
 
 @pytest.mark.semantics("L1", "E4")
@@ -408,7 +412,6 @@ def test_types_within_types_are_refused_or_read(
 
 
 @pytest.mark.semantics("S8", "A3")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("options", [(), ("xattr",)])
 def test_two_hundred_thousand_attributes_are_all_there_or_eio(
     tmp_path: Path, options: tuple[str, ...]
@@ -422,7 +425,7 @@ def test_two_hundred_thousand_attributes_are_all_there_or_eio(
         assert {code for _, _, code in reading.problems} <= {"EIO", "E2BIG", "ERANGE"}
         answer = errno_of(mount, "many.attrs.json")
         if answer == "ok":
-            text = run_bounded(["cat", "many.attrs.json"], seconds=60, cwd=mount.path)
+            text = run_bounded(["cat", "many.attrs.json"], seconds=PATIENCE_SECONDS, cwd=mount.path)
             assert text.count(": 0,") >= 199_999
         else:
             assert answer == "EIO"
@@ -466,7 +469,11 @@ def test_a_mount_answers_others_while_one_object_hangs(tmp_path: Path) -> None:
     write_looping_heap(tmp_path / "f.h5", HEAP_LOOPS[0])
     with survived(tmp_path / "f.h5", "workers=2") as mount:
         # The kernel lets one program at a time look for a name in a folder.
-        run_bounded(["ls", "-lR", "z", "before.npy", ".attrs.json"], seconds=60, cwd=mount.path)
+        run_bounded(
+            ["ls", "-lR", "z", "before.npy", ".attrs.json"],
+            seconds=PATIENCE_SECONDS,
+            cwd=mount.path,
+        )
         hanging = subprocess.Popen(
             ["cat", "loop.npy"], cwd=mount.path, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -477,7 +484,7 @@ def test_a_mount_answers_others_while_one_object_hangs(tmp_path: Path) -> None:
             reads += 1
             assert reads < 10_000
         assert reads >= 2
-        assert os.strerror(errno.EIO).encode() in hanging.communicate(timeout=10)[1]
+        assert os.strerror(errno.EIO).encode() in hanging.communicate(timeout=PATIENCE_SECONDS)[1]
 
 
 # Outside of the file

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from support.users import (
     run_script_as_nobody,
     why_not_another_user,
 )
+from support.waiting import wait_until
 from support.watching import find_workers
 
 from h5fs.daemon.registry import find_daemon
@@ -59,13 +60,6 @@ def run_in_shell(script: str, folder: Path, **environment: str) -> subprocess.Co
         ["sh", "-c", define + script], cwd=folder, env={**os.environ, **environment},
         capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False,
     )  # fmt: skip
-
-
-def wait_for(claim: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def check_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -203,7 +197,7 @@ def test_a_signal_during_the_start_leaves_nothing(
 ) -> None:
     options = ["--mode", "r+"]
     starting = start_daemon(file, mountpoint, *options, program=slowly(tmp_path / "sign", 30))
-    wait_for((tmp_path / "sign").exists)
+    wait_until((tmp_path / "sign").exists)
     (daemon,) = children_of(starting.pid)
     os.kill(daemon, number)
     check_one_line(ended(starting), f"ended by {number.name}")
@@ -217,11 +211,11 @@ def test_a_command_that_is_ended_while_it_waits_takes_the_daemon_along(
     file: Path, mountpoint: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     starting = start_daemon(file, mountpoint, "--mode", "r+", program=slowly(tmp_path / "sign", 5))
-    wait_for((tmp_path / "sign").exists)
+    wait_until((tmp_path / "sign").exists)
     (daemon,) = children_of(starting.pid)
     starting.send_signal(number)
     assert ended(starting).returncode != 0
-    wait_for(lambda: not Path(f"/proc/{daemon}/exe").exists())
+    wait_until(lambda: not Path(f"/proc/{daemon}/exe").exists())
     assert find_mount(mountpoint) is None
     assert not file.with_name("f.h5.h5fs-log").exists()
 
@@ -264,10 +258,10 @@ def test_signals_do_not_interrupt_what_is_still_to_be_committed(
     sign = tmp_path / "sign"
     program = SLOW_CLOSING.format(sign=str(sign))
     foreground = start_daemon(file, mountpoint, "-f", "--mode", "r+", program=program)
-    wait_for(lambda: find_mount(mountpoint) is not None and (mountpoint / "x.npy").exists())
+    wait_until(lambda: find_mount(mountpoint) is not None and (mountpoint / "x.npy").exists())
     np.save(mountpoint / "y.npy", NUMBERS)
     foreground.send_signal(signal.SIGINT)
-    wait_for(sign.exists)
+    wait_until(sign.exists)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
         foreground.send_signal(number)
     done = ended(foreground)
@@ -469,7 +463,7 @@ def test_threads_that_a_burst_has_started_end_after_it_and_no_request_is_lost(
         with ThreadPoolExecutor(30) as readers:
             try:
                 read = [readers.submit(file.read) for file in files]
-                wait_for(lambda: count_threads(mount.pid) > before + 6)
+                wait_until(lambda: count_threads(mount.pid) > before + 6)
                 if libfuse == "3":  # who asks for one name is not in the way of the next
                     slow = readers.submit(os.stat, mount.path / "g/text.npy")
                     assert not os.path.lexists(mount.path / "g/none")
@@ -483,7 +477,7 @@ def test_threads_that_a_burst_has_started_end_after_it_and_no_request_is_lost(
                 list(readers.map(os.stat, [mount.path] * 100))
                 return count_threads(mount.pid) <= before
 
-            wait_for(ask_on)
+            wait_until(ask_on)
         for file in files:
             file.close()
         assert (np.load(mount.path / "x39.npy") == NUMBERS).all()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.mounts import Mounted, mounted, needs_libfuse_3, run_h5fs
+from support.waiting import PATIENCE_SECONDS
 
 NUMBERS = np.arange(6, dtype="<i4")
 
@@ -23,7 +24,7 @@ def find(mount: Mounted) -> set[str]:
     """Return every path that ``find`` finds; it must end by itself, without a complaint."""
     done = subprocess.run(
         ["find", ".", "-mindepth", "1"], cwd=mount.path, capture_output=True, text=True,
-        timeout=30, check=True,
+        timeout=60, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return {line.removeprefix("./") for line in done.stdout.splitlines()}
@@ -291,7 +292,7 @@ def test_data_outside_the_file_follows_the_same_rule_from_any_folder(
         wait_for_mount(mountpoint, daemon)
         check(mountpoint)
         assert run_h5fs("umount", mountpoint).returncode == 0
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE_SECONDS) == 0
     finally:
         daemon.kill()
         daemon.wait()

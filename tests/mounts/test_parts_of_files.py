@@ -16,6 +16,7 @@ import pytest
 from support.kill_writing import kill
 from support.mounts import MountFailedError, mounted, needs_libfuse_3, run_h5fs
 from support.object_server import ObjectServer
+from support.waiting import PATIENCE_SECONDS
 from support.writing import errno_of
 
 import h5fs
@@ -209,7 +210,7 @@ def test_what_waits_is_known_by_its_path_in_the_file(file: Path) -> None:
 
 def wait_until_it_lists(folder: Path, names: list[str] | None) -> None:
     """Wait for a listing of a folder; None: for there being no folder."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             found: list[str] | None = sorted(os.listdir(folder))
@@ -223,7 +224,7 @@ def wait_until_it_lists(folder: Path, names: list[str] | None) -> None:
 
 def wait_until_it_reads(path: Path, value: int) -> None:
     """Wait until an array is a number."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while (found := np.load(path)) != value:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

@@ -13,8 +13,9 @@ import pytest
 from support.kill_writing import kill
 from support.mounts import end_mount, mounted, needs_libfuse_3
 from support.saving_together import Values, play, value_in_file, value_in_mount
+from support.waiting import PATIENCE_SECONDS
 
-pytestmark = [needs_libfuse_3, pytest.mark.timeout(240)]
+pytestmark = needs_libfuse_3
 
 PROGRAMS, SECONDS = 8, 4.0
 
@@ -28,7 +29,7 @@ def play_to_the_end(root: Path) -> tuple[Values, Counter[str]]:
         values.update(some)
         counts += counted
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE_SECONDS)
     return values, counts
 
 

@@ -11,6 +11,7 @@ import sys
 import termios
 
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 WORK = """
 import time
@@ -39,7 +40,7 @@ def test_a_bar_is_shown_on_a_terminal_and_nowhere_else() -> None:
                 shown += piece
         except OSError:  # the other end is closed
             pass
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     os.close(terminal)
     assert b"reading data.h5" in shown
     assert b"90.0/100" in shown or b"80.0/100" in shown

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.round_trip import BAD_RESULTS, check_round_trip
+from support.waiting import PATIENCE_SECONDS
 
 HDF5 = "lrknox__hdf5"
 FILES = [
@@ -21,9 +22,8 @@ FILES = [
 ]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", FILES)
 def test_what_could_be_read_is_equal_after_two_copies(corpus: Path, name: str) -> None:
-    outcomes = check_round_trip(corpus / name, seconds=60)
+    outcomes = check_round_trip(corpus / name, seconds=4 * PATIENCE_SECONDS)
     assert [each for each in outcomes if each.result in BAD_RESULTS] == []
     assert any(each.result == "equal" for each in outcomes)

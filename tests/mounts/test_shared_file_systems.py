@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.mounts import MountFailedError, mounted, needs_libfuse_3
 from support.shared_file_system import seen_from_another_machine
+from support.waiting import PATIENCE_SECONDS
 
 
 def write(path: Path, value: int, count: int = 500_000) -> None:
@@ -48,7 +49,7 @@ def test_a_file_that_another_machine_replaces_is_the_old_or_the_new_one_whole(
         assert np.unique(np.load(mount.path / "d.npy")).tolist() == [1]
         write(folder / "new.h5", 2)
         os.replace(folder / "new.h5", folder / "x.h5")
-        deadline, seen = time.monotonic() + 20, {1}
+        deadline, seen = time.monotonic() + PATIENCE_SECONDS, {1}
         while seen != {2}:
             assert time.monotonic() < deadline
             try:

@@ -23,6 +23,7 @@ from support.fuzzing import (
 )
 from support.mounts import Mounted, mounted
 from support.reference import npy_bytes
+from support.waiting import PATIENCE_SECONDS
 from support.watching import (
     Process,
     find_children,
@@ -144,7 +145,7 @@ class Load:
         complaints = []
         for reader in self._readers:
             try:
-                output, complaint = reader.communicate(timeout=60)
+                output, complaint = reader.communicate(timeout=PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 reader.kill()  # not waited for: it ends when the mount does
                 complaints.append("a reader got no answer for a minute")

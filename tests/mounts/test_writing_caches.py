@@ -124,7 +124,6 @@ def test_who_maps_a_replaced_array_gets_no_page_of_the_old_one(mount: Mounted) -
 
 
 @pytest.mark.semantics("R23")
-@pytest.mark.timeout(300)
 def test_several_processes_leave_nothing_old_with_the_kernel(tmp_path: Path) -> None:
     """A short run of scripts/fuzz_caches.py."""
     make_file(tmp_path / "f.h5")

@@ -11,7 +11,6 @@ EXAMPLES, STEPS = 20, 30
 
 
 @pytest.mark.semantics("R14")
-@pytest.mark.timeout(300)
 def test_a_mount_answers_as_a_plain_folder_does() -> None:
     session = Session()
 

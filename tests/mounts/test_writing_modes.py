@@ -15,6 +15,7 @@ import pytest
 from support.mount_points import is_mounted
 from support.mounts import MountFailedError, end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
+from support.waiting import PATIENCE_SECONDS
 from support.writing import errno_of, make_file, same, shell, unmount, written
 
 VALUES = np.arange(6, dtype="<f8")
@@ -241,7 +242,7 @@ def test_a_mount_to_write_is_refused_while_h5py_has_the_file_and_names_the_holde
         finally:
             assert holder.stdin is not None
             holder.stdin.close()
-            holder.wait(30)
+            holder.wait(PATIENCE_SECONDS)
     with written(file) as mount:
         assert (mount.path / "d.npy").read_bytes() == npy_bytes(VALUES)
 

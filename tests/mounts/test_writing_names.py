@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.mounts import mounted
 from support.reference import npy_bytes
+from support.waiting import PATIENCE_SECONDS
 from support.writing import errno_of, make_file, read_tree, same, shell, unmount, written
 
 VALUES = np.arange(6, dtype="<f8")
@@ -184,7 +185,7 @@ def test_gio_trash_ends_and_works_or_fails(tmp_path: Path) -> None:
         for name in ("d.npy", "g"):
             done = subprocess.run(
                 ["gio", "trash", str(mount.path / name)],
-                capture_output=True, text=True, timeout=30, check=False,
+                capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
             )  # fmt: skip
             assert (done.returncode == 0) != (mount.path / name).exists(), done.stderr
         shutil.rmtree(mount.path / f".Trash-{os.getuid()}", ignore_errors=True)

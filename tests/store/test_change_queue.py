@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.store.worker_stores.change_queue import (
     MOST_BYTES,
@@ -22,8 +23,6 @@ from h5fs.store.worker_stores.change_queue import (
     NotAnswered,
     Outcome,
 )
-
-SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ class Gathering:
     def hold(self, can_go: threading.Event) -> threading.Thread:
         """Let a thread lead, with a change of its own, until ``can_go``."""
         leader = threading.Thread(
-            target=self.queue.make, args=(Change(-1), lambda _: can_go.wait(SECONDS)), daemon=True
+            target=self.queue.make,
+            args=(Change(-1), lambda _: can_go.wait(PATIENCE_SECONDS)),
+            daemon=True,
         )
         leader.start()
         wait_until(lambda: self.queue._is_led)
@@ -85,17 +86,10 @@ class Gathering:
             wait_until(lambda i=i: len(self.queue._waiting) > i)
         can_go.set()
         for thread in [leader, *threads]:
-            thread.join(SECONDS)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive(), "a thread waits for ever"
         assert not self.queue._is_led and not self.queue._waiting
         return found
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.0005)
 
 
 def test_a_change_that_comes_alone_is_made_alone() -> None:
@@ -134,9 +128,9 @@ def test_what_comes_while_others_are_sent_goes_with_the_next_ones() -> None:
     wait_until(lambda: len(gathering.queue._waiting) == 2)
     can_go.set()
     for thread in some:
-        thread.join(SECONDS)
+        thread.join(PATIENCE_SECONDS)
     for thread in late:
-        thread.join(SECONDS)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
     assert [sorted(numbers) for numbers in gathering.sent] == [[0, 1], [7, 8]]
 
@@ -225,7 +219,7 @@ def test_many_threads_each_get_their_own_answers_and_one_at_a_time_sends() -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(SECONDS)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
     assert wrong == []
     assert gathering.queue.change_count == 1600 > gathering.queue.request_count

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from store.conformance import array_file, object_at, read
 from support.gathering import together
 from support.hostile import HEAP_LOOPS, add_external_raw, write_looping_heap
+from support.stores import open_store
 from support.trees import kill
 
 from h5fs.errors import (
@@ -33,7 +34,6 @@ from h5fs.errors import (
 from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.change_queue import MOST_BYTES
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
@@ -467,7 +467,6 @@ def test_a_commit_of_changes_together_survives_the_daemon(
 
 
 @pytest.mark.semantics("U16", "W3")
-@pytest.mark.timeout(300)
 def test_many_threads_over_workers_that_are_killed_do_each_change_once(
     store: WritingWorkerStore, file: Path
 ) -> None:
@@ -591,7 +590,6 @@ def content(group: h5py.Group) -> dict[str, Any]:
 
 
 @pytest.mark.semantics("U16")
-@pytest.mark.timeout(400)
 def test_changes_together_are_what_they_are_one_by_one(file: Path) -> None:
     numbers = itertools.count()
     pairs: dict[int, Any] = {}

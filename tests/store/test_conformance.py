@@ -9,23 +9,26 @@ from typing import Any, ClassVar
 import pytest
 from store.conformance import StoreConformance, WritingStoreConformance
 from support.object_server import ObjectServer
+from support.stores import open_store
 
+from h5fs import store
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, RemoteOptions, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.interface import Store, WritingStore
 
 
 class TestStoreInThisProcess(StoreConformance):
     @classmethod
     def open_store(cls, file: Path) -> Store:
-        return open_store(StoreOptions(file, workers=0))
+        return store.open_store(StoreOptions(file, workers=0))
 
 
 class TestWorkerStore(StoreConformance):
+    """With a worker starter of its own."""
+
     @classmethod
     def open_store(cls, file: Path) -> Store:
-        return open_store(StoreOptions(file, workers=2))
+        return store.open_store(StoreOptions(file, workers=2))
 
 
 class TestRemoteStore(StoreConformance):
@@ -45,7 +48,7 @@ class TestRemoteStore(StoreConformance):
     def open_store(cls, file: Path) -> Store:
         if file.parent not in cls.servers:
             cls.servers[file.parent] = ObjectServer(file.parent).__enter__()
-        remote = RemoteOptions(cache_folder=file.parent / "cache", timeout_seconds=10)
+        remote = RemoteOptions(cache_folder=file.parent / "cache", timeout_seconds=30)
         url = Url(f"{cls.servers[file.parent].url}/{file.name}")
         return open_store(StoreOptions(url, workers=2, remote=remote))
 
@@ -53,5 +56,5 @@ class TestRemoteStore(StoreConformance):
 class TestWritingWorkerStore(WritingStoreConformance):
     @classmethod
     def open_store(cls, file: Path) -> WritingStore:
-        store: Any = open_store(StoreOptions(file, mode=Mode.UPDATE))
-        return store  # type: ignore[no-any-return]
+        opened: Any = open_store(StoreOptions(file, mode=Mode.UPDATE))
+        return opened  # type: ignore[no-any-return]

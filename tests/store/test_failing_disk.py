@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from store.conformance import make_sample, object_at
+from support.stores import open_store
 
 from h5fs.errors import UnreadableError
 from h5fs.model.settings import StoreOptions
-from h5fs.store import open_store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.mounted_file import PlainFile
 from h5fs.store.sources.local_file import LocalFile

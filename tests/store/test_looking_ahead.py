@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
+from support.stores import STARTER
 
 from h5fs.cli.commands.without_mount import opened_tree
 from h5fs.cli.entries.tree_entries import Extent, entry_at, fill, listing_habits
@@ -83,7 +84,7 @@ def read_tree(tree: Tree | FolderTree, folder: bytes) -> dict[bytes, bytes]:
 
 @contextmanager
 def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
-    store = WorkerStore(StoreOptions(file, **settings))
+    store = WorkerStore(StoreOptions(file, **settings), STARTER)
     with closing(store):
         store.open()
         yield store

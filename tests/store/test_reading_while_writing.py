@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.reference import npy_bytes
 from support.trees import kill, kill_worker, read, save, store_of, writable_tree
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import UnreadableError
 from h5fs.model.settings import NewDatasets
@@ -177,7 +178,7 @@ def test_a_read_beside_writes_and_checkpoints_never_mixes_two_states(
                 kill_worker(tree)
         done.set()
         for reader in readers:
-            reader.join(60)
+            reader.join(PATIENCE_SECONDS)
         assert not problems, problems[0]
         assert reads[0] >= 6
         assert set(np.frombuffer(read(tree, b"/d.npy")[start:], "<i4")) == {number}

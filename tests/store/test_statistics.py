@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from support.stores import open_store
+from support.waiting import wait_until
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.log.uncommitted import Uncommitted
 from h5fs.store.statistics import (
     CacheStatistics,
@@ -52,13 +52,6 @@ def opened(file: Path, **options: Any) -> Iterator[Tree]:
         store.close()
 
 
-def wait_for(claim: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_the_cache_tells_hits_and_misses(file: Path) -> None:
     with opened(file, workers=1, cache_bytes=2**22) as tree:
         handle = tree.open(b"/d.npy", os.O_RDONLY)
@@ -80,7 +73,7 @@ def test_a_worker_that_was_killed_is_not_told_of_and_its_replacement_is(file: Pa
     with opened(file, workers=1) as tree:
         (pid,) = tree.statistics().store.workers.pids
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: tree.statistics().store.workers.pids == ())
+        wait_until(lambda: tree.statistics().store.workers.pids == ())
         tree.read(tree.open(b"/d.npy", os.O_RDONLY), 2**20, 0)
         workers = tree.statistics().store.workers
         assert workers.usual_count == 1 and workers.replaced_count == 1
@@ -138,7 +131,7 @@ def test_a_change_that_a_commit_came_before_is_committed_by_the_clock(
             found = store.statistics().uncommitted
             return found is not None and found.change_count == 0
 
-        wait_for(is_committed)
+        wait_until(is_committed)
     finally:
         store.close()
 

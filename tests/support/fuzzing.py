@@ -14,6 +14,7 @@ from typing import Any
 
 from support.mounts import Mounted, MountFailedError, mounted
 from support.mutants import Mutant
+from support.waiting import PATIENCE_SECONDS
 from support.watching import (
     HungError,
     MemoryWatch,
@@ -126,7 +127,7 @@ def check_mutant(mutant: Mutant, limits: Limits) -> Verdict:
             verdict.failures.append("the mount command did not end")
         if file.read_bytes() != mutant.content:
             verdict.failures.append("the file's bytes changed")
-        left = wait_until_ended(find_processes_of(folder), 5)
+        left = wait_until_ended(find_processes_of(folder), PATIENCE_SECONDS)
         if left:
             verdict.failures.append(f"left running: {len(left)} processes")
             for process in left:
@@ -193,11 +194,11 @@ def judge_reading(reading: Reading, *, seconds: float) -> Iterator[str]:
 
 
 def end_and_judge(
-    mount: Mounted, processes: Iterable[Process], *, seconds: float = 10
+    mount: Mounted, processes: Iterable[Process], *, seconds: float = PATIENCE_SECONDS
 ) -> Iterator[str]:
     """Unmount, and yield what has not ended of the daemon and all the processes it had."""
     done = subprocess.run(
-        ["fusermount3", "-u", str(mount.path)], capture_output=True, text=True, timeout=30,
+        ["fusermount3", "-u", str(mount.path)], capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     if done.returncode:

@@ -20,12 +20,13 @@ import pytest
 
 from h5fs.daemon.registry import find_daemon
 from h5fs.kernel_mounts import find_mount
+from support.waiting import PATIENCE_SECONDS
 
 needs_libfuse_3 = pytest.mark.skipif(
     os.environ.get("H5FS_FUSE") == "2", reason="modes that write need libfuse 3"
 )
 
-START_SECONDS = 60
+START_SECONDS = PATIENCE_SECONDS
 _DETACH_SECONDS = 300  # a kernel that knows two million files takes long to forget them
 
 
@@ -96,9 +97,10 @@ def end_mount(mountpoint: Path) -> None:
 
 def _wait_or_kill(daemon: int) -> None:
     try:
-        ended, _, _ = select.select([daemon], [], [], 10)
+        # It may have much to commit, on a machine that is busy.
+        ended, _, _ = select.select([daemon], [], [], PATIENCE_SECONDS)
         if not ended:
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
-            select.select([daemon], [], [], 10)
+            select.select([daemon], [], [], PATIENCE_SECONDS)
     finally:
         os.close(daemon)

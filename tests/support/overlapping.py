@@ -23,6 +23,7 @@ from h5fs.model.objects import ObjectKind, ObjectRef
 from h5fs.tree import WritableTree
 from support.memory_store import MemoryStore, _Object
 from support.reference import npy_bytes
+from support.waiting import PATIENCE_SECONDS
 
 FOLDERS = (b"/d", b"/e")
 FILES = (b"/a.npy", b"/d/a.npy", b"/d/b.npy", b"/e/a.npy")
@@ -343,7 +344,7 @@ def play_together(tree: WritableTree, seed: object, threads: int, steps: int) ->
     for each in workers:
         each.start()
     for each in workers:
-        each.join(30)
+        each.join(PATIENCE_SECONDS)
         assert not each.is_alive(), "a call does not end"
     if errors:
         raise errors[0]

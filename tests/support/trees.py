@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.tree import WritableTree
+from support.stores import open_store
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from support.png import decode_png
+from support.stores import open_store
 from tree.test_views import ALL, opened, read_all
 
 from h5fs.errors import H5fsError, NotFoundError
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
-from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.contents import picture_content
 

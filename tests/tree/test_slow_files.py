@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import StaleError
 from h5fs.tree import FolderTree, FollowingTree
@@ -21,7 +22,6 @@ from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.versions.local_version import FollowedPath
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n        "
-SECONDS = 30
 
 
 class Slowness:
@@ -34,7 +34,7 @@ class Slowness:
 
     def wait(self) -> None:
         self.entered.set()
-        assert self.may_go.wait(SECONDS)
+        assert self.may_go.wait(PATIENCE_SECONDS)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -125,7 +125,7 @@ def do_all_at_once(work: list[Callable[[], object]]) -> None:
     """Do all; each within a time that is short but for a machine that stands still."""
     with ThreadPoolExecutor(len(work)) as threads:
         for done in [threads.submit(each) for each in work]:
-            done.result(SECONDS / 2)
+            done.result(PATIENCE_SECONDS / 2)
 
 
 @pytest.mark.semantics("H5")
@@ -135,10 +135,10 @@ def test_while_one_file_is_opened_slowly_its_neighbours_answer(folder: Folder) -
     with ThreadPoolExecutor(1) as asker:
         with folder.opening.held():
             asked = asker.submit(folder.read, "slow.h5")
-            assert folder.opening.entered.wait(SECONDS)
+            assert folder.opening.entered.wait(PATIENCE_SECONDS)
             do_all_at_once(folder.work())
             assert not asked.done()
-        assert asked.result(SECONDS).endswith(b"two")
+        assert asked.result(PATIENCE_SECONDS).endswith(b"two")
 
 
 @pytest.mark.semantics("H5")
@@ -164,10 +164,10 @@ def test_while_one_file_is_closed_slowly_its_neighbours_answer(
         act = lambda: folder.read("c.h5")  # noqa: E731
     with ThreadPoolExecutor(1) as actor, folder.closing.held():
         acted = actor.submit(act)
-        assert folder.closing.entered.wait(SECONDS)
+        assert folder.closing.entered.wait(PATIENCE_SECONDS)
         monkeypatch.undo()
         do_all_at_once(folder.work())
-        acted.result(SECONDS)  # it waits no longer than a moment itself
+        acted.result(PATIENCE_SECONDS)  # it waits no longer than a moment itself
 
 
 def test_what_is_opened_while_the_mount_ends_is_closed_as_well(folder: Folder) -> None:
@@ -176,11 +176,11 @@ def test_what_is_opened_while_the_mount_ends_is_closed_as_well(folder: Folder) -
     with ThreadPoolExecutor(1) as asker:
         with folder.opening.held():
             asked = asker.submit(folder.read, "slow.h5")
-            assert folder.opening.entered.wait(SECONDS)
+            assert folder.opening.entered.wait(PATIENCE_SECONDS)
             folder.tree.close()
             folder.closing.entered.clear()
         with pytest.raises(Exception):  # noqa: B017
-            asked.result(SECONDS)
+            asked.result(PATIENCE_SECONDS)
         assert folder.closing.entered.is_set()
 
 

@@ -16,6 +16,7 @@ from h5py import h5o
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.reference import npy_bytes
+from support.stores import open_store
 from support.walking import check_listing, resolve, walk
 
 from h5fs.errors import (
@@ -29,7 +30,6 @@ from h5fs.errors import (
     TooLargeError,
 )
 from h5fs.model.settings import StoreOptions
-from h5fs.store import open_store
 from h5fs.tree import Tree
 
 

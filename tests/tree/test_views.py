@@ -11,12 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from support.stores import open_store
 
 from h5fs.errors import NotFoundError, ReadOnlyError
 from h5fs.model.objects import DatasetInfo
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.projection.views.pictures import project_picture, render_picture
-from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 
 ALL = ViewOptions(frozenset(View))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import UnreadableError
 from h5fs.model.link_table import OBJECT_KINDS, ROW, LinkTable
@@ -216,7 +217,7 @@ def test_one_question_waits_for_a_slow_batch_and_the_others_do_not(
     goes_on = threading.Event()
 
     def answer(looks: tuple[Look, ...]) -> tuple[ObjectDetails, ...]:
-        assert goes_on.wait(60)
+        assert goes_on.wait(PATIENCE_SECONDS)
         return asking.know(looks)
 
     asking.answer = answer

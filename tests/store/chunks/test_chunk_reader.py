@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.errors import H5fsError
 from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
@@ -123,7 +124,7 @@ def test_each_chunk_is_decoded_once_in_whatever_order_the_kernel_asks(
 @pytest.mark.parametrize("rows", [1000, 8000, 16000])
 def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
     array = make_array(96 * MB)
-    workers = Workers(count, array, rows, meeting_seconds=1)
+    workers = Workers(count, array, rows, meeting_seconds=PATIENCE_SECONDS)
     with reading(workers) as reader:
         Stream(1, array, rows).read(reader)
     assert workers.most_at_once == count
@@ -153,10 +154,8 @@ def test_a_slow_reader_leaves_another_enough_to_keep_the_workers_busy() -> None:
         for stream in (slow, fast):
             before = workers.decoded.total()
             reader.read_into(stream.ref, stream.dataset, stream.data, 0, buffer)
-            deadline = time.monotonic() + 10
-            while workers.decoded.total() < before + 1 + workers.count:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            at_work = before + 1 + workers.count
+            wait_until(lambda count=at_work: workers.decoded.total() >= count)
             time.sleep(0.1)
 
 
@@ -188,10 +187,7 @@ def test_what_is_read_ahead_when_all_ends_is_given_back() -> None:
             for start in range(0, 4 * REQUEST, REQUEST):
                 reader.read_into(stream.ref, stream.dataset, stream.data, start, buffer)
             assert len(os.listdir("/proc/self/fd")) > before
-    deadline = time.monotonic() + 10
-    while len(os.listdir("/proc/self/fd")) > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 def test_who_reads_when_all_ends_is_not_left_waiting() -> None:
@@ -213,7 +209,7 @@ def test_who_reads_when_all_ends_is_not_left_waiting() -> None:
         while workers.decoded.total() < 10:
             time.sleep(0.001)
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 

@@ -7,18 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
+from support.stores import open_store
 
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError
 from h5fs.model.objects import Link, ObjectInfo
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
-from h5fs.store import open_store
+from h5fs.store import open_store as store_with_own_starter
 from h5fs.store.file_checks import check_openable
 from h5fs.store.interface import ArrayPart, Store
 
@@ -41,11 +42,16 @@ def place(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened_store(file: Path, external: ExternalPolicy = ExternalPolicy.FOLDER) -> Iterator[Store]:
-    store = open_store(StoreOptions(file, external=external))
-    try:
+    with closing(open_store(StoreOptions(file, external=external))) as store:
         yield store
-    finally:
-        store.close()
+
+
+@contextmanager
+def opened_in(folder: str | Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Open a store whose workers have a working directory: that of their own starter."""
+    monkeypatch.chdir(folder)
+    with closing(store_with_own_starter(StoreOptions(file))) as store:
+        yield store
 
 
 def link_of(store: Store, name: bytes) -> Link:
@@ -171,8 +177,7 @@ def test_data_beside_the_file_is_found_from_any_working_directory(
 ) -> None:
     with h5py.File(place / "f.h5", "w") as opened:
         WAYS[way](opened, "near")
-    monkeypatch.chdir("/")
-    with opened_store(place / "f.h5") as store:
+    with opened_in("/", place / "f.h5", monkeypatch) as store:
         assert read(store, b"d") == NUMBERS.tolist()
 
 
@@ -182,8 +187,8 @@ def test_a_virtual_source_is_not_taken_from_the_working_directory(
 ) -> None:
     with h5py.File(place / "f.h5", "w") as opened:
         add_virtual(opened, "d", "secret.h5", "d")
-    monkeypatch.chdir(place.parent / "outside")
-    with opened_store(place / "f.h5") as store, pytest.raises(ForbiddenError):
+    outside = place.parent / "outside"
+    with opened_in(outside, place / "f.h5", monkeypatch) as store, pytest.raises(ForbiddenError):
         read(store, b"d")
 
 
@@ -373,8 +378,7 @@ def test_no_external_link_is_followed_on_the_way_to_a_virtual_source(
         opened["hop"] = h5py.ExternalLink("../outside/secret.h5", "/")
     with h5py.File(place / "f.h5", "w") as opened:
         add_virtual(opened, "d", "sub/b.h5", "hop/d")
-    monkeypatch.chdir(place)
-    with opened_store(place / "f.h5") as store, pytest.raises(ForbiddenError):
+    with opened_in(place, place / "f.h5", monkeypatch) as store, pytest.raises(ForbiddenError):
         read(store, b"d")
 
 

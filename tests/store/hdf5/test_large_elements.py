@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support.processes import bytes_read
 from support.reference import npy_bytes
+from support.stores import open_store
 
 from h5fs.model.settings import Mode, StoreOptions
-from h5fs.store import open_store
 from h5fs.tree import Tree, WritableTree
 
 ELEMENT_BYTES = 8 * 2**20

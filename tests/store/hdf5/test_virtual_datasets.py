@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5p, h5s
+from support.stores import STARTER
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
@@ -110,7 +111,7 @@ def read_back(sources: Path) -> Iterator[Callable[[], tuple[DatasetInfo, bytes]]
     stores = []
 
     def read() -> tuple[DatasetInfo, bytes]:
-        store = WorkerStore(StoreOptions(sources / "v.h5", workers=1))
+        store = WorkerStore(StoreOptions(sources / "v.h5", workers=1), STARTER)
         stores.append(store)
         store.open()
         ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref

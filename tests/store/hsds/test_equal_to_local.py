@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 from support.hsds_service import Loader, Service
+from support.stores import open_store
 
 from h5fs.errors import H5fsError, UnsupportedTypeError
 from h5fs.model.settings import ExternalPolicy, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.store import HsdsStore
 from h5fs.tree import Tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import socketserver
 import threading
@@ -87,13 +88,26 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def short_name(folder: Path) -> Iterator[Path]:
+    """Yield another name of a folder; its own may be longer than a socket's address may be."""
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def url_of(path: Path) -> str:
+    return "http+unix://" + str(path).replace("/", "%2F")
+
+
+@contextmanager
 def opened(folder: Path, seconds: float = 5.0) -> Iterator[tuple[FakeService, HsdsStore]]:
-    path = folder / "s"
-    with FakeService(path) as service:
+    with short_name(folder) as short, FakeService(short / "s") as service:
         thread = threading.Thread(target=service.serve_forever, args=(0.02,))
         thread.start()
         try:
-            access = Access("http+unix://" + str(path).replace("/", "%2F"), "me", "secret word")
+            access = Access(url_of(short / "s"), "me", "secret word")
             client = Client(access, seconds)
             with closing(HsdsStore(client, "/home/me/d", "", ExternalPolicy.NONE, 2**20)) as store:
                 yield service, store
@@ -173,12 +187,12 @@ def test_no_wait_is_longer_than_the_time_that_a_request_may_take(
     caplog.set_level(logging.WARNING)
     with opened(tmp_path, 0.5) as (service, store):
         assert read(store)
-        service.stall_seconds = 3
+        service.stall_seconds = 20
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(UnreadableError):
                 store.root()
-            assert time.monotonic() - began < 2.5
+            assert time.monotonic() - began < 15
         service.stall_seconds = 0
         assert read(store)
     lines = [record.message for record in caplog.records]
@@ -218,12 +232,10 @@ def test_each_status_has_its_errno(tmp_path: Path, status: int, error: type[H5fs
 
 
 def test_a_service_that_is_not_there_is_an_error_after_some_tries(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    unbound = socket.socket(socket.AF_UNIX)
-    unbound.bind(str(path))  # nobody listens
-    access = Access("http+unix://" + str(path).replace("/", "%2F"))
-    with closing(unbound), closing(Client(access, 1.0)) as client:
-        with pytest.raises(UnreadableError, match="refused"):
+    with short_name(tmp_path) as short, socket.socket(socket.AF_UNIX) as unbound:
+        unbound.bind(str(short / "s"))  # nobody listens
+        client = Client(Access(url_of(short / "s")), 1.0)
+        with closing(client), pytest.raises(UnreadableError, match="refused"):
             client.get("/", dict, {})
         assert client.request_count > 1
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Hyperslab
@@ -89,7 +90,7 @@ def test_readers_at_once_get_their_bytes_while_blocks_go_and_come(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
     assert wrong == []
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support.hsds_service import Service, running_service, why_missing
 from support.mounts import Mounted, mounted, needs_libfuse_3
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.store.hsds.data_nodes import home_of
 
@@ -65,7 +66,7 @@ def error_of(do: Callable[[], object]) -> int | None:
         return error.errno
     finally:
         # Two requests, each of which may take as long as it may; on a busy machine.
-        assert time.monotonic() - began < 4 * SECONDS + 10
+        assert time.monotonic() - began < 4 * SECONDS + PATIENCE_SECONDS
     return None
 
 
@@ -80,7 +81,7 @@ def read(mount: Mounted, number: int) -> None:
     assert (np.load(path) == number).all()
 
 
-def until_done(do: Callable[[], object], seconds: float = 60) -> None:
+def until_done(do: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while True:
         problem = error_of(do)

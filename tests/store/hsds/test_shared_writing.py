@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.hsds_service import Service
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.errors import ExistsError, H5fsError, UnreadableError
 from h5fs.model.settings import ExternalPolicy, NewDatasets
@@ -101,19 +102,12 @@ def names_in(tree: WritableTree) -> set[bytes]:
     return {dentry.name for dentry in tree.list_folder(b"/")}
 
 
-def wait_for(claim: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def at_once(doings: list[Callable[[], Any]]) -> list[Any]:
     """Do things in threads that begin together; return what each returned, or its error."""
     barrier, results = threading.Barrier(len(doings)), [None] * len(doings)
 
     def run(number: int) -> None:
-        barrier.wait(30)
+        barrier.wait(PATIENCE_SECONDS)
         try:
             results[number] = doings[number]()
         except H5fsError as error:
@@ -211,7 +205,7 @@ def test_of_mounts_that_make_one_name_the_first_one_has_it_and_the_others_are_to
             tree = trees[number]
             handle = tree.create(b"/new.npy", os.O_WRONLY | os.O_CREAT)
             tree.write(handle, memoryview(as_npy(arrays[number])), 0)
-            barrier.wait(30)
+            barrier.wait(PATIENCE_SECONDS)
             try:
                 try:
                     tree.flush(handle, 0)
@@ -263,7 +257,7 @@ def test_a_name_that_another_mount_is_replacing_is_not_free(
                 is_away.set()
                 time.sleep(0.15)
             elif name == b"d":  # what the other mount has found out is old when it makes its link
-                replacing.join(10)
+                replacing.join(PATIENCE_SECONDS)
             make(self, group_id, name, body)
 
         monkeypatch.setattr(LinkChanges, "make", make_late)
@@ -273,16 +267,16 @@ def test_a_name_that_another_mount_is_replacing_is_not_free(
             replacing = threading.Thread(target=save, args=(one, b"/d.npy", np.full(10, value)))
             if not is_opened_before:
                 replacing.start()
-                assert is_away.wait(10)
+                assert is_away.wait(PATIENCE_SECONDS)
             handle = two.create(b"/d.npy", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             two.truncate(None, 0, handle)
             two.write(handle, memoryview(as_npy(np.full(10, 9))), 0)
             if is_opened_before:
                 replacing.start()
-                assert is_away.wait(10)
+                assert is_away.wait(PATIENCE_SECONDS)
             two.flush(handle, 0)
             two.release(handle)
-            replacing.join(10)
+            replacing.join(PATIENCE_SECONDS)
             for tree in (one, two):
                 assert np.unique(load(tree, b"/d.npy")).tolist() in ([value], [9])
             time.sleep(1.1)  # what the trees know of the name is old then
@@ -314,13 +308,13 @@ def test_an_array_that_two_mounts_replace_is_the_old_or_a_new_one_whole_at_any_t
         looking.start()
         results = at_once([lambda: replace(0), lambda: replace(1)])
         is_done.set()
-        looking.join(60)
+        looking.join(PATIENCE_SECONDS)
         assert errnos(results) == []
         assert all(len(values) == 1 for values in seen)
         last = load(trees[2], b"/d.npy")
         assert np.unique(last).tolist() in ([3], [13])
         assert trees[1].get_xattr(b"/d.npy", b"user.unit") == b"m"
-        wait_for(lambda: names_in(trees[2]) == {b"d.npy", b"d.attrs.json", b"again.npy",
+        wait_until(lambda: names_in(trees[2]) == {b"d.npy", b"d.attrs.json", b"again.npy",
                                                 b"again.attrs.json"})  # fmt: skip
 
 
@@ -395,7 +389,7 @@ def test_what_no_link_leads_to_is_deleted_and_what_waits_is_each_mounts_own(
             one.write(handle, memoryview(text), 0)
             one.flush(handle, 0)
             one.release(handle)
-        wait_for(lambda: names_in(two) == {b"d.npy", b"again.npy"})
+        wait_until(lambda: names_in(two) == {b"d.npy", b"again.npy"})
         two.unlink(b"/d.npy")
         two.close()
         assert load(one, b"/again.npy").tolist() == [0, 1, 2]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from h5fs.errors import CannotOpenError, HeldByH5fsError
 from h5fs.store.locks.lock_waiting import (
@@ -91,9 +92,7 @@ def test_a_lock_that_goes_while_its_owner_is_looked_up_is_no_refusal(file: Path)
         except CannotOpenError:
             if len(tries) == 2:
                 os.kill(pid, signal.SIGKILL)
-                deadline = time.monotonic() + 10
-                while is_left_by_ended_process(file) and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                wait_until(lambda: not is_left_by_ended_process(file))
             raise
 
     try:

@@ -25,7 +25,6 @@ def test_no_power_cut_and_no_kill_loses_a_commit() -> None:
 
 
 @pytest.mark.semantics("U1", "R21")
-@pytest.mark.timeout(300)
 def test_no_system_call_that_fails_loses_a_commit() -> None:
     tally = inject_faults(7, say_nothing, step=9)
     assert not tally.losses

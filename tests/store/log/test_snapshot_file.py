@@ -9,6 +9,7 @@ import pytest
 from file_model import END, PAGE, Step, fill, small_limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.model.objects import ObjectRef
 from h5fs.store.log.file_and_log import FileAndLog, make_record
@@ -136,7 +137,7 @@ def test_the_gate_waits_for_those_inside_and_lets_none_in_meanwhile() -> None:
     def read() -> None:
         with gate:
             entered.set()
-            assert leave.wait(20)
+            assert leave.wait(PATIENCE_SECONDS)
             order.append("read")
 
     def read_late() -> None:
@@ -145,7 +146,7 @@ def test_the_gate_waits_for_those_inside_and_lets_none_in_meanwhile() -> None:
 
     first = threading.Thread(target=read)
     first.start()
-    assert entered.wait(20)
+    assert entered.wait(PATIENCE_SECONDS)
 
     def checkpoint() -> None:
         with gate.closed():
@@ -159,7 +160,7 @@ def test_the_gate_waits_for_those_inside_and_lets_none_in_meanwhile() -> None:
     closing.join(0.1)
     leave.set()
     for thread in (first, closing, late):
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     assert order == ["read", "checkpoint", "its end", "late"]
 
 

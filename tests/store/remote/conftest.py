@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from support.object_server import ObjectServer
+from support.stores import open_store
 
 from h5fs.model.location import Url
 from h5fs.model.settings import RemoteOptions, StoreOptions
-from h5fs.store import open_store
 from h5fs.store.interface import Store
 
 OpenUrl = Callable[..., Store]
@@ -22,7 +22,7 @@ def open_url(server: ObjectServer, tmp_path: Path) -> Iterator[OpenUrl]:
     opened: list[Store] = []
 
     def open_it(name: str, *, workers: int = 1, **options: object) -> Store:
-        settings = {"cache_folder": tmp_path / "cache", "timeout_seconds": 3.0} | options
+        settings = {"cache_folder": tmp_path / "cache", "timeout_seconds": 30.0} | options
         remote = RemoteOptions(**settings)  # type: ignore[arg-type]
         store = open_store(
             StoreOptions(Url(f"{server.url}/{name}"), workers=workers, remote=remote)

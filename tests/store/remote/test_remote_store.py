@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from store.remote.conftest import OpenUrl
 from support.object_server import ObjectServer
+from support.stores import open_store
 
 from h5fs.errors import CannotOpenError, UnreachableError
 from h5fs.model.settings import StoreOptions
-from h5fs.store import open_store
 from h5fs.tree import Tree
 
 

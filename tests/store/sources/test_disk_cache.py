@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from support.kill_cache_readers import kill_readers
 from support.object_server import ObjectServer
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.store.sources import cache_entry, disk_cache
 from h5fs.store.sources.cache_entry import CacheEntry, EntryLabel, open_entry, remove_entry
@@ -184,7 +185,7 @@ def test_reads_are_right_while_blocks_come_and_go(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert not errors
     assert len(counts) > 50
 
@@ -225,10 +226,7 @@ def test_a_file_larger_than_the_cache_is_read_through_it(
     for _ in range(2):
         for at in range(0, len(content), 2 * MIB):
             assert read_bytes(source, at, 2 * MIB) == content[at : at + 2 * MIB]
-    deadline = time.monotonic() + 30
-    while sum(each.held_bytes for each in list_entries(cache)) > 6 * MIB:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: sum(each.held_bytes for each in list_entries(cache)) <= 6 * MIB)
 
 
 @pytest.mark.semantics("Z21")

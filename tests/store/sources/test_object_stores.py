@@ -55,7 +55,7 @@ def open_url(cache: Path) -> Iterator[Open]:
     opened: list[tuple[RemoteFiles, RemoteObject]] = []
 
     def open_it(url: str, **options: object) -> RemoteObject:
-        settings = {"cache_folder": cache, "timeout_seconds": 4.0} | options
+        settings = {"cache_folder": cache, "timeout_seconds": 30.0} | options
         files = RemoteFiles(RemoteOptions(**settings))  # type: ignore[arg-type]
         try:
             found = files.open(Url(url))
@@ -399,7 +399,7 @@ def test_gcs_in_the_dialect_that_fake_gcs_server_speaks(
     upload = urllib.request.Request(
         f"{gcs}/upload/storage/v1/b/some-bucket/o?uploadType=media&name=a.h5", CONTENT[::-1]
     )
-    urllib.request.urlopen(upload, timeout=30).close()
+    urllib.request.urlopen(upload, timeout=60).close()
     with pytest.raises(StaleError):
         read_bytes(source, 0, len(CONTENT))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.object_server import ObjectServer
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import CannotOpenError, DeniedError, NotFoundError, UnreachableError
 from h5fs.model.location import Url
@@ -122,7 +123,7 @@ def test_a_listing_ends_with_the_mount(
     while server.counts()["requests"] == before:
         time.sleep(0.01)
     files.close()
-    hanging.join(20)
+    hanging.join(PATIENCE_SECONDS)
     assert "the mount is ending" in str(errors[0])
     with pytest.raises(UnreachableError):
         folder.entries()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.object_server import ObjectServer
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.store.sources.cached_bytes import BLOCK_BYTES, CachedBytes
 from h5fs.store.sources.interface import Source, read_bytes
@@ -131,7 +132,7 @@ def test_what_many_want_is_asked_for_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     assert found == [CONTENT[4 * MIB : 4 * MIB + 1000]] * 8
     assert server.counts()["requests"] == 2
 

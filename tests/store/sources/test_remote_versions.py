@@ -185,7 +185,7 @@ def test_an_object_replaced_at_any_request_is_never_mixed(
     server.set(**{"swap_late" if is_late else "swap": f"a.h5:{swap}"})
     with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as stack:
         for _ in range(2):  # the second opening is after the replacing, mostly
-            files = RemoteFiles(RemoteOptions(cache_folder=Path(cache), timeout_seconds=5.0))
+            files = RemoteFiles(RemoteOptions(cache_folder=Path(cache), timeout_seconds=30.0))
             stack.callback(files.close)
             source = files.open(Url(f"{server.url}/a.h5"))
             stack.callback(source.close)

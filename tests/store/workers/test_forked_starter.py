@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
+from support.waiting import wait_until
 
 # In a process of its own: pytest has threads, and much in memory.
 PROGRAM = """
@@ -62,10 +62,7 @@ def test_it_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     h5py.File(tmp_path / "f.h5", "w").create_dataset("x", data=1).file.close()
     done = run(program, tmp_path / "f.h5")
     assert done.returncode == -9
-    deadline = time.monotonic() + 10
-    while not has_ended(int(done.stdout)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: has_ended(int(done.stdout)))
 
 
 def has_ended(pid: int) -> bool:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
+from support.stores import STARTER
 
 from h5fs.errors import ForbiddenError, UnreadableError
 from h5fs.model.objects import ObjectRef
@@ -30,7 +31,7 @@ FILES = 60
 
 @contextmanager
 def opened_tree(file: Path) -> Iterator[tuple[Tree, WorkerStore]]:
-    store = WorkerStore(StoreOptions(file, workers=1))
+    store = WorkerStore(StoreOptions(file, workers=1), STARTER)
     store.open()
     tree = Tree(store)
     try:

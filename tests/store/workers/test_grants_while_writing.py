@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from msgspec import structs
+from support.stores import STARTER
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import ObjectInfo
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[WritingWorkerStore]:
         opened["link"] = h5py.ExternalLink("other.h5", "/d")
     options = StoreOptions(tmp_path / "f.h5", Mode.UPDATE)
     files = open_logged(options.file, options.mode, options.locking, read_boot_id())
-    made = WritingWorkerStore(structs.replace(options, boot_id=read_boot_id()), files)
+    made = WritingWorkerStore(structs.replace(options, boot_id=read_boot_id()), files, STARTER)
     made.open()
     yield made
     made.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import wait_until
 
 from h5fs.errors import CannotOpenError, StaleError
 from h5fs.tree import FolderTree, FollowingTree
@@ -146,7 +146,7 @@ def test_what_cannot_be_opened_leaves_the_old_version(place: Place) -> None:
     assert place.tree.read_link(b"/") == b"one"
     place.file.write_bytes(b"third one")
     place.tree.check()
-    assert _until(lambda: place.tree.read_link(b"/") == b"third one")
+    wait_until(lambda: place.tree.read_link(b"/") == b"third one")
 
 
 def test_a_rewritten_file_is_stale_where_it_is_open(place: Place) -> None:
@@ -177,10 +177,3 @@ def test_a_folder_closes_files_that_nobody_looks_into(
     tree.check()
     assert not places[0].tree.is_open
     assert tree.read_link(b"/f.h5/x") == SIGNATURE + b"rest"
-
-
-def _until(holds: Any) -> bool:
-    end = time.monotonic() + 3
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(holds())

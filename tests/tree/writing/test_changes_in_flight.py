@@ -17,6 +17,7 @@ import pytest
 from support.overlapping import ReusingStore
 from support.reference import npy_bytes
 from support.trees import names, read, save
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import ChangeFailedError, ExistsError, NotFoundError
 from h5fs.projection.names import Projection, encode_name
@@ -29,7 +30,6 @@ from h5fs.tree.writing.pending.changes_in_flight import (
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 ONE, TWO = npy_bytes(np.arange(5.0)), npy_bytes(np.arange(7.0))
-SECONDS = 20
 MOMENT = 0.1
 """How long a call is watched that must not end."""
 
@@ -54,7 +54,7 @@ class GatedStore:
         def ask(*given: Any) -> Any:
             result = value(*given) if self.is_after else None
             self.has_come.set()
-            assert self.may_go.wait(SECONDS)
+            assert self.may_go.wait(PATIENCE_SECONDS)
             if self.fails:
                 raise ChangeFailedError("not made")
             return result if self.is_after else value(*given)
@@ -85,7 +85,7 @@ class Call(threading.Thread):
 
     def end(self) -> Any:
         """Return what the call has returned; raise what it has raised."""
-        self.join(SECONDS)
+        self.join(PATIENCE_SECONDS)
         assert not self.is_alive()
         if self.error is not None:
             raise self.error
@@ -114,11 +114,11 @@ class Mount:
         store.method = method
         waiting = Call(call)
         try:
-            assert store.has_come.wait(SECONDS)
+            assert store.has_come.wait(PATIENCE_SECONDS)
             yield waiting
         finally:
             store.may_go.set()
-            waiting.join(SECONDS)
+            waiting.join(PATIENCE_SECONDS)
         assert not waiting.is_alive() and self.tree.count_waiting() == 0
 
 
@@ -195,7 +195,7 @@ def test_what_asks_for_the_same_link_waits_for_the_change(mount: Mount, change: 
         assert all(each.waits() for each in calls)
         assert changing.is_alive()
     for each in calls:
-        each.join(SECONDS)
+        each.join(PATIENCE_SECONDS)
         assert not each.is_alive()
     if change == "unlink":
         with pytest.raises(NotFoundError):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from support.reference import npy_bytes
+from support.stores import open_store
 from support.trees import (
     kill_worker,
     killed_tree,
@@ -24,7 +25,6 @@ from support.writing import make_file
 
 from h5fs.errors import H5fsError, InvalidAttributesError, UnreadableError
 from h5fs.model.settings import StoreOptions
-from h5fs.store import open_store
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.tree import Tree
 
