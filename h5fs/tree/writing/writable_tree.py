@@ -227,10 +227,13 @@ class WritableTree:
         """
         del is_page
         file = self._opened.get_writable(handle)
-        with self._in_flight.call(file=file), self._changes.by(file):
-            if is_mixed:
-                self._writes.check_mixed(file)
-            self._writes.write(file, data, offset)
+        with self._in_flight.call(file=file):
+            try:
+                if is_mixed:
+                    self._writes.check_mixed(file)
+                self._writes.write(file, data, offset)
+            finally:
+                self._changes.note(file.inode)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""

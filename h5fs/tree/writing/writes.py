@@ -108,11 +108,11 @@ class Writes:
         file.was_offered = True
         if file.node is not None or file.is_gone or file.draft is None:
             return
-        folder, meaning = self._places.folder_and_file(file.path)
-        if meaning is None or meaning.projection is not Projection.ARRAY:
-            return
         header = large_array_header(self._store, file.draft.read(0, _HEADER_BYTES))
         if header is None:
+            return
+        folder, meaning = self._places.folder_and_file(file.path)
+        if meaning is None or meaning.projection is not Projection.ARRAY:
             return
         with self._in_flight.waiting(file.path, file, is_alone=True):
             direct = try_direct_array(self._store, folder.info.ref, header)
