@@ -136,11 +136,11 @@ class Statuses:
         """Answer ``fstat``; return also whether only calls about this file change that, until it is
         closed. ``has_name``: the file still has the name that it was opened by.
 
-        So it is with a new file: the HDF5 file has nothing of it before.
+        So it is with a new file: the HDF5 file has nothing of it before the first `close`.
         """
         file = opened.file
         if has_name and file is not None and file.node is None and not file.is_gone:
-            return self._of_staged(file), file.held is None
+            return self._of_staged(file), file.held is None and not file.is_kept
         status = self._of_opened(opened)
         if has_name or status.hard_link_count == 0:
             return status, False
