@@ -9,7 +9,7 @@ pages need not have become the content. Safe to use from any thread.
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,7 +35,7 @@ class _Node:
 
     content: PageContent | None = None
     writers: int = 0
-    readers: Counter[Hashable] = field(default_factory=Counter)
+    readers: dict[Hashable, int] = field(default_factory=dict)
 
     def is_read_otherwise(self, content: PageContent | None) -> bool:
         """Whether a handle fills the pages with another content than this; None is a draft."""
@@ -70,7 +70,7 @@ class KeptPages:
                 and content.is_followed
             )
             known.content = None if known.writers else content
-            known.readers[content.identity] += 1
+            known.readers[content.identity] = known.readers.get(content.identity, 0) + 1
             self._handles[handle] = _Handle(node, content.identity)
             return Pages.KEPT if is_kept else Pages.DROPPED
 
@@ -93,7 +93,8 @@ class KeptPages:
             known = self._handles.get(handle)
             if known is None or known.read is not None:
                 return False
-            self._learn(handle, node)
+            if not known.node:
+                self._learn(handle, node)
             return True
 
     def are_mixed(self, handle: int, content: PageContent | None) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct
 
+from h5fs.errors import NameTooLongError
 from h5fs.model.members import FastEnum
 from h5fs.model.settings import View
 
@@ -80,6 +81,12 @@ class DentryName(Struct, frozen=True):
 
     projection: Projection
     link_name: bytes | None
+
+
+def check_length(dentry: bytes) -> None:
+    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
+    if len(dentry) > NAME_MAX:
+        raise NameTooLongError(f"a name of {len(dentry)} bytes, more than {NAME_MAX}")
 
 
 def encode_name(link_name: bytes, projection: AnyProjection) -> bytes:

@@ -21,7 +21,7 @@ _LINKS_KEPT = 8192
 _CHANGES_KEPT = 20_000
 """How many links of one group may have changed since it was listed."""
 
-_FIRST_NEW_LINKS = 8
+_FIRST_CHANGED_LINKS = 8
 
 
 class _NotThere:
@@ -75,11 +75,11 @@ class KnownLinks:
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
         self._links: LruCache[tuple[ObjectRef, bytes], Known] = LruCache(_LINKS_KEPT)
-        # A program that makes many files asks for each name before: after some such questions the
-        # whole group is listed, which answers the rest. Twice as many questions lead to the next
-        # list, so that lists that are soon forgotten do not cost more than they save.
-        self._new_links: tuple[ObjectRef | None, int] = (None, 0)
-        self._most_new_links = _FIRST_NEW_LINKS
+        # A program that makes or removes many files asks for each name before: after some such
+        # questions the whole group is listed, which answers the rest. Twice as many questions lead
+        # to the next list, so that lists that are soon forgotten do not cost more than they save.
+        self._changed_links: tuple[ObjectRef | None, int] = (None, 0)
+        self._most_changed_links = _FIRST_CHANGED_LINKS
 
     def forget(self) -> None:
         """Forget everything."""
@@ -113,8 +113,8 @@ class KnownLinks:
 
     def ask(self, group: ObjectRef, name: bytes) -> Known:
         """Find out about a name of which nothing is known."""
-        if self._new_links[0] == group and self._new_links[1] >= self._most_new_links:
-            self._new_links, self._most_new_links = (None, 0), 2 * self._most_new_links
+        if self._changed_links[0] == group and self._changed_links[1] >= self._most_changed_links:
+            self._changed_links, self._most_changed_links = (None, 0), 2 * self._most_changed_links
             with suppress(H5fsError):  # one link may be readable all the same
                 self.list(group)
                 if (known := self.known(group, name)) is not None:
@@ -152,6 +152,6 @@ class KnownLinks:
             listed.changed[name] = known
             if len(listed.changed) > _CHANGES_KEPT:
                 self._listed.remove(group)
-        elif isinstance(known, Link):
-            count = self._new_links[1] if self._new_links[0] == group else 0
-            self._new_links = group, count + 1
+        elif known is not None:
+            count = self._changed_links[1] if self._changed_links[0] == group else 0
+            self._changed_links = group, count + 1

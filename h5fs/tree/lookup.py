@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from h5fs.errors import (
     H5fsError,
-    NameTooLongError,
     NotAGroupError,
     NotFoundError,
     StaleError,
@@ -27,9 +26,9 @@ from h5fs.model.settings import View
 from h5fs.projection.names import (
     FILE_PROJECTIONS,
     GROUP_ATTRIBUTES,
-    NAME_MAX,
     AnyProjection,
     Projection,
+    check_length,
     decode_name,
     decode_view_name,
     encode_names,
@@ -254,9 +253,9 @@ class Lookup:
 
     def _find_child(self, folder: Node, name: bytes) -> Node | None:
         check_length(name)
-        if folder.kind is NodeKind.UNREADABLE:  # it may be a group
-            raise UnreadableError(f"{show_path(folder.name)}: the object header cannot be read")
         if folder.kind is not NodeKind.FOLDER:
+            if folder.kind is NodeKind.UNREADABLE:  # it may be a group
+                raise UnreadableError(f"{show_path(folder.name)}: the object header cannot be read")
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
         self.check_depth(folder)
         node = self._match_child(folder, name)
@@ -284,8 +283,9 @@ class Lookup:
     def _find_meant(
         self, folder: Node, name: bytes, projection: AnyProjection, link_name: bytes | None
     ) -> Node | None:
+        link_name = link_name or self._find_cut_name(folder.info.ref, name)
         if link_name is None:
-            return self._find_cut_name(folder, name, projection)
+            return None
         link = self.get_any_link(folder.info.ref, link_name)
         return None if link is None else self._project(folder, link, projection)
 
@@ -317,17 +317,13 @@ class Lookup:
                 known = self._links.ask(group, name)
         return known if isinstance(known, Link) else None
 
-    def _find_cut_name(self, folder: Node, name: bytes, projection: AnyProjection) -> Node | None:
-        """Return the node whose link name was too long for a dentry: only a look at all tells."""
-        ref = folder.info.ref
-        cut_names = self._cut_names.get(ref)
+    def _find_cut_name(self, group: ObjectRef, name: bytes) -> bytes | None:
+        """Return the link name that was too long for a dentry: only a look at all tells."""
+        cut_names = self._cut_names.get(group)
         if cut_names is None:
-            cut_names = find_cut_names(self.list_links(ref).names())
-            self._cut_names.put(ref, cut_names)
-        if name not in cut_names:
-            return None
-        link = self.get_any_link(ref, cut_names[name])
-        return None if link is None else self._project(folder, link, projection)
+            cut_names = find_cut_names(self.list_links(group).names())
+            self._cut_names.put(group, cut_names)
+        return cut_names.get(name)
 
     def _project(self, folder: Node, link: Link, projection: AnyProjection) -> Node | None:
         node = self.make_child(folder, link)
@@ -364,9 +360,12 @@ class Lookup:
         """Return what a file's bytes come from."""
         content = self._contents.get(node)
         if content is None:
-            with self.noticing_replaced():
+            try:
                 content = open_content(self._store, node, self._views)
-            self.keep_content(node, content)
+            except StaleError:  # as ``noticing_replaced``
+                self.forget()
+                raise
+            self._contents.keep(node, content)
         return content
 
     def link_text(self, node: Node) -> bytes:
@@ -403,9 +402,3 @@ class Lookup:
         if self._warned.get(message) is None:
             self._warned.put(message, True)
             _log.warning("%s", message)
-
-
-def check_length(name: bytes) -> None:
-    """Raise ``NameTooLongError`` for a name that is longer than any dentry's."""
-    if len(name) > NAME_MAX:
-        raise NameTooLongError(f"a name of {len(name)} bytes, more than {NAME_MAX}")

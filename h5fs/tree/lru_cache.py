@@ -19,7 +19,7 @@ class LruCache(Generic[Key, Value]):
     held.
     """
 
-    def __init__(self, capacity: int, weigh: Callable[[Value], int] = lambda _value: 1) -> None:
+    def __init__(self, capacity: int, weigh: Callable[[Value], int] | None = None) -> None:
         self._capacity = capacity
         self._weigh = weigh
         self._weight = 0
@@ -28,6 +28,8 @@ class LruCache(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         """Return the value, or None when it was never put in or has been forgotten."""
+        if not self._values:  # nor is the key's hash made, which may take longer than the rest
+            return None
         with self._lock:
             value = self._values.get(key)
             if value is not None:
@@ -42,17 +44,22 @@ class LruCache(Generic[Key, Value]):
 
     def remove(self, *keys: Key) -> None:
         """Forget some values, if they are there."""
+        if not self._values:
+            return
         with self._lock:
             for key in keys:
                 old = self._values.pop(key, None)
-                self._weight -= self._weigh(old) if old is not None else 0
+                self._weight -= self._weight_of(old) if old is not None else 0
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""
-        weight = self._weigh(value)
+        weight = self._weight_of(value)
         with self._lock:
             old = self._values.pop(key, None)
-            self._weight += weight - (self._weigh(old) if old is not None else 0)
+            self._weight += weight - (self._weight_of(old) if old is not None else 0)
             self._values[key] = value
             while self._weight > self._capacity and len(self._values) > 1:
-                self._weight -= self._weigh(self._values.popitem(last=False)[1])
+                self._weight -= self._weight_of(self._values.popitem(last=False)[1])
+
+    def _weight_of(self, value: Value) -> int:
+        return 1 if self._weigh is None else self._weigh(value)

@@ -36,6 +36,8 @@ AnyKind = NodeKind | View
 
 SYMBOLIC_LINKS = frozenset({NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK})
 
+_WITHOUT_OBJECT = SYMBOLIC_LINKS | {NodeKind.UNREADABLE}
+
 
 class Node(Struct, frozen=True, eq=False):
     """One dentry. ``info`` is the object that it shows; for a symbolic link, the group it is in.
@@ -69,10 +71,10 @@ class Node(Struct, frozen=True, eq=False):
         Hard links to one object share it. A symbolic link has no object of its own; its number
         comes from its group and name, and so is the same in every mount.
         """
-        ref = self.info.ref
-        if self.is_symbolic_link or self.kind is NodeKind.UNREADABLE:
+        kind, ref = self.kind, self.info.ref
+        if kind in _WITHOUT_OBJECT:
             return _hash_to_inode(ref, self.name) | 1 << 63
-        return self.inode_of(self.kind)
+        return self.inode_of(kind) if ref.file else object_inode(ref.id, kind)
 
     def inode_of(self, kind: AnyKind) -> int:
         """Return the inode number of the file of another kind that shows the same object."""

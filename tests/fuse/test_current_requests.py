@@ -53,6 +53,21 @@ def test_the_kernel_keeps_an_answer_unless_one_that_passes_is_given_at_the_same_
     assert (settings.entry_timeout, settings.attr_timeout) == (DAY, DAY / 2)
 
 
+def test_the_kernel_may_keep_a_status_without_its_entry() -> None:
+    requests, settings = begun()
+    requests.begin(FuseBuffer())
+    requests.let_pass(status=False)
+    assert (settings.entry_timeout, settings.attr_timeout) == (0, DAY / 2)
+    requests.let_pass()  # as the same request finds out later
+    assert (settings.entry_timeout, settings.attr_timeout) == (0, 0)
+    requests.end()
+    assert (settings.entry_timeout, settings.attr_timeout) == (DAY, DAY / 2)
+    requests.begin(FuseBuffer())
+    requests.let_pass(status=False)
+    requests.end()
+    assert (settings.entry_timeout, settings.attr_timeout) == (DAY, DAY / 2)
+
+
 def test_nodes_are_read_from_the_request() -> None:
     requests, _ = begun()
     # <linux/fuse.h>: length, opcode, unique, node, uid, gid, pid, extensions; FUSE_RENAME2 behind.

@@ -151,3 +151,31 @@ def test_old_pages_of_the_kernel_are_found(tmp_path: Path) -> None:
         found = differences(folder, names)
         assert any("x.npy: read_kept has 8128 bytes" in line for line in found), found
         assert any("x.npy: read_mapped has 8128 bytes" in line for line in found), found
+
+
+@pytest.mark.semantics("R23")
+def test_who_writes_a_new_file_sees_what_other_programs_do_to_it(mount: Mounted) -> None:
+    path, moved = mount.path / ".fresh", mount.path / ".fresher"
+    before = calls(mount)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        for _ in range(20):
+            assert os.fstat(descriptor).st_size == 0
+        assert calls(mount)["getattr"] - before["getattr"] < 10
+        os.write(descriptor, b"begun")
+        assert os.fstat(descriptor).st_size == 5 == os.stat(path).st_size
+        other_program("open(sys.argv[1], 'r+b').write(b'0123456789')", path)
+        assert os.fstat(descriptor).st_size == 10
+        other_program("os.truncate(sys.argv[1], 3)", path)
+        assert os.fstat(descriptor).st_size == 3
+        other_program("os.utime(sys.argv[1], ns=(10**18, 10**18 + 7))", path)
+        assert os.fstat(descriptor).st_mtime_ns == 10**18 + 7
+        other_program("os.rename(*sys.argv[1:])", path, moved)
+        assert os.fstat(descriptor).st_nlink == 1
+        other_program("np.save(open(sys.argv[1], 'wb'), np.arange(3))", moved)
+        assert os.fstat(descriptor).st_size == 128 + 3 * 8
+        other_program("os.unlink(sys.argv[1])", moved)
+        assert os.fstat(descriptor).st_nlink == 0
+        assert not path.exists() and not moved.exists()
+    finally:
+        os.close(descriptor)

@@ -6,8 +6,6 @@ Small ones are sent all the same, which takes less than to open and map a file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from h5fs.store.interface import ArrayFile
 from h5fs.store.library_interface import NewArray
@@ -24,26 +22,40 @@ class Lender:
         self._pool = pool
         self._numbers = itertools.count(_FIRST_SHARED_BUFFER)
 
-    @contextmanager
-    def lend(
-        self, *arrays: ArrayFile
-    ) -> Iterator[tuple[tuple[SharedBuffer, ...], tuple[NewArray, ...]]]:
-        """Yield the files of arrays as shared buffers that the worker may map, and what is in
-        them."""
-        numbers = [next(self._numbers) for _ in arrays]
-        shared_buffers = tuple(
-            SharedBuffer(number, array.descriptor, array.size_bytes, is_on_disk=True)
-            for number, array in zip(numbers, arrays, strict=True)
-            if array.data is None
-        )
-        try:
-            yield shared_buffers, tuple(
+    def lend(self, *arrays: ArrayFile) -> _Loan:
+        """Lend the files of arrays for a block, which gets them as shared buffers that the worker
+        may map, and what is in them."""
+        shared_buffers, new = [], []
+        for array in arrays:
+            number = next(self._numbers)
+            if array.data is None:
+                shared_buffers.append(
+                    SharedBuffer(number, array.descriptor, array.size_bytes, is_on_disk=True)
+                )
+            new.append(
                 NewArray(
                     array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
                     array.is_read, array.data,
                 )
-                for number, array in zip(numbers, arrays, strict=True)
             )  # fmt: skip
-        finally:
-            for shared_buffer in shared_buffers:
-                self._pool.forget_shared_buffer(shared_buffer)
+        return _Loan(self._pool, tuple(shared_buffers), tuple(new))
+
+
+class _Loan:
+    """The block of ``Lender.lend``."""
+
+    __slots__ = ("_new", "_pool", "_shared_buffers")
+
+    def __init__(
+        self, pool: WorkerPool, shared_buffers: tuple[SharedBuffer, ...], new: tuple[NewArray, ...]
+    ) -> None:
+        self._pool = pool
+        self._shared_buffers = shared_buffers
+        self._new = new
+
+    def __enter__(self) -> tuple[tuple[SharedBuffer, ...], tuple[NewArray, ...]]:
+        return self._shared_buffers, self._new
+
+    def __exit__(self, *_error: object) -> None:
+        for shared_buffer in self._shared_buffers:
+            self._pool.forget_shared_buffer(shared_buffer)

@@ -43,7 +43,9 @@ class PacketReader:
         Raises ``WorkerHungError`` when none comes within ``seconds``, ``ValueError`` for what is no
         packet.
         """
-        self._limit_waits(min(_WAIT_SECONDS, seconds / 4))
+        wait_seconds = min(_WAIT_SECONDS, seconds / 4)
+        if wait_seconds != self._wait_seconds:
+            self._limit_waits(wait_seconds)
         since, clocks = time.monotonic(), None
         while True:
             try:
@@ -70,9 +72,8 @@ class PacketReader:
 
         With Python's own timeout, each call would be two system calls, and one more to set it.
         """
-        if seconds != self._wait_seconds:
-            limit_waits(self._socket, socket.SO_RCVTIMEO, seconds)
-            self._wait_seconds = seconds
+        limit_waits(self._socket, socket.SO_RCVTIMEO, seconds)
+        self._wait_seconds = seconds
 
     def _read_clocks(self) -> tuple[float, float]:
         """Return the time, and how much of it the worker has computed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from h5fs.model.objects import ObjectRef
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
 from h5fs.tree.lru_cache import LruCache
-from h5fs.tree.nodes import AnyKind, Node, NodeKind
+from h5fs.tree.nodes import PROJECTIONS, AnyKind, Node
 
 _CONTENT_BYTES_KEPT = 24 * 2**20
 _CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
@@ -48,7 +48,7 @@ class KnownContents:
 
     def forget_of(self, ref: ObjectRef) -> None:
         """Forget the contents of an object that has changed."""
-        self._own.remove(*((kind, ref) for kind in NodeKind))
+        self._own.remove(*[(kind, ref) for kind in PROJECTIONS])
         self.forget_dependent()
 
     def forget_dependent(self) -> None:

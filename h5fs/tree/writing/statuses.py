@@ -19,7 +19,7 @@ from h5fs.projection.names import Projection
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.nodes import SYMBOLIC_LINKS, AnyKind, Node, NodeKind
 from h5fs.tree.status import Status, make_status
 from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
@@ -28,6 +28,7 @@ from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _ARRAY: Final = Projection.ARRAY.suffix
 _TYPE: Final = 0o170000  # S_IFMT
+_WRITABLE: Final = frozenset[AnyKind](NodeKind) - SYMBOLIC_LINKS
 
 
 class Statuses:
@@ -135,11 +136,11 @@ class Statuses:
         """Answer ``fstat``; return also whether only calls about this file change that, until it is
         closed. ``has_name``: the file still has the name that it was opened by.
 
-        So it is with a new file: the HDF5 file has nothing of it before.
+        So it is with a new file: the HDF5 file has nothing of it before the first `close`.
         """
         file = opened.file
         if has_name and file is not None and file.node is None and not file.is_gone:
-            return self._of_staged(file), file.held is None
+            return self._of_staged(file), file.held is None and not file.is_kept
         status = self._of_opened(opened)
         if has_name or status.hard_link_count == 0:
             return status, False
@@ -198,9 +199,10 @@ class Statuses:
             folder = self._lookup.find_folder(folder_path or b"/")
         except (NotFoundError, NotAGroupError):
             return  # it went with what was in it
-        times = self._pending.times_of(folder.inode)
+        inode = folder.inode
+        times = self._pending.times_of(inode)
         of_file = self._lookup.status_of_file(folder.info.ref.file)
-        self._pending.set_times(folder.inode, times[0] if times else of_file.atime_ns, now_ns)
+        self._pending.set_times(inode, times[0] if times else of_file.atime_ns, now_ns)
 
     def _of_staged(self, file: WritableFile) -> Status:
         of_file = self._lookup.status_of_file(0)
@@ -226,10 +228,8 @@ class Statuses:
     def _as_in_mount(self, status: Status, node: Node) -> Status:
         """Return a node's status with what a mount that writes adds: permissions, times."""
         of_file = self._lookup.status_of_file(node.info.ref.file)
-        is_writable = node.info.ref.file == 0 and not node.is_view
-        return self._with_changes(
-            status, of_file, is_writable=is_writable and not node.is_symbolic_link
-        )
+        is_writable = node.info.ref.file == 0 and node.kind in _WRITABLE
+        return self._with_changes(status, of_file, is_writable=is_writable)
 
     def _with_changes(self, status: Status, of_file: FileStatus, *, is_writable: bool) -> Status:
         mode = status.mode

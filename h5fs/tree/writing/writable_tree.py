@@ -87,8 +87,7 @@ class WritableTree:
         return self.get_lasting_status_of_handle(handle, has_name=has_name)[0]
 
     def get_lasting_status_of_handle(self, handle: int, *, has_name: bool) -> tuple[Status, bool]:
-        """Answer ``fstat``; return also whether only calls about this file change that, until it is
-        closed. Who is told its name may find another file by then."""
+        """Answer ``fstat``; return also whether only calls about this file change that, for now."""
         opened = self._opened.get(handle)
         with self._in_flight.call(file=opened.file):
             return self._statuses.lasting_of_opened(opened, has_name=has_name)
@@ -227,10 +226,11 @@ class WritableTree:
         """
         del is_page
         file = self._opened.get_writable(handle)
-        with self._in_flight.call(file=file), self._changes.by(file):
-            if is_mixed:
-                self._writes.check_mixed(file)
-            self._writes.write(file, data, offset)
+        with self._in_flight.call(file=file):
+            try:
+                self._writes.write(file, data, offset, is_mixed=is_mixed)
+            finally:
+                self._changes.note(file.inode)
 
     def truncate(self, path: bytes | None, size: int, handle: int | None) -> None:
         """Answer ``truncate`` and ``ftruncate``."""

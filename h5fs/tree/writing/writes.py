@@ -34,8 +34,13 @@ class Writes:
         self._places = places
         self._in_flight = in_flight
 
-    def write(self, file: WritableFile, data: memoryview, offset: int) -> None:
-        """Write bytes. Raises ``NoSpaceError``, which `close` tells once more."""
+    def write(
+        self, file: WritableFile, data: memoryview, offset: int, *, is_mixed: bool = False
+    ) -> None:
+        """Write bytes; ``is_mixed``: with others' between them. Raises ``NoSpaceError``, which
+        `close` tells once more."""
+        if is_mixed:
+            self._check_mixed(file)
         file.mtime_ns = time.time_ns()
         if file.draft is None and isinstance(file.content, ArrayContent):
             data, offset = _skip_header(file.content, data, offset)
@@ -52,7 +57,7 @@ class Writes:
         if not file.was_offered and draft.size_bytes >= _HEADER_BYTES:
             self._offer_direct_array(file)
 
-    def check_mixed(self, file: WritableFile) -> None:
+    def _check_mixed(self, file: WritableFile) -> None:
         """Refuse pages in which there may be what others read of an array that this one replaces.
 
         Pages of a draft that was never cut are what others read, but for what was written to them.
@@ -110,11 +115,11 @@ class Writes:
         file.was_offered = True
         if file.node is not None or file.is_gone or file.draft is None:
             return
-        folder, meaning = self._places.folder_and_file(file.path)
-        if meaning is None or meaning.projection is not Projection.ARRAY:
-            return
         header = large_array_header(self._store, file.draft.read(0, _HEADER_BYTES))
         if header is None:
+            return
+        folder, meaning = self._places.folder_and_file(file.path)
+        if meaning is None or meaning.projection is not Projection.ARRAY:
             return
         with self._in_flight.waiting(file.path, file, is_alone=True):
             direct = try_direct_array(self._store, folder.info.ref, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -140,3 +141,32 @@ def test_a_folder_whose_group_keeps_times_lasts_and_they_do_not_move_with_others
     assert tree.get_status(b"/timed/inner") == before
     save(tree, b"/timed/inner/new.npy", ARRAY)
     assert tree.get_status(b"/timed/inner").mtime_ns > before.mtime_ns
+
+
+@pytest.mark.semantics("R23")
+def test_a_new_file_s_status_is_kept_by_who_has_it_open_until_it_is_in_the_hdf5_file(
+    tree: WritableTree,
+) -> None:
+    def lasts_open(handle: int, *, has_name: bool = True) -> bool:
+        status, is_kept = tree.get_lasting_status_of_handle(handle, has_name=has_name)
+        assert status == tree.get_status_of_handle(handle, has_name=has_name)
+        return is_kept
+
+    for name in (b"/new.npy", b"/new.attrs.json", b"/.scratch"):
+        handle = tree.create(name, os.O_WRONLY | os.O_TRUNC, 1)
+        assert lasts_open(handle) and not lasts(tree, name.decode())
+        tree.write(handle, memoryview(ARRAY if name.endswith(b".npy") else b"{}"), 0)
+        assert lasts_open(handle)
+        tree.flush(handle, 1)
+        assert lasts_open(handle) is (name == b"/.scratch"), name
+        tree.unlink(name) if name != b"/new.attrs.json" else None
+        assert not lasts_open(handle, has_name=False)
+        tree.release(handle)
+    handle = tree.open(b"/b.npy", os.O_RDWR, 1)
+    assert not lasts_open(handle)
+    tree.release(handle)
+    tree.rename(b"/d/a.npy", b"/d/.a.npy")  # a dataset, which keeps its number
+    handle = tree.open(b"/d/.a.npy", os.O_RDWR, 1)
+    assert not lasts_open(handle)
+    tree.release(handle)
+    tree.rename(b"/d/.a.npy", b"/d/a.npy")

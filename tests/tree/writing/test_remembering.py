@@ -179,3 +179,31 @@ def test_a_file_that_is_saved_costs_one_question_and_its_attributes_another(
         assert asked[4:] == [
             "move_link", "read_attributes", "delete_link", "delete_link", "delete_link"
         ]  # fmt: skip
+
+
+def test_files_that_are_removed_one_by_one_are_asked_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, count = tmp_path / "file.h5", 40
+    with h5py.File(file, "w") as made:
+        for number in range(count):
+            made[f"g/x{number}"] = np.arange(3)
+    asked: list[str] = []
+    with writable_tree(file) as tree:
+        pool: Any = store_of(tree)._pool
+        call = pool.call
+
+        def note(method: str, *given: Any, **how: Any) -> Any:
+            asked.append(method)
+            return call(method, *given, **how)
+
+        monkeypatch.setattr(pool, "call", note)
+        for number in range(count):
+            path = b"/g/x%d.npy" % number
+            assert tree.get_status(path).size_bytes == len(npy_bytes(np.arange(3)))
+            tree.unlink(path)
+            with pytest.raises(NotFoundError):
+                tree.get_status(path)
+        assert asked.count("delete_link") == count
+        assert asked.count("list_links") == 1
+        assert len(asked) < count + 20

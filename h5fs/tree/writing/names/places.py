@@ -8,8 +8,14 @@ Changes nothing; under the tree's lock.
 from __future__ import annotations
 
 from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
-from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection, decode_name
-from h5fs.tree.lookup import Lookup, check_length
+from h5fs.projection.names import (
+    GROUP_ATTRIBUTES,
+    DentryName,
+    Projection,
+    check_length,
+    decode_name,
+)
+from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node
 from h5fs.tree.writing.pending.pending import Pending
 

@@ -75,10 +75,29 @@ class _Call:
         self.mark: _Mark | None = None
 
     def __enter__(self) -> None:
-        self._all.begin(self, is_alone=self._is_alone)
+        """Take the lock, when nothing that the call asks for is in flight."""
+        every = self._all
+        every.changed.acquire()
+        try:
+            if every.marks:
+                every.wait_for_marks(self, is_alone=self._is_alone)
+            every.current = self
+            if every.on_begin is not None:
+                every.on_begin()
+        except BaseException:
+            every.current = None
+            every.changed.release()
+            raise
 
     def __exit__(self, *_error: object) -> None:
-        self._all.end(self)
+        """Let the lock go, and who has waited for the call."""
+        every = self._all
+        every.current = None
+        if self.mark is not None:
+            every.marks.remove(self.mark)
+            if every.waiting_count:
+                every.changed.notify_all()
+        every.changed.release()
 
     def touches(self, mark: _Mark) -> bool:
         """Whether the call asks for what is marked. The path of a file may change meanwhile."""
@@ -110,23 +129,23 @@ class ChangesInFlight:
     """The tree's lock, and what has been marked by calls that wait for the store without it.
 
     ``may_overlap`` says whether a change may be in flight at all, now. ``on_begin`` is called when
-    a call has the lock. ``_changed`` has the lock, which is taken first of all locks; it protects
+    a call has the lock. ``changed`` has the lock, which is taken first of all locks; it protects
     everything here.
     """
 
     def __init__(self, may_overlap: Callable[[], bool] = lambda: True) -> None:
         self._may_overlap = may_overlap
         self.on_begin: Callable[[], None] | None = None
-        self._changed = threading.Condition(threading.Lock())
-        self._marks: list[_Mark] = []
-        self._current: _Call | None = None  # the one that has the lock
+        self.changed = threading.Condition(threading.Lock())
+        self.marks: list[_Mark] = []
+        self.current: _Call | None = None  # the one that has the lock
         self._waiting_to_be_alone = 0
-        self._waiting = 0  # how many calls wait for a change to end
+        self.waiting_count = 0  # how many calls wait for a change to end
 
     @property
     def count(self) -> int:
         """How many changes are in flight; from any thread, without the lock."""
-        return len(self._marks)
+        return len(self.marks)
 
     def call(self, path: bytes | None = None, *, file: WritableFile | None = None) -> _Call:
         """Answer a call in the block: about a path, or an open file, or nothing that changes."""
@@ -148,47 +167,25 @@ class ChangesInFlight:
             with self.alone():
                 return step()
 
-    def begin(self, call: _Call, *, is_alone: bool) -> None:
-        """Take the lock for a call, when nothing that it asks for is in flight."""
-        self._changed.acquire()
-        try:
-            if self._marks:
-                self._wait_for_marks(call, is_alone=is_alone)
-            self._current = call
-            if self.on_begin is not None:
-                self.on_begin()
-        except BaseException:
-            self._current = None
-            self._changed.release()
-            raise
-
-    def _wait_for_marks(self, call: _Call, *, is_alone: bool) -> None:
+    def wait_for_marks(self, call: _Call, *, is_alone: bool) -> None:
+        """Wait until nothing is in flight that a call asks for."""
         # As long as somebody waits to be alone, no more calls let the lock go: so there is an end
         # to it.
-        self._waiting += 1
+        self.waiting_count += 1
         self._waiting_to_be_alone += is_alone
         try:
-            while any(is_alone or call.touches(mark) for mark in self._marks):
-                self._changed.wait()
+            while any(is_alone or call.touches(mark) for mark in self.marks):
+                self.changed.wait()
         finally:
             self._waiting_to_be_alone -= is_alone
-            self._waiting -= 1
-
-    def end(self, call: _Call) -> None:
-        """Let the lock go, and who has waited for the call."""
-        self._current = None
-        if call.mark is not None:
-            self._marks.remove(call.mark)
-            if self._waiting:
-                self._changed.notify_all()
-        self._changed.release()
+            self.waiting_count -= 1
 
     def insist_on_being_alone(self) -> None:
         """Let the present call keep the lock to its end. Raises ``OthersInFlightError``."""
-        call = self._current
+        call = self.current
         if call is None:
             return
-        if any(mark is not call.mark for mark in self._marks):
+        if any(mark is not call.mark for mark in self.marks):
             raise OthersInFlightError
         call.keeps_lock = True
 
@@ -201,20 +198,20 @@ class ChangesInFlight:
         call, and ``file`` what is written to it. ``is_alone``: the link's object is found by no
         other path. In the block nothing may be used that others may change.
         """
-        call = self._current
+        call = self.current
         if call is None or not self._mark(call, path, file, is_alone=is_alone):
             return nullcontext()
         return _Waiting(self, call)
 
     def let_others_go_on(self) -> None:
         """Let the lock go, at the beginning of a block of ``waiting``."""
-        self._current = None
-        self._changed.release()
+        self.current = None
+        self.changed.release()
 
     def go_on(self, call: _Call) -> None:
         """Take the lock again for a call, at the end of such a block."""
-        self._changed.acquire()
-        self._current = call
+        self.changed.acquire()
+        self.current = call
 
     def _mark(self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool) -> bool:
         """Let a call have a mark, and return whether it has it."""
@@ -227,10 +224,10 @@ class ChangesInFlight:
         link_name = meaning.link_name
         if call.mark is not None:
             return call.mark.folder == folder and call.mark.link_name == link_name
-        if any(mark.is_touched_by(path) or mark.file is file is not None for mark in self._marks):
+        if any(mark.is_touched_by(path) or mark.file is file is not None for mark in self.marks):
             return False
         call.mark = _Mark(folder, link_name, file)
-        self._marks.append(call.mark)
+        self.marks.append(call.mark)
         return True
 
 

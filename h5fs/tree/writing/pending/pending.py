@@ -135,7 +135,7 @@ class Pending:
 
     def edited(self, node: Node) -> WritableFile | None:
         """Return the file in which a node is being edited."""
-        return self._editing.get((node.kind, node.info.ref))
+        return self._editing.get((node.kind, node.info.ref)) if self._editing else None
 
     def edited_files(self) -> list[WritableFile]:
         """Return all files that are being edited."""
