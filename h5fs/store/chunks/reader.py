@@ -35,7 +35,11 @@ from h5fs.store.library_interface import ChunkFailure
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Subject
-from h5fs.store.workers.shared_buffers import SharedBuffer, SharedBufferReader
+from h5fs.store.workers.shared_buffers import (
+    LARGE_PAGE_BYTES,
+    SharedBuffer,
+    SharedBufferReader,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -296,6 +300,8 @@ class ChunkReader:
         state, failures = ABSENT, {}
         try:
             batch = make_batch(array, self._sizes_of(array), block, chunks)
+            if len(chunks) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
+                block.shared_buffer.prepare_to_fill()
             if self._fetcher is not None:
                 self._fetcher.wait(array.index, array.grid, chunks)
             failed: tuple[ChunkFailure, ...] = self._pool.call(

@@ -3,15 +3,22 @@
 The daemon makes and reads them; workers map them and write. A worker cannot harm the daemon by what
 it does to them: a memory file is sealed against shrinking, so that the daemon may map it; an
 unlinked file is read with ``pread``, where missing bytes are a short read and not a signal.
+
+A shared buffer of some MiB that is to be filled gets large pages, where the kernel can (Linux 6.1,
+whatever /sys says of large pages for shared memory), and is mapped where these fit. Page by page,
+the 28 MiB that one sequential reader keeps in use take two workers 14,000 page faults and 33 ms,
+a sixth of what they compute for 256 MB of Blosc; with large pages 3 ms.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
 import threading
 from collections import OrderedDict
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +30,56 @@ _LAYING_OUT_BYTES = 4 * 2**20
 _LEAST_MAPPED_BYTES = 2**18
 _MOST_MAPPINGS = 32
 
+LARGE_PAGE_BYTES: Final = 2**21
+"""The size of a large page of x86 and ARM."""
+
+_SPARE_SHARE = 8  # a shared buffer may be so much larger, by the inverse, to end with a large page
+_MADV_COLLAPSE = 25  # Python has no names for these
+_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
+_libc.madvise.restype = ctypes.c_int
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
 LARGE_VIEWS_BYTES = 2**30
 """How much of large shared buffers a worker has mapped at once."""
 
 
 class SharedBuffer(Struct, eq=False):
-    """A file without a name; workers know it by its ``number``."""
+    """A file without a name; workers know it by its ``number``.
+
+    ``is_prepared``: ``prepare_to_fill`` has done what it can.
+    """
 
     number: int
     descriptor: int
     size_bytes: int
     is_on_disk: bool
+    is_prepared: bool = False
+
+    def prepare_to_fill(self) -> None:
+        """Let memory that will soon be full consist of large pages, where that can be.
+
+        What the memory holds stays as it is, also while others write to it.
+        """
+        if self.is_prepared or self.is_on_disk:
+            return
+        self.is_prepared = True
+        whole = self.size_bytes // LARGE_PAGE_BYTES * LARGE_PAGE_BYTES
+        if not whole:
+            return
+        try:
+            for offset in range(0, whole, LARGE_PAGE_BYTES):
+                os.posix_fallocate(self.descriptor, offset, 1)  # an empty place gets no large page
+            memory = map_shared_buffer(self.descriptor, whole)
+        except OSError:  # no memory or mapping is left: whoever writes will see
+            return
+        # Kernels that cannot do it say so, and small pages come one by one, as always.
+        _libc.madvise(memory.ctypes.data, whole, _MADV_COLLAPSE)
 
     def lay_out(self) -> None:
         """Fill the file with zeros. Raises ``OSError`` when there is no room.
@@ -58,7 +104,7 @@ class SharedBuffer(Struct, eq=False):
 
 def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> SharedBuffer:
     """Return a new shared buffer of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
-    size_bytes = -(-size_bytes // _PAGE) * _PAGE
+    size_bytes = _round_up(size_bytes, _PAGE)
     if on_disk:
         import tempfile
 
@@ -68,9 +114,45 @@ def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> Shared
             descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, size_bytes)
         return SharedBuffer(number, descriptor, size_bytes, is_on_disk=True)
+    in_large_pages = _round_up(size_bytes, LARGE_PAGE_BYTES)
+    if in_large_pages - size_bytes <= size_bytes // _SPARE_SHARE:
+        size_bytes = in_large_pages
     return SharedBuffer(
         number, make_memory_file("shared-buffer", size_bytes), size_bytes, is_on_disk=False
     )
+
+
+def _round_up(size_bytes: int, unit_bytes: int) -> int:
+    return -(-size_bytes // unit_bytes) * unit_bytes
+
+
+def map_shared_buffer(
+    descriptor: int, size_bytes: int, *, protection: int = mmap.PROT_READ | mmap.PROT_WRITE
+) -> npt.NDArray[np.uint8]:
+    """Return a mapping of a shared buffer, which lasts as long as the array. Raises ``OSError``.
+
+    A large one begins at a multiple of ``LARGE_PAGE_BYTES``: elsewhere, large pages are mapped as
+    small ones are, one by one.
+    """
+    if size_bytes < LARGE_PAGE_BYTES:
+        return np.frombuffer(mmap.mmap(descriptor, size_bytes, prot=protection), np.uint8)
+    # Only where something of ours is mapped already may the place be chosen.
+    reserved = np.frombuffer(
+        mmap.mmap(
+            -1, size_bytes + LARGE_PAGE_BYTES,
+            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, prot=protection,
+        ),
+        np.uint8,
+    )  # fmt: skip
+    skipped = -reserved.ctypes.data % LARGE_PAGE_BYTES
+    place = reserved[skipped : skipped + size_bytes]
+    found = _libc.mmap(
+        place.ctypes.data, size_bytes, protection, mmap.MAP_SHARED | _MAP_FIXED, descriptor, 0
+    )
+    if found != place.ctypes.data:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return place
 
 
 def make_memory_file(name: str, size_bytes: int) -> int:
@@ -133,12 +215,13 @@ class SharedBufferReader:
             mapping = self._mappings.get(shared_buffer.number)
             if mapping is None:
                 try:
-                    memory = mmap.mmap(
-                        shared_buffer.descriptor, shared_buffer.size_bytes, prot=mmap.PROT_READ
-                    )
+                    mapping = map_shared_buffer(
+                        shared_buffer.descriptor, shared_buffer.size_bytes,
+                        protection=mmap.PROT_READ,
+                    )  # fmt: skip
                 except OSError:  # no descriptor or mapping is left: `pread` works without
                     return None
-                mapping = self._mappings[shared_buffer.number] = np.frombuffer(memory, np.uint8)
+                self._mappings[shared_buffer.number] = mapping
                 if len(self._mappings) > _MOST_MAPPINGS:
                     self._mappings.popitem(last=False)
             self._mappings.move_to_end(shared_buffer.number)
@@ -165,7 +248,7 @@ class SharedBufferViews:
             self._large[number] = descriptor, size_bytes
             return
         try:
-            self._views[number] = np.frombuffer(mmap.mmap(descriptor, size_bytes), np.uint8)
+            self._views[number] = map_shared_buffer(descriptor, size_bytes)
         finally:
             os.close(descriptor)
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,27 @@ def test_a_slow_reader_leaves_another_enough_to_keep_the_workers_busy() -> None:
             at_work = before + 1 + workers.count
             wait_until(lambda count=at_work: workers.decoded.total() >= count)
             time.sleep(0.1)
+
+
+def test_a_small_read_takes_the_memory_of_its_chunks_alone() -> None:
+    array = make_array(24 * MB)
+    workers = Workers(2, array, 100)
+    stream = Stream(1, array, 100)
+    buffer = memoryview(bytearray(4096))
+    before = shared_memory_bytes()
+    with reading(workers) as reader:
+        reader.read_into(stream.ref, stream.dataset, stream.data, 10 * MB, buffer)
+        assert workers.decoded.total() == 1
+        assert shared_memory_bytes() - before <= 100_000 + 2 * 4096
+
+
+def shared_memory_bytes() -> int:
+    taken = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if "h5fs-shared-buffer" in os.readlink(f"/proc/self/fd/{descriptor}"):
+                taken += os.fstat(int(descriptor)).st_blocks * 512
+    return taken
 
 
 @pytest.mark.parametrize("cache_bytes", [2**16, MB, 8 * MB])
