@@ -131,12 +131,12 @@ class ChangingFile:
             done += len(piece)
             data = changed.get(page)
             if data is None:
-                data = self._load(page)
+                known = self._load(page)
                 # A page past the end must cover the stale page below it, even an equal one.
                 is_there = page * page_bytes < self.length
-                if is_there and data[at : at + len(piece)] == piece:
+                if is_there and known[at : at + len(piece)] == piece:
                     continue
-                changed[page] = data
+                changed[page] = data = bytearray(known)
             data[at : at + len(piece)] = piece
 
     def _load(self, page: int) -> bytearray:
@@ -152,8 +152,11 @@ class ChangingFile:
         if self._layers.pending.overlap(split, stop):
             split = stop  # older pages in the log would cover them
         at = (split - first) * self._page_bytes
-        if first < split and not self._is_equal(first, split, view[:at]):
-            self._write_to(self._put_pending_view, first, split, view[:at])
+        if first < split:
+            low, high = self._find_difference(first, split, view[:at])
+            part = view[(low - first) * self._page_bytes : (high - first) * self._page_bytes]
+            if part:
+                self._write_to(self._put_pending_view, low, high, part)
         if split < stop:
             self._write_to(self._write_direct, split, stop, view[at:])
 
@@ -166,7 +169,7 @@ class ChangingFile:
             except OSError as error:
                 self._latch(error)
             else:
-                self._layers.drop_changed(first, stop)
+                self._layers.drop(first, stop)
                 return
         for page in range(first, stop):
             at = (page - first) * self._page_bytes
@@ -197,19 +200,34 @@ class ChangingFile:
         self._main_bytes = max(self._main_bytes, offset + len(view))
         write_all(self._main, view, offset)
 
-    def _is_equal(self, first: int, stop: int, view: memoryview) -> bool:
-        """Whether the file has just these bytes in pages ``[first, stop)``."""
-        if stop * self._page_bytes > self.length:
-            return False
-        offset, done, step = first * self._page_bytes, 0, self._page_bytes
-        while done < len(view):
-            # The first page is nearly always enough. Bytearrays compare fast, memoryviews do not.
-            found = bytearray(min(step, len(view) - done))
-            self._layers.read_into(memoryview(found), offset + done)
-            if found != view[done : done + step]:
-                return False
-            done, step = done + step, MAX_RUN_BYTES
-        return True
+    def _find_difference(self, first: int, stop: int, view: memoryview) -> tuple[int, int]:
+        """Return what there is to write of pages ``[first, stop)``, in which ``view`` shall be.
+
+        What lies before or after may be in the file already: the library writes all names of a
+        group where one is new.
+        """
+        page_bytes = self._page_bytes
+        if stop * page_bytes > self.length:
+            return first, stop
+        # Where all is new, the first page nearly always is.
+        if self._read(first, page_bytes) != view[:page_bytes]:
+            return first, stop
+        while first < stop:
+            part = view[:MAX_RUN_BYTES]
+            found = self._read(first, len(part))
+            equal = _count_equal(found, part, page_bytes)
+            first, view = first + equal, view[equal * page_bytes :]
+            if equal * page_bytes < len(part):
+                if len(part) == len(view) + equal * page_bytes:
+                    stop -= _count_equal_at_end(found, part, page_bytes)
+                break
+        return first, stop
+
+    def _read(self, page: int, size: int) -> bytearray:
+        """Return bytes from a page on. Raises ``OSError``."""
+        found = bytearray(size)  # bytearrays compare fast, memoryviews do not
+        self._layers.read_into(memoryview(found), page * self._page_bytes)
+        return found
 
     def _spill_if_many(self) -> None:
         """Bound memory: put the changed pages into the log, still without a commit."""
@@ -245,12 +263,11 @@ class ChangingFile:
     def _shrink(self, length: int) -> None:
         page, at = divmod(length, self._page_bytes)
         if at:
-            data = self._layers.changed.get(page) or self._load(page)
+            data = self._layers.changed.get(page) or bytearray(self._load(page))
             self._layers.changed[page] = data
             data[at:] = bytes(self._page_bytes - at)
         self.length = length
-        for late in [late for late in self._layers.changed if late >= page + bool(at)]:
-            del self._layers.changed[late]
+        self._layers.drop_from(page + bool(at))
 
     def _check_main(self) -> None:
         """Check, before a write to the main file, that no other program has written to it.
@@ -272,3 +289,24 @@ class ChangingFile:
             with self._log.operation():
                 self._begin(self._log)
             self._sync(self._log.sync, "log")
+
+
+def _count_equal(found: bytearray, view: memoryview, page_bytes: int) -> int:
+    """Return how many pages are equal before the first that is not."""
+    low, high = 0, len(view) // page_bytes
+    while low < high:
+        middle = (low + high + 1) // 2
+        start, stop = low * page_bytes, middle * page_bytes
+        low, high = (middle, high) if found[start:stop] == view[start:stop] else (low, middle - 1)
+    return low
+
+
+def _count_equal_at_end(found: bytearray, view: memoryview, page_bytes: int) -> int:
+    """Return how many pages are equal after the last that is not."""
+    count = len(view) // page_bytes
+    low, high = 0, count
+    while low < high:
+        middle = (low + high + 1) // 2
+        start, stop = (count - middle) * page_bytes, (count - low) * page_bytes
+        low, high = (middle, high) if found[start:stop] == view[start:stop] else (low, middle - 1)
+    return low

@@ -5,8 +5,7 @@ Owns the log's descriptor; of the main file it knows only the page in the header
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from h5fs.store.log import format as log_format
 from h5fs.store.log.format import CommitHead, Header
@@ -80,16 +79,9 @@ class LogWriter:
         self._chain = chain
         self.is_begun = True
 
-    @contextmanager
-    def operation(self) -> Iterator[None]:
+    def operation(self) -> _Operation:
         """Put the frames of the block into the log together; after an ``OSError`` none is there."""
-        mark = self.mark()
-        try:
-            yield
-            self._flush()
-        except BaseException:
-            self.withdraw(mark)
-            raise
+        return _Operation(self)
 
     def mark(self) -> _Mark:
         """Return what ``withdraw`` needs to come back here."""
@@ -110,8 +102,8 @@ class LogWriter:
     def put_pages(self, first_page: int, pages: bytes | bytearray | memoryview) -> int:
         """Put a frame of whole pages, and return where they are. Raises ``OSError``."""
         head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
-        self._write(head)
-        offset = self._end + len(self._collected)
+        self._collected += head
+        offset = self.size_bytes
         self._write(pages)
         self._chain = chain
         return offset
@@ -151,14 +143,43 @@ class LogWriter:
         if len(data) < _COLLECT_BYTES:
             self._collected += data
             if len(self._collected) >= log_format.MAX_RUN_BYTES:
-                self._flush()
+                self.flush()
             return
-        self._flush()
+        self.flush()
         write_all(self._log, data, self._end)
         self._end += len(data)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was collected. Raises ``OSError``."""
         if self._collected:
             write_all(self._log, self._collected, self._end)
             self._end += len(self._collected)
             self._collected.clear()
+
+
+class _Operation:
+    """See ``LogWriter.operation``."""
+
+    __slots__ = ("_log", "_mark")
+
+    def __init__(self, log: LogWriter) -> None:
+        self._log = log
+        self._mark = log.mark()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._log.withdraw(self._mark)
+            return
+        try:
+            self._log.flush()
+        except BaseException:
+            self._log.withdraw(self._mark)
+            raise

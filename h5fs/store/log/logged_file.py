@@ -193,6 +193,7 @@ class LoggedFile(ChangingFile):
 
     def note_direct_write(self) -> None:
         """Take note of a write that ``allows_direct_write`` had allowed."""
+        self._layers.recent.clear()
         self._has_direct = True
         self._is_main_on_disk = False
         try:
@@ -300,7 +301,7 @@ class LoggedFile(ChangingFile):
             elif log.is_unusable:
                 self._latch(error)
             raise
-        if layers.pending or self.length < self._committed_length:
+        if layers.pending:
             layers.recent.clear()
         for start, stop, offset in layers.pending:
             layers.committed.insert(start, stop, offset)

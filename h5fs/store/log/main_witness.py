@@ -74,7 +74,7 @@ class MainWitness:
     def renew_time(self) -> None:
         """Remember when the file was written to last. All that was written is on the disk."""
         self._memory.knows_time = not self._memory.has_other_writer
-        self._memory.modified_ns = self._main.modified_ns()
+        _, self._memory.modified_ns = self._main.size_and_time()
         self._save()
 
     def note_own_write(self, *, of_first_page: bool = False) -> None:
@@ -96,14 +96,15 @@ class MainWitness:
 
         ``least_bytes``: it cannot have become shorter than these. From then on this raises always.
         """
-        memory, size, found = self._memory, self._main.size(), ""
+        memory, found = self._memory, ""
+        size, modified_ns = self._main.size_and_time()
         if memory.is_foreign:
             found = "h5fs has let go of it"
         elif size < least_bytes:
             found = f"it has {size} bytes, where h5fs left {least_bytes}"
         elif memory.knows_page and read_exactly(self._main, _PAGE_BYTES, 0) != self._first_page:
             found = "it begins with other bytes"
-        elif memory.knows_time and self._main.modified_ns() != memory.modified_ns:
+        elif memory.knows_time and modified_ns != memory.modified_ns:
             found = "it was written to since h5fs did so"
         if found:
             memory.is_foreign = True

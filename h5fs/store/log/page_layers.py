@@ -2,8 +2,8 @@
 
 The layers from the bottom: the main file; ``committed``, pages in the log that a commit covers;
 ``pending``, pages in the log that no commit covers yet; ``changed``, pages in memory. ``recent`` is
-no layer: it has some pages of ``committed`` in memory, since the next change is often to the same
-ones. This module only reads and looks up. Not thread-safe.
+no layer: it has some pages in memory as they are committed, since the next change is often to the
+same ones. This module only reads and looks up. Not thread-safe.
 
 Bytes at or past the file's length in a lower layer are stale; `changing_file` keeps them from
 coming back when the file grows.
@@ -46,8 +46,8 @@ _MOST_RECENT_BYTES = 2**20
 class PageLayers:
     """The layers of one file. All offsets are in bytes, all page numbers from 0.
 
-    ``recent`` is cleared before ``committed`` or ``pending`` change in any other way than by
-    ``commit_changed``.
+    ``recent`` has whole pages before the file's length, and is kept true: `changing_file` forgets
+    those that lie past a shorter length, or that go to a file without being in memory first.
     """
 
     def __init__(self, main: SystemCalls, log: LogWriter | None, page_bytes: int) -> None:
@@ -85,14 +85,21 @@ class PageLayers:
                 view[start - offset : start - offset + len(part)] = part
 
     def load_page(self, page: int, length: int) -> bytearray:
-        """Return a page as it is, with zeros from the file's ``length`` on. Raises ``OSError``."""
+        """Return a page that is not in ``changed``, with zeros from the file's ``length`` on.
+
+        It must be left as it is. Raises ``OSError``.
+        """
         size = min(length - page * self.page_bytes, self.page_bytes)
         known = self.recent.get(page)
-        if known is not None and size > 0 and page not in self.changed:
-            return bytearray(known) if size == self.page_bytes else _cut(known, size)
+        if known is not None and size > 0:
+            return known if size == self.page_bytes else _cut(known, size)
         data = bytearray(self.page_bytes)
         if size > 0:
             self.read_into(memoryview(data)[:size], page * self.page_bytes)
+        if size == self.page_bytes and self.pending.find(page) is None:
+            if len(self.recent) * self.page_bytes >= _MOST_RECENT_BYTES:
+                self.recent.clear()
+            self.recent[page] = data
         return data
 
     def is_as_committed(self, page: int, length: int) -> bool:
@@ -126,24 +133,32 @@ class PageLayers:
             self.recent.update(self.changed)
         self.changed.clear()
 
-    def drop_changed(self, first: int, stop: int) -> None:
-        """Forget changed pages ``[first, stop)``: something newer lies below them now."""
-        if len(self.changed) < stop - first:
-            for page in [page for page in self.changed if first <= page < stop]:
-                del self.changed[page]
-        elif self.changed:
-            for page in range(first, stop):
-                self.changed.pop(page, None)
+    def drop(self, first: int, stop: int) -> None:
+        """Forget pages ``[first, stop)`` in memory: something newer lies below them now."""
+        for pages in (self.changed, self.recent):
+            if len(pages) < stop - first:
+                for page in [page for page in pages if first <= page < stop]:
+                    del pages[page]
+            elif pages:
+                for page in range(first, stop):
+                    pages.pop(page, None)
+
+    def drop_from(self, first: int) -> None:
+        """Forget all pages in memory from ``first`` on: the file ends before them."""
+        for pages in (self.changed, self.recent):
+            for page in [page for page in pages if page >= first]:
+                del pages[page]
 
     def changed_runs(self, max_pages: int) -> Iterator[tuple[int, bytes | bytearray]]:
         """Yield the changed pages in order, consecutive ones as one: first page and bytes."""
-        first, pages = 0, list[bytearray]()
+        first, stop, pages = 0, 0, list[bytearray]()
         for page in sorted(self.changed):
-            if page != first + len(pages) or len(pages) == max_pages:
+            if page != stop or stop - first == max_pages:
                 if pages:
                     yield first, _joined(pages)
                 first, pages = page, []
             pages.append(self.changed[page])
+            stop = page + 1
         if pages:
             yield first, _joined(pages)
 

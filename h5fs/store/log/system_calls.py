@@ -66,9 +66,13 @@ class RealFile:
         """Return the file's size in bytes. Raises ``OSError``."""
         return os.fstat(self._descriptor).st_size
 
-    def modified_ns(self) -> int:
-        """Return when the file was written to last. Raises ``OSError``."""
-        return os.fstat(self._descriptor).st_mtime_ns
+    def size_and_time(self) -> tuple[int, int]:
+        """Return the size in bytes, and when the file was written to last (ns).
+
+        Raises ``OSError``.
+        """
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
 
 
 class WatchedFile(RealFile):

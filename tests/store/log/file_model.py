@@ -62,6 +62,14 @@ class Session:
         self.model.extend(bytes(max(0, offset + len(data) - len(self.model))))
         self.model[offset : offset + len(data)] = data
 
+    def rewrite(self, offset: int, size: int, at: int, data: bytes) -> None:
+        """Write what is there, but for a little, as the library does with the names of a group."""
+        there = self.model[offset : offset + size]
+        if there:
+            at %= len(there)
+            there[at : at + len(data)] = data
+            self.write(offset, bytes(there))
+
     def write_directly(self, offset: int, data: bytes) -> None:
         """As another process would, where that is allowed."""
         if self.file.allows_direct_write(offset, offset + len(data)):
@@ -120,6 +128,8 @@ def play(session: Session, step: Step) -> None:
     match step:
         case ("write", offset, size, value):
             session.write(offset, fill(size, value))
+        case ("rewrite", offset, size, at, value):
+            session.rewrite(offset, size, at, fill(1, value))
         case ("append", size, value):
             session.write(len(session.model), fill(size, value))
         case ("direct", offset, size, value):
@@ -145,10 +155,13 @@ def random_step(rng: random.Random) -> Step:
     """Return something to do."""
     offset = rng.choice([rng.randrange(END), rng.randrange(40) * PAGE])
     size = rng.choice([rng.randrange(1, 2 * PAGE), rng.randrange(1, 17) * PAGE])
-    kinds = "write write write append direct truncate commit commit commit checkpoint kill power"
+    kinds = "write write write rewrite append direct truncate commit commit commit checkpoint kill"
+    kinds += " power"
     match rng.choice(kinds.split()):
         case "write":
             return "write", offset, size, rng.randrange(250)
+        case "rewrite":
+            return "rewrite", offset, size, rng.randrange(END), rng.randrange(250)
         case "append":
             return "append", size, rng.randrange(250)
         case "direct":

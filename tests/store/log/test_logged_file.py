@@ -116,6 +116,41 @@ def test_a_large_overwrite_with_the_same_bytes_is_no_change(files: Files) -> Non
     assert files.state() == before
 
 
+@pytest.mark.parametrize("count", [40, 700])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.7, 1.0])
+def test_a_large_overwrite_of_nearly_the_same_bytes_is_a_small_change(
+    files: Files, count: int, place: float
+) -> None:
+    """The library writes all names of a group where one is new."""
+    file = files.open()
+    data = bytearray(os.urandom(count * PAGE))
+    write(file, 100, bytes(data))
+    file.checkpoint()
+    at = min(int(place * len(data)), len(data) - 5)
+    data[at : at + 5] = b"a new"
+    write(file, 100, bytes(data))
+    file.commit(durable=True)
+    is_near_an_end = place in (0, 1) or count * PAGE < MIB
+    assert 0 < file.log_bytes < (6 * PAGE if is_near_an_end else 2 * count * PAGE)
+    assert whole(file)[100:][: len(data)] == data
+    assert whole(files.open())[100:][: len(data)] == data
+
+
+def test_a_file_that_shrinks_with_each_change_is_not_read_again(files: Files) -> None:
+    """As one does from which objects are removed."""
+    file = files.open()
+    write(file, 0, bytes(20 * PAGE))
+    file.checkpoint()
+    reads = []
+    read_into = file._layers.read_into
+    file._layers.read_into = lambda view, at: (reads.append(at), read_into(view, at))  # type: ignore[assignment,func-returns-value]
+    for number in range(1, 6):
+        write(file, 0, bytes(3 * PAGE) + b"%d" % number)
+        file.truncate(20 * PAGE - number)
+        file.commit(durable=False)
+    assert len(reads) <= 5  # each page once
+
+
 def test_a_commit_leaves_the_main_file_and_a_checkpoint_empties_the_log(files: Files) -> None:
     before = files.paths[0].read_bytes()
     file = files.open()

@@ -11,6 +11,7 @@ sizes = st.one_of(st.integers(1, 2 * PAGE), st.integers(1, 16).map(lambda pages:
 steps = st.one_of(
     st.tuples(st.just("write"), offsets, sizes, st.integers(0, 3)),
     st.tuples(st.just("write"), offsets, sizes, st.integers(0, 3)),
+    st.tuples(st.just("rewrite"), offsets, sizes, st.integers(0, END), st.integers(0, 3)),
     st.tuples(st.just("append"), sizes, st.integers(0, 3)),
     st.tuples(st.just("direct"), offsets, sizes, st.integers(1, 3)),
     st.tuples(st.just("truncate"), offsets),
