@@ -108,8 +108,10 @@ class WriteModel(Effects):
         try:
             data = os.pread(descriptor, 2**24, 0)
             array = np.load(io.BytesIO(data), allow_pickle=False)
-            more = np.zeros((rows, *array.shape[1:]), array.dtype)
-            longer = npy_bytes(np.concatenate([array, more]))
+            longer_array = np.zeros((len(array) + rows, *array.shape[1:]), array.dtype)
+            for field in array.dtype.names or (...,):  # concatenate() would drop the padding
+                longer_array[: len(array)][field] = array[field]
+            longer = npy_bytes(longer_array)
             os.pwrite(descriptor, longer[len(data) :], len(data))
             os.pwrite(descriptor, longer[:128], 0)
         finally:
@@ -248,6 +250,8 @@ class WriteModel(Effects):
             return os.path.basename(paths[1]) not in SCRATCH
         if name == "rename":
             old, new = paths
+            if self._is_link(old) and new.endswith((ARRAY, ATTRIBUTES)):
+                return False  # it is another link then, whose text has that ending
             return new + ARRAY not in self._staged and not (
                 self._is_link(old) and self._is_link(new)
             )
