@@ -504,7 +504,7 @@ class WritingStoreConformance(StoreConformance):
             own.create_link(root, Link(b"s", LinkKind.SOFT, soft_target=b"/b"))
         own.move_link(root, b"chunked", group, b"moved")
         own.move_link(root, b"gzip", root, b"contiguous")
-        own.move_link(root, b"pairs", root, b"pairs")  # which changes nothing
+        own.move_link(root, b"again", root, b"again")  # which changes nothing
         own.delete_link(root, b"scalar")
         for name in (b"scalar", b"chunked", b"gzip", b"never"):
             with pytest.raises(NotFoundError):
@@ -518,7 +518,6 @@ class WritingStoreConformance(StoreConformance):
             assert opened["group/h"] == opened["contiguous"] != opened["again"]
             assert opened["group/moved"].chunks == (4, 30)
             assert "scalar" not in opened
-            assert len(opened["pairs"]) == 7
 
     def test_an_object_that_is_held_outlives_its_links(self, own: WritingStore) -> None:
         ref = object_at(own, "gzip").ref
