@@ -16,6 +16,7 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
 from support.stores import STARTER
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.cli.commands.without_mount import opened_tree
 from h5fs.cli.entries.tree_entries import Extent, entry_at, fill, listing_habits
@@ -25,6 +26,7 @@ from h5fs.model.link_table import Links
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import Limits, LogOptions, MountOptions, StoreOptions
 from h5fs.projection.json.attribute_file import attributes_to_json
+from h5fs.store.ahead import objects_ahead
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import MOST_DATA_AHEAD_BYTES, Look
@@ -76,6 +78,12 @@ def read_tree(tree: Tree | FolderTree, folder: bytes) -> dict[bytes, bytes]:
     return found
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is read ahead be waited for, however busy the machine is: requests are counted."""
+    monkeypatch.setattr(objects_ahead, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
+
+
 @contextmanager
 def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
     store = WorkerStore(StoreOptions(file, **settings), STARTER)
@@ -84,6 +92,7 @@ def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
         yield store
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 400)
@@ -100,6 +109,7 @@ def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> Non
             assert f'"rate": {dataset.attrs["rate"]}'.encode() in text
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_tree_with_how_all_is_stored_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 300)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
@@ -131,6 +141,7 @@ def opened_folder(folder: Path) -> Iterator[FolderTree]:
         yield tree
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
@@ -141,10 +152,10 @@ def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_pa
         }
     assert len(texts) == 2 * 10 * FILES
     assert counts["root"] == counts["list_links"] == FILES
-    # On a busy machine an answer may come too late, and is asked for alone.
-    assert counts.total() < 4 * FILES + 20, counts
+    assert counts.total() < 4 * FILES + 5, counts  # of the first file a few more
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
         for number in range(FILES):
@@ -153,6 +164,7 @@ def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> N
     assert counts.total() < 7 * FILES, counts
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_file_of_a_folder_takes_two_requests_for_its_names(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
@@ -166,6 +178,7 @@ def every_file(tree: FolderTree, folder: bytes) -> Iterator[bytes]:
         yield folder + b"/" + dentry.name
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_tree_of_a_file_takes_few_requests_with_attributes_too(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 300)
