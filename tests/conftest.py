@@ -29,9 +29,12 @@ LONGEST_FIRST = (
     "store/remote/test_remote_corpus.py", "store/hdf5/test_attributes.py",
 )  # fmt: skip
 
-# Under nohup(1), and in some CI, SIGHUP is ignored, which mounts in the tests would inherit.
+# Under nohup(1), in the background of a script, and in some CI these are ignored, which programs
+# that tests start, and send them to, would inherit.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline and no complaint about slow examples: the machine may be busy with other work.
 settings.register_profile(

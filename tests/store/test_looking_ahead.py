@@ -16,6 +16,7 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.hostile import HEAP_LOOPS, write_looping_heap
 from support.stores import STARTER
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.cli.commands.without_mount import opened_tree
 from h5fs.cli.entries.tree_entries import Extent, entry_at, fill, listing_habits
@@ -82,6 +83,12 @@ def read_tree(tree: Tree | FolderTree, folder: bytes) -> dict[bytes, bytes]:
     return found
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is read ahead be waited for, however busy the machine is: requests are counted."""
+    monkeypatch.setattr(objects_ahead, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
+
+
 @contextmanager
 def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
     store = WorkerStore(StoreOptions(file, **settings), STARTER)
@@ -90,6 +97,7 @@ def opened(file: Path, **settings: Any) -> Iterator[WorkerStore]:
         yield store
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 400)
@@ -106,6 +114,7 @@ def test_a_copy_of_many_small_datasets_takes_few_requests(tmp_path: Path) -> Non
             assert f'"rate": {dataset.attrs["rate"]}'.encode() in text
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_tree_with_how_all_is_stored_takes_few_requests(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 300)
     with counted_calls() as counts, opened(tmp_path / "f.h5") as store:
@@ -137,6 +146,7 @@ def opened_folder(folder: Path) -> Iterator[FolderTree]:
         yield tree
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
@@ -147,10 +157,10 @@ def test_a_file_of_a_folder_takes_three_requests_of_who_goes_through_them(tmp_pa
         }
     assert len(texts) == 2 * 10 * FILES
     assert counts["root"] == counts["list_links"] == FILES
-    # On a busy machine an answer may come too late, and is asked for alone.
-    assert counts.total() < 4 * FILES + 20, counts
+    assert counts.total() < 4 * FILES + 5, counts  # of the first file a few more
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
         for number in range(FILES):
@@ -159,6 +169,7 @@ def test_a_copy_of_a_folder_takes_few_requests_of_each_file(tmp_path: Path) -> N
     assert counts.total() < 7 * FILES, counts
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_file_of_a_folder_takes_two_requests_for_its_names(tmp_path: Path) -> None:
     with counted_calls() as counts, opened_folder(tmp_path) as tree:
@@ -172,6 +183,7 @@ def every_file(tree: FolderTree, folder: bytes) -> Iterator[bytes]:
         yield folder + b"/" + dentry.name
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.semantics("W20")
 def test_a_tree_of_a_file_takes_few_requests_with_attributes_too(tmp_path: Path) -> None:
     write_many(tmp_path / "f.h5", 300)

@@ -1,6 +1,6 @@
-"""Program: every attribute of one HDF5 file to JSON and back, a line of JSON for each.
+"""Program: every attribute of HDF5 files to JSON and back, a line of JSON for each.
 
-Run in a process of its own, since some files make the HDF5 library crash. An attribute's result is
+A process of its own for each file, since some make the HDF5 library crash. An attribute's result is
 "equal", "equal, h5py cannot read it", "equal, not written" (references and regions lead to other
 objects of the same file), "unreadable", "unreadable, h5py reads it" or "different".
 """
@@ -8,6 +8,8 @@ objects of the same file), "unreadable", "unreadable, h5py reads it" or "differe
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +32,8 @@ from h5fs.projection.json.datatype_documents import datatype_document
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.types.type_ids import describe_datatype
+
+_MOST_SECONDS = 100
 
 Result = tuple[str, bytes, bytes, str]
 """result, object path, attribute name, why"""
@@ -142,12 +146,28 @@ def round_trip(path: bytes, object_id: Any, paths: PathFinder, scratch: h5py.Fil
     return results
 
 
-def main(path: str) -> None:
+def main(paths: list[str]) -> None:
+    """Print the results of each file, and how the process that looked at it ended.
+
+    A process for each, since a file may crash or hang the library: forked, so that what all of
+    them need is imported once.
+    """
+    for path in paths:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(_MOST_SECONDS)
+            look_at(path)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(["end", path, str(os.waitstatus_to_exitcode(status)), ""]), flush=True)
+
+
+def look_at(path: str) -> None:
     """Print the results, each as soon as it is known."""
     try:
         file = h5py.File(path, "r")
     except Exception as error:
-        print(json.dumps(["no HDF5 file", "", "", str(error)]))
+        print(json.dumps(["no HDF5 file", "", "", str(error)]), flush=True)
         return
     # A file in memory, in the newest format: any object of it takes attributes of any size.
     with file, h5py.File("scratch", "w", driver="core", backing_store=False, libver="latest") as s:
@@ -158,4 +178,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
