@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import msgspec
-import numpy as np
 from h5py import h5d, h5f
 
 from h5fs.errors import (
@@ -29,7 +29,7 @@ from h5fs.errors import (
     StaleError,
     UnsupportedTypeError,
 )
-from h5fs.model.objects import ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Contiguous, DatasetInfo, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
@@ -38,8 +38,8 @@ from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset
+from h5fs.store.hdf5.reading.view_renderer import details_of
 from h5fs.store.hdf5.store import Hdf5Store, ignore
-from h5fs.store.hdf5.types.array_types import WriteType, kept_type
 from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
@@ -167,11 +167,9 @@ class StepwiseStore(Hdf5Store):
             as_named_now(self._files.file_id(0), ref, self._on_progress)
         )
 
-    @contextmanager
-    def _changing(self, what: bytes) -> Iterator[None]:
+    def _changing(self, what: bytes) -> _Changing:
         """Hold the lock; turn what h5py raises before a step into a refusal that names ``what``."""
-        with self._lock, reading(what):
-            yield
+        return _Changing(self._lock, what)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -193,8 +191,7 @@ class StepwiseStore(Hdf5Store):
             finally:
                 self._together = None
 
-    @contextmanager
-    def _step(self, changed: tuple[int, ...] | None, *, attributes: bool = False) -> Iterator[None]:
+    def _step(self, changed: tuple[int, ...] | None, *, attributes: bool = False) -> _Step:
         """Commit the changes of the block; after an exception the store is broken.
 
         The commit comes later where several steps are made together.
@@ -202,15 +199,20 @@ class StepwiseStore(Hdf5Store):
         ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
         ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
-        with self._failing("change the file", keeps_refusals=attributes):
-            self._logged.is_flushed = False
-            if self._together is None:
-                yield
-                self._commit_step(changed)
-            else:
-                self._together.has_begun = True
-                yield
-                self._together.add(changed)
+        return _Step(self, changed, keeps_refusals=attributes)
+
+    def begin_step(self) -> None:
+        """Take note that the library is about to change something (for ``_Step``)."""
+        self._logged.is_flushed = False
+        if self._together is not None:
+            self._together.has_begun = True
+
+    def end_step(self, changed: tuple[int, ...] | None) -> None:
+        """Commit what a step has changed, now or together with others (for ``_Step``)."""
+        if self._together is None:
+            self._commit_step(changed)
+        else:
+            self._together.add(changed)
 
     def _commit_step(self, changed: tuple[int, ...] | None) -> None:
         h5f.flush(self._files.file_id(0))
@@ -219,25 +221,29 @@ class StepwiseStore(Hdf5Store):
         self._on_change(changed, self._file.log_bytes)
 
     @contextmanager
-    def _failing(self, what: str, *, keeps_refusals: bool = False) -> Iterator[None]:
+    def _failing(self, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            self.is_broken = True
+        except BaseException as error:
+            self.break_off(what, error)
+            raise
+
+    def break_off(self, what: str, error: BaseException, *, keeps_refusals: bool = False) -> None:
+        """Be broken by an error; raise what it means, or return where it means what it says."""
+        self.is_broken = True
+        if isinstance(error, OSError):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{what}: {error.strerror}") from error
             if error.errno == errno.ESTALE:
                 raise StaleError(f"{what}: {error.strerror}") from error
             raise LostChangesError(f"{what}: {error}") from error
-        except Exception as error:  # any of h5py's: the log undoes what was done so far
-            self.is_broken = True
-            is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
-            if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
-                raise
-            raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
-        except BaseException:  # files to ask for, where half of a step is done
-            self.is_broken = True
-            raise
+        if not isinstance(error, Exception):
+            return  # files to ask for, where half of a step is done
+        is_refusal = isinstance(error, InvalidArrayError | UnsupportedTypeError)
+        if isinstance(error, H5fsError) and (keeps_refusals or is_refusal):
+            return
+        # Any of h5py's: the log undoes what was done so far.
+        raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
 
     def _forget_all(self, *parents: ObjectRef) -> None:
         """Forget everything cached that may be wrong after the next step.
@@ -272,25 +278,21 @@ class StepwiseStore(Hdf5Store):
         inherited: Inherited = opened.inherited
         return inherited
 
-    def _kept_type(self, ref: ObjectRef, dtype: np.dtype[Any]) -> WriteType | None:
-        """Return how elements of ``dtype`` are written to a dataset: programs write many times."""
-        opened = self._opened.open(ref)
-        if opened.written_as is None or opened.written_as[0] != dtype:
-            opened.written_as = dtype, kept_type(self._dataset_id(ref).get_type(), dtype)
-        write_type: WriteType | None = opened.written_as[1]
-        return write_type
-
     def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
-        dataset_id, is_known = written.dataset_id, written.memory is not None
-        info = describe_opened(dataset_id, path, holds_sequences=False if is_known else None)
+        dataset_id, plain = written.dataset_id, written.plain
+        info = describe_opened(dataset_id, path, holds_sequences=False if plain else None)
         creation = written.creation or creation_of(dataset_id)
-        if written.memory is not None:
-            self._scanned[info.ref] = FixedDataset(written.memory)
-        if creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count():
+        is_own = plain is not None or (
+            creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
+        )
+        if is_own:
             # As if it had been opened, and its data were found to be its own.
             self._opened.keep(info.ref, OpenIdentifier(dataset_id, creation, is_permitted=True))
-        return self._with_dataset(info)
+        if plain is None:
+            return self._with_dataset(info)
+        self._scanned[info.ref] = plain
+        return _add_dataset(info, _describe_plain(written, plain))
 
     def _with_dataset(self, info: ObjectInfo) -> ObjectInfo:
         """Add how a dataset looks where that takes no scan."""
@@ -298,8 +300,80 @@ class StepwiseStore(Hdf5Store):
             return info
         with suppress(H5fsError):  # the change is made; whoever asks for the dataset is told why
             if isinstance(self._projected(info.ref), FixedDataset):
-                dataset = self.describe_dataset(info.ref)
-                return msgspec.structs.replace(
-                    info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
-                )
+                return _add_dataset(info, self.describe_dataset(info.ref))
         return info
+
+
+class _Changing(reading):
+    """See ``StepwiseStore._changing``."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: AbstractContextManager[object], what: bytes) -> None:
+        super().__init__(what)
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            self._lock.__exit__(None, None, None)
+
+
+class _Step:
+    """See ``StepwiseStore._step``."""
+
+    __slots__ = ("_changed", "_keeps_refusals", "_store")
+
+    def __init__(
+        self, store: StepwiseStore, changed: tuple[int, ...] | None, *, keeps_refusals: bool
+    ) -> None:
+        self._store = store
+        self._changed = changed
+        self._keeps_refusals = keeps_refusals
+
+    def __enter__(self) -> None:
+        self._store.begin_step()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._break_off(error)
+            return
+        try:
+            self._store.end_step(self._changed)
+        except BaseException as late:
+            self._break_off(late)
+            raise
+
+    def _break_off(self, error: BaseException) -> None:
+        self._store.break_off("change the file", error, keeps_refusals=self._keeps_refusals)
+
+
+def _describe_plain(written: Written, plain: FixedDataset) -> DatasetInfo:
+    """Return what ``describe_dataset`` does of a contiguous dataset that was just made."""
+    dataset_id = written.dataset_id
+    size = dataset_id.get_storage_size()
+    offset = dataset_id.get_offset() if size and plain.lies_as_read(dataset_id) else None
+    return DatasetInfo(
+        written.shape, plain.dtype, size,
+        data=None if offset is None else Contiguous(offset), **details_of(plain),
+    )  # fmt: skip
+
+
+def _add_dataset(info: ObjectInfo, dataset: DatasetInfo) -> ObjectInfo:
+    return msgspec.structs.replace(
+        info, dataset=dataset, storage_size_bytes=dataset.storage_size_bytes
+    )

@@ -38,7 +38,11 @@ from h5fs.model.objects import (
 from h5fs.model.settings import NewDatasets, StoreOptions
 from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
-from h5fs.store.hdf5.objects.attributes import delete_attributes, prepare_attribute
+from h5fs.store.hdf5.objects.attributes import (
+    delete_attributes,
+    prepare_attribute,
+    read_attributes,
+)  # fmt: skip
 from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
@@ -55,10 +59,10 @@ from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
     create_dataset,
-    lies_in_file,
     link_properties,
 )
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, keep_if_open
+from h5fs.store.hdf5.writing.in_place import find_in_place
 from h5fs.store.hdf5.writing.kept_elements import check_kept
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
@@ -125,9 +129,9 @@ class WritingHdf5Store(StepwiseStore):
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
-            with self._step(changed_without(self._group_id(group), name)):
+            parent = self._group_id(group)
+            with self._step(changed_without(parent, name)):
                 self._forget_all(group)
-                parent = self._group_id(group)
                 keep_if_open(self._files.file_id(0), parent, name, opened)
                 parent.unlink(name)
 
@@ -250,16 +254,8 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(ref.path):
             dataset_id = self._dataset_id(ref)
             dtype = self._projected(ref).dtype
-            write_type = self._kept_type(ref, dtype)
-            is_text = write_type is not None and write_type.dtype.hasobject
-            # Kept ones may be made up where a fill value is text (`creation_of`).
-            kept = None if is_text else self._opened.open(ref).creation
-            creation = kept or dataset_id.get_create_plist()
-            if not lies_in_file(creation):
-                raise ReadOnlyError(f"{show_path(ref.path)}: its data are in other places")
-            if write_type is None:
-                raise UnsupportedTypeError("elements of this type cannot be changed in place")
-            item = dtype.itemsize
+            in_place = find_in_place(self._opened.open(ref), dtype, ref.path)
+            write_type, item = in_place.write_type, dtype.itemsize
             start, skip = divmod(offset, item)
             stop = -(-(offset + len(data)) // item)
             whole = bytearray(data)
@@ -267,8 +263,8 @@ class WritingHdf5Store(StepwiseStore):
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
-            check_can_encode(creation)
-            self._check_kept(ref, dataset_id, creation, None, [(start, stop)])
+            if in_place.is_filtered:
+                self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
             with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type)
@@ -302,7 +298,8 @@ class WritingHdf5Store(StepwiseStore):
         self, ref: ObjectRef, attributes: tuple[Attribute, ...], gone: tuple[bytes, ...]
     ) -> tuple[ObjectInfo, tuple[Attribute | UnreadableAttribute, ...]]:
         with self._changing(ref.path):
-            identifier = self._opened.open(ref).identifier
+            opened = self._opened.open(ref)
+            identifier = opened.identifier
             prepared = [prepare_attribute(identifier, each) for each in attributes]
             with self._step((), attributes=True):
                 if gone:
@@ -310,7 +307,10 @@ class WritingHdf5Store(StepwiseStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
-            return describe_opened(identifier, ref.path), self.read_attributes(ref)
+            return describe_opened(identifier, ref.path), read_attributes(
+                identifier, creation=opened.creation, paths=self._path_of(ref.file),
+                on_progress=self._on_progress, written=attributes,
+            )  # fmt: skip
 
     def _check_kept(
         self, ref: ObjectRef, dataset_id: Any, creation: Any, shape: tuple[int, ...] | None,

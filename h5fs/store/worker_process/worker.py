@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # few workers write
     from h5fs.store.hdf5.stepwise_store import StepwiseStore
 
 _PROGRESS_SECONDS = 0.2
-_MAX_DESCRIPTORS = 64
+_DESCRIPTORS_ROOM = socket.CMSG_LEN(64 * 4)
 
 
 class Worker:
@@ -290,8 +290,7 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def _receive(connection: socket.socket, buffer: bytearray) -> tuple[int, list[int]]:
-    room = socket.CMSG_LEN(_MAX_DESCRIPTORS * 4)
-    size, ancillary, _, _ = connection.recvmsg_into([buffer], room)
+    size, ancillary, _, _ = connection.recvmsg_into([buffer], _DESCRIPTORS_ROOM)
     descriptors: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

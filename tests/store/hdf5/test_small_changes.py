@@ -18,6 +18,7 @@ from h5fs.model.objects import ObjectInfo, ObjectRef
 from h5fs.model.settings import Locking, Mode, NewDatasets, StoreOptions
 from h5fs.store.hdf5 import store as store_module
 from h5fs.store.hdf5 import writing_store
+from h5fs.store.hdf5.objects.attributes import read_attributes
 from h5fs.store.hdf5.store_choice import make_library_store
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
@@ -140,6 +141,26 @@ def test_a_change_answers_what_is_found_later(
                 data = it.store.read_data(found.ref, ArrayPart.ELEMENTS, 0, size)
                 assert bytes(data) == array.tobytes()
         assert it.store.create_group(group.ref, b"h") == it.store.get_link(group.ref, b"h").target
+
+
+def test_written_attributes_are_answered_as_they_are_read_later(file: Path) -> None:
+    text = h5py.string_dtype()
+    values = {
+        "b": 1, "a": 2.5, "fixed": np.bytes_(b"abc"), "text": "t", "empty": "", "none": [1.5] * 0,
+        "texts": np.array(["x", "", "yz"], text), "pair": np.array([(1, 2)], "i4,i4"),
+        "bools": [True, False], "null": h5py.Empty("i4"), "big": np.arange(3, dtype=">i2"),
+    }  # fmt: skip
+    with h5py.File(file.with_name("other.h5"), "w") as other:
+        other.attrs.update(values)
+        attributes = read_attributes(other["/"].id)
+    assert len(attributes) == len(values)
+    with written(file) as it:
+        for name in (b"new", b"other"):
+            ref = it.save(it.root, name, np.arange(3)).ref
+            for some in (attributes[:5], attributes[3:], attributes):
+                info, answer = it.store.write_attributes(ref, some, (b"gone", b"empty"))
+                assert answer == it.store.read_attributes(ref)
+                assert info.attribute_count == len(answer)
 
 
 def test_a_group_that_leads_to_itself_goes_link_by_link(file: Path) -> None:

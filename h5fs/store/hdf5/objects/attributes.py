@@ -50,18 +50,20 @@ from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype, s
 # datatype and the data, its own head and the dataspace (8 + 16 bytes a dimension), padded.
 _MAX_MESSAGE_BYTES: Final = 0xFFFF
 _MESSAGE_HEAD_BYTES: Final = 64
+_SURELY_SMALL_BYTES: Final = 2**10
 _OLD_HEADER: Final = 1
 
 
-def list_names(object_id: Any) -> tuple[bytes, ...]:
+def list_names(object_id: Any, creation: Any = None) -> tuple[bytes, ...]:
     """Return the names of an object's attributes, in the order that HDF5 iterates them.
 
     That is the order of creation where the object keeps it, else that of the names, as in h5py.
+    ``creation``: the object's creation properties, where they are known.
     Raises ``UnreadableError``.
     """
     with reading("list of attributes"):
         names: list[bytes] = []
-        h5a.iterate(object_id, names.append, index_type=_iteration_index(object_id))
+        h5a.iterate(object_id, names.append, index_type=_iteration_index(object_id, creation))
         # A name that stands twice is damage; only its first attribute can be opened.
         return tuple(dict.fromkeys(names))
 
@@ -73,30 +75,44 @@ def _ignore_progress() -> None:
 def read_attributes(
     object_id: Any,
     *,
+    creation: Any = None,
     paths: PathOf | None = None,
     on_progress: Callable[[], None] = _ignore_progress,
+    written: Iterable[Attribute] = (),
 ) -> tuple[Attribute | UnreadableAttribute, ...]:
     """Return an object's attributes, in the order of ``list_names``.
 
     ``object_id``: the identifier of an open group, dataset or committed datatype. ``paths``: gives
     the targets of references by address; without it the first reference causes a walk through the
     file. ``on_progress`` is called before each attribute. Attributes beyond ``MAX_ELEMENTS``
-    elements in all are unreadable. Raises ``UnreadableError`` when attributes cannot be listed.
+    elements in all are unreadable. ``written``: those that were just written, which are not read
+    where that would find the same. Raises ``UnreadableError`` when attributes cannot be listed.
     """
     with reading("number of attributes"):
         count = h5a.get_num_attrs(object_id)
     if count > MAX_ATTRIBUTES:
         raise UnreadableError(f"{count} attributes, more than {MAX_ATTRIBUTES}")
     path_of = paths or PathFinder(object_id)
-    attributes = []
+    known = {each.name: each for each in written if _is_read_as_written(each)}
+    attributes: list[Attribute | UnreadableAttribute] = []
     room = MAX_ELEMENTS
-    for name in list_names(object_id):
+    for name in list_names(object_id, creation):
         on_progress()
-        attribute = _read_or_explain(object_id, name, path_of, room)
-        if isinstance(attribute, Attribute):
-            room -= attribute.value_count
-        attributes.append(attribute)
+        found: Attribute | UnreadableAttribute | None = known.get(name)
+        if not isinstance(found, Attribute) or found.value_count > room:
+            found = _read_or_explain(object_id, name, path_of, room)
+        if isinstance(found, Attribute):
+            room -= found.value_count
+        attributes.append(found)
     return tuple(attributes)
+
+
+def _is_read_as_written(attribute: Attribute) -> bool:
+    datatype = attribute.type
+    if isinstance(datatype, StringType) and datatype.size_bytes is None:
+        # A null character ends a string, and an empty one may be null.
+        return all(element and b"\0" not in element for element in attribute.elements)
+    return isinstance(datatype, IntegerType | FloatType | StringType)
 
 
 def _read_or_explain(
@@ -176,12 +192,12 @@ class PreparedAttribute:
         """Write it, as ``write_attribute`` says."""
         object_id, attribute, name = self.object_id, self.attribute, self.attribute.name
         with reading(f"write attribute {show_path(name)}"):
-            if _has_like(object_id, attribute):
-                _write_elements(h5a.open(object_id, name), attribute, self.memory)
-            elif h5a.exists(object_id, name):
-                _replace(object_id, attribute, self.type_id, self.memory)
-            else:
+            if not h5a.exists(object_id, name):
                 _create(object_id, name, attribute, self.type_id, self.memory)
+            elif _has_like(object_id, attribute):
+                _write_elements(h5a.open(object_id, name), self.memory)
+            else:
+                _replace(object_id, attribute, self.type_id, self.memory)
 
 
 def prepare_attribute(
@@ -196,8 +212,9 @@ def prepare_attribute(
         datatype = attribute.type
         is_simple = isinstance(datatype, IntegerType | FloatType | StringType)
         type_id = simple_type(datatype) if is_simple else create_datatype(datatype)
-        check_size(type_id)
-        _check_room(object_id, attribute, type_id, len(memory))
+        if not is_simple or len(memory) + len(attribute.name) > _SURELY_SMALL_BYTES:
+            check_size(type_id)
+            _check_room(object_id, attribute, type_id, len(memory))
         return PreparedAttribute(object_id, attribute, type_id, memory, owners)
 
 
@@ -222,12 +239,12 @@ def delete_attributes(
             h5a.delete(object_id, name)
 
 
-def _iteration_index(object_id: Any) -> int:
+def _iteration_index(object_id: Any, creation: Any) -> int:
     # A file's identifier has no creation properties for attributes: its root group does.
     if isinstance(object_id, h5f.FileID):
         object_id = h5g.open(object_id, b"/")
     try:
-        order = object_id.get_create_plist().get_attr_creation_order()
+        order = (creation or object_id.get_create_plist()).get_attr_creation_order()
     except Exception:  # any of h5py's: a fill value that cannot be read keeps all properties back
         return int(h5.INDEX_NAME)
     return int(h5.INDEX_CRT_ORDER if order & h5p.CRT_ORDER_TRACKED else h5.INDEX_NAME)
@@ -242,7 +259,12 @@ def _shape_of(space_id: h5s.SpaceID) -> tuple[int, ...] | None:
 def _space_of(shape: tuple[int, ...] | None) -> h5s.SpaceID:
     if shape is None:
         return h5s.create(h5s.NULL)
-    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+    return h5s.create_simple(shape) if shape else _scalar_space()
+
+
+@functools.cache
+def _scalar_space() -> h5s.SpaceID:
+    return h5s.create(h5s.SCALAR)
 
 
 def _pack(
@@ -279,8 +301,6 @@ def _size_in_file(datatype: Datatype, size: int) -> int:
 
 
 def _has_like(object_id: Any, attribute: Attribute) -> bool:
-    if not h5a.exists(object_id, attribute.name):
-        return False
     try:
         existing_id = h5a.open(object_id, attribute.name)
         shape = _shape_of(existing_id.get_space())
@@ -312,18 +332,13 @@ def _create(
 ) -> None:
     attribute_id = h5a.create(object_id, name, type_id, _space_of(attribute.shape))
     try:
-        _write_elements(attribute_id, attribute, memory)
+        _write_elements(attribute_id, memory)
     except Exception as error:
         h5a.delete(object_id, name)
         raise UnreadableError(explain(error)) from error
 
 
-def _write_elements(attribute_id: h5a.AttrID, attribute: Attribute, memory: bytes) -> None:
-    if not memory:
-        return
-    type_id = attribute_id.get_type()
-    if is_variable(attribute.type):
-        write_memory(attribute_id, type_id, memory)
-    else:
-        array = np.frombuffer(memory, np.dtype((np.void, type_id.get_size())))
-        attribute_id.write(array.reshape(attribute.shape or ()), mtype=type_id)
+def _write_elements(attribute_id: h5a.AttrID, memory: bytes) -> None:
+    if memory:
+        # With the file's own type as memory type the library copies the bits.
+        write_memory(attribute_id, attribute_id.get_type(), memory)

@@ -24,8 +24,8 @@ class OpenIdentifier(Struct):
     ``cache_bytes``: what HDF5 may keep of its chunks. ``is_permitted``: policy lets its elements be
     read, as far as it has been asked. ``outside``: what that has found of its elements.
     Once somebody has asked, ``inherited``: of a group, what is made in it takes over
-    (`writing.creating.Inherited`); ``written_as``: of a dataset, a dtype and how such elements are
-    written to it (`types.array_types.kept_type`).
+    (`writing.creating.Inherited`); ``in_place``: of a dataset, how elements are written to it
+    (`writing.in_place.InPlace`).
     """
 
     identifier: Any
@@ -34,7 +34,7 @@ class OpenIdentifier(Struct):
     is_permitted: bool = False
     outside: Outside = field(default_factory=Outside)
     inherited: Any = None
-    written_as: tuple[Any, Any] | None = None
+    in_place: Any = None
 
 
 class OpenIdentifiers:

@@ -13,7 +13,6 @@ from h5py import h5d
 from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
-from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.types.memory_types import MemoryType, memory_type, read_fixed
 from h5fs.store.interface import ArrayPart
 
@@ -26,16 +25,19 @@ _LARGE_ELEMENT_BYTES = 2**18
 
 
 class FixedDataset(Struct):
-    """A dataset of elements of one size: the file holds what HDF5 gives."""
+    """A dataset of elements of one size: the file holds what HDF5 gives.
+
+    ``is_as_read``: what ``lies_as_read`` answers, once that is known.
+    """
 
     memory: MemoryType
+    is_as_read: bool | None = None
     _kept: tuple[int, bytearray] = (-1, bytearray())
-    _lies_as_read: bool | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the file."""
-        return npy_dtype(self.memory.dtype)
+        return self.memory.file_dtype
 
     def read(self, dataset_id: h5d.DatasetID, start: int, stop: int) -> bytearray:
         """Return elements ``[start, stop)`` as the file holds them.
@@ -51,9 +53,9 @@ class FixedDataset(Struct):
 
     def lies_as_read(self, dataset_id: h5d.DatasetID) -> bool:
         """Whether the dataset's elements lie in its file just as the library gives them."""
-        if self._lies_as_read is None:
-            self._lies_as_read = bool(dataset_id.get_type().equal(self.memory.type_id))
-        return self._lies_as_read
+        if self.is_as_read is None:
+            self.is_as_read = bool(dataset_id.get_type().equal(self.memory.type_id))
+        return self.is_as_read
 
     def forget(self) -> None:
         """Let go of the element that was kept."""

@@ -8,7 +8,6 @@ from h5fs.model.objects import ObjectRef
 from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
-from h5fs.store.hdf5.types.array_descriptions import enumerations_of
 
 
 class ViewRenderer:
@@ -24,7 +23,7 @@ class ViewRenderer:
 def details_of(projected: ProjectedDataset) -> dict[str, Any]:
     """Return the fields of ``DatasetInfo`` that follow from the kind of type."""
     if isinstance(projected, FixedDataset):
-        return {"enumerations": enumerations_of(projected.memory.dtype)}
+        return {"enumerations": projected.memory.enumerations}
     from h5fs.store.variable_datasets import SequenceDataset
 
     details: dict[str, Any] = {"text_widths": projected.part.text_widths(()), "is_scanned": True}

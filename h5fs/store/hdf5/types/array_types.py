@@ -35,7 +35,7 @@ class WriteType:
 
     ``file_type`` is the dataset's. ``dtype`` is h5py's for an array in memory, ``memory_type`` the
     HDF5 type of its elements. ``is_raw``: the file holds elements just as the ``.npy`` file does.
-    ``shown``: how they are read again, where that is known.
+    Of a plain type, ``shown``: how elements are read again; ``lies_as_shown``: just as they lie.
     """
 
     file_type: h5t.TypeID
@@ -43,6 +43,7 @@ class WriteType:
     memory_type: h5t.TypeID
     is_raw: bool
     shown: MemoryType | None = None
+    lies_as_shown: bool = False
 
     def convert(self, array: Array) -> Array:
         """Return elements as h5py takes them.
@@ -72,7 +73,9 @@ def natural_type(dtype: np.dtype[Any]) -> WriteType:
 def _plain_type(dtype: np.dtype[Any]) -> WriteType:
     """Return the natural type of single numbers or strings, which most arrays have."""
     made = _make_natural_type(dtype)
-    return replace(made, shown=memory_type(made.file_type))
+    check_size(made.file_type)
+    shown = memory_type(made.file_type)
+    return replace(made, shown=shown, lies_as_shown=bool(made.file_type.equal(shown.type_id)))
 
 
 def _make_natural_type(dtype: np.dtype[Any]) -> WriteType:

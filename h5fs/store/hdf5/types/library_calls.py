@@ -118,6 +118,7 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(h5a.__file__)
 
 
+@functools.cache
 def _function(name: str) -> Callable[..., int]:
     # The symbol is looked up in what h5py's extension module is linked with: the very library that
     # made the identifiers, whatever else the process has loaded.

@@ -15,9 +15,12 @@ from h5py import h5d, h5s, h5t
 from msgspec import Struct
 
 from h5fs.errors import UnsupportedTypeError
+from h5fs.model.objects import Enumeration
+from h5fs.projection.npy import npy_dtype
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box
 from h5fs.store.hdf5.library_errors import explain
+from h5fs.store.hdf5.types.array_descriptions import enumerations_of
 
 # HDF5 converts bitfields to no other class, and opaque elements to no other tag.
 _NOT_CONVERTED = (h5t.BITFIELD, h5t.OPAQUE)
@@ -37,6 +40,16 @@ class MemoryType(Struct, frozen=True, dict=True):
     def type_id(self) -> h5t.TypeID:
         """The HDF5 type; made when it is first used, since most datasets are only looked at."""
         return self.given_type_id or h5t.py_create(self.dtype)
+
+    @functools.cached_property
+    def file_dtype(self) -> np.dtype[Any]:
+        """The dtype of the ``.npy`` file."""
+        return npy_dtype(self.dtype)
+
+    @functools.cached_property
+    def enumerations(self) -> tuple[Enumeration, ...]:
+        """What tables need beside the dtype."""
+        return enumerations_of(self.dtype)
 
 
 def memory_type(file_type: h5t.TypeID) -> MemoryType:

@@ -83,6 +83,8 @@ def keep_if_open(
     file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
 ) -> None:
     """Keep the object of a link that is removed, if it is ``opened`` and has no other link."""
+    if not opened:
+        return
     info = group.links.get_info(name)
     if info.type != h5l.TYPE_HARD or info.u not in opened:
         return
@@ -113,6 +115,8 @@ def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
     """Whether a path of hard links leads to the object at an address, readable or not."""
     if path == b"/":
         return True
+    with suppress(Exception):  # any of h5py's: the object cannot be looked at, or there is none
+        return bool(h5o.get_info(file_id, path).addr == address)
     folder, _, name = path.rpartition(b"/")
     with suppress(Exception):  # any of h5py's: there is no such group
         group = h5g.open(file_id, folder or b"/")

@@ -17,8 +17,8 @@ from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.model.settings import NewDatasets
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
+from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
-from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
     check_elements,
@@ -51,13 +51,14 @@ class Plan:
 class Written:
     """A dataset that has an array now.
 
-    ``creation``: the properties by which it was made, and ``memory`` how its elements are read; so
-    far as that is known.
+    ``creation``: the properties by which it was made, where these are known. ``plain``: how its
+    elements are read, where it is contiguous and of a plain type; it then has this ``shape``.
     """
 
     dataset_id: h5d.DatasetID
     creation: h5p.PropDCID | None = None
-    memory: MemoryType | None = None
+    plain: FixedDataset | None = None
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class Replacement:
             self.check()
         if write_type is None or write_type.dtype.shape:
             write_type = natural_type(array.dtype)
-            check_size(write_type.file_type)
+            if write_type.shown is None:
+                check_size(write_type.file_type)
         check_elements(source, write_type, self.on_progress)
         return Plan(write_type, shape, is_over=False)
 
@@ -124,7 +126,9 @@ class Replacement:
             new_id = create_plain_dataset(self.file_id, plan.shape, plan.write_type, self.inherited)
             write_plain(new_id, source, plan.write_type, self.on_progress)
             self._link_instead(new_id)
-            return Written(new_id, self.inherited.plain_dataset, plan.write_type.shown)
+            return Written(
+                new_id, self.inherited.plain_dataset, _read_as(plan.write_type), plan.shape
+            )
         item_bytes = plan.write_type.file_type.get_size()
         new_id = create_dataset(
             self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, old_id,
@@ -158,6 +162,13 @@ class Replacement:
             parent = h5g.open(self.file_id, folder or b"/")
             parent.unlink(last)
             h5o.link(new_id, parent, last, link_properties())
+
+
+def _read_as(write_type: WriteType) -> FixedDataset | None:
+    """Return how elements are read that were written as a plain type."""
+    if write_type.shown is None:
+        return None
+    return FixedDataset(write_type.shown, is_as_read=write_type.lies_as_shown)
 
 
 def _attributes_of(old_id: h5d.DatasetID) -> tuple[Attribute, ...]:
