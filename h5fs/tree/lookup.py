@@ -36,7 +36,13 @@ from h5fs.projection.names import (
     is_listable,
 )
 from h5fs.store.interface import Store
-from h5fs.tree.contents.content import Content, TextContent, attributes_content, open_content
+from h5fs.tree.contents.content import (
+    Content,
+    TextContent,
+    attributes_content,
+    open_content,
+    read_all,
+)
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
 from h5fs.tree.known_links import Known, KnownLinks, LinkChange
@@ -379,12 +385,7 @@ class Lookup:
     def text_of(self, path: bytes) -> bytes:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""
         node = self.find_any(path)
-        if node is None:
-            return b""
-        content = self.content_of(node)
-        text = bytearray(content.size_bytes)
-        content.read_into(memoryview(text), 0)
-        return bytes(text)
+        return b"" if node is None else read_all(self.content_of(node))
 
     def status_of_file(self, number: int) -> FileStatus:
         """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""

@@ -48,6 +48,13 @@ class Content(Protocol):
         """Fill ``buffer`` from ``offset`` on; return how much, less only at the end of the file."""
 
 
+def read_all(content: Content) -> bytes:
+    """Return all bytes of a small file."""
+    data = bytearray(content.size_bytes)
+    content.read_into(memoryview(data), 0)
+    return bytes(data)
+
+
 class TextContent(Struct, frozen=True):
     """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects."""
 

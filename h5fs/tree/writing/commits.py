@@ -14,7 +14,7 @@ from h5fs.errors import H5fsError, InvalidNameError, MixedPagesError, show_path
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content, read_all
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
@@ -333,9 +333,7 @@ def _reads_alike(draft: Draft | None, content: Content) -> bool:
         return True
     if not isinstance(content, ArrayContent):
         size = content.size_bytes
-        text = bytearray(size)
-        content.read_into(memoryview(text), 0)
-        return draft.size_bytes == size and draft.read(0, size) == text
+        return draft.size_bytes == size and draft.read(0, size) == read_all(content)
     header = content.npy.header
     return (
         draft.size_bytes == content.size_bytes

@@ -40,7 +40,7 @@ from h5fs.projection.json.datatype_documents import check_new_datatype, datatype
 from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
-from h5fs.tree.contents.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent, Content, read_all
 from h5fs.tree.writing.pending.drafts import Draft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -144,9 +144,7 @@ def is_as_shown(draft: Draft, content: Content | None) -> bool:
     is_more = content.dataset.is_scanned or content.dataset.shape is None
     if not is_more or content.size_bytes > _MOST_COMPARED_BYTES:
         return False
-    shown = bytearray(content.size_bytes)
-    content.read_into(memoryview(shown), 0)
-    return draft.read(0, draft.size_bytes) == shown
+    return draft.read(0, draft.size_bytes) == read_all(content)
 
 
 def _rows_of(content: Content | None) -> int | None:
