@@ -64,8 +64,7 @@ _log = logging.getLogger(__name__)
 
 # In mode r nothing changes, so that what was found once stays true. The numbers bound memory to
 # some tens of MB.
-_NODES_KEPT = 8192
-_WARNINGS_KEPT, _CUT_NAMES_KEPT = 1024, 16
+_NODES_KEPT, _WARNINGS_KEPT, _CUT_NAMES_KEPT = 8192, 1024, 16
 
 
 class Lookup:
@@ -153,8 +152,7 @@ class Lookup:
                 self.keep_content(node, attributes_content(change.attributes))
 
     def is_alone(self, folder: Node, name: bytes) -> bool:
-        """Whether a link's object is known, and found by no other path, nor anything else of its
-        group."""
+        """Whether a link's object is known, and no other path leads to it or into its group."""
         return self._is_alone(folder, self._links.known(folder.info.ref, name))
 
     def _is_alone(self, folder: Node, known: Known | None) -> bool:
@@ -347,8 +345,8 @@ class Lookup:
         if link.kind is LinkKind.USER_DEFINED:
             self._warn_once(folder, link, "is user-defined; not listed")
             return None
-        is_hard = link.kind is LinkKind.HARD
-        return make_node(folder, link, link.target if is_hard else self._follow(folder, link))
+        target = link.target if link.kind is LinkKind.HARD else self._follow(folder, link)
+        return make_node(folder, link, target)
 
     def _follow(self, folder: Node, link: Link) -> ObjectInfo | None:
         if link.kind is LinkKind.SOFT and folder.info.ref.file == 0:
@@ -366,11 +364,8 @@ class Lookup:
         """Return what a file's bytes come from."""
         content = self._contents.get(node)
         if content is None:
-            try:
+            with self.noticing_replaced():
                 content = open_content(self._store, node, self._views)
-            except StaleError:  # as ``noticing_replaced``
-                self.forget()
-                raise
             self._contents.keep(node, content)
         return content
 
