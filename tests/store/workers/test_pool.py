@@ -114,6 +114,12 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that only waits computes nothing; one in a loop, a little even if others do much."""
+    monkeypatch.setattr(packet_reader, "_WORKING_SHARE", 0.005)
+
+
 class StandInStarter(WorkerStarter):
     """Starts the program above instead of a worker."""
 
