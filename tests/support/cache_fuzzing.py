@@ -283,20 +283,26 @@ class Actors:
     """The processes, and the rounds that they play."""
 
     def __init__(self, root: Path, seed: int, count: int = 3) -> None:
+        self._root, self._seed = root, seed
         self._ends: list[Connection] = []
-        self._processes = []
-        context = multiprocessing.get_context("fork")
-        for number in range(count):
-            here, there = context.Pipe()
-            process = context.Process(
-                target=act, args=(root, f"{seed} {number}", there), daemon=True
-            )
-            process.start()
-            there.close()
-            self._ends.append(here)
-            self._processes.append(process)
+        self._processes: list[multiprocessing.context.ForkProcess] = []
+        self._started = 0
+        for _ in range(count):
+            self._start(len(self._ends))
         self._random = random.Random(seed)
         self.found = Found()
+
+    def _start(self, number: int) -> None:
+        """Start a process, in the place of the one with this number."""
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe()
+        seed = f"{self._seed} {self._started}"
+        process = context.Process(target=act, args=(self._root, seed, there), daemon=True)
+        process.start()
+        there.close()
+        self._started += 1
+        self._ends[number : number + 1] = [here]
+        self._processes[number : number + 1] = [process]
 
     def play(self, turns: int = _TURNS) -> None:
         """Play one round."""
@@ -330,12 +336,22 @@ class Actors:
             self.found.problems.append(f"round {self.found.rounds}, {when}: {problem}")
 
     def _tell(self, order: str, whose: int | None = None) -> list[Any]:
-        ends = self._ends if whose is None else [self._ends[whose]]
-        for end in ends:
-            end.send(order)
-        answers = []
-        for end in ends:
-            if not end.poll(_PATIENCE_SECONDS):
-                raise TimeoutError(f"a process does not come back from {order!r}")
-            answers.append(end.recv())
-        return answers
+        numbers = range(len(self._ends)) if whose is None else [whose]
+        for number in numbers:
+            self._ends[number].send(order)
+        return [self._answer(number, order) for number in numbers]
+
+    def _answer(self, number: int, order: str) -> Any:
+        if not self._ends[number].poll(_PATIENCE_SECONDS):
+            raise TimeoutError(f"a process does not come back from {order!r}")
+        try:
+            return self._ends[number].recv()
+        except EOFError:
+            process = self._processes[number]
+            process.join(_PATIENCE_SECONDS)
+            if process.exitcode != -signal.SIGBUS:
+                raise
+        # As in any file system: it touched pages of a mapped file that another process has cut off.
+        self._start(number)
+        self.found.operations["bus error"] += 1
+        return self._tell(order, number)[0]
