@@ -413,19 +413,20 @@ def test_a_shared_buffer_that_is_forgotten_while_a_request_is_sent_is_taken_away
 ) -> None:
     sent: list[messages.Request] = []
     shared_buffer = make_shared_buffer(7, 4096, on_disk=False)
-    send = socket.send_fds
+    send = WorkerConnection._send
 
-    def send_and_forget(connection: Any, buffers: Any, descriptors: Any, *others: Any) -> int:
+    def send_and_forget(
+        connection: WorkerConnection, request: messages.Request, *others: Any
+    ) -> None:
         if moment.startswith("before"):
             pool.forget_shared_buffer(shared_buffer)
-        count = send(connection, buffers, descriptors, *others)
+        send(connection, request, *others)
         if moment.startswith("after"):
             pool.forget_shared_buffer(shared_buffer)
-        sent.append(messages.decode_request(buffers[0]))
-        return count
+        sent.append(request)
 
     with pool_of(tmp_path) as (pool, _):
-        monkeypatch.setattr(socket, "send_fds", send_and_forget)
+        monkeypatch.setattr(WorkerConnection, "_send", send_and_forget)
         refused = pytest.raises(NotFoundError) if what == 8 else contextlib.nullcontext()
         with refused:  # one that is refused may have taken it over as well
             subject = Subject(ObjectRef(0, what, b"/x"))
