@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from support.reference import npy_bytes
-from support.writing import check_file_opens, errno_of, same, written
+from support.writing import check_file_opens, errno_of, make_file, same, written
 
 RECORD = np.dtype(
     [("a", "<i4"), ("s", h5py.string_dtype()), ("e", h5py.enum_dtype({"A": 0, "B": 1}, "i1"))]
@@ -152,3 +153,30 @@ def test_references_that_are_copied_over_themselves_stay_references(file: Path) 
     with h5py.File(file) as opened:
         assert h5py.check_ref_dtype(opened["reference"].dtype) is h5py.Reference
         assert opened[opened["reference"][0]] == opened["source"]
+
+
+@pytest.mark.semantics("R12")
+@pytest.mark.parametrize("late", ["array", "pair"])
+def test_an_array_and_a_pair_of_one_name_never_replace_each_other(
+    tmp_path: Path, late: str
+) -> None:
+    file = make_file(tmp_path / "f.h5")
+    array = {"x.npy": npy_bytes(np.arange(5.0))}
+    pair = {"x.values.npy": npy_bytes(np.arange(3.0)), "x.offsets.npy": npy_bytes(np.array([0, 3]))}
+    first, second = (pair, array) if late == "array" else (array, pair)
+    *whole, last = second
+    with written(file, leaves=True) as mount:
+        for name in whole:
+            (mount.path / name).write_bytes(second[name])
+        descriptor = os.open(mount.path / last, os.O_RDWR | os.O_CREAT)
+        os.write(descriptor, second[last])
+        for name, data in first.items():
+            (mount.path / name).write_bytes(data)
+        with pytest.raises(FileExistsError):
+            os.close(descriptor)
+        for name, data in {**first, **second}.items():
+            assert (mount.path / name).read_bytes() == data
+    left = file.with_name("f.h5.h5fs-left")
+    assert {path.name: path.read_bytes() for path in left.iterdir()} == second
+    with h5py.File(file) as opened:
+        assert (opened["x"].shape == (5,)) == (first is array)

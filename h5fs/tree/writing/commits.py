@@ -10,7 +10,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from h5fs.errors import H5fsError, InvalidNameError, MixedPagesError, show_path
+from h5fs.errors import (
+    ExistsError,
+    H5fsError,
+    InvalidNameError,
+    MixedPagesError,
+    show_path,
+)
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
@@ -213,7 +219,7 @@ class Commits:
         return True
 
     def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
-        replaced = self._lookup.find_any(file.path)
+        replaced = self._find_replaced(folder, name, file.path)
         if replaced is not None and is_as_shown(draft, self._readable_content_of(replaced)):
             return
         is_read = replaced is not None and self._is_read(replaced, file)
@@ -227,6 +233,15 @@ class Commits:
                 self._keeper.follow_replaced(old, info)
                 info = None  # it has more links now
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
+
+    def _find_replaced(self, folder: Node, name: bytes, path: bytes) -> Node | None:
+        """Return what the HDF5 file has at a path; raise ``ExistsError`` where files of another
+        kind show the object of that name: an array and a pair may be begun at the same time.
+        """
+        node = self._lookup.find_any(path)
+        if node is None and self._lookup.get_any_link(folder.info.ref, name) is not None:
+            raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
+        return node
 
     def _commit_attributes(
         self, folder: Node, name: bytes | None, file: WritableFile, draft: Draft
@@ -283,6 +298,7 @@ class Commits:
             read_header(other.draft)
         except IncompleteError:
             return False
+        self._find_replaced(folder, name, file.path)
         commit_sequences(self._store, folder.info.ref, name, values, offsets)
         self._lookup.forget()
         self.settle(other)
