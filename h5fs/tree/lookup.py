@@ -144,12 +144,13 @@ class Lookup:
             self._links.note_gone(folder.info.ref, name)
         else:
             self._links.note(folder.info.ref, name, change.link)
-            target = change.link.target if change.link is not None else None
-            if target is not None and change.is_new_group:
-                self._links.note_new_group(target.ref)
-            if target is not None and change.attributes:
-                node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
-                self.keep_content(node, attributes_content(change.attributes))
+            if change.link is not None and (target := change.link.target) is not None:
+                self._contents.forget_of(target.ref)  # its number may have been another object's
+                if change.is_new_group:
+                    self._links.note_new_group(target.ref)
+                if change.attributes:
+                    node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
+                    self.keep_content(node, attributes_content(change.attributes))
 
     def is_alone(self, folder: Node, name: bytes) -> bool:
         """Whether a link's object is known, and no other path leads to it or into its group."""
@@ -186,9 +187,8 @@ class Lookup:
             raise UnreadableError(f"{show_path(path)}: the object header cannot be read")
         try:
             content = self.content_of(node)
-            return make_status(
-                node, file, size_bytes=content.size_bytes, storage_bytes=content.storage_bytes
-            )
+            size_bytes, storage_bytes = content.size_bytes, content.storage_bytes
+            return make_status(node, file, size_bytes=size_bytes, storage_bytes=storage_bytes)
         except TooLargeError:
             raise
         except H5fsError as error:
