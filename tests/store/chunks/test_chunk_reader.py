@@ -27,7 +27,8 @@ REQUEST = MB
 class Workers:
     """Decodes as the workers do, chunks of whole rows, and counts.
 
-    ``meeting_seconds``: how long one waits for all to be at work, until they once were.
+    ``meeting_seconds``: how long one waits for all to be at work, until they once were; the first
+    is alone until the reader is known to go on.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ def test_each_chunk_is_decoded_once_in_whatever_order_the_kernel_asks(
 @pytest.mark.parametrize("rows", [1000, 8000, 16000])
 def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
     array = make_array(96 * MB)
-    workers = Workers(count, array, rows, meeting_seconds=PATIENCE_SECONDS)
+    workers = Workers(count, array, rows, meeting_seconds=3)
     with reading(workers) as reader:
         Stream(1, array, rows).read(reader)
     assert workers.most_at_once == count
