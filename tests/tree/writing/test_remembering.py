@@ -145,23 +145,29 @@ def test_what_is_remembered_after_changes_that_overlapped_is_what_is_there(
                 assert look(tree._lookup, path) == look(fresh.lookup, path), (turn, path)
 
 
+def questions_from_now_on(tree: WritableTree, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that gets the method of each request that the tree's workers are sent."""
+    asked: list[str] = []
+    pool: Any = store_of(tree)._pool
+    call = pool.call
+
+    def note(method: str, *given: Any, **how: Any) -> Any:
+        asked.append(method)
+        return call(method, *given, **how)
+
+    monkeypatch.setattr(pool, "call", note)
+    return asked
+
+
 def test_a_file_that_is_saved_costs_one_question_and_its_attributes_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file.h5"
     with h5py.File(file, "w") as made:
         made.create_group("g")
-    asked: list[str] = []
     with writable_tree(file) as tree:
         tree.make_folder(b"/g/new")
-        pool: Any = store_of(tree)._pool
-        call = pool.call
-
-        def note(method: str, *given: Any, **how: Any) -> Any:
-            asked.append(method)
-            return call(method, *given, **how)
-
-        monkeypatch.setattr(pool, "call", note)
+        asked = questions_from_now_on(tree, monkeypatch)
         for name in (b"/g/new/a", b"/g/new/b"):
             with pytest.raises(NotFoundError):
                 tree.get_status(name + b".npy")
@@ -188,16 +194,8 @@ def test_files_that_are_removed_one_by_one_are_asked_for_together(
     with h5py.File(file, "w") as made:
         for number in range(count):
             made[f"g/x{number}"] = np.arange(3)
-    asked: list[str] = []
     with writable_tree(file) as tree:
-        pool: Any = store_of(tree)._pool
-        call = pool.call
-
-        def note(method: str, *given: Any, **how: Any) -> Any:
-            asked.append(method)
-            return call(method, *given, **how)
-
-        monkeypatch.setattr(pool, "call", note)
+        asked = questions_from_now_on(tree, monkeypatch)
         for number in range(count):
             path = b"/g/x%d.npy" % number
             assert tree.get_status(path).size_bytes == len(npy_bytes(np.arange(3)))
