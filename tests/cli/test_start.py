@@ -33,7 +33,7 @@ def run(*words: str | Path, shell: str = "") -> subprocess.CompletedProcess[str]
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
     if shell:
         command = ["sh", "-c", f'"$@" {shell}', "sh", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_a_command_that_looks_into_a_file_imports_no_h5py_and_nothing_that_writes(
@@ -99,7 +99,7 @@ def test_a_look_at_a_small_file_imports_nothing_that_it_needs_none_of(tmp_path: 
         file.create_dataset("g/z", data=np.arange(1000), compression="gzip", shuffle=True)
     done = subprocess.run(
         [sys.executable, "-c", IN_BOTH_PROCESSES, " ".join(LATE), "tree", str(path)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert "z.npy" in done.stdout
     assert sorted(done.stderr.splitlines()) == ["command: []", "starter: []"]
@@ -112,7 +112,7 @@ def test_what_looks_into_no_file_imports_no_numpy(words: list[str]) -> None:
         "except SystemExit as end:\n    sys.exit(f'{end.code} {\"numpy\" in sys.modules}')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=240,
         check=False,
     )  # fmt: skip
     assert done.stderr == "0 False\n"
@@ -131,7 +131,7 @@ def test_filters_that_a_confined_worker_loads_late_decode(filters: dict, tmp_pat
     for name in ("x", "v"):
         done = subprocess.run(
             [sys.executable, "-m", "h5fs", "cat", f"{tmp_path / 'f.h5'}:/{name}.npy"],
-            capture_output=True, timeout=60, check=False,
+            capture_output=True, timeout=240, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.endswith(array.tobytes())
@@ -140,7 +140,7 @@ def test_filters_that_a_confined_worker_loads_late_decode(filters: dict, tmp_pat
 def test_the_process_ends_with_the_commands_status_and_all_that_it_said(file: Path) -> None:
     for words, status in ((["tree", str(file)], 0), (["tree", "no such"], 1), (["tree"], 2)):
         done = subprocess.run(
-            [sys.executable, "-m", "h5fs", *words], capture_output=True, text=True, timeout=60,
+            [sys.executable, "-m", "h5fs", *words], capture_output=True, text=True, timeout=240,
             check=False,
         )  # fmt: skip
         assert done.returncode == status

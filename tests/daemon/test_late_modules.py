@@ -103,7 +103,7 @@ def test_nothing_is_imported_once_a_mount_has_begun(kind: str, file: Path) -> No
     path = file.parent if kind == "folder" else file
     done = subprocess.run(
         [sys.executable, "-c", READ_EVERYTHING, kind, str(path)], capture_output=True, text=True,
-        timeout=100, check=False,
+        timeout=240, check=False,
     )  # fmt: skip
     count, _, late = done.stdout.strip().partition(" ")
     assert (late, done.stderr) == ("[]", "")

@@ -374,7 +374,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
         assert daemon.stdout.readline() == b"ready\n", complaints.read_text()
         yield Mounted(mountpoint, real, notes, complaints)
     finally:
-        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=60)
+        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=240)
         daemon.terminate()
         try:
             daemon.wait(PATIENCE_SECONDS)

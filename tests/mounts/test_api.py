@@ -174,7 +174,7 @@ input()
     assert child.stdout is not None
     daemon = os.pidfd_open(int(child.stdout.readline()))
     try:
-        child.communicate("go\n", timeout=60)
+        child.communicate("go\n", timeout=240)
         ended, _, _ = select.select([daemon], [], [], 60)
     finally:
         os.close(daemon)
@@ -187,7 +187,7 @@ input()
 @pytest.mark.semantics("C7")
 def test_a_mount_to_keep_outlives_its_program(tmp_path: Path) -> None:
     program = f"import h5fs; h5fs.mount({str(tmp_path / 'f.h5')!r}, 'mnt', mode='x', keep=True)"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=240)
     try:
         assert find_mount(tmp_path / "mnt") is not None
     finally:
@@ -284,7 +284,7 @@ def test_no_code_of_the_working_directory_or_beside_the_file_is_run(
         environment["PYTHONPATH"] = os.pathsep.join(["", home])
     done = subprocess.run(
         [sys.executable, *words], cwd=trapped if way in ("-m", "PYTHONPATH=") else tmp_path,
-        env=environment, capture_output=True, timeout=100, check=False,
+        env=environment, capture_output=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done
     assert not (tmp_path / "run").exists(), os.listdir(tmp_path / "run")

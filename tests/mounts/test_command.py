@@ -37,7 +37,7 @@ from support.waiting import PATIENCE_SECONDS
 from h5fs.daemon.registry import find_daemon
 
 NUMBERS = np.arange(100, dtype="<i4")
-SECONDS = 60
+SECONDS = 240
 
 needs_another_user = pytest.mark.skipif(
     why_not_another_user() is not None or python_of_nobody() is None,

@@ -298,7 +298,7 @@ def test_a_lock_that_h5fs_itself_holds_is_told_from_others(file: Path, mode: str
     def ask() -> str:
         return subprocess.run(
             [sys.executable, "-c", program, file, mode], capture_output=True, text=True, check=True,
-            timeout=60,
+            timeout=240,
         ).stdout  # fmt: skip
 
     with mounted(file, options=WRITES):

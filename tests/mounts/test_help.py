@@ -56,7 +56,7 @@ def test_the_examples_of_help_and_man_page_work(place: Path, command: str) -> No
     try:
         done = subprocess.run(
             ["bash", "-c", command], cwd=place, env=env, capture_output=True, text=True,
-            errors="replace", timeout=60, check=False, stdin=subprocess.DEVNULL,
+            errors="replace", timeout=240, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
@@ -70,7 +70,7 @@ def test_the_man_page_renders_without_a_warning(tmp_path: Path) -> None:
     if shutil.which("groff") is None:
         pytest.skip("groff is missing")
     done = subprocess.run(
-        ["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, check=True, timeout=60
+        ["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, check=True, timeout=240
     )
     assert done.stderr == b""
     for text in ("NAME", "h5fs 1.2.3", "max_chunk=SIZE", "EXIT STATUS", "umount"):
@@ -85,7 +85,7 @@ def test_each_shell_that_is_here_takes_its_completion_script(tmp_path: Path, she
         pytest.skip(f"{shell} is missing")
     script = tmp_path / "script"
     script.write_text(write_completion(shell, build_parser()))
-    done = subprocess.run([shell, "-n", script], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([shell, "-n", script], capture_output=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -117,7 +117,7 @@ def test_bash_completes(place: Path, words: list[str], expected: str) -> None:
     """
     done = subprocess.run(
         ["bash", "-c", program, "bash", line, *words], cwd=place, capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=240, check=True,
     )  # fmt: skip
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
@@ -138,7 +138,7 @@ def test_bash_completes_mountpoints_whatever_ifs_is(tmp_path: Path) -> None:
         done
     """
     done = subprocess.run(
-        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=240,
         check=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("</data/one two></m>" * 3, "")

@@ -33,7 +33,7 @@ from support.watching import find_workers
 from h5fs.daemon.registry import find_daemon
 from h5fs.kernel_mounts import find_mount
 
-SECONDS = 60
+SECONDS = 240
 NUMBERS = np.arange(1000)
 
 

@@ -24,7 +24,7 @@ def find(mount: Mounted) -> set[str]:
     """Return every path that ``find`` finds; it must end by itself, without a complaint."""
     done = subprocess.run(
         ["find", ".", "-mindepth", "1"], cwd=mount.path, capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=240, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return {line.removeprefix("./") for line in done.stdout.splitlines()}
@@ -385,7 +385,9 @@ def test_links_that_dangle_are_copied_as_what_they_are(tmp_path: Path) -> None:
         assert texts == {
             "a": "external:gone%3A1.h5:/x/%2E%2E/y", "b": "external:other.h5:/g/nowhere"
         }  # fmt: skip
-        subprocess.run(["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=60)
+        subprocess.run(
+            ["cp", "-a", mount.path / "from", mount.path / "to"], check=True, timeout=240
+        )
         os.symlink("external::/x/y", mount.path / "c")
         assert {name: os.readlink(mount.path / "to" / name) for name in "ab"} == texts
     with h5py.File(tmp_path / "f.h5") as opened:

@@ -104,7 +104,7 @@ def test_without_the_right_to_mount_it_says_what_a_container_needs(place: Path) 
     done = subprocess.run(
         ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin",
          sys.executable, "-m", "h5fs", "f.h5", "mnt", "-o", "log=log"],
-        cwd=place, capture_output=True, text=True, timeout=60, check=False,
+        cwd=place, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "--device /dev/fuse --cap-add SYS_ADMIN" in done.stderr

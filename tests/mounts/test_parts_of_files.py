@@ -294,7 +294,7 @@ def test_the_mount_helper_takes_a_part(file: Path, tmp_path: Path) -> None:
     helper = ["-c", "from h5fs.cli.mount_helper import main; raise SystemExit(main())"]
     done = subprocess.run(
         [sys.executable, *helper, f"{file}:/run/images", str(place), "-o", "ro"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     try:

@@ -25,7 +25,7 @@ def play_to_the_end(root: Path) -> tuple[Values, Counter[str]]:
     values: Values = {}
     counts: Counter[str] = Counter()
     for _ in processes:
-        some, counted = results.get(timeout=100)
+        some, counted = results.get(timeout=240)
         values.update(some)
         counts += counted
     for process in processes:

@@ -27,7 +27,7 @@ with progress.progress_bar("reading data.h5", 100) as bar:
 @pytest.mark.semantics("C24")
 def test_a_bar_is_shown_on_a_terminal_and_nowhere_else() -> None:
     quiet = subprocess.run(
-        [sys.executable, "-c", WORK], capture_output=True, timeout=60, check=True
+        [sys.executable, "-c", WORK], capture_output=True, timeout=240, check=True
     )
     assert (quiet.stdout, quiet.stderr) == (b"", b"")
     terminal, end = pty.openpty()

@@ -224,7 +224,7 @@ def test_dd_head_and_tail_cut_at_every_boundary(sample: Sample, offset: int) -> 
     file, expected = sample.path / "large lzf.npy", sample.expected["large lzf"]
 
     def run(*command: str | Path) -> bytes:
-        return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(command, capture_output=True, check=True, timeout=240).stdout
 
     options = ["bs=4099", "iflag=skip_bytes,count_bytes", f"skip={offset}", "count=5000"]
     assert run("dd", f"if={file}", "status=none", *options) == expected[offset : offset + 5000]

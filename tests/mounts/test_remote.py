@@ -84,7 +84,7 @@ def test_a_url_is_mounted_as_the_file_itself_would_be(server: ObjectServer, tmp_
         assert remote["in_flight"] == 0
         assert remote["last_error"] is None
         shown = subprocess.run(
-            ["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=60
+            ["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=240
         ).stdout
         for text in (Path("/proc/mounts").read_text(), shown, done.stdout, mount.log.read_text()):
             assert "secret" not in text
@@ -281,7 +281,7 @@ def test_a_line_of_fstab_takes_a_url(server: ObjectServer, tmp_path: Path) -> No
     try:
         done = subprocess.run(
             [*helper, f"{server.url}/f.h5", mountpoint, "-o", "_netdev,ro,streams=4,noauto"],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         assert np.load(mountpoint / "x.npy")[3] == 3

@@ -37,7 +37,7 @@ from support.watching import find_workers
 
 CHUNK_BYTES = 64 * 2**10
 PAGE_BYTES = 4096
-SECONDS = 60
+SECONDS = 240
 
 CONNECT = """
 import socket, sys

@@ -280,7 +280,7 @@ def test_the_mount_unit_of_the_page_is_one_that_systemd_takes(place: Path) -> No
     if shutil.which("systemd-analyze") is not None:
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", place / name],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         about_it = [line for line in done.stderr.splitlines() if name in line]
         assert done.returncode == 0 and not about_it, done.stderr
@@ -305,7 +305,7 @@ def test_the_user_unit_of_the_page_is_one_that_systemd_takes(place: Path) -> Non
     done = subprocess.run(
         ["systemd-analyze", "--user", "verify", "--man=no", file],
         env={**os.environ, "XDG_RUNTIME_DIR": str(place)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     about_it = [line for line in done.stderr.splitlines() if file.name in line]
     assert done.returncode == 0 and not about_it, done.stderr

@@ -16,7 +16,7 @@ import pytest
 from support.mounts import mounted
 from support.reference import npy_bytes, plain_dtype
 
-SECONDS = 60
+SECONDS = 240
 
 
 @dataclass(frozen=True)

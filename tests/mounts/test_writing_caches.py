@@ -61,7 +61,7 @@ def settled_reads(mount: Mounted) -> int:
 def other_program(code: str, *arguments: object) -> None:
     """Let another process do something."""
     text = f"import os, sys, numpy as np\n{code}"
-    subprocess.run([sys.executable, "-c", text, *map(str, arguments)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", text, *map(str, arguments)], check=True, timeout=240)
 
 
 @pytest.mark.semantics("R23")

@@ -38,7 +38,7 @@ NAMES = (*ARRAYS, *ATTRIBUTES, *PAIRS, *SCRATCH, *LINKS, *VIEWS, "d", "e", "a")
 _REFERENCE = {"class": "H5T_REFERENCE", "base": "H5T_STD_REF_OBJ"}
 _STORM_SECONDS = 0.4
 _TURNS = 12
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 240
 
 
 def make_file(file: Path) -> None:

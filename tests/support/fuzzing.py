@@ -198,7 +198,7 @@ def end_and_judge(
 ) -> Iterator[str]:
     """Unmount, and yield what has not ended of the daemon and all the processes it had."""
     done = subprocess.run(
-        ["fusermount3", "-u", str(mount.path)], capture_output=True, text=True, timeout=60,
+        ["fusermount3", "-u", str(mount.path)], capture_output=True, text=True, timeout=240,
         check=False,
     )  # fmt: skip
     if done.returncode:

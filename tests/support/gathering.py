@@ -10,7 +10,7 @@ from typing import Any
 
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 
-_SECONDS = 60
+_SECONDS = 240
 
 
 @dataclass(frozen=True)

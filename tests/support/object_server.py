@@ -325,7 +325,7 @@ class ObjectServer:
         return f"http://127.0.0.1:{self.port}"
 
     def _ask(self, order: str, **words: object) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=240)
         with contextlib.closing(connection):
             connection.request("GET", f"/__{order}?{urllib.parse.urlencode(words)}")
             return json.loads(connection.getresponse().read())

@@ -95,7 +95,7 @@ def seen_from_another_machine(
             time.sleep(0.02)
         yield mountpoint
     finally:
-        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=60)
+        subprocess.run(["fusermount3", "-uz", mountpoint], check=False, timeout=240)
         process.wait(30)
 
 

@@ -40,7 +40,7 @@ def python_of_nobody() -> str | None:
         command = [*_AS_NOBODY, "sh", "-c", 'exec "$0" -c "$1"', python, program]
         try:
             done = subprocess.run(
-                command, env=environment_of_nobody(), cwd="/", capture_output=True, timeout=60,
+                command, env=environment_of_nobody(), cwd="/", capture_output=True, timeout=240,
                 check=False,
             )  # fmt: skip
         except OSError:
@@ -80,7 +80,7 @@ def run_as_nobody(
     """Run a command as a user without rights."""
     return subprocess.run(
         [*_AS_NOBODY, *map(str, command)], env=environment_of_nobody(**(env or {})), cwd="/",
-        capture_output=True, text=True, errors="replace", timeout=60, check=False,
+        capture_output=True, text=True, errors="replace", timeout=240, check=False,
     )  # fmt: skip
 
 
@@ -114,5 +114,5 @@ def run_script_as_nobody(
     found["PATH"] = f"{folder}/bin:{found['PATH']}"
     return subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare],
-        env=found, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        env=found, cwd=folder, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip

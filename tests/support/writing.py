@@ -16,7 +16,7 @@ import numpy as np
 
 from support.mounts import Mounted, mounted, run_h5fs
 
-SECONDS = 60
+SECONDS = 240
 
 
 @contextmanager

@@ -360,7 +360,7 @@ def test_the_store_takes_the_lock_that_its_option_says(tmp_path: Path, locking: 
     environment = {k: v for k, v in os.environ.items() if k != "HDF5_USE_FILE_LOCKING"}
     done = subprocess.run(
         [sys.executable, "-c", program, file, locking.value],
-        capture_output=True, text=True, timeout=60, check=False, env=environment,
+        capture_output=True, text=True, timeout=240, check=False, env=environment,
     )  # fmt: skip
     if locking is Locking.FALSE:
         assert done.returncode == 0, done.stderr

@@ -399,7 +399,7 @@ def test_gcs_in_the_dialect_that_fake_gcs_server_speaks(
     upload = urllib.request.Request(
         f"{gcs}/upload/storage/v1/b/some-bucket/o?uploadType=media&name=a.h5", CONTENT[::-1]
     )
-    urllib.request.urlopen(upload, timeout=60).close()
+    urllib.request.urlopen(upload, timeout=240).close()
     with pytest.raises(StaleError):
         read_bytes(source, 0, len(CONTENT))
 
