@@ -68,7 +68,8 @@ class Links:
         self._names = table.names
         self._stops = [0, *np.frombuffer(table.name_stops, "<u8").tolist()]
         self._rows = np.frombuffer(table.rows, ROW)
-        self._hint = 0
+        self._hint = 0  # the index after the one found last
+        self._gap = 0  # where the name would be that was not found last
         if len(self._rows) != len(self) or self._stops != sorted(self._stops):
             raise ValueError("a table of links that does not fit together")
 
@@ -95,13 +96,20 @@ class Links:
 
     def find(self, name: bytes) -> int | None:
         """Return the index of a name, None when no link has it."""
-        # A program that asks for many names asks in order, so the next one is tried first.
-        hint = self._hint
-        if hint < len(self) and self.name(hint) == name:
+        # A program that asks for many names asks in order, so the next one is tried first. New ones
+        # often belong between the same two.
+        names, stops, count = self._names, self._stops, len(self._stops) - 1
+        hint, gap = self._hint, self._gap
+        if hint < count and names[stops[hint] : stops[hint + 1]] == name:
             self._hint = hint + 1
             return hint
-        index = bisect_left(range(len(self)), name, key=self.name)
-        if index == len(self) or self.name(index) != name:
+        if (not gap or names[stops[gap - 1] : stops[gap]] < name) and (
+            gap == count or name < names[stops[gap] : stops[gap + 1]]
+        ):
+            return None
+        index = bisect_left(range(count), name, key=self.name)
+        if index == count or self.name(index) != name:
+            self._gap = index
             return None
         self._hint = index + 1
         return index

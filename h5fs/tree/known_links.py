@@ -74,7 +74,8 @@ class KnownLinks:
         self._listed: LruCache[ObjectRef, _Listed] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
-        self._links: LruCache[tuple[ObjectRef, bytes], Known] = LruCache(_LINKS_KEPT)
+        # By file and id of the group, and the link's name.
+        self._links: LruCache[tuple[int, int, bytes], Known] = LruCache(_LINKS_KEPT)
         # A program that makes or removes many files asks for each name before: after some such
         # questions the whole group is listed, which answers the rest. Twice as many questions lead
         # to the next list, so that lists that are soon forgotten do not cost more than they save.
@@ -109,7 +110,7 @@ class KnownLinks:
         """Return what is known of a name, without asking; None for nothing."""
         listed = self._listed.get(group)
         found = None if listed is None else listed.find(name)
-        return self._links.get((group, name)) if found is None else found
+        return self._links.get((group.file, group.id, name)) if found is None else found
 
     def ask(self, group: ObjectRef, name: bytes) -> Known:
         """Find out about a name of which nothing is known."""
@@ -123,7 +124,7 @@ class KnownLinks:
             known = self._store.get_link(group, name)
         except NotFoundError:
             known = _NOT_THERE
-        self._links.put((group, name), known)
+        self._links.put((group.file, group.id, name), known)
         return known
 
     def note(self, group: ObjectRef, name: bytes, link: Link | None) -> None:
@@ -143,10 +144,11 @@ class KnownLinks:
         self._listed.remove(group)
 
     def _note(self, group: ObjectRef, name: bytes, known: Known | None) -> None:
+        key = (group.file, group.id, name)
         if known is None:
-            self._links.remove((group, name))
+            self._links.remove(key)
         else:
-            self._links.put((group, name), known)
+            self._links.put(key, known)
         listed = self._listed.get(group)
         if listed is not None:
             listed.changed[name] = known

@@ -227,17 +227,16 @@ class Lookup:
             return None
 
     def _walk(self, path: bytes) -> tuple[Node | None, Node, bytes]:
-        """Return the node of a path, or None; and the last folder on the way, and the last name."""
+        """Return a path's node, not at hand, or None; the last folder on the way; the last name."""
         missing: list[bytes] = []
         node: Node | None = None
         while node is None:
             if path in (b"/", b""):
                 node = self._root = self._root or make_root(self._store.root())
                 break
+            path, _, name = path.rpartition(b"/")
+            missing.append(name)
             node = self._nodes.get(path)
-            if node is None:
-                path, _, name = path.rpartition(b"/")
-                missing.append(name)
         folder, name = node, b""
         for name in reversed(missing):
             folder = node
@@ -261,17 +260,17 @@ class Lookup:
             if folder.kind is NodeKind.UNREADABLE:  # it may be a group
                 raise UnreadableError(f"{show_path(folder.name)}: the object header cannot be read")
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
-        self.check_depth(folder)
+        if folder.depth >= self._max_depth:
+            self.check_depth(folder)
         node = self._match_child(folder, name)
         return node if node is not None and node.name == name else None
 
     def check_depth(self, folder: Node) -> None:
         """Raise ``UnreadableError`` for a group so deep that what is in it is not shown."""
         if folder.depth >= self._max_depth:
-            raise UnreadableError(
-                f"{show_path(folder.info.ref.path[:200])}...: groups more than {self._max_depth} "
-                "deep (-o max_depth=N)"
-            )
+            path = show_path(folder.info.ref.path[:200])
+            depth = self._max_depth
+            raise UnreadableError(f"{path}...: groups more than {depth} deep (-o max_depth=N)")
 
     def _match_child(self, folder: Node, name: bytes) -> Node | None:
         if name == GROUP_ATTRIBUTES:

@@ -38,6 +38,8 @@ class LruCache(Generic[Key, Value]):
 
     def clear(self) -> None:
         """Forget everything."""
+        if not self._values:
+            return
         with self._lock:
             self._values.clear()
             self._weight = 0

@@ -8,7 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib.util
+import os
+import shlex
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +22,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks.contenders import Contender, read_through
+from benchmarks.contenders import Contender, Peer, SkippedError, read_through
+from benchmarks.processes import TOKEN_NAME
 from benchmarks.rows import Bench, Measure, Row, Sample
 
 _BAR_OF_SAVES = 4
@@ -27,6 +32,8 @@ _PROGRAMS = 8
 _BAR_OF_PROGRAMS = 1 / 3
 _MAPPED_FACTOR = 4  # 1 GB, beside arrays of 256 MB
 _UPDATE = ("--mode", "r+")
+
+_PASSED_ON_BY = "Python, mfusepy"
 
 _H5PY, _EXT4 = "h5py, a flush for each", "a real folder"
 
@@ -58,6 +65,18 @@ def change_with_h5py(bench: Bench, _: Contender, *, kind: str) -> Sample:
     with _copied(bench.files.bare()) as file:
         took = bench.probe("change_with_h5py", kind=kind, file=str(file), count=count)
         return Sample(took.each_of(count).value, describe_content(file))
+
+
+def change_passed_on(bench: Bench, _: Contender, *, kind: str) -> Sample:
+    """Make the same changes to a real folder through a program that only passes them on."""
+    if importlib.util.find_spec("mfusepy") is None:
+        raise SkippedError("mfusepy is not installed")
+    program = shlex.join([sys.executable, str(Path(__file__).with_name("passing_on.py"))])
+    passing_on = Peer(
+        _PASSED_ON_BY, f"{program} {{file}} {{mountpoint}}", "{dataset}.npy", os.environ[TOKEN_NAME]
+    )
+    with _copied(bench.files.bare_npy()) as folder, passing_on.mount(folder) as mount:
+        return Sample(_change_files(bench, kind, mount.path, 1).value)
 
 
 def _change_files(bench: Bench, kind: str, folder: Path, programs: int) -> Sample:
@@ -183,8 +202,9 @@ def _empty_file() -> Iterator[Path]:
 def _with_ext4(row: Row, compare: Measure) -> tuple[Row, Row]:
     """Return a row, and the same against a real folder, for which there is no bar."""
     beside = dataclasses.replace(
-        row, key=f"{row.key}-ext4", against=_EXT4, compare=compare, bar=None, is_absolute=False
-    )
+        row, key=f"{row.key}-ext4", against=_EXT4, compare=compare, floor=None, bar=None,
+        is_absolute=False,
+    )  # fmt: skip
     return row, beside
 
 
@@ -195,6 +215,8 @@ def _single(kind: str, title: str, bar: float, *, is_absolute: bool) -> tuple[Ro
         against=_H5PY,
         measure=functools.partial(change_through_mount, kind=kind),
         compare=functools.partial(change_with_h5py, kind=kind),
+        floor=functools.partial(change_passed_on, kind=kind),
+        passed_on_by=_PASSED_ON_BY,
         bar=bar,
         is_absolute=is_absolute,
         unit="us",

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _PACKAGES = "h5fs numpy h5py hdf5plugin fusepy mfusepy deflate isal msgspec".split()
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _HEADINGS = (
-    "row,what,through,takes,at least,against,that takes,at least,ratio,bar,,through bindfs"
+    "row,what,through,takes,at least,against,that takes,at least,ratio,bar,,only passed on"
 ).split(",")
 
 
@@ -53,7 +53,9 @@ def _cells(result: Result, file_system: str) -> list[str]:
         "" if result.ratio is None else f"{result.ratio:.2f}x",
         bar,
         result.verdict,
-        format_value(_median(result.floors), row.unit),
+        f"{format_value(_median(result.floors), row.unit)} ({row.passed_on_by})"
+        if result.floors
+        else "",
     ]
 
 
@@ -81,7 +83,7 @@ def _notes(results: Sequence[Result]) -> str:
             reason = (result.contender, result.verdict, result.problem)
             rows.setdefault(reason, []).append(result.row.key)
         if result.no_floor:
-            reason = ("bindfs", "skipped", result.no_floor)
+            reason = (result.row.passed_on_by, "skipped", result.no_floor)
             rows.setdefault(reason, []).append(result.row.key)
     return "".join(
         f"\n{contender}: {verdict}: {problem} (rows {', '.join(keys)})\n"

@@ -128,8 +128,9 @@ Measure = Callable[[Bench, Contender], Sample]
 class Row:
     """One line of the table.
 
-    ``measure`` is timed against ``compare`` (None: against nothing). ``floor``: the same bytes
-    through a file system that only passes files on, in the same run. ``bar`` and ``aim`` are for
+    ``measure`` is timed against ``compare`` (None: against nothing). ``floor``: the same bytes, or
+    changes, through a file system that only passes files on, ``passed_on_by``, in the same run.
+    ``bar`` and ``aim`` are for
     the ratio of the two, or with ``is_absolute`` for the measured value itself, in ``unit``.
     ``takes_largest``: of several runs the largest counts, not the median. ``is_slow``: run only
     when asked for. ``h5fs_only``: peers have nothing of the kind. ``method``: how, for the reader.
@@ -141,6 +142,7 @@ class Row:
     measure: Measure
     compare: Measure | None
     floor: Measure | None = None
+    passed_on_by: str = "bindfs"
     bar: float | None = None
     aim: float | None = None
     is_absolute: bool = False

@@ -84,6 +84,7 @@ class Result:
             "measured_least": self.least,
             "compared_least": self.compared_least,
             "floors": self.floors,
+            "passed_on_by": row.passed_on_by,
             "measured_value": self.value,
             "compared_median": self.alternative,
             "ratio_median": self.ratio,

@@ -27,6 +27,8 @@ MAX_VALUES: Final = 1 << 23
 
 _LINE_LENGTH = 100
 _MAX_NUMBER_LENGTH = 4300  # Python's own limit for integers
+# `json.dumps` makes one for each value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -101,7 +103,7 @@ def show_value(value: JsonValue) -> str:
 def write_json(value: JsonValue) -> str:
     """Return the JSON text of a value, on one line."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(value)
     except TypeError:  # a Decimal somewhere in it
         return _write_exactly(value)
 

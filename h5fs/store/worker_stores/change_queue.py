@@ -102,16 +102,20 @@ class ChangeQueue(Generic[_AnyChange]):
         ``make_alone(may_be_done)`` makes it where there is no other one, or where it came to
         nothing with others: ``may_be_done``, as in ``NotAnswered``.
         """
+        others: list[_Waiting[_AnyChange]] = []
         with self._lock:
             waiting = _Waiting(change) if self._is_led else None
             if waiting is not None:
                 self._waiting.append(waiting)
-            self._is_led = True
+            else:  # nobody leads, so that nobody waits
+                self._is_led = True
+                self.change_count += 1
+                self.request_count += 1
         if waiting is not None:
             waiting.signal.acquire()
             if waiting.outcome is not None:
                 return _settle(waiting.outcome, make_alone)
-        others = self._take_others(change, is_first_waiting=waiting is not None)
+            others = self._take_others(change)
         if not others:
             try:
                 return make_alone(False)
@@ -119,14 +123,11 @@ class ChangeQueue(Generic[_AnyChange]):
                 self._hand_over()
         return _settle(self._make_together(change, others), make_alone)
 
-    def _take_others(
-        self, change: _AnyChange, *, is_first_waiting: bool
-    ) -> list[_Waiting[_AnyChange]]:
-        """Take the changes that are sent with the leader's, which come after it."""
+    def _take_others(self, change: _AnyChange) -> list[_Waiting[_AnyChange]]:
+        """Let the one that has waited longest lead; take the changes that are sent with it."""
         others: list[_Waiting[_AnyChange]] = []
         with self._lock:
-            if is_first_waiting:
-                self._waiting.popleft()
+            self._waiting.popleft()
             size, descriptors = change.size, change.descriptor_count
             while self._waiting and not change.goes_alone:
                 following = self._waiting[0].change

@@ -61,6 +61,8 @@ def check(arguments: tuple[Any, ...], result: Any, most_item_bytes: int) -> None
 
     ``most_item_bytes``: the largest element of fixed size. Methods without a check pass.
     """
+    if result is None:
+        return
     if isinstance(result, Outcomes):
         _need(len(result.each) == len(arguments), "answers to other changes")
         for (method, given), outcome in zip(arguments, result.each, strict=True):

@@ -123,7 +123,10 @@ class WorkerConnection:
         if files:
             known = tuple((n, file) for n, file in files.items() if n not in self._files)
         self._number += 1
-        unknown, gone = self._begin_sharing(shared_buffers)
+        unknown: list[SharedBuffer] = []
+        gone: tuple[int, ...] = ()
+        if shared_buffers or self._gone:
+            unknown, gone = self._begin_sharing(shared_buffers)
         new = tuple([(each.number, each.size_bytes) for each in unknown]) if unknown else ()
         encoded = messages.encode(arguments)
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
@@ -153,8 +156,6 @@ class WorkerConnection:
     ) -> tuple[list[SharedBuffer], tuple[int, ...]]:
         """Return those shared buffers that the worker does not know, and the numbers of those that
         are gone, to be sent now."""
-        if not (shared_buffers or self._gone):
-            return [], ()
         with self._sharing:
             unknown = [each for each in shared_buffers if each.number not in self._shared_buffers]
             self._sending = {shared_buffer.number for shared_buffer in unknown}
@@ -260,7 +261,7 @@ class WorkerConnection:
             try:
                 if kind in messages.ANSWERS:
                     body = self._check_number(body, is_opening=method is None)
-                    refusal = self._refusal_in(kind, body)
+                    refusal = None if kind == messages.RESULT else self._refusal_in(kind, body)
                     if refusal is None:
                         result = self._result_in(kind, body, method, into)
                         if method is not None:

@@ -14,7 +14,8 @@ _CONTENT_BYTES_KEPT = 24 * 2**20
 _CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
 
-_Key = tuple[AnyKind, ObjectRef]
+# The kind of node; file and id of the object: an ``ObjectRef`` is hashed by a function of Python's.
+_Key = tuple[AnyKind, int, int]
 
 
 class KnownContents:
@@ -29,7 +30,7 @@ class KnownContents:
 
     def get(self, node: Node) -> Content | None:
         """Return the content of a node, None where it is not known."""
-        key = (node.kind, node.info.ref)
+        key = _key_of(node)
         return self._own.get(key) or self._dependent.get(key) or self._large.get(key)
 
     def keep(self, node: Node, content: Content) -> None:
@@ -39,7 +40,7 @@ class KnownContents:
             kept = self._large
         elif not _follows_from_its_object(node, content):
             kept = self._dependent
-        kept.put((node.kind, node.info.ref), content)
+        kept.put(_key_of(node), content)
 
     def forget(self) -> None:
         """Forget everything."""
@@ -48,13 +49,19 @@ class KnownContents:
 
     def forget_of(self, ref: ObjectRef) -> None:
         """Forget the contents of an object that has changed."""
-        self._own.remove(*[(kind, ref) for kind in PROJECTIONS])
+        file, object_id = ref.file, ref.id
+        self._own.remove(*[(kind, file, object_id) for kind in PROJECTIONS])
         self.forget_dependent()
 
     def forget_dependent(self) -> None:
         """Forget the contents that some change of another object may have changed."""
         self._dependent.clear()
         self._large.clear()
+
+
+def _key_of(node: Node) -> _Key:
+    ref = node.info.ref
+    return node.kind, ref.file, ref.id
 
 
 def _follows_from_its_object(node: Node, content: Content) -> bool:

@@ -30,7 +30,7 @@ from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits, attributes_path
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, is_file_name
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.names.soft_targets import with_ending
 from h5fs.tree.writing.pending.pending import Pending
@@ -66,7 +66,7 @@ class Renames:
             return
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
-        self._places.check_takes_name(new)
+        target = self._places.find_replaced(new)
         entry = self._pending.scratch(old)
         if entry is not None:
             self._rename_scratch(old, new, entry)
@@ -80,10 +80,12 @@ class Renames:
         self._rules.check_may_replace_scratch(new, is_folder=node.kind is NodeKind.FOLDER)
         if node.kind is NodeKind.ATTRIBUTES:
             self._rename_attributes(old, new)
-        elif node.kind is NodeKind.ARRAY and self._places.folder_and_file(new)[1] is None:
-            self._rename_to_scratch(node, new)
         else:
-            self._rename_link(old, new, node)
+            folder, meaning = self._places.folder_and_meaning(new)
+            if node.kind is NodeKind.ARRAY and not is_file_name(meaning):
+                self._rename_to_scratch(node, new, target)
+            else:
+                self._rename_link(old, new, node, target, folder, meaning)
         self._pending.remove_scratch(new)
 
     # Files that are staged.
@@ -183,9 +185,9 @@ class Renames:
         else:
             self._removals.end_hiding(old)
 
-    def _rename_to_scratch(self, node: Node, new: bytes) -> None:
+    def _rename_to_scratch(self, node: Node, new: bytes, target: Node | None) -> None:
         self._rules.check_scratch(new)
-        if self._lookup.find_any(new) is not None:
+        if target is not None:
             raise ExistsError(f"{show_path(new)} is in the HDF5 file")
         file = self._keeper.move_dataset_in(node, new)
         replaced = self._pending.unstage(new)
@@ -198,10 +200,13 @@ class Renames:
             file = self._keeper.hand_over(file, edited)
         self._pending.stage(file)
 
-    def _rename_link(self, old: bytes, new: bytes, node: Node) -> None:
+    def _rename_link(
+        self, old: bytes, new: bytes, node: Node, target: Node | None, folder: Node,
+        meaning: DentryName | None,
+    ) -> None:  # fmt: skip
+        """Move a link to a folder; ``target``: what the HDF5 file has at ``new``."""
         if node.link is None or node.parent is None:
             raise NotPermittedError("the root group")
-        folder, meaning = self._places.folder_and_meaning(new)
         if self._places.is_in_scratch(new):
             raise CrossFileError(
                 f"{show_path(old)} is in the HDF5 file, and {show_path(new)} is not; copy it"
@@ -211,7 +216,6 @@ class Renames:
         else:
             projection = PROJECTIONS.get(node.kind, Projection.FOLDER)
         name = self._rules.link_name(new, meaning, projection)
-        target = self._lookup.find_any(new)
         if target is not None and not self._may_replace(node, target, new):
             return
         is_same_link = folder.info.ref == node.parent.info.ref and name == node.link.name

@@ -82,7 +82,8 @@ class Statuses:
                 return False
             # Times that the HDF5 file keeps of a group change with its attributes and links, also
             # where a call names others. From now on they are those that the kernel keeps.
-            self._pending.hold_times(info, self._lookup.status_of_file(0))
+            if info.mtime or info.ctime or info.atime:
+                self._pending.hold_times(info, self._lookup.status_of_file(0))
             return True
         if node.kind is not NodeKind.ARRAY or info.hard_link_count != 1 or info.ref.file:
             return False

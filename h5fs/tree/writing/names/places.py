@@ -50,13 +50,13 @@ class Places:
         check_no_view(node, path)
         return node
 
-    def check_takes_name(self, path: bytes) -> None:
-        """Raise ``ReadOnlyError`` when a view has the name that something is to get."""
-        if self._pending.is_outside(path):
-            return
+    def find_replaced(self, path: bytes) -> Node | None:
+        """Return what the HDF5 file has at a path that something is to get. Raises
+        ``ReadOnlyError`` for a view, unless something else is shown there."""
         node = self._lookup.find_any(path)
-        if node is not None:
+        if node is not None and not self._pending.is_outside(path):
             check_no_view(node, path)
+        return node
 
     def check_own(self, node: Node, path: bytes) -> None:
         """Raise ``ReadOnlyError`` for a link of another HDF5 file than the mounted one."""
@@ -84,8 +84,7 @@ class Places:
         folder is the one in the HDF5 file that it is in.
         """
         folder, meaning = self.folder_and_meaning(path)
-        is_file = meaning is not None and meaning.projection is not Projection.FOLDER
-        return folder, meaning if is_file else None
+        return folder, meaning if is_file_name(meaning) else None
 
     def folder_and_meaning(self, path: bytes) -> tuple[Node, DentryName | None]:
         """Return the folder of a path, which may be written to, and what its name means."""
@@ -103,6 +102,11 @@ class Places:
         if name == GROUP_ATTRIBUTES:
             return folder, DentryName(Projection.ATTRIBUTES, None)
         return folder, decode_name(name)
+
+
+def is_file_name(meaning: DentryName | None) -> bool:
+    """Whether a name of that meaning is one of a file in the HDF5 file."""
+    return meaning is not None and meaning.projection is not Projection.FOLDER
 
 
 def check_no_view(node: Node, path: bytes) -> None:

@@ -49,6 +49,17 @@ class Pending:
         # How to take back what was changed, last one last; None when nobody will ask.
         self._undo: list[Callable[[], object]] | None = None
 
+        # What each call of the kernel asks some times is asked of the mappings themselves.
+        self.staged: Callable[[bytes], WritableFile | None] = self._staged.get
+        """Return the staged file at a path."""
+        self.scratch: Callable[[bytes], ScratchEntry | None] = self._scratch.get
+        """Return the scratch folder or symbolic link at a path."""
+        self.is_whited_out: Callable[[bytes], bool] = self._whiteouts.__contains__
+        """Whether a dentry of the HDF5 file's is not shown."""
+        self.times_of: Callable[[int], tuple[int, int] | None] = self._times.get
+        """Return the times of an inode number that were set last; None where there are none (any
+        more)."""
+
     # Paths.
 
     def is_outside(self, path: bytes) -> bool:
@@ -84,10 +95,6 @@ class Pending:
         return [file for _, file in moved]
 
     # Staged files.
-
-    def staged(self, path: bytes) -> WritableFile | None:
-        """Return the staged file at a path."""
-        return self._staged.get(path)
 
     def staged_files(self) -> list[WritableFile]:
         """Return all staged files."""
@@ -156,10 +163,6 @@ class Pending:
 
     # Whiteouts.
 
-    def is_whited_out(self, path: bytes) -> bool:
-        """Whether a dentry of the HDF5 file's is not shown."""
-        return path in self._whiteouts
-
     def list_whiteouts(self) -> list[bytes]:
         """Return the paths of all whiteouts."""
         return list(self._whiteouts)
@@ -177,10 +180,6 @@ class Pending:
         return self._pop(self._whiteouts, path) is not None
 
     # Scratch folders, and symbolic links in them.
-
-    def scratch(self, path: bytes) -> ScratchEntry | None:
-        """Return the scratch folder or symbolic link at a path."""
-        return self._scratch.get(path)
 
     def add_scratch(self, path: bytes, entry: ScratchEntry) -> None:
         """Let a scratch folder or symbolic link be at a path."""
@@ -230,10 +229,6 @@ class Pending:
     def has_times(self) -> bool:
         """Whether the times of any file were set."""
         return len(self._times) > 0
-
-    def times_of(self, inode: int) -> tuple[int, int] | None:
-        """Return the times that were set last; None where there are none (any more)."""
-        return self._times.get(inode)
 
     def set_times(self, inode: int, atime_ns: int, mtime_ns: int) -> None:
         """Set both times; those set longest ago are forgotten when there are too many."""

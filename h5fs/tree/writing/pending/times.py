@@ -6,6 +6,7 @@ Not thread-safe: under the tree's lock.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 MOST_TIMES = 100_000
 """Of so many files the times are kept, those last set; 20 MB."""
@@ -17,13 +18,11 @@ class Times:
     def __init__(self, most: int = MOST_TIMES) -> None:
         self._most = most
         self._times: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.get: Callable[[int], tuple[int, int] | None] = self._times.get
+        """Return the times that were set last; None where there are none (any more)."""
 
     def __len__(self) -> int:
         return len(self._times)
-
-    def get(self, inode: int) -> tuple[int, int] | None:
-        """Return the times that were set last; None where there are none (any more)."""
-        return self._times.get(inode)
 
     def set(self, inode: int, atime_ns: int, mtime_ns: int) -> None:
         """Set both; those set longest ago are forgotten when there are too many."""
