@@ -77,7 +77,7 @@ class Mount:
                 with suppress(OSError):
                     self.path.rmdir()
         if said and self._writes:
-            warnings.warn(f"{self.path}: {said}", ResourceWarning, stacklevel=3)
+            warnings.warn(said, ResourceWarning, stacklevel=3)
 
     def __enter__(self) -> Path:
         """Return the mountpoint."""

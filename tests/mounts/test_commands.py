@@ -127,6 +127,27 @@ def test_cat_and_cp_give_what_a_mount_gives(file: Path, tmp_path: Path) -> None:
         assert done.stdout == (tmp_path / "by mount" / path).read_bytes()
 
 
+@pytest.mark.semantics("C2")
+def test_cat_follows_symbolic_links_as_a_mount_does(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        opened["folder"] = h5py.SoftLink("/g")
+        opened["g/h/up"] = h5py.SoftLink("/link")
+        opened["loop"] = h5py.SoftLink("/loop")
+        opened["nowhere"] = h5py.SoftLink("/g/none")
+    for name in ("link", "folder/zip.npy", "folder/h/up", "folder/h/../zip.npy", "g/zip.npy"):
+        done = subprocess.run(
+            [sys.executable, "-m", "h5fs", "cat", f"{file}:/{name}"],
+            capture_output=True, timeout=PATIENCE_SECONDS, check=True,
+        )  # fmt: skip
+        np.save(tmp_path / "zip.npy", NUMBERS)
+        assert done.stdout == (tmp_path / "zip.npy").read_bytes(), name
+    assert succeed("cat", "--csv", f"{file}:/link") == succeed("cat", f"{file}:/g/zip.csv")
+    refused = run_h5fs("cat", f"{file}:/loop")
+    assert refused.returncode == 1 and "too many symbolic links" in refused.stderr
+    refused = run_h5fs("cat", f"{file}:/nowhere")
+    assert refused.returncode == 1 and f"{file}:/g/none: no such file" in refused.stderr
+
+
 @pytest.mark.semantics("C3")
 def test_cp_into_a_file_makes_what_a_mount_would_make(file: Path, tmp_path: Path) -> None:
     succeed("cp", f"{file}:/", tmp_path / "out")
