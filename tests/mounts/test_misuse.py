@@ -79,6 +79,7 @@ MESSAGES = [
     ("cp f.h5:/none to.h5:/", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
     ("cp f.h5:/d new.h5:/no/such/d", 1, ["h5fs: new.h5:/no/such: no such object"]),
     ("cp x.npy new.h5:/no/such/x.npy", 1, ["h5fs: new.h5:/no/such: no such object"]),
+    ("cp f.h5:/ copy.h5", 2, ["copy.h5 would be no HDF5 file", "h5fs cp f.h5:/ copy.h5:/"]),
     ("cp none.h5:/ out", 1, ["none.h5: no such file"]),
     ("check none.h5", 1, ["none.h5: no such file"]),
     ("recover none.h5", 1, ["none.h5: no such file"]),
@@ -88,7 +89,7 @@ MESSAGES = [
 ]
 
 
-@pytest.mark.semantics("M6", "M7")
+@pytest.mark.semantics("M6", "M7", "C2", "C3")
 @pytest.mark.parametrize(("words", "status", "said"), MESSAGES, ids=[row[0] for row in MESSAGES])
 def test_the_message_says_what_happened_to_what_and_what_to_do(
     place: Path, words: str, status: int, said: list[str]

@@ -30,6 +30,7 @@ from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
+from h5fs.store.format.superblock import has_hdf5_name
 from h5fs.tree.status import Status
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             source = source[0], os.path.normpath(source[1])
             if target is not None:
                 return copy_between(source, target, arguments.starter, of_contents=of_contents)
+            _check_target(arguments.source, arguments.target)
             return _copy_out(
                 *source, Path(arguments.target), arguments.starter, of_contents=of_contents
             )
@@ -67,6 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
+
+
+def _check_target(source: str, target: str) -> None:
+    """Refuse to make a folder, or a .npy file, of an HDF5 file's name: one of those was meant.
+
+    Raises ``UsageError``.
+    """
+    if has_hdf5_name(os.fsencode(target)) and not os.path.lexists(target):
+        raise UsageError(
+            f"{target} would be no HDF5 file; into one: h5fs cp {source} {target}:/ (into a folder "
+            f"of that name: {target}/)"
+        )
 
 
 def _copy_out(
