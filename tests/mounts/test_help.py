@@ -107,6 +107,7 @@ COMPLETIONS = [
     (["h5fs", "data.h5", "mnt", "-o", "external", "=", "fo"], "folder"),
     (["h5fs", "tree", "--sort", ""], "name size"),
     (["h5fs", "completion", "z"], "zsh"),
+    (["h5fs", "help", "um"], "umount"),
     (["h5fs", "cat", "data.h5", ":", "/images/f"], "/images/first.npy"),
     (["h5fs", "cat", "data.h5", ":", "/"], "/.attrs.json /images/"),
 ]
