@@ -232,7 +232,7 @@ def _declare_attr(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it")
     parser.add_argument(
         "changes", metavar="NAME=VALUE", nargs="*",
-        help="set an attribute: to a number, a list or true as JSON has them, else to text "
+        help="set an attribute: to a number (NaN, too), a list or true as in JSON, else to text "
         "('NAME=\"5\"' is text, too); NAME= removes it; without any, the attributes are shown",
     )  # fmt: skip
 
