@@ -77,7 +77,7 @@ class Mount:
                 with suppress(OSError):
                     self.path.rmdir()
         if said and self._writes:
-            warnings.warn(f"{self.path}: {said}", ResourceWarning, stacklevel=3)
+            warnings.warn(said, ResourceWarning, stacklevel=3)
 
     def __enter__(self) -> Path:
         """Return the mountpoint."""
@@ -160,7 +160,8 @@ def _run(*words: str) -> str:
         raise MountError(
             f"h5fs {words[0]} {words[-1]}: no answer within {_START_SECONDS} s"
         ) from None
-    said = done.stderr.strip().removeprefix("h5fs: ")
+    lines = done.stderr.strip().splitlines()
+    said = "\n".join(line.removeprefix("h5fs: ") for line in lines)
     if done.returncode:
         raise MountError(said or f"status {done.returncode}")
     return said

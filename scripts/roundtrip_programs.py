@@ -17,7 +17,7 @@ Prints a table in Markdown. `--details` also prints each item that differs.
 
 Nothing is installed: where a package is missing, its row says so and is left out. All of them:
 
-    pip install xarray h5netcdf netCDF4 anndata pynwb pandas tables nexusformat keras \\
+    pip install xarray h5netcdf netCDF4 anndata pynwb pandas tables nexusformat keras jax \\
         hdf5storage mat73
 """
 

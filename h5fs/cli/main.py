@@ -79,6 +79,8 @@ def _allow_any_text() -> None:
 def _parse(words: list[str]) -> argparse.Namespace:
     """Parse the command line. Raises ``UsageError``; ends the program after --help, --version."""
     if words[:1] == ["help"] and not os.path.lexists("help"):
+        if words[1:] and words[1] not in _COMMANDS:
+            raise UsageError(f"{words[1]} is no command of h5fs (see h5fs --help)")
         words = [*words[1:2], "--help"]
     if not words or words[0] not in (*_COMMANDS, "-h", "--help", "-V", "--version"):
         _check_first_word(words)

@@ -89,7 +89,10 @@ def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _show_usage(action: argparse.Action) -> str:
     if not action.option_strings:
-        return f"\\fI{_escape(str(action.metavar))}\\fR" + (" ..." if action.nargs == "+" else "")
+        shown = f"\\fI{_escape(str(action.metavar))}\\fR"
+        if action.nargs in ("+", "*"):
+            shown += " ..."
+        return f"[{shown}]" if action.nargs in ("?", "*") else shown
     return f"[{_show_option(action, action.option_strings[0])}]"
 
 
@@ -124,6 +127,7 @@ def _write_mount_options() -> list[str]:
 def _write_examples() -> list[str]:
     lines = []
     for command in COMMANDS:
+        lines.append(f'.SS "h5fs {command.name}"')
         for example in command.examples:
             text = example.explanation
             lines += [

@@ -31,7 +31,7 @@ attributes are .attrs.json files. "mount" need not be typed: h5fs FILE MOUNTPOIN
 
 _USAGE = """\
 h5fs [mount] FILE[:/GROUP] [MOUNTPOINT] [--mode MODE] [-o OPTIONS] [-f] [-v | --debug]
-       h5fs umount MOUNTPOINT | --all
+       h5fs umount MOUNTPOINT | -a
        h5fs status | log [MOUNTPOINT]
        h5fs tree | cat | attr | cp | check | recover | cache | completion ...
        h5fs COMMAND --help
@@ -229,11 +229,11 @@ def _declare_cat(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_attr(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("place", metavar="FILE:/PATH", help="a file, or a group or dataset in it")
+    parser.add_argument("place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it")
     parser.add_argument(
         "changes", metavar="NAME=VALUE", nargs="*",
-        help="set an attribute: to a number, a list or true as JSON has them, else to text; NAME= "
-        "removes it; without any, the attributes are shown",
+        help="set an attribute: to a number (NaN, too), a list or true as in JSON, else to text "
+        "('NAME=\"5\"' is text, too); NAME= removes it; without any, the attributes are shown",
     )  # fmt: skip
 
 
@@ -291,7 +291,7 @@ COMMANDS: tuple[Command, ...] = (
         _declare_umount, (Example("h5fs umount mnt", "unmount"),),
     ),
     Command(
-        "status", "tell what h5fs mounts there are and what they do", _declare_status,
+        "status", "show which h5fs mounts there are, and how they are doing", _declare_status,
         (
             Example("h5fs status", "all mounts of this user"),
             Example("h5fs status mnt --json", "one, for programs"),
@@ -324,7 +324,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "attr", "show, set or remove attributes of one object, without a mount", _declare_attr,
         (
-            Example("h5fs attr data.h5:/", "show those of the root group"),
+            Example("h5fs attr data.h5", "show those of the root group"),
             Example("h5fs attr data.h5:/ title=Trial gain=0.5", "set two, keep all others"),
             Example("h5fs attr data.h5:/ title=", "remove one"),
         ),
@@ -351,14 +351,14 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "cache", "list or clear what is kept on disk of files that are far away", _declare_cache,
+        "cache", "list or clear what is kept on this disk of files at URLs", _declare_cache,
         (
             Example("h5fs cache", "what is kept, of which file, used when"),
             Example("h5fs cache clear", "remove all that no mount uses"),
         ),
     ),
     Command(
-        "completion", "print a script with which a shell completes the words of h5fs",
+        "completion", "print the script by which a shell completes h5fs commands",
         _declare_completion,
         (
             Example("h5fs completion bash > h5fs.bash && . ./h5fs.bash", "for this bash"),

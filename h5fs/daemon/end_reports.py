@@ -48,12 +48,16 @@ def leave_report(mountpoint: Path, messages: Sequence[str]) -> None:
 def take_reports(*, pid: int | None = None, mountpoint: Path | None = None) -> list[EndReport]:
     """Return the reports that nobody has taken yet, and remove them.
 
-    Of this user's daemons; for root, of all users'. ``pid`` or ``mountpoint``: only the reports of
-    that process, or of mounts there.
+    Of this user's daemons. ``pid`` or ``mountpoint``: only the reports of that process, or of
+    mounts there; for root also those of other users' daemons. (Else root's monitoring would take
+    what is for a user to be told.)
     """
+    takes_others = pid is not None or mountpoint is not None
     found = []
     with folders_to_search() as folders:
         for folder in folders:
+            if folder.uid != os.getuid() and not takes_others:
+                continue
             with suppress(OSError):  # the folder has just gone
                 for name in folder.names():
                     matched = _REPORT.fullmatch(name)

@@ -37,6 +37,7 @@ def with_own_mount(location: Location, refusal: str) -> str:
     if " is locked by " not in refusal or not isinstance(location, Path):
         return refusal
     from h5fs.daemon.registry import find_daemons
+    from h5fs.kernel_mounts import find_mount
 
     holder = re.search(r"pid ([0-9]+)\)", refusal)
     for daemon in find_daemons():
@@ -44,11 +45,14 @@ def with_own_mount(location: Location, refusal: str) -> str:
             is_its = holder is None or _belongs_to(int(holder[1]), daemon.pid)
             if is_its and os.path.samefile(daemon.file, location):
                 place = show_path(os.fsencode(daemon.mountpoint))
+                held = f"{location} is locked by another h5fs (pid {daemon.pid}), which"
+                if find_mount(Path(daemon.mountpoint)) is None:  # unmounted while it was in use
+                    return (
+                        f"{held} had it mounted on {place}, and programs still use that: it ends "
+                        f"with the last of them, or by: kill {daemon.pid}"
+                    )
                 command = shlex.join(["h5fs", "umount", daemon.mountpoint])
-                return (
-                    f"{location} is locked by another h5fs (pid {daemon.pid}), which has it "
-                    f"mounted on {place}: {command}"
-                )
+                return f"{held} has it mounted on {place}: {command}"
     return refusal
 
 

@@ -151,6 +151,6 @@ def explain_lock(path: Path, descriptor: int, *, is_read: bool) -> CannotOpenErr
     who = "a writer" if is_read else "a program that reads or writes it"
     who += find_lock_holder(os.fstat(descriptor))
     return CannotOpenError(
-        f"{path} is locked by {who}: wait until it has closed the "
-        "file, or use -o locking=false if no program is writing it"
+        f"{path} is locked by {who}: wait until it has closed the file; if no program is writing "
+        "it, -o locking=false mounts it, and HDF5_USE_FILE_LOCKING=FALSE opens it for any command"
     )

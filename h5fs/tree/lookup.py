@@ -214,9 +214,9 @@ class Lookup:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
         node = self._nodes.get(path)
         if node is None:
-            node, folder, name = self._walk(path)
+            node = self._walk(path)[0]
         if node is None:
-            raise NotFoundError(f"no {show_path(name)} in {show_path(folder.info.ref.path)}")
+            raise NotFoundError(f"{show_path(path)}: no such file or folder")
         return node
 
     def find_any(self, path: bytes) -> Node | None:

@@ -45,7 +45,7 @@ def test_attributes_are_set_removed_and_shown(file: Path) -> None:
     ("place", "change", "status", "words"),
     [
         (":/g/x", "a=1", 1, "no such object; h5fs tree"),
-        (":/g/d", "a", 2, "a: is no NAME=VALUE"),
+        (":/g/d", "a", 2, "a is no NAME=VALUE"),
         (":/g/d", "a=[1, {}]", 1, "no type follows"),
         (".none", "a=1", 1, "no such file"),
     ],

@@ -367,6 +367,9 @@ def test_a_file_that_a_writer_has_open_is_refused_by_name_of_the_writer(
             run_h5fs(file, mountpoint, "-o", log),
             mountpoint, "locked by a writer", f"pid {writer.pid}", "locking=false",
         )  # fmt: skip
+        assert "HDF5_USE_FILE_LOCKING=FALSE" in run_h5fs("tree", file).stderr
+        listed = run_h5fs("tree", file, env={"HDF5_USE_FILE_LOCKING": "FALSE"})
+        assert listed.returncode == 0, listed
         assert run_h5fs(file, mountpoint, "-o", f"{log},locking=false").returncode == 0
         check_reads(mountpoint)
         assert run_h5fs("umount", mountpoint).returncode == 0

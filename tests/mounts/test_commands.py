@@ -127,6 +127,27 @@ def test_cat_and_cp_give_what_a_mount_gives(file: Path, tmp_path: Path) -> None:
         assert done.stdout == (tmp_path / "by mount" / path).read_bytes()
 
 
+@pytest.mark.semantics("C2")
+def test_cat_follows_symbolic_links_as_a_mount_does(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        opened["folder"] = h5py.SoftLink("/g")
+        opened["g/h/up"] = h5py.SoftLink("/link")
+        opened["loop"] = h5py.SoftLink("/loop")
+        opened["nowhere"] = h5py.SoftLink("/g/none")
+    for name in ("link", "folder/zip.npy", "folder/h/up", "folder/h/../zip.npy", "g/zip.npy"):
+        done = subprocess.run(
+            [sys.executable, "-m", "h5fs", "cat", f"{file}:/{name}"],
+            capture_output=True, timeout=PATIENCE_SECONDS, check=True,
+        )  # fmt: skip
+        np.save(tmp_path / "zip.npy", NUMBERS)
+        assert done.stdout == (tmp_path / "zip.npy").read_bytes(), name
+    assert succeed("cat", "--csv", f"{file}:/link") == succeed("cat", f"{file}:/g/zip.csv")
+    refused = run_h5fs("cat", f"{file}:/loop")
+    assert refused.returncode == 1 and "too many symbolic links" in refused.stderr
+    refused = run_h5fs("cat", f"{file}:/nowhere")
+    assert refused.returncode == 1 and f"{file}:/g/none: no such file" in refused.stderr
+
+
 @pytest.mark.semantics("C3")
 def test_cp_into_a_file_makes_what_a_mount_would_make(file: Path, tmp_path: Path) -> None:
     succeed("cp", f"{file}:/", tmp_path / "out")
@@ -207,7 +228,10 @@ def test_what_waits_since_a_kill_is_saved_by_recover_and_by_cp(file: Path, tmp_p
             save(tree, b"/waits.attrs.json", b'{"a": 1}')
         done = run_h5fs(*command)
         left = file.with_name("f.h5.h5fs-left" + number * ".1")
-        assert f"/waits.attrs.json is not in the HDF5 file; saved as {left}" in done.stderr, done
+        assert (
+            f"/waits.attrs.json is not in the HDF5 file: its object is missing; saved as {left}"
+            in done.stderr
+        ), done
         assert (done.returncode, done.stdout.count("brought into")) == ((1, 1), (0, 0))[number]
         assert json.loads((left / "waits.attrs.json").read_bytes()) == {"a": 1}
         assert number or (np.load(left / "twin.npy~") == NUMBERS).all()

@@ -73,7 +73,15 @@ def test_the_man_page_renders_without_a_warning(tmp_path: Path) -> None:
         ["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, check=True, timeout=240
     )
     assert done.stderr == b""
-    for text in ("NAME", "h5fs 1.2.3", "max_chunk=SIZE", "EXIT STATUS", "umount"):
+    for text in (
+        "NAME",
+        "h5fs 1.2.3",
+        "h5fs status [MOUNTPOINT]",
+        "[NAME=VALUE ...]",
+        "max_chunk=SIZE",
+        "EXIT STATUS",
+        "umount",
+    ):
         # Bold is a letter, a backspace, and the letter again.
         assert text in re.sub(".\b", "", done.stdout.decode()), text
 
@@ -99,6 +107,7 @@ COMPLETIONS = [
     (["h5fs", "data.h5", "mnt", "-o", "external", "=", "fo"], "folder"),
     (["h5fs", "tree", "--sort", ""], "name size"),
     (["h5fs", "completion", "z"], "zsh"),
+    (["h5fs", "help", "um"], "umount"),
     (["h5fs", "cat", "data.h5", ":", "/images/f"], "/images/first.npy"),
     (["h5fs", "cat", "data.h5", ":", "/"], "/.attrs.json /images/"),
 ]

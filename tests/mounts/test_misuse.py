@@ -21,6 +21,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
         opened["d"] = np.arange(1000)
         opened["g/x"] = np.arange(3)
+    with h5py.File(tmp_path / "cube.h5", "w") as opened:
+        opened["cube"] = np.zeros((2, 3, 4))
     content = (tmp_path / "f.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(content[:3000])
     with h5py.File(tmp_path / "new.h5", "w", libver="latest") as opened:
@@ -62,18 +64,32 @@ MESSAGES = [
     ("log mnt", 1, ["nothing is mounted at mnt", ".log"]),
     ("f.h5 mnt extra", 2, ["extra", "--help"]),
     ("umount mnt", 1, ["nothing is mounted at mnt", "findmnt"]),
+    ("help nothing", 2, ["nothing is no command of h5fs", "--help"]),
     ("tree f.h5:g", 1, ["f.h5:g: no such file", "did you mean f.h5:/g?"]),
     ("tree f.h5/g", 1, ["f.h5/g: no such file", "did you mean f.h5:/g?"]),
     ("cat f.h5", 1, ["f.h5:/ is a group", "h5fs tree", "h5fs cp"]),
     ("cat f.h5:/d", 1, ["f.h5:/d: no such file", "f.h5:/d.npy"]),
     ("cat f.h5:/none.npy", 1, ["f.h5:/none.npy: no such file", "h5fs tree f.h5"]),
+    ("cat --csv cube.h5:/cube.npy", 1, ["cube.h5:/cube.npy has no table", "two dimensions"]),
+    ("cat --csv cube.h5:/none.npy", 1, ["cube.h5:/none.npy: no such file", "h5fs tree cube.h5"]),
+    ("tree f.h5:/none", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
+    ("attr f.h5:/none", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
+    ("cp f.h5:/none.npy out.npy", 1, ["h5fs: f.h5:/none.npy: no such file; h5fs tree f.h5"]),
+    ("cp f.h5:/g/x out.npy", 1, ["h5fs: f.h5:/g/x: no such file", "is the file f.h5:/g/x.npy"]),
+    ("cp f.h5:/none to.h5:/", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
+    ("cp f.h5:/d new.h5:/no/such/d", 1, ["h5fs: new.h5:/no/such: no such object"]),
+    ("cp x.npy new.h5:/no/such/x.npy", 1, ["h5fs: new.h5:/no/such: no such object"]),
+    ("cp f.h5:/ copy.h5", 2, ["copy.h5 would be no HDF5 file", "h5fs cp f.h5:/ copy.h5:/"]),
+    ("cp none.h5:/ out", 1, ["none.h5: no such file"]),
+    ("check none.h5", 1, ["none.h5: no such file"]),
+    ("recover none.h5", 1, ["none.h5: no such file"]),
     ("cp x.npy y.npy", 2, ["FILE:/PATH", "h5fs cp x.npy FILE:/"]),
     ("check mnt", 1, ["mnt is a folder", "name an HDF5 file"]),
     ("recover mnt", 1, ["mnt is a folder", "name an HDF5 file"]),
 ]
 
 
-@pytest.mark.semantics("M6", "M7")
+@pytest.mark.semantics("M6", "M7", "C2", "C3")
 @pytest.mark.parametrize(("words", "status", "said"), MESSAGES, ids=[row[0] for row in MESSAGES])
 def test_the_message_says_what_happened_to_what_and_what_to_do(
     place: Path, words: str, status: int, said: list[str]

@@ -264,7 +264,7 @@ PROGRAMS = {
     ),
     "keras": Program(
         title="Keras",
-        packages=("keras",),
+        packages=("keras", "jax"),  # of which Keras's numpy backend takes a part
         distributions=("keras",),
         ending=".h5",
         make=make_keras,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from h5fs.cli.commands.without_mount import (
     absolute,
+    explain_missing_object,
     find_object,
     opened_tree,
     opened_writable_tree,
@@ -45,11 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _parse_change(text: str) -> tuple[bytes, bytes | None]:
     name, mark, value = text.partition("=")
     if not mark or not name:
-        raise UsageError(f"{text}: is no NAME=VALUE (NAME= removes an attribute)")
+        raise UsageError(f"{text} is no NAME=VALUE (NAME= removes an attribute)")
     return os.fsencode(name), os.fsencode(value) if value else None
 
 
 def _explain(file: Location, path: bytes, error: H5fsError) -> str:
     if isinstance(error, NotFoundError):
-        return f"{file}:{show_path(path)}: no such object; h5fs tree {file} lists what there is"
+        return explain_missing_object(file, path)
     return f"{file}:{show_path(path)}: {error}"

@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import sys
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ import numpy as np
 from h5fs.cli.commands.selections import read_selection, split_selection
 from h5fs.cli.commands.without_mount import (
     absolute,
+    explain_missing_file,
     find_object,
+    follow_links,
     new_buffer,
     opened_tree,
     read_pieces,
@@ -46,10 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--csv writes whole tables; leave out the [selection]")
         with opened_tree(StoreOptions(absolute(file)), arguments.starter) as tree:
             try:
+                path = follow_links(tree, path)
                 if selection is not None:
                     _write_selection(tree, find_object(tree, path), selection)
                 elif arguments.csv:
-                    _write_all(tree, path.removesuffix(b".npy") + b".csv")
+                    _write_table(tree, file, path)
                 elif sys.stdout.isatty() and path.endswith(b".npy"):
                     _print_array(tree, path)
                 else:
@@ -65,11 +67,7 @@ def _explain(tree: Tree, file: Location, path: bytes, error: H5fsError) -> str:
     if isinstance(error, IsAGroupError):
         return f"{place} is a group, not a file; h5fs tree lists it, h5fs cp copies it"
     if isinstance(error, NotFoundError):
-        hint = f"h5fs tree {file} lists the files"
-        with suppress(H5fsError):
-            tree.get_status(path + b".npy")
-            hint = f"the dataset is the file {place}.npy"
-        return f"{place}: no such file; {hint}"
+        return explain_missing_file(tree, file, path)
     return f"{place}: {os.strerror(error.errno)}: {error}"
 
 
@@ -80,6 +78,18 @@ def _print_array(tree: Tree, path: bytes) -> None:
     """
     _check_size(path, tree.get_status(path).size_bytes)
     _print(np.load(io.BytesIO(b"".join(map(bytes, read_pieces(tree, path, new_buffer()))))))
+
+
+def _write_table(tree: Tree, file: Location, path: bytes) -> None:
+    """Write the table of an array. Raises ``MountError`` where it has none."""
+    try:
+        _write_all(tree, path.removesuffix(b".npy") + b".csv")
+    except NotFoundError:
+        tree.get_status(path)
+        raise MountError(
+            f"{file}:{show_path(path)} has no table; arrays of at most two dimensions have one, "
+            "and compounds, of at most 16,384 columns"
+        ) from None
 
 
 def _write_selection(tree: Tree, path: bytes, selection: str) -> None:

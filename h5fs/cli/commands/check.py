@@ -54,6 +54,8 @@ def _tell_superblock(file: Path) -> None:
     try:
         with file.open("rb") as opened:
             superblock = read_superblock(LocalFile(opened.fileno()))
+    except FileNotFoundError:
+        raise MountError(f"{file}: no such file") from None
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
     if superblock is None:

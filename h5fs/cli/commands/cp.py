@@ -16,6 +16,8 @@ from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.without_mount import (
     COPY_BYTES,
     absolute,
+    explain_missing_file,
+    explain_missing_object,
     new_buffer,
     opened_tree,
     opened_writable_tree,
@@ -25,9 +27,10 @@ from h5fs.cli.commands.without_mount import (
 )
 from h5fs.cli.file_arguments import split_place
 from h5fs.cli.output.progress import progress_bar
-from h5fs.errors import H5fsError, MountError, UsageError, show_path
+from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
+from h5fs.store.format.superblock import has_hdf5_name
 from h5fs.tree.status import Status
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             source = source[0], os.path.normpath(source[1])
             if target is not None:
                 return copy_between(source, target, arguments.starter, of_contents=of_contents)
+            _check_target(arguments.source, arguments.target)
             return _copy_out(
                 *source, Path(arguments.target), arguments.starter, of_contents=of_contents
             )
@@ -65,6 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         raise MountError(f"{error.filename}: {error.strerror}") from None
+
+
+def _check_target(source: str, target: str) -> None:
+    """Refuse to make a folder, or a .npy file, of an HDF5 file's name: one of those was meant.
+
+    Raises ``UsageError``.
+    """
+    if has_hdf5_name(os.fsencode(target)) and not os.path.lexists(target):
+        raise UsageError(
+            f"{target} would be no HDF5 file; into one: h5fs cp {source} {target}:/ (into a folder "
+            f"of that name: {target}/)"
+        )
 
 
 def _copy_out(
@@ -79,6 +95,8 @@ def _copy_out(
     with opened_tree(options, starter, habits=walking_habits()) as tree:
         try:
             status = tree.get_status(path)
+        except NotFoundError:
+            raise MountError(explain_missing_file(tree, file, path)) from None
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
         if target.is_dir() and path != b"/" and not of_contents:
@@ -207,6 +225,9 @@ def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | No
     ):
         if not of_contents and (path == b"/" or _is_folder(tree, path)):
             path = path.rstrip(b"/") + b"/" + os.fsencode(os.path.basename(source.absolute()))
+        group = path.rpartition(b"/")[0]
+        if group and not _mode_of(tree, group):
+            raise MountError(explain_missing_object(file, group))
         for each, status in found:
             relative = os.fsencode(each.relative_to(source)) if each != source else b""
             inside = path.rstrip(b"/") + b"/" + relative if relative else path

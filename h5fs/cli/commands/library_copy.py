@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from h5fs.cli.commands.without_mount import absolute, find_object, opened_store, opened_tree
+from h5fs.cli.commands.without_mount import (
+    absolute,
+    explain_missing_object,
+    find_object,
+    opened_store,
+    opened_tree,
+)
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import (
     ExistsError,
@@ -62,6 +68,8 @@ def copy_between(
             return _copy(source[0], node, store, path, of_contents)  # type: ignore[arg-type]
         except ExistsError as error:
             raise MountError(f"{file}: {error}: remove it first, or name another") from None
+        except NotFoundError:  # the group that the copy is for
+            raise MountError(explain_missing_object(file, path.rpartition(b"/")[0])) from None
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
 
@@ -87,6 +95,8 @@ def _find_source(source: Place, starter: WorkerStarter | None, *, of_contents: b
     with opened_tree(StoreOptions(absolute(file)), starter) as tree:
         try:
             node = tree.lookup.find(find_object(tree, path))
+        except NotFoundError:
+            raise MountError(explain_missing_object(file, path)) from None
         except H5fsError as error:
             raise MountError(f"{file}:{error}") from None
     what = f"{file}:{show_path(path)}"

@@ -67,8 +67,8 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
         if not _is_shallow(told, _MOST_LEVELS):  # printing it would fail
             raise ValueError
         return {**dict.fromkeys(_KEYS), **told}, False
-    except (FileNotFoundError, ConnectionRefusedError):
-        if daemon.pid not in (each.pid for each in find_daemons()):
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
+        if not _is_there(daemon):
             return None
         return _from_record(daemon, f"the daemon {_SILENT}"), False
     except TimeoutError:
@@ -80,7 +80,12 @@ def _ask(daemon: Daemon) -> tuple[dict[str, Any], bool] | None:
     except OSError as error:
         reason = error.strerror or error
         problem = f"the daemon (pid {daemon.pid}) cannot be asked: {reason}"
-    return _from_record(daemon, problem), True
+    # One that was killed in the middle of an answer is gone, too.
+    return (_from_record(daemon, problem), True) if _is_there(daemon) else None
+
+
+def _is_there(daemon: Daemon) -> bool:
+    return daemon.pid in (each.pid for each in find_daemons())
 
 
 def _is_shallow(value: object, levels: int) -> bool:

@@ -11,7 +11,12 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-from h5fs.cli.commands.without_mount import absolute, find_object, opened_tree
+from h5fs.cli.commands.without_mount import (
+    absolute,
+    explain_missing_object,
+    find_object,
+    opened_tree,
+)
 from h5fs.cli.entries.tree_entries import (
     FIELDS,
     Entry,
@@ -26,7 +31,7 @@ from h5fs.cli.entries.tree_entries import (
 from h5fs.cli.file_arguments import find_folder, split_place
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
-from h5fs.errors import H5fsError, MountError, show_path
+from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
 from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
 from h5fs.tree import Tree
@@ -72,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             is_group = stat.S_ISDIR(tree.get_status(top.dentry_path).mode)
             extent = Extent(extent.depth, has_attrs=extent.has_attrs or not is_group)
             fill(tree, top, extent, 0 if is_group else 1)
+        except NotFoundError:
+            raise MountError(explain_missing_object(file, path)) from None
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
     if is_group and top.error is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h5fs.daemon.refusals import explaining
-from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
+from h5fs.errors import H5fsError, LinkLoopError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
 from h5fs.store import open_store
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what only reads is to start fast
 
 COPY_BYTES = 4 * 2**20
 _ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
+_MOST_LINKS = 40  # as the kernel follows for one path
 
 
 @contextmanager
@@ -118,7 +119,8 @@ def check_file(options: StoreOptions) -> None:
     try:
         mode = file.stat().st_mode
     except OSError as error:
-        raise MountError(f"{file}: {error.strerror}") from None
+        why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise MountError(f"{file}: {why}") from None
     if not stat.S_ISREG(mode):
         raise MountError(f"{file} is not a regular file; name an HDF5 file")
 
@@ -135,6 +137,47 @@ def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
             tree.get_status(path + ending)
             return path + ending
     raise NotFoundError(f"{show_path(path)}: no such object")
+
+
+def explain_missing_object(file: Location, path: bytes) -> str:
+    """Return what to say of a path at which an HDF5 file has nothing."""
+    return f"{file}:{show_path(path)}: no such object; h5fs tree {file} lists what there is"
+
+
+def explain_missing_file(tree: Tree, file: Location, path: bytes) -> str:
+    """Return what to say of a path at which a mount has nothing, and which one was meant."""
+    place = f"{file}:{show_path(path)}"
+    hint = f"h5fs tree {file} lists the files"
+    with suppress(H5fsError):
+        tree.get_status(path + b".npy")
+        hint = f"the dataset is the file {place}.npy"
+    return f"{place}: no such file; {hint}"
+
+
+def follow_links(tree: Tree, path: bytes) -> bytes:
+    """Return what a path leads to through symbolic links, as the kernel follows them.
+
+    What does not lead to anything is returned as far as it leads. Raises ``LinkLoopError``.
+    """
+    names, place, links = path.split(b"/")[::-1], b"", 0
+    while names:
+        name = names.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            place = place.rpartition(b"/")[0]
+            continue
+        text = None
+        with suppress(H5fsError):  # no link; what it is, whoever opens it finds out
+            text = tree.read_link(place + b"/" + name)
+        if text is None:
+            place += b"/" + name
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise LinkLoopError(f"{show_path(path)}: too many symbolic links")
+        names += text.split(b"/")[::-1]
+    return place or b"/"
 
 
 def walking_habits() -> Habits:

@@ -76,6 +76,10 @@ _h5fs() {
         compopt -o filenames
         return
     fi
+    if ((COMP_CWORD == 2)) && [[ ${COMP_WORDS[1]} == help ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '@COMMANDS@' -- "$current")
+        return
+    fi
     if ((COMP_CWORD > 1)); then
         case ${COMP_WORDS[1]} in
         @CASES@) command=${COMP_WORDS[1]} ;;

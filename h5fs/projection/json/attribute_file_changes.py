@@ -9,16 +9,17 @@ from h5fs.projection.json.attribute_file import LIBRARY_NAMES, TYPES, attribute_
 from h5fs.projection.json.strict_json import JsonValue, parse_json, write_indented, write_json
 
 _STRING_CLASS = "H5T_STRING"
+_NOT_FINITE = (b"NaN", b"Infinity", b"-Infinity")  # numbers that JSON does not have
 
 
 def change_attributes(text: bytes, changes: Mapping[bytes, bytes | None]) -> bytes:
     """Return the text of an ``.attrs.json`` file with some attributes set, or removed by None.
 
     A value is taken as text where the attribute is a string now. Elsewhere it is JSON if it can be
-    read as such, and text if not. What is a JSON string, in double quotes, is that string, always.
-    A changed attribute has no ``$types`` entry any more: its type follows from the new value, or
-    from the attribute that is there. Returns ``text`` itself when nothing changes. Raises
-    ``InvalidAttributesError``.
+    read as such, and text if not; a new attribute may also be a number that is not finite. What is
+    a JSON string, in double quotes, is that string, always. A changed attribute has no other
+    ``$types`` entry any more: its type follows from the new value, or from the attribute that is
+    there. Returns ``text`` itself when nothing changes. Raises ``InvalidAttributesError``.
     """
     document = parse_json(text) if text.strip() else {}
     types = document.get(TYPES, {}) if isinstance(document, dict) else None
@@ -35,6 +36,9 @@ def change_attributes(text: bytes, changes: Mapping[bytes, bytes | None]) -> byt
             continue
         is_changed = True
         types.pop(key, None)
+        if key not in document and given in _NOT_FINITE:
+            types[key] = "<f8"
+            document[TYPES] = types
         document[key] = value
         if given is None and name not in LIBRARY_NAMES:
             del document[key]  # (for LIBRARY_NAMES only null means that the attribute goes)

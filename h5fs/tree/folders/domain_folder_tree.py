@@ -189,7 +189,7 @@ class DomainFolderTree:
         for index, name in enumerate(names):
             entry = self._list(place).get(name)
             if entry is None:
-                raise NotFoundError(f"no {show_path(name)} in {show_path(place)}")
+                raise NotFoundError(f"{show_path(path)}: no such file or folder")
             place = place.rstrip(b"/") + b"/" + name
             if not entry.is_folder:
                 return place, b"/" + b"/".join(names[index + 1 :]), entry

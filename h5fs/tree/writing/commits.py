@@ -101,12 +101,17 @@ class Commits:
         if waiting is not None and waiting.may_refer:
             self._in_flight.insist_on_being_alone()
 
-    def try_to_commit(self, file: WritableFile) -> None:
-        """Commit a draft that nobody waits for: what refuses it is told in the log."""
+    def try_to_commit(self, file: WritableFile, *, is_last: bool = False) -> None:
+        """Commit a draft that nobody waits for: what refuses it is told in the log.
+
+        ``is_last``: the file is saved next, and its reason told with that.
+        """
+        file.refusal = ""
         try:
             self.commit(file)
         except H5fsError as error:
-            if file.size_bytes:  # nothing is lost with an empty file, as `touch` makes one
+            file.refusal = str(error)
+            if file.size_bytes and not is_last:  # nothing is lost with what `touch` makes
                 _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
 
     def settle(self, file: WritableFile) -> None:
@@ -169,7 +174,7 @@ class Commits:
             if file.is_changed:
                 self.try_to_commit(file)
         for file in self._pending.staged_files():
-            self.try_to_commit(file)
+            self.try_to_commit(file, is_last=True)
 
     def apply_in_part(self) -> None:
         """At the end: apply those attributes that refer to nothing that never came."""
@@ -177,7 +182,7 @@ class Commits:
             try:
                 self._apply_in_part(file)
             except H5fsError as error:
-                _log.warning("%s: %s", show_path(file.path), error)
+                file.refusal = str(error)
 
     def _apply_in_part(self, file: WritableFile) -> None:
         folder, meaning = self._places.folder_and_file(file.path)
@@ -189,14 +194,16 @@ class Commits:
                 plan = plan_attributes(self._store, owner, file.draft)
                 missing, *_ = plan.apply(self._store, owner, in_part=True)
             where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
-            _log.warning(
-                "%s: attributes refer to what is not there (%s)", show_path(file.path), where
-            )
+            file.refusal = f"attributes refer to what is not there ({where})"
 
     def _let_wait(self, file: WritableFile, meaning: DentryName) -> None:
         """Keep a file that cannot become part of the HDF5 file yet; a kill does not harm it."""
         self._keeper.keep(file)
-        if meaning.projection is Projection.ATTRIBUTES and file.node is not None:
+        is_of_object = meaning.projection is Projection.ATTRIBUTES
+        file.refusal = (
+            f"{'its object' if is_of_object else 'the other file of the pair'} is missing"
+        )
+        if is_of_object and file.node is not None:
             # What is shown, until it can be applied, is what was written.
             self._pending.let_wait(file)
 

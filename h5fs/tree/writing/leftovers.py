@@ -41,34 +41,46 @@ def keep_leftovers(
     if it is not known, and only this user may read then. Files of no bytes are dropped.
     """
     files = [file for file in files if file.size_bytes]
-    if folder is None or not (files or links):
+    if folder is None:
+        for file in files:
+            if file.refusal:
+                _log.warning("%s", _explain(file.path, file.refusal))
+        return
+    if not (files or links):
         return
     try:
         saved = _SavedFolder(folder, of_file)
     except OSError as error:
-        for path in [*(file.path for file in files), *(path for path, _ in links)]:
-            _log.error("%s is lost: %s cannot be made: %s", show_path(path), folder, error.strerror)
+        for path, why in [(file.path, file.refusal) for file in files] + [
+            (p, "") for p, _ in links
+        ]:
+            reason = f"{folder} cannot be made: {error.strerror}"
+            _log.error("%s; it is lost: %s", _explain(path, why), reason)
         return
     try:
         for file in files:
-            with _told(file.path, saved.folder):
+            with _told(file.path, file.refusal, saved.folder):
                 saved.save_file(file)
         for path, text in links:
-            with _told(path, saved.folder):
+            with _told(path, "", saved.folder):
                 saved.save_link(path, text)
     finally:
         saved.close()
 
 
 @contextmanager
-def _told(path: bytes, folder: Path) -> Iterator[None]:
+def _told(path: bytes, why: str, folder: Path) -> Iterator[None]:
     target = folder.joinpath(*map(os.fsdecode, path.split(b"/")))
     try:
         yield
     except (OSError, H5fsError) as error:
-        _log.error("%s could not be saved as %s: %s", show_path(path), target, error)
+        _log.error("%s; it could not be saved as %s: %s", _explain(path, why), target, error)
     else:
-        _log.error("%s is not in the HDF5 file; saved as %s", show_path(path), target)
+        _log.error("%s; saved as %s", _explain(path, why), target)
+
+
+def _explain(path: bytes, why: str) -> str:
+    return f"{show_path(path)} is not in the HDF5 file{': ' if why else ''}{why}"
 
 
 class _SavedFolder:

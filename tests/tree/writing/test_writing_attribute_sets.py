@@ -121,6 +121,26 @@ def test_one_attribute_is_set_or_removed_and_all_others_stay(scales: Path) -> No
 
 
 @pytest.mark.semantics("A7")
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
+def test_a_new_attribute_may_be_a_number_that_is_not_finite(scales: Path, text: str) -> None:
+    with h5py.File(scales, "a") as opened:
+        opened["lat"].attrs["single"] = np.float32(0.1)
+        opened["lat"].attrs["words"] = "none"
+    with writable_tree(scales) as tree:
+        for name in (b"new", b"single", b"words"):
+            set_one(tree, b"/lat.npy", name, text.encode())
+        set_one(tree, b"/lat.npy", b"quoted", f'"{text}"'.encode())
+        assert tree.get_xattr(b"/lat.npy", b"user.new") == text.encode()
+        set_one(tree, b"/lat.npy", b"new", text.encode())
+    with h5py.File(scales) as opened:
+        attributes = opened["lat"].attrs
+        assert attributes["words"] == attributes["quoted"] == text
+        for name, dtype in (("new", np.float64), ("single", np.float32)):
+            assert attributes[name].dtype == dtype
+            assert np.array_equal(attributes[name], float(text), equal_nan=True)
+
+
+@pytest.mark.semantics("A7")
 def test_the_last_attribute_is_removed_and_one_of_the_librarys_too(scales: Path) -> None:
     with writable_tree(scales) as tree:
         tree.remove_xattr(b"/t.npy", b"user.DIMENSION_LABELS")

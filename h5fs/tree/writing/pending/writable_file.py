@@ -28,7 +28,8 @@ class WritableFile:
     ``failure``: why something that was written is missing. ``is_mixed``: pages were refused that
     may have another content, so that what was written is not whole. ``was_offered``: it was decided
     whether its data stream into the HDF5 file. ``made_at``: the path of a new file, where nothing
-    was. ``started_from``: the text of attributes that was changed, if that is not ``content``.
+    was. ``refusal``: why it was not committed when that was last tried. ``started_from``: the text
+    of attributes that was changed, if that is not ``content``.
     ``inode`` and the times are those of a file without a node.
     """
 
@@ -50,6 +51,7 @@ class WritableFile:
     failure: NoSpaceError | None = None
     is_mixed: bool = False
     made_at: bytes | None = None
+    refusal: str = ""
     started_from: bytes | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
