@@ -213,7 +213,9 @@ class Hdf5Store(ViewRenderer):
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             self._note_read(ref, projected)
-            data = read_part(projected, part, self._dataset_id(ref), start, stop)
+            dataset_id = self._dataset_id(ref)
+            self._opened.open(ref).outside.check_mapped(dataset_id, start, stop)
+            data = read_part(projected, part, dataset_id, start, stop)
             self._confirm_sources(ref)
             return data
 

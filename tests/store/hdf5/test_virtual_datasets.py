@@ -218,6 +218,43 @@ def test_a_source_that_was_made_anew_smaller_is_an_error(sources: Path, read_bac
         read_back()
 
 
+@pytest.mark.semantics("D13")
+@pytest.mark.parametrize("dtype", ["<i4", "text"])
+def test_a_source_that_was_resized_is_an_error_where_it_is_mapped_as_a_whole(
+    tmp_path: Path, dtype: str
+) -> None:
+    stored = h5py.string_dtype() if dtype == "text" else np.dtype(dtype)
+    layout = h5py.VirtualLayout((4, 6), stored)
+    for number in range(4):
+        with h5py.File(tmp_path / f"s{number}.h5", "w") as file:
+            values = np.arange(6).astype("S1") if dtype == "text" else numbers(number, (6,))
+            file.create_dataset("d", data=values, dtype=stored, maxshape=(None,))
+        layout[number] = h5py.VirtualSource(f"s{number}.h5", "d", (6,), stored)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        file["d"].resize((9,))
+    with h5py.File(tmp_path / "v.h5") as file, pytest.raises(OSError):
+        file["v"][...]
+    store = WorkerStore(StoreOptions(tmp_path / "v.h5", workers=1), STARTER)
+    try:
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        if dtype == "text":  # how long it is only all of it tells
+            with pytest.raises(UnreadableError, match=r"/v: .* resized"):
+                store.describe_dataset(ref)
+            return
+        dataset = store.describe_dataset(ref)
+        for start, stop in ((0, 96), (24, 28), (44, 48), (20, 28)):
+            with pytest.raises(UnreadableError, match=r"/v: .* resized"):
+                read_part(store, ref, dataset, start, stop)
+        for number in (0, 2, 3):  # its neighbours stay readable
+            row = read_part(store, ref, dataset, 24 * number, 24 * number + 24)
+            assert row == numbers(number, (6,)).tobytes()
+    finally:
+        store.close()
+
+
 def test_a_source_that_has_grown_is_read_as_far_as_it_is_mapped(
     sources: Path, read_back: Any
 ) -> None:

@@ -89,6 +89,7 @@ class DirectReading:
     ) -> StoredTexts | None:
         """Return what reads a dataset whose elements h5py reads as ``dtype``, where that can be."""
         count = opened.identifier.get_space().get_simple_extent_npoints()
+        opened.outside.check_mapped(opened.identifier, 0, count)  # all are about to be read
         if self._describe is None or count < LEAST_TEXTS:
             return None
         layout = self._files.layout(ref.file)
