@@ -62,6 +62,18 @@ class Outside(Struct, frozen=True):
     datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
     resized: tuple[Hyperslab, ...] = ()
 
+    def check_readable_through_log(self) -> None:
+        """Raise ``UnsupportedTypeError`` where a source, or a source of a source, is another file.
+
+        The library looks for the sources with this file's driver, which can open no other file, and
+        would read fill values.
+        """
+        if self.files:
+            raise UnsupportedTypeError(
+                "a virtual dataset of other files cannot be read while the file is written; "
+                "mount it with --mode r"
+            )
+
     def check_mapped(self, dataset_id: Any, start: int, stop: int) -> None:
         """Raise ``UnreadableError`` when some of the elements ``[start, stop)`` are in ``resized``.
 
@@ -217,19 +229,3 @@ def sources_of(creation: Any) -> Iterator[Source]:
 def _overlap(one: Hyperslab, other: Hyperslab) -> bool:
     edges = zip(one.start, one.count, other.start, other.count, strict=True)
     return all(a < c + d and c < a + b for a, b, c, d in edges)
-
-
-def check_readable_through_log(dataset_id: Any) -> None:
-    """Raise ``UnsupportedTypeError`` for a virtual dataset with sources in other files.
-
-    The library looks for the sources with this file's driver, which can open no other file, and
-    would read zeros.
-    """
-    creation = creation_of(dataset_id)
-    if creation.get_layout() != h5d.VIRTUAL:
-        return
-    if any(file != SAME_FILE for file, _ in sources_of(creation)):
-        raise UnsupportedTypeError(
-            "a virtual dataset of other files cannot be read while the file is written; "
-            "mount it with --mode r"
-        )
