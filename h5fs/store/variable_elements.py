@@ -99,7 +99,9 @@ class _Fixed:
         return ()
 
     def convert(self, values: Array) -> Array:
-        return values
+        # The same bytes, not a copy: numpy copies the members of a compound by their place, and
+        # h5py has them in another order where the file declares them in another one.
+        return values.view(self._dtype.base)
 
 
 class _Text:

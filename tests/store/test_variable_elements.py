@@ -35,6 +35,31 @@ def test_texts_are_measured_and_laid_out_as_each_alone(runs: list[list[bytes | s
     assert width.size_bytes == max(len(escape_text(text)) for text in every)
 
 
+def test_members_of_compounds_keep_their_values_whatever_order_they_are_declared_in() -> None:
+    declared = {"names": ["last", "first"], "formats": ["<i4", "<f8"], "offsets": [8, 0]}
+    inner = np.dtype({**declared, "itemsize": 12})
+    dtype = np.dtype(
+        [("one", inner), ("two", inner, (2,)), ("many", h5py.vlen_dtype(inner)),
+         ("text", h5py.string_dtype())]
+    )  # fmt: skip
+    row = np.zeros(1, dtype)
+    row["one"] = (1, 1.5)
+    row["two"] = [[(2, 2.5), (3, 3.5)]]
+    row["many"][0] = np.array([(4, 4.5)], inner)
+    row["text"][0] = "abc"
+    part = make_part(dtype, lambda _reference: b"")
+    part.measure(row)
+    converted = part.convert(row)
+    assert converted.dtype == part.dtype()
+    for found, expected in (
+        (converted["one"], [(1.5, 1)]),
+        (converted["two"][0], [(2.5, 2), (3.5, 3)]),
+        (converted["many"]["values"][0], [(4.5, 4)]),
+    ):
+        assert found.dtype.names == ("first", "last")  # in the order of their offsets
+        assert found.tolist() == expected
+
+
 def _bytes_of(value: bytes | str | int) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")

@@ -15,9 +15,9 @@ from support.damage import lose_fill_value
 from support.reference import expected_files, npy_bytes
 
 from h5fs.errors import UnreadableError, UnsupportedTypeError
-from h5fs.model.settings import StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
-from h5fs.tree import Tree
+from h5fs.tree import Tree, WritableTree
 
 
 def read_all(file: Path, path: str) -> bytes:
@@ -119,6 +119,41 @@ def test_strings_of_very_different_lengths(tmp_path: Path) -> None:
         assert size == 128 + len(texts) * 5000 * 4
     finally:
         tree.close()
+
+
+@pytest.mark.semantics("D1", "D4", "D11")
+def test_members_declared_in_another_order_than_that_of_their_offsets_keep_their_values(
+    tmp_path: Path,
+) -> None:
+    inner = h5t.create(h5t.COMPOUND, 12)
+    inner.insert(b"last", 8, h5t.STD_I32LE)
+    inner.insert(b"first", 0, h5t.IEEE_F64LE)
+    outer = h5t.create(h5t.COMPOUND, 24)
+    outer.insert(b"inner", 0, inner)
+    outer.insert(b"text", 16, h5t.py_create(h5py.string_dtype(), logical=True))
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        dataset = h5py.Dataset(h5d.create(opened.id, b"x", outer, h5s.create_simple((2,))))
+        rows = np.zeros(2, dataset.dtype)
+        rows["inner"]["first"], rows["inner"]["last"] = [1.5, 2.5], [7, 8]
+        rows["text"] = ["a", "bc"]
+        dataset[:] = rows
+    found = np.load(io.BytesIO(read_all(tmp_path / "f.h5", "/x.npy")))
+    assert found["inner"]["first"].tolist() == [1.5, 2.5]
+    assert found["inner"]["last"].tolist() == [7, 8]
+    # Written back, they are what they were.
+    store = open_store(StoreOptions(tmp_path / "f.h5", workers=0, mode=Mode.UPDATE))
+    tree = WritableTree(store, mountpoint=b"/nowhere", leftovers=tmp_path / "left")
+    try:
+        handle = tree.open(b"/x.npy", os.O_RDWR)
+        tree.write(handle, npy_bytes(np.concatenate([found, found])), 0)
+        tree.flush(handle, os.getpid())
+        tree.release(handle)
+    finally:
+        tree.close()
+    with h5py.File(tmp_path / "f.h5") as opened:
+        assert opened["x"].dtype == rows.dtype
+        assert opened["x"]["inner"]["first"].tolist() == [1.5, 2.5] * 2
+        assert opened["x"]["inner"]["last"].tolist() == [7, 8] * 2
 
 
 @pytest.mark.semantics("D13")

@@ -37,7 +37,7 @@ from h5fs.store.hdf5.plugins import register_plugins_for
 from h5fs.store.hdf5.reading import datasets
 from h5fs.store.hdf5.reading.direct_reading import DirectReading
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
-from h5fs.store.hdf5.reading.outside_data import OutsidePolicy, check_readable_through_log
+from h5fs.store.hdf5.reading.outside_data import OutsidePolicy
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
@@ -213,7 +213,9 @@ class Hdf5Store(ViewRenderer):
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             self._note_read(ref, projected)
-            data = read_part(projected, part, self._dataset_id(ref), start, stop)
+            dataset_id = self._dataset_id(ref)
+            self._opened.open(ref).outside.check_mapped(dataset_id, start, stop)
+            data = read_part(projected, part, dataset_id, start, stop)
             self._confirm_sources(ref)
             return data
 
@@ -319,7 +321,7 @@ class Hdf5Store(ViewRenderer):
         if not opened.is_permitted:
             opened.outside = self._outside.check(ref)
             if self._files.is_logged(ref.file):
-                check_readable_through_log(opened.identifier)
+                opened.outside.check_readable_through_log()
             opened.is_permitted = True
             self._opened.keep(ref, opened)
         return opened.identifier

@@ -6,7 +6,6 @@ process (``stepwise_store``).
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 from contextlib import suppress
@@ -36,14 +35,14 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import NewDatasets, StoreOptions
-from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
 from h5fs.store.hdf5.objects.attributes import (
     delete_attributes,
     prepare_attribute,
     read_attributes,
 )  # fmt: skip
-from h5fs.store.hdf5.objects.links import address_of, describe_opened, join_path
+from h5fs.store.hdf5.objects.links import describe_opened, join_path
+from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
@@ -319,10 +318,9 @@ class WritingHdf5Store(StepwiseStore):
         """Raise ``UnreadableError`` when what a change would keep beside ``ranges`` is damaged."""
         if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters():
             return  # what is kept is not read
-        read = functools.partial(self._files.read_raw, ref.file, address_of(ref))
         shape = shape or dataset_id.get_space().get_simple_extent_dims()
         try:
-            check_kept(dataset_id, shape, ranges, whole_edges=read_edges_are_whole(read))
+            check_kept(dataset_id, shape, ranges, whole_edges=has_whole_edges(self._files, ref))
         except (UnreadableError, UnsupportedTypeError) as error:
             raise type(error)(f"{show_path(ref.path)}: {error}") from None
 

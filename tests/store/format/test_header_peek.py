@@ -11,11 +11,18 @@ import pytest
 from h5py import h5d, h5o, h5p, h5s, h5t
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.unfiltered_edges import leave_edges_unfiltered
 
 from h5fs.model.link_table import Links
 from h5fs.model.settings import StoreOptions
 from h5fs.store import open_store
-from h5fs.store.format.headers.peek import HEAD_BYTES, Peeked, peek_at_datatype
+from h5fs.store.format.file_layout import FileLayout
+from h5fs.store.format.headers.peek import (
+    HEAD_BYTES,
+    Peeked,
+    peek_at_datatype,
+    read_edges_are_whole,
+)
 
 STRING = h5t.py_create(h5py.string_dtype(), logical=True)
 INTEGERS = h5t.vlen_create(h5t.STD_I32LE)
@@ -144,6 +151,72 @@ def test_the_store_knows_sequences_whatever_the_header_looks_like(
 @given(st.binary(max_size=HEAD_BYTES), st.sampled_from([b"", b"\x01", b"OHDR\x02"]))
 def test_no_bytes_upset_the_peek(garbage: bytes, start: bytes) -> None:
     assert peek_at_datatype(start + garbage) in Peeked
+
+
+NOTHING = b"\0\0\x08\0\0\0\0\0" + bytes(8)
+LAYOUT = b"\x08\0\x08\0\0\0\0\0" + bytes([3, 2, 2]) + bytes(5)
+SEQUENCES = b"\x03\0\x08\0\0\0\0\0" + bytes([0x19, 0, 0, 0]) + bytes(4)
+OLD_HEAD = b"\x01\0\x01\0\x01\0\0\0\x10\0\0\0" + bytes(4)
+NEW_NOTHING = b"\0\x08\0\0" + bytes(8)
+NEW_LAYOUT = b"\x08\x08\0\0" + bytes([3, 2, 2]) + bytes(5)
+NEW_SEQUENCES = b"\x03\x08\0\0" + bytes([0x19, 0, 0, 0]) + bytes(4)
+NEW_HEAD = b"OHDR\x02\0\x0c"
+
+
+@pytest.mark.parametrize(
+    ("header", "message", "is_layout"),
+    [
+        (OLD_HEAD + NOTHING, LAYOUT, True),
+        (OLD_HEAD + NOTHING, SEQUENCES, False),
+        (NEW_HEAD + NEW_NOTHING, NEW_LAYOUT, True),
+        (NEW_HEAD + NEW_NOTHING, NEW_SEQUENCES, False),
+    ],
+    ids=["old layout", "old type", "new layout", "new type"],
+)
+def test_what_lies_behind_a_block_of_messages_is_no_message(
+    header: bytes, message: bytes, is_layout: bool
+) -> None:
+    def whole(file: bytes) -> bool:
+        return read_edges_are_whole(lambda at, size: file[at:][:size], 0, FileLayout(0, 8, 8))
+
+    inside = header[: -len(message)] + message
+    if is_layout:
+        assert whole(inside)
+        assert not whole(header + message)
+    else:
+        assert peek_at_datatype(inside) is Peeked.SEQUENCE
+        assert peek_at_datatype(header + message) is Peeked.UNKNOWN
+
+
+@given(histories(), st.booleans())
+@settings(max_examples=100)
+def test_unfiltered_edges_are_known_whatever_the_header_looks_like(
+    tmp_path_factory: pytest.TempPathFactory, history: dict[str, Any], is_unfiltered: bool
+) -> None:
+    file = tmp_path_factory.mktemp("peek") / "f.h5"
+    with h5py.File(
+        file, "w", libver=history["libver"], userblock_size=history["user_block"]
+    ) as opened:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((4,))
+        creation.set_shuffle()
+        creation.set_obj_track_times(history["track_times"])
+        if history["track_order"]:
+            creation.set_attr_creation_order(h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED)
+        if is_unfiltered:
+            leave_edges_unfiltered(creation)
+        type_id, space = TYPES[history["kind"]], h5s.create_simple((10,))
+        dataset = h5py.Dataset(h5d.create(opened.id, b"d", type_id, space, creation))
+        # As if it were messages, whatever step they are read in.
+        opened["between"] = np.tile(np.frombuffer(b"\x08" + bytes(24), np.uint8), 1000)
+        for number, size in enumerate(history["attributes"]):
+            dataset.attrs[f"attribute {number}"] = "x" * size
+        address = h5o.get_info(dataset.id).addr
+    content = file.read_bytes()[history["user_block"] :]
+    found = read_edges_are_whole(
+        lambda at, size: content[at:][:size], address, FileLayout(history["user_block"], 8, 8)
+    )
+    assert found == (not is_unfiltered)
 
 
 @pytest.mark.parametrize("libver", LIBVERS)

@@ -103,7 +103,7 @@ def test_one_write_in_place_after_another_looks_at_the_dataset_once(
     with written(file) as it:
         data = it.save(it.root, b"data", np.arange(1000)).ref
         looks: list[object] = []
-        for look in ("project_dataset", "read_edges_are_whole"):
+        for look in ("project_dataset", "has_whole_edges"):
             for module in (store_module, writing_store):
                 monkeypatch.setattr(module, look, looks.append, raising=False)
         for number in range(3):

@@ -13,9 +13,10 @@ import pytest
 from h5py import h5p, h5s
 from support.stores import STARTER
 
-from h5fs.errors import UnreadableError
+from h5fs.errors import UnreadableError, UnsupportedTypeError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
-from h5fs.model.settings import StoreOptions
+from h5fs.model.settings import Mode, StoreOptions
+from h5fs.store import open_store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.worker_store import WorkerStore
 
@@ -216,6 +217,72 @@ def test_a_source_that_was_made_anew_smaller_is_an_error(sources: Path, read_bac
         file["v"][...]
     with pytest.raises(UnreadableError):
         read_back()
+
+
+@pytest.mark.semantics("D13")
+@pytest.mark.parametrize("dtype", ["<i4", "text"])
+def test_a_source_that_was_resized_is_an_error_where_it_is_mapped_as_a_whole(
+    tmp_path: Path, dtype: str
+) -> None:
+    stored = h5py.string_dtype() if dtype == "text" else np.dtype(dtype)
+    layout = h5py.VirtualLayout((4, 6), stored)
+    for number in range(4):
+        with h5py.File(tmp_path / f"s{number}.h5", "w") as file:
+            values = np.arange(6).astype("S1") if dtype == "text" else numbers(number, (6,))
+            file.create_dataset("d", data=values, dtype=stored, maxshape=(None,))
+        layout[number] = h5py.VirtualSource(f"s{number}.h5", "d", (6,), stored)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        file["d"].resize((9,))
+    with h5py.File(tmp_path / "v.h5") as file, pytest.raises(OSError):
+        file["v"][...]
+    store = WorkerStore(StoreOptions(tmp_path / "v.h5", workers=1), STARTER)
+    try:
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        if dtype == "text":  # how long it is only all of it tells
+            with pytest.raises(UnreadableError, match=r"/v: .* resized"):
+                store.describe_dataset(ref)
+            return
+        dataset = store.describe_dataset(ref)
+        for start, stop in ((0, 96), (24, 28), (44, 48), (20, 28)):
+            with pytest.raises(UnreadableError, match=r"/v: .* resized"):
+                read_part(store, ref, dataset, start, stop)
+        for number in (0, 2, 3):  # its neighbours stay readable
+            row = read_part(store, ref, dataset, 24 * number, 24 * number + 24)
+            assert row == numbers(number, (6,)).tobytes()
+    finally:
+        store.close()
+
+
+@pytest.mark.semantics("R27")
+def test_sources_in_other_files_are_refused_while_the_file_is_written_however_deep(
+    sources: Path,
+) -> None:
+    write(sources, join_rows, "")
+    with h5py.File(sources / "v.h5", "r+") as file:
+        file["own"] = np.arange(6)
+        for name, of, shape in (("nested", "v", SHAPE), ("at home", "own", (6,))):
+            layout = h5py.VirtualLayout(shape, "<i4")
+            layout[...] = h5py.VirtualSource(".", of, shape)
+            file.create_virtual_dataset(name, layout)
+    store = open_store(StoreOptions(sources / "v.h5", workers=0, mode=Mode.UPDATE))
+    try:
+        root = store.root().ref
+        for name in (b"v", b"nested"):
+            target = store.get_link(root, name).target
+            assert target is not None
+            with pytest.raises(UnsupportedTypeError, match="while the file is written"):
+                store.describe_dataset(target.ref)
+        target = store.get_link(root, b"at home").target
+        assert target is not None
+        data = bytearray(24)
+        dataset = store.describe_dataset(target.ref)
+        store.read_into(target.ref, dataset, ArrayPart.ELEMENTS, 0, memoryview(data))
+        assert data == np.arange(6, dtype="<i4").tobytes()
+    finally:
+        store.close()
 
 
 def test_a_source_that_has_grown_is_read_as_far_as_it_is_mapped(

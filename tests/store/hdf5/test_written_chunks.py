@@ -235,6 +235,24 @@ def read_file(tree: Tree, name: str) -> bytes:
     return bytes(buffer[:size])
 
 
+@pytest.mark.semantics("D13")
+@pytest.mark.parametrize("size", [0, 5])
+@pytest.mark.parametrize("chunks", [(4,), (8,)])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_chunk_that_is_said_to_take_fewer_bytes_than_it_has_is_damage(
+    tmp_path: Path, opened: Callable[[], Tree], size: int, chunks: tuple[int], compression: Any
+) -> None:
+    with h5py.File(tmp_path / "f.h5", "w", libver="earliest") as file:
+        data = np.arange(1, 9, dtype="<i4")
+        file.create_dataset("d", data=data, chunks=chunks, compression=compression, fillvalue=-7)
+    content = bytearray((tmp_path / "f.h5").read_bytes())
+    chunk_tree = content.index(b"TREE\x01")
+    struct.pack_into("<I", content, chunk_tree + 24, size)  # in the key of the first chunk
+    (tmp_path / "f.h5").write_bytes(content)
+    with pytest.raises(UnreadableError):
+        read_file(opened(), "d")
+
+
 CODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], bytes]]] = {
     "deflate": ({"compression": "gzip"}, zlib.compress),
     "shuffle, deflate": ({"compression": "gzip", "shuffle": True}, lambda b: zlib.compress(

@@ -27,6 +27,12 @@ LEAST_TEXTS = 1024
 """The library takes no longer for fewer."""
 
 
+def has_whole_edges(files: OpenFiles, ref: ObjectRef) -> bool:
+    """Whether a dataset's chunks that stick out of the array are surely stored filtered."""
+    read = functools.partial(files.read_raw, ref.file)
+    return read_edges_are_whole(read, address_of(ref), files.layout(ref.file))
+
+
 class DirectReading:
     """Finds how the elements of one store's datasets can be read past the HDF5 library.
 
@@ -59,7 +65,10 @@ class DirectReading:
             from h5fs.store.hdf5.reading.chunk_description import describe_chunks
 
             return describe_chunks(
-                dataset_id, creation, projected.memory, whole_edges=self._has_whole_edges(ref)
+                dataset_id,
+                creation,
+                projected.memory,
+                whole_edges=has_whole_edges(self._files, ref),
             )
         if layout == h5d.VIRTUAL and self._describe is not None:
             from h5fs.store.hdf5.reading.virtual import describe_virtual
@@ -80,6 +89,7 @@ class DirectReading:
     ) -> StoredTexts | None:
         """Return what reads a dataset whose elements h5py reads as ``dtype``, where that can be."""
         count = opened.identifier.get_space().get_simple_extent_npoints()
+        opened.outside.check_mapped(opened.identifier, 0, count)  # all are about to be read
         if self._describe is None or count < LEAST_TEXTS:
             return None
         layout = self._files.layout(ref.file)
@@ -91,13 +101,8 @@ class DirectReading:
         return find_stored_texts(
             opened.identifier, opened.creation, dtype,
             FileBytes(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
-            whole_edges=self._has_whole_edges(ref),
+            whole_edges=has_whole_edges(self._files, ref),
         )  # fmt: skip
-
-    def _has_whole_edges(self, ref: ObjectRef) -> bool:
-        return read_edges_are_whole(
-            functools.partial(self._files.read_raw, ref.file, address_of(ref))
-        )
 
     def _describe_source(self, ref: ObjectRef) -> tuple[h5d.DatasetID, DatasetInfo] | None:
         assert self._describe is not None

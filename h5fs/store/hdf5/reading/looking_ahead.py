@@ -183,7 +183,7 @@ class LookingAhead:
         grid = Grid(dataset.shape, data.chunk_shape, item_bytes)
         if grid.chunk_bytes > _MOST_CHUNK_BYTES or grid.chunk_count > _MOST_CHUNKS:
             return None
-        if grid.chunk_count == 1:
+        if grid.chunk_count == 1 and dataset.storage_size_bytes:
             sizes = [dataset.storage_size_bytes]
         else:
             index = self._store.index_chunks(ref)

@@ -10,15 +10,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, product, starmap
 from pathlib import Path
 from typing import Any, Protocol
 
-from h5py import h5d
+from h5py import h5d, h5i, h5s
 from msgspec import Struct, field
 
-from h5fs.errors import ForbiddenError, H5fsError, UnsupportedTypeError, show_path
+from h5fs.errors import (
+    ForbiddenError,
+    H5fsError,
+    UnreadableError,
+    UnsupportedTypeError,
+    show_path,
+)
 from h5fs.model.link_table import Links, LinkTable
-from h5fs.model.objects import ObjectKind, ObjectRef
+from h5fs.model.objects import Hyperslab, ObjectKind, ObjectRef
+from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.files import OpenFiles
@@ -26,6 +34,7 @@ from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
+_RESIZED = "a source of this virtual dataset has been resized, and no longer fits"
 SAME_FILE = "."
 """The name of a source's file where that is the virtual dataset's own."""
 
@@ -45,10 +54,37 @@ class Outside(Struct, frozen=True):
     ``files``: the names of all sources' files, each with the number of the file that uses it.
     ``datasets``: what each source of the dataset itself leads to; none for one that is missing,
     several where a name stands for several, or where several files have the name.
+    ``resized``: parts of the dataset that all of a source is mapped to, which has another number of
+    elements than they have.
     """
 
     files: tuple[tuple[str, int], ...] = ()
     datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    resized: tuple[Hyperslab, ...] = ()
+
+    def check_readable_through_log(self) -> None:
+        """Raise ``UnsupportedTypeError`` where a source, or a source of a source, is another file.
+
+        The library looks for the sources with this file's driver, which can open no other file, and
+        would read fill values.
+        """
+        if self.files:
+            raise UnsupportedTypeError(
+                "a virtual dataset of other files cannot be read while the file is written; "
+                "mount it with --mode r"
+            )
+
+    def check_mapped(self, dataset_id: Any, start: int, stop: int) -> None:
+        """Raise ``UnreadableError`` when some of the elements ``[start, stop)`` are in ``resized``.
+
+        The library refuses to read such a part as a whole, and takes the elements of less from
+        wrong places.
+        """
+        if not self.resized:
+            return
+        slabs = split_into_hyperslabs(dataset_id.get_space().get_simple_extent_dims(), start, stop)
+        if any(starmap(_overlap, product(slabs, self.resized))):
+            raise UnreadableError(f"{show_path(h5i.get_name(dataset_id) or b'')}: {_RESIZED}")
 
 
 class OutsidePolicy:
@@ -74,8 +110,9 @@ class OutsidePolicy:
         """
         self._files_used: dict[tuple[str, int], None] = {}
         self._datasets: dict[Source, tuple[ObjectRef, ...]] = {}
+        self._resized: tuple[Hyperslab, ...] = ()
         self._check(ref, ())
-        return Outside(tuple(self._files_used), self._datasets)
+        return Outside(tuple(self._files_used), self._datasets, self._resized)
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
         where = show_path(ref.path)
@@ -95,15 +132,35 @@ class OutsidePolicy:
             found = self._find_all((file for file, _ in sources if file != SAME_FILE), ref)
             self._files_used |= dict.fromkeys((file, ref.file) for file in found)
             found[SAME_FILE] = [ref.file]
-            for file, path in sources:
-                datasets: list[ObjectRef] = []
-                for number in found[file]:
-                    if number is not None:
-                        datasets += self._find_datasets(number, os.fsencode(path))
-                if not users:
-                    self._datasets[file, path] = tuple(datasets)
-                for source in datasets:
-                    self._check(source, (*users, ref))
+            datasets = {source: self._find_datasets_of(source, found) for source in sources}
+            if not users:
+                self._datasets |= datasets
+            for source in chain.from_iterable(datasets.values()):
+                self._check(source, (*users, ref))
+            with reading(ref.path):
+                resized = tuple(self._resized_parts(creation, datasets))
+            if not users:
+                self._resized = resized
+            elif resized:
+                raise UnreadableError(f"{where}: {_RESIZED}")
+
+    def _resized_parts(
+        self, creation: Any, datasets: Mapping[Source, tuple[ObjectRef, ...]]
+    ) -> Iterator[Hyperslab]:
+        """Yield what all of a source stands for that has another number of elements."""
+        for index, (file, path) in enumerate(sources_of(creation)):
+            found = datasets[file, path]
+            if len(found) != 1 or "%" in file + path:  # a name for several sources, perhaps
+                continue
+            if creation.get_virtual_srcspace(index).get_select_type() != h5s.SEL_ALL:
+                continue
+            mapped = creation.get_virtual_vspace(index)
+            source = self._open_dataset(found[0]).get_space()
+            if source.get_simple_extent_npoints() != mapped.get_select_npoints():
+                first, last = mapped.get_select_bounds()
+                yield Hyperslab(
+                    first, tuple(high - low + 1 for low, high in zip(first, last, strict=True))
+                )
 
     def _find_all(self, names: Iterable[str], ref: ObjectRef) -> dict[str, list[int | None]]:
         """Return which files there are by each name, after seeing that they may be read.
@@ -120,6 +177,15 @@ class OutsidePolicy:
         if missing:
             raise FilesToAskForError(missing)
         return found
+
+    def _find_datasets_of(
+        self, source: Source, files: Mapping[str, list[int | None]]
+    ) -> tuple[ObjectRef, ...]:
+        """Return what a source leads to in each of the files of its name."""
+        name, path = source
+        numbers = [number for number in files[name] if number is not None]
+        each = (self._find_datasets(number, os.fsencode(path)) for number in numbers)
+        return tuple(chain.from_iterable(each))
 
     def _find_datasets(self, file: int, path: bytes) -> Iterator[ObjectRef]:
         """Yield the datasets that a source's path leads to; ``%b`` in it stands for a number.
@@ -160,17 +226,6 @@ def sources_of(creation: Any) -> Iterator[Source]:
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
 
 
-def check_readable_through_log(dataset_id: Any) -> None:
-    """Raise ``UnsupportedTypeError`` for a virtual dataset with sources in other files.
-
-    The library looks for the sources with this file's driver, which can open no other file, and
-    would read zeros.
-    """
-    creation = creation_of(dataset_id)
-    if creation.get_layout() != h5d.VIRTUAL:
-        return
-    if any(file != SAME_FILE for file, _ in sources_of(creation)):
-        raise UnsupportedTypeError(
-            "a virtual dataset of other files cannot be read while the file is written; "
-            "mount it with --mode r"
-        )
+def _overlap(one: Hyperslab, other: Hyperslab) -> bool:
+    edges = zip(one.start, one.count, other.start, other.count, strict=True)
+    return all(a < c + d and c < a + b for a, b, c, d in edges)

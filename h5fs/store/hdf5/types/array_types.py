@@ -133,6 +133,8 @@ def _holds_enumeration(file_type: h5t.TypeID) -> bool:
 
 def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     """Whether ``dtype`` is ``memory`` with strings of a fixed width for those of any length."""
+    if not memory.hasobject:
+        return npy_dtype(memory) == dtype
     if memory.names is not None:
         return dtype.names == memory.names and all(
             _takes_text(memory[name], dtype[name]) for name in memory.names
@@ -142,8 +144,6 @@ def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
             return False
         (inner, shape), (given, given_shape) = memory.subdtype, dtype.subdtype
         return shape == given_shape and _takes_text(inner, given)
-    if memory.kind != "O":
-        return npy_dtype(memory) == dtype
     info = h5py.check_string_dtype(memory)
     # Bytes, once written as text, would be shown as text, too.
     return info is not None and info.length is None and dtype.kind == "U"
@@ -209,7 +209,9 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
             # The dimensions of a member that is an array come after those of the array itself.
             member = dtype[name]
             converted[name] = (
-                _convert(array[name], member.base) if member.hasobject else (array[name])
+                _convert(array[name], member.base)
+                if member.hasobject
+                else _as_declared(array[name], member.base)
             )
         return converted
     if not dtype.hasobject:
@@ -219,6 +221,14 @@ def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
     for index, value in enumerate(array.reshape(-1).tolist()):
         flat[index] = _check_text(value)
     return converted
+
+
+def _as_declared(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return elements with the members of a compound in the order in which ``dtype`` has them.
+
+    numpy copies members by their place, and a ``.npy`` file has them in the order of their offsets.
+    """
+    return array.view(dtype) if array.dtype == npy_dtype(dtype) else array
 
 
 def check_text(array: Array) -> None:
