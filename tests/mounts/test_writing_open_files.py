@@ -444,6 +444,42 @@ def test_a_file_that_is_renamed_while_it_is_written_is_committed_under_its_new_n
         assert same(opened["g/d"][()], NEW)
 
 
+@pytest.mark.semantics("R2", "S1")
+@pytest.mark.parametrize("way", ["fsync", "close"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("new.npy", npy_bytes(np.array(["a", "bc"], "<U400"))),
+        ("new.npy", npy_bytes(np.asfortranarray(OTHER))),
+        ("d.attrs.json", b'{"a": 1, "b": [2, 3]}'),
+    ],
+    ids=["text", "fortran", "attributes"],
+)
+def test_a_file_is_as_it_was_written_until_its_last_close(
+    file: Path, name: str, data: bytes, way: str
+) -> None:
+    """The HDF5 file shows other bytes, as many or not: who looks meanwhile must not mix both."""
+    with written(file) as mount:
+        path = mount.path / name
+        with open(path, "w+b", buffering=0) as writer:
+            writer.write(data)
+            os.fsync(writer) if way == "fsync" else os.close(os.dup(writer.fileno()))
+            assert path.stat().st_size == os.fstat(writer.fileno()).st_size == len(data)
+            assert path.read_bytes() == os.pread(writer.fileno(), 10_000, 0) == data
+            with (
+                open(path, "rb") as reader,
+                mmap.mmap(reader.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+            ):
+                writer.close()
+                assert mapped[:] == reader.read() == data
+                assert path.stat().st_size == len(path.read_bytes())
+        shown = path.read_bytes()
+        assert shown != data
+        assert path.stat().st_size == len(shown)
+        path.write_bytes(shown)
+        assert path.read_bytes() == shown
+
+
 def test_o_append_appends_and_o_excl_insists(file: Path) -> None:
     content = npy_bytes(OLD)
     with written(file) as mount:
@@ -462,6 +498,27 @@ def test_o_append_appends_and_o_excl_insists(file: Path) -> None:
         assert excluded == errno.EEXIST
     with h5py.File(file) as opened:
         assert same(opened["new"][()], OLD)
+
+
+@pytest.mark.semantics("R2")
+@pytest.mark.parametrize("old", [OLD, OTHER], ids=["longer", "shorter"])
+def test_o_append_appends_beside_a_reader_of_the_old_array(file: Path, old: np.ndarray) -> None:
+    """The kernel has one size for both, and appends where it takes the end of the file to be."""
+    content = npy_bytes(NEW[:2000])
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        np.save(path, old)
+        with open(path, "rb", buffering=0) as reader:
+            flags = os.O_WRONLY | os.O_TRUNC | os.O_APPEND
+            with open(os.open(path, flags), "wb", buffering=0) as writer:
+                for start in range(0, len(content), 3000):
+                    writer.write(content[start : start + 3000])
+                    reader.seek(0)
+                    assert reader.read() == npy_bytes(old)
+                    assert reader.seek(0, os.SEEK_END) == len(npy_bytes(old))
+        assert path.read_bytes() == content
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], NEW[:2000])
 
 
 def test_a_program_that_is_killed_while_it_writes_leaves_the_old_array(file: Path) -> None:
