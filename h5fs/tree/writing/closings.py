@@ -16,7 +16,6 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.store.interface import WritingStore
-from h5fs.tree.nodes import NodeKind
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.draft_to_object import IncompleteError
 from h5fs.tree.writing.keeper import Keeper
@@ -120,17 +119,6 @@ class Closings:
                     return  # it waits for the rest
                 _log.warning("%s stays as it was: %s", show_path(file.path), error)
         if file.node is not None:
-            if file.is_changed and self._waits_for_partner(file):
-                return
             file.discard()
             self._keeper.forget(file)
             self._pending.end_editing(file)
-
-    def _waits_for_partner(self, file: WritableFile) -> bool:
-        """Whether one of the two files of sequences waits for the other one."""
-        return any(
-            each.path == file.path
-            and each.node is not None
-            and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
-            for each in self._pending.edited_files()
-        )
