@@ -407,6 +407,45 @@ def test_a_folder_with_a_staged_file_is_not_empty(file: Path) -> None:
         assert set(opened) == {"d", "e"}
 
 
+@pytest.mark.semantics("R20")
+@pytest.mark.parametrize("way", ["unlink", "rename over"])
+@pytest.mark.parametrize("opened_by", ["k.npy", "d.npy"])
+def test_a_new_content_goes_to_the_name_it_was_opened_by_when_another_one_goes(
+    file: Path, opened_by: str, way: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["k"] = opened["d"]
+        opened["d"].attrs["kept"] = 1
+    with written(file) as mount:
+        writer = os.open(mount.path / opened_by, os.O_RDWR | os.O_TRUNC)
+        os.write(writer, npy_bytes(NEW))
+        if way == "unlink":
+            (mount.path / "d.npy").unlink()
+        else:
+            (mount.path / "e.npy").rename(mount.path / "d.npy")
+        refused = errno_of(lambda: os.close(writer))
+        assert refused == (errno.ESTALE if opened_by == "d.npy" else None)
+        assert same(np.load(mount.path / "k.npy"), OLD if refused else NEW)
+    with h5py.File(file) as opened:
+        assert same(opened["k"][()], OLD if refused else NEW)
+        assert dict(opened["k"].attrs) == {"kept": 1}
+        assert ("d" in opened) == (way == "rename over")
+
+
+@pytest.mark.semantics("R20")
+def test_elements_in_place_are_those_of_a_name_that_was_made_after_the_open(file: Path) -> None:
+    with written(file) as mount:
+        with open(mount.path / "d.npy", "r+b", buffering=0) as writer:
+            os.link(mount.path / "d.npy", mount.path / "k.npy")
+            (mount.path / "d.npy").unlink()
+            assert os.fstat(writer.fileno()).st_nlink == 1
+            writer.seek(128)
+            writer.write(NEW.tobytes())
+        assert same(np.load(mount.path / "k.npy"), NEW)
+    with h5py.File(file) as opened:
+        assert same(opened["k"][()], NEW)
+
+
 def test_a_folder_that_moves_takes_its_open_files_along(file: Path) -> None:
     with written(file) as mount:
         (mount.path / "g/.scratch").write_bytes(b"s")

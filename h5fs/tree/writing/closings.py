@@ -13,6 +13,7 @@ from h5fs.errors import (
     H5fsError,
     InvalidArrayError,
     InvalidAttributesError,
+    StaleError,
     show_path,
 )
 from h5fs.store.interface import WritingStore
@@ -50,7 +51,13 @@ class Closings:
         command that a shell started) has a successor that goes on.
         """
         file = opened.file
-        if file is None or not opened.writes or not file.is_changed or file.is_gone:
+        if file is None or not opened.writes or not file.is_changed:
+            return
+        if file.is_gone:
+            if file.has_other_names:
+                raise StaleError(
+                    f"{show_path(file.path)} is gone; its other names stay as they are"
+                )
             return
         if file.node is None and not file.size_bytes and file.failure is None:
             return  # a new file with nothing in it yet
