@@ -432,6 +432,29 @@ def test_a_new_content_goes_to_the_name_it_was_opened_by_when_another_one_goes(
         assert ("d" in opened) == (way == "rename over")
 
 
+@pytest.mark.semantics("R4")
+def test_a_temporary_name_counts_as_a_hard_link(file: Path) -> None:
+    with written(file) as mount:
+        path, temporary = mount.path / "d.npy", mount.path / ".d.npy.Ab3dEf"
+
+        def links() -> list[tuple[int, int]]:
+            found = [each.stat() for each in (path, temporary) if each.exists()]
+            return [(each.st_ino - path.stat().st_ino, each.st_nlink) for each in found]
+
+        os.link(path, temporary)
+        assert links() == [(0, 2), (0, 2)]
+        os.link(path, mount.path / "k.npy")
+        assert links() == [(0, 3), (0, 3)]
+        np.save(path, OTHER)
+        assert links() == [(0, 3), (0, 3)]
+        (mount.path / "k.npy").unlink()
+        assert links() == [(0, 2), (0, 2)]
+        path.unlink()
+        assert temporary.stat().st_nlink == 1
+        temporary.rename(path)
+        assert links() == [(0, 1)]
+
+
 @pytest.mark.semantics("R20")
 def test_elements_in_place_are_those_of_a_name_that_was_made_after_the_open(file: Path) -> None:
     with written(file) as mount:

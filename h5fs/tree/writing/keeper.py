@@ -156,6 +156,13 @@ class Keeper:
         """Whether a dataset has a temporary name."""
         return any(each.held == ref and not each.is_gone for each in self._datasets)
 
+    def hard_link_count(self, file: WritableFile) -> int:
+        """Return how many names a staged file has: more than one where a dataset's is temporary."""
+        if file.held is None or file.kept_as is None:
+            return 1
+        link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
+        return 1 if link is None or link.target is None else link.target.hard_link_count
+
     def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
         """Let temporary names of a dataset lead to the one that was written in its place."""
         for file in self._datasets:
