@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
+from support.reference import npy_bytes
 from support.writing import errno_of, make_file, written
 
 pytestmark = pytest.mark.semantics("R14")
@@ -118,3 +120,32 @@ def test_attributes_that_are_open_go_along_with_their_object(
         assert not (mount.path / "d.attrs.json").exists()
         assert json.loads((mount.path / "g/moved.attrs.json").read_text()) == {"new": 2}
     assert attributes(file, "g/moved") == {"new": 2}
+
+
+@pytest.mark.semantics("R17")
+@pytest.mark.parametrize(("name", "opened_before"), [("d", False), ("x", False), ("x", True)])
+def test_an_array_written_under_a_temporary_name_keeps_its_attributes_if_it_has_no_other(
+    file: Path, name: str, opened_before: bool
+) -> None:
+    """``d`` has a second name, ``x`` has none."""
+    with h5py.File(file, "a") as opened:
+        opened["x"] = [1.0]
+        opened["x"].attrs["old"] = 1
+    new = np.arange(5, dtype="<i2")
+    with written(file) as mount:
+        path, temporary = mount.path / f"{name}.npy", mount.path / f"{name}.npy~"
+        if not opened_before:
+            path.rename(temporary)
+        with open(path if opened_before else temporary, "r+b", buffering=0) as writer:
+            if opened_before:
+                path.rename(temporary)
+            writer.truncate(0)
+            writer.write(npy_bytes(new))
+        assert temporary.read_bytes() == npy_bytes(new)
+        temporary.rename(path)
+        assert np.load(path).tolist() == new.tolist()
+    assert attributes(file, name) == ({"old": 1} if name == "x" else {})
+    assert attributes(file, "d2") == {"old": 1}
+    with h5py.File(file) as opened:
+        assert opened[name][()].tolist() == new.tolist()
+        assert opened["d2"][()].tolist() == [1.0]

@@ -88,13 +88,13 @@ class Renames:
 
     def _rename_staged(self, file: WritableFile, new: bytes) -> None:
         folder, meaning = self._places.folder_and_file(new)
+        is_array = meaning is not None and meaning.projection is Projection.ARRAY
+        is_own = not file.is_changed or self._keeper.hard_link_count(file) == 1
         if meaning is None:
             self._rules.check_scratch(new)
-        elif (
-            file.held is not None
-            and meaning.link_name is not None
-            and (meaning.projection is Projection.ARRAY and not file.is_changed)
-        ):
+        elif file.held is not None and meaning.link_name is not None and is_array and is_own:
+            if file.is_changed:
+                self._keeper.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
         edited = self._edited_at(new)
