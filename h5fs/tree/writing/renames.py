@@ -198,25 +198,22 @@ class Renames:
         """
         opened = self._pending.edited(node)
         file = opened or WritableFile(new, inode=self._pending.new_inode())
-        had_draft, was_dirty = file.draft is not None, file.is_dirty
+        before = file.draft, file.is_dirty, file.node, file.content
         draft = file.begin(empty=False)
         try:
             if opened is None:
                 draft.write(self._lookup.text_of(old), 0)
+            file.node = file.content = None  # it is another object's, or none's
             with self._pending.restored_on_error():
                 self._pending.end_editing(file)
                 replaced = self._pending.stage(file, new)
                 self._commit_over_link(file)
         except BaseException:
-            if had_draft:
-                file.is_dirty = was_dirty
-            else:
+            if before[0] is None:
                 file.discard()
+            _, file.is_dirty, file.node, file.content = before
             raise
-        if (
-            opened is not None and file.is_dirty
-        ):  # it is no object's, and the old object may have attributes again
-            file.node = file.content = None
+        if opened is not None and file.is_dirty:  # the object before may have attributes again
             file.inode = self._pending.new_inode()
         return file, replaced
 
