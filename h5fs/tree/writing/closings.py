@@ -51,7 +51,10 @@ class Closings:
         command that a shell started) has a successor that goes on.
         """
         file = opened.file
-        if file is None or not opened.writes or not file.is_changed:
+        if file is None or not opened.writes:
+            return
+        if not file.is_changed:
+            file.is_closed = True
             return
         if file.is_gone:
             if file.has_other_names:
@@ -73,6 +76,7 @@ class Closings:
             if not error.has_data and file.size_bytes:
                 return  # a header, whose data somebody will map
             raise
+        file.is_closed = not file.is_dirty
         if self._commits_at_close:
             with self._in_flight.waiting(file.path, file, is_alone=True):
                 self._store.commit(False)

@@ -50,10 +50,9 @@ class Openings:
             raise IsAGroupError(f"{show_path(path)} is a group")
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
             edited = self._pending.edited(node)
-            if edited is not None and edited.draft is not None and not edited.is_dirty:
-                # It is in the HDF5 file, which shows it otherwise: text of a shorter dtype, JSON
-                # laid out anew. Until the last `close` all who open it read what was written, so
-                # that it has one size.
+            if edited is not None and edited.is_as_written:
+                # The HDF5 file shows it otherwise: text of a shorter dtype, JSON laid out anew.
+                # Who has it mapped must not see it cut, so that it has one size for all.
                 return self._add(edited, flags, pid, self._hold(node), is_writer=False)
             return self._open_to_read(node, pid)
         return self._open_to_write(path, node, flags, pid)

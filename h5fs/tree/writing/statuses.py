@@ -75,7 +75,9 @@ class Statuses:
         edited = self._pending.edited(node)
         if edited is None:
             return status, self._lasts(node, status)
-        return _with_draft(status, edited), False
+        if edited.is_dirty or edited.is_as_written:
+            status = _with_draft(status, edited)
+        return status, False
 
     def _lasts(self, node: Node, status: Status) -> bool:
         """Whether only calls that name this very path change a status, with nothing pending."""
