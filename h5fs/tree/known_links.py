@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from h5fs.errors import H5fsError, NotFoundError
 from h5fs.model.link_table import Links, LinkTable
-from h5fs.model.objects import Attribute, Link, ObjectRef, UnreadableAttribute
+from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
 from h5fs.tree.lru_cache import LruCache
 
@@ -157,3 +157,11 @@ class KnownLinks:
         elif known is not None:
             count = self._changed_links[1] if self._changed_links[0] == group else 0
             self._changed_links = group, count + 1
+
+
+def as_known(moved: ObjectInfo, known: ObjectInfo) -> ObjectInfo:
+    """Return an object that has moved with what is known of its data: its header alone changes."""
+    return structs.replace(
+        moved, dataset=known.dataset, storage_size_bytes=known.storage_size_bytes,
+        file_offset=known.file_offset, array=known.array,
+    )  # fmt: skip

@@ -109,3 +109,32 @@ def test_a_copy_of_listed_views_goes_in_without_them_and_the_log_says_what_to_do
         assert sorted(path.name for path in (mount.path / "group").iterdir()) == others
         told = [line for line in mount.log.read_text().splitlines() if "out of a copy" in line]
         assert len(told) == len(views)
+
+
+@needs_libfuse_3
+@pytest.mark.semantics("V9")
+@pytest.mark.parametrize("way", ["save", "rename", "in place"])
+def test_an_open_table_beside_a_program_that_writes_the_array(tmp_path: Path, way: str) -> None:
+    def values(table: bytes) -> set[float]:
+        return {float(line.rpartition(b",")[2]) for line in table.splitlines()[1:]}
+
+    file = tmp_path / "f.h5"
+    old, new = np.zeros(50_000), np.ones(50_000)
+    with h5py.File(file, "w") as opened:
+        opened["d"] = old
+    with mounted(file, options=["--mode", "r+", "-o", "views=csv"]) as mount:
+        with open(mount.path / "d.csv", "rb", buffering=0) as reader:
+            table = reader.read(4096)
+            if way == "save":
+                np.save(mount.path / "d.npy", new)
+            elif way == "rename":
+                with open(mount.path / ".new", "wb") as written:
+                    np.save(written, new)
+                (mount.path / ".new").rename(mount.path / "d.npy")
+            else:
+                with open(mount.path / "d.npy", "r+b") as written:
+                    written.seek(128)
+                    written.write(new.tobytes())
+            table += reader.read()
+        assert values(table) == ({0.0, 1.0} if way == "in place" else {0.0})
+        assert values((mount.path / "d.csv").read_bytes()) == {1.0}

@@ -408,6 +408,68 @@ def test_a_folder_with_a_staged_file_is_not_empty(file: Path) -> None:
         assert set(opened) == {"d", "e"}
 
 
+@pytest.mark.semantics("R20")
+@pytest.mark.parametrize("way", ["unlink", "rename over"])
+@pytest.mark.parametrize("opened_by", ["k.npy", "d.npy"])
+def test_a_new_content_goes_to_the_name_it_was_opened_by_when_another_one_goes(
+    file: Path, opened_by: str, way: str
+) -> None:
+    with h5py.File(file, "a") as opened:
+        opened["k"] = opened["d"]
+        opened["d"].attrs["kept"] = 1
+    with written(file) as mount:
+        writer = os.open(mount.path / opened_by, os.O_RDWR | os.O_TRUNC)
+        os.write(writer, npy_bytes(NEW))
+        if way == "unlink":
+            (mount.path / "d.npy").unlink()
+        else:
+            (mount.path / "e.npy").rename(mount.path / "d.npy")
+        refused = errno_of(lambda: os.close(writer))
+        assert refused == (errno.ESTALE if opened_by == "d.npy" else None)
+        assert same(np.load(mount.path / "k.npy"), OLD if refused else NEW)
+    with h5py.File(file) as opened:
+        assert same(opened["k"][()], OLD if refused else NEW)
+        assert dict(opened["k"].attrs) == {"kept": 1}
+        assert ("d" in opened) == (way == "rename over")
+
+
+@pytest.mark.semantics("R4")
+def test_a_temporary_name_counts_as_a_hard_link(file: Path) -> None:
+    with written(file) as mount:
+        path, temporary = mount.path / "d.npy", mount.path / ".d.npy.Ab3dEf"
+
+        def links() -> list[tuple[int, int]]:
+            found = [each.stat() for each in (path, temporary) if each.exists()]
+            return [(each.st_ino - path.stat().st_ino, each.st_nlink) for each in found]
+
+        os.link(path, temporary)
+        assert links() == [(0, 2), (0, 2)]
+        os.link(path, mount.path / "k.npy")
+        assert links() == [(0, 3), (0, 3)]
+        np.save(path, OTHER)
+        assert links() == [(0, 3), (0, 3)]
+        (mount.path / "k.npy").unlink()
+        assert links() == [(0, 2), (0, 2)]
+        path.unlink()
+        assert temporary.stat().st_nlink == 1
+        temporary.rename(path)
+        assert links() == [(0, 1)]
+
+
+@pytest.mark.semantics("R20")
+def test_elements_in_place_are_those_of_a_name_that_was_made_after_the_open(file: Path) -> None:
+    with written(file) as mount:
+        with open(mount.path / "d.npy", "r+b", buffering=0) as writer:
+            os.link(mount.path / "d.npy", mount.path / "k.npy")
+            (mount.path / "d.npy").unlink()
+            assert os.fstat(writer.fileno()).st_nlink == 1
+            writer.seek(128)
+            writer.write(NEW.tobytes())
+        assert same(np.load(mount.path / "k.npy"), NEW)
+    with h5py.File(file) as opened:
+        assert same(opened["k"][()], NEW)
+
+
 def test_a_folder_that_moves_takes_its_open_files_along(file: Path) -> None:
     with written(file) as mount:
         (mount.path / "g/.scratch").write_bytes(b"s")
@@ -445,6 +507,40 @@ def test_a_file_that_is_renamed_while_it_is_written_is_committed_under_its_new_n
         assert same(opened["g/d"][()], NEW)
 
 
+@pytest.mark.semantics("R2", "S1")
+@pytest.mark.parametrize("way", ["fsync", "close"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("new.npy", npy_bytes(np.array(["a", "bc"], "<U400"))),
+        ("new.npy", npy_bytes(np.asfortranarray(OTHER))),
+        ("d.attrs.json", b'{"a": 1, "b": [2, 3]}'),
+    ],
+    ids=["text", "fortran", "attributes"],
+)
+def test_a_file_has_one_size_and_is_as_it_was_written_until_a_close(
+    file: Path, name: str, data: bytes, way: str
+) -> None:
+    """The HDF5 file shows other bytes, as many or not: who looks meanwhile must not mix both."""
+    with written(file) as mount:
+        path = mount.path / name
+        with open(path, "w+b", buffering=0) as writer:
+            writer.write(data)
+            os.fsync(writer) if way == "fsync" else os.close(os.dup(writer.fileno()))
+            assert os.pread(writer.fileno(), 10_000, 0) == data
+            shown = path.read_bytes()
+            assert (shown == data) == (way == "fsync")
+            with open(path, "rb", buffering=0) as reader:
+                assert path.stat().st_size == len(shown)
+                assert reader.read() == shown
+                if way == "fsync":
+                    with mmap.mmap(reader.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                        assert mapped[:] == data
+            assert os.pread(writer.fileno(), 10_000, 0) == data
+        assert path.read_bytes() != data
+        assert path.stat().st_size == len(path.read_bytes())
+
+
 def test_o_append_appends_and_o_excl_insists(file: Path) -> None:
     content = npy_bytes(OLD)
     with written(file) as mount:
@@ -463,6 +559,27 @@ def test_o_append_appends_and_o_excl_insists(file: Path) -> None:
         assert excluded == errno.EEXIST
     with h5py.File(file) as opened:
         assert same(opened["new"][()], OLD)
+
+
+@pytest.mark.semantics("R2")
+@pytest.mark.parametrize("old", [OLD, OTHER], ids=["longer", "shorter"])
+def test_o_append_appends_beside_a_reader_of_the_old_array(file: Path, old: np.ndarray) -> None:
+    """The kernel has one size for both, and appends where it takes the end of the file to be."""
+    content = npy_bytes(NEW[:2000])
+    with written(file) as mount:
+        path = mount.path / "d.npy"
+        np.save(path, old)
+        with open(path, "rb", buffering=0) as reader:
+            flags = os.O_WRONLY | os.O_TRUNC | os.O_APPEND
+            with open(os.open(path, flags), "wb", buffering=0) as writer:
+                for start in range(0, len(content), 3000):
+                    writer.write(content[start : start + 3000])
+                    reader.seek(0)
+                    assert reader.read() == npy_bytes(old)
+                    assert reader.seek(0, os.SEEK_END) == len(npy_bytes(old))
+        assert path.read_bytes() == content
+    with h5py.File(file) as opened:
+        assert same(opened["d"][()], NEW[:2000])
 
 
 def test_a_program_that_is_killed_while_it_writes_leaves_the_old_array(file: Path) -> None:

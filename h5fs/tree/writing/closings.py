@@ -13,10 +13,10 @@ from h5fs.errors import (
     H5fsError,
     InvalidArrayError,
     InvalidAttributesError,
+    StaleError,
     show_path,
 )
 from h5fs.store.interface import WritingStore
-from h5fs.tree.nodes import NodeKind
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.draft_to_object import IncompleteError
 from h5fs.tree.writing.keeper import Keeper
@@ -51,7 +51,16 @@ class Closings:
         command that a shell started) has a successor that goes on.
         """
         file = opened.file
-        if file is None or not opened.writes or not file.is_changed or file.is_gone:
+        if file is None or not opened.writes:
+            return
+        if not file.is_changed:
+            file.is_closed = True
+            return
+        if file.is_gone:
+            if file.has_other_names:
+                raise StaleError(
+                    f"{show_path(file.path)} is gone; its other names stay as they are"
+                )
             return
         if file.node is None and not file.size_bytes and file.failure is None:
             return  # a new file with nothing in it yet
@@ -67,6 +76,7 @@ class Closings:
             if not error.has_data and file.size_bytes:
                 return  # a header, whose data somebody will map
             raise
+        file.is_closed = not file.is_dirty
         if self._commits_at_close:
             with self._in_flight.waiting(file.path, file, is_alone=True):
                 self._store.commit(False)
@@ -120,17 +130,6 @@ class Closings:
                     return  # it waits for the rest
                 _log.warning("%s stays as it was: %s", show_path(file.path), error)
         if file.node is not None:
-            if file.is_changed and self._waits_for_partner(file):
-                return
             file.discard()
             self._keeper.forget(file)
             self._pending.end_editing(file)
-
-    def _waits_for_partner(self, file: WritableFile) -> bool:
-        """Whether one of the two files of sequences waits for the other one."""
-        return any(
-            each.path == file.path
-            and each.node is not None
-            and each.node.kind in (NodeKind.VALUES, NodeKind.OFFSETS)
-            for each in self._pending.edited_files()
-        )

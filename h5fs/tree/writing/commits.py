@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from h5fs.errors import (
     ExistsError,
     H5fsError,
+    InvalidArrayError,
     InvalidNameError,
     MixedPagesError,
     show_path,
@@ -201,9 +202,11 @@ class Commits:
         self._keeper.keep(file)
         is_of_object = meaning.projection is Projection.ATTRIBUTES
         file.refusal = (
-            f"{'its object' if is_of_object else 'the other file of the pair'} is missing"
+            "its object is missing"
+            if is_of_object
+            else "the other file of the pair does not fit it"
         )
-        if is_of_object and file.node is not None:
+        if file.node is not None:
             # What is shown, until it can be applied, is what was written.
             self._pending.let_wait(file)
 
@@ -299,16 +302,45 @@ class Commits:
         assert file.draft is not None
         read_header(file.draft)
         if other is None or other.draft is None:
-            return False  # it waits
+            if not self._commit_with_shown(projection, folder, name, file, other_path):
+                return False  # it waits
+        else:
+            try:
+                read_header(other.draft)
+            except IncompleteError:
+                return False
+            self._find_replaced(folder, name, file.path)
+            values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
+            commit_sequences(self._store, folder.info.ref, name, values, offsets)
+        self._lookup.forget()
+        for path in (file.path, other_path):
+            self._pending.remove_whiteout(path)
+        if other is not None and other.draft is not None:
+            self.settle(other)
+        return True
+
+    def _commit_with_shown(
+        self, projection: Projection, folder: Node, name: bytes, file: WritableFile,
+        other_path: bytes,
+    ) -> bool:  # fmt: skip
+        """Write one file of sequences anew, with the other as the HDF5 file has it; return False
+        where there is none, or both do not fit.
+        """
+        node = self._lookup.find_any(other_path)
+        if node is None or self._pending.is_whited_out(other_path):
+            return False
+        content = self._readable_content_of(node)
+        if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
+            return False  # of more dimensions, the dataset would lose them
+        other = WritableFile(other_path, node, content)
+        other.begin(empty=False)
         values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
         try:
-            read_header(other.draft)
-        except IncompleteError:
+            commit_sequences(self._store, folder.info.ref, name, values, offsets)
+        except InvalidArrayError:
             return False
-        self._find_replaced(folder, name, file.path)
-        commit_sequences(self._store, folder.info.ref, name, values, offsets)
-        self._lookup.forget()
-        self.settle(other)
+        finally:
+            other.discard()
         return True
 
     def _is_read(self, node: Node, file: WritableFile) -> bool:

@@ -8,6 +8,7 @@ shows and which goes when the mount ends. Under the tree's lock.
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from h5fs.store.interface import ArrayFile, WritingStore
 from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.writing.draft_to_object import commit_array
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.pending import Pending
@@ -138,6 +140,21 @@ class Keeper:
             self._store.move_link(self._hidden_group(), file.kept_as, group, name)
         file.kept_as = None
 
+    def write_over(self, file: WritableFile) -> None:
+        """Bring what was written to a dataset that has a temporary path alone into it, so that it
+        keeps its attributes. Raises what ``commit_array`` does; the draft stays then.
+        """
+        assert file.held is not None and file.kept_as is not None
+        old, hidden = file.held, self._hidden_group()
+        with self._lookup.changing():
+            commit_array(self._store, hidden, file.kept_as, file, nullcontext, is_read=True)
+        new = self._lookup.get_link(hidden, file.kept_as).target
+        assert new is not None
+        if new.ref != old:
+            self.follow_replaced(old, new)
+        file.content = self._lookup.content_of(_node_of(new))
+        file.discard()
+
     def renew_datasets(self) -> None:
         """Show datasets with a temporary name as they are now: one was written by another name."""
         self._datasets = [each for each in self._datasets if each.held and not each.is_gone]
@@ -155,6 +172,13 @@ class Keeper:
     def keeps(self, ref: ObjectRef) -> bool:
         """Whether a dataset has a temporary name."""
         return any(each.held == ref and not each.is_gone for each in self._datasets)
+
+    def hard_link_count(self, file: WritableFile) -> int:
+        """Return how many names a staged file has: more than one where a dataset's is temporary."""
+        if file.held is None or file.kept_as is None:
+            return 1
+        link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
+        return 1 if link is None or link.target is None else link.target.hard_link_count
 
     def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
         """Let temporary names of a dataset lead to the one that was written in its place."""

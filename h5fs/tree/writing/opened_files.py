@@ -25,7 +25,8 @@ class OpenedFile:
     content.
 
     ``held``: the object that is kept for it. ``pid``: of the process that opened it. ``writes``: it
-    may write. ``bypasses_cache``: reads and writes go past the kernel's cache.
+    may write; ``appends``: always at the end. ``bypasses_cache``: reads and writes go past the
+    kernel's cache.
     """
 
     pid: int
@@ -35,6 +36,17 @@ class OpenedFile:
     held: ObjectRef | None = None
     bypasses_cache: bool = False
     writes: bool = False
+    appends: bool = False
+
+    def write_offset(self, offset: int, *, is_page: bool) -> int:
+        """Return where a write goes that the kernel wants at ``offset``.
+
+        The kernel has one size for all who have a name open, perhaps that of what was there before,
+        which others read; and it appends there.
+        """
+        if self.file is None or not self.appends or is_page:
+            return offset
+        return self.file.size_bytes
 
     def page_content(
         self, version_of: Callable[[ObjectRef], DataVersion | None]
@@ -131,5 +143,6 @@ class OpenedFiles:
 
 
 def writes_anew(flags: int) -> bool:
-    """Whether a file is opened to write new content, and nothing else: no mapping, no reading."""
-    return flags & os.O_ACCMODE == os.O_WRONLY and bool(flags & os.O_TRUNC)
+    """Whether a file is opened to write new content or more of it, and nothing else: no mapping, no
+    reading."""
+    return flags & os.O_ACCMODE == os.O_WRONLY and bool(flags & (os.O_TRUNC | os.O_APPEND))

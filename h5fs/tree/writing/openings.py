@@ -49,6 +49,11 @@ class Openings:
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
+            edited = self._pending.edited(node)
+            if edited is not None and edited.is_as_written:
+                # The HDF5 file shows it otherwise: text of a shorter dtype, JSON laid out anew.
+                # Who has it mapped must not see it cut, so that it has one size for all.
+                return self._add(edited, flags, pid, self._hold(node), is_writer=False)
             return self._open_to_read(node, pid)
         return self._open_to_write(path, node, flags, pid)
 
@@ -103,10 +108,11 @@ class Openings:
         self, file: WritableFile, flags: int, pid: int, held: ObjectRef | None = None, *,
         is_writer: bool = True,
     ) -> int:  # fmt: skip
-        bypasses_cache = writes_anew(flags)
-        return self._opened.add(
-            OpenedFile(pid, file, held=held, bypasses_cache=bypasses_cache, writes=is_writer)
-        )
+        opened = OpenedFile(
+            pid, file, held=held, bypasses_cache=writes_anew(flags), writes=is_writer,
+            appends=bool(flags & os.O_APPEND),
+        )  # fmt: skip
+        return self._opened.add(opened)
 
     def _content_to_edit(self, node: Node, flags: int) -> Content | None:
         try:

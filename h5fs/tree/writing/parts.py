@@ -47,8 +47,8 @@ class Parts:
             pending, lookup, places, takes_scratch=takes_scratch and leftovers is not None,
             mountpoint=mountpoint, part=part,
         )  # fmt: skip
-        self.statuses = Statuses(pending, lookup, places, opened, listed_status)
         self.keeper = keeper = Keeper(store, pending, lookup, places)
+        self.statuses = Statuses(pending, lookup, places, opened, keeper, listed_status)
         self.commits = commits = Commits(store, pending, lookup, places, opened, keeper, in_flight)
         self.removals = removals = Removals(store, pending, lookup, places, keeper, in_flight)
         self.renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)

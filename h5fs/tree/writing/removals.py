@@ -142,10 +142,19 @@ class Removals:
         delete_attributes(self._store, node.info.ref)
 
     def end_editing_of(self, node: Node) -> None:
-        """Let what is written to a node go, once the node is gone; not before, as that may fail."""
-        edited = self._pending.end_editing_of(node)
-        if edited is not None:
-            self.let_disappear(edited)
+        """Let what is written to a node go, once its name is gone; not before, as that may fail.
+
+        Who has opened it by another name of its object goes on.
+        """
+        edited = self._pending.edited(node)
+        if edited is None:
+            return
+        now = self._lookup.find_any(edited.path)
+        if now is not None and now.kind is node.kind and now.info.ref == node.info.ref:
+            edited.node = now
+            return
+        edited.node = node  # which knows of the names that were made since the `open`
+        self.end_editing(edited)
 
     def end_editing(self, file: WritableFile) -> None:
         """Let a file go whose name and node are another's now."""

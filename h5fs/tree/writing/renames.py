@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from h5fs.errors import (
     CrossFileError,
     ExistsError,
@@ -22,9 +20,9 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.objects import Link, LinkKind, ObjectInfo
-from h5fs.projection.names import DentryName, Projection
+from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
-from h5fs.tree.known_links import LinkChange
+from h5fs.tree.known_links import LinkChange, as_known
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits, attributes_path
@@ -79,7 +77,7 @@ class Renames:
         node = self._places.find_own(old)
         self._rules.check_may_replace_scratch(new, is_folder=node.kind is NodeKind.FOLDER)
         if node.kind is NodeKind.ATTRIBUTES:
-            self._rename_attributes(old, new)
+            self._rename_attributes(old, new, node, target)
         else:
             folder, meaning = self._places.folder_and_meaning(new)
             if node.kind is NodeKind.ARRAY and not is_file_name(meaning):
@@ -92,13 +90,13 @@ class Renames:
 
     def _rename_staged(self, file: WritableFile, new: bytes) -> None:
         folder, meaning = self._places.folder_and_file(new)
+        is_array = meaning is not None and meaning.projection is Projection.ARRAY
+        is_own = not file.is_changed or self._keeper.hard_link_count(file) == 1
         if meaning is None:
             self._rules.check_scratch(new)
-        elif (
-            file.held is not None
-            and meaning.link_name is not None
-            and (meaning.projection is Projection.ARRAY and not file.is_changed)
-        ):
+        elif file.held is not None and meaning.link_name is not None and is_array and is_own:
+            if file.is_changed:
+                self._keeper.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
         edited = self._edited_at(new)
@@ -113,7 +111,19 @@ class Renames:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
         if edited is not None and edited is not file:
             self._removals.end_editing(edited)
+        if meaning is not None and file.origin is not None and not file.is_dirty:
+            self._end_origin(file, file.origin)
         self._pending.remove_scratch(new)
+
+    def _end_origin(self, file: WritableFile, origin: bytes) -> None:
+        """Attributes that had a temporary name are an object's again: those that the object before
+        has go, unless it is the same object."""
+        file.origin = None
+        before = self._lookup.find_any(origin)
+        if file.node is not None and before is not None and before.info.ref == file.node.info.ref:
+            self._pending.remove_whiteout(origin)
+        else:
+            self._removals.end_hiding(origin)
 
     def _edited_at(self, path: bytes) -> WritableFile | None:
         """Return the file in which what the HDF5 file has at a path is being edited."""
@@ -156,23 +166,19 @@ class Renames:
 
     # Links of the HDF5 file, and attributes.
 
-    def _rename_attributes(self, old: bytes, new: bytes) -> None:
+    def _rename_attributes(self, old: bytes, new: bytes, node: Node, target: Node | None) -> None:
         _, meaning = self._places.folder_and_file(new)
         if meaning is None:
             self._rules.check_scratch(new)
         elif meaning.projection is not Projection.ATTRIBUTES:
             raise InvalidNameError(f"{show_path(new)}: attributes are files NAME.attrs.json")
-        edited = self._edited_at(new)
-        file = WritableFile(new, inode=self._pending.new_inode())
-        draft = file.begin(empty=True)
-        try:
-            draft.write(self._lookup.text_of(old), 0)
-            with self._pending.restored_on_error():
-                replaced = self._pending.stage(file)
-                self._commit_over_link(file)
-        except BaseException:
-            file.discard()
-            raise
+        is_same = target is not None and target.info.ref == node.info.ref
+        if is_same and self._pending.staged(new) is None:
+            # Two names of one object: POSIX leaves both files, and they have the same attributes.
+            self._pending.remove_whiteout(new)
+            return
+        edited = None if target is None else self._pending.edited(target)
+        file, replaced = self._stage_attributes(old, new, node)
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
         if edited is not None:
@@ -184,6 +190,33 @@ class Renames:
             file.origin = old
         else:
             self._removals.end_hiding(old)
+
+    def _stage_attributes(
+        self, old: bytes, new: bytes, node: Node
+    ) -> tuple[WritableFile, WritableFile | None]:
+        """Stage the text of attributes under a new name, and commit it; return its file, and the
+        staged file that was there. Who has the old one open goes on with it under the new name.
+        """
+        opened = self._pending.edited(node)
+        file = opened or WritableFile(new, inode=self._pending.new_inode())
+        before = file.draft, file.is_dirty, file.node, file.content
+        draft = file.begin(empty=False)
+        try:
+            if opened is None:
+                draft.write(self._lookup.text_of(old), 0)
+            file.node = file.content = None  # it is another object's, or none's
+            with self._pending.restored_on_error():
+                self._pending.end_editing(file)
+                replaced = self._pending.stage(file, new)
+                self._commit_over_link(file)
+        except BaseException:
+            if before[0] is None:
+                file.discard()
+            _, file.is_dirty, file.node, file.content = before
+            raise
+        if opened is not None and file.is_dirty:  # the object before may have attributes again
+            file.inode = self._pending.new_inode()
+        return file, replaced
 
     def _rename_to_scratch(self, node: Node, new: bytes, target: Node | None) -> None:
         self._rules.check_scratch(new)
@@ -226,7 +259,7 @@ class Renames:
         with self._changing(node, folder, name) as arrival:
             moved = self._move_link(node, folder, DentryName(projection, name))
             if moved is not None and node.link.kind is LinkKind.HARD:
-                arrival.link = Link(name, LinkKind.HARD, target=_as_known(moved, node.info))
+                arrival.link = Link(name, LinkKind.HARD, target=as_known(moved, node.info))
         if target is not None:
             self._removals.end_editing_of(target)
         times = self._pending.times_of(node.inode) if node.is_symbolic_link else None
@@ -237,6 +270,7 @@ class Renames:
             self._removals.let_disappear(replaced)
         self._move_pending(old, new)
         if node.kind is not NodeKind.FOLDER:
+            self._move_opened(node, old, new, name)
             self._move_awaiting(attributes_path(old, node.link.name), attributes_path(new, name))
         self._commits.apply_waiting(new, name)
 
@@ -348,17 +382,19 @@ class Renames:
         for file in self._pending.move(old, new):
             self._keeper.follow_name(file)
 
+    def _move_opened(self, node: Node, old: bytes, new: bytes, name: bytes) -> None:
+        """Let the other files of a link that are open to write go along: attributes, a partner."""
+        assert node.link is not None
+        for projection in PROJECTIONS.values():
+            here, there = (
+                path.rpartition(b"/")[0] + b"/" + encode_name(link_name, projection)
+                for path, link_name in ((old, node.link.name), (new, name))
+            )
+            self._pending.move_edited(node.info.ref, here, there)
+
     def _move_awaiting(self, old: bytes, new: bytes) -> None:
         """Let attributes that wait for what they refer to go along with their object."""
         file = self._pending.staged(old)
         if file is not None and file.awaits and self._pending.staged(new) is None:
             self._pending.stage(file, new)
             self._keeper.follow_name(file)
-
-
-def _as_known(moved: ObjectInfo, known: ObjectInfo) -> ObjectInfo:
-    """Return an object that has moved with what is known of its data: its header alone changes."""
-    return msgspec.structs.replace(
-        moved, dataset=known.dataset, storage_size_bytes=known.storage_size_bytes,
-        file_offset=known.file_offset, array=known.array,
-    )  # fmt: skip

@@ -21,6 +21,7 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import SYMBOLIC_LINKS, AnyKind, Node, NodeKind
 from h5fs.tree.status import Status, make_status
+from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
 from h5fs.tree.writing.pending.pending import Pending
@@ -40,10 +41,12 @@ class Statuses:
         lookup: Lookup,
         places: Places,
         opened: OpenedFiles,
+        keeper: Keeper,
         listed_status: Callable[[bytes], tuple[Node, Status] | None],
     ) -> None:
         self._pending = pending
         self._opened = opened
+        self._keeper = keeper
         self._listed_status = listed_status
         self._lookup = lookup
         self._places = places
@@ -72,7 +75,9 @@ class Statuses:
         edited = self._pending.edited(node)
         if edited is None:
             return status, self._lasts(node, status)
-        return _with_draft(status, edited), False
+        if edited.is_dirty or edited.is_as_written:
+            status = _with_draft(status, edited)
+        return status, False
 
     def _lasts(self, node: Node, status: Status) -> bool:
         """Whether only calls that name this very path change a status, with nothing pending."""
@@ -208,11 +213,11 @@ class Statuses:
     def _of_staged(self, file: WritableFile) -> Status:
         of_file = self._lookup.status_of_file(0)
         size = file.size_bytes
+        links = 0 if file.is_gone else self._keeper.hard_link_count(file)
         return Status(
-            inode=file.inode, mode=stat.S_IFREG | of_file.mode & 0o666,
-            hard_link_count=0 if file.is_gone else 1, uid=of_file.uid, gid=of_file.gid,
-            size_bytes=size, blocks=-(-size // 512), atime_ns=file.atime_ns,
-            mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns,
+            inode=file.inode, mode=stat.S_IFREG | of_file.mode & 0o666, hard_link_count=links,
+            uid=of_file.uid, gid=of_file.gid, size_bytes=size, blocks=-(-size // 512),
+            atime_ns=file.atime_ns, mtime_ns=file.mtime_ns, ctime_ns=file.mtime_ns,
         )  # fmt: skip
 
     def _of_content(self, node: Node, content: Content | None) -> Status:

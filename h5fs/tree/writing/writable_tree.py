@@ -224,9 +224,9 @@ class WritableTree:
         ``is_page``: the kernel writes back what programs have mapped: all of its pages;
         ``is_mixed``: others fill these with another content.
         """
-        del is_page
         file = self._opened.get_writable(handle)
         with self._in_flight.call(file=file):
+            offset = self._opened.get(handle).write_offset(offset, is_page=is_page)
             try:
                 self._writes.write(file, data, offset, is_mixed=is_mixed)
             finally:

@@ -63,10 +63,10 @@ class Parts:
         self.rules = NameRules(
             self.pending, self.lookup, self.places, takes_scratch=takes_scratch, mountpoint=b"/m"
         )
-        self.statuses = Statuses(
-            self.pending, self.lookup, self.places, self.opened, lambda _path: None
-        )
         self.keeper = Keeper(store, self.pending, self.lookup, self.places)
+        self.statuses = Statuses(
+            self.pending, self.lookup, self.places, self.opened, self.keeper, lambda _path: None
+        )
         in_flight = ChangesInFlight()
         self.commits = Commits(
             store, self.pending, self.lookup, self.places, self.opened, self.keeper, in_flight

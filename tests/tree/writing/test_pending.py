@@ -108,15 +108,10 @@ class PendingMachine(RuleBasedStateMachine):
         self.model.edited[node] = number
 
     def change_end_editing(self, draw: Any) -> None:
-        if draw(st.booleans()):
-            number = draw(files)
-            self.pending.end_editing(FILES[number])
-            edited = self.model.edited.items()
-            self.model.edited = {node: each for node, each in edited if each != number}
-        else:
-            node = draw(nodes)
-            expected = self.file(self.model.edited.pop(node, None))
-            assert self.pending.end_editing_of(NODES[node]) is expected
+        number = draw(files)
+        self.pending.end_editing(FILES[number])
+        edited = self.model.edited.items()
+        self.model.edited = {node: each for node, each in edited if each != number}
 
     def change_let_wait(self, draw: Any) -> None:
         number = draw(files)

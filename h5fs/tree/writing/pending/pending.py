@@ -157,9 +157,11 @@ class Pending:
         for key in [key for key, each in self._editing.items() if each is file]:
             self._pop(self._editing, key)
 
-    def end_editing_of(self, node: Node) -> WritableFile | None:
-        """Let a node not be edited any more; return the file in which it was."""
-        return self._pop(self._editing, (node.kind, node.info.ref))
+    def move_edited(self, ref: ObjectRef, old: bytes, new: bytes) -> None:
+        """Let a file in which something of an object is being edited have another path."""
+        for file in self._editing.values():
+            if file.path == old and file.node is not None and file.node.info.ref == ref:
+                self._set_path(file, new)
 
     # Whiteouts.
 

@@ -29,7 +29,8 @@ class WritableFile:
     may have another content, so that what was written is not whole. ``was_offered``: it was decided
     whether its data stream into the HDF5 file. ``made_at``: the path of a new file, where nothing
     was. ``refusal``: why it was not committed when that was last tried. ``started_from``: the text
-    of attributes that was changed, if that is not ``content``.
+    of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came after
+    the last change, so that all but those who have it open read what the HDF5 file has.
     ``inode`` and the times are those of a file without a node.
     """
 
@@ -53,6 +54,7 @@ class WritableFile:
     made_at: bytes | None = None
     refusal: str = ""
     started_from: bytes | None = None
+    is_closed: bool = False
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)
@@ -73,6 +75,7 @@ class WritableFile:
     def begin(self, *, empty: bool) -> Draft:
         """Return the draft to change it, begun if there is none: on what is there, or ``empty``."""
         self.is_dirty = True
+        self.is_closed = False
         self.is_kept = False
         self.may_refer = True
         if self.draft is None:
@@ -88,6 +91,11 @@ class WritableFile:
     def is_changed(self) -> bool:
         """Whether something was written that is not in the HDF5 file."""
         return self.draft is not None and self.is_dirty
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether whoever opens it reads the draft, although the HDF5 file has what it says."""
+        return self.draft is not None and not self.is_dirty and not self.is_closed
 
     def discard(self) -> None:
         """Forget what was written and is not in the HDF5 file."""
