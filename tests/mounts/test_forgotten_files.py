@@ -19,19 +19,19 @@ from support.waiting import wait_until
 COUNT = 100
 
 # The command, with a daemon that takes few files for many and its memory for too much, and that
-# writes down what it is asked for.
+# writes down each status that it is asked for.
 PROGRAM = """
 import sys
 from h5fs.fuse import node_limit
 from h5fs.fuse.operations import Operations
 node_limit._LOOK_EVERY, node_limit._NEWEST_KEPT = 150, 110
 node_limit.own_memory_bytes = lambda: 2**40
-getattr = Operations.getattr
-def noted(self, path, *others):
-    with open({notes!r}, "ab") as file:
-        file.write(path + b"\\n")
-    return getattr(self, path, *others)
-Operations.getattr = noted
+put_status = Operations._put_status
+def noted(self, status, buffer):
+    with open({notes!r}, "a") as file:
+        print(status, file=file)
+    put_status(self, status, buffer)
+Operations._put_status = noted
 sys.argv = ["h5fs", *sys.argv[1:]]
 from h5fs.cli.start import main
 sys.exit(main())
@@ -52,13 +52,13 @@ class Place:
 
     def asks(self, path: str) -> bool:
         """Return whether the kernel asks for a file when a program does."""
-        before = self.notes.read_bytes().count(b"\n")
+        before = self.notes.stat().st_size
         (self.mountpoint / path).stat()
-        return self.notes.read_bytes().count(b"\n") > before
+        return self.notes.stat().st_size > before
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(params=["r", "r+"])
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     with h5py.File(tmp_path / "f.h5", "w") as file:
         for group in "ab":
             for number in range(COUNT):
@@ -67,7 +67,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
         place = Place(Path(folder, "mnt"), Path(folder, "notes"))
         place.mountpoint.mkdir()
         program = PROGRAM.format(notes=str(place.notes))
-        words = [str(tmp_path / "f.h5"), str(place.mountpoint), "-o", f"log={folder}/log"]
+        options = ["--mode", request.param, "-o", f"log={folder}/log"]
+        words = [str(tmp_path / "f.h5"), str(place.mountpoint), *options]
         subprocess.run([sys.executable, "-c", program, *words], check=True, timeout=90)
         try:
             yield place
