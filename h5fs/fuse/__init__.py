@@ -20,6 +20,7 @@ from h5fs.fuse.latencies import CallMeter, OperationStatistics
 from h5fs.fuse.library.binding import CHOICE_VARIABLE, load_binding
 from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.libfuse import LIBFUSES, fuse_arguments
+from h5fs.fuse.node_limit import NodeLimit
 from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.refused_changes import refuse_changes
@@ -105,6 +106,9 @@ def serve(
         cast("WritingTreeInterface", tree).count_waiting if options.mode.writes else lambda: 0,
     )  # fmt: skip
 
+    # Decoded chunks may take so much; a mount that has not read any has as much room for nodes.
+    limit = NodeLimit(lambda nodes: session.notifier().prune(nodes), options.store.cache_bytes)
+
     failures: list[BaseException] = []
     # Now, since the descriptor may stand for something else while INIT is answered.
     device = None if options.descriptor is None else find_device(options.descriptor)
@@ -125,20 +129,25 @@ def serve(
             cast("WritingTreeInterface", tree), _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, requests=requests,
             forget_status=session.forget_status,
-            part=options.part, meter=meter,
+            part=options.part, meter=meter, note_nodes=limit.note,
         )  # fmt: skip
     else:
         operations = Operations(
             tree, _binding, on_init=on_init, has_xattrs=options.has_xattrs,
             # Where folders change, each opendir asks the tree whether the listing is still true.
             caches_folders=not (options.is_folder or options.store.is_swmr),
-            part=options.part, meter=meter,
+            part=options.part, meter=meter, note_nodes=limit.note,
         )  # fmt: skip
+
+    def end() -> None:
+        limit.end()
+        on_end()
+
     try:
         table = operations.make_table(session.counted)
         if options.descriptor is not None and not options.mode.writes:
             refuse_changes(table)
-        session.serve(table, on_hangup, on_end)
+        session.serve(table, on_hangup, end)
     except MountRefusedError as error:
         reason = f": {error}" if str(error) else ""
         raise MountError(f"libfuse could not mount at {options.mountpoint}{reason}") from None

@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 
 _HEADER = struct.Struct("=IiQ")  # length, code, unique
 _INODE = struct.Struct("=Qqq")  # node, offset (below 0: attributes alone), length
 _ENTRY = struct.Struct("=QII")  # parent's node, length of the name, flags
+_NODES = struct.Struct("=I4xQ")  # how many follow; the rest is spare
 _NOTIFY_INVALIDATE_INODE = 2
 _NOTIFY_INVALIDATE_ENTRY = 3
 _NOTIFY_INCREMENT_EPOCH = 8  # since Linux 6.16
+_NOTIFY_PRUNE = 9  # since Linux 6.18
 _ROOT = 1
 
 
@@ -53,6 +56,13 @@ class Notifier:
         Waits for nothing, as ``expire``.
         """
         self._tell(_NOTIFY_INVALIDATE_INODE, _INODE.pack(node, -1, 0))
+
+    def prune(self, nodes: Sequence[int]) -> bool:
+        """Let the kernel forget those nodes that no program uses; return False if it cannot.
+
+        Never from a thread that answers the kernel.
+        """
+        return self._tell(_NOTIFY_PRUNE, _NODES.pack(len(nodes), 0) + array("Q", nodes).tobytes())
 
     def _tell(self, code: int, body: bytes) -> bool:
         """Return whether the kernel knows the message."""

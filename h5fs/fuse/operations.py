@@ -67,6 +67,7 @@ class Operations:
         caches_folders: bool = False,
         part: bytes = b"",
         meter: CallMeter | None = None,
+        note_nodes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._meter = meter or CallMeter()
         self._tree: TreeInterface = tree
@@ -86,6 +87,7 @@ class Operations:
         self._caches_folders = caches_folders and binding.libfuse.KEEPS_LISTINGS
         self._has_xattrs = has_xattrs
         self._part = part
+        self._note_nodes = note_nodes
 
     def prototypes(self) -> dict[str, tuple[Any, ...]]:
         """Return the arguments of each function that libfuse may call."""
@@ -151,6 +153,7 @@ class Operations:
             )
         )
         ctypes.memmove(buffer, data, self._status_bytes)
+        self._note_nodes(1)
 
     def opendir(self, path: bytes, file_info: int) -> None:
         """``opendir(3)``. Nothing is listed yet."""
@@ -180,8 +183,10 @@ class Operations:
         if flags & _READDIR_PLUS:
             folder.complete(offset)
         gives_statuses = bool(flags & _READDIR_PLUS) and self._may_give_statuses(folder)
-        self._binding.libfuse.fill(
-            collector, filler, folder.entries(offset), gives_statuses=gives_statuses
+        self._note_nodes(
+            self._binding.libfuse.fill(
+                collector, filler, folder.entries(offset), gives_statuses=gives_statuses
+            )
         )
 
     def _may_give_statuses(self, folder: OpenFolder) -> bool:

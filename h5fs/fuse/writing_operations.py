@@ -79,10 +79,12 @@ class WritingOperations(Operations):
         forget_status: Callable[[int], None],
         part: bytes = b"",
         meter: CallMeter | None = None,
+        note_nodes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         super().__init__(
-            tree, binding, on_init=on_init, has_xattrs=has_xattrs, part=part, meter=meter
-        )
+            tree, binding, on_init=on_init, has_xattrs=has_xattrs, part=part, meter=meter,
+            note_nodes=note_nodes,
+        )  # fmt: skip
         self._requests = requests
         self._forget_status = forget_status
         self._pages = KeptPages()

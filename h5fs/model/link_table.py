@@ -66,29 +66,31 @@ class Links:
     def __init__(self, table: LinkTable) -> None:
         self._table = table
         self._names = table.names
-        self._stops = [0, *np.frombuffer(table.name_stops, "<u8").tolist()]
+        stops = np.frombuffer(table.name_stops, "<u8").astype("u8", copy=False)
+        self._stops = stops.data  # nearly as fast as a list, without an object for each number
         self._rows = np.frombuffer(table.rows, ROW)
         self._hint = 0  # the index after the one found last
         self._gap = 0  # where the name would be that was not found last
-        if len(self._rows) != len(self) or self._stops != sorted(self._stops):
+        if len(self._rows) != len(self) or (stops[1:] < stops[:-1]).any():
             raise ValueError("a table of links that does not fit together")
 
     @property
     def size_bytes(self) -> int:
         """About how much memory the table takes."""
-        return len(self._names) + len(self._rows) * (ROW.itemsize + 40)
+        return len(self._names) + self._rows.nbytes + self._stops.nbytes
 
     def __len__(self) -> int:
-        return len(self._stops) - 1
+        return len(self._stops)
 
     def name(self, index: int) -> bytes:
         """Return the name of the link at an index."""
-        return self._names[self._stops[index] : self._stops[index + 1]]
+        start: int = self._stops[index - 1] if index else 0
+        return self._names[start : self._stops[index]]
 
     def names(self) -> list[bytes]:
         """Return all names in order."""
         names = self._names
-        return [names[start:stop] for start, stop in pairwise(self._stops)]
+        return [names[start:stop] for start, stop in pairwise([0, *self._stops])]
 
     def joined_names(self) -> bytes:
         """Return all names, one after another."""
@@ -98,14 +100,11 @@ class Links:
         """Return the index of a name, None when no link has it."""
         # A program that asks for many names asks in order, so the next one is tried first. New ones
         # often belong between the same two.
-        names, stops, count = self._names, self._stops, len(self._stops) - 1
-        hint, gap = self._hint, self._gap
-        if hint < count and names[stops[hint] : stops[hint + 1]] == name:
+        count, hint, gap = len(self), self._hint, self._gap
+        if hint < count and self.name(hint) == name:
             self._hint = hint + 1
             return hint
-        if (not gap or names[stops[gap - 1] : stops[gap]] < name) and (
-            gap == count or name < names[stops[gap] : stops[gap + 1]]
-        ):
+        if (not gap or self.name(gap - 1) < name) and (gap == count or name < self.name(gap)):
             return None
         index = bisect_left(range(count), name, key=self.name)
         if index == count or self.name(index) != name:

@@ -16,7 +16,7 @@ from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef, Unreadabl
 from h5fs.store.interface import Store
 from h5fs.tree.lru_cache import LruCache
 
-_LISTING_BYTES_KEPT = 128 * 2**20
+_LISTING_BYTES_KEPT = 64 * 2**20
 _LINKS_KEPT = 8192
 _CHANGES_KEPT = 20_000
 """How many links of one group may have changed since it was listed."""

@@ -43,7 +43,7 @@ from h5fs.tree.status import Dentry, Status, make_dentry
 if TYPE_CHECKING:
     from h5fs.tree.xattrs import ExtendedAttributes
 
-_LISTING_BYTES_KEPT = 128 * 2**20
+_LISTING_BYTES_KEPT = 64 * 2**20
 
 
 class Tree:

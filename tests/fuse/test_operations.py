@@ -277,10 +277,11 @@ class Calls:
     ) -> None:
         self.tree = FakeTree()
         tree: Any = self.tree
+        self.noted: list[int] = []
         self.module = binding.module
         self.operations = Operations(
             tree, binding, on_init=lambda *_: None, has_xattrs=has_xattrs,
-            caches_folders=caches_folders,
+            caches_folders=caches_folders, note_nodes=self.noted.append,
         )  # fmt: skip
         self.table = self.operations.make_table(lambda function: function)
         self.three = binding.major == 3
@@ -386,6 +387,18 @@ def test_a_listing_has_the_statuses_that_are_known_when_they_are_wanted(calls: C
     asked = calls.module.c_stat()
     assert calls.getattr(FakeTree.NAME, asked) == 0
     assert bytes(seen[2][1]) == bytes(asked)
+
+
+@pytest.mark.semantics("W7")
+def test_answers_that_let_the_kernel_remember_a_file_are_counted(calls: Calls) -> None:
+    calls.tree.more = 3
+    list_all(calls, room=100, flags=1)
+    assert sum(calls.noted) == calls.three  # one of them has a status
+    calls.getattr(FakeTree.NAME, calls.module.c_stat())
+    calls.getattr(b"/nothing", calls.module.c_stat())
+    assert sum(calls.noted) == calls.three + 1
+    list_all(calls, room=100, flags=0)
+    assert sum(calls.noted) == calls.three + 1
 
 
 def test_a_listing_goes_on_with_the_same_dentries_and_begins_with_new_ones(calls: Calls) -> None:

@@ -64,8 +64,9 @@ class Libfuse(Protocol):
         entries: Iterable[tuple[bytes, int | None, int, bool]],
         *,
         gives_statuses: bool,
-    ) -> None:
-        """Give dentries to libfuse's ``filler`` until it has no room."""
+    ) -> int:
+        """Give dentries to libfuse's ``filler`` until it has no room; return how many had a status
+        that the kernel gets, so that libfuse makes a node of each."""
         ...
 
     def mount(self, table: Any, words: list[bytes], mountpoint: bytes) -> bool:

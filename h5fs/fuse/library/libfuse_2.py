@@ -104,11 +104,12 @@ class Libfuse2:
         entries: Iterable[tuple[bytes, int | None, int, bool]],
         *,
         gives_statuses: bool,
-    ) -> None:
+    ) -> int:
         fill = _FILLER(filler)
         for name, status, place, _ in entries:
             if fill(collector, name, status, place):
-                return
+                break
+        return 0
 
     def mount(self, table: Any, words: list[bytes], mountpoint: bytes) -> bool:
         words = [*words, b"-f", mountpoint]

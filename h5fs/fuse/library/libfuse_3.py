@@ -87,12 +87,17 @@ class Libfuse3:
         entries: Iterable[tuple[bytes, int | None, int, bool]],
         *,
         gives_statuses: bool,
-    ) -> None:
+    ) -> int:
         fill = _FILLER(filler)
         plus = _FILL_DIR_PLUS if gives_statuses else 0
+        status_count = 0
         for name, status, place, has_status in entries:
-            if fill(collector, name, status, place, plus if has_status else 0):
-                return
+            flags = plus if has_status else 0
+            if fill(collector, name, status, place, flags):
+                break
+            if flags:
+                status_count += 1
+        return status_count
 
     def mount(self, table: Any, words: list[bytes], mountpoint: bytes) -> bool:
         argv = (c_char_p * (len(words) + 1))(*words, None)
