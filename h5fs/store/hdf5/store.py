@@ -111,12 +111,11 @@ class Hdf5Store(ViewRenderer):
         self._links = LinkReader(self._files, on_look, on_progress, most)
         self._on_look = on_look
         self._looking_ahead: LookingAhead | None = None
-        self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
-        # What a program is writing may be in another place the next time.
-        changes = options.mode.writes or options.is_swmr
-        self._ways = DirectReading(
-            self._files, self._opened, None if changes else self._describe_source, on_progress
+        changes = options.mode.writes or options.is_swmr  # what is read is elsewhere the next time
+        self._outside = OutsidePolicy(
+            self, self._files, self._open_bounded, None if changes else self._describe_source
         )
+        self._ways = DirectReading(self._files, changes, on_progress)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -183,9 +182,13 @@ class Hdf5Store(ViewRenderer):
                 **details_of(projected),
             )
 
-    def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo]:
+    def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo] | None:
         self._on_progress()
-        return self._dataset_id(ref), self.describe_dataset(ref)
+        opened = self._opened.open(ref)
+        if opened.creation.get_layout() == h5d.VIRTUAL:
+            return None
+        opened.is_permitted = True  # as a source, it has just been checked
+        return opened.identifier, self.describe_dataset(ref)
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
