@@ -2,8 +2,8 @@
 
 A chunk is a header, and then a code of some bits for each element, the most significant bit first,
 without gaps: the element's distance from the smallest one. Where the dataset has a fill value, the
-largest code stands for that. The HDF5 library goes through the codes bit by bit; imagecodecs takes
-a third of that time (0.34 ms for 256,000 codes of 13 bits, and 0.13 ms to add the smallest).
+largest code stands for that. The HDF5 library takes the codes apart one by one, which for 256,000
+codes of 13 bits takes 0.9 ms; imagecodecs takes 0.34, and to add the smallest 0.13.
 
 Source: H5Zscaleoffset.c of the HDF5 library, 2.0.
 """
