@@ -1,5 +1,4 @@
-"""Rows that read whole arrays which the HDF5 library alone can read: text, virtual datasets, rare
-filters."""
+"""Rows that read whole arrays of what is rarer: text, virtual datasets, other filters."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ DEFLATE: Final = 1
 SHUFFLE: Final = 2
 FLETCHER32: Final = 3
 NBIT: Final = 5
+SCALE_OFFSET: Final = 6
 LZF: Final = 32000
 BLOSC: Final = 32001
 LZ4: Final = 32004
@@ -23,13 +24,16 @@ def can_decode(filters: tuple[Filter, ...], item_bytes: int) -> bool:
     that it would not have written, are left to it.
     """
     compressors = 0
-    for step in filters:
+    for index, step in enumerate(filters):
         if step.code == SHUFFLE:
             if step.options != (item_bytes,):
                 return False
         elif step.code != FLETCHER32 and not _is_idle_nbit(step):
             if step.code == DEFLATE:
                 if len(step.options) != 1 or step.options[0] > 9:
+                    return False
+            elif step.code == SCALE_OFFSET:
+                if index or not _is_of_integers(step, item_bytes):
                     return False
             elif not _is_installed(step.code):
                 return False
@@ -41,6 +45,15 @@ def _is_idle_nbit(step: Filter) -> bool:
     """Whether a filter is n-bit for elements that have no bits to leave out."""
     options = step.options
     return step.code == NBIT and len(options) > 1 and options[:2] == (len(options), 1)
+
+
+def _is_of_integers(step: Filter, item_bytes: int) -> bool:
+    from h5fs.store.chunks import scale_offset
+
+    return (
+        scale_offset.IS_INSTALLED
+        and scale_offset.read_packing(step.options, item_bytes) is not None
+    )
 
 
 def misleads_library(filters: tuple[Filter, ...]) -> bool:

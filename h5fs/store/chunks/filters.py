@@ -10,9 +10,9 @@ filters do, H5Zdeflate.c, H5Zshuffle.c, H5Zfletcher32.c, H5checksum.c of the HDF
 https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md for the others.
 
 Other filters are left to the library, which is as fast (measured: 0.9 to 1.2 times) or the only
-way: szip, bitshuffle, blosc2, scale-offset, n-bit; and pipelines of two compressors, since the size
-between the two is not known. N-bit is undone here where it does nothing, since the library (2.0)
-then takes the size of a buffer for that of the chunk.
+way: szip, bitshuffle, blosc2, n-bit, scale-offset of floats; and pipelines of two compressors,
+since the size between the two is not known. N-bit is undone here where it does nothing, since the
+library (2.0) then takes the size of a buffer for that of the chunk.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ from h5fs.store.chunks.decodable import (
     LZ4,
     LZF,
     NBIT,
+    SCALE_OFFSET,
     SHUFFLE,
     ZSTD,
     can_decode,
 )
 from h5fs.store.chunks.packages import deflate, imagecodecs
+from h5fs.store.chunks.scale_offset import Unpacker, read_packing
 from h5fs.store.chunks.shuffle import ROOM_BYTES, unshuffle
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -82,6 +84,7 @@ class Pipeline:
             raise UnreadableError(f"no decoder for the filters {[step.code for step in filters]}")
         # N-bit is among them only where it does nothing.
         self._codes = tuple(step.code for step in filters)
+        self._unpacker = _unpacker_of(filters[0], item_bytes) if filters else None
         self._item_bytes = item_bytes
         self._chunk_bytes = chunk_bytes
         self._buffers: list[Array] = []
@@ -109,7 +112,8 @@ class Pipeline:
         that the next call overwrites.
 
         Raises ``UnreadableError`` when the chunk is damaged, ``ShortChunkError`` when it is too
-        short, ``LongChunkError`` when it is too long (zstd and lzf do not tell that from damage).
+        short, ``LongChunkError`` when it is too long (zstd and lzf do not tell that from damage),
+        ``UnusualChunkError`` when only the library knows what it means.
         """
         data: Array = np.frombuffer(raw, np.uint8)
         if len(data) > self.max_stored_bytes:
@@ -136,6 +140,11 @@ class Pipeline:
             if out is None or len(out) != len(data):
                 out = self._buffer(len(data), data)
             unshuffle(data, self._item_bytes, out, self._frame)
+            return out
+        if code == SCALE_OFFSET:
+            assert self._unpacker is not None
+            out = self._buffer(self._chunk_bytes, data) if out is None else out
+            self._unpacker.unpack(data, out)
             return out
         size_bytes = self._chunk_bytes + _CHECKSUM_BYTES * pending.count(FLETCHER32)
         out = self._buffer(size_bytes, data) if out is None else out
@@ -166,6 +175,13 @@ class Pipeline:
         framed = np.empty(ROOM_BYTES + len(data), np.uint8)
         framed[ROOM_BYTES:] = data
         return framed
+
+
+def _unpacker_of(step: Filter, item_bytes: int) -> Unpacker | None:
+    if step.code != SCALE_OFFSET:
+        return None
+    packing = read_packing(step.options, item_bytes)
+    return None if packing is None else Unpacker(packing)
 
 
 def _check_size(size_bytes: int, expected_bytes: int) -> None:

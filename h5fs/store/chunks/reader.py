@@ -139,8 +139,7 @@ class ChunkReader:
                 assert dataset.shape is not None
                 # Some blocks must fit into the cache, however small it is.
                 block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
-                item_bytes = dataset.dtype.itemsize
-                grid = Grid(dataset.shape, data.chunk_shape, item_bytes, block_bytes)
+                grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize, block_bytes)
                 array = self._arrays[key] = ReadArray(ref, version, data, grid)
                 if len(self._arrays) > _ARRAYS_KEPT:
                     self._arrays.popitem(last=False)
@@ -300,7 +299,8 @@ class ChunkReader:
         state, failures = ABSENT, {}
         try:
             batch = make_batch(array, self._sizes_of(array), block, chunks)
-            if len(chunks) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
+            # With what other workers are making of it now.
+            if block.states.count(PENDING) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
                 block.shared_buffer.prepare_to_fill()
             if self._fetcher is not None:
                 self._fetcher.wait(array.index, array.grid, chunks)

@@ -111,12 +111,10 @@ class Hdf5Store(ViewRenderer):
         self._links = LinkReader(self._files, on_look, on_progress, most)
         self._on_look = on_look
         self._looking_ahead: LookingAhead | None = None
-        self._outside = OutsidePolicy(self, self._files, open_dataset=self._open_bounded)
-        # What a program is writing may be in another place the next time.
-        changes = options.mode.writes or options.is_swmr
-        self._ways = DirectReading(
-            self._files, self._opened, None if changes else self._describe_source, on_progress
-        )
+        changes = options.mode.writes or options.is_swmr  # what is read is elsewhere the next time
+        describe = None if changes else self._describe_source
+        self._outside = OutsidePolicy(self, self._files, self._open_bounded, describe)
+        self._ways = DirectReading(self._files, changes, on_progress)
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -183,9 +181,13 @@ class Hdf5Store(ViewRenderer):
                 **details_of(projected),
             )
 
-    def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo]:
+    def _describe_source(self, ref: ObjectRef) -> tuple[Any, DatasetInfo] | None:
         self._on_progress()
-        return self._dataset_id(ref), self.describe_dataset(ref)
+        opened = self._opened.open(ref)
+        if opened.creation.get_layout() == h5d.VIRTUAL:
+            return None
+        opened.is_permitted = True  # as a source, it has just been checked
+        return opened.identifier, self.describe_dataset(ref)
 
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         with self._lock, reading(ref.path):
@@ -319,9 +321,7 @@ class Hdf5Store(ViewRenderer):
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
         if not opened.is_permitted:
-            opened.outside = self._outside.check(ref)
-            if self._files.is_logged(ref.file):
-                opened.outside.check_readable_through_log()
+            opened.outside = self._outside.check(ref, is_logged=self._files.is_logged(ref.file))
             opened.is_permitted = True
             self._opened.keep(ref, opened)
         return opened.identifier

@@ -12,8 +12,7 @@ LOG_SUFFIX = ".h5fs-log"
 
 def log_path(file: Path) -> Path:
     """Return the log's path: in the folder of the file itself, wherever symbolic links lead."""
-    real = Path(os.path.realpath(file))
-    return real.with_name(real.name + LOG_SUFFIX)
+    return Path(os.path.realpath(file) + LOG_SUFFIX)
 
 
 def find_log(file: Path) -> Path:
@@ -24,24 +23,25 @@ def find_log(file: Path) -> Path:
     own = log_path(file)
     if os.path.lexists(own):
         return own
-    for other in _other_names(own.with_name(own.name.removesuffix(LOG_SUFFIX))):
+    for other in _other_names(os.fspath(own).removesuffix(LOG_SUFFIX)):
         if os.path.lexists(log_path(other)):
             return log_path(other)
     return own
 
 
-def _other_names(file: Path) -> Iterator[Path]:
+def _other_names(file: str) -> Iterator[Path]:
     """Yield the other names that a file has in its folder and that have a log beside them."""
     try:
         status = os.lstat(file)
         if status.st_nlink < 2 or not stat.S_ISREG(status.st_mode):
             return
-        with os.scandir(file.parent) as entries:
+        folder = os.path.dirname(file)
+        with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(LOG_SUFFIX))
     except OSError:
         return
     for name in names:
-        other = file.with_name(name.removesuffix(LOG_SUFFIX))
+        other = Path(folder, name.removesuffix(LOG_SUFFIX))
         try:
             if os.path.samestat(os.lstat(other), status):
                 yield other

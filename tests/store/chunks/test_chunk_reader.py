@@ -160,6 +160,25 @@ def test_a_slow_reader_leaves_another_enough_to_keep_the_workers_busy() -> None:
             time.sleep(0.1)
 
 
+def test_a_block_that_is_shared_out_among_workers_gets_large_pages_as_any_other() -> None:
+    """The first one of a sequential reader goes to them in small pieces."""
+    workers = Workers(4, make_array(4 * MB), 100)
+    prepared = []
+    decode = workers.call
+
+    def note(method: str, *arguments: Any, shared_buffers: Any = (), **options: Any) -> Any:
+        prepared.extend(each.is_prepared for each in shared_buffers)
+        return decode(method, *arguments, shared_buffers=shared_buffers, **options)
+
+    workers.call = note  # type: ignore[method-assign]
+    stream = Stream(0, workers._array, 100)
+    with reading(workers) as reader:
+        buffer = bytearray(4 * MB // 1000 * 1000)
+        reader.read_into(stream.ref, stream.dataset, stream.data, 0, memoryview(buffer))
+    assert len(prepared) > 1
+    assert all(prepared)
+
+
 def test_a_small_read_takes_the_memory_of_its_chunks_alone() -> None:
     array = make_array(24 * MB)
     workers = Workers(2, array, 100)

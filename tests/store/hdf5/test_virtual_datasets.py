@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from h5fs.errors import UnreadableError, UnsupportedTypeError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.worker_store import WorkerStore
 
@@ -314,3 +317,62 @@ def test_blocks_of_any_stride_are_found(sources: Path, read_back: Any) -> None:
     dataset, data = read_back()
     assert data == expected
     assert isinstance(dataset.data, Virtual)
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Iterator[tuple[Hdf5Store, ObjectRef]]:
+    """A store in this process, and a virtual dataset of 60 files, two datasets of each by turns."""
+    layout = h5py.VirtualLayout((120,), "<i8")
+    for number in range(60):
+        with h5py.File(tmp_path / f"part{number}.h5", "w") as file:
+            file["a"], file["b"] = [number], [100 + number]
+        layout[number] = h5py.VirtualSource(f"part{number}.h5", "a", (1,))
+        layout[60 + number] = h5py.VirtualSource(f"part{number}.h5", "b", (1,))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with closing(Hdf5Store(StoreOptions(tmp_path / "v.h5"))) as store:
+        store.open()
+        yield store, store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+
+
+def files_open(folder: Path) -> int:
+    """Return how many descriptors this process has of files in a folder."""
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            found += os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{folder}/")
+    return found
+
+
+def test_few_of_many_sources_files_stay_open(
+    joined: tuple[Hdf5Store, ObjectRef], tmp_path: Path
+) -> None:
+    store, ref = joined
+    assert isinstance(store.describe_dataset(ref).data, Virtual)
+    assert files_open(tmp_path) <= 1 + 8
+    assert isinstance(store.describe_dataset(ref).data, Virtual)
+    # The library opens them anew, by itself.
+    data = store.read_data(ref, ArrayPart.ELEMENTS, 0, 8 * 120)
+    assert np.frombuffer(data, "<i8").tolist() == [*range(60), *range(100, 160)]
+
+
+def test_the_file_of_a_virtual_dataset_stays_open_while_its_sources_are_looked_at(
+    joined: tuple[Hdf5Store, ObjectRef], tmp_path: Path
+) -> None:
+    """A virtual dataset that is itself a source has sources, too, in as many files."""
+    with h5py.File(tmp_path / "outer.h5", "w") as file:
+        layout = h5py.VirtualLayout((121,), "<i8")
+        layout[:120] = h5py.VirtualSource("v.h5", "v", (120,))
+        layout[120:] = h5py.VirtualSource("part7.h5", "b", (1,))
+        file.create_virtual_dataset("v", layout)
+        file["link"] = h5py.ExternalLink("v.h5", "/v")
+    with closing(Hdf5Store(StoreOptions(tmp_path / "outer.h5"))) as store:
+        store.open()
+        for name, expected in {
+            b"v": [*range(60), *range(100, 160), 107], b"link": [*range(60), *range(100, 160)],
+        }.items():  # fmt: skip
+            root = store.root().ref
+            ref = store.follow(root, store.get_link(root, name)).ref
+            assert isinstance(store.describe_dataset(ref).data, Virtual) == (name == b"link")
+            data = store.read_data(ref, ArrayPart.ELEMENTS, 0, 8 * len(expected))
+            assert np.frombuffer(data, "<i8").tolist() == expected

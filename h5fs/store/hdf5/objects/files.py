@@ -114,7 +114,7 @@ class OpenFiles:
             )
         self._base_offsets[number] = file_id.get_create_plist().get_userblock()
         self._open[number] = file_id
-        self._close_one_too_many(keep=number)
+        self.close_all_but(_MAX_EXTERNAL_FILES_OPEN, keep={number})
         return file_id
 
     def _open_main(self) -> Any:
@@ -386,9 +386,11 @@ class OpenFiles:
             self._on_number(number, NumberedFile(os.fsencode(path), *identity))
         return self._numbers[identity]
 
-    def _close_one_too_many(self, *, keep: int) -> None:
-        if len(self._open) > 1 + _MAX_EXTERNAL_FILES_OPEN:
-            self._close(next(number for number in self._open if number not in (0, keep)))
+    def close_all_but(self, count: int, *, keep: set[int]) -> None:
+        """Close files beside the mounted one, but for those that were used last, and ``keep``."""
+        others = [number for number in self._open if number and number not in keep]
+        for number in others[: max(len(others) - count, 0)]:
+            self._close(number)
 
     def _close(self, number: int) -> None:
         self._on_close(number)

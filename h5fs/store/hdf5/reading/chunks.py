@@ -15,6 +15,7 @@ from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import ChunkIndex
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
+from h5fs.store.chunks.scale_offset import UnusualChunkError
 from h5fs.store.chunks.scatter import (
     Array,
     MapSharedBuffer,
@@ -115,8 +116,8 @@ class ChunkDecoder:
             raw = raw[: task.size]
         try:
             decoded = self._pipeline.decode(raw, mask, out=place)
-        except LongChunkError:
-            # The library drops the bytes that are too many.
+        except (LongChunkError, UnusualChunkError):
+            # The library drops bytes that are too many, and knows more of what is unusual.
             self._read_by_library(box, self._places(task))
             return
         except ShortChunkError as error:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5d
 
-from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
+from h5fs.model.objects import Chunked, Contiguous, ObjectRef, Virtual
 from h5fs.store.format.headers.peek import read_edges_are_whole
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
-from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier, OpenIdentifiers
+from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.reading.projected import FixedDataset, ProjectedDataset
 
 if TYPE_CHECKING:
@@ -36,20 +36,18 @@ def has_whole_edges(files: OpenFiles, ref: ObjectRef) -> bool:
 class DirectReading:
     """Finds how the elements of one store's datasets can be read past the HDF5 library.
 
-    ``describe_source`` opens and describes a source of a virtual dataset. It is None where a
-    program may be writing: then the library reads what cannot be read past it safely.
+    ``may_change``: a program may be writing; then the library reads what cannot be read past it
+    safely.
     """
 
     def __init__(
         self,
         files: OpenFiles,
-        opened: OpenIdentifiers,
-        describe_source: Callable[[ObjectRef], tuple[h5d.DatasetID, DatasetInfo]] | None,
+        may_change: bool,
         on_progress: Callable[[], None],
     ) -> None:
         self._files = files
-        self._opened = opened
-        self._describe = describe_source
+        self._may_change = may_change
         self._on_progress = on_progress
         self._kept: KeptBlocks | None = None
 
@@ -70,12 +68,10 @@ class DirectReading:
                 projected.memory,
                 whole_edges=has_whole_edges(self._files, ref),
             )
-        if layout == h5d.VIRTUAL and self._describe is not None:
+        if layout == h5d.VIRTUAL and not self._may_change:
             from h5fs.store.hdf5.reading.virtual import describe_virtual
 
-            return describe_virtual(
-                dataset_id, creation, opened.outside, projected.dtype, self._describe_source
-            )
+            return describe_virtual(dataset_id, creation, opened.outside, projected.dtype)
         is_plain = layout == h5d.CONTIGUOUS and not creation.get_external_count()
         if not is_plain or not dataset_id.get_storage_size():
             return None
@@ -90,7 +86,7 @@ class DirectReading:
         """Return what reads a dataset whose elements h5py reads as ``dtype``, where that can be."""
         count = opened.identifier.get_space().get_simple_extent_npoints()
         opened.outside.check_mapped(opened.identifier, 0, count)  # all are about to be read
-        if self._describe is None or count < LEAST_TEXTS:
+        if self._may_change or count < LEAST_TEXTS:
             return None
         layout = self._files.layout(ref.file)
         if layout is None:
@@ -103,8 +99,3 @@ class DirectReading:
             FileBytes(self._files.bytes_of(ref.file), layout), self._kept, self._on_progress,
             whole_edges=has_whole_edges(self._files, ref),
         )  # fmt: skip
-
-    def _describe_source(self, ref: ObjectRef) -> tuple[h5d.DatasetID, DatasetInfo] | None:
-        assert self._describe is not None
-        is_virtual = self._opened.open(ref).creation.get_layout() == h5d.VIRTUAL
-        return None if is_virtual else self._describe(ref)

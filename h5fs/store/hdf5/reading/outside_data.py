@@ -25,7 +25,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.model.link_table import Links, LinkTable
-from h5fs.model.objects import Hyperslab, ObjectKind, ObjectRef
+from h5fs.model.objects import DatasetInfo, Hyperslab, ObjectKind, ObjectRef
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.library_errors import reading
@@ -35,11 +35,17 @@ from h5fs.store.resolving import LinkSource, Resolver
 
 _MAX_DEPTH = 16  # virtual datasets of virtual datasets; nobody needs more than two
 _RESIZED = "a source of this virtual dataset has been resized, and no longer fits"
+_FILES_OPEN = 8
+"""How many files of sources stay open. The library takes 0.6 MB for each, which is new memory as
+long as none is closed: to touch it takes as long as all else that is done to open a file."""
 SAME_FILE = "."
 """The name of a source's file where that is the virtual dataset's own."""
 
 Source = tuple[str, str]
 """What a virtual dataset says of a source: the name of its file, and its path in there."""
+
+DescribeSource = Callable[[ObjectRef], "tuple[h5d.DatasetID, DatasetInfo] | None"]
+"""Returns a source that was checked, open, and how it looks; None for one that is virtual."""
 
 
 class ListingSource(LinkSource, Protocol):
@@ -53,26 +59,15 @@ class Outside(Struct, frozen=True):
 
     ``files``: the names of all sources' files, each with the number of the file that uses it.
     ``datasets``: what each source of the dataset itself leads to; none for one that is missing,
-    several where a name stands for several, or where several files have the name.
-    ``resized``: parts of the dataset that all of a source is mapped to, which has another number of
-    elements than they have.
+    several where a name stands for several, or where several files have the name. ``described``:
+    how those look that are of the dataset's own type, and not virtual. ``resized``: parts of the
+    dataset that all of a source is mapped to, which has another number of elements than they have.
     """
 
     files: tuple[tuple[str, int], ...] = ()
     datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    described: Mapping[ObjectRef, DatasetInfo] = field(default_factory=dict)
     resized: tuple[Hyperslab, ...] = ()
-
-    def check_readable_through_log(self) -> None:
-        """Raise ``UnsupportedTypeError`` where a source, or a source of a source, is another file.
-
-        The library looks for the sources with this file's driver, which can open no other file, and
-        would read fill values.
-        """
-        if self.files:
-            raise UnsupportedTypeError(
-                "a virtual dataset of other files cannot be read while the file is written; "
-                "mount it with --mode r"
-            )
 
     def check_mapped(self, dataset_id: Any, start: int, stop: int) -> None:
         """Raise ``UnreadableError`` when some of the elements ``[start, stop)`` are in ``resized``.
@@ -87,10 +82,21 @@ class Outside(Struct, frozen=True):
             raise UnreadableError(f"{show_path(h5i.get_name(dataset_id) or b'')}: {_RESIZED}")
 
 
+class _Found(Struct):
+    """What has been found of an ``Outside``, by its names."""
+
+    files: dict[tuple[str, int], None] = field(default_factory=dict)
+    datasets: dict[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    described: dict[ObjectRef, DatasetInfo] = field(default_factory=dict)
+    resized: tuple[Hyperslab, ...] = ()
+
+
 class OutsidePolicy:
     """Checks a dataset before its elements are read.
 
-    ``open_dataset`` returns the identifier of a dataset without checking it.
+    ``open_dataset`` returns the identifier of a dataset without checking it. ``describe_source``
+    describes a source that may be read, None for one that is virtual itself; without it, sources
+    are not described.
     """
 
     def __init__(
@@ -98,23 +104,31 @@ class OutsidePolicy:
         store: ListingSource,
         files: OpenFiles,
         open_dataset: Callable[[ObjectRef], h5d.DatasetID],
+        describe_source: DescribeSource | None,
     ) -> None:
         self._store = store
         self._files = files
         self._open_dataset = open_dataset
+        self._describe_source = describe_source
 
-    def check(self, ref: ObjectRef) -> Outside:
+    def check(self, ref: ObjectRef, *, is_logged: bool) -> Outside:
         """Return where a dataset's elements are, as far as that is outside of it.
 
-        Raises ``ForbiddenError`` when a source may not be read, or when sources form a circle.
+        Raises ``ForbiddenError`` when a source may not be read, or when sources form a circle;
+        ``UnsupportedTypeError`` where the dataset's file is read through its log (``is_logged``),
+        and a source, or a source of a source, is another file: the library looks for it with this
+        file's driver, which can open no other file, and would read fill values.
         """
-        self._files_used: dict[tuple[str, int], None] = {}
-        self._datasets: dict[Source, tuple[ObjectRef, ...]] = {}
-        self._resized: tuple[Hyperslab, ...] = ()
-        self._check(ref, ())
-        return Outside(tuple(self._files_used), self._datasets, self._resized)
+        found = _Found()
+        self._check(ref, (), found)
+        if is_logged and found.files:
+            raise UnsupportedTypeError(
+                "a virtual dataset of other files cannot be read while the file is written; "
+                "mount it with --mode r"
+            )
+        return Outside(tuple(found.files), found.datasets, found.described, found.resized)
 
-    def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...]) -> None:
+    def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...], all_found: _Found) -> None:
         where = show_path(ref.path)
         if ref in users:
             raise ForbiddenError(f"{where} is a virtual dataset that has itself as a source")
@@ -130,37 +144,53 @@ class OutsidePolicy:
         elif layout == h5d.VIRTUAL:
             sources = dict.fromkeys(sources_of(creation))
             found = self._find_all((file for file, _ in sources if file != SAME_FILE), ref)
-            self._files_used |= dict.fromkeys((file, ref.file) for file in found)
+            all_found.files |= dict.fromkeys((file, ref.file) for file in found)
             found[SAME_FILE] = [ref.file]
-            datasets = {source: self._find_datasets_of(source, found) for source in sources}
-            if not users:
-                self._datasets |= datasets
-            for source in chain.from_iterable(datasets.values()):
-                self._check(source, (*users, ref))
-            with reading(ref.path):
-                resized = tuple(self._resized_parts(creation, datasets))
-            if not users:
-                self._resized = resized
-            elif resized:
-                raise UnreadableError(f"{where}: {_RESIZED}")
+            self._check_sources(ref, creation, found, (*users, ref), all_found)
 
-    def _resized_parts(
-        self, creation: Any, datasets: Mapping[Source, tuple[ObjectRef, ...]]
-    ) -> Iterator[Hyperslab]:
-        """Yield what all of a source stands for that has another number of elements."""
-        for index, (file, path) in enumerate(sources_of(creation)):
-            found = datasets[file, path]
-            if len(found) != 1 or "%" in file + path:  # a name for several sources, perhaps
-                continue
-            if creation.get_virtual_srcspace(index).get_select_type() != h5s.SEL_ALL:
-                continue
-            mapped = creation.get_virtual_vspace(index)
-            source = self._open_dataset(found[0]).get_space()
-            if source.get_simple_extent_npoints() != mapped.get_select_npoints():
-                first, last = mapped.get_select_bounds()
-                yield Hyperslab(
-                    first, tuple(high - low + 1 for low, high in zip(first, last, strict=True))
-                )
+    def _check_sources(
+        self,
+        ref: ObjectRef,
+        creation: Any,
+        files: Mapping[str, list[int | None]],
+        users: tuple[ObjectRef, ...],
+        all_found: _Found,
+    ) -> None:
+        """Check the sources of a virtual dataset, the last of ``users``, one file after another."""
+        counts: dict[Source, int] = {}
+        for source in dict.fromkeys(sources_of(creation)):
+            datasets = self._find_datasets_of(source, files)
+            for each in datasets:
+                self._check(each, users, all_found)
+            # A name with "%" may stand for several.
+            if len(datasets) == 1 and "%" not in "".join(source):
+                with reading(datasets[0].path):
+                    space = self._open_dataset(datasets[0]).get_space()
+                    counts[source] = space.get_simple_extent_npoints()
+            if len(users) == 1:
+                all_found.datasets[source] = datasets
+                all_found.described |= self._describe(ref, datasets)
+            self._files.close_all_but(_FILES_OPEN, keep={user.file for user in users})
+        with reading(ref.path):
+            resized = tuple(_resized_parts(creation, counts))
+        if len(users) == 1:
+            all_found.resized = resized
+        elif resized:
+            raise UnreadableError(f"{show_path(ref.path)}: {_RESIZED}")
+
+    def _describe(
+        self, ref: ObjectRef, sources: tuple[ObjectRef, ...]
+    ) -> dict[ObjectRef, DatasetInfo]:
+        """Describe a source as long as its file is open, if there is one of the dataset's type."""
+        if self._describe_source is None or len(sources) != 1:
+            return {}
+        try:
+            found = self._describe_source(sources[0])
+        except H5fsError:
+            return {}  # whoever reads it gets the error
+        if found is None or not found[0].get_type().equal(self._open_dataset(ref).get_type()):
+            return {}
+        return {sources[0]: found[1]}
 
     def _find_all(self, names: Iterable[str], ref: ObjectRef) -> dict[str, list[int | None]]:
         """Return which files there are by each name, after seeing that they may be read.
@@ -224,6 +254,24 @@ def sources_of(creation: Any) -> Iterator[Source]:
     """Yield the source of each mapping of a virtual dataset."""
     for index in range(creation.get_virtual_count()):
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
+
+
+def _resized_parts(creation: Any, counts: Mapping[Source, int]) -> Iterator[Hyperslab]:
+    """Yield what all of a source stands for that has another number of elements.
+
+    ``counts``: how many elements each source has.
+    """
+    for index, source in enumerate(sources_of(creation)):
+        if source not in counts:
+            continue
+        if creation.get_virtual_srcspace(index).get_select_type() != h5s.SEL_ALL:
+            continue
+        mapped = creation.get_virtual_vspace(index)
+        if counts[source] != mapped.get_select_npoints():
+            first, last = mapped.get_select_bounds()
+            yield Hyperslab(
+                first, tuple(high - low + 1 for low, high in zip(first, last, strict=True))
+            )
 
 
 def _overlap(one: Hyperslab, other: Hyperslab) -> bool:

@@ -10,7 +10,6 @@ another type, elements that no source has, mappings that overlap or grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import gcd, prod
 from typing import Any
 
@@ -18,12 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5p, h5s
 
-from h5fs.errors import H5fsError
-from h5fs.model.objects import DatasetInfo, ObjectRef, Virtual, VirtualSource
+from h5fs.model.objects import Virtual, VirtualSource
 from h5fs.store.hdf5.reading.outside_data import Outside, sources_of
-
-DescribeSource = Callable[[ObjectRef], "tuple[h5d.DatasetID, DatasetInfo] | None"]
-"""Returns a source, open, and how it looks; None for one that is virtual itself."""
 
 _Integers = npt.NDArray[np.int64]
 
@@ -39,7 +34,6 @@ def describe_virtual(
     creation: h5p.PropDCID,
     outside: Outside,
     dtype: np.dtype[Any],
-    describe_source: DescribeSource,
 ) -> Virtual | None:
     """Return where the elements of a virtual dataset are; None where only the library can tell.
 
@@ -54,10 +48,13 @@ def describe_virtual(
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     sources = []
     for name in numbers:
-        source = _describe(dataset_id, outside.datasets.get(name, ()), dtype, describe_source)
-        if source is None:
+        refs = outside.datasets.get(name, ())
+        if len(refs) != 1:
+            return None  # it is missing, or the library chooses one
+        source = outside.described.get(refs[0])
+        if source is None or source.dtype != dtype or not source.shape:
             return None
-        sources.append(source)
+        sources.append(VirtualSource(refs[0], source))
     columns, most = [], _MOST_RUNS
     for index, name in enumerate(names):
         source_shape = sources[numbers[name]].dataset.shape
@@ -75,25 +72,6 @@ def describe_virtual(
         columns.append(np.stack([starts, same * numbers[name], places, same * length], axis=1))
     joined = _join(np.concatenate(columns), prod(shape), dtype.itemsize)
     return None if joined is None else Virtual(tuple(sources), joined)
-
-
-def _describe(
-    dataset_id: h5d.DatasetID,
-    refs: tuple[ObjectRef, ...],
-    dtype: np.dtype[Any],
-    describe_source: DescribeSource,
-) -> VirtualSource | None:
-    if len(refs) != 1:
-        return None  # it is missing, or the library chooses one
-    try:
-        found = describe_source(refs[0])
-    except H5fsError:
-        return None  # whoever reads it gets the error
-    if found is None:
-        return None
-    source_id, dataset = found
-    is_same = source_id.get_type().equal(dataset_id.get_type()) and dataset.dtype == dtype
-    return VirtualSource(refs[0], dataset) if is_same and dataset.shape else None
 
 
 def _find_runs(

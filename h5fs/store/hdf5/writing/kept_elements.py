@@ -18,6 +18,7 @@ from h5fs.model.objects import Filter
 from h5fs.store.chunks.decodable import can_decode, misleads_library
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
+from h5fs.store.chunks.scale_offset import UnusualChunkError
 from h5fs.store.chunks.scatter import bytes_needed
 
 
@@ -100,8 +101,8 @@ def _check_decodes(dataset_id: h5d.DatasetID, grid: Grid, box: Box, pipeline: Pi
     mask, raw = dataset_id.read_direct_chunk(box.start)
     try:
         pipeline.decode(raw, mask)
-    except LongChunkError:
-        return  # the library drops the bytes that are too many
+    except (LongChunkError, UnusualChunkError):
+        return  # the library drops bytes that are too many, and knows more of what is unusual
     except ShortChunkError as error:
         if error.size_bytes < bytes_needed(grid, box):
             raise UnreadableError(f"chunk {box.start} is damaged: {error}") from None
