@@ -191,6 +191,23 @@ def test_a_refusal_while_the_file_is_open_is_not_told_when_it_is_whole_at_the_la
 
 
 @pytest.mark.semantics("R18")
+@pytest.mark.parametrize(
+    ("path", "data"), [(b"/x.attrs.json", BAD), (b"/x.npy", npy_bytes(VALUES)[:-24])]
+)
+def test_what_is_open_at_the_end_and_refused_is_told_and_saved_too(
+    file: Path, caplog: pytest.LogCaptureFixture, path: bytes, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        handle = tree.open(path, os.O_WRONLY | os.O_TRUNC, 1)
+        tree.write(handle, memoryview(data), 0)
+        with suppress(H5fsError):
+            tree.flush(handle, 1)  # the kernel need not wait for the `release`
+    (line,) = [each for each in caplog.messages if path.decode() in each]
+    assert f"{path.decode()}{REFUSED}" in line and "; saved as " in line
+    assert saved_in(file) == {path.decode()[1:]: data}
+
+
+@pytest.mark.semantics("R18")
 def test_what_is_only_emptied_is_not_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with writable_tree(file) as tree:
         refuse(tree, data=b"")
