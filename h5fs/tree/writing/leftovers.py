@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.file_status import FileStatus
-from h5fs.tree.writing.pending.refused_changes import RefusedChange
+from h5fs.tree.writing.pending.refused_drafts import RefusedDraft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _MAKE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 def keep_leftovers(
     folder: Path | None,
     files: Sequence[WritableFile],
-    refused: Sequence[RefusedChange],
+    refused: Sequence[RefusedDraft],
     links: Sequence[tuple[bytes, bytes]],
     of_file: FileStatus | None,
 ) -> None:
@@ -79,7 +79,7 @@ class _Link(NamedTuple):
     refusal: str = ""
 
 
-_Left: TypeAlias = WritableFile | RefusedChange | _Link
+_Left: TypeAlias = WritableFile | RefusedDraft | _Link
 
 
 def _save(left: _Left, saved: _SavedFolder) -> None:
@@ -98,7 +98,7 @@ def _save(left: _Left, saved: _SavedFolder) -> None:
 
 def _explain(left: _Left) -> str:
     path, why = show_path(left.path), left.refusal
-    if isinstance(left, RefusedChange):
+    if isinstance(left, RefusedDraft):
         return f"{path}: what was written was refused: {why}"
     return f"{path} is not in the HDF5 file{': ' if why else ''}{why}"
 
@@ -114,7 +114,7 @@ class _SavedFolder:
             os.close(self._descriptor)
             raise OSError(0, f"{self.folder} was exchanged for another folder")
 
-    def save_file(self, file: WritableFile | RefusedChange) -> None:
+    def save_file(self, file: WritableFile | RefusedDraft) -> None:
         """Save what a program would read. Raises ``OSError``, ``H5fsError``."""
         with self._opened_folder_of(file.path) as (parent, name):
             descriptor = os.open(name, _MAKE_FILE, 0o600, dir_fd=parent)
@@ -199,7 +199,7 @@ def _make_free(folder: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _copy(file: WritableFile | RefusedChange, descriptor: int) -> None:
+def _copy(file: WritableFile | RefusedDraft, descriptor: int) -> None:
     buffer = memoryview(bytearray(_COPY_BYTES))
     at = 0
     while count := file.read_into(buffer, at):

@@ -19,7 +19,7 @@ from h5fs.tree.status import NANOSECONDS, Dentry
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.by_folder import ByFolder
 from h5fs.tree.writing.pending.drafts import Draft
-from h5fs.tree.writing.pending.refused_changes import RefusedChanges
+from h5fs.tree.writing.pending.refused_drafts import RefusedDrafts
 from h5fs.tree.writing.pending.times import MOST_TIMES, Times
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -46,7 +46,7 @@ class Pending:
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
         self._awaited: dict[bytes, dict[WritableFile, None]] = {}
         self._times = Times(most_times)
-        self.refused = RefusedChanges()
+        self.refused = RefusedDrafts()
         """What was written to files of the HDF5 file, and refused."""
         self._inodes = itertools.count(_FIRST_INODE)
         # How to take back what was changed, last one last; None when nobody will ask.

@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class RefusedChange:
+class RefusedDraft:
     """What was written to the file at a path, and why it was refused; None: it was not kept."""
 
     path: bytes
@@ -34,7 +34,7 @@ class RefusedChange:
         return len(part)
 
 
-class RefusedChanges:
+class RefusedDrafts:
     """The last refused change of each path, of the last ``most_names`` paths.
 
     Of these the last ``most_bytes`` of what was written are kept, whole files alone.
@@ -43,7 +43,7 @@ class RefusedChanges:
     def __init__(self, most_names: int = _MOST_NAMES, most_bytes: int = _MOST_BYTES) -> None:
         self._most_names = most_names
         self._most_bytes = most_bytes
-        self._changes: dict[bytes, RefusedChange] = {}  # the one that was refused last is the last
+        self._changes: dict[bytes, RefusedDraft] = {}  # the one that was refused last is the last
 
     def note(self, file: WritableFile, refusal: str) -> None:
         """Remember what was written to a file, which is dropped next. Nothing is lost with an empty
@@ -51,7 +51,7 @@ class RefusedChanges:
         if not file.size_bytes:
             return
         self._changes.pop(file.path, None)
-        self._changes[file.path] = RefusedChange(file.path, refusal, _read(file))
+        self._changes[file.path] = RefusedDraft(file.path, refusal, _read(file))
         if len(self._changes) > self._most_names:
             del self._changes[next(iter(self._changes))]
         self._keep_last_bytes()
@@ -66,13 +66,13 @@ class RefusedChanges:
         self._take(new)
         for change in moved:
             path = new + change.path[len(old) :]
-            self._changes[path] = RefusedChange(path, change.refusal, change.data)
+            self._changes[path] = RefusedDraft(path, change.refusal, change.data)
 
-    def left(self, is_there: Callable[[bytes], bool]) -> list[RefusedChange]:
+    def left(self, is_there: Callable[[bytes], bool]) -> list[RefusedDraft]:
         """Return the changes of files that are there still: attributes go with their object."""
         return [change for path, change in self._changes.items() if _may_be_there(path, is_there)]
 
-    def _take(self, path: bytes) -> list[RefusedChange]:
+    def _take(self, path: bytes) -> list[RefusedDraft]:
         below = path + b"/"
         taken = [each for each in self._changes if each == path or each.startswith(below)]
         return [self._changes.pop(each) for each in taken]
@@ -82,7 +82,7 @@ class RefusedChanges:
         for path, change in reversed(self._changes.items()):
             room -= len(change.data or b"")
             if room < 0 and change.data is not None:
-                self._changes[path] = RefusedChange(path, change.refusal, None)
+                self._changes[path] = RefusedDraft(path, change.refusal, None)
 
 
 def _read(file: WritableFile) -> bytes | None:

@@ -17,7 +17,7 @@ from support.writing import REFUSED, make_file
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.tree import WritableTree
-from h5fs.tree.writing.pending.refused_changes import RefusedChanges
+from h5fs.tree.writing.pending.refused_drafts import RefusedDrafts
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 VALUES = np.arange(3)
@@ -270,7 +270,7 @@ def is_anywhere(_path: bytes) -> bool:
 
 @pytest.mark.semantics("R18")
 def test_the_last_names_and_the_last_bytes_are_kept() -> None:
-    refused = RefusedChanges(most_names=3, most_bytes=5)
+    refused = RefusedDrafts(most_names=3, most_bytes=5)
     for name in (b"/a", b"/b", b"/c", b"/a", b"/d"):
         refused.note(written(name, name), "why")
     left = refused.left(is_anywhere)
@@ -281,7 +281,7 @@ def test_the_last_names_and_the_last_bytes_are_kept() -> None:
 
 
 def test_a_name_takes_what_is_below_it_along_and_nothing_else() -> None:
-    refused = RefusedChanges()
+    refused = RefusedDrafts()
     for name in (b"/a/x", b"/a/y", b"/ab", b"/b/x"):
         refused.note(written(name, name), "why")
     refused.move(b"/a", b"/b")
@@ -298,7 +298,7 @@ def test_what_cannot_be_asked_for_any_more_is_told() -> None:
     def fail(_path: bytes) -> bool:
         raise UnreadableError("gone")
 
-    refused = RefusedChanges()
+    refused = RefusedDrafts()
     refused.note(written(b"/a", b"1"), "why")
     assert [each.path for each in refused.left(fail)] == [b"/a"]
     assert refused.left(lambda path: path != b"/a") == []
