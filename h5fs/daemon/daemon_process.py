@@ -25,7 +25,7 @@ from h5fs.daemon.late_modules import import_late_modules, late_modules_of_worker
 from h5fs.daemon.log_destination import Log, start_logging
 from h5fs.daemon.mount_checks import claimed_mountpoint
 from h5fs.daemon.open_tree import opened_to_mount
-from h5fs.daemon.recent_messages import RecentMessages, keep_recent_messages, message_seconds
+from h5fs.daemon.recent_messages import RecentMessages, keep_recent_messages
 from h5fs.daemon.registry import registered
 from h5fs.daemon.status_document import make_document, now_seconds
 from h5fs.daemon.status_socket import answering
@@ -48,6 +48,7 @@ _ADVICE = (
         "; a container must be started with --device /dev/fuse --cap-add SYS_ADMIN",
     ),
 )
+_MOST_LINES_AT_END = 200
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -193,7 +194,7 @@ def _serve(options: MountOptions, log: Log, on_ready: Callable[[str], None]) -> 
     try:
         if options.owner_pid is not None:
             _end_with(options.owner_pid)
-        with _reporting_the_end(options, recent) as ended:
+        with _reporting_the_end(options) as ended:
             _serve_with(starter, options, on_ready, described=(log, recent), on_end=ended)
     finally:
         starter.close()
@@ -218,21 +219,19 @@ def _end_with(owner_pid: int) -> None:
 
 
 @contextmanager
-def _reporting_the_end(
-    options: MountOptions, recent: RecentMessages
-) -> Iterator[Callable[[], None]]:
+def _reporting_the_end(options: MountOptions) -> Iterator[Callable[[], None]]:
     """At the mount's end, leave a report of what was logged after the yielded function's call."""
-    ended_seconds: float | None = None
+    last: RecentMessages | None = None
 
     def ended() -> None:
-        nonlocal ended_seconds
-        ended_seconds = message_seconds()
+        nonlocal last
+        last = keep_recent_messages(_MOST_LINES_AT_END)  # of what is left, each file has a line
 
     try:
         yield ended
     finally:
         is_findable = options.descriptor is None
-        if ended_seconds is not None and is_findable and (said := recent.messages(ended_seconds)):
+        if last is not None and is_findable and (said := last.messages()):
             try:
                 leave_report(options.mountpoint, [each.text for each in said])
             except OSError as error:

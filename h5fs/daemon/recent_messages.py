@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -22,9 +21,9 @@ class Message:
 class RecentMessages(logging.Handler):
     """Keeps the last warnings and errors that were logged. Any thread may log and ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST_KEPT) -> None:
         super().__init__(logging.WARNING)
-        self._kept: deque[Message] = deque(maxlen=_MOST_KEPT)
+        self._kept: deque[Message] = deque(maxlen=most)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message. Raises nothing: ``logging`` calls it wherever something is logged."""
@@ -37,18 +36,13 @@ class RecentMessages(logging.Handler):
             text = f"{text[:_MOST_CHARACTERS]}..."
         self._kept.append(Message(record.created, text))
 
-    def messages(self, since_seconds: float = 0.0) -> list[Message]:
-        """Return what was logged at or after a time (seconds since 1970), the oldest first."""
-        return [each for each in tuple(self._kept) if each.time_seconds >= since_seconds]
+    def messages(self) -> list[Message]:
+        """Return what was logged, the oldest first."""
+        return list(self._kept)
 
 
-def keep_recent_messages() -> RecentMessages:
+def keep_recent_messages(most: int = _MOST_KEPT) -> RecentMessages:
     """Begin to keep what this process logs."""
-    kept = RecentMessages()
+    kept = RecentMessages(most)
     logging.getLogger().addHandler(kept)
     return kept
-
-
-def message_seconds() -> float:
-    """Return the time now, by the clock of a ``Message``."""
-    return time.time()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.mounts import end_mount
 from support.waiting import PATIENCE_SECONDS
+from support.writing import REFUSED
 
 import h5fs
 from h5fs.daemon.registry import find_daemon
@@ -143,6 +144,20 @@ def test_what_did_not_become_hdf5_is_an_error_at_the_end(tmp_path: Path) -> None
         f"{path} has ended: /{name} {why} {left}/{name}" for name in ("bad.npy", "worse.npy")
     ]
     assert (tmp_path / "f.h5.h5fs-left" / "bad.npy").read_bytes() == b"nonsense"
+
+
+@pytest.mark.semantics("C6", "M5", "R18")
+def test_what_was_refused_is_an_error_at_the_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["x"] = np.arange(3)
+    with (
+        pytest.raises(h5fs.MountError, match=rf"/x\.npy{REFUSED}not a \.npy file; saved as "),
+        h5fs.mount(tmp_path / "f.h5", mode="r+") as path,
+    ):
+        subprocess.run(["bash", "-c", "echo bad > x.npy"], cwd=path, check=True)
+    assert (tmp_path / "f.h5.h5fs-left" / "x.npy").read_bytes() == b"bad\n"
+    with h5py.File(tmp_path / "f.h5") as opened:
+        assert list(opened["x"]) == [0, 1, 2]
 
 
 @pytest.mark.semantics("C6")

@@ -34,6 +34,7 @@ from support.users import (
 )
 from support.waiting import PATIENCE_SECONDS, wait_until
 from support.watching import find_workers
+from support.writing import REFUSED, shell
 
 CHUNK_BYTES = 64 * 2**10
 PAGE_BYTES = 4096
@@ -67,6 +68,14 @@ def file(tmp_path: Path) -> Path:
         opened.create_dataset("zip", data=numbers, chunks=(CHUNK_BYTES // 8,), compression="gzip")
         opened["text"] = ["a", "b"]
     return path
+
+
+@pytest.fixture
+def described(file: Path) -> Path:
+    """The file, with an attribute of its root group."""
+    with h5py.File(file, "a") as opened:
+        opened.attrs["old"] = 1
+    return file
 
 
 def status_of(mountpoint: Path) -> dict[str, Any]:
@@ -441,6 +450,52 @@ def test_what_nobody_was_told_the_next_status_tells(file: Path) -> None:
         told = run_h5fs("status", mount.path).stderr
         assert f"{mount.path} has ended: /bad.npy is not in the HDF5 file" in told
         assert "has ended" not in run_h5fs("status", mount.path).stderr
+
+
+@pytest.mark.semantics("M5", "R18")
+def test_umount_tells_what_a_shell_said_nothing_of(described: Path) -> None:
+    with mounted(described, options=["--mode", "r+"]) as mount:
+        before = (mount.path / ".attrs.json").read_bytes()
+        assert shell("echo '{bad' > .attrs.json", mount.path) == ""
+        assert (mount.path / ".attrs.json").read_bytes() == before
+        done = run_h5fs("umount", mount.path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert f"{mount.path} has ended: /.attrs.json{REFUSED}not JSON: " in line
+        assert line.endswith(f"; saved as {described}.h5fs-left/.attrs.json")
+    assert Path(f"{described}.h5fs-left/.attrs.json").read_text() == "{bad\n"
+
+
+@pytest.mark.semantics("M5", "R18")
+def test_umount_says_nothing_of_what_was_corrected(described: Path) -> None:
+    with mounted(described, options=["--mode", "r+"]) as mount:
+        shell("echo '{bad' > .attrs.json; echo '{\"good\": 1}' > .attrs.json", mount.path)
+        done = run_h5fs("umount", mount.path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with h5py.File(described) as opened:
+        assert dict(opened.attrs) == {"good": 1}
+    assert not Path(f"{described}.h5fs-left").exists()
+
+
+@pytest.mark.semantics("M5", "R18")
+def test_the_next_status_tells_what_was_refused(described: Path) -> None:
+    with mounted(described, options=["--mode", "r+"]) as mount:
+        shell("echo '{bad' > .attrs.json", mount.path)
+        daemon = os.pidfd_open(mount.pid)
+        subprocess.run(["fusermount3", "-u", mount.path], check=True, timeout=SECONDS)
+        select.select([daemon], [], [], SECONDS)
+        os.close(daemon)
+        assert f"/.attrs.json{REFUSED}" in run_h5fs("status", mount.path).stderr
+
+
+@pytest.mark.semantics("M5")
+def test_umount_has_a_line_for_each_of_many_files(file: Path) -> None:
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        shell("for i in {1..90}; do echo bad > $i.npy 2>/dev/null || true; done", mount.path)
+        done = run_h5fs("umount", mount.path)
+        for number in range(1, 91):
+            assert f"/{number}.npy is not in the HDF5 file" in done.stderr, number
+        assert len(done.stderr.splitlines()) == 90
 
 
 @pytest.mark.semantics("C20", "C26")

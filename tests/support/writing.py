@@ -17,6 +17,7 @@ import numpy as np
 from support.mounts import Mounted, mounted, run_h5fs
 
 SECONDS = 240
+REFUSED = ": what was written was refused: "
 
 
 @contextmanager
@@ -25,8 +26,7 @@ def written(
 ) -> Iterator[Mounted]:
     """Mount a file to write to it; at the end of the block ``h5fs umount`` must succeed.
 
-    ``leaves``: something does not come into the HDF5 file, and ``h5fs umount`` must say so; None:
-    perhaps.
+    ``leaves``: as of ``unmount``.
     """
     with mounted(file, options=["--mode", mode, *options]) as mount:
         yield mount
@@ -34,12 +34,23 @@ def written(
 
 
 def unmount(mount: Mounted, *, leaves: bool | None = False) -> None:
-    """Unmount as a user does, so that everything is committed."""
+    """Unmount as a user does, so that everything is committed.
+
+    ``leaves``: something does not come into the HDF5 file, and ``h5fs umount`` must say so; None:
+    perhaps. Without, it may tell of changes that were refused, and of nothing else.
+    """
     done = run_h5fs("umount", mount.path)
     if leaves or (leaves is None and done.returncode):
         assert done.returncode == 1 and "saved as" in done.stderr, done
         return
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    lines = done.stderr.splitlines()
+    assert all(REFUSED in line for line in lines), done.stderr
+    assert done.returncode == bool(lines), done
+
+
+def tells_of_leftovers(said: str) -> bool:
+    """Whether ``h5fs umount`` says that something has not come into the HDF5 file."""
+    return "is not in the HDF5 file" in said or REFUSED in said
 
 
 def make_file(file: Path, **datasets: Any) -> Path:

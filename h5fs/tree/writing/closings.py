@@ -129,6 +129,7 @@ class Closings:
                 if file.node is None or (is_header and file.size_bytes):
                     return  # it waits for the rest
                 _log.warning("%s stays as it was: %s", show_path(file.path), error)
+                self._pending.refused.note(file, str(file.failure or error))
         if file.node is not None:
             file.discard()
             self._keeper.forget(file)

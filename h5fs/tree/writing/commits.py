@@ -173,7 +173,9 @@ class Commits:
         """At the end: commit what can be, what is being edited before what waits for it."""
         for file in self._pending.edited_files():
             if file.is_changed:
-                self.try_to_commit(file)
+                self.try_to_commit(file, is_last=True)
+            if file.is_changed and file.node is not None:  # its last `close` was not heard of yet
+                self._pending.refused.note(file, file.refusal)
         for file in self._pending.staged_files():
             self.try_to_commit(file, is_last=True)
 

@@ -15,9 +15,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.file_status import FileStatus
+from h5fs.tree.writing.pending.refused_drafts import RefusedDraft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -31,56 +33,74 @@ _MAKE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 def keep_leftovers(
     folder: Path | None,
     files: Sequence[WritableFile],
+    refused: Sequence[RefusedDraft],
     links: Sequence[tuple[bytes, bytes]],
     of_file: FileStatus | None,
 ) -> None:
     """Save files and symbolic links under their paths, each with a line in the log.
 
-    ``folder`` is where, or that name and a number if it is there already. ``links`` are paths and
-    texts. ``of_file`` is the status of the HDF5 file, whose owner and mode what is saved gets; None
-    if it is not known, and only this user may read then. Files of no bytes are dropped.
+    ``folder`` is where, or that name and a number if it is there already. Of ``refused``, what was
+    not kept is a line alone. ``links`` are paths and texts. ``of_file`` is the status of the HDF5
+    file, whose owner and mode what is saved gets; None if it is not known, and only this user may
+    read then. Files of no bytes are dropped.
     """
     files = [file for file in files if file.size_bytes]
+    kept = [change for change in refused if change.data is not None]
+    for change in refused:
+        if folder is None or change.data is None:
+            _log.error("%s; it was not kept", _explain(change))
     if folder is None:
         for file in files:
             if file.refusal:
-                _log.warning("%s", _explain(file.path, file.refusal))
+                _log.warning("%s", _explain(file))
         return
-    if not (files or links):
+    if not (files or kept or links):
         return
+    every: list[_Left] = [*files, *kept, *(_Link(path, text) for path, text in links)]
     try:
         saved = _SavedFolder(folder, of_file)
     except OSError as error:
-        for path, why in [(file.path, file.refusal) for file in files] + [
-            (p, "") for p, _ in links
-        ]:
+        for each in every:
             reason = f"{folder} cannot be made: {error.strerror}"
-            _log.error("%s; it is lost: %s", _explain(path, why), reason)
+            _log.error("%s; it is lost: %s", _explain(each), reason)
         return
     try:
-        for file in files:
-            with _told(file.path, file.refusal, saved.folder):
-                saved.save_file(file)
-        for path, text in links:
-            with _told(path, "", saved.folder):
-                saved.save_link(path, text)
+        for each in every:
+            _save(each, saved)
     finally:
         saved.close()
 
 
-@contextmanager
-def _told(path: bytes, why: str, folder: Path) -> Iterator[None]:
-    target = folder.joinpath(*map(os.fsdecode, path.split(b"/")))
+class _Link(NamedTuple):
+    """A symbolic link."""
+
+    path: bytes
+    text: bytes
+    refusal: str = ""
+
+
+_Left: TypeAlias = WritableFile | RefusedDraft | _Link
+
+
+def _save(left: _Left, saved: _SavedFolder) -> None:
+    """Save one file or link, and tell so."""
+    target = saved.folder.joinpath(*map(os.fsdecode, left.path.split(b"/")))
     try:
-        yield
+        if isinstance(left, _Link):
+            saved.save_link(left.path, left.text)
+        else:
+            saved.save_file(left)
     except (OSError, H5fsError) as error:
-        _log.error("%s; it could not be saved as %s: %s", _explain(path, why), target, error)
+        _log.error("%s; it could not be saved as %s: %s", _explain(left), target, error)
     else:
-        _log.error("%s; saved as %s", _explain(path, why), target)
+        _log.error("%s; saved as %s", _explain(left), target)
 
 
-def _explain(path: bytes, why: str) -> str:
-    return f"{show_path(path)} is not in the HDF5 file{': ' if why else ''}{why}"
+def _explain(left: _Left) -> str:
+    path, why = show_path(left.path), left.refusal
+    if isinstance(left, RefusedDraft):
+        return f"{path}: what was written was refused: {why}"
+    return f"{path} is not in the HDF5 file{': ' if why else ''}{why}"
 
 
 class _SavedFolder:
@@ -94,7 +114,7 @@ class _SavedFolder:
             os.close(self._descriptor)
             raise OSError(0, f"{self.folder} was exchanged for another folder")
 
-    def save_file(self, file: WritableFile) -> None:
+    def save_file(self, file: WritableFile | RefusedDraft) -> None:
         """Save what a program would read. Raises ``OSError``, ``H5fsError``."""
         with self._opened_folder_of(file.path) as (parent, name):
             descriptor = os.open(name, _MAKE_FILE, 0o600, dir_fd=parent)
@@ -179,7 +199,7 @@ def _make_free(folder: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _copy(file: WritableFile, descriptor: int) -> None:
+def _copy(file: WritableFile | RefusedDraft, descriptor: int) -> None:
     buffer = memoryview(bytearray(_COPY_BYTES))
     at = 0
     while count := file.read_into(buffer, at):

@@ -196,6 +196,7 @@ class Statuses:
 
     def note_change_in(self, path: bytes) -> None:
         """Let the times of a path's folder be now: an entry has come or gone."""
+        self._pending.refused.forget(path)
         folder_path, now_ns = path.rpartition(b"/")[0], time.time_ns()
         entry = self._pending.scratch(folder_path)
         if entry is not None:

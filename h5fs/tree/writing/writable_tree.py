@@ -65,9 +65,8 @@ class WritableTree:
         self._openings, self._writes, self._closings = parts.openings, parts.writes, parts.closings
         self._truncations, self._attribute_changes = parts.truncations, parts.attribute_changes
         self._commits, self._keeper = parts.commits, parts.keeper
-        self._new_links, self._removals, self._renames = (
-            parts.new_links, parts.removals, parts.renames
-        )  # fmt: skip
+        self._new_links, self._removals = parts.new_links, parts.removals
+        self._renames = parts.renames
         for file in self._keeper.take_up():
             self._commits.try_to_commit(file)
 
@@ -385,8 +384,9 @@ class WritableTree:
             self._commits.apply_in_part()
             left = self._pending.staged_files()
             keep_leftovers(
-                self._leftovers, left, self._pending.scratch_links(), self._known_status_of_file()
-            )
+                self._leftovers, left, self._pending.refused.left(self._places.is_there),
+                self._pending.scratch_links(), self._known_status_of_file(),
+            )  # fmt: skip
             paths = tuple(file.path for file in left if file.size_bytes)
             self._keeper.remove_all()
         self._store.close()

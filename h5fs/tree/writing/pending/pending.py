@@ -19,6 +19,7 @@ from h5fs.tree.status import NANOSECONDS, Dentry
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.by_folder import ByFolder
 from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.refused_drafts import RefusedDrafts
 from h5fs.tree.writing.pending.times import MOST_TIMES, Times
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -45,6 +46,8 @@ class Pending:
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
         self._awaited: dict[bytes, dict[WritableFile, None]] = {}
         self._times = Times(most_times)
+        self.refused = RefusedDrafts()
+        """What was written to files of the HDF5 file, and refused."""
         self._inodes = itertools.count(_FIRST_INODE)
         # How to take back what was changed, last one last; None when nobody will ask.
         self._undo: list[Callable[[], object]] | None = None
@@ -86,6 +89,7 @@ class Pending:
         moved = self._move_keys(self._staged, old, new)
         self._move_keys(self._scratch, old, new)
         self._move_keys(self._whiteouts, old, new)
+        self.refused.move(old, new)
         below = old + b"/"
         for path, file in moved:
             self._set_path(file, path)
@@ -125,6 +129,7 @@ class Pending:
         file.node = file.content = None
         self.stage(file)
         self.remove_whiteout(file.path)
+        self.refused.forget(file.path)
 
     def settle(self, file: WritableFile) -> None:
         """A file is in the HDF5 file now: it is neither staged nor edited.
@@ -135,6 +140,7 @@ class Pending:
             self._pop(self._staged, file.path)
         self.end_editing(file)
         self.stop_awaiting(file)
+        self.refused.forget(file.path)
         if self._undo is not None:
             self._undo.clear()
 
@@ -159,6 +165,7 @@ class Pending:
 
     def move_edited(self, ref: ObjectRef, old: bytes, new: bytes) -> None:
         """Let a file in which something of an object is being edited have another path."""
+        self.refused.move(old, new)
         for file in self._editing.values():
             if file.path == old and file.node is not None and file.node.info.ref == ref:
                 self._set_path(file, new)
