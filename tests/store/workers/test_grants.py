@@ -124,9 +124,9 @@ def test_sources_that_were_checked_are_not_opened_again_for_the_next_read(
     checked: list[ObjectRef] = []
     check = OutsidePolicy.check
 
-    def counting(policy: OutsidePolicy, ref: ObjectRef) -> object:
+    def counting(policy: OutsidePolicy, ref: ObjectRef, *, is_logged: bool) -> object:
         checked.append(ref)
-        return check(policy, ref)
+        return check(policy, ref, is_logged=is_logged)
 
     monkeypatch.setattr(OutsidePolicy, "check", counting)
     with closing(Hdf5Store(StoreOptions(tmp_path / "f.h5"))) as store:
