@@ -1,13 +1,14 @@
 """Changes of links. The service makes a link where none has the name, and replaces none.
 
 To replace a link takes three changes: the old object gets a second name, then the first name goes,
-then the new link comes. Whoever is killed in between leaves the second name. So a name that was
-there a moment ago, and is not, is probably just being replaced by another mount.
+then the new link comes, and the second name goes. So a name that is not there is just being
+replaced by another mount while there is a second name. Whoever is killed in between leaves that.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -36,7 +37,9 @@ REPLACED: Final = b".h5fs-replaced-"
 _MOST_TRIES: Final = 8
 _SEEN_SECONDS: Final = 10.0
 _MOST_SEEN: Final = 4096
-_GAP_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2)
+_REPLACED_WITHIN_SECONDS: Final = 5.0
+"""What has its second name for longer is taken for what a mount left that was killed."""
+_PAUSE_SECONDS: Final = 0.05
 _CREATED: Final = 201
 
 
@@ -61,16 +64,34 @@ class LinkChanges:
         return found if found is not None else self.find_again(group_id, name)
 
     def find_again(self, group_id: str, name: bytes) -> LinkAnswer | None:
-        """Look some more times for a link that was there a moment ago, and has not been found."""
+        """Wait for a link that was there a moment ago, and is just being replaced."""
         if time.monotonic() - self._seen.get((group_id, name), -_SEEN_SECONDS) >= _SEEN_SECONDS:
             return None
-        for pause in _GAP_PAUSES_SECONDS:
-            time.sleep(pause)
+        last = time.monotonic() + _REPLACED_WITHIN_SECONDS
+        while True:
+            # Asked for in this order: a link that came in between is found.
+            is_waited_for = self._is_being_replaced(group_id, name) and time.monotonic() < last
             found = self._find(group_id, name)
             if found is not None:
                 return found
-        self._seen.pop((group_id, name), None)
-        return None
+            if not is_waited_for:
+                self._seen.pop((group_id, name), None)
+                return None
+            time.sleep(_PAUSE_SECONDS)
+
+    def _is_being_replaced(self, group_id: str, name: bytes) -> bool:
+        """Return whether there is a second name."""
+        start = title_of(name) + REPLACED.decode()
+        # The service has no way to quote; "?" is any character.
+        pattern = re.sub(r"[][*?]", "?", start) + "*"
+        try:
+            found = self._client.ask(
+                "GET", path_of(group_id) + "/links", LinksAnswer,
+                {**self._query, "pattern": pattern},
+            )  # fmt: skip
+        except GoneError:
+            return False
+        return any(link.title.startswith(start) for link in found.links)
 
     def _find(self, group_id: str, name: bytes) -> LinkAnswer | None:
         title = title_of(name)
