@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parent.parent.parent / "scripts" / "bench.py"
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, PROGRAM, *words],
-        capture_output=True, text=True, timeout=380, check=False,
+        capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
 
 

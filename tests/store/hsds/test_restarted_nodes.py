@@ -132,7 +132,7 @@ def test_a_mount_goes_on_when_nodes_were_killed_and_are_there_again(
                     assert lost in log
                     assert back in log
                 assert "Traceback" not in log
-            assert took < 60  # of which the nodes take some to start
+            assert took < 180  # of which the nodes take some to start; a busy machine takes longer
 
 
 @needs_libfuse_3
