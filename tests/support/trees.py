@@ -14,6 +14,7 @@ from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.tree import WritableTree
 from support.stores import open_store
+from support.waiting import PATIENCE_SECONDS
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
@@ -61,10 +62,13 @@ def kill_worker(tree: WritableTree) -> None:
 
 
 def kill(pid: int) -> None:
-    """Kill a process, and return when it is gone."""
-    handle = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGKILL)
-    select.select([handle], [], [], 20)
+    """Kill a process, and return when it is gone; it may be gone before."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    signal.pidfd_send_signal(handle, signal.SIGKILL)
+    select.select([handle], [], [], PATIENCE_SECONDS)
     os.close(handle)
 
 

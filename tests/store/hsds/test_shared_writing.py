@@ -283,6 +283,56 @@ def test_a_name_that_another_mount_is_replacing_is_not_free(
 
 
 @pytest.mark.semantics("G14")
+def test_a_name_is_not_free_when_one_replacement_ends_and_the_next_begins_between_two_looks(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks = LinkChanges._is_being_replaced, itertools.count()
+    with opened_trees(service, tmp_path, 2) as (one, two):
+        save(one, b"/d.npy", np.zeros(10))
+        assert (load(two, b"/d.npy") == 0).all()
+        one.rename(b"/d.npy", b"/d.h5fs-replaced-0.npy")
+
+        def look_between(self: LinkChanges, group_id: str, name: bytes) -> bool:
+            number = next(looks)
+            if number == 0:  # as if the replacement had begun after this look
+                return False
+            is_replaced = look(self, group_id, name)
+            one.rename(b"/d.h5fs-replaced-0.npy", b"/d.npy")
+            return is_replaced
+
+        time.sleep(1.1)  # what the trees know of the name is old then
+        monkeypatch.setattr(LinkChanges, "_is_being_replaced", look_between)
+        save(two, b"/d.npy", np.ones(10))
+        assert next(looks) == 2
+        assert (load(one, b"/d.npy") == 1).all()
+
+
+@pytest.mark.semantics("G14")
+def test_an_array_that_is_gone_and_comes_again_while_it_is_written_anew_is_replaced(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, makes = LinkChanges.make, itertools.count()
+    with opened_trees(service, tmp_path, 2) as (one, two):
+        save(one, b"/d.npy", np.zeros(10))
+        handle = two.create(b"/d.npy", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        two.truncate(None, 0, handle)
+        two.write(handle, memoryview(as_npy(np.ones(10))), 0)
+        one.rename(b"/d.npy", b"/e.npy")
+
+        def make_late(self: LinkChanges, group_id: str, name: bytes, body: Any) -> None:
+            if next(makes) == 0:
+                monkeypatch.setattr(LinkChanges, "make", make)
+                one.rename(b"/e.npy", b"/d.npy")
+            make(self, group_id, name, body)
+
+        monkeypatch.setattr(LinkChanges, "make", make_late)
+        two.flush(handle, 0)
+        two.release(handle)
+        assert next(makes) == 1
+        assert (load(one, b"/d.npy") == 1).all()
+
+
+@pytest.mark.semantics("G14")
 def test_an_array_that_two_mounts_replace_is_the_old_or_a_new_one_whole_at_any_time(
     service: Service, tmp_path: Path
 ) -> None:

@@ -39,7 +39,9 @@ _SEEN_SECONDS: Final = 10.0
 _MOST_SEEN: Final = 4096
 _REPLACED_WITHIN_SECONDS: Final = 5.0
 """What has its second name for longer is taken for what a mount left that was killed."""
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.02
+_QUIET_LOOKS: Final = 3
+"""As many looks in a row find neither name before a name is called free."""
 _CREATED: Final = 201
 
 
@@ -68,16 +70,18 @@ class LinkChanges:
         if time.monotonic() - self._seen.get((group_id, name), -_SEEN_SECONDS) >= _SEEN_SECONDS:
             return None
         last = time.monotonic() + _REPLACED_WITHIN_SECONDS
-        while True:
+        quiet_looks = 0
+        while quiet_looks < _QUIET_LOOKS and time.monotonic() < last:
             # Asked for in this order: a link that came in between is found.
-            is_waited_for = self._is_being_replaced(group_id, name) and time.monotonic() < last
+            is_replaced = self._is_being_replaced(group_id, name)
             found = self._find(group_id, name)
             if found is not None:
                 return found
-            if not is_waited_for:
-                self._seen.pop((group_id, name), None)
-                return None
+            # Of two mounts that take turns, one may have ended and the other begun in between.
+            quiet_looks = 0 if is_replaced else quiet_looks + 1
             time.sleep(_PAUSE_SECONDS)
+        self._seen.pop((group_id, name), None)
+        return None
 
     def _is_being_replaced(self, group_id: str, name: bytes) -> bool:
         """Return whether there is a second name."""

@@ -135,7 +135,7 @@ class WritingHsdsStore(HoldingHsdsStore):
                 f"{show_path(join_path(group.path, name))} cannot grow, as it was made, and others "
                 "may have written to it: write the whole file anew"
             )
-        return self._put_dataset(group, name, old, datatype, lent)
+        return self._put_dataset(group, name, old, datatype, lent, is_new=array.is_new)
 
     def reserve_array(
         self, _group: ObjectRef, _shape: tuple[int, ...], _dtype: np.dtype[Any]
@@ -162,7 +162,7 @@ class WritingHsdsStore(HoldingHsdsStore):
         rows = LentSequences(values, offsets)
         is_new = values.is_new and offsets.is_new
         old = None if is_new else self._old_dataset(group, self._place(group, name), name)
-        return self._put_dataset(group, name, old, rows.datatype, rows)
+        return self._put_dataset(group, name, old, rows.datatype, rows, is_new=is_new)
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
         answer, item_bytes, shape = self._layout_of(ref)
@@ -239,7 +239,7 @@ class WritingHsdsStore(HoldingHsdsStore):
 
     def _put_dataset(
         self, group: ObjectRef, name: bytes, old: ObjectAnswer | None, datatype: Datatype,
-        elements: Elements,
+        elements: Elements, *, is_new: bool,
     ) -> ObjectInfo:  # fmt: skip
         """Make a dataset, and only when it is complete give it its name, or names."""
         group_id, query = self._group_id(group), self._query(0)
@@ -252,8 +252,14 @@ class WritingHsdsStore(HoldingHsdsStore):
             chunk_shape = made.chunk_shape(len(elements.shape))
             self._writer.write_all(made.id, elements, datatype, chunk_shape)
             if old is None:
-                self._links.make(group_id, name, {"id": made.id})
-            else:
+                try:
+                    self._links.make(group_id, name, {"id": made.id})
+                except ExistsError:
+                    # One that was to be replaced was gone, and has come again meanwhile.
+                    old = None if is_new else self._old_dataset(group, group_id, name)
+                    if old is None:
+                        raise
+            if old is not None:
                 attributes = read_bodies(self._client, query, old.id)
                 if attributes:
                     write_bodies(self._client, query, made.id, attributes)
