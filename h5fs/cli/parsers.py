@@ -233,7 +233,8 @@ def _declare_attr(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "changes", metavar="NAME=VALUE", nargs="*",
         help="set an attribute: to a number (NaN, too), a list or true as in JSON, else to text "
-        "('NAME=\"5\"' is text, too); NAME= removes it; without any, the attributes are shown",
+        "('NAME=\"5\"' is text, too, and 'NAME=\"\"' an empty one); NAME= removes it; without any, "
+        "the attributes are shown",
     )  # fmt: skip
 
 
