@@ -51,7 +51,9 @@ class AttributeChanges:
     def set_extended(self, path: bytes, name: bytes, value: bytes | None, flags: int) -> None:
         """Answer ``setxattr``, or ``removexattr`` (None). ``flags`` are those of ``setxattr``."""
         if not name.startswith(USER_PREFIX) or name.startswith(OWN_PREFIX):
-            raise UnsupportedTypeError(f"{show_path(name)} cannot be set")
+            refusal = UnsupportedTypeError(f"{show_path(name)} cannot be set")
+            refusal.is_news = name.startswith(USER_PREFIX)  # `cp` and `sed -i` try access lists
+            raise refusal
         attribute = name.removeprefix(USER_PREFIX)
         has_it = holds_attribute(self._text_of(self._file_of(path)), attribute)
         if has_it and flags & os.XATTR_CREATE:
