@@ -141,7 +141,7 @@ MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
         "xattr", "has_xattrs",
         "show attributes, shape, dtype and more as extended attributes too; a repeated ls -l takes "
-        "three times as long with them. noxattr: show none, as without either",
+        "three times as long with them. noxattr: show none (the default)",
     ),
     MountOption(
         "views", "views.kinds",

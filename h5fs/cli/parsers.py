@@ -188,8 +188,9 @@ def _declare_log(parser: argparse.ArgumentParser) -> None:
 
 def _declare_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="only this mount"
-    )
+        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?",
+        help="only this mount; what one that has ended there said is told for the last time",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     _declare_color(parser)
 
@@ -232,8 +233,9 @@ def _declare_attr(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="FILE[:/PATH]", help="a file, or a group or dataset in it")
     parser.add_argument(
         "changes", metavar="NAME=VALUE", nargs="*",
-        help="set an attribute: to a number (NaN, too), a list or true as in JSON, else to text "
-        "('NAME=\"5\"' is text, too); NAME= removes it; without any, the attributes are shown",
+        help="set an attribute: to a number (NaN, too), a list or true as in JSON, else to text; "
+        "text that replaces a number, or looks like one, goes in double quotes ('NAME=\"5\"', "
+        "'NAME=\"\"'); NAME= removes it; without any, the attributes are shown",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -9,12 +10,22 @@ from h5fs.daemon.end_reports import EndReport
 from h5fs.errors import show_path
 
 
-def tell_reports(reports: Sequence[EndReport]) -> None:
-    """Print the messages of each report to stderr, a line each, with the mountpoint before it."""
+def tell_reports(reports: Sequence[EndReport], *, stay: bool = False) -> None:
+    """Print the messages of each report to stderr, a line each, with the mountpoint before it.
+
+    ``stay``: the reports are there still, and a last line says what they go with.
+    """
     for report in reports:
-        where = _harmless(report.mountpoint)
         for message in report.messages:
-            print(f"h5fs: {where} has ended: {_harmless(message)}", file=sys.stderr)
+            _tell(report.mountpoint, message)
+    if stay:
+        for mountpoint in dict.fromkeys(report.mountpoint for report in reports):
+            command = f"h5fs status {shlex.quote(mountpoint)}"
+            _tell(mountpoint, f"this is told for a week, or until you run: {command}")
+
+
+def _tell(mountpoint: str, message: str) -> None:
+    print(f"h5fs: {_harmless(mountpoint)} has ended: {_harmless(message)}", file=sys.stderr)
 
 
 def _harmless(text: str) -> str:

@@ -135,7 +135,7 @@ def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
             f"{mountpoint} is unmounted, but its daemon (pid {pid}) still runs after "
             f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
         )
-    return Unmounted(tuple(take_reports(pid=pid)))
+    return Unmounted(tuple(take_reports(place, pid=pid)))
 
 
 def _check_answer(mountpoint: Path) -> None:

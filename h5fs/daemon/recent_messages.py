@@ -7,7 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 _MOST_KEPT = 20
-_MOST_CHARACTERS = 500  # of one message
+_MOST_CHARACTERS = 2000  # of one message
+_GAP = " ... "
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class RecentMessages(logging.Handler):
             self.handleError(record)
             return
         if len(text) > _MOST_CHARACTERS:
-            text = f"{text[:_MOST_CHARACTERS]}..."
+            # What is at fault is named at the beginning, and where it was saved at the end.
+            half = (_MOST_CHARACTERS - len(_GAP)) // 2
+            text = text[:half] + _GAP + text[-half:]
         self._kept.append(Message(record.created, text))
 
     def messages(self) -> list[Message]:

@@ -27,7 +27,7 @@ def test_a_daemon_that_ends_while_it_is_asked_is_no_mount_any_more(
         raise failure
 
     monkeypatch.setattr(status, "ask", fail)
-    monkeypatch.setattr(status, "take_reports", lambda **_: [])
+    monkeypatch.setattr(status, "recent_reports", list)
     monkeypatch.setattr(status, "find_daemons", lambda: registered.pop(0))
     is_error = not is_gone and failure is not ConnectionResetError
     assert status.run(ALL) == int(is_error)

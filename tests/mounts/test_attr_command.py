@@ -47,6 +47,8 @@ def test_attributes_are_set_removed_and_shown(file: Path) -> None:
         (":/g/x", "a=1", 1, "no such object; h5fs tree"),
         (":/g/d", "a", 2, "a is no NAME=VALUE"),
         (":/g/d", "a=[1, {}]", 1, "no type follows"),
+        (":/g/d", "nope=", 1, "/g/d: no attribute nope"),
+        ("", "nope=", 1, "/: no attribute nope"),
         (".none", "a=1", 1, "no such file"),
     ],
 )
@@ -54,8 +56,15 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     file: Path, place: str, change: str, status: int, words: str
 ) -> None:
     before = file.read_bytes()
-    done = run_h5fs("attr", f"{file}{place}", change)
+    done = run_h5fs("attr", f"{file}{place}", "units=degC", change)
     assert done.returncode == status
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert file.read_bytes() == before
+
+
+@pytest.mark.semantics("C10")
+def test_an_empty_text_is_no_removal(file: Path) -> None:
+    assert run_h5fs("attr", f"{file}:/g", 'title=""', 'new=""').returncode == 0
+    with h5py.File(file) as opened:
+        assert dict(opened["g"].attrs) == {"title": "", "new": ""}

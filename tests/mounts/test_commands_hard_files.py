@@ -75,7 +75,7 @@ def test_what_is_deep_is_read_and_checked(deep: Path) -> None:
     assert len(done.stdout) == 208
     checked = run_h5fs("check", deep)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert "1 files of the tree, 208 bytes, 0 errors" in checked.stdout
+    assert "1 file of the tree, 208 bytes, 0 errors" in checked.stdout
 
 
 @pytest.fixture

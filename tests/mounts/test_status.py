@@ -34,7 +34,7 @@ from support.users import (
 )
 from support.waiting import PATIENCE_SECONDS, wait_until
 from support.watching import find_workers
-from support.writing import REFUSED, shell
+from support.writing import REFUSED, run_shell, shell
 
 CHUNK_BYTES = 64 * 2**10
 PAGE_BYTES = 4096
@@ -440,16 +440,21 @@ def test_umount_tells_what_is_not_in_the_hdf5_file(file: Path) -> None:
 
 
 @pytest.mark.semantics("M5")
-def test_what_nobody_was_told_the_next_status_tells(file: Path) -> None:
+def test_what_nobody_was_told_status_tells_until_it_is_asked_about_the_mount(file: Path) -> None:
     with mounted(file, options=["--mode", "r+"]) as mount:
         leave_nonsense(mount.path)
         daemon = os.pidfd_open(mount.pid)
         subprocess.run(["fusermount3", "-u", mount.path], check=True, timeout=SECONDS)
         select.select([daemon], [], [], SECONDS)
         os.close(daemon)
-        told = run_h5fs("status", mount.path).stderr
-        assert f"{mount.path} has ended: /bad.npy is not in the HDF5 file" in told
-        assert "has ended" not in run_h5fs("status", mount.path).stderr
+        text = f"{mount.path} has ended: /bad.npy is not in the HDF5 file"
+        for words in (["status"], ["status", "--json"]):
+            told = run_h5fs(*words).stderr
+            assert text in told
+            assert f"or until you run: h5fs status {mount.path}" in told
+        assert text in run_h5fs("status", mount.path).stderr
+        for words in (["status"], ["status", mount.path]):
+            assert text not in run_h5fs(*words).stderr
 
 
 @pytest.mark.semantics("M5", "R18")
@@ -464,6 +469,19 @@ def test_umount_tells_what_a_shell_said_nothing_of(described: Path) -> None:
         assert f"{mount.path} has ended: /.attrs.json{REFUSED}not JSON: " in line
         assert line.endswith(f"; saved as {described}.h5fs-left/.attrs.json")
     assert Path(f"{described}.h5fs-left/.attrs.json").read_text() == "{bad\n"
+
+
+@pytest.mark.semantics("M5", "R18")
+def test_umount_tells_what_a_program_took_away_after_a_refused_rename(described: Path) -> None:
+    with mounted(described, options=["--mode", "r+"]) as mount:
+        assert "cannot rename" in run_shell("sed -i 's/{/{{/' .attrs.json", mount.path).stderr
+        assert [each.name for each in mount.path.iterdir() if each.name.startswith("sed")] == []
+        done = run_h5fs("umount", mount.path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert f"{mount.path} has ended: /.attrs.json{REFUSED}not JSON: " in line
+        assert line.endswith(f"; saved as {described}.h5fs-left/.attrs.json")
+    assert Path(f"{described}.h5fs-left/.attrs.json").read_text().startswith("{{")
 
 
 @pytest.mark.semantics("M5", "R18")

@@ -182,3 +182,16 @@ def test_attributes_are_set_and_removed_one_by_one_in_modes_that_write(tmp_path:
     with h5py.File(file) as opened:
         assert dict(opened["d"].attrs) == {"units": "m"}
         assert dict(opened.attrs) == {"gain": 0.5}
+
+
+@pytest.mark.semantics("E3")
+def test_access_lists_that_programs_try_to_set_are_not_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["d"] = np.arange(3)
+    with written(tmp_path / "f.h5", "-o", "xattr") as mount:
+        for name in ("security.x", "user.h5fs.path"):
+            with pytest.raises(OSError) as refused:
+                os.setxattr(mount.path / "d.npy", name, b"1")
+            assert refused.value.errno == errno.ENOTSUP
+        log = mount.log.read_text()
+    assert "user.h5fs.path cannot be set" in log and "security.x" not in log

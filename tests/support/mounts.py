@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from h5fs.daemon.end_reports import take_reports
 from h5fs.daemon.registry import find_daemon
 from h5fs.kernel_mounts import find_mount
 from support.waiting import PATIENCE_SECONDS
@@ -80,7 +81,10 @@ def mounted(file: Path, *, options: Sequence[str] = ()) -> Iterator[Mounted]:
 
 
 def end_mount(mountpoint: Path) -> None:
-    """Take a mount down, however it is: in use, hanging, or dead already."""
+    """Take a mount down, however it is: in use, hanging, or dead already.
+
+    What its daemon says at its end is for nobody: `h5fs status` would tell it for a week.
+    """
     pid = find_daemon(mountpoint)
     daemon = None
     if pid is not None:
@@ -93,6 +97,7 @@ def end_mount(mountpoint: Path) -> None:
         subprocess.run(words, check=True, timeout=_DETACH_SECONDS)
     if daemon is not None:
         _wait_or_kill(daemon)
+    take_reports(mountpoint.resolve())
 
 
 def _wait_or_kill(daemon: int) -> None:

@@ -15,6 +15,7 @@ from h5fs.cli.commands.without_mount import (
     walking_habits,
 )
 from h5fs.cli.output.progress import progress_bar
+from h5fs.cli.output.sizes import show_count
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Url
 from h5fs.model.settings import StoreOptions
@@ -92,11 +93,11 @@ def _tell_log(file: Path) -> bool:
     if found.is_mismatch:
         print(f"log: {path}, of another file: {found.mismatch}")
         return True
+    lost = f"; {found.lost_commits} more were lost when the system was started anew"
     print(
-        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk; "
-        f"{found.lost_commits} more do not count since the system was started anew), "
-        f"{found.pages * found.page_bytes} bytes to be brought into the file; a mount that writes, "
-        f"or h5fs recover {file}, does it"
+        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk"
+        f"{lost if found.lost_commits else ''}), {found.pages * found.page_bytes} bytes to be "
+        f"brought into the file: the next mount that writes does it, or h5fs recover {file}"
     )
     # A log that is just being written may look damaged.
     problem = "" if is_in_use else explain_damage(path, found)
@@ -127,5 +128,8 @@ def _read_all(tree: Tree, name: str) -> int:
                 errors.append((path, error))
     for path, reason in errors:
         print(f"{show_path(path)}: {reason}")
-    print(f"read: {len(files)} files of the tree, {total} bytes, {len(errors)} errors")
+    print(
+        f"read: {show_count(len(files), 'file')} of the tree, {show_count(total, 'byte')}, "
+        f"{show_count(len(errors), 'error')}"
+    )
     return 1 if errors else 0

@@ -15,7 +15,7 @@ from typing import Any
 from h5fs.cli.commands.status_text import show_mount, show_text
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.reports import tell_reports
-from h5fs.daemon.end_reports import take_reports
+from h5fs.daemon.end_reports import recent_reports, take_reports
 from h5fs.daemon.registry import Daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
@@ -37,7 +37,10 @@ _KEYS = (
 def run(arguments: argparse.Namespace) -> int:
     """Print the mounts; return 0, or 1 when a daemon does not answer. Raises ``MountError``."""
     only: Path | None = arguments.mountpoint
-    tell_reports(take_reports(mountpoint=None if only is None else _resolve(only)))
+    if only is None:
+        tell_reports(recent_reports(), stay=True)
+    else:
+        tell_reports(take_reports(_resolve(only)))
     daemons = find_daemons() if only is None else [_find(only)]
     with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as askers:
         answers = list(askers.map(_ask, daemons))

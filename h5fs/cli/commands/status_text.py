@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from h5fs.cli.output.sizes import show_size
+from h5fs.cli.output.sizes import show_count, show_size
 from h5fs.errors import show_path
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
@@ -101,11 +101,11 @@ def _message(found: dict[str, Any]) -> str:
 
 
 def _drafts(found: dict[str, Any]) -> str:
-    return f"{_count(found['count'], 'file')}, {show_size(found['bytes'])} written"
+    return f"{show_count(found['count'], 'file')}, {show_size(found['bytes'])} written"
 
 
 def _uncommitted(found: dict[str, Any]) -> str:
-    text = f"{_count(found['changes'], 'change')}, {show_size(found['bytes'])} of data"
+    text = f"{show_count(found['changes'], 'change')}, {show_size(found['bytes'])} of data"
     if found["oldest_seconds"] is not None:
         text += f", for {_show_seconds(found['oldest_seconds'])}"
     return f"{text}; log {show_size(found['log_bytes'])}"
@@ -166,10 +166,6 @@ def _show_seconds(value: float) -> str:
     if not hours:
         return f"{minutes} min"
     return f"{hours} h {minutes % 60} min" if not days else f"{days} d {hours % 24} h"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def show_text(text: object) -> str:

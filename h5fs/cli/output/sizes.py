@@ -13,3 +13,8 @@ def show_size(size_bytes: int) -> str:
             return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError
+
+
+def show_count(number: int, what: str) -> str:
+    """Return a number and what it counts, in the plural where it is not one."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

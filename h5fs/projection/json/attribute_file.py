@@ -55,6 +55,7 @@ from h5fs.projection.json.elements import (
 from h5fs.projection.json.nesting import Shape, flatten, nest, shape_of
 from h5fs.projection.json.numpy_spelling import BOOLEAN, standard_float, standard_integer
 from h5fs.projection.json.rounded_numbers import RoundedNumbers
+from h5fs.projection.json.scalars import SPECIAL_FLOATS
 from h5fs.projection.json.strict_json import (
     MAX_NESTING,
     JsonValue,
@@ -201,6 +202,7 @@ def _read(
             attribute = _try_type_of(old, name, value)
             if attribute is not None:
                 return attribute
+            _check_no_float(value, old)
     form = form or _implied_form(value)
     if form is None:
         shown_value = show_value(value)
@@ -220,6 +222,15 @@ def _try_type_of(old: Attribute, name: bytes, value: JsonValue) -> Attribute | N
         return None  # the enumeration could store the integer, but has no member for it
     is_exact = not form.in_base64 and _is_same(_reread(shown), value, one_spelling=False)
     return attribute if is_exact else None
+
+
+def _check_no_float(value: JsonValue, old: Attribute) -> None:
+    """Raise where a number that is no float would become text, as what floats alone can be."""
+    found = next((item for item in _flat(value) if item in SPECIAL_FLOATS), None)
+    if found is not None and not isinstance(old.type, StringType):
+        raise InvalidAttributesError(
+            f"{show_value(found)}, and the attribute is no float; {TYPES} must say its new type"
+        )
 
 
 def _lengthened(form: _Form, value: JsonValue, old: Attribute) -> _Form:
@@ -256,6 +267,12 @@ def _make(name: bytes, value: JsonValue, form: _Form) -> Attribute:
     strings = StringSpelling(in_base64=form.in_base64, stored=form.stored)
     elements = elements_from_json(flat, form.type, strings)
     return Attribute(name, form.type, form.shape, tuple(elements))
+
+
+def implied_type(value: JsonValue) -> JsonValue:
+    """Return the entry of ``$types`` that says the type of a plain value; None for no type."""
+    form = _implied_form(value)
+    return None if form is None else datatype_to_json(form.type)
 
 
 def _implied_form(value: JsonValue) -> _Form | None:

@@ -61,7 +61,7 @@ def integers_to_json(elements: Sequence[bytes], datatype: IntegerType) -> list[J
 def integer_from_json(value: JsonValue, datatype: IntegerType) -> bytes:
     """Return an integer as stored. Raises ``InvalidAttributesError``, as each ``..._from_json``."""
     if isinstance(value, str):
-        return _bits_from_text(value, datatype.bits)
+        return _bits_from_text(value, datatype.bits, "an integer")
     try:
         return datatype.stored(_integer(value))
     except OverflowError as error:
@@ -195,7 +195,7 @@ def _decimal(value: JsonValue) -> Decimal:
 def _special_from_text(text: str, datatype: FloatType) -> bytes:
     if text in SPECIAL_FLOATS:
         return store_float(text, datatype)
-    return _bits_from_text(text, datatype.bits)
+    return _bits_from_text(text, datatype.bits, "a number")
 
 
 def _pack_double(number: Decimal, bits: BitLayout) -> bytes:
@@ -217,12 +217,14 @@ def _bits_to_text(element: bytes, bits: BitLayout) -> str:
     return "0x" + bits.swapped(element)[::-1].hex()
 
 
-def _bits_from_text(text: str, bits: BitLayout) -> bytes:
+def _bits_from_text(text: str, bits: BitLayout, kind: str) -> bytes:
     match = _BITS.fullmatch(text)
     digits = (match[1] or match[2]) if match else ""
     if len(digits) != 2 * bits.size_bytes:
         size = bits.size_bytes
-        raise InvalidAttributesError(f"neither a number nor {size} bytes: {show_value(text)}")
+        raise InvalidAttributesError(
+            f"neither {kind} nor the {size} bytes of one (0x...): {show_value(text)}"
+        )
     return bits.swapped(bytes.fromhex(digits)[::-1])
 
 

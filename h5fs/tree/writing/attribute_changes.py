@@ -51,19 +51,22 @@ class AttributeChanges:
     def set_extended(self, path: bytes, name: bytes, value: bytes | None, flags: int) -> None:
         """Answer ``setxattr``, or ``removexattr`` (None). ``flags`` are those of ``setxattr``."""
         if not name.startswith(USER_PREFIX) or name.startswith(OWN_PREFIX):
-            raise UnsupportedTypeError(f"{show_path(name)} cannot be set")
+            refusal = UnsupportedTypeError(f"{show_path(name)} cannot be set")
+            refusal.is_news = name.startswith(USER_PREFIX)  # `cp` and `sed -i` try access lists
+            raise refusal
         attribute = name.removeprefix(USER_PREFIX)
         has_it = holds_attribute(self._text_of(self._file_of(path)), attribute)
         if has_it and flags & os.XATTR_CREATE:
             raise ExistsError(f"{show_path(path)} has an attribute {show_path(attribute)}")
-        if not has_it and (value is None or flags & os.XATTR_REPLACE):
+        if not has_it and flags & os.XATTR_REPLACE:
             raise NoAttributeError(f"{show_path(path)} has no attribute {show_path(attribute)}")
         self.change(path, {attribute: value})
 
     def change(self, path: bytes, changes: Mapping[bytes, bytes | None]) -> None:
         """Set attributes of the object at a path in one step; None removes one.
 
-        Raises ``InvalidAttributesError``; the object has its old attributes then.
+        Raises ``InvalidAttributesError``, and ``NoAttributeError`` where one that is to be removed
+        is not there; the object has its old attributes then.
         """
         file_path = self._file_of(path)
         old = self._text_of(file_path)

@@ -100,6 +100,9 @@ def _explain(left: _Left) -> str:
     path, why = show_path(left.path), left.refusal
     if isinstance(left, RefusedDraft):
         return f"{path}: what was written was refused: {why}"
+    if isinstance(left, WritableFile) and left.refused_name is not None and not why:
+        name, refusal = left.refused_name
+        why = f"it was to be {show_path(name)}, and was refused: {refusal}"
     return f"{path} is not in the HDF5 file{': ' if why else ''}{why}"
 
 

@@ -53,6 +53,7 @@ class Removals:
         if staged is not None:
             if staged.origin is not None:  # what goes with it is at another path
                 self._in_flight.insist_on_being_alone()
+            self._note_refused_name(staged)
             self._pending.unstage(path)
             self.let_disappear(staged)
             return
@@ -73,6 +74,14 @@ class Removals:
         # A new object that was made meanwhile may have the number of one that nobody had open.
         if edited is not None:
             self.end_editing_of(node)
+
+    def _note_refused_name(self, file: WritableFile) -> None:
+        """A program removes its temporary file after a `rename` that was refused: so the change
+        that it was to bring goes."""
+        if file.refused_name is None or self._places.folder_and_file(file.path)[1] is not None:
+            return  # what people have named they remove for good
+        path, refusal = file.refused_name
+        self._pending.refused.note(file, refusal, path, is_new=not self._places.is_there(path))
 
     def remove_folder(self, path: bytes) -> None:
         """Answer ``rmdir``: delete the link to an empty group, or a scratch folder."""

@@ -100,7 +100,7 @@ class Renames:
             self._bring_back(file, folder, meaning.link_name, new)
             return
         edited = self._edited_at(new)
-        with self._pending.restored_on_error():
+        with file.getting_name(new), self._pending.restored_on_error():
             replaced = self._pending.stage(file, new)
             if meaning is not None:
                 self._commit_over_link(file)

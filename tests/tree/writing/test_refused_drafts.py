@@ -255,6 +255,120 @@ def test_where_nothing_can_be_saved_the_reason_is_told(
     assert "; it is lost: " in line and line.endswith("No space left on device")
 
 
+# A refused `rename` of a file with a temporary name.
+
+
+def refuse_rename(tree: WritableTree, temporary: bytes, path: bytes, data: bytes = BAD) -> None:
+    save(tree, temporary, data)
+    with pytest.raises(H5fsError):
+        tree.rename(temporary, path)
+
+
+@pytest.mark.semantics("R18")
+@pytest.mark.parametrize(
+    ("temporary", "path"),
+    [
+        (b"/sedAb3dEf", b"/x.attrs.json"),
+        (b"/.x.npy.Ab3dEf", b"/x.npy"),
+        (b"/g/.y.npy.Ab3dEf", b"/g/y.npy"),
+        (b"/.new.npy.Ab3dEf", b"/new.npy"),
+        (b"/g/.attrs.json.tmp", b"/g/.attrs.json"),
+    ],
+)
+def test_what_a_refused_rename_was_to_bring_is_told_when_its_temporary_file_is_removed(
+    file: Path, caplog: pytest.LogCaptureFixture, temporary: bytes, path: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        refuse_rename(tree, temporary, path)
+        tree.unlink(temporary)
+    (line,) = told(caplog)
+    name = path.decode()
+    assert line.startswith(f"{name}{REFUSED}not ")
+    assert line.endswith(f"; saved as {file}.h5fs-left{name}")
+    assert saved_in(file) == {name[1:]: BAD}
+
+
+@pytest.mark.semantics("R18")
+def test_a_temporary_file_that_stays_is_told_with_the_reason_why_its_rename_was_refused(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writable_tree(file) as tree:
+        refuse_rename(tree, b"/.x.npy.Ab3dEf", b"/x.npy")
+    assert told(caplog) == []
+    (line,) = [each for each in caplog.messages if ".x.npy.Ab3dEf" in each]
+    assert "/.x.npy.Ab3dEf is not in the HDF5 file: it was to be /x.npy, " in line
+    assert "not a .npy file" in line
+    assert saved_in(file) == {".x.npy.Ab3dEf": BAD}
+
+
+def rename_a_good_one(tree: WritableTree) -> None:
+    save(tree, b"/.x.npy.Gh4iJk", npy_bytes(VALUES * 2))
+    tree.rename(b"/.x.npy.Gh4iJk", b"/x.npy")
+
+
+def remove_it(tree: WritableTree) -> None:
+    tree.unlink(b"/x.npy")
+
+
+def rename_it(tree: WritableTree) -> None:
+    tree.rename(b"/x.npy", b"/z.npy")
+
+
+@pytest.mark.semantics("R18")
+@pytest.mark.parametrize("change", [rename_a_good_one, remove_it, rename_it])
+def test_a_refused_rename_is_not_told_when_the_name_was_changed_since(
+    file: Path, caplog: pytest.LogCaptureFixture, change: Callable[[WritableTree], None]
+) -> None:
+    with writable_tree(file) as tree:
+        refuse_rename(tree, b"/.x.npy.Ab3dEf", b"/x.npy")
+        tree.unlink(b"/.x.npy.Ab3dEf")
+        change(tree)
+    assert told(caplog) == []
+    assert saved_in(file) == {}
+
+
+@pytest.mark.semantics("R18")
+def test_a_refused_rename_is_not_told_when_the_file_was_mended_first(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writable_tree(file) as tree:
+        refuse_rename(tree, b"/.x.npy.Ab3dEf", b"/x.npy")
+        save(tree, b"/.x.npy.Ab3dEf", npy_bytes(VALUES * 2))
+        tree.rename(b"/.x.npy.Ab3dEf", b"/x.npy")
+        refuse_rename(tree, b"/.x.npy.Gh4iJk", b"/other.npy")
+        save(tree, b"/.x.npy.Gh4iJk", b"another content, never renamed")
+        tree.unlink(b"/.x.npy.Gh4iJk")
+    assert told(caplog) == []
+    assert saved_in(file) == {}
+
+
+@pytest.mark.semantics("R18")
+def test_what_people_remove_after_a_refused_rename_is_not_told(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writable_tree(file) as tree:
+        with pytest.raises(H5fsError):
+            save(tree, b"/draft.npy", BAD)
+        with pytest.raises(H5fsError):
+            tree.rename(b"/draft.npy", b"/x.npy")
+        tree.unlink(b"/draft.npy")
+    assert told(caplog) == []
+    assert saved_in(file) == {}
+
+
+@pytest.mark.semantics("R18")
+def test_a_new_name_that_was_refused_goes_with_its_folder(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writable_tree(file) as tree:
+        tree.make_folder(b"/h")
+        refuse_rename(tree, b"/h/.new.npy.Ab3dEf", b"/h/new.npy")
+        tree.unlink(b"/h/.new.npy.Ab3dEf")
+        tree.remove_folder(b"/h")
+    assert told(caplog) == []
+    assert saved_in(file) == {}
+
+
 # The memory of them by itself.
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -18,6 +20,7 @@ from h5fs.errors import (
     NotFoundError,
     UnsupportedTypeError,
 )
+from h5fs.projection.json.strict_json import JsonValue
 from h5fs.tree import WritableTree
 
 
@@ -138,6 +141,97 @@ def test_a_new_attribute_may_be_a_number_that_is_not_finite(scales: Path, text: 
         for name, dtype in (("new", np.float64), ("single", np.float32)):
             assert attributes[name].dtype == dtype
             assert np.array_equal(attributes[name], float(text), equal_nan=True)
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """A file with attributes of many types, those that a plain value implies among them."""
+    file = tmp_path / "kinds.h5"
+    with h5py.File(file, "w") as opened:
+        opened["kept"] = 1
+        for name, value in {
+            "integer": 5, "short": np.int16(5), "byte": np.uint8(5), "integers": np.array([1, 2]),
+            "boolean": True, "float": 1.5, "complex": 1 + 2j,
+        }.items():  # fmt: skip
+            opened.attrs[name] = value
+        opened.attrs.create("member", 1, dtype=h5py.enum_dtype({"A": 1, "B": 2}))
+        opened.attrs["reference"] = opened["kept"].ref
+        opened.attrs["texts"] = ["a", "b"]
+        opened.attrs["letter"] = np.bytes_(b"z")
+    return file
+
+
+def check_refused(kinds: Path, change: Callable[[WritableTree], None]) -> None:
+    with writable_tree(kinds) as tree:
+        before = read(tree, b"/.attrs.json")
+        with pytest.raises(InvalidAttributesError):
+            change(tree)
+        assert read(tree, b"/.attrs.json") == before
+
+
+@pytest.mark.semantics("A7")
+@pytest.mark.parametrize(
+    "name",
+    ["integer", "short", "byte", "integers", "boolean", "complex", "member", "reference"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[1, NaN]", "some text"])
+def test_no_number_becomes_text_that_its_type_cannot_hold(
+    kinds: Path, name: str, text: str
+) -> None:
+    check_refused(kinds, lambda tree: set_one(tree, b"/", name.encode(), text.encode()))
+
+
+@pytest.mark.semantics("A7")
+@pytest.mark.parametrize("text", ["nan", "[1, NaN]", "1,5"])
+def test_no_float_becomes_text_that_is_nearly_a_float(kinds: Path, text: str) -> None:
+    check_refused(kinds, lambda tree: set_one(tree, b"/", b"float", text.encode()))
+
+
+@pytest.mark.semantics("A7")
+def test_text_that_a_type_can_hold_is_taken_and_text_in_quotes_is_text(kinds: Path) -> None:
+    with writable_tree(kinds) as tree:
+        for name, text in (
+            ("member", "B"), ("reference", "/"), ("float", "NaN"), ("texts", "one text"),
+            ("letter", "a word"), ("integer", '"5 mm"'), ("boolean", '"yes"'),
+        ):  # fmt: skip
+            set_one(tree, b"/", name.encode(), text.encode())
+    with h5py.File(kinds) as opened:
+        attributes = opened.attrs
+        assert attributes["member"] == 2
+        assert h5py.check_enum_dtype(attributes.get_id("member").dtype) == {"A": 1, "B": 2}
+        assert opened[attributes["reference"]].name == "/"
+        assert np.isnan(attributes["float"])
+        assert attributes["texts"] == "one text"
+        assert attributes["letter"] == "a word"
+        assert (attributes["integer"], attributes["boolean"]) == ("5 mm", "yes")
+
+
+@pytest.mark.semantics("A6")
+@pytest.mark.parametrize("name", ["integer", "short", "integers", "boolean", "member"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "-NaN", ["NaN", "NaN"]])
+def test_what_is_spelled_as_a_float_is_no_text_where_no_text_was(
+    kinds: Path, name: str, value: JsonValue
+) -> None:
+    def change(tree: WritableTree) -> None:
+        document = json.loads(read(tree, b"/.attrs.json"))
+        document["$types"].pop(name, None)
+        save(tree, b"/.attrs.json", json.dumps({**document, name: value}).encode())
+
+    check_refused(kinds, change)
+
+
+@pytest.mark.semantics("A6")
+def test_with_an_entry_what_is_spelled_as_a_float_is_what_that_says(kinds: Path) -> None:
+    text = {"class": "H5T_STRING", "charSet": "H5T_CSET_ASCII", "strPad": "H5T_STR_NULLPAD",
+            "length": 3}  # fmt: skip
+    with writable_tree(kinds) as tree:
+        document = json.loads(read(tree, b"/.attrs.json"))
+        document |= {"integer": "NaN", "integers": "NaN"}
+        document["$types"] |= {"integer": "<f8", "integers": text}
+        save(tree, b"/.attrs.json", json.dumps(document).encode())
+    with h5py.File(kinds) as opened:
+        assert np.isnan(opened.attrs["integer"])
+        assert opened.attrs["integers"] == b"NaN"
 
 
 @pytest.mark.semantics("A7")

@@ -1,14 +1,14 @@
-"""Changes of files that the HDF5 file has, which their last `close` refused.
+"""Changes of files that the HDF5 file has, which their last `close` refused, or a `rename`.
 
-The HDF5 file keeps what it had, and the draft goes. Shells pass over an error of `close`, so that
-whoever unmounts is told of each name that did not get another content since. Not thread-safe: under
-the tree's lock.
+The HDF5 file keeps what it had, and the draft goes; where a `rename` was refused, it goes when the
+program removes its temporary file. Shells pass over an error of `close`, so that whoever unmounts
+is told of each name that did not get another content since. Not thread-safe: under the tree's lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from h5fs.errors import H5fsError
@@ -21,11 +21,15 @@ _MOST_BYTES: Final = 16 * 2**20
 
 @dataclass(frozen=True)
 class RefusedDraft:
-    """What was written to the file at a path, and why it was refused; None: it was not kept."""
+    """What was written to the file at a path, and why it was refused; None: it was not kept.
+
+    ``is_new``: nothing was at the path.
+    """
 
     path: bytes
     refusal: str
     data: bytes | None
+    is_new: bool = False
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset`` of what was kept; return how much."""
@@ -45,13 +49,17 @@ class RefusedDrafts:
         self._most_bytes = most_bytes
         self._changes: dict[bytes, RefusedDraft] = {}  # the one that was refused last is the last
 
-    def note(self, file: WritableFile, refusal: str) -> None:
-        """Remember what was written to a file, which is dropped next. Nothing is lost with an empty
-        one, as a redirection leaves it of a command that fails."""
+    def note(
+        self, file: WritableFile, refusal: str, path: bytes | None = None, *, is_new: bool = False
+    ) -> None:
+        """Remember what was written to a file, which is dropped next: for another path, if its
+        `rename` to that was refused. Nothing is lost with an empty one, as a redirection leaves it
+        of a command that fails."""
         if not file.size_bytes:
             return
-        self._changes.pop(file.path, None)
-        self._changes[file.path] = RefusedDraft(file.path, refusal, _read(file))
+        path = file.path if path is None else path
+        self._changes.pop(path, None)
+        self._changes[path] = RefusedDraft(path, refusal, _read(file), is_new)
         if len(self._changes) > self._most_names:
             del self._changes[next(iter(self._changes))]
         self._keep_last_bytes()
@@ -66,11 +74,11 @@ class RefusedDrafts:
         self._take(new)
         for change in moved:
             path = new + change.path[len(old) :]
-            self._changes[path] = RefusedDraft(path, change.refusal, change.data)
+            self._changes[path] = replace(change, path=path)
 
     def left(self, is_there: Callable[[bytes], bool]) -> list[RefusedDraft]:
         """Return the changes of files that are there still: attributes go with their object."""
-        return [change for path, change in self._changes.items() if _may_be_there(path, is_there)]
+        return [change for change in self._changes.values() if _may_be_there(change, is_there)]
 
     def _take(self, path: bytes) -> list[RefusedDraft]:
         below = path + b"/"
@@ -82,7 +90,7 @@ class RefusedDrafts:
         for path, change in reversed(self._changes.items()):
             room -= len(change.data or b"")
             if room < 0 and change.data is not None:
-                self._changes[path] = RefusedDraft(path, change.refusal, None)
+                self._changes[path] = replace(change, data=None)
 
 
 def _read(file: WritableFile) -> bytes | None:
@@ -97,8 +105,10 @@ def _read(file: WritableFile) -> bytes | None:
     return bytes(data[:count])
 
 
-def _may_be_there(path: bytes, is_there: Callable[[bytes], bool]) -> bool:
+def _may_be_there(change: RefusedDraft, is_there: Callable[[bytes], bool]) -> bool:
     try:
-        return is_there(path)
+        if change.is_new:
+            return is_there(change.path.rpartition(b"/")[0] or b"/")
+        return is_there(change.path)
     except H5fsError:  # the HDF5 file cannot be read any more
         return True

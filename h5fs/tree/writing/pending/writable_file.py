@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from h5fs.errors import NoSpaceError
+from h5fs.errors import H5fsError, NoSpaceError
 from h5fs.model.objects import ObjectRef
 from h5fs.tree.contents.content import Content
 from h5fs.tree.nodes import Node
@@ -28,9 +30,10 @@ class WritableFile:
     ``failure``: why something that was written is missing. ``is_mixed``: pages were refused that
     may have another content, so that what was written is not whole. ``was_offered``: it was decided
     whether its data stream into the HDF5 file. ``made_at``: the path of a new file, where nothing
-    was. ``refusal``: why it was not committed when that was last tried. ``started_from``: the text
-    of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came after
-    the last change, so that all but those who have it open read what the HDF5 file has.
+    was. ``refusal``: why it was not committed when that was last tried. ``refused_name``: the path
+    that a `rename` was to give to what is in it, and why that was refused. ``started_from``: the
+    text of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came
+    after the last change, so that all but those who have it open read what the HDF5 file has.
     ``inode`` and the times are those of a file without a node.
     """
 
@@ -53,6 +56,7 @@ class WritableFile:
     is_mixed: bool = False
     made_at: bytes | None = None
     refusal: str = ""
+    refused_name: tuple[bytes, str] | None = None
     started_from: bytes | None = None
     is_closed: bool = False
     inode: int = 0
@@ -85,7 +89,18 @@ class WritableFile:
         if empty:
             self.failure = None
             self.is_mixed = False
+            self.refused_name = None
         return self.draft
+
+    @contextmanager
+    def getting_name(self, path: bytes) -> Iterator[None]:
+        """Note why what is in the file cannot be at a path, if the block raises."""
+        self.refused_name = None
+        try:
+            yield
+        except H5fsError as error:
+            self.refused_name = path, str(error)
+            raise
 
     @property
     def is_changed(self) -> bool:
