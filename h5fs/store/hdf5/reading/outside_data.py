@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, product, starmap
 from typing import Any, Protocol
 
@@ -53,6 +53,7 @@ class ListingSource(LinkSource, Protocol):
 class Outside(Struct, frozen=True):
     """Where elements of a dataset are, outside of it.
 
+    ``mapped``: the source of each mapping of a virtual dataset, in their order.
     ``files``: the names of all sources' files, each with the number of the file that uses it.
     ``datasets``: what each source of the dataset itself leads to; none for one that is missing,
     several where a name stands for several, or where several files have the name. ``described``:
@@ -60,6 +61,7 @@ class Outside(Struct, frozen=True):
     dataset that all of a source is mapped to, which has another number of elements than they have.
     """
 
+    mapped: tuple[Source, ...] = ()
     files: tuple[tuple[str, int], ...] = ()
     datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
     described: Mapping[ObjectRef, DatasetInfo] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Outside(Struct, frozen=True):
 class _Found(Struct):
     """What has been found of an ``Outside``, by its names."""
 
+    mapped: tuple[Source, ...] = ()
     files: dict[tuple[str, int], None] = field(default_factory=dict)
     datasets: dict[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
     described: dict[ObjectRef, DatasetInfo] = field(default_factory=dict)
@@ -124,7 +127,9 @@ class OutsidePolicy:
                 "a virtual dataset of other files cannot be read while the file is written; "
                 "mount it with --mode r"
             )
-        return Outside(tuple(found.files), found.datasets, found.described, found.resized)
+        return Outside(
+            found.mapped, tuple(found.files), found.datasets, found.described, found.resized
+        )
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...], all_found: _Found) -> None:
         where = show_path(ref.path)
@@ -141,24 +146,36 @@ class OutsidePolicy:
             raw = (os.fsdecode(creation.get_external(i)[0]) for i in range(count))
             self._files.find_sources(raw, ref.file)
         elif layout == h5d.VIRTUAL:
-            sources = dict.fromkeys(sources_of(creation))
-            names = (file for file, _ in sources if file != SAME_FILE)
-            found = self._files.find_sources(names, ref.file)
-            all_found.files |= dict.fromkeys((file, ref.file) for file in found)
-            found[SAME_FILE] = [ref.file]
-            self._check_sources(ref, creation, found, (*users, ref), all_found)
+            self._check_virtual(ref, creation, users, all_found)
+
+    def _check_virtual(
+        self, ref: ObjectRef, creation: Any, users: tuple[ObjectRef, ...], all_found: _Found
+    ) -> None:
+        mapped = tuple(_sources_of(creation))
+        names = (file for file, _ in mapped if file != SAME_FILE)
+        files = self._files.find_sources(names, ref.file)
+        all_found.files |= dict.fromkeys((file, ref.file) for file in files)
+        files[SAME_FILE] = [ref.file]
+        counts = self._check_sources(dict.fromkeys(mapped), files, (*users, ref), all_found)
+        with reading(ref.path):
+            resized = tuple(_resized_parts(creation, mapped, counts))
+        if not users:
+            all_found.mapped, all_found.resized = mapped, resized
+        elif resized:
+            raise UnreadableError(f"{show_path(ref.path)}: {_RESIZED}")
 
     def _check_sources(
         self,
-        ref: ObjectRef,
-        creation: Any,
+        sources: Iterable[Source],
         files: Mapping[str, list[int | None]],
         users: tuple[ObjectRef, ...],
         all_found: _Found,
-    ) -> None:
-        """Check the sources of a virtual dataset, the last of ``users``, one file after another."""
+    ) -> dict[Source, int]:
+        """Check the sources of a virtual dataset, the last of ``users``, one file after another.
+
+        Returns how many elements they have, where a source is one dataset.
+        """
         counts: dict[Source, int] = {}
-        sources = dict.fromkeys(sources_of(creation))
         is_described = len(users) == 1 and self._describe_source is not None
         alike = AlikeSources(self._files, sources if is_described else (), files, self._on_progress)
         for source in sources:
@@ -178,19 +195,14 @@ class OutsidePolicy:
                     counts[source] = space.get_simple_extent_npoints()
             if len(users) == 1:
                 all_found.datasets[source] = datasets
-                dataset = self._describe(ref, datasets)
+                dataset = self._describe(users[0], datasets)
                 if dataset is not None:
                     all_found.described[datasets[0]] = dataset
                     if source in counts:
                         described = DescribedSource(datasets[0], dataset, counts[source])
                         alike.learn(source, described)
             self._files.close_all_but(_FILES_OPEN, keep={user.file for user in users})
-        with reading(ref.path):
-            resized = tuple(_resized_parts(creation, counts))
-        if len(users) == 1:
-            all_found.resized = resized
-        elif resized:
-            raise UnreadableError(f"{show_path(ref.path)}: {_RESIZED}")
+        return counts
 
     def _describe(self, ref: ObjectRef, sources: tuple[ObjectRef, ...]) -> DatasetInfo | None:
         """Describe a source as long as its file is open, if there is one of the dataset's type."""
@@ -246,25 +258,26 @@ class OutsidePolicy:
                 yield parent + b"/" + name
 
 
-def sources_of(creation: Any) -> Iterator[Source]:
-    """Yield the source of each mapping of a virtual dataset."""
+def _sources_of(creation: Any) -> Iterator[Source]:
     for index in range(creation.get_virtual_count()):
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
 
 
-def _resized_parts(creation: Any, counts: Mapping[Source, int]) -> Iterator[Hyperslab]:
+def _resized_parts(
+    creation: Any, mapped: Iterable[Source], counts: Mapping[Source, int]
+) -> Iterator[Hyperslab]:
     """Yield what all of a source stands for that has another number of elements.
 
     ``counts``: how many elements each source has.
     """
-    for index, source in enumerate(sources_of(creation)):
+    for index, source in enumerate(mapped):
         if source not in counts:
             continue
         if creation.get_virtual_srcspace(index).get_select_type() != h5s.SEL_ALL:
             continue
-        mapped = creation.get_virtual_vspace(index)
-        if counts[source] != mapped.get_select_npoints():
-            first, last = mapped.get_select_bounds()
+        space = creation.get_virtual_vspace(index)
+        if counts[source] != space.get_select_npoints():
+            first, last = space.get_select_bounds()
             yield Hyperslab(
                 first, tuple(high - low + 1 for low, high in zip(first, last, strict=True))
             )
