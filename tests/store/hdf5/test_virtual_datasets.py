@@ -264,6 +264,34 @@ def test_a_source_that_was_resized_is_an_error_where_it_is_mapped_as_a_whole(
         store.close()
 
 
+@pytest.mark.semantics("D13")
+def test_a_damaged_index_of_a_source_s_chunks_is_an_error_of_its_part(sources: Path) -> None:
+    """The source is alike others; its chunks are not looked at before they are read."""
+    expected = write(sources, join_rows, " gzip")
+    with h5py.File(sources / "s2.h5") as file:
+        chunk = file["rows gzip"].id.get_chunk_info(0).byte_offset
+        content = (sources / "s2.h5").read_bytes()
+        pointer = content.index((chunk - file.userblock_size).to_bytes(8, "little"))
+    node = content.rindex(b"TREE\1", 0, pointer)
+    (sources / "s2.h5").write_bytes(content[:node] + b"X" + content[node + 1 :])
+    with h5py.File(sources / "v.h5") as file, pytest.raises(OSError):
+        file["v"][...]
+    store = WorkerStore(StoreOptions(sources / "v.h5", workers=1), STARTER)
+    with closing(store):
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        dataset = store.describe_dataset(ref)
+        size = len(expected) // 4
+        for number in range(4):
+            start = number * size
+            if number == 2:
+                with pytest.raises(UnreadableError):
+                    read_part(store, ref, dataset, start, start + size)
+            else:
+                part = read_part(store, ref, dataset, start, start + size)
+                assert part == expected[start : start + size]
+
+
 @pytest.mark.semantics("R27")
 def test_sources_in_other_files_are_refused_while_the_file_is_written_however_deep(
     sources: Path,
