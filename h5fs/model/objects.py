@@ -143,7 +143,10 @@ class Chunked(Struct, frozen=True, tag=True, tag_field="class"):
 
 
 class VirtualSource(Struct, frozen=True):
-    """A dataset that has elements of a virtual one, of the same type."""
+    """A dataset that has elements of a virtual one, of the same type.
+
+    What its chunks take in the file may be told of another source, which is like it.
+    """
 
     ref: ObjectRef
     dataset: DatasetInfo

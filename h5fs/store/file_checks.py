@@ -52,8 +52,7 @@ def check_openable(
                     os.fspath(path), superblock, writing=follow,
                     advice=f"; if none is, run: h5fs recover --clear-flag {path}",
                 )  # fmt: skip
-            if locks_apply(locking):
-                _check_lock(path, file.fileno(), locking)
+            check_lock(path, file.fileno(), locking)
             return superblock
     except OSError as error:
         raise CannotOpenError(f"{path}: {error.strerror}{advise(error)}") from None
@@ -125,8 +124,13 @@ def library_locking(path: Path, locking: Locking) -> Locking:
     return locking
 
 
-def _check_lock(path: Path, descriptor: int, locking: Locking) -> None:
-    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder or the reason."""
+def check_lock(path: Path, descriptor: int, locking: Locking) -> None:
+    """Ask for the lock that HDF5 will ask for, so that a refusal names its holder or the reason.
+
+    Raises ``CannotOpenError``.
+    """
+    if not locks_apply(locking):
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -17,6 +17,8 @@ from h5py import h5d, h5p, h5s, h5t
 from support.mounts import Mounted, mounted, needs_libfuse_3, run_h5fs
 from support.waiting import PATIENCE_SECONDS
 
+from h5fs.store.workers.grants import OwnMounts
+
 NUMBERS = np.arange(6, dtype="<i4")
 
 
@@ -334,6 +336,21 @@ def test_a_group_that_another_file_leads_back_to_has_its_own_file_s_mode(tmp_pat
                 os.listdir(mount.path / "other")
             modes = {n: (mount.path / "other" / n).stat().st_mode & 0o777 for n in ("back", "own")}
             assert modes == {"back": 0o555, "own": 0o500}
+
+
+@pytest.mark.semantics("W6")
+def test_mounts_that_come_and_go_are_known_to_whoever_grants_files(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["d"] = NUMBERS
+    mounts = OwnMounts()
+    for _ in range(2):
+        before = mounts.find()
+        with mounted(tmp_path / "f.h5") as mount:
+            place = os.fsencode(mount.path)
+            assert place not in before
+            assert place in mounts.find()
+            assert place in mounts.find()
+        assert place not in mounts.find()
 
 
 @pytest.mark.semantics("L5", "N5")

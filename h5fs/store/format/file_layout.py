@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from h5fs.store.format.superblock import read_superblock
+from h5fs.store.format.superblock import Superblock, read_superblock
 from h5fs.store.sources.interface import Source
 
 _SIZES = (2, 4, 8)
@@ -27,7 +27,12 @@ def read_file_layout(source: Source) -> FileLayout | None:
         found = read_superblock(source)
     except OSError:
         return None
-    if found is None or not found.is_known:
+    return None if found is None else layout_of(found)
+
+
+def layout_of(found: Superblock) -> FileLayout | None:
+    """Return what a superblock says, None when it is not one that is known."""
+    if not found.is_known:
         return None
     if found.size_of_addresses not in _SIZES or found.size_of_lengths not in _SIZES:
         return None

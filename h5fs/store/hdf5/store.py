@@ -113,7 +113,7 @@ class Hdf5Store(ViewRenderer):
         self._looking_ahead: LookingAhead | None = None
         changes = options.mode.writes or options.is_swmr  # what is read is elsewhere the next time
         describe = None if changes else self._describe_source
-        self._outside = OutsidePolicy(self, self._files, self._open_bounded, describe)
+        self._outside = OutsidePolicy(self, self._files, self._open_bounded, describe, on_progress)
         self._ways = DirectReading(self._files, changes, on_progress)
 
     def open(self) -> None:

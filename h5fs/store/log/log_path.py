@@ -20,16 +20,21 @@ def find_log(file: Path) -> Path:
 
     Only hard links in the file's own folder are looked at: no file system tells where others are.
     """
-    own = log_path(file)
+    return Path(_find_log(os.path.realpath(file)))
+
+
+def _find_log(real: str) -> str:
+    own = real + LOG_SUFFIX
     if os.path.lexists(own):
         return own
-    for other in _other_names(os.fspath(own).removesuffix(LOG_SUFFIX)):
-        if os.path.lexists(log_path(other)):
-            return log_path(other)
+    for other in _other_names(real):
+        log = os.path.realpath(other) + LOG_SUFFIX
+        if os.path.lexists(log):
+            return log
     return own
 
 
-def _other_names(file: str) -> Iterator[Path]:
+def _other_names(file: str) -> Iterator[str]:
     """Yield the other names that a file has in its folder and that have a log beside them."""
     try:
         status = os.lstat(file)
@@ -41,7 +46,7 @@ def _other_names(file: str) -> Iterator[Path]:
     except OSError:
         return
     for name in names:
-        other = Path(folder, name.removesuffix(LOG_SUFFIX))
+        other = os.path.join(folder, name.removesuffix(LOG_SUFFIX))
         try:
             if os.path.samestat(os.lstat(other), status):
                 yield other
@@ -51,8 +56,13 @@ def _other_names(file: str) -> Iterator[Path]:
 
 def has_log(file: Path) -> bool:
     """Whether a file has a log with something in it, or what is no log lies in its place."""
+    return has_log_at(os.path.realpath(file))
+
+
+def has_log_at(real: str) -> bool:
+    """``has_log`` by a file's real path."""
     try:
-        status = os.lstat(find_log(file))
+        status = os.lstat(_find_log(real))
     except OSError:
         return False
     return not stat.S_ISREG(status.st_mode) or status.st_size > 0

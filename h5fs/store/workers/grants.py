@@ -11,7 +11,9 @@ hangs there is killed.
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import stat
 import threading
 from collections.abc import Iterable
@@ -45,7 +47,7 @@ class Grants:
     def add(self, paths: Iterable[bytes]) -> None:
         """Grant the paths that a worker asks for. Raises ``ForbiddenError`` by the policy."""
         wanted = dict.fromkeys(paths)
-        mounts = _find_own_mounts()
+        mounts = _MOUNTS.find()
         for path in wanted:
             self._check(path, mounts)
         with self._lock:
@@ -70,7 +72,7 @@ class Grants:
         The path of what was opened is compared: a symbolic link that was put on the way meanwhile
         would lead past the policy. Raises ``ForbiddenError``, ``OSError``.
         """
-        self._check(path, _find_own_mounts())
+        self._check(path, _MOUNTS.find())
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         if not _is_file_at(descriptor, path):
             os.close(descriptor)
@@ -87,7 +89,7 @@ class Grants:
     def _check(self, path: bytes, mounts: tuple[bytes, ...]) -> None:
         if os.path.normpath(path) != path or b"\0" in path:
             raise ForbiddenError(f"{show_path(path)} is no real path")
-        check_path(Path(os.fsdecode(path)), self._policy, self._folder)
+        check_path(os.fsdecode(path), self._policy, self._folder)
         # Files of the kernel show each process something else.
         if path.startswith(_KERNELS_OWN):
             raise ForbiddenError(f"{show_path(path)} is of the kernel")
@@ -95,21 +97,49 @@ class Grants:
             raise ForbiddenError(f"{show_path(path)} is in an h5fs mount")
 
 
-def _find_own_mounts() -> tuple[bytes, ...]:
-    """Return where h5fs is mounted."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return ()
+class OwnMounts:
+    """Where h5fs is mounted, as the kernel's table has it. Safe to use from any thread.
+
+    The table is read when it has changed, which ``poll`` tells (proc(5)): a virtual dataset may
+    have thousands of files, and each is looked at.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = 0  # what polls in a process that was forked would tell both but once
+        self._found: tuple[bytes, ...] = ()
+
+    def find(self) -> tuple[bytes, ...]:
+        """Return where h5fs is mounted now."""
+        with self._lock:
+            try:
+                if self._process != os.getpid():
+                    table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+                    self._table = io.FileIO(table)
+                    self._poll = select.poll()
+                    self._poll.register(self._table, select.POLLPRI)
+                    self._process = os.getpid()
+                elif not self._poll.poll(0):
+                    return self._found
+                self._table.seek(0)
+                self._found = _own_of(self._table.readall())
+            except OSError:
+                self._process, self._found = 0, ()
+            return self._found
+
+
+def _own_of(table: bytes) -> tuple[bytes, ...]:
     found = []
-    for line in lines:
+    for line in table.splitlines():
         fields, _, kind = line.partition(b" - ")
         if b"h5fs" in kind.split(b" ", 2)[0]:
             place = fields.split(b" ")[4]
             # The kernel writes spaces and the like in octal.
             found.append(place.decode("unicode_escape").encode("latin-1"))
     return tuple(found)
+
+
+_MOUNTS = OwnMounts()
 
 
 def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int, int]]]:

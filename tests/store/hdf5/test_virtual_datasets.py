@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import h5py
 import numpy as np
 import pytest
 from h5py import h5p, h5s
+from msgspec import structs
 from support.stores import STARTER
 
-from h5fs.errors import UnreadableError, UnsupportedTypeError
+from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
+from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.reading.alike_sources import AlikeSources
 from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.worker_store import WorkerStore
@@ -259,6 +264,34 @@ def test_a_source_that_was_resized_is_an_error_where_it_is_mapped_as_a_whole(
         store.close()
 
 
+@pytest.mark.semantics("D13")
+def test_a_damaged_index_of_a_source_s_chunks_is_an_error_of_its_part(sources: Path) -> None:
+    """The source is alike others; its chunks are not looked at before they are read."""
+    expected = write(sources, join_rows, " gzip")
+    with h5py.File(sources / "s2.h5") as file:
+        chunk = file["rows gzip"].id.get_chunk_info(0).byte_offset
+        content = (sources / "s2.h5").read_bytes()
+        pointer = content.index((chunk - file.userblock_size).to_bytes(8, "little"))
+    node = content.rindex(b"TREE\1", 0, pointer)
+    (sources / "s2.h5").write_bytes(content[:node] + b"X" + content[node + 1 :])
+    with h5py.File(sources / "v.h5") as file, pytest.raises(OSError):
+        file["v"][...]
+    store = WorkerStore(StoreOptions(sources / "v.h5", workers=1), STARTER)
+    with closing(store):
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        dataset = store.describe_dataset(ref)
+        size = len(expected) // 4
+        for number in range(4):
+            start = number * size
+            if number == 2:
+                with pytest.raises(UnreadableError):
+                    read_part(store, ref, dataset, start, start + size)
+            else:
+                part = read_part(store, ref, dataset, start, start + size)
+                assert part == expected[start : start + size]
+
+
 @pytest.mark.semantics("R27")
 def test_sources_in_other_files_are_refused_while_the_file_is_written_however_deep(
     sources: Path,
@@ -356,6 +389,24 @@ def test_few_of_many_sources_files_stay_open(
     assert np.frombuffer(data, "<i8").tolist() == [*range(60), *range(100, 160)]
 
 
+def test_of_sources_that_are_alike_the_library_opens_one(
+    joined: tuple[Hdf5Store, ObjectRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ref = joined
+    opened: list[int] = []
+    file_id = OpenFiles.file_id
+
+    def noted(files: OpenFiles, number: int) -> Any:
+        opened.append(number)
+        return file_id(files, number)
+
+    monkeypatch.setattr(OpenFiles, "file_id", noted)
+    virtual = store.describe_dataset(ref).data
+    assert isinstance(virtual, Virtual)
+    assert len(virtual.sources) == 120
+    assert len(set(opened) - {0}) == 1
+
+
 def test_the_file_of_a_virtual_dataset_stays_open_while_its_sources_are_looked_at(
     joined: tuple[Hdf5Store, ObjectRef], tmp_path: Path
 ) -> None:
@@ -376,3 +427,132 @@ def test_the_file_of_a_virtual_dataset_stays_open_while_its_sources_are_looked_a
             assert isinstance(store.describe_dataset(ref).data, Virtual) == (name == b"link")
             data = store.read_data(ref, ArrayPart.ELEMENTS, 0, 8 * len(expected))
             assert np.frombuffer(data, "<i8").tolist() == expected
+
+
+def make_gzip(file: h5py.File, number: int) -> None:
+    data = numbers(number, (2, 6))
+    file.create_dataset("g/d", data=data, chunks=(1, 4), compression="gzip")
+
+
+def make_virtual(file: h5py.File, number: int) -> None:
+    file["own"] = numbers(number, (2, 6))
+    layout = h5py.VirtualLayout((2, 6), "<i4")
+    layout[...] = h5py.VirtualSource(".", "own", (2, 6))
+    file.create_virtual_dataset("g/d", layout)
+
+
+def make_soft(file: h5py.File, number: int) -> None:
+    file["own"] = numbers(number, (2, 6))
+    file["g/d"] = h5py.SoftLink("/own")
+
+
+def make_with_attributes(file: h5py.File, number: int) -> None:
+    for index in range(number):
+        file[f"before {index}"] = index
+    file["g/d"] = numbers(number, (2, 6))
+    for index in range(20):
+        file["g/d"].attrs[f"a{index}"] = "x" * 100
+
+
+MAKE: dict[str, Callable[[h5py.File, int], None]] = {
+    "plain": lambda file, number: file.__setitem__("g/d", numbers(number, (2, 6))),
+    "gzip": make_gzip,
+    "unwritten": lambda file, _: file.create_dataset("g/d", (2, 6), "<i4", fillvalue=3),
+    "wide": lambda file, number: file.__setitem__("g/d", numbers(number, (2, 6), "<i8")),
+    "long": lambda file, number: file.__setitem__("g/d", numbers(number, (3, 6))),
+    "virtual": make_virtual,
+    "soft": make_soft,
+    "attributes": make_with_attributes,
+    "nothing": lambda file, _: None,
+}
+
+
+JOINABLE = ["plain", "gzip", "unwritten", "soft", "attributes"]
+
+
+def mark_as_open(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[11] |= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.semantics("D13", "L6")
+@pytest.mark.parametrize("seed", range(24))
+def test_alike_sources_change_nothing_of_what_is_said_and_read(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever files are among the sources: as the library says of each, and as h5py reads."""
+    chance = random.Random(seed)
+    among = list(MAKE) if seed % 2 else JOINABLE
+    kinds = chance.choices(among, [9, *[1] * (len(among) - 1)], k=12)
+    layout = h5py.VirtualLayout((24, 6), "<i4")
+    for number, kind in enumerate(kinds):
+        path = tmp_path / f"s{number}.h5"
+        libver = chance.choice(["earliest", "earliest", "v108", "latest"])
+        with h5py.File(path, "w", libver=libver, userblock_size=chance.choice([0, 0, 512])) as file:
+            MAKE[kind](file, number)
+        layout[2 * number : 2 * number + 2] = h5py.VirtualSource(path.name, "g/d", (2, 6))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout, fillvalue=-5)
+    fate = chance.choice(["", "", "marked", "gone", "locked", "logged", "cut off", "a link"])
+    victim = tmp_path / f"s{chance.randrange(12)}.h5"
+    if fate == "marked":
+        mark_as_open(victim)
+    elif fate == "gone":
+        victim.unlink()
+    elif fate == "logged":
+        Path(f"{victim}.h5fs-log").write_bytes(b"something")
+    elif fate == "cut off":
+        os.truncate(victim, victim.stat().st_size - 8)
+    elif fate == "a link":
+        victim.rename(tmp_path / "other.h5")
+        victim.symlink_to("other.h5")
+    with victim.open("rb") if victim.exists() else (tmp_path / "v.h5").open("rb") as held:
+        if fate == "locked":
+            fcntl.flock(held, fcntl.LOCK_EX)
+        with monkeypatch.context() as patched:
+            patched.setattr(AlikeSources, "get", lambda *_: None)
+            by_library = describe_here(tmp_path / "v.h5")
+        said = describe_here(tmp_path / "v.h5")
+        assert said == by_library
+        expected = read_or_none(lambda: read_with_h5py(tmp_path / "v.h5"))
+        assert read_by_worker(tmp_path / "v.h5") == (expected if fate != "logged" else ANY)
+
+
+def describe_here(path: Path) -> Any:
+    """Return what a store in this process says, but for what each source takes in its file."""
+    with closing(Hdf5Store(StoreOptions(path))) as store:
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        try:
+            dataset = store.describe_dataset(ref)
+        except H5fsError as error:
+            return type(error), str(error)
+        if not isinstance(dataset.data, Virtual):
+            return dataset
+        sources = [
+            (each.ref, each.ref.path, structs.replace(each.dataset, storage_size_bytes=0))
+            for each in dataset.data.sources
+        ]
+        return structs.replace(dataset, data=None), sources, dataset.data.runs
+
+
+def read_with_h5py(path: Path) -> bytes:
+    with h5py.File(path) as file:
+        data: bytes = file["v"][...].tobytes()
+    return data
+
+
+def read_by_worker(path: Path) -> bytes | None:
+    store = WorkerStore(StoreOptions(path, workers=1), STARTER)
+    with closing(store):
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        return read_or_none(lambda: read_all(store, ref, store.describe_dataset(ref)))
+
+
+def read_or_none(read: Callable[[], bytes]) -> bytes | None:
+    try:
+        return read()
+    except (OSError, H5fsError):
+        return None

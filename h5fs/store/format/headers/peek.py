@@ -52,7 +52,7 @@ class _Message:
 
 
 @dataclass(frozen=True)
-class _Block:
+class HeaderBlock:
     """Messages of a header, from ``start`` to ``stop`` in ``data``, which may end before that.
 
     ``type_bytes``: how long the number of a message's kind is; ``head_bytes``: its whole head.
@@ -86,7 +86,7 @@ def peek_at_datatype(head: bytes) -> Peeked:
 
     ``head`` is the start of its object header.
     """
-    block = _first_block(head)
+    block = first_block(head)
     messages = () if block is None else block.messages()
     message = next((each for each in messages if each.kind == _DATATYPE_MESSAGE), None)
     if message is None or message.is_shared or len(message.body) < 2:
@@ -124,14 +124,14 @@ def _says_edges_are_whole(body: bytes) -> bool:
 
 def _read_blocks(
     read: Callable[[int, int], bytes], address: int, layout: FileLayout | None
-) -> Iterator[_Block]:
+) -> Iterator[HeaderBlock]:
     """Yield the blocks of a header; the first one is yielded twice where it is longer than most."""
-    block = _first_block(read(address, HEAD_BYTES))
+    block = first_block(read(address, HEAD_BYTES))
     if block is None:
         return
     yield block
     if block.is_cut_off:
-        block = _first_block(read(address, min(block.stop, _MOST_BLOCK_BYTES)))
+        block = first_block(read(address, min(block.stop, _MOST_BLOCK_BYTES)))
         if block is None or block.is_cut_off:
             return
         yield block
@@ -148,22 +148,22 @@ def _read_blocks(
                 yield found
 
 
-def _first_block(head: bytes) -> _Block | None:
+def first_block(head: bytes) -> HeaderBlock | None:
     """Return the block that a header begins with, None for what is no header."""
     if head[:1] == b"\x01" and len(head) >= 16:
-        return _Block(head, 16, 16 + int.from_bytes(head[8:12], "little"), 2, 8)
+        return HeaderBlock(head, 16, 16 + int.from_bytes(head[8:12], "little"), 2, 8)
     if head[:5] == b"OHDR\x02" and len(head) > 5:
         flags = head[5]
         size_at = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         start = size_at + (1 << (flags & 3))
         stop = start + int.from_bytes(head[size_at:start], "little")
-        return _Block(head, start, stop, 1, 6 if flags & 4 else 4)
+        return HeaderBlock(head, start, stop, 1, 6 if flags & 4 else 4)
     return None
 
 
 def _read_continuation(
-    read: Callable[[int, int], bytes], block: _Block, message: _Message, layout: FileLayout
-) -> _Block | None:
+    read: Callable[[int, int], bytes], block: HeaderBlock, message: _Message, layout: FileLayout
+) -> HeaderBlock | None:
     """Return the block that a message of ``block`` leads to; None where it is not plainly there."""
     addresses, lengths = layout.size_of_addresses, layout.size_of_lengths
     if message.is_shared or len(message.body) < addresses + lengths:

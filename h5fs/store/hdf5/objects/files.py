@@ -19,14 +19,15 @@ from h5py import h5f, h5p
 from h5fs.errors import CannotOpenError, ForbiddenError, H5fsError, NotFoundError, StaleError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import ExternalPolicy, Locking, StoreOptions
-from h5fs.store.external_policy import FilesToAskForError, check_policy, places_of_external
-from h5fs.store.file_checks import check_identity, check_openable, library_locking
+from h5fs.store.external_policy import FilesToAskForError, places_of_external
+from h5fs.store.file_checks import check_identity, check_lock, check_openable, library_locking
 from h5fs.store.format.file_layout import FileLayout, read_file_layout
 from h5fs.store.format.superblock import read_superblock
 from h5fs.store.hdf5.library_errors import reading
+from h5fs.store.hdf5.objects.allowed_files import AllowedFiles
 from h5fs.store.hdf5.objects.driven_main import DrivenMain
-from h5fs.store.hdf5.objects.source_places import find_sources, has_prefixes
-from h5fs.store.log.log_path import has_log
+from h5fs.store.hdf5.objects.source_places import Place, RealPlaces, find_sources
+from h5fs.store.log.log_path import has_log_at
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
@@ -58,7 +59,6 @@ class OpenFiles:
         self._options = options
         self._driven = driven
         self._main = main if driven is None else driven.descriptor
-        self._granted = granted
         self._on_close = on_close
         self._on_number = on_number
         self._paths: dict[int, Path] = {}
@@ -69,7 +69,8 @@ class OpenFiles:
         self._descriptors: dict[int, int] = {}
         self._base_offsets: dict[int, int] = {}
         self._layouts: dict[int, FileLayout | None] = {}
-        self._folder = Path(os.path.realpath(options.file)).parent
+        folder = Path(os.path.realpath(options.file)).parent
+        self._allowed = AllowedFiles(options.external, folder, granted)
 
     def open_mounted(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``."""
@@ -79,7 +80,8 @@ class OpenFiles:
         except OSError as error:
             raise CannotOpenError(f"{path}: {error.strerror}") from None
         self._paths[0] = path
-        self._numbers[status.st_dev, status.st_ino] = 0
+        self._allowed.own = status.st_dev, status.st_ino
+        self._numbers[self._allowed.own] = 0
         self.file_id(0)
 
     def path_of(self, number: int) -> Path:
@@ -100,13 +102,13 @@ class OpenFiles:
             file_id = self._open_main()
         else:
             path = self._paths[number]
-            if has_log(path):
+            if has_log_at(os.fspath(path)):
                 # Without its log the file is in an older state, or amid a checkpoint.
                 raise CannotOpenError(
                     f"{path} has a log that is not brought in: end what writes it, "
                     f"or run: h5fs recover {path}"
                 )
-            self._ask_for([path])
+            self._allowed.ask_for_path(path)
             file_id = self._open_read_only(path, path)
             # The driver that is used where the path is out of reach has no descriptor to show.
             self._check_identity(
@@ -220,6 +222,27 @@ class OpenFiles:
         descriptor: int = self.file_id(number).get_vfd_handle()
         return descriptor
 
+    def open_anew(self, number: int) -> int | None:
+        """Return another descriptor of a numbered file, to be read past the library.
+
+        None where the library might not open the file, or not read it as it is.
+        """
+        path = self._paths[number]
+        if (self._driven is not None and not number) or has_log_at(os.fspath(path)):
+            return None
+        place = path if number else Path(f"/proc/self/fd/{self.descriptor(0)}")
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            self._check_identity(number, descriptor)
+            check_lock(path, descriptor, self._options.locking)
+        except H5fsError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
     @property
     def failure(self) -> OSError | None:
         """The first error of reading or writing the mounted file through its log."""
@@ -253,79 +276,62 @@ class OpenFiles:
             if path != self._paths[0] and not os.path.lexists(path):
                 continue
             try:
-                self.check_policy(path)
+                self._allowed.check(path)
             except ForbiddenError as error:
                 forbidden = error
             else:
+                there = RealPlaces().at(os.fspath(path))
                 if path != self._paths[0]:
-                    self._ask_for([path])
-                return self._number_of(path)
+                    self._allowed.ask_for([there])
+                return self._number_of(there)
         raise forbidden or NotFoundError(f"external file {os.fsdecode(name)!r} is not there")
 
-    def find_sources(self, name: str, using_file: int) -> list[int | None]:
-        """Return the numbers of the files that HDF5 would open under a source's name.
+    def find_sources(self, names: Iterable[str], using_file: int) -> dict[str, list[int | None]]:
+        """Return the numbers of the files that HDF5 would open under sources' names.
 
         Looks where HDF5 looks: at an absolute path, in the folder of the file with the dataset, in
         the working directory. ``%b`` in a name stands for a number. None stands for a file that is
         not an HDF5 file (raw data, or a source that HDF5 cannot open either). Raises
-        ``ForbiddenError`` when the policy forbids a file, even one that does not exist yet.
+        ``ForbiddenError`` when the policy forbids a file, even one that does not exist yet. Files
+        to ask for are asked for together: each answer that names some costs a worker.
         """
-        self.check_policy(Path(os.path.realpath(self._paths[using_file].parent / name)))
-        found = find_sources(name, self._paths[using_file].parent)
-        for path in found:
-            self.check_policy(path)
-            if path == self._paths[0] and self._is_replaced():
-                # HDF5 would read the new file.
-                raise StaleError(f"{path} has been replaced; its old version refers to it by name")
-        self._ask_for(found)
-        return [self._number_if_hdf5(path) for path in found]
+        places, folder = RealPlaces(), self._paths[using_file].parent
+        found: dict[str, list[int | None]] = {}
+        missing: list[Path] = []
+        for name in dict.fromkeys(names):
+            self._allowed.check_place(places.at(os.path.join(folder, name)))
+            there = find_sources(name, folder, places)
+            for place in there:
+                self._allowed.check_place(place)
+                if place.path == os.fspath(self._paths[0]) and self._is_replaced():
+                    # HDF5 would read the new file.
+                    path = place.path
+                    raise StaleError(
+                        f"{path} has been replaced; its old version refers to it by name"
+                    )
+            try:
+                self._allowed.ask_for(there)
+                found[name] = [self._number_if_hdf5(place) for place in there]
+            except FilesToAskForError as need:
+                missing += [Path(os.fsdecode(path)) for path in need.paths]
+        if missing:
+            raise FilesToAskForError(missing)
+        return found
 
     def confirm_sources(self, sources: Iterable[tuple[str, int]]) -> None:
         """Raise ``FilesToAskForError`` if a source exists by now that this process may not read.
 
-        HDF5 takes a source that it may not open for a missing one. So this is called after a read,
-        to see whether the read was complete. ``sources``: names, and the files that use them.
+        ``sources``: names, and the numbers of the files that use them.
         """
-        if self._granted is None:
-            return
-        finds_it_elsewhere = has_prefixes()
-        for name, using_file in sources:
-            # Where HDF5 looks first there is still a file that may be read: it looks no further.
-            place = os.path.join(self._paths[using_file].parent, name)
-            if finds_it_elsewhere or not self._is_granted(place):
-                self._ask_for(find_sources(name, self._paths[using_file].parent))
+        self._allowed.confirm((name, self._paths[user].parent) for name, user in sources)
 
-    def _is_granted(self, place: str) -> bool:
-        """Whether HDF5 finds a file at a place before all others, and this process may read it."""
-        assert self._granted is not None
-        if "%" in place:
-            return False
+    def _number_if_hdf5(self, place: Place) -> int | None:
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            status = os.stat(place)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) in self._granted
-
-    def _ask_for(self, paths: Iterable[Path]) -> None:
-        """Raise ``FilesToAskForError`` unless this process may read all of these files."""
-        if self._granted is None:
-            return
-        missing = [path for path in paths if not self._may_read(path)]
-        if missing:
-            raise FilesToAskForError(missing)
-
-    def _may_read(self, path: Path) -> bool:
-        assert self._granted is not None
-        try:
-            status = os.stat(path)
-        except OSError:
-            return True  # the file does not exist
-        identity = status.st_dev, status.st_ino
-        return identity in self._granted or self._numbers.get(identity) == 0
-
-    def _number_if_hdf5(self, path: Path) -> int | None:
-        with path.open("rb") as file:
-            return self._number_of(path) if read_superblock(LocalFile(file.fileno())) else None
+            is_hdf5 = read_superblock(LocalFile(descriptor)) is not None
+        finally:
+            os.close(descriptor)
+        return self._number_of(place) if is_hdf5 else None
 
     def _is_replaced(self) -> bool:
         try:
@@ -333,10 +339,6 @@ class OpenFiles:
         except OSError:
             return True
         return self._numbers.get((status.st_dev, status.st_ino)) != 0
-
-    def check_policy(self, path: Path) -> None:
-        """Raise ``ForbiddenError`` unless data may be read from the real path ``path``."""
-        check_policy(path, self._options.external, self._folder)
 
     def know(self, number: int, file: NumberedFile) -> None:
         """Take over a number that another process has given to a file. Raises ``ForbiddenError``.
@@ -346,7 +348,7 @@ class OpenFiles:
         if number in self._paths:
             return
         real = Path(os.path.realpath(os.fsdecode(file.path)))
-        self.check_policy(real)
+        self._allowed.check(real)
         self._paths[number] = real
         self._identities[number] = identity = file.device, file.inode
         self._numbers.setdefault(identity, number)
@@ -368,14 +370,12 @@ class OpenFiles:
             self._close(0)
         self._layouts.pop(0, None)
 
-    def _number_of(self, path: Path) -> int:
-        if path == self._paths[0]:
+    def _number_of(self, place: Place) -> int:
+        if place.path == os.fspath(self._paths[0]):
             return 0  # the mounted file, even if another file stands at its path by now
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise CannotOpenError(f"{path}: {error.strerror}") from None
-        identity = (status.st_dev, status.st_ino)
+        identity, path = place.identity, Path(place.path)
+        if identity is None:
+            raise CannotOpenError(f"{path} is gone")
         if identity not in self._numbers:
             # From its path, so that inode numbers do not depend on which file was used first.
             number = zlib.crc32(os.fsencode(path))

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, product, starmap
-from pathlib import Path
 from typing import Any, Protocol
 
 from h5py import h5d, h5i, h5s
@@ -27,9 +26,9 @@ from h5fs.errors import (
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import DatasetInfo, Hyperslab, ObjectKind, ObjectRef
 from h5fs.projection.slicing import split_into_hyperslabs
-from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.files import OpenFiles
+from h5fs.store.hdf5.reading.alike_sources import AlikeSources, DescribedSource, Source
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.resolving import LinkSource, Resolver
 
@@ -40,9 +39,6 @@ _FILES_OPEN = 8
 long as none is closed: to touch it takes as long as all else that is done to open a file."""
 SAME_FILE = "."
 """The name of a source's file where that is the virtual dataset's own."""
-
-Source = tuple[str, str]
-"""What a virtual dataset says of a source: the name of its file, and its path in there."""
 
 DescribeSource = Callable[[ObjectRef], "tuple[h5d.DatasetID, DatasetInfo] | None"]
 """Returns a source that was checked, open, and how it looks; None for one that is virtual."""
@@ -57,6 +53,7 @@ class ListingSource(LinkSource, Protocol):
 class Outside(Struct, frozen=True):
     """Where elements of a dataset are, outside of it.
 
+    ``mapped``: the source of each mapping of a virtual dataset, in their order.
     ``files``: the names of all sources' files, each with the number of the file that uses it.
     ``datasets``: what each source of the dataset itself leads to; none for one that is missing,
     several where a name stands for several, or where several files have the name. ``described``:
@@ -64,6 +61,7 @@ class Outside(Struct, frozen=True):
     dataset that all of a source is mapped to, which has another number of elements than they have.
     """
 
+    mapped: tuple[Source, ...] = ()
     files: tuple[tuple[str, int], ...] = ()
     datasets: Mapping[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
     described: Mapping[ObjectRef, DatasetInfo] = field(default_factory=dict)
@@ -85,6 +83,7 @@ class Outside(Struct, frozen=True):
 class _Found(Struct):
     """What has been found of an ``Outside``, by its names."""
 
+    mapped: tuple[Source, ...] = ()
     files: dict[tuple[str, int], None] = field(default_factory=dict)
     datasets: dict[Source, tuple[ObjectRef, ...]] = field(default_factory=dict)
     described: dict[ObjectRef, DatasetInfo] = field(default_factory=dict)
@@ -105,11 +104,13 @@ class OutsidePolicy:
         files: OpenFiles,
         open_dataset: Callable[[ObjectRef], h5d.DatasetID],
         describe_source: DescribeSource | None,
+        on_progress: Callable[[], None],
     ) -> None:
         self._store = store
         self._files = files
         self._open_dataset = open_dataset
         self._describe_source = describe_source
+        self._on_progress = on_progress
 
     def check(self, ref: ObjectRef, *, is_logged: bool) -> Outside:
         """Return where a dataset's elements are, as far as that is outside of it.
@@ -126,7 +127,9 @@ class OutsidePolicy:
                 "a virtual dataset of other files cannot be read while the file is written; "
                 "mount it with --mode r"
             )
-        return Outside(tuple(found.files), found.datasets, found.described, found.resized)
+        return Outside(
+            found.mapped, tuple(found.files), found.datasets, found.described, found.resized
+        )
 
     def _check(self, ref: ObjectRef, users: tuple[ObjectRef, ...], all_found: _Found) -> None:
         where = show_path(ref.path)
@@ -140,25 +143,48 @@ class OutsidePolicy:
             layout = creation.get_layout()
         if layout == h5d.CONTIGUOUS:
             count = creation.get_external_count()
-            self._find_all((os.fsdecode(creation.get_external(i)[0]) for i in range(count)), ref)
+            raw = (os.fsdecode(creation.get_external(i)[0]) for i in range(count))
+            self._files.find_sources(raw, ref.file)
         elif layout == h5d.VIRTUAL:
-            sources = dict.fromkeys(sources_of(creation))
-            found = self._find_all((file for file, _ in sources if file != SAME_FILE), ref)
-            all_found.files |= dict.fromkeys((file, ref.file) for file in found)
-            found[SAME_FILE] = [ref.file]
-            self._check_sources(ref, creation, found, (*users, ref), all_found)
+            self._check_virtual(ref, creation, users, all_found)
+
+    def _check_virtual(
+        self, ref: ObjectRef, creation: Any, users: tuple[ObjectRef, ...], all_found: _Found
+    ) -> None:
+        mapped = tuple(_sources_of(creation))
+        names = (file for file, _ in mapped if file != SAME_FILE)
+        files = self._files.find_sources(names, ref.file)
+        all_found.files |= dict.fromkeys((file, ref.file) for file in files)
+        files[SAME_FILE] = [ref.file]
+        counts = self._check_sources(dict.fromkeys(mapped), files, (*users, ref), all_found)
+        with reading(ref.path):
+            resized = tuple(_resized_parts(creation, mapped, counts))
+        if not users:
+            all_found.mapped, all_found.resized = mapped, resized
+        elif resized:
+            raise UnreadableError(f"{show_path(ref.path)}: {_RESIZED}")
 
     def _check_sources(
         self,
-        ref: ObjectRef,
-        creation: Any,
+        sources: Iterable[Source],
         files: Mapping[str, list[int | None]],
         users: tuple[ObjectRef, ...],
         all_found: _Found,
-    ) -> None:
-        """Check the sources of a virtual dataset, the last of ``users``, one file after another."""
+    ) -> dict[Source, int]:
+        """Check the sources of a virtual dataset, the last of ``users``, one file after another.
+
+        Returns how many elements they have, where a source is one dataset.
+        """
         counts: dict[Source, int] = {}
-        for source in dict.fromkeys(sources_of(creation)):
+        is_described = len(users) == 1 and self._describe_source is not None
+        alike = AlikeSources(self._files, sources if is_described else (), files, self._on_progress)
+        for source in sources:
+            described = alike.get(source)
+            if described is not None:
+                counts[source] = described.count
+                all_found.datasets[source] = (described.ref,)
+                all_found.described[described.ref] = described.dataset
+                continue
             datasets = self._find_datasets_of(source, files)
             for each in datasets:
                 self._check(each, users, all_found)
@@ -169,44 +195,26 @@ class OutsidePolicy:
                     counts[source] = space.get_simple_extent_npoints()
             if len(users) == 1:
                 all_found.datasets[source] = datasets
-                all_found.described |= self._describe(ref, datasets)
+                dataset = self._describe(users[0], datasets)
+                if dataset is not None:
+                    all_found.described[datasets[0]] = dataset
+                    if source in counts:
+                        described = DescribedSource(datasets[0], dataset, counts[source])
+                        alike.learn(source, described)
             self._files.close_all_but(_FILES_OPEN, keep={user.file for user in users})
-        with reading(ref.path):
-            resized = tuple(_resized_parts(creation, counts))
-        if len(users) == 1:
-            all_found.resized = resized
-        elif resized:
-            raise UnreadableError(f"{show_path(ref.path)}: {_RESIZED}")
+        return counts
 
-    def _describe(
-        self, ref: ObjectRef, sources: tuple[ObjectRef, ...]
-    ) -> dict[ObjectRef, DatasetInfo]:
+    def _describe(self, ref: ObjectRef, sources: tuple[ObjectRef, ...]) -> DatasetInfo | None:
         """Describe a source as long as its file is open, if there is one of the dataset's type."""
         if self._describe_source is None or len(sources) != 1:
-            return {}
+            return None
         try:
             found = self._describe_source(sources[0])
         except H5fsError:
-            return {}  # whoever reads it gets the error
+            return None  # whoever reads it gets the error
         if found is None or not found[0].get_type().equal(self._open_dataset(ref).get_type()):
-            return {}
-        return {sources[0]: found[1]}
-
-    def _find_all(self, names: Iterable[str], ref: ObjectRef) -> dict[str, list[int | None]]:
-        """Return which files there are by each name, after seeing that they may be read.
-
-        Those to ask for are asked for together: each answer that names some costs a worker.
-        """
-        found: dict[str, list[int | None]] = {}
-        missing: list[Path] = []
-        for name in dict.fromkeys(names):
-            try:
-                found[name] = self._files.find_sources(name, ref.file)
-            except FilesToAskForError as need:
-                missing += [Path(os.fsdecode(path)) for path in need.paths]
-        if missing:
-            raise FilesToAskForError(missing)
-        return found
+            return None
+        return found[1]
 
     def _find_datasets_of(
         self, source: Source, files: Mapping[str, list[int | None]]
@@ -250,25 +258,26 @@ class OutsidePolicy:
                 yield parent + b"/" + name
 
 
-def sources_of(creation: Any) -> Iterator[Source]:
-    """Yield the source of each mapping of a virtual dataset."""
+def _sources_of(creation: Any) -> Iterator[Source]:
     for index in range(creation.get_virtual_count()):
         yield creation.get_virtual_filename(index), creation.get_virtual_dsetname(index)
 
 
-def _resized_parts(creation: Any, counts: Mapping[Source, int]) -> Iterator[Hyperslab]:
+def _resized_parts(
+    creation: Any, mapped: Iterable[Source], counts: Mapping[Source, int]
+) -> Iterator[Hyperslab]:
     """Yield what all of a source stands for that has another number of elements.
 
     ``counts``: how many elements each source has.
     """
-    for index, source in enumerate(sources_of(creation)):
+    for index, source in enumerate(mapped):
         if source not in counts:
             continue
         if creation.get_virtual_srcspace(index).get_select_type() != h5s.SEL_ALL:
             continue
-        mapped = creation.get_virtual_vspace(index)
-        if counts[source] != mapped.get_select_npoints():
-            first, last = mapped.get_select_bounds()
+        space = creation.get_virtual_vspace(index)
+        if counts[source] != space.get_select_npoints():
+            first, last = space.get_select_bounds()
             yield Hyperslab(
                 first, tuple(high - low + 1 for low, high in zip(first, last, strict=True))
             )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5p, h5s
 
 from h5fs.model.objects import Virtual, VirtualSource
-from h5fs.store.hdf5.reading.outside_data import Outside, sources_of
+from h5fs.store.hdf5.reading.outside_data import Outside
 
 _Integers = npt.NDArray[np.int64]
 
@@ -40,9 +40,9 @@ def describe_virtual(
     ``dtype`` is that of its elements.
     """
     shape = dataset_id.get_space().get_simple_extent_dims()
-    if not shape or not prod(shape):
+    names = outside.mapped
+    if not names or not shape or not prod(shape):
         return None
-    names = list(sources_of(creation))
     if len(outside.datasets) > _MOST_SOURCES or len(names) > _MOST_RUNS:
         return None
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -55,7 +55,7 @@ def describe_virtual(
         if source is None or source.dtype != dtype or not source.shape:
             return None
         sources.append(VirtualSource(refs[0], source))
-    columns, most = [], _MOST_RUNS
+    starts, places, counts, lengths, most = [], [], [], [], _MOST_RUNS
     for index, name in enumerate(names):
         source_shape = sources[numbers[name]].dataset.shape
         assert source_shape is not None
@@ -66,11 +66,15 @@ def describe_virtual(
         )
         if runs is None:
             return None
-        starts, places, length = runs
-        most -= len(starts)
-        same = np.ones_like(starts)
-        columns.append(np.stack([starts, same * numbers[name], places, same * length], axis=1))
-    joined = _join(np.concatenate(columns), prod(shape), dtype.itemsize)
+        starts.append(runs[0])
+        places.append(runs[1])
+        lengths.append(runs[2])
+        counts.append(len(runs[0]))
+        most -= counts[-1]
+    numbered = [[numbers[name] for name in names], lengths]
+    each = np.repeat(np.array(numbered, np.int64), counts, axis=1)
+    rows = np.stack([np.concatenate(starts), each[0], np.concatenate(places), each[1]], axis=1)
+    joined = _join(rows, prod(shape), dtype.itemsize)
     return None if joined is None else Virtual(tuple(sources), joined)
 
 
@@ -129,6 +133,8 @@ def _match_runs(
 
 
 def _split(starts: _Integers, length: int, into: int) -> _Integers:
+    if length == into:
+        return starts
     return (starts[:, None] + np.arange(0, length, into)).reshape(-1)
 
 
