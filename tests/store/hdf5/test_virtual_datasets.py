@@ -376,3 +376,38 @@ def test_the_file_of_a_virtual_dataset_stays_open_while_its_sources_are_looked_a
             assert isinstance(store.describe_dataset(ref).data, Virtual) == (name == b"link")
             data = store.read_data(ref, ArrayPart.ELEMENTS, 0, 8 * len(expected))
             assert np.frombuffer(data, "<i8").tolist() == expected
+
+
+def make_virtual(sources: Path, name: str) -> Array:
+    """Make ``v`` of one source, 40 KB of ones; return what h5py reads of it."""
+    with h5py.File(sources / "v.h5", "w", libver="latest") as file:
+        layout = h5py.VirtualLayout((10_000,), "<i4")
+        layout[:] = h5py.VirtualSource(name, "d", (10_000,))
+        file.create_virtual_dataset("v", layout, fillvalue=-1)
+    with h5py.File(sources / "v.h5") as file:
+        found: Array = file["v"][()]
+    return found
+
+
+@pytest.mark.parametrize("has_one_more", [False, True])
+def test_a_percent_sign_in_a_source_s_name_is_written_twice(
+    sources: Path, read_back: Any, has_one_more: bool
+) -> None:
+    for number, name in enumerate(["p%%.h5", *["p%.h5"] * has_one_more]):
+        with h5py.File(sources / name, "w") as file:
+            file["d"] = np.full(10_000, number, "<i4")
+    expected = make_virtual(sources, "p%%.h5")
+    assert expected[0] == (1 if has_one_more else -1)
+    assert read_back()[1] == expected.tobytes()
+
+
+def test_of_files_of_one_name_the_first_counts_though_it_has_no_such_dataset(
+    sources: Path, read_back: Any
+) -> None:
+    (sources / "sub").mkdir()
+    h5py.File(sources / "sub" / "s.h5", "w").close()
+    with h5py.File(sources / "s.h5", "w") as file:
+        file["d"] = np.ones(10_000, "<i4")
+    expected = make_virtual(sources, "sub/s.h5")
+    assert expected[0] == -1
+    assert read_back()[1] == expected.tobytes()
