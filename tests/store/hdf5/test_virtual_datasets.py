@@ -401,13 +401,17 @@ def test_a_percent_sign_in_a_source_s_name_is_written_twice(
     assert read_back()[1] == expected.tobytes()
 
 
-def test_of_files_of_one_name_the_first_counts_though_it_has_no_such_dataset(
-    sources: Path, read_back: Any
+@pytest.mark.parametrize("is_absolute", [False, True])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_source_s_file_is_where_the_library_looks_first(
+    sources: Path, read_back: Any, is_absolute: bool, is_there: bool
 ) -> None:
+    """Another file of that name, in the folder of the virtual dataset, has such a dataset."""
     (sources / "sub").mkdir()
-    h5py.File(sources / "sub" / "s.h5", "w").close()
+    if is_there:
+        h5py.File(sources / "sub" / "s.h5", "w").close()
     with h5py.File(sources / "s.h5", "w") as file:
         file["d"] = np.ones(10_000, "<i4")
-    expected = make_virtual(sources, "sub/s.h5")
-    assert expected[0] == -1
+    expected = make_virtual(sources, f"{sources}/sub/s.h5" if is_absolute else "sub/s.h5")
+    assert expected[0] == (1 if is_absolute and not is_there else -1)
     assert read_back()[1] == expected.tobytes()

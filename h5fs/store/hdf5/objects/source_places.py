@@ -22,13 +22,13 @@ def spell_out(name: str, number: int) -> str:
 
 def existing_places(name: str, beside: Path) -> list[Path]:
     """Return the real paths of what is there where HDF5 looks for a source or for raw data."""
-    last = os.path.basename(name.rstrip("/"))
-    here = os.getcwd()
-    places = [os.path.join(folder, part) for folder in (beside, here) for part in (name, last)]
+    # Of an absolute path HDF5 looks for the last part elsewhere; of a relative one, for all of it.
+    part = os.path.basename(name.rstrip("/")) if os.path.isabs(name) else name
+    places = [name] if os.path.isabs(name) else []
+    places += [os.path.join(folder, part) for folder in (beside, os.getcwd())]
     for variable in _PREFIXES:
         for prefix in filter(None, os.environ.get(variable, "").split(":")):
-            folder = prefix.replace("${ORIGIN}", os.fspath(beside))
-            places += [os.path.join(folder, part) for part in (name.lstrip("/"), last)]
+            places.append(os.path.join(prefix.replace("${ORIGIN}", os.fspath(beside)), part))
     # Mostly a name has no folder, and several of these are one.
     there = filter(os.path.exists, dict.fromkeys(places))
     return [Path(place) for place in dict.fromkeys(map(os.path.realpath, there))]
