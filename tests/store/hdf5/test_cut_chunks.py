@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +197,64 @@ def test_a_part_of_a_chunk_that_is_cut_off_cannot_be_written(tmp_path: Path, kin
             tree.flush(handle, 1)
         tree.release(handle)
     assert (tmp_path / "f.h5").read_bytes() == stored
+
+
+def terminated() -> h5t.TypeID:
+    found = h5t.C_S1.copy()
+    found.set_size(4)
+    return found
+
+
+CONVERTED = {
+    "enumeration": lambda: h5t.py_create(h5py.enum_dtype({"A": 0, "B": 1}, "<i4"), logical=True),
+    "terminated text": terminated,
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_an_unfiltered_chunk_that_is_too_short_is_damage_where_the_library_converts_elements(
+    tmp_path: Path, kind: str, chunk: int
+) -> None:
+    path = tmp_path / "f.h5"
+    stored = np.full(CHUNK, 1, "<i4").tobytes()
+    with h5py.File(path, "w") as file:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((CHUNK,))
+        space = h5s.create_simple((SIZE,))
+        dataset = h5d.create(file.id, b"d", CONVERTED[kind](), space, creation)
+        for each in range(3):
+            dataset.write_direct_chunk((each * CHUNK,), stored[: 400 if each == chunk else None])
+    shown = read_chunks(path, 4)
+    assert shown == [None if at == chunk else stored[: 4 * (SIZE - at * CHUNK)] for at in range(3)]
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+@pytest.mark.parametrize("unfiltered_edges", [False, True])
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_a_chunk_that_is_too_short_is_damage_also_where_the_library_converts_elements(
+    tmp_path: Path, kind: str, unfiltered_edges: bool, chunk: int
+) -> None:
+    path = tmp_path / "f.h5"
+    values = np.full(SIZE, 1, "<i4")
+    whole = [values[at : at + CHUNK].tobytes() for at in range(0, SIZE, CHUNK)]
+    with h5py.File(path, "w", libver="latest") as file:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((CHUNK,))
+        creation.set_deflate(1)
+        if unfiltered_edges:
+            leave_edges_unfiltered(creation)
+        space = h5s.create_simple((SIZE,))
+        dataset = h5d.create(file.id, b"d", CONVERTED[kind](), space, creation)
+        dataset.write(h5s.ALL, h5s.ALL, values, dataset.get_type())
+    assert read_chunks(path, 4) == whole
+    size = 4 * (SIZE - 2 * CHUNK)  # as far as the last chunk is within the array
+    for kept, is_damage in ((4 * CHUNK, False), (size, chunk == 0), (size - 4, True)):
+        with h5py.File(path, "r+") as file:
+            start = (chunk * CHUNK,)
+            if unfiltered_edges and chunk == 2:
+                continue
+            file["d"].id.write_direct_chunk(start, zlib.compress(values[:CHUNK].tobytes()[:kept]))
+        shown = read_chunks(path, 4)
+        assert shown[chunk] == (None if is_damage else whole[chunk])
+        assert shown[1] == whole[1]

@@ -13,7 +13,7 @@ from h5py import h5d, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import ChunkIndex
-from h5fs.store.chunks.cut_chunks import CutChunks
+from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scale_offset import UnusualChunkError
@@ -76,7 +76,8 @@ class ChunkDecoder:
         self._memory = memory
         self._pipeline = pipeline
         creation = dataset_id.get_create_plist()
-        self._cut = CutChunks(
+        self._is_filtered = creation.get_nfilters() > 0
+        self._check = ChunkCheck(
             filters_of(creation), creation.get_chunk(), dataset_id.get_type().get_size()
         )
 
@@ -97,7 +98,7 @@ class ChunkDecoder:
         grid = self._grid
         box, places = grid.box(task.number), self._places(task)
         if self._pipeline is None:
-            self._check_is_not_cut(box)
+            self._check_stored(box)
             self._read_by_library(box, places)
         elif not task.size:
             fill(grid, self._batch.data.fill_value, places)
@@ -125,7 +126,7 @@ class ChunkDecoder:
             decoded = self._pipeline.decode(raw, mask, out=place)
         except (LongChunkError, UnusualChunkError):
             # The library drops bytes that are too many, and knows more of what is unusual.
-            self._cut.check(box, mask, raw)
+            self._check.check_end(box, mask, raw)
             self._read_by_library(box, self._places(task))
             return
         except ShortChunkError as error:
@@ -138,14 +139,16 @@ class ChunkDecoder:
         if decoded is not place:
             scatter(self._grid, box, decoded, self._places(task))
 
-    def _check_is_not_cut(self, box: Box) -> None:
-        if not self._cut.tells:
+    def _check_stored(self, box: Box) -> None:
+        if not self._check.tells:
             return
         try:
             mask, raw = self._dataset_id.read_direct_chunk(box.start)
+            if not self._is_filtered:  # the library takes it for whole, here too
+                raw = raw[: self._dataset_id.get_chunk_info_by_coord(box.start).size]
         except Exception:  # any of h5py's: it was never written, or the library says what is wrong
             return
-        self._cut.check(box, mask, raw)
+        self._check.check(box, mask, raw)
 
     def _read_stored(self, box: Box, room: Array) -> tuple[int, bytes | memoryview]:
         try:

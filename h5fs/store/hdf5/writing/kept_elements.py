@@ -13,13 +13,10 @@ from math import prod
 import numpy as np
 from h5py import h5d
 
-from h5fs.errors import UnreadableError, UnsupportedTypeError
-from h5fs.store.chunks.cut_chunks import CutChunks
+from h5fs.errors import UnsupportedTypeError
+from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.decodable import can_decode, misleads_library
-from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
-from h5fs.store.chunks.scale_offset import UnusualChunkError
-from h5fs.store.chunks.scatter import bytes_needed
 from h5fs.store.hdf5.reading.filters_of import filters_of
 
 
@@ -43,11 +40,8 @@ def check_kept(
         return
     filters, item_bytes = filters_of(creation), dataset_id.get_type().get_size()
     grid = Grid(shape, creation.get_chunk(), item_bytes)
-    cut = CutChunks(filters, grid.chunk_shape, item_bytes)
-    pipeline = None
-    if can_decode(filters, item_bytes):
-        pipeline = Pipeline(filters, item_bytes, grid.chunk_bytes)
-    elif not cut.tells:
+    stored = ChunkCheck(filters, grid.chunk_shape, item_bytes)
+    if not stored.tells:
         return
     for box in itertools.chain(
         _cut_boxes(grid, old), *(_boxes_in_part(grid, start, stop) for start, stop in ranges)
@@ -55,12 +49,13 @@ def check_kept(
         is_filtered = whole_edges or box.count == grid.chunk_shape
         if not is_filtered or not _is_written(dataset_id, box, old):
             continue
-        if misleads_library(filters):
+        if can_decode(filters, item_bytes) and misleads_library(filters):
             raise UnsupportedTypeError(
                 "the HDF5 library undoes these filters wrongly, so that elements cannot be changed "
                 "in place; write the whole array anew"
             )
-        _check_decodes(dataset_id, grid, box, pipeline, cut)
+        mask, raw = dataset_id.read_direct_chunk(box.start)
+        stored.check(box, mask, raw)
 
 
 def _cut_boxes(grid: Grid, old: tuple[int, ...]) -> Iterator[Box]:
@@ -98,20 +93,3 @@ def _is_written(dataset_id: h5d.DatasetID, box: Box, shape: tuple[int, ...]) -> 
     if any(first >= size for first, size in zip(box.start, shape, strict=True)):
         return False
     return dataset_id.get_chunk_info_by_coord(box.start).byte_offset is not None
-
-
-def _check_decodes(
-    dataset_id: h5d.DatasetID, grid: Grid, box: Box, pipeline: Pipeline | None, cut: CutChunks
-) -> None:
-    mask, raw = dataset_id.read_direct_chunk(box.start)
-    if pipeline is None:
-        cut.check(box, mask, raw)
-        return
-    try:
-        pipeline.decode(raw, mask)
-    except (LongChunkError, UnusualChunkError):
-        # The library drops bytes that are too many, and knows more of what is unusual.
-        cut.check(box, mask, raw)
-    except ShortChunkError as error:
-        if error.size_bytes < bytes_needed(grid, box):
-            raise UnreadableError(f"chunk {box.start} is damaged: {error}") from None

@@ -1,4 +1,7 @@
-"""Whether a chunk is stored whole, for filters that are left to the HDF5 library.
+"""Whether a chunk is stored whole, for chunks that the HDF5 library alone can read.
+
+Where h5fs has the filters, but the library has to convert the elements, the chunk is decoded here
+first: of one that is too short the library makes up the rest. Other filters:
 
 The library does not tell these filters where a chunk ends, or they do not look (HDF5 2.0,
 hdf5plugin 7.1): of a chunk that is cut off they decode what lies behind it in memory. What a chunk
@@ -19,8 +22,18 @@ from typing import Final
 
 from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
-from h5fs.store.chunks.decodable import BITSHUFFLE, LZ4, NBIT, SCALE_OFFSET, SZIP, ZSTD
+from h5fs.store.chunks.decodable import (
+    BITSHUFFLE,
+    LZ4,
+    NBIT,
+    SCALE_OFFSET,
+    SZIP,
+    ZSTD,
+    can_decode,
+)
+from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box
+from h5fs.store.chunks.scale_offset import UnusualChunkError
 from h5fs.store.chunks.scatter import bytes_in_array
 
 Raw = bytes | memoryview
@@ -42,8 +55,11 @@ _ZSTD_MAGIC: Final = 0xFD2FB528
 _ZSTD_REPEATED: Final = 1  # a block of one byte, many times
 
 
-class CutChunks:
-    """Finds out which chunks of a dataset are cut off. ``item_bytes``: an element's in the file."""
+class ChunkCheck:
+    """Finds out which chunks the library would make up a part of, before it is asked to read them.
+
+    ``item_bytes``: an element's in the file. One thread at a time may use it.
+    """
 
     def __init__(
         self, filters: tuple[Filter, ...], chunk_shape: tuple[int, ...], item_bytes: int
@@ -51,23 +67,42 @@ class CutChunks:
         self._filters = filters
         self._chunk_shape = chunk_shape
         self._item_bytes = item_bytes
-        self.tells = any(step.code in _MEASURES for step in filters)
+        self._chunk_bytes = prod(chunk_shape) * item_bytes
+        self._pipeline: Pipeline | None = None
+        if can_decode(filters, item_bytes):
+            self._pipeline = Pipeline(filters, item_bytes, self._chunk_bytes)
+        self.tells = self._pipeline is not None or any(s.code in _MEASURES for s in filters)
 
     def check(self, box: Box, filter_mask: int, raw: Raw) -> None:
-        """Raise ``UnreadableError`` where a chunk is stored with fewer bytes than it must have.
+        """Raise ``UnreadableError`` where a chunk has fewer bytes than it must have, or is damaged.
 
         ``box``: what of it is within the array. Bit i of ``filter_mask``: filter i was skipped when
         the chunk was written.
         """
-        undone = [step for index, step in enumerate(self._filters) if not filter_mask >> index & 1]
-        measure = _MEASURES.get(undone[-1].code) if undone else None
-        chunk_bytes = prod(self._chunk_shape) * self._item_bytes
         # A chunk that sticks out of the array may be stored without its filters.
-        is_perhaps_plain = box.count != self._chunk_shape and len(raw) == chunk_bytes
-        if measure is None or is_perhaps_plain:
+        is_perhaps_plain = box.count != self._chunk_shape and len(raw) == self._chunk_bytes
+        if is_perhaps_plain:
+            return
+        if self._pipeline is None:
+            self.check_end(box, filter_mask, raw)
             return
         try:
-            stored_bytes, decoded_bytes = measure(raw, undone[-1].options, chunk_bytes)
+            self._pipeline.decode(raw, filter_mask)
+        except (LongChunkError, UnusualChunkError):
+            # The library drops bytes that are too many, and knows more of what is unusual.
+            self.check_end(box, filter_mask, raw)
+        except ShortChunkError as error:
+            if error.size_bytes < bytes_in_array(self._chunk_shape, box.count, self._item_bytes):
+                raise UnreadableError(f"chunk {box.start} is damaged: {error}") from None
+
+    def check_end(self, box: Box, filter_mask: int, raw: Raw) -> None:
+        """Raise ``UnreadableError`` where a chunk is cut off; look at nothing but numbers in it."""
+        undone = [step for index, step in enumerate(self._filters) if not filter_mask >> index & 1]
+        measure = _MEASURES.get(undone[-1].code) if undone else None
+        if measure is None:
+            return
+        try:
+            stored_bytes, decoded_bytes = measure(raw, undone[-1].options, self._chunk_bytes)
         except (IndexError, struct.error, RecursionError):
             raise UnreadableError(
                 f"chunk {box.start} is cut off, or its filter's options"
