@@ -12,7 +12,7 @@ _DONT_FILTER_PARTIAL_CHUNKS = 0x02  # H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """Return the HDF5 library that h5py has loaded."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     paths = {line.split()[-1] for line in lines if "/libhdf5" in line and "_hl" not in line}
@@ -23,4 +23,4 @@ def _library() -> ctypes.CDLL:
 
 def leave_edges_unfiltered(creation: h5p.PropDCID) -> None:
     """Let datasets that are made with ``creation`` have such chunks; its chunk shape is set."""
-    assert _library().H5Pset_chunk_opts(creation.id, _DONT_FILTER_PARTIAL_CHUNKS) == 0
+    assert library().H5Pset_chunk_opts(creation.id, _DONT_FILTER_PARTIAL_CHUNKS) == 0

@@ -9,11 +9,13 @@ from h5fs.model.objects import Filter
 DEFLATE: Final = 1
 SHUFFLE: Final = 2
 FLETCHER32: Final = 3
+SZIP: Final = 4
 NBIT: Final = 5
 SCALE_OFFSET: Final = 6
 LZF: Final = 32000
 BLOSC: Final = 32001
 LZ4: Final = 32004
+BITSHUFFLE: Final = 32008
 ZSTD: Final = 32015
 
 

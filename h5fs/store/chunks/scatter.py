@@ -76,9 +76,14 @@ def scatter_inside(
 
 def bytes_needed(grid: Grid, box: Box) -> int:
     """Return how many of a chunk's first bytes hold everything that is within the array."""
-    strides = [prod(grid.chunk_shape[axis + 1 :]) for axis in range(len(grid.chunk_shape))]
-    last = sum((count - 1) * stride for count, stride in zip(box.count, strides, strict=True))
-    return (last + 1) * grid.item_bytes
+    return bytes_in_array(grid.chunk_shape, box.count, grid.item_bytes)
+
+
+def bytes_in_array(chunk_shape: tuple[int, ...], count: tuple[int, ...], item_bytes: int) -> int:
+    """Return how many of a chunk's first bytes hold ``count`` of its elements in each dimension."""
+    strides = [prod(chunk_shape[axis + 1 :]) for axis in range(len(chunk_shape))]
+    last = sum((size - 1) * stride for size, stride in zip(count, strides, strict=True))
+    return (last + 1) * item_bytes
 
 
 def fill(grid: Grid, fill_value: bytes, places: Iterator[tuple[slice, Array]]) -> None:

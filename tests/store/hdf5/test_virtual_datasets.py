@@ -556,3 +556,42 @@ def read_or_none(read: Callable[[], bytes]) -> bytes | None:
         return read()
     except (OSError, H5fsError):
         return None
+
+
+def make_virtual(sources: Path, name: str) -> Array:
+    """Make ``v`` of one source, 40 KB of ones; return what h5py reads of it."""
+    with h5py.File(sources / "v.h5", "w", libver="latest") as file:
+        layout = h5py.VirtualLayout((10_000,), "<i4")
+        layout[:] = h5py.VirtualSource(name, "d", (10_000,))
+        file.create_virtual_dataset("v", layout, fillvalue=-1)
+    with h5py.File(sources / "v.h5") as file:
+        found: Array = file["v"][()]
+    return found
+
+
+@pytest.mark.parametrize("has_one_more", [False, True])
+def test_a_percent_sign_in_a_source_s_name_is_written_twice(
+    sources: Path, read_back: Any, has_one_more: bool
+) -> None:
+    for number, name in enumerate(["p%%.h5", *["p%.h5"] * has_one_more]):
+        with h5py.File(sources / name, "w") as file:
+            file["d"] = np.full(10_000, number, "<i4")
+    expected = make_virtual(sources, "p%%.h5")
+    assert expected[0] == (1 if has_one_more else -1)
+    assert read_back()[1] == expected.tobytes()
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_source_s_file_is_where_the_library_looks_first(
+    sources: Path, read_back: Any, is_absolute: bool, is_there: bool
+) -> None:
+    """Another file of that name, in the folder of the virtual dataset, has such a dataset."""
+    (sources / "sub").mkdir()
+    if is_there:
+        h5py.File(sources / "sub" / "s.h5", "w").close()
+    with h5py.File(sources / "s.h5", "w") as file:
+        file["d"] = np.ones(10_000, "<i4")
+    expected = make_virtual(sources, f"{sources}/sub/s.h5" if is_absolute else "sub/s.h5")
+    assert expected[0] == (1 if is_absolute and not is_there else -1)
+    assert read_back()[1] == expected.tobytes()

@@ -65,13 +65,15 @@ def spell_out(name: str, number: int) -> str:
 
 def _existing_places(name: str, beside: Path, places: RealPlaces) -> list[Place]:
     """Return what is there where HDF5 looks for a source or for raw data."""
-    last = os.path.basename(name.rstrip("/"))
+    # Of an absolute path HDF5 looks for the last part elsewhere; of a relative one, for all of it.
+    part = os.path.basename(name.rstrip("/")) if os.path.isabs(name) else name
     here = os.getcwd()
-    paths = [os.path.join(folder, part) for folder in (beside, here) for part in (name, last)]
+    paths = [name] if os.path.isabs(name) else []
+    paths += [os.path.join(folder, part) for folder in (beside, here)]
     for variable in _PREFIXES:
         for prefix in filter(None, os.environ.get(variable, "").split(":")):
             folder = prefix.replace("${ORIGIN}", os.fspath(beside))
-            paths += [os.path.join(here, folder, part) for part in (name.lstrip("/"), last)]
+            paths.append(os.path.join(here, folder, part))
     # Mostly a name has no folder, and several of these are one.
     found = [places.at(path) for path in dict.fromkeys(paths)]
     return list({place.path: place for place in found if place.status is not None}.values())

@@ -15,6 +15,7 @@ from h5fs.model.objects import Chunked, Filter
 from h5fs.store.chunks.decodable import can_decode
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.reading.datasets import MAX_INDEXED_CHUNKS
+from h5fs.store.hdf5.reading.filters_of import filters_of
 from h5fs.store.hdf5.types.memory_types import MemoryType
 
 
@@ -35,8 +36,7 @@ def describe_chunks(
         return None
     filters: tuple[Filter, ...] | None = None
     if whole_edges and dataset_id.get_type().equal(memory.type_id):
-        found = [creation.get_filter(index) for index in range(creation.get_nfilters())]
-        filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
+        filters = filters_of(creation)
         if not can_decode(filters, item_bytes):
             filters = None
     fill_value = bytes(item_bytes)

@@ -188,13 +188,14 @@ class OutsidePolicy:
             datasets = self._find_datasets_of(source, files)
             for each in datasets:
                 self._check(each, users, all_found)
-            # A name with "%" may stand for several.
-            if len(datasets) == 1 and "%" not in "".join(source):
+            # A name with "%" may stand for several, and of several files the library chooses one.
+            is_known = "%" not in "".join(source) and len(files[source[0]]) == 1
+            if is_known and len(datasets) == 1:
                 with reading(datasets[0].path):
                     space = self._open_dataset(datasets[0]).get_space()
                     counts[source] = space.get_simple_extent_npoints()
             if len(users) == 1:
-                all_found.datasets[source] = datasets
+                all_found.datasets[source] = datasets if is_known else ()
                 dataset = self._describe(users[0], datasets)
                 if dataset is not None:
                     all_found.described[datasets[0]] = dataset

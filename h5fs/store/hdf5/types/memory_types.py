@@ -148,18 +148,34 @@ def _memory_type_as_stored(file_type: h5t.TypeID) -> MemoryType:
             raise UnsupportedTypeError(f"a bitfield of {size} bytes")
         return MemoryType(np.dtype(f"{order}u{size}"), file_type)
     if isinstance(file_type, h5t.TypeArrayID):
-        base = memory_type(file_type.get_super())
+        base = _member_as_stored(file_type.get_super())
         shape = file_type.get_array_dims()
         return MemoryType(np.dtype((base.dtype, shape)), h5t.array_create(base.type_id, shape))
     if isinstance(file_type, h5t.TypeCompoundID):
         return _compound_as_stored(file_type)
-    return MemoryType(file_type.dtype)
+    dtype = file_type.dtype
+    if isinstance(file_type, h5t.TypeEnumID) and dtype.kind != "b":
+        is_as_in_memory = h5t.py_create(np.dtype(dtype.str)).equal(file_type.get_super())
+        return MemoryType(dtype, file_type if is_as_in_memory else None)
+    return MemoryType(dtype)
+
+
+def _member_as_stored(file_type: h5t.TypeID) -> MemoryType:
+    """Return a type in memory for a part of a type that is read as it lies in the file.
+
+    h5py reads enumerations as integers, to which the library converts them; and a compound of which
+    one member is converted loses its padding.
+    """
+    found = memory_type(file_type)
+    if found.dtype.hasobject or not file_type.detect_class(h5t.ENUM):
+        return found
+    return _memory_type_as_stored(file_type)
 
 
 def _compound_as_stored(file_type: h5t.TypeCompoundID) -> MemoryType:
     count = file_type.get_nmembers()
     names = [file_type.get_member_name(i) for i in range(count)]
-    members = [memory_type(file_type.get_member_type(i)) for i in range(count)]
+    members = [_member_as_stored(file_type.get_member_type(i)) for i in range(count)]
     offsets = [file_type.get_member_offset(i) for i in range(count)]
     size = file_type.get_size()
     if any(m.dtype.itemsize != file_type.get_member_type(i).get_size()

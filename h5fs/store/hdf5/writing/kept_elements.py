@@ -13,13 +13,11 @@ from math import prod
 import numpy as np
 from h5py import h5d
 
-from h5fs.errors import UnreadableError, UnsupportedTypeError
-from h5fs.model.objects import Filter
+from h5fs.errors import UnsupportedTypeError
+from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.decodable import can_decode, misleads_library
-from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
-from h5fs.store.chunks.scale_offset import UnusualChunkError
-from h5fs.store.chunks.scatter import bytes_needed
+from h5fs.store.hdf5.reading.filters_of import filters_of
 
 
 def check_kept(
@@ -33,31 +31,31 @@ def check_kept(
 
     ``shape`` is that which the dataset has or is about to get; ``ranges`` are of its elements,
     ``[start, stop)``, counted row-major. ``whole_edges``: chunks that stick out of the array are
-    stored filtered, like all others. Where the library alone can decode the chunks, it is believed.
+    stored filtered, like all others. Where the library alone can decode the chunks, it is believed
+    of those that are not cut off.
     Raises ``UnsupportedTypeError``, too.
     """
     creation, old = dataset_id.get_create_plist(), dataset_id.get_space().get_simple_extent_dims()
     if creation.get_layout() != h5d.CHUNKED or not creation.get_nfilters() or not prod(shape):
         return
-    found = [creation.get_filter(index) for index in range(creation.get_nfilters())]
-    filters = tuple(Filter(code, tuple(options)) for code, _, options, _ in found)
-    item_bytes = dataset_id.get_type().get_size()
-    if not can_decode(filters, item_bytes):
-        return
+    filters, item_bytes = filters_of(creation), dataset_id.get_type().get_size()
     grid = Grid(shape, creation.get_chunk(), item_bytes)
-    pipeline = Pipeline(filters, item_bytes, grid.chunk_bytes)
+    stored = ChunkCheck(filters, grid.chunk_shape, item_bytes)
+    if not stored.tells:
+        return
     for box in itertools.chain(
         _cut_boxes(grid, old), *(_boxes_in_part(grid, start, stop) for start, stop in ranges)
     ):
         is_filtered = whole_edges or box.count == grid.chunk_shape
         if not is_filtered or not _is_written(dataset_id, box, old):
             continue
-        if misleads_library(filters):
+        if can_decode(filters, item_bytes) and misleads_library(filters):
             raise UnsupportedTypeError(
                 "the HDF5 library undoes these filters wrongly, so that elements cannot be changed "
                 "in place; write the whole array anew"
             )
-        _check_decodes(dataset_id, grid, box, pipeline)
+        mask, raw = dataset_id.read_direct_chunk(box.start)
+        stored.check(box, mask, raw)
 
 
 def _cut_boxes(grid: Grid, old: tuple[int, ...]) -> Iterator[Box]:
@@ -95,14 +93,3 @@ def _is_written(dataset_id: h5d.DatasetID, box: Box, shape: tuple[int, ...]) -> 
     if any(first >= size for first, size in zip(box.start, shape, strict=True)):
         return False
     return dataset_id.get_chunk_info_by_coord(box.start).byte_offset is not None
-
-
-def _check_decodes(dataset_id: h5d.DatasetID, grid: Grid, box: Box, pipeline: Pipeline) -> None:
-    mask, raw = dataset_id.read_direct_chunk(box.start)
-    try:
-        pipeline.decode(raw, mask)
-    except (LongChunkError, UnusualChunkError):
-        return  # the library drops bytes that are too many, and knows more of what is unusual
-    except ShortChunkError as error:
-        if error.size_bytes < bytes_needed(grid, box):
-            raise UnreadableError(f"chunk {box.start} is damaged: {error}") from None
