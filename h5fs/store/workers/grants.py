@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
+from h5fs.kernel_mounts import read_mounts
 from h5fs.model.settings import ExternalPolicy
 from h5fs.store.external_policy import check_path
 
@@ -98,18 +99,9 @@ class Grants:
 def _find_own_mounts() -> tuple[bytes, ...]:
     """Return where h5fs is mounted."""
     try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
+        return tuple(os.fsencode(mount.mountpoint) for mount in read_mounts() if mount.is_h5fs)
     except OSError:
         return ()
-    found = []
-    for line in lines:
-        fields, _, kind = line.partition(b" - ")
-        if b"h5fs" in kind.split(b" ", 2)[0]:
-            place = fields.split(b" ")[4]
-            # The kernel writes spaces and the like in octal.
-            found.append(place.decode("unicode_escape").encode("latin-1"))
-    return tuple(found)
 
 
 def open_granted(paths: Iterable[bytes]) -> tuple[list[int], frozenset[tuple[int, int]]]:
