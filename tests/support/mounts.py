@@ -72,20 +72,20 @@ def mounted(file: Path, *, options: Sequence[str] = ()) -> Iterator[Mounted]:
             done = run_h5fs(file, mountpoint, "-o", f"log={log}", *options)
             if done.returncode:
                 raise MountFailedError(done.stderr.strip())
-            pid = find_daemon(mountpoint)
-            assert pid is not None, "the daemon has not registered itself"
-            yield Mounted(mountpoint, log, pid)
+            daemon = find_daemon(mountpoint)
+            assert daemon is not None, "the daemon has not registered itself"
+            yield Mounted(mountpoint, log, daemon.pid)
         finally:
             end_mount(mountpoint)
 
 
 def end_mount(mountpoint: Path) -> None:
     """Take a mount down, however it is: in use, hanging, or dead already."""
-    pid = find_daemon(mountpoint)
+    found = find_daemon(mountpoint)
     daemon = None
-    if pid is not None:
+    if found is not None:
         try:
-            daemon = os.pidfd_open(pid)
+            daemon = os.pidfd_open(found.pid)
         except ProcessLookupError:
             daemon = None
     words = ["fusermount3", "-uz", str(mountpoint)]
