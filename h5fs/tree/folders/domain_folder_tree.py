@@ -25,12 +25,12 @@ from h5fs.errors import (
     NotFoundError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import DomainEntry
 from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
