@@ -138,8 +138,9 @@ def _walk_mount(name: str, words: str, folder: Path, count: int) -> None:
         mount.mkdir()
         _call([str(folder), str(mount), "-o", f"log={temporary}/log"], counts)
         try:
-            pid = find_daemon(mount)
-            assert pid is not None
+            daemon = find_daemon(mount)
+            assert daemon is not None
+            pid = daemon.pid
             before = computing_seconds(find_descendants({pid}))
             program = [each.format(mount=mount, target=target) for each in words.split()]
             took, own = _timed(program)

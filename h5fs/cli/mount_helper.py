@@ -17,7 +17,7 @@ from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.daemon.mount_checks import check_mount
 from h5fs.daemon.mounting import mount
-from h5fs.errors import MountError, UsageError
+from h5fs.errors import MountError, UsageError, say_on_one_line
 
 # mount(8), EXIT STATUS.
 _WRONG_INVOCATION = 1
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: MountError, status: int) -> int:
-    print(f"mount.h5fs: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"mount.h5fs: {say_on_one_line(error)}", file=sys.stderr)
     return status
 
 

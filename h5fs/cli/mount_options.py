@@ -53,11 +53,11 @@ FUSE = "fuse"
 class MountOption(Struct, frozen=True):
     """One option.
 
-    ``field``: the field of ``MountOptions`` that it sets, such as ``store.limits.max_depth``; two
-    fields where two rooms keep the same value. ``value``: how help writes its value; None for a
-    flag. ``parse`` turns the text into the field's value, and raises ``ValueError`` with what the
-    text must be; a flag has no ``parse``, and sets True. ``choices``: values that a shell can
-    offer. An option without ``help`` is accepted, and shown nowhere.
+    ``field``: the field of ``MountOptions`` that it sets, such as ``store.limits.max_depth``.
+    ``value``: how help writes its value; None for a flag. ``parse`` turns the text into the field's
+    value, and raises ``ValueError`` with what the text must be; a flag has no ``parse``, and sets
+    True. ``choices``: values that a shell can offer. An option without ``help`` is accepted, and
+    shown nowhere.
     """
 
     name: str
@@ -80,7 +80,7 @@ class MountOption(Struct, frozen=True):
     @property
     def description(self) -> str:
         """The option's help, with its default where that is a value."""
-        usual = say_value(_usual(self.field.split()[0])) if self.is_own else ""
+        usual = say_value(_usual(self.field)) if self.is_own else ""
         return f"{self.help} ({usual})" if usual else self.help
 
 
@@ -91,7 +91,7 @@ _DISK_CACHE = "store.remote.cache_bytes"  # and a folder goes to store.remote.ca
 
 MOUNT_OPTIONS: tuple[MountOption, ...] = (
     MountOption(
-        "mode", "mode store.mode", "as --mode, for fstab and mount(8)", "MODE", parse_mode,
+        "mode", "store.mode", "as --mode, for fstab and mount(8)", "MODE", parse_mode,
         (*values_of(Mode), "w-"),
     ),
     MountOption(
@@ -319,7 +319,7 @@ def parse_options(texts: Iterable[str]) -> ParsedOptions:
         elif option is None or (option.value is None and equals):
             raise UsageError(_explain_unknown(text))
         elif option.is_own:
-            values |= dict.fromkeys(option.field.split(), _parse_value(option, value))
+            values[option.field] = _parse_value(option, value)
         else:
             fuse[name] = str(_parse_value(option, value)) if option.value is not None else None
     if values.pop(_DURABLE, True) is False:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from h5fs.daemon.end_reports import leave_report
 from h5fs.daemon.late_modules import import_late_modules, late_modules_of_workers
@@ -262,7 +262,8 @@ def _serve_with(
     from h5fs.tree.contents.picture_content import missing_for
 
     with opened_to_mount(options, starter) as tree:
-        watcher = Watcher(tree) if isinstance(tree, (FollowingTree, FolderTree)) else None
+        followed = tree if isinstance(tree, (FollowingTree, FolderTree)) else None
+        watcher = Watcher(followed) if followed is not None else None
 
         def start(notifier: fuse.Notifier) -> None:
             if watcher is not None:
@@ -283,12 +284,10 @@ def _serve_with(
             )
 
         # In the foreground SIGHUP means that the terminal is gone: it ends the mount.
-        renews = watcher is not None and not options.foreground
-        on_hangup = watcher.renew if watcher and renews else None
+        on_hangup = watcher.renew if watcher is not None and not options.foreground else None
+        interrupt = followed.interrupt if followed is not None else lambda: None
         try:
             with claimed_mountpoint(options) as let_go, _findable(options, describe):
-                follows = isinstance(tree, (FollowingTree, FolderTree))
-                interrupt = cast(FollowingTree, tree).interrupt if follows else lambda: None
                 fuse.serve(tree, options, start, on_hangup, meter, interrupt)
                 on_end()
                 tree.close()

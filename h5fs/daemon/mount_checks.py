@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
 from h5fs.store.schemes import check_url_options, find_scheme
+from h5fs.store.sources.local_file import make_unnamed, temporary_folder
 
 _FUSE_DEVICE = os.makedev(10, 229)  # Linux, Documentation/admin-guide/devices.txt
 
@@ -62,14 +62,13 @@ def _check_url(url: Url, options: StoreOptions) -> None:
 
 def _check_drafts_folder() -> None:
     """Refuse a mode that writes where no draft can be made: each ``write`` would fail later."""
-    folder = os.environ.get("TMPDIR") or "/var/tmp"
     try:
-        with tempfile.TemporaryFile(prefix="h5fs-", dir=folder):
+        with make_unnamed():
             return
     except OSError as error:
         raise MountError(
-            f"{folder}: {error.strerror}; what is written is kept there until it is whole: set "
-            "TMPDIR to a folder that can be written, with room"
+            f"{temporary_folder()}: {error.strerror}; what is written is kept there until it is "
+            "whole: set TMPDIR to a folder that can be written, with room"
         ) from None
 
 

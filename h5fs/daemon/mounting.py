@@ -120,22 +120,22 @@ def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
         )
     if not found.is_h5fs:
         raise MountError(f"{mountpoint} is not an h5fs mount but {found.type}; use umount")
-    pid = find_daemon(place)
-    daemon = _open_process(pid) if pid is not None else None
+    daemon = find_daemon(place)
+    process = _open_process(daemon.pid) if daemon is not None else None
     try:
         is_in_use = _detach(found, is_lazy=is_lazy)
-        if daemon is None or is_in_use:
+        if daemon is None or process is None or is_in_use:
             return Unmounted(is_in_use=is_in_use)
-        ended, _, _ = select.select([daemon], [], [], _UNMOUNT_PATIENCE_SECONDS)
+        ended, _, _ = select.select([process], [], [], _UNMOUNT_PATIENCE_SECONDS)
     finally:
-        if daemon is not None:
-            os.close(daemon)
+        if process is not None:
+            os.close(process)
     if not ended:
         raise MountError(
-            f"{mountpoint} is unmounted, but its daemon (pid {pid}) still runs after "
+            f"{mountpoint} is unmounted, but its daemon (pid {daemon.pid}) still runs after "
             f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
         )
-    return Unmounted(tuple(take_reports(place, pid=pid)))
+    return Unmounted(tuple(take_reports(place, pid=daemon.pid)))
 
 
 def _check_answer(mountpoint: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from h5fs.errors import H5fsError, MountError, NotFoundError, show_path
 from h5fs.fuse.tree_interface import TreeInterface
 from h5fs.model.settings import MountOptions
-from h5fs.projection.names import OUTSIDE, decode_name
+from h5fs.projection.names import OBJECT_SUFFIXES, OUTSIDE, decode_name
 
 
 def check_part(tree: TreeInterface, options: MountOptions) -> None:
@@ -37,7 +37,7 @@ def _find_file(tree: TreeInterface, folder: bytes, name: bytes) -> bytes | None:
     """Return the path of the file that was taken for a group: by its name, or by HDF5's."""
     meaning = decode_name(name)
     link_name = (meaning.link_name if meaning is not None else None) or name
-    for ending in (b"", b".npy", b".values.npy", b".dtype.json"):
+    for ending in OBJECT_SUFFIXES:
         path = folder + b"/" + link_name + ending
         with suppress(H5fsError):
             tree.get_status(path)

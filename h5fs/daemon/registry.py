@@ -85,10 +85,10 @@ def _recorded(folder: RuntimeFolder, content: bytes) -> Iterator[None]:
         os.close(descriptor)
 
 
-def find_daemon(mountpoint: Path) -> int | None:
-    """Return the process id of the daemon that serves a mount; None when it is not known."""
+def find_daemon(mountpoint: Path) -> Daemon | None:
+    """Return the daemon of a mount, the last one that was started; None when it is not known."""
     found = [each for each in find_daemons() if each.mountpoint == os.fsdecode(mountpoint)]
-    return max(found, key=lambda each: each.started_ns).pid if found else None
+    return max(found, key=lambda each: each.started_ns, default=None)
 
 
 def find_daemons() -> list[Daemon]:
@@ -168,7 +168,7 @@ def _takes_lock(descriptor: int) -> bool:
     return True
 
 
-def _is_alive(pid: int | str, uid: int) -> bool:
+def _is_alive(pid: int, uid: int) -> bool:
     """Whether a user has a process of this number."""
     try:
         lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()

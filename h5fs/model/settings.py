@@ -215,7 +215,6 @@ class MountOptions(Struct, frozen=True):
     mountpoint: Path
     store: StoreOptions
     log: LogOptions
-    mode: Mode = Mode.READ
     foreground: bool = False
     has_xattrs: bool = False
     fuse: tuple[tuple[str, str | None], ...] = ()
@@ -224,6 +223,11 @@ class MountOptions(Struct, frozen=True):
     removes_mountpoint: bool = False
     owner_pid: int | None = None
     views: ViewOptions = NO_VIEWS
+
+    @property
+    def mode(self) -> Mode:
+        """How the HDF5 file is opened; a folder of files is read."""
+        return self.store.mode
 
     @property
     def descriptor(self) -> int | None:

@@ -66,6 +66,11 @@ OUTSIDE = b"external:"
 
 FILE_PROJECTIONS = tuple(p for p in Projection if p is not Projection.FOLDER)
 _SUFFIXES = tuple(p.suffix for p in FILE_PROJECTIONS)
+OBJECT_SUFFIXES = tuple(
+    p.suffix for p in (Projection.FOLDER, Projection.ARRAY, Projection.VALUES, Projection.DATATYPE)
+)
+"""Each object has one dentry that ends so, whatever else shows of it."""
+
 # Where two suffixes fit, the longer one counts.
 _BY_LENGTH = sorted(FILE_PROJECTIONS, key=lambda p: -len(p.suffix))
 # Endings of link names that, with the projection's suffix behind them, would look like another

@@ -15,14 +15,13 @@ from typing import NamedTuple
 from h5fs.errors import InvalidNameError
 from h5fs.projection.names import Projection
 
-_ENDINGS = (
+_ENDINGS = (  # in this order for good: files have the numbers
     Projection.ARRAY, Projection.VALUES, Projection.OFFSETS, Projection.ATTRIBUTES,
     Projection.DATATYPE,
 )  # fmt: skip
 _BEFORE_FIRST = 3
 _MARK = re.compile(rb"/?((?:\./)+)")
 _DOT = b"./"
-
 
 ESCAPED_UP = b"%2E%2E"
 _UP_OR_ESCAPED = re.compile(rb"(?<![^/])(?:\.\.|%((?:25)*)2E%2E)(?![^/])")

@@ -11,10 +11,10 @@ from contextlib import suppress
 from msgspec import Struct, field, structs
 
 from h5fs.errors import H5fsError, NotFoundError
+from h5fs.lru_cache import LruCache
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
-from h5fs.tree.lru_cache import LruCache
 
 _LISTING_BYTES_KEPT = 64 * 2**20
 _LINKS_KEPT = 8192

@@ -19,6 +19,7 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import FileStatus
 from h5fs.model.link_table import Links
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectRef
@@ -47,7 +48,6 @@ from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
 from h5fs.tree.known_links import Known, KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     BESIDE,
     Node,

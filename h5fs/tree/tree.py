@@ -17,6 +17,7 @@ from h5fs.errors import (
     UnsupportedTypeError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import Link
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
@@ -30,7 +31,6 @@ from h5fs.tree.handles import Handles
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.listing import FolderListing
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import (
     Node,
     NodeKind,

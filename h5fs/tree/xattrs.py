@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from h5fs.errors import NoAttributeError, show_path
+from h5fs.lru_cache import LruCache
 from h5fs.model.datatypes import StringType
 from h5fs.model.objects import Attribute, ObjectRef, StorageInfo
 from h5fs.projection.json.attribute_file import UNREADABLE, attributes_to_json
 from h5fs.projection.json.strict_json import parse_json, write_json
 from h5fs.projection.json.strings import text_of
 from h5fs.store.interface import Store
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
 USER_PREFIX = b"user."

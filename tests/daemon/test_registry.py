@@ -34,6 +34,11 @@ def line_of(mountpoint: str, source: str = "/f.h5", kind: str = "fuse.h5fs", uid
     return f"36 35 0:31 / {texts[0]} ro,nosuid shared:1 - {kind} {texts[1]} ro,{owner}\n"
 
 
+def pid_of_daemon(mountpoint: Path) -> int | None:
+    daemon = find_daemon(mountpoint)
+    return None if daemon is None else daemon.pid
+
+
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mountinfo"
@@ -83,9 +88,9 @@ def test_a_daemon_is_found_while_it_is_registered(
         isolate(patch, runtime)
         mountpoint = Path("/mnt", os.fsdecode(name))
         with registered(mountpoint, "/f.h5"):
-            assert find_daemon(mountpoint) == os.getpid()
-            assert find_daemon(Path("/mnt/other one")) is None
-        assert find_daemon(mountpoint) is None
+            assert pid_of_daemon(mountpoint) == os.getpid()
+            assert pid_of_daemon(Path("/mnt/other one")) is None
+        assert pid_of_daemon(mountpoint) is None
         assert list((runtime / "h5fs").iterdir()) == []
 
 
@@ -105,7 +110,7 @@ def test_a_record_of_a_daemon_that_is_gone_is_removed(records: Path) -> None:
     (records / f"{gone}.json").write_text(json.dumps({"mountpoint": "/m", "file": "/f"}))
     (records / f"{gone}.json.new").touch()
     (records / f"{gone + 1}.sock.new").touch()
-    assert find_daemon(Path("/m")) is None
+    assert pid_of_daemon(Path("/m")) is None
     assert list(records.iterdir()) == []
 
 
@@ -115,7 +120,7 @@ def test_a_record_is_not_taken_for_that_of_a_process_that_was_given_the_number(
     records.mkdir(mode=0o700)
     with process() as pid:
         (records / f"{pid}.json").write_text(json.dumps({"mountpoint": "/m", "file": "/f"}))
-        assert find_daemon(Path("/m")) is None
+        assert pid_of_daemon(Path("/m")) is None
     assert list(records.iterdir()) == []
 
 
@@ -128,10 +133,10 @@ def test_a_daemon_is_found_in_any_environment_and_after_a_logout(
         assert [each.pid for each in find_daemons()] == [os.getpid()]
         for elsewhere in ("/nowhere", "relative", ""):
             monkeypatch.setenv("XDG_RUNTIME_DIR", elsewhere)
-            assert find_daemon(Path("/m")) == os.getpid()
+            assert pid_of_daemon(Path("/m")) == os.getpid()
         shutil.rmtree(records)
-        assert find_daemon(Path("/m")) == os.getpid()
-    assert find_daemon(Path("/m")) is None
+        assert pid_of_daemon(Path("/m")) == os.getpid()
+    assert pid_of_daemon(Path("/m")) is None
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o777])
@@ -139,7 +144,7 @@ def test_whatever_the_umask_records_are_for_the_user_alone(records: Path, umask:
     before = os.umask(umask)
     try:
         with registered(Path("/m"), "/f.h5") as sockets:
-            assert find_daemon(Path("/m")) == os.getpid()
+            assert pid_of_daemon(Path("/m")) == os.getpid()
             for socket in sockets:
                 assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
                 assert stat.S_IMODE(socket.with_suffix(".json").stat().st_mode) == 0o600
@@ -156,7 +161,7 @@ def test_a_link_planted_as_the_folder_is_not_followed(records: Path) -> None:
     shared.symlink_to(precious)
     records.symlink_to(precious)
     with registered(Path("/m"), "/f.h5"):
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
     assert find_daemons() == []
     assert len(list(precious.iterdir())) == 3
 
@@ -180,7 +185,7 @@ def test_a_folder_that_somebody_else_made_stops_nobody_and_is_not_looked_into(
         (folder / "5.json").write_text("{}")
         os.chown(folder, 65534, 65534)
     with registered(Path("/m"), "/f.h5") as sockets:
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
         (socket,) = sockets
         assert socket.parent.parent == shared and socket.parent.stat().st_uid == 0
     assert (shared / "h5fs-0/5.json").exists()
@@ -190,7 +195,7 @@ def test_a_folder_that_somebody_else_made_stops_nobody_and_is_not_looked_into(
 def test_a_runtime_folder_of_another_user_is_left_alone(records: Path) -> None:
     os.chown(records.parent, 65534, 65534)  # as `su` leaves it in the environment
     with registered(Path("/m"), "/f.h5"):
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
     assert not records.exists()
 
 
@@ -205,15 +210,15 @@ def test_a_record_counts_for_mounts_of_its_own_user_alone(records: Path, table: 
         for path in (forged, forged / f"{pid}.json"):
             os.chown(path, 65534, 65534)
         table.write_text(line_of("/m", uid=65534))
-        assert find_daemon(Path("/m")) is None  # the process is not that user's
+        assert pid_of_daemon(Path("/m")) is None  # the process is not that user's
     with process(65534) as pid, (forged / f"{pid}.json").open("w") as record:
         json.dump({"mountpoint": "/m", "file": "/f"}, record)
         record.flush()
         fcntl.flock(record, fcntl.LOCK_EX)
         os.chown(forged / f"{pid}.json", 65534, 65534)
-        assert find_daemon(Path("/m")) == pid
+        assert pid_of_daemon(Path("/m")) == pid
         table.write_text(line_of("/m", uid=0))
-        assert find_daemon(Path("/m")) is None
+        assert pid_of_daemon(Path("/m")) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"mountpoint": 5}'])
@@ -221,13 +226,13 @@ def test_a_record_that_is_not_whole_is_passed_over(records: Path, text: str) -> 
     with registered(Path("/m"), "/f.h5"):
         (records / "1.json").write_text(text)
         (records / "x.json").write_text(text)
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
 
 
 def test_a_record_of_another_shape_is_passed_over(records: Path) -> None:
     with registered(Path("/m"), "/f.h5"):
         (records / "1.json").write_text("[]")
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
 
 
 @pytest.mark.parametrize(
@@ -246,7 +251,7 @@ def test_a_record_that_a_living_process_has_locked_may_hold_anything(
         record.write(text.encode("latin-1"))
         record.flush()
         fcntl.flock(record, fcntl.LOCK_EX)
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
         assert (records / f"{pid}.json").exists()
 
 
@@ -254,7 +259,7 @@ def test_a_record_that_goes_away_meanwhile_is_passed_over(records: Path) -> None
     with registered(Path("/m"), "/f.h5"):
         # As a daemon's that ends between the listing and the look at it.
         (records / "1.json").symlink_to("gone")
-        assert find_daemon(Path("/m")) == os.getpid()
+        assert pid_of_daemon(Path("/m")) == os.getpid()
 
 
 def test_lines_of_another_form_are_passed_over(table: Path) -> None:

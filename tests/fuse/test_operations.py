@@ -532,8 +532,8 @@ def test_a_thread_is_its_process() -> None:
 
 def make_options(*fuse: tuple[str, str | None], mode: Mode = Mode.READ) -> MountOptions:
     return MountOptions(
-        mountpoint=Path("/mnt"), store=StoreOptions(Path("/a,b\\c.h5")), log=LogOptions(),
-        mode=mode, fuse=fuse,
+        mountpoint=Path("/mnt"), store=StoreOptions(Path("/a,b\\c.h5"), mode), log=LogOptions(),
+        fuse=fuse,
     )  # fmt: skip
 
 

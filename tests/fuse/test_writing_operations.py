@@ -328,7 +328,7 @@ def serve_a_tree(mountpoint: str, notes: str) -> None:
 
     tree: Any = MemoryTree(os.open(notes, os.O_WRONLY | os.O_APPEND))
     options = MountOptions(
-        Path(mountpoint), StoreOptions(Path("/memory.h5")), LogOptions(), mode=MountMode.UPDATE
+        Path(mountpoint), StoreOptions(Path("/memory.h5"), MountMode.UPDATE), LogOptions()
     )
     fuse.serve(tree, options, lambda _notifier: print("ready", flush=True))
 

@@ -97,8 +97,9 @@ def test_a_mount_that_writes_and_is_in_use_at_the_end_warns_and_loses_nothing(
     ):
         np.save(path / "y.npy", np.arange(5))
         held = (path / "x.npy").open("rb")
-        pid = find_daemon(path)
-    assert find_mount(path) is None and pid is not None
+        found = find_daemon(path)
+    assert find_mount(path) is None and found is not None
+    pid = found.pid
     daemon = os.pidfd_open(pid)
     with pytest.raises(
         MountError, match=rf"pid {pid}\), which had it .* still use that.*kill {pid}$"
@@ -188,7 +189,7 @@ mount = h5fs.mount({str(tmp_path / "f.h5")!r}, {str(tmp_path / "mnt")!r}, mode="
 np.save(mount.path / "x.npy", np.arange(3))
 mapped = np.load(mount.path / "x.npy", mmap_mode="r")
 from h5fs.daemon.registry import find_daemon
-print(find_daemon(mount.path), flush=True)
+print(find_daemon(mount.path).pid, flush=True)
 input()
 {ENDS[way]}
 """

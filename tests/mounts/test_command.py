@@ -456,7 +456,8 @@ def test_a_mountpoint_in_use_stays_as_it_is(file: Path, tmp_path: Path) -> None:
         assert "is mounted already" in done.stderr
         assert str(file) in done.stderr
         check_reads(mount.path)
-        assert find_daemon(mount.path) == mount.pid
+        daemon = find_daemon(mount.path)
+        assert daemon is not None and daemon.pid == mount.pid
 
 
 @pytest.mark.semantics("M6")

@@ -17,7 +17,7 @@ from h5py import h5g
 from support.mounts import mounted, run_h5fs
 from support.users import public_folder, run_h5fs_as_nobody, why_not_another_user
 
-from h5fs.cli.commands.local_files import walk_local
+from h5fs.cli.commands.cp import walk_local
 
 NUMBERS = np.arange(10.0)
 ASCII = {

@@ -583,9 +583,9 @@ def test_data_that_is_in_the_mount_itself_does_not_block_it(tmp_path: Path, kind
 def ended_at_last(mountpoint: Path, log: Path) -> Iterator[Mounted]:
     """Yield a mount that was made elsewhere; it is taken down whatever happens."""
     try:
-        pid = find_daemon(mountpoint)
-        assert pid is not None
-        yield Mounted(mountpoint, log, pid)
+        daemon = find_daemon(mountpoint)
+        assert daemon is not None
+        yield Mounted(mountpoint, log, daemon.pid)
     finally:
         end_mount(mountpoint)
 

@@ -370,8 +370,9 @@ def test_what_the_workers_write_to_stderr_is_in_the_log_also_when_it_was_cut(
     program += "\ncut_file_handler.CutFileHandler.__init__.__defaults__ = (2000,)"
     options = ["-o", f"log={log},workers=1,xattr", "-v"]
     assert ended(start_daemon(file, mountpoint, *options, program=program)).returncode == 0
-    pid = find_daemon(mountpoint)
-    assert pid is not None
+    daemon = find_daemon(mountpoint)
+    assert daemon is not None
+    pid = daemon.pid
     for _ in range(3):  # each is logged, and the log is cut on the way
         for number in range(30):
             with pytest.raises(OSError, match="Read-only"):

@@ -73,9 +73,9 @@ def mounted(file: Path, *, options: Sequence[str] = ()) -> Iterator[Mounted]:
             done = run_h5fs(file, mountpoint, "-o", f"log={log}", *options)
             if done.returncode:
                 raise MountFailedError(done.stderr.strip())
-            pid = find_daemon(mountpoint)
-            assert pid is not None, "the daemon has not registered itself"
-            yield Mounted(mountpoint, log, pid)
+            daemon = find_daemon(mountpoint)
+            assert daemon is not None, "the daemon has not registered itself"
+            yield Mounted(mountpoint, log, daemon.pid)
         finally:
             end_mount(mountpoint)
 
@@ -85,11 +85,11 @@ def end_mount(mountpoint: Path) -> None:
 
     What its daemon says at its end is for nobody: `h5fs status` would tell it for a week.
     """
-    pid = find_daemon(mountpoint)
+    found = find_daemon(mountpoint)
     daemon = None
-    if pid is not None:
+    if found is not None:
         try:
-            daemon = os.pidfd_open(pid)
+            daemon = os.pidfd_open(found.pid)
         except ProcessLookupError:
             daemon = None
     words = ["fusermount3", "-uz", str(mountpoint)]

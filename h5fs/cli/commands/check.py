@@ -90,7 +90,7 @@ def _tell_log(file: Path) -> bool:
             raise MountError(str(error)) from None
         with open(log, "rb"):
             found = describe_log(RealFile(main.fileno()), RealFile(log), read_boot_id())
-    if found.is_mismatch:
+    if found.mismatch:
         print(f"log: {path}, of another file: {found.mismatch}")
         return True
     lost = f"; {found.lost_commits} more were lost when the system was started anew"

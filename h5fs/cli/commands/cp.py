@@ -7,12 +7,12 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from h5fs.cli.commands.library_copy import copy_between
-from h5fs.cli.commands.local_files import walk_local
 from h5fs.cli.commands.without_mount import (
     COPY_BYTES,
     absolute,
@@ -240,6 +240,31 @@ def _copy_in(text: str, file: Location, path: bytes, starter: WorkerStarter | No
                 failed = True
                 _complain(bar, os.fsencode(each), error)
     return 1 if failed or not copied.isdisjoint(left) else 0
+
+
+def walk_local(source: Path) -> Iterator[tuple[Path, os.stat_result | OSError]]:
+    """Yield a file, or a folder and all that is in it, folders before their content.
+
+    Each path comes with its status (a symbolic link with its own), or with the error where there is
+    none. A folder that cannot be listed comes a second time, with that error.
+    """
+    pending = [source]
+    while pending:
+        path = pending.pop()
+        try:
+            status = os.lstat(path)
+        except OSError as error:
+            yield path, error
+            continue
+        yield path, status
+        if not stat.S_ISDIR(status.st_mode):
+            continue
+        try:
+            names = sorted(os.listdir(path), key=lambda name: (name.endswith(".attrs.json"), name))
+        except OSError as error:
+            yield path, error
+            continue
+        pending += [path / name for name in reversed(names)]
 
 
 def _names_contents(text: bytes) -> bool:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from h5fs.daemon.log_destination import default_log_path
-from h5fs.daemon.registry import Daemon, find_daemons
+from h5fs.daemon.registry import Daemon, find_daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
 from h5fs.system_errors import explain_system_error
@@ -67,15 +67,13 @@ def _follow(place: Path, seen_bytes: int, pid: int) -> None:
 
 def _find(mountpoint: Path | None) -> Daemon | None:
     """Return the daemon of a mount; None when nothing is mounted there. Raises ``MountError``."""
-    daemons = find_daemons()
     if mountpoint is None:
+        daemons = find_daemons()
         if len(daemons) != 1:
             places = " ".join(each.mountpoint for each in daemons)
             raise MountError(f"which mount? h5fs log MOUNTPOINT ({places or 'there are none now'})")
         return daemons[0]
-    place = os.path.realpath(mountpoint)
-    found = [each for each in daemons if each.mountpoint == place]
-    return max(found, key=lambda each: each.started_ns) if found else None
+    return find_daemon(Path(os.path.realpath(mountpoint)))
 
 
 def _log_of(daemon: Daemon) -> str:

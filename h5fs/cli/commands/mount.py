@@ -43,7 +43,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
     mountpoint = given.mountpoint or _default_mountpoint(location, part)
     parsed = parse_options(given.options)
     if given.mode is not None:  # --mode wins over -o mode=, which is there for fstab(5), mount(8)
-        parsed.values.update(dict.fromkeys(("mode", "store.mode"), _parse_mode(given.mode)))
+        parsed.values["store.mode"] = _parse_mode(given.mode)
     options = parsed.apply(
         MountOptions(
             mountpoint=_real_path(mountpoint),

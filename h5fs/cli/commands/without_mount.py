@@ -14,6 +14,7 @@ from h5fs.daemon.refusals import explaining
 from h5fs.errors import H5fsError, LinkLoopError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions, View, ViewOptions
+from h5fs.projection.names import OBJECT_SUFFIXES
 from h5fs.store import open_store
 from h5fs.store.ahead.habits import Habits
 from h5fs.store.ahead.walk import Asked
@@ -26,7 +27,6 @@ if TYPE_CHECKING:  # what only reads is to start fast
     from h5fs.tree import WritableTree
 
 COPY_BYTES = 4 * 2**20
-_ENDINGS = (b"", b".npy", b".values.npy", b".dtype.json")
 _MOST_LINKS = 40  # as the kernel follows for one path
 
 
@@ -132,7 +132,7 @@ def absolute(location: Location) -> Location:
 
 def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
     """Return the path in the mount of an object, named as HDF5 names it or as a mount does."""
-    for ending in _ENDINGS:
+    for ending in OBJECT_SUFFIXES:
         with suppress(NotFoundError):
             tree.get_status(path + ending)
             return path + ending

@@ -8,32 +8,21 @@ from dataclasses import dataclass
 from h5fs.model.settings import KERNEL_SECONDS, MountOptions
 from h5fs.store.schemes import is_shared
 
+_TIMES = ("entry_timeout", "attr_timeout", "negative_timeout")
 # Nothing changes in mode r, so the kernel may keep names and statuses for a day; if the file is
 # replaced after all, the kernel is told to forget (`notifications`). Pages stay by `keep_cache`.
 _LASTING_SECONDS = "86400"
 _READING: dict[str, str | None] = {
     "ro": None,
     "use_ino": None,
-    "entry_timeout": "86400",
-    "attr_timeout": "86400",
-    "negative_timeout": "86400",
+    **dict.fromkeys(_TIMES, _LASTING_SECONDS),
 }
 # A folder of files, or a file that is being written: a change is to be seen within a second. The
 # kernel may take half of it; the tree takes the other half.
-_READING_WHAT_CHANGES: dict[str, str | None] = {
-    **_READING,
-    "entry_timeout": "0.5",
-    "attr_timeout": "0.5",
-    "negative_timeout": "0.5",
-}
+_READING_WHAT_CHANGES = {**_READING, **dict.fromkeys(_TIMES, "0.5")}
 # What others change unnoticed: the kernel keeps answers for this part of a second, the tree for the
 # rest of it.
-_READING_WHAT_IS_SHARED: dict[str, str | None] = {
-    **_READING,
-    "entry_timeout": str(KERNEL_SECONDS),
-    "attr_timeout": str(KERNEL_SECONDS),
-    "negative_timeout": str(KERNEL_SECONDS),
-}
+_READING_WHAT_IS_SHARED = {**_READING, **dict.fromkeys(_TIMES, str(KERNEL_SECONDS))}
 # In a write mode names and sizes may change by calls that name another file. So the times are 0
 # here, and `current_requests` allows the kernel to keep the answers that last.
 _WRITING: dict[str, str | None] = {
@@ -45,9 +34,7 @@ _WRITING: dict[str, str | None] = {
     "atomic_o_trunc": None,
     # The kernel checks the mode bits: the tree knows no users.
     "default_permissions": None,
-    "entry_timeout": "0",
-    "attr_timeout": "0",
-    "negative_timeout": "0",
+    **dict.fromkeys(_TIMES, "0"),
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 NANOSECONDS = 10**9
 
-# The values that a status is packed from, in this order; after the first ten they are times, as
+# The values that a status is packed from, in this order; after the first eight they are times, as
 # (seconds, nanoseconds).
 _STATUS_FIELDS = (
     "st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_blksize",
@@ -38,7 +38,7 @@ STATVFS_FIELDS = {
 }
 """The fields of ``struct statvfs``, and what each is called in a ``SpaceStatus``."""
 
-_CODES = {(1, True): "b", (2, True): "h", (4, True): "i", (8, True): "q"}
+_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}  # of signed numbers, by their size
 
 
 class Packer:
@@ -101,6 +101,6 @@ def place_of(structure: Any, name: str) -> tuple[int, str]:
     if inner:
         inner_offset, code = place_of(kind, inner)
         return offset + inner_offset, code
-    code = _CODES[ctypes.sizeof(kind), True]
+    code = _CODES[ctypes.sizeof(kind)]
     is_signed = kind(-1).value < 0
     return offset, code if is_signed else code.upper()

@@ -37,8 +37,7 @@ from h5fs.store.hdf5.objects.links import describe_opened
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
-from h5fs.store.hdf5.reading.projected import FixedDataset
-from h5fs.store.hdf5.reading.view_renderer import details_of
+from h5fs.store.hdf5.reading.projected import FixedDataset, details_of
 from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (

@@ -13,7 +13,7 @@ from h5py import h5d, h5g, h5o
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.datatypes import Datatype
-from h5fs.model.file_status import FileStatus, NumberedFile, SpaceStatus
+from h5fs.model.file_status import NumberedFile
 from h5fs.model.link_table import LinkTable
 from h5fs.model.objects import (
     Attribute,
@@ -27,6 +27,7 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.model.settings import StoreOptions
+from h5fs.projection.views.view_requests import ViewRequest
 from h5fs.store.element_ranges import OFFSET_BYTES, read_through_library
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects import links
@@ -41,10 +42,10 @@ from h5fs.store.hdf5.reading.outside_data import OutsidePolicy
 from h5fs.store.hdf5.reading.projected import (
     FixedDataset,
     ProjectedDataset,
+    details_of,
     project_dataset,
     read_part,
 )
-from h5fs.store.hdf5.reading.view_renderer import ViewRenderer, details_of
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
 from h5fs.store.resolving import Resolver
@@ -64,7 +65,7 @@ def ignore(*_what: object) -> None:
     """Hear, and do nothing."""
 
 
-class Hdf5Store(ViewRenderer):
+class Hdf5Store:
     """Answers what ``h5fs.store.library_interface.LibraryStore`` promises.
 
     ``on_progress`` is called now and then in what may take long; ``on_look(name)`` before the
@@ -281,13 +282,11 @@ class Hdf5Store(ViewRenderer):
         with self._lock, reading(ref.path):
             return type_ids.describe_datatype(self._opened.open(ref).identifier)
 
-    def file_status(self, file: int) -> FileStatus:
-        with self._lock, reading("the file's owner and mode"):
-            return self._files.local_file(file).status()
+    def render_view(self, ref: ObjectRef, request: ViewRequest, data: bytes) -> bytes:
+        from h5fs.projection.views.rendering import render_view
 
-    def file_system_status(self) -> SpaceStatus:
-        with self._lock, reading("the room on the file system"):
-            return self._files.local_file(0).space()
+        with reading(ref.path):  # which needs no library, but a process that elements may end
+            return render_view(request, data)
 
     def confirm_reads(self) -> None:
         """Raise ``UnreadableError`` when the library was given zeros for what could not be read.

@@ -266,7 +266,7 @@ class _Request:
         if not 200 <= self._answer.status < 300:
             reason = bytearray()
             try:
-                self._read_all(reason, _MOST_REASON_BYTES)
+                self.read_to(reason, _MOST_REASON_BYTES)
             except H5fsError:
                 self._answer.close()
             text = reason.decode("utf-8", "replace").partition(": ")[2] or self._answer.reason or ""
@@ -281,7 +281,11 @@ class _Request:
 
     def read_to(self, answer: bytearray, most_bytes: int) -> None:
         """Append the whole answer. Raises ``TooLongError``."""
-        self._read_all(answer, most_bytes)
+        while piece := self._try(self._answer.read, _PIECE_BYTES):
+            answer += piece
+            if len(answer) > most_bytes:
+                raise TooLongError(f"{self._path}: an answer of more than {most_bytes} bytes")
+        self._is_whole = True
 
     def fill(self, buffer: memoryview) -> None:
         """Fill a buffer with the whole answer, of which nothing was read yet."""
@@ -298,16 +302,6 @@ class _Request:
         if self._try(body.read, 1):
             raise UnreadableError(f"{self._path}: more than {len(buffer)} bytes came back")
         self._is_whole = True
-
-    def _read_all(self, answer: bytearray, most_bytes: int) -> None:
-        while piece := self._read(_PIECE_BYTES):
-            answer += piece
-            if len(answer) > most_bytes:
-                raise TooLongError(f"{self._path}: an answer of more than {most_bytes} bytes")
-        self._is_whole = True
-
-    def _read(self, size: int) -> bytes:
-        return self._try(self._answer.read, size)
 
     def _try(self, read: Callable[[_Wanted], _Got], wanted: _Wanted) -> _Got:
         """Return what a call that reads from the answer returns, if that is in time."""

@@ -48,11 +48,9 @@ def domain_of(url: Url | None) -> str:
 
 def _open(options: StoreOptions, domain: str) -> HsdsStore:
     client, bucket = _client_of(options)
-    store = HsdsStore(client, domain, bucket, options.external, options.cache_bytes)
-    if options.mode.writes:
-        store = WritingHsdsStore(
-            client, domain, bucket, options.external, options.cache_bytes, options.new_datasets
-        )
+    common = (client, domain, bucket, options.external, options.cache_bytes)
+    writes = options.mode.writes
+    store = WritingHsdsStore(*common, options.new_datasets) if writes else HsdsStore(*common)
     try:
         store.open()
     except BaseException:

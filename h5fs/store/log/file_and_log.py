@@ -153,7 +153,7 @@ def _prepare(
         os.ftruncate(files.log, 0)
         os.ftruncate(files.main, 0)
     found = describe_log(RealFile(files.main), RealFile(files.log), boot_id)
-    if found.is_mismatch:
+    if found.mismatch:
         raise CannotOpenError(f"{files.log_path}: {found.mismatch}")
     problem = explain_damage(files.log_path, found)
     if mode.writes and problem:

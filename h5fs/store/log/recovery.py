@@ -21,8 +21,8 @@ class LogDescription:
     ``commits``: how many count; ``durable_commits``: how many of them were waited for, so that they
     survive a power cut; ``lost_commits``: how many that do not count, since another kernel has
     booted since. ``length``: the file's, in bytes. ``pages``, of ``page_bytes`` each: how many a
-    checkpoint would write. ``log_bytes``: the log's size. ``is_mismatch``: the log is not the main
-    file's, for the reason that ``mismatch`` says. ``rest``: what follows the last commit.
+    checkpoint would write. ``mismatch``: why the log is not the main file's; empty where it is.
+    ``rest``: what follows the last commit.
     """
 
     commits: int = 0
@@ -31,8 +31,6 @@ class LogDescription:
     length: int = 0
     pages: int = 0
     page_bytes: int = 0
-    log_bytes: int = 0
-    is_mismatch: bool = False
     mismatch: str = ""
     rest: LogRest = NO_REST
 
@@ -53,14 +51,12 @@ def recover(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> bool:
 
 def describe_log(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> LogDescription:
     """Return what is in a log, which may be another file's; changes nothing. Raises ``OSError``."""
-    log_bytes = log.size()
     try:
         contents = read_log(log, boot_id)
     except LogMismatchError as error:
-        return LogDescription(log_bytes=log_bytes, is_mismatch=True, mismatch=str(error))
+        return LogDescription(mismatch=str(error))
     if contents is None:
-        rest = read_headless(log, boot_id)
-        return LogDescription(length=main.size(), log_bytes=log_bytes, rest=rest)
+        return LogDescription(length=main.size(), rest=read_headless(log, boot_id))
     mismatch = ""
     try:
         check_main(main, log, contents)
@@ -73,8 +69,6 @@ def describe_log(main: SystemCalls, log: SystemCalls, boot_id: bytes) -> LogDesc
         length=contents.length,
         pages=contents.index_pages().page_count,
         page_bytes=contents.header.page_bytes,
-        log_bytes=log_bytes,
-        is_mismatch=bool(mismatch),
         mismatch=mismatch,
         rest=contents.rest,
     )

@@ -30,6 +30,7 @@ from h5fs.store.sources.cache_entry import (
     read_label,
     remove_entry,
 )
+from h5fs.store.sources.local_file import temporary_folder
 
 _log = logging.getLogger(__name__)
 
@@ -86,12 +87,12 @@ class DiskCache:
         except OSError as error:
             if error.errno in (errno.EFBIG, errno.EINVAL):  # no file may be so large
                 raise
-            place = os.environ.get("TMPDIR", "/var/tmp")
+            place = temporary_folder()
             _log.warning(
                 "%s: %s: what is read of %s is kept in %s until the unmount (see -o disk_cache)",
                 self._folder, error.strerror or error, label.address, place,
             )  # fmt: skip
-            entry = open_unnamed_entry(Path(place), label)
+            entry = open_unnamed_entry(place, label)
         with self._lock:
             self._open.add(entry)
             if self._thread is None:

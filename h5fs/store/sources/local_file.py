@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
-from typing import Final
+from pathlib import Path
+from typing import IO, Final
 
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.store.sources.interface import WholeSource
@@ -41,6 +42,18 @@ class LocalFile(WholeSource):
     def space(self) -> SpaceStatus:
         """Return what ``fstatvfs`` says. Raises ``OSError``."""
         return space_at(self.descriptor)
+
+
+def temporary_folder() -> Path:
+    """Return where files without a name are made: as a rule /var/tmp, since /tmp may be memory."""
+    return Path(os.environ.get("TMPDIR") or "/var/tmp")
+
+
+def make_unnamed() -> IO[bytes]:
+    """Return a new file without a name in ``temporary_folder()``. Raises ``OSError``."""
+    import tempfile  # takes long to import, and few need it
+
+    return tempfile.TemporaryFile(prefix="h5fs-", dir=temporary_folder())
 
 
 def space_at(place: int | bytes) -> SpaceStatus:

@@ -98,8 +98,8 @@ def _run_worker(descriptors: list[int], *, own_pid: int, complains: bool) -> Non
         root = logging.getLogger()
         root.handlers[:] = [ConnectionHandler(connection)]
         root.setLevel(logging.INFO)
-        # Shared memory counts towards the address space.
-        # Mapping a shared buffer takes up to twice its size (`map_shared_buffer`).
+        # Shared memory counts towards the address space, and mapping a shared buffer takes up to
+        # twice its size (`map_shared_buffer`).
         room = options.limits.memory_bytes + 2 * options.cache_bytes + LARGE_VIEWS_BYTES
         granted, known = open_granted(grants)
         # Made before: what it maps cannot be mapped afterwards. It opens no file yet.

@@ -8,11 +8,10 @@ changed is made again, so that no answer mixes two states. Safe to call from any
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 from h5fs.errors import H5fsError, UnreadableError
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef
 from h5fs.store.chunks.reader import ChunkReader
 from h5fs.store.interface import DataVersion
@@ -23,10 +22,7 @@ _TRIES = 3
 
 
 class ConcurrentReading:
-    """``describe`` asks the worker that writes how a dataset is stored now.
-
-    ``_lock`` protects ``_described``; no other lock is taken while it is held.
-    """
+    """``describe`` asks the worker that writes how a dataset is stored now."""
 
     def __init__(
         self,
@@ -37,18 +33,13 @@ class ConcurrentReading:
         self._state = state
         self._chunks = chunks
         self._describe = describe
-        self._lock = threading.Lock()
-        self._described: OrderedDict[ObjectRef, tuple[Version, DatasetInfo]] = OrderedDict()
+        self._described: LruCache[ObjectRef, tuple[Version, DatasetInfo]] = LruCache(_DATASETS_KEPT)
 
     def describe(self, ref: ObjectRef) -> DatasetInfo:
         """Return how a dataset is stored now. Raises ``H5fsError``."""
         version = self._state.version_of(ref)
         found = self._describe(ref)
-        with self._lock:
-            self._described[ref] = version, found
-            self._described.move_to_end(ref)
-            if len(self._described) > _DATASETS_KEPT:
-                self._described.popitem(last=False)
+        self._described.put(ref, (version, found))
         return found
 
     def data_version(self, ref: ObjectRef) -> DataVersion | None:

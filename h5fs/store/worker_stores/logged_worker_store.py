@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from msgspec import structs
 
 from h5fs.errors import H5fsError, StaleError, UnreadableError
@@ -143,7 +142,7 @@ class LoggedWorkerStore(WorkerStore):
         if part is not ArrayPart.ELEMENTS or not self._reading.read_into(
             ref, dataset, offset, buffer
         ):
-            through_library = msgspec.structs.replace(dataset, data=None)
+            through_library = structs.replace(dataset, data=None)
             super().read_into(ref, through_library, part, offset, buffer)
 
     def commit(self, is_checkpoint: bool = False) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
+from h5fs.kernel_mounts import read_mounts
 from h5fs.model.settings import ExternalPolicy
 from h5fs.store.external_policy import check_path
 
@@ -121,22 +122,11 @@ class OwnMounts:
                     self._process = os.getpid()
                 elif not self._poll.poll(0):
                     return self._found
-                self._table.seek(0)
-                self._found = _own_of(self._table.readall())
+                mounts = (mount for mount in read_mounts() if mount.is_h5fs)
+                self._found = tuple(os.fsencode(mount.mountpoint) for mount in mounts)
             except OSError:
                 self._process, self._found = 0, ()
             return self._found
-
-
-def _own_of(table: bytes) -> tuple[bytes, ...]:
-    found = []
-    for line in table.splitlines():
-        fields, _, kind = line.partition(b" - ")
-        if b"h5fs" in kind.split(b" ", 2)[0]:
-            place = fields.split(b" ")[4]
-            # The kernel writes spaces and the like in octal.
-            found.append(place.decode("unicode_escape").encode("latin-1"))
-    return tuple(found)
 
 
 _MOUNTS = OwnMounts()

@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from h5fs.store.sources.local_file import make_unnamed
+
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
 _LAYING_OUT_BYTES = 4 * 2**20
@@ -106,11 +108,7 @@ def make_shared_buffer(number: int, size_bytes: int, *, on_disk: bool) -> Shared
     """Return a new shared buffer of at least ``size_bytes``, full of zeros. Raises ``OSError``."""
     size_bytes = _round_up(size_bytes, _PAGE)
     if on_disk:
-        import tempfile
-
-        # /var/tmp is for what is large, where /tmp may be memory.
-        folder = os.environ.get("TMPDIR") or "/var/tmp"
-        with tempfile.TemporaryFile(prefix="h5fs-", dir=folder) as file:
+        with make_unnamed() as file:
             descriptor = os.dup(file.fileno())
         os.ftruncate(descriptor, size_bytes)
         return SharedBuffer(number, descriptor, size_bytes, is_on_disk=True)

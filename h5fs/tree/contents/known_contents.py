@@ -5,9 +5,9 @@ Safe to use from any thread.
 
 from __future__ import annotations
 
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import ObjectRef
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import PROJECTIONS, AnyKind, Node
 
 _CONTENT_BYTES_KEPT = 24 * 2**20

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from h5fs.errors import H5fsError
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import View, ViewOptions
 from h5fs.projection.names import encode_name
 from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import Node, NodeKind
 
 if TYPE_CHECKING:  # imported when somebody asks for a view

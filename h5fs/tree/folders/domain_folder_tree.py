@@ -14,7 +14,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import msgspec
 from msgspec import structs
 
 from h5fs.errors import (
@@ -25,12 +24,12 @@ from h5fs.errors import (
     NotFoundError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import DomainEntry
 from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
@@ -84,7 +83,7 @@ class DomainFolderTree:
         if inner != b"/":
             domain = self._domain(place, entry)
             status = domain.tree.get_status(inner)
-            return msgspec.structs.replace(status, inode=mix_inode(status.inode, domain.seed))
+            return structs.replace(status, inode=mix_inode(status.inode, domain.seed))
         mtime_ns = entry.mtime_ns if entry is not None else 0
         return Status(
             inode=_inode_of(place), mode=_FOLDER_MODE, hard_link_count=1, uid=os.getuid(),

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 from msgspec import structs
 
 from h5fs.errors import NoAttributeError, ReadOnlyError, show_path
@@ -91,7 +90,7 @@ class FolderTree:
             return self._contents.get_status(path)
         self._make_way(file)
         status = file.tree.get_status(inner)
-        return msgspec.structs.replace(status, inode=mix_inode(status.inode, file.seed))
+        return structs.replace(status, inode=mix_inode(status.inode, file.seed))
 
     def list_folder(self, path: bytes) -> Dentries:
         """Answer ``readdir``."""

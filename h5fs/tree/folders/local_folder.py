@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from h5fs.errors import NotALinkError, PassedThroughError, show_path
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.store.format.superblock import is_hdf5_file
 from h5fs.store.sources.local_file import space_at
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.status import Dentry, Status, as_folder
 from h5fs.tree.versions.following_tree import FollowingTree
 

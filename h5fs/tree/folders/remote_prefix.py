@@ -24,6 +24,7 @@ from h5fs.errors import (
     NotFoundError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.location import Url
 from h5fs.store.format.superblock import has_hdf5_name
@@ -31,7 +32,6 @@ from h5fs.store.sources.remote_files import RemoteFiles
 from h5fs.store.sources.remote_folder import RemoteEntry
 from h5fs.store.sources.remote_object import RemoteObject
 from h5fs.tree.dentries import Dentries
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.status import NANOSECONDS, Dentry, Status, as_folder, blocks_of
 from h5fs.tree.versions.following_tree import FollowingTree
 

@@ -19,13 +19,13 @@ from typing import Final, ParamSpec, TypeVar
 import msgspec
 
 from h5fs.errors import GoneError, IsAGroupError, ReadOnlyError, StaleError, show_path
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import KERNEL_SECONDS, NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent, open_content
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.listing import FolderListing
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import AnyKind, Node, NodeKind
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree

@@ -8,7 +8,6 @@ what the kernel was given. Safe to use from any thread.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from typing import IO
@@ -18,12 +17,8 @@ import numpy as np
 from h5fs.errors import NoSpaceError
 from h5fs.store.interface import ArrayFile
 from h5fs.store.log.runs import RunIndex
+from h5fs.store.sources.local_file import make_unnamed
 from h5fs.tree.contents.content import ArrayContent
-
-
-def _make_file() -> IO[bytes]:
-    # /var/tmp is for what is large, where /tmp may be memory.
-    return tempfile.TemporaryFile(prefix="h5fs-", dir=os.environ.get("TMPDIR") or "/var/tmp")
 
 
 @dataclass(eq=False)
@@ -34,7 +29,7 @@ class SharedPages:
     """
 
     content: ArrayContent
-    _file: IO[bytes] = field(default_factory=_make_file)
+    _file: IO[bytes] = field(default_factory=make_unnamed)
     _given: RunIndex = field(default_factory=lambda: RunIndex(page_bytes=1))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from h5fs.errors import ExistsError, LostChangesError, NotFoundError, show_path
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import ArrayPart
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
-from h5fs.tree.lru_cache import LruCache
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.status import Status
 from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS

@@ -211,7 +211,7 @@ def look_after_damage(cut: History, boot: int, rng: random.Random, tally: Tally)
         copy = History({"main": files["main"], "log": log}, b"")
         disk = [SimulatedFile(copy, name) for name in ("main", "log")]
         found = describe_log(disk[0], disk[1], b"boot %d" % boot)
-        if found.is_mismatch or found.rest.is_damage:
+        if found.mismatch or found.rest.is_damage:
             return
         recover(disk[0], disk[1], b"boot %d" % boot)
         images.append(disk[0].content)

@@ -14,6 +14,7 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.stores import STARTER
 
+from h5fs import kernel_mounts
 from h5fs.errors import ForbiddenError, UnreadableError
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
@@ -22,7 +23,7 @@ from h5fs.store.hdf5.store import Hdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
-from h5fs.store.workers.grants import Grants, open_granted
+from h5fs.store.workers.grants import Grants, OwnMounts, open_granted
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.tree import Tree
 
@@ -269,3 +270,17 @@ def test_a_file_that_a_worker_names_is_not_read_past_a_link_that_has_come_since(
         monkeypatch.setattr(os, "open", swap_and_open)
         with pytest.raises(ForbiddenError):
             store.file_status(ref.file)
+
+
+@pytest.mark.parametrize("name", ["plain", "a\rb"])
+def test_nothing_below_a_mount_is_granted_whatever_the_mountpoint_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(f"36 35 0:31 / /{name} ro - fuse.h5fs /f.h5 ro,user_id=0\n".encode())
+    monkeypatch.setattr(kernel_mounts, "_MOUNTINFO", table)
+    monkeypatch.setattr("h5fs.store.workers.grants._MOUNTS", OwnMounts())
+    grants = Grants(ExternalPolicy.ALL, tmp_path)
+    with pytest.raises(ForbiddenError):
+        grants.add([f"/{name}/x.h5".encode()])
+    grants.add([f"/{name}2/x.h5".encode()])

@@ -32,14 +32,12 @@ from h5fs.model.datatypes import (
     is_variable,
     size_in_memory,
 )
-from h5fs.model.objects import Attribute, Element, UnreadableAttribute
+from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.hdf5.library_errors import explain, reading
 from h5fs.store.hdf5.objects.references import (
     PathFinder,
     PathOf,
-    ReferenceTo,
     read_reference,
-    reference_by_path,
     store_reference,
 )
 from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
@@ -165,17 +163,15 @@ def read_attribute(
         return Attribute(name, datatype, shape, tuple(elements))
 
 
-def write_attribute(
-    object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
-) -> None:
+def write_attribute(object_id: Any, attribute: Attribute) -> None:
     """Create an attribute, or give the one of that name this type, shape and elements.
 
     An attribute of equal type and shape is overwritten, and keeps its place in the order of
     creation. Any other is replaced by a new attribute only once that is complete, so that a failure
-    leaves the old one. ``resolve_reference`` makes object references to HDF5 paths.
-    Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``, ``UnreadableError``.
+    leaves the old one. Raises ``AttributeTooLargeError``, ``UnsupportedTypeError``,
+    ``UnreadableError``.
     """
-    prepare_attribute(object_id, attribute, resolve_reference=resolve_reference).write()
+    prepare_attribute(object_id, attribute).write()
 
 
 @dataclass(frozen=True)
@@ -200,13 +196,11 @@ class PreparedAttribute:
                 _replace(object_id, attribute, self.type_id, self.memory)
 
 
-def prepare_attribute(
-    object_id: Any, attribute: Attribute, *, resolve_reference: ReferenceTo | None = None
-) -> PreparedAttribute:
+def prepare_attribute(object_id: Any, attribute: Attribute) -> PreparedAttribute:
     """Return an attribute ready to be written; change nothing. Raises as ``write_attribute``."""
     with reading(f"write attribute {show_path(attribute.name)}"):
         owners: list[Any] = []
-        memory = _pack(object_id, attribute, resolve_reference, owners)
+        memory = _pack(object_id, attribute, owners)
         from h5fs.store.hdf5.types.array_types import check_size
 
         datatype = attribute.type
@@ -267,13 +261,8 @@ def _scalar_space() -> h5s.SpaceID:
     return h5s.create(h5s.SCALAR)
 
 
-def _pack(
-    object_id: Any, attribute: Attribute, resolve_reference: ReferenceTo | None, owners: list[Any]
-) -> bytes:
-    def store(target: Element, datatype: Any) -> bytes:
-        reference_to = resolve_reference or reference_by_path(object_id)
-        return store_reference(target, datatype, object_id=object_id, reference_to=reference_to)
-
+def _pack(object_id: Any, attribute: Attribute, owners: list[Any]) -> bytes:
+    store = functools.partial(store_reference, object_id=object_id)
     count = math.prod(attribute.shape) if attribute.shape is not None else 0
     size = count * size_in_memory(attribute.type)
     if size > MAX_ATTRIBUTE_BYTES:

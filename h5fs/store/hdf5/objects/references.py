@@ -23,9 +23,6 @@ from h5fs.store.hidden_names import is_below_hidden
 PathOf = Callable[[int], bytes | None]
 """Returns the HDF5 path of the object at an address, None when no path leads there."""
 
-ReferenceTo = Callable[[bytes], h5r.Reference]
-"""Returns an object reference to what is at an HDF5 path."""
-
 MAX_SELECTED = 65_536
 """Most blocks or points of one region reference; each one costs memory here and time in JSON."""
 
@@ -76,11 +73,6 @@ class PathFinder:
         return {**dict.fromkeys(hidden), **paths}
 
 
-def reference_by_path(object_id: Any) -> ReferenceTo:
-    """Return the plain way to refer to a path: one that starts at the root of the same file."""
-    return lambda path: h5r.create(object_id, path, h5r.OBJECT)
-
-
 def read_reference(
     stored: bytes, datatype: ReferenceType, *, object_id: Any, path_of: PathOf
 ) -> bytes | UnnamedTarget | RegionTarget | None:
@@ -108,9 +100,8 @@ def store_reference(
     datatype: ReferenceType,
     *,
     object_id: Any,
-    reference_to: ReferenceTo,
 ) -> bytes:
-    """Return a reference to ``target`` as it lies in memory.
+    """Return a reference to ``target``, in the file of ``object_id``, as it lies in memory.
 
     Raises ``UnsupportedTypeError`` for the references of HDF5 1.12, which h5py does not know.
     """
@@ -122,8 +113,8 @@ def store_reference(
     if isinstance(target, UnnamedTarget):
         return target.address.to_bytes(size, sys.byteorder)
     if isinstance(target, bytes):
-        return _from_python(reference_to(target), datatype.kind)
-    dataset_id = h5r.dereference(reference_to(target.path), object_id)
+        return _from_python(h5r.create(object_id, target, h5r.OBJECT), datatype.kind)
+    dataset_id = h5r.dereference(h5r.create(object_id, target.path, h5r.OBJECT), object_id)
     if not isinstance(dataset_id, h5d.DatasetID):
         raise UnsupportedTypeError("region reference to something that is not a dataset")
     space = dataset_id.get_space()

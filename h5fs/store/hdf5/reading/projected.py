@@ -88,6 +88,19 @@ def project_dataset(
     )
 
 
+def details_of(projected: ProjectedDataset) -> dict[str, Any]:
+    """Return the fields of ``DatasetInfo`` that follow from the kind of type."""
+    if isinstance(projected, FixedDataset):
+        return {"enumerations": projected.memory.enumerations}
+    from h5fs.store.variable_datasets import SequenceDataset
+
+    details: dict[str, Any] = {"text_widths": projected.part.text_widths(()), "is_scanned": True}
+    if isinstance(projected, SequenceDataset):
+        details["value_count"] = projected.value_count
+        details["sequences_per_element"] = projected.per_element
+    return details
+
+
 def read_part(
     projected: ProjectedDataset, part: ArrayPart, dataset_id: h5d.DatasetID, start: int, stop: int
 ) -> bytes | bytearray:

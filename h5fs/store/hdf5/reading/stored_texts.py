@@ -8,7 +8,6 @@ at once. What is not plain is left to the library: this answers None. Under the 
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5p, h5t
 
 from h5fs.errors import UnreadableError
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import Filter
 from h5fs.store.chunks.decodable import SHUFFLE, can_decode
 from h5fs.store.chunks.filters import Pipeline
@@ -46,22 +46,9 @@ class KeptBlocks:
 
     def __init__(self) -> None:
         self.numbers = itertools.count()  # for whoever keeps blocks here
-        self._blocks: OrderedDict[tuple[int, int], Array] = OrderedDict()
-        self._size_bytes = 0
-
-    def get(self, key: tuple[int, int]) -> Array | None:
-        """Return a block that is kept."""
-        block = self._blocks.get(key)
-        if block is not None:
-            self._blocks.move_to_end(key)
-        return block
-
-    def keep(self, key: tuple[int, int], block: Array) -> None:
-        """Keep a block, and let go of others."""
-        self._blocks[key] = block
-        self._size_bytes += block.nbytes
-        while self._size_bytes > _KEPT_BYTES and len(self._blocks) > 1:
-            self._size_bytes -= self._blocks.popitem(last=False)[1].nbytes
+        self.blocks: LruCache[tuple[int, int], Array] = LruCache(
+            _KEPT_BYTES, lambda block: block.nbytes
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ class StoredTexts:
         if number in self._left:
             return None
         key = self._number, number
-        block = self._kept.get(key)
+        block = self._kept.blocks.get(key)
         if block is None and is_wanted:
             try:
                 block = self._load(dataset_id, number)
@@ -162,7 +149,7 @@ class StoredTexts:
             if block is None:
                 self._left.add(number)
             else:
-                self._kept.keep(key, block)
+                self._kept.blocks.put(key, block)
         return block
 
     def _load(self, dataset_id: h5d.DatasetID, number: int) -> Array | None:

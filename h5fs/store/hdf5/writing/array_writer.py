@@ -52,29 +52,26 @@ class ElementSource:
     def rows(self, start: int, stop: int) -> Array:
         """Return ``array[start:stop]`` of a C-order array of at least one dimension."""
         row = prod(self.shape[1:])
-        return self._elements(start * row, stop * row).reshape((stop - start, *self.shape[1:]))
+        return self.any_elements(start * row, stop * row).reshape((stop - start, *self.shape[1:]))
 
     def whole(self) -> Array:
         """Return the array."""
-        flat = self._elements(0, prod(self.shape))
+        flat = self.any_elements(0, prod(self.shape))
         return flat.reshape(self.shape, order="F" if self.is_fortran_order else "C")
 
     def columns(self, start: int, stop: int) -> Array:
         """Return ``array[..., start:stop]`` of a Fortran-order array."""
         column = prod(self.shape[:-1])
-        flat = self._elements(start * column, stop * column)
+        flat = self.any_elements(start * column, stop * column)
         return flat.reshape((*self.shape[:-1], stop - start), order="F")
 
     def flat(self, start: int, stop: int) -> Array:
         """Return elements as they lie there, counted in ``dtype.shape`` of the base each."""
         per_element = prod(self.shape[self.rank :])
-        return self._elements(start * per_element, stop * per_element)
+        return self.any_elements(start * per_element, stop * per_element)
 
     def any_elements(self, start: int, stop: int) -> Array:
         """Return some of the elements of the base dtype, in whichever order they lie there."""
-        return self._elements(start, stop)
-
-    def _elements(self, start: int, stop: int) -> Array:
         size = self.dtype.itemsize
         if not size:
             return np.zeros(stop - start, self.dtype)

@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -24,6 +23,7 @@ from h5fs.errors import (
     NotFoundError,
     show_path,
 )
+from h5fs.lru_cache import LruCache
 from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.store.hsds.answers import LinkAnswer, LinksAnswer
 from h5fs.store.hsds.client import Client
@@ -51,14 +51,11 @@ class LinkChanges:
     def __init__(self, client: Client, query: Mapping[str, str]) -> None:
         self._client = client
         self._query = query
-        self._seen: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+        self._seen: LruCache[tuple[str, bytes], float] = LruCache(_MOST_SEEN)
 
     def note_seen(self, group_id: str, name: bytes) -> None:
         """Take note that there is a link of this name."""
-        self._seen[group_id, name] = time.monotonic()
-        while len(self._seen) > _MOST_SEEN:
-            with suppress(KeyError):  # another thread may do the same
-                self._seen.popitem(last=False)
+        self._seen.put((group_id, name), time.monotonic())
 
     def find(self, group_id: str, name: bytes) -> LinkAnswer | None:
         """Return a link, also one that is just being replaced; None where there is none."""
@@ -67,7 +64,8 @@ class LinkChanges:
 
     def find_again(self, group_id: str, name: bytes) -> LinkAnswer | None:
         """Wait for a link that was there a moment ago, and is just being replaced."""
-        if time.monotonic() - self._seen.get((group_id, name), -_SEEN_SECONDS) >= _SEEN_SECONDS:
+        seen = self._seen.get((group_id, name))
+        if seen is None or time.monotonic() - seen >= _SEEN_SECONDS:
             return None
         last = time.monotonic() + _REPLACED_WITHIN_SECONDS
         quiet_looks = 0
@@ -80,7 +78,7 @@ class LinkChanges:
             # Of two mounts that take turns, one may have ended and the other begun in between.
             quiet_looks = 0 if is_replaced else quiet_looks + 1
             time.sleep(_PAUSE_SECONDS)
-        self._seen.pop((group_id, name), None)
+        self._seen.remove((group_id, name))
         return None
 
     def _is_being_replaced(self, group_id: str, name: bytes) -> bool:
@@ -122,7 +120,7 @@ class LinkChanges:
 
     def delete(self, group_id: str, name: bytes) -> None:
         """Delete a link; one that is gone by now is no error."""
-        self._seen.pop((group_id, name), None)
+        self._seen.remove((group_id, name))
         with suppress(GoneError):
             self._client.change(
                 "DELETE", path_of(group_id) + "/links", {**self._query, "titles": title_of(name)}
