@@ -47,6 +47,17 @@ def split_place(text: str, *, needs_file: bool = True) -> tuple[Location, bytes]
     raise MountError(f"{head}: no such file")
 
 
+def absolute(location: Location) -> Location:
+    """Return a location that does not depend on the working directory."""
+    return absolute_path(location) if isinstance(location, Path) else location
+
+
+def absolute_path(path: Path) -> Path:
+    """Return an absolute path, without ``..`` unless that stands behind a symbolic link."""
+    plain = Path(os.path.abspath(path))
+    return plain if os.path.realpath(plain) == os.path.realpath(path) else path.absolute()
+
+
 def find_folder(text: str) -> Location | None:
     """Return the folder that a text names, on this machine or at a URL; None for another place."""
     text = _with_one_slash(text)

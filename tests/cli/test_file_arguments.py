@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs.cli.file_arguments import split_mounted, split_place
+from h5fs.cli.file_arguments import absolute, split_mounted, split_place
 from h5fs.model.location import Url
 
 
@@ -50,3 +50,17 @@ def test_a_part_of_a_url_begins_at_the_first_colon_and_slash_behind_its_host() -
     ):
         assert split_mounted(text) == (Url(url), part)
         assert split_place(text) == (Url(url), part or b"/")
+
+
+def test_two_dots_behind_a_symbolic_link_lead_where_the_kernel_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    Path("link").symlink_to("real/sub")
+    for file in (Path("x.h5"), Path("real/x.h5")):
+        file.touch()
+    assert absolute(Path("real/../x.h5")) == tmp_path / "x.h5"
+    assert absolute(Path("link/../new.h5")).parent.samefile("real")
+    assert absolute(Path("link/../x.h5")).samefile("real/x.h5")
+    assert absolute(Url("s3://bucket/a/../b")) == Url("s3://bucket/a/../b")

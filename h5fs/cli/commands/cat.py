@@ -12,7 +12,6 @@ import numpy as np
 
 from h5fs.cli.commands.selections import read_selection, split_selection
 from h5fs.cli.commands.without_mount import (
-    absolute,
     explain_missing_file,
     find_object,
     follow_links,
@@ -20,7 +19,7 @@ from h5fs.cli.commands.without_mount import (
     opened_tree,
     read_pieces,
 )
-from h5fs.cli.file_arguments import split_place
+from h5fs.cli.file_arguments import absolute, split_place
 from h5fs.errors import (
     H5fsError,
     IsAGroupError,

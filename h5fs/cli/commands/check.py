@@ -14,6 +14,7 @@ from h5fs.cli.commands.without_mount import (
     walk,
     walking_habits,
 )
+from h5fs.cli.file_arguments import absolute_path
 from h5fs.cli.output.progress import progress_bar
 from h5fs.cli.output.sizes import show_count
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check a file; return 0 when nothing is wrong, 1 when something is."""
     if not isinstance(arguments.file, Path):
         return _check_url(arguments.file)
-    file = Path(os.path.abspath(arguments.file))
+    file = absolute_path(arguments.file)
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     _tell_superblock(file)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from h5fs.cli.commands.library_copy import copy_between
 from h5fs.cli.commands.without_mount import (
     COPY_BYTES,
-    absolute,
     explain_missing_file,
     explain_missing_object,
     new_buffer,
@@ -25,7 +24,7 @@ from h5fs.cli.commands.without_mount import (
     walk,
     walking_habits,
 )
-from h5fs.cli.file_arguments import split_place
+from h5fs.cli.file_arguments import absolute, split_place
 from h5fs.cli.output.progress import progress_bar
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location

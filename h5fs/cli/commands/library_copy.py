@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from h5fs.cli.commands.without_mount import (
-    absolute,
     explain_missing_object,
     find_object,
     opened_store,
     opened_tree,
 )
+from h5fs.cli.file_arguments import absolute
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import (
     ExistsError,

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from h5fs.cli.file_arguments import absolute
 from h5fs.cli.mount_options import parse_options
 from h5fs.cli.option_values import parse_mode
 from h5fs.daemon.mounting import mount
@@ -48,7 +49,7 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
         MountOptions(
             mountpoint=_real_path(mountpoint),
             store=StoreOptions(
-                location=_absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
+                location=absolute(location), remote=RemoteOptions(working_folder=Path.cwd())
             ),
             log=LogOptions(level=_log_level(given)),
             foreground=given.foreground,
@@ -86,10 +87,6 @@ def _real_path(mountpoint: Path) -> Path:
 
 def _is_folder(location: Location) -> bool:
     return location.is_dir() if isinstance(location, Path) else location.is_folder
-
-
-def _absolute(location: Location) -> Location:
-    return Path(os.path.abspath(location)) if isinstance(location, Path) else location
 
 
 def _parse_mode(text: str) -> Mode:

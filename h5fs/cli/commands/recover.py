@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from h5fs.cli.commands.without_mount import opened_writable_tree
+from h5fs.cli.file_arguments import absolute_path
 from h5fs.cli.output.progress import progress_bar
 from h5fs.daemon.recent_messages import keep_recent_messages
 from h5fs.daemon.refusals import with_own_mount
@@ -31,7 +32,7 @@ def _clear_mark(file: Path, descriptor: int) -> bool:
 
 def run(arguments: argparse.Namespace) -> int:
     """Recover; return the exit status."""
-    file = Path(os.path.abspath(arguments.file))
+    file = absolute_path(arguments.file)
     if os.path.isdir(file):
         raise MountError(f"{file} is a folder; name an HDF5 file")
     if not file.is_file():

@@ -12,7 +12,6 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from h5fs.cli.commands.without_mount import (
-    absolute,
     explain_missing_object,
     find_object,
     opened_tree,
@@ -28,7 +27,7 @@ from h5fs.cli.entries.tree_entries import (
     fill,
     listing_habits,
 )
-from h5fs.cli.file_arguments import find_folder, split_place
+from h5fs.cli.file_arguments import absolute, find_folder, split_place
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import H5fsError, MountError, NotFoundError, show_path

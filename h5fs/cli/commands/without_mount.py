@@ -7,9 +7,9 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from h5fs.cli.file_arguments import absolute as absolute  # noqa: PLC0414 - for attr.py
 from h5fs.daemon.refusals import explaining
 from h5fs.errors import H5fsError, LinkLoopError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
@@ -123,11 +123,6 @@ def check_file(options: StoreOptions) -> None:
         raise MountError(f"{file}: {why}") from None
     if not stat.S_ISREG(mode):
         raise MountError(f"{file} is not a regular file; name an HDF5 file")
-
-
-def absolute(location: Location) -> Location:
-    """Return a location that does not depend on the working directory."""
-    return location.absolute() if isinstance(location, Path) else location
 
 
 def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:

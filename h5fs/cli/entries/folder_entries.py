@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from h5fs.cli.commands.without_mount import absolute, opened_tree, started
+from h5fs.cli.commands.without_mount import opened_tree, started
 from h5fs.cli.entries.tree_entries import Entry, Extent, Visit, fill, listing_habits
+from h5fs.cli.file_arguments import absolute
 from h5fs.errors import H5fsError, MountError, show_path
 from h5fs.model.location import Location, Url
 from h5fs.model.settings import StoreOptions
