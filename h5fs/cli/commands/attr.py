@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 from h5fs.cli.commands.without_mount import (
-    absolute,
     explain_missing_object,
     find_object,
     opened_tree,
     opened_writable_tree,
 )
-from h5fs.cli.file_arguments import split_place
+from h5fs.cli.file_arguments import absolute, split_place
 from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions

@@ -16,7 +16,7 @@ from h5fs.cli.commands.status_text import show_mount, show_text
 from h5fs.cli.output.colors import shows_colors
 from h5fs.cli.reports import tell_reports
 from h5fs.daemon.end_reports import recent_reports, take_reports
-from h5fs.daemon.registry import Daemon, find_daemons
+from h5fs.daemon.registry import Daemon, find_daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
 from h5fs.kernel_mounts import find_mount
@@ -113,10 +113,10 @@ def _from_record(daemon: Daemon, problem: str) -> dict[str, Any]:
 def _find(mountpoint: Path) -> Daemon:
     """Return the daemon of a mount. Raises ``MountError``."""
     place = _resolve(mountpoint)
-    found = [each for each in find_daemons() if each.mountpoint == os.fspath(place)]
-    if not found:
+    found = find_daemon(place)
+    if found is None:
         raise MountError(_explain_no_daemon(mountpoint, place))
-    return max(found, key=lambda each: each.started_ns)
+    return found
 
 
 def _explain_no_daemon(mountpoint: Path, place: Path) -> str:

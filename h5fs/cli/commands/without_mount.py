@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from h5fs.cli.file_arguments import absolute as absolute  # noqa: PLC0414 - for attr.py
 from h5fs.daemon.refusals import explaining
 from h5fs.errors import H5fsError, LinkLoopError, MountError, NotFoundError, show_path
 from h5fs.model.location import Location
