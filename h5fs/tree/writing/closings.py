@@ -62,7 +62,8 @@ class Closings:
                     f"{show_path(file.path)} is gone; its other names stay as they are"
                 )
             return
-        if file.node is None and not file.size_bytes and file.failure is None:
+        is_new = file.node is None and not self._keeper.has_other_names(file)
+        if is_new and not file.size_bytes and file.failure is None:
             return  # a new file with nothing in it yet
         if not file.size_bytes and file.failure is None:
             raise EmptiedError(f"{show_path(file.path)} is empty; what there was stays")

@@ -140,20 +140,20 @@ class Keeper:
             self._store.move_link(self._hidden_group(), file.kept_as, group, name)
         file.kept_as = None
 
-    def write_over(self, file: WritableFile) -> None:
-        """Bring what was written to a dataset that has a temporary path alone into it, so that it
-        keeps its attributes. Raises what ``commit_array`` does; the draft stays then.
+    def write_over(self, file: WritableFile, *, is_read: bool) -> None:
+        """Bring what was written to a dataset by a temporary path into it, for all its names.
+
+        ``is_read`` is as in ``commit_array``, and so is what this raises. The draft stays as it is.
         """
         assert file.held is not None and file.kept_as is not None
         old, hidden = file.held, self._hidden_group()
         with self._lookup.changing():
-            commit_array(self._store, hidden, file.kept_as, file, nullcontext, is_read=True)
+            commit_array(self._store, hidden, file.kept_as, file, nullcontext, is_read=is_read)
         new = self._lookup.get_link(hidden, file.kept_as).target
         assert new is not None
         if new.ref != old:
             self.follow_replaced(old, new)
         file.content = self._lookup.content_of(_node_of(new))
-        file.discard()
 
     def renew_datasets(self) -> None:
         """Show datasets with a temporary name as they are now: one was written by another name."""
@@ -180,6 +180,10 @@ class Keeper:
         link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
         return 1 if link is None or link.target is None else link.target.hard_link_count
 
+    def has_other_names(self, file: WritableFile) -> bool:
+        """Whether a staged file is a dataset's that has other names, temporary or not."""
+        return file.held is not None and self.hard_link_count(file) > 1
+
     def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
         """Let temporary names of a dataset lead to the one that was written in its place."""
         for file in self._datasets:
@@ -191,6 +195,8 @@ class Keeper:
             except H5fsError as error:
                 _log.warning("%s shows the array before: %s", show_path(file.path), error)
                 continue
+            if file.draft is not None:
+                file.draft.complete()  # what it goes on from is about to be gone
             self._store.hold(new.ref)
             file.held, file.inode = new.ref, _node_of(new).inode
             self._store.let_go(old)

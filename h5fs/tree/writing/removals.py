@@ -150,7 +150,7 @@ class Removals:
         if edited is None:
             return
         now = self._lookup.find_any(edited.path)
-        if now is not None and now.kind is node.kind and now.info.ref == node.info.ref:
+        if now is not None and self._places.leads_to(edited.path, node):
             edited.node = now
             return
         edited.node = node  # which knows of the names that were made since the `open`
@@ -165,8 +165,10 @@ class Removals:
         """A file has lost its name: it goes with its last handle."""
         file.is_gone = True
         self._pending.stop_awaiting(file)
+        file.has_other_names = self._keeper.has_other_names(file) or (
+            file.node is not None and file.node.info.hard_link_count > 1
+        )
         self._keeper.forget(file)
-        file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
         if file.origin is not None:
             self.end_hiding(file.origin)
         if not file.opened:

@@ -91,12 +91,14 @@ class Renames:
     def _rename_staged(self, file: WritableFile, new: bytes) -> None:
         folder, meaning = self._places.folder_and_file(new)
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
-        is_own = not file.is_changed or self._keeper.hard_link_count(file) == 1
         if meaning is None:
             self._rules.check_scratch(new)
-        elif file.held is not None and meaning.link_name is not None and is_array and is_own:
+        elif file.held is not None and meaning.link_name is not None and is_array:
+            target = self._lookup.find_any(new)
+            if target is not None and target.info.ref == file.held:
+                return  # two names of one file: POSIX leaves both
             if file.is_changed:
-                self._keeper.write_over(file)
+                self._commits.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
         edited = self._edited_at(new)
@@ -151,8 +153,6 @@ class Renames:
         target = self._lookup.find_any(new)
         if target is None:
             self._rules.check_free(folder, name, new)
-        elif target.info.ref == file.held:
-            return  # two names of one file: POSIX leaves both
         edited = self._edited_at(new)
         self._keeper.move_dataset_out(file, folder.info.ref, name)
         if edited is not None:
@@ -227,8 +227,8 @@ class Renames:
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
         edited = self._pending.edited(node)
-        if edited is not None and node.info.hard_link_count == 1:
-            # Who has it open goes on with it, under its new name.
+        if edited is not None and not self._places.leads_to(edited.path, node):
+            # Who has it open by this name goes on with it, under its new name.
             self._pending.end_editing(edited)
             file = self._keeper.hand_over(file, edited)
         self._pending.stage(file)

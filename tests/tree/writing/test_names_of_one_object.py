@@ -11,6 +11,7 @@ import pytest
 from support.reference import npy_bytes
 from support.trees import killed_tree, names, read, read_handle, save, store_of, writable_tree
 
+from h5fs.errors import InvalidArrayError
 from h5fs.store.hidden_names import HIDDEN_GROUP
 
 OLD = np.arange(12.0)
@@ -90,6 +91,59 @@ def test_a_temporary_name_keeps_the_array_that_another_file_is_renamed_over(
         hidden = store_of(tree).hidden_group()
         assert hidden is not None
         assert not len(store_of(tree).list_links(hidden).names)  # nothing takes space any more
+
+
+@pytest.mark.semantics("R17")
+@pytest.mark.parametrize("data", [ALIKE, OTHER_RANK, OTHER_TYPE])
+@pytest.mark.parametrize("way", ["opened by its temporary name", "renamed while it is written"])
+@pytest.mark.parametrize("others", [[b"/k.npy"], [b"/k.npy", b"/.d.npy.Ab3dEf"], [b"/k.npy~"]])
+def test_all_names_lead_to_what_is_written_by_one_that_is_temporary(
+    file: Path, others: list[bytes], way: str, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        for name in others:
+            tree.make_hard_link(b"/d.npy", name)
+        if way.startswith("opened"):
+            tree.rename(b"/d.npy", b"/d.npy~")
+        handle = tree.open(b"/d.npy~" if way.startswith("opened") else b"/d.npy", os.O_RDWR, 1)
+        tree.truncate(None, 0, handle)
+        tree.write(handle, memoryview(data[:50]), 0)
+        if not way.startswith("opened"):
+            tree.rename(b"/d.npy", b"/d.npy~")
+        tree.write(handle, memoryview(data[50:]), 50)
+        tree.flush(handle, 1)
+        for name in (b"/d.npy~", *others):
+            assert read(tree, name) == data
+            assert tree.get_status(name).hard_link_count == 1 + len(others)
+        tree.release(handle)
+        assert names(tree) & {b"d.npy", b"d.npy~", b"k.npy"} <= {b"d.npy~", b"k.npy"}
+        tree.rename(b"/d.npy~", b"/d.npy")
+        for name in others:
+            if name != b"/k.npy":
+                assert read(tree, name) == data
+                tree.unlink(name)
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == data
+        assert dict(opened["d"].attrs) == {"a": 1}
+        assert b"/k.npy" not in others or opened["k"] == opened["d"]
+        assert HIDDEN_GROUP.decode() not in opened
+
+
+@pytest.mark.semantics("R17", "R8")
+def test_what_is_no_array_and_written_by_a_temporary_name_is_refused_for_the_others(
+    file: Path,
+) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        with pytest.raises(InvalidArrayError):
+            save(tree, b"/d.npy~", b"no array, and many bytes of it")
+        assert read(tree, b"/d.npy") == npy_bytes(OLD)
+        save(tree, b"/d.npy~", OTHER_RANK)
+        assert read(tree, b"/d.npy") == OTHER_RANK
+        tree.unlink(b"/d.npy")  # it is the only one now, and may have any content on its way
+        save(tree, b"/d.npy~", b"no array")
+        assert read(tree, b"/d.npy~") == b"no array"
+        tree.unlink(b"/d.npy~")
 
 
 @pytest.mark.semantics("R4", "R10")

@@ -153,9 +153,9 @@ class Replacement:
         info = h5o.get_info(self.old_id)
         if self.keeps_old:
             keep_nameless(self.file_id, self.old_id)
+        self.group_id.unlink(self.name)
+        h5o.link(new_id, self.group_id, self.name, link_properties())
         if info.rc <= 1:
-            self.group_id.unlink(self.name)
-            h5o.link(new_id, self.group_id, self.name, link_properties())
             return
         for path in find_hard_links(self.file_id, info.addr):
             folder, _, last = path.rpartition(b"/")

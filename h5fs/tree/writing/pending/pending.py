@@ -150,6 +150,10 @@ class Pending:
         """Return the file in which a node is being edited."""
         return self._editing.get((node.kind, node.info.ref)) if self._editing else None
 
+    def edited_array(self, ref: ObjectRef) -> WritableFile | None:
+        """Return the file in which a dataset's array is being edited."""
+        return self._editing.get((NodeKind.ARRAY, ref))
+
     def edited_files(self) -> list[WritableFile]:
         """Return all files that are being edited."""
         return list(self._editing.values())
