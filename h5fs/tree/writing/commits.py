@@ -15,12 +15,13 @@ from h5fs.errors import (
     InvalidArrayError,
     InvalidNameError,
     MixedPagesError,
+    StaleError,
     show_path,
 )
 from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import ArrayContent, Content
+from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
@@ -36,7 +37,7 @@ from h5fs.tree.writing.draft_to_object import (
     refers_to_objects,
 )
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.drafts import Draft
@@ -75,13 +76,16 @@ class Commits:
         draft stays then, and so does what the HDF5 file has. Raises ``OthersInFlightError`` for
         attributes that refer to other objects.
         """
-        if not file.is_changed or file.is_gone:
+        if not file.is_changed or (file.is_gone and not file.has_other_names):
             return
         if file.is_mixed:
             raise MixedPagesError("mapped pages were refused, and what was written is not whole")
+        if file.is_gone:
+            self._commit_gone(file)
+            return
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
-            if self._keeper.has_other_names(file):
+            if self._keeper.shared_dataset(file) is not None:
                 self.write_over(file)
             return  # a scratch file
         if meaning.projection is not Projection.ATTRIBUTES:
@@ -117,20 +121,28 @@ class Commits:
             if file.size_bytes and not is_last:  # nothing is lost with what `touch` makes
                 _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
 
-    def write_over(self, file: WritableFile) -> None:
-        """Bring what was written to a dataset by a temporary name into it, for all its names.
-
-        Raises what ``commit`` does.
-        """
+    def write_over(self, file: WritableFile) -> Node:
+        """Bring what was written to a dataset by a temporary name into it, for all its names;
+        return what these lead to then. Raises what ``commit`` does."""
         assert file.held is not None
         self._in_flight.insist_on_being_alone()
         edited = self._pending.edited_array(file.held)
-        self._keeper.write_over(file, is_read=self._is_held_by_others(file.held, file))
+        new = self._keeper.write_over(file, is_read=self._is_held_by_others(file.held, file))
         self._keeper.renew_datasets()
         self._end_draft(file)
         node = None if edited is None else self._lookup.find_any(edited.path)
         if edited is not None and node is not None:
             self._go_on_with(edited, node)
+        return new
+
+    def _commit_gone(self, file: WritableFile) -> None:
+        """Bring what was written to a file that has lost its name to the other names of its array,
+        if it is one. Raises ``StaleError``."""
+        if file.node is None or file.node.kind is not NodeKind.ARRAY:
+            raise StaleError(f"{show_path(file.path)} is gone; its other names stay as they are")
+        with self._keeper.linking(file):
+            file.node = self.write_over(file)
+            self._hold_for(file, file.node.info.ref)
 
     def _go_on_with(self, file: WritableFile, node: Node) -> None:
         """Let a file that is open to write be of the dataset that has taken its own one's place."""
@@ -264,7 +276,7 @@ class Commits:
 
     def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
         replaced = self._places.find_overwritten(folder, name, file.path)
-        if replaced is not None and is_as_shown(draft, self._readable_content_of(replaced)):
+        if replaced is not None and is_as_shown(draft, self._places.readable_content_of(replaced)):
             return
         is_read = replaced is not None and self._is_read(replaced, file)
         with self._lookup.changing_link(folder, name) as change:
@@ -354,7 +366,7 @@ class Commits:
         node = self._lookup.find_any(other_path)
         if node is None or self._pending.is_whited_out(other_path):
             return False
-        content = self._readable_content_of(node)
+        content = self._places.readable_content_of(node)
         if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
             return False  # of more dimensions, the dataset would lose them
         other = WritableFile(other_path, node, content)
@@ -385,15 +397,3 @@ class Commits:
             return False
         self._opened.note_replaced(ref)
         return True
-
-    def _readable_content_of(self, node: Node) -> Content | None:
-        """Return what a node shows; None where that cannot be read."""
-        try:
-            return self._lookup.content_of(node)
-        except H5fsError:
-            return None
-
-
-def attributes_path(path: bytes, link_name: bytes) -> bytes:
-    """Return the path of an object's attributes, ``path`` being its own."""
-    return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)

@@ -8,7 +8,8 @@ shows and which goes when the mount ends. Under the tree's lock.
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _BYTE = np.dtype("u1")
 _COPY_BYTES = 2**20
+_FOR_A_MOMENT = kept_name(b"", is_dataset=True)  # of no path, so that no mount takes it up
 
 
 class Keeper:
@@ -99,7 +101,9 @@ class Keeper:
         if kept is None or hidden is None:
             return
         try:
-            self._store.delete_link(hidden, kept)
+            # A dataset has a hard link less then.
+            with self._lookup.changing() if file.held is not None else nullcontext():
+                self._store.delete_link(hidden, kept)
         except H5fsError as error:  # it goes when the mount ends
             _log.warning("%s is kept though nobody needs it: %s", show_path(file.path), error)
 
@@ -140,8 +144,9 @@ class Keeper:
             self._store.move_link(self._hidden_group(), file.kept_as, group, name)
         file.kept_as = None
 
-    def write_over(self, file: WritableFile, *, is_read: bool) -> None:
-        """Bring what was written to a dataset by a temporary path into it, for all its names.
+    def write_over(self, file: WritableFile, *, is_read: bool) -> Node:
+        """Bring what was written to a dataset by a temporary path into it, for all its names;
+        return what these lead to then.
 
         ``is_read`` is as in ``commit_array``, and so is what this raises. The draft stays as it is.
         """
@@ -153,7 +158,9 @@ class Keeper:
         assert new is not None
         if new.ref != old:
             self.follow_replaced(old, new)
-        file.content = self._lookup.content_of(_node_of(new))
+        node = node_of_dataset(new)
+        file.content = self._lookup.content_of(node)
+        return node
 
     def renew_datasets(self) -> None:
         """Show datasets with a temporary name as they are now: one was written by another name."""
@@ -165,7 +172,7 @@ class Keeper:
             if link is None or link.target is None:
                 continue
             try:
-                file.content = self._lookup.content_of(_node_of(link.target))
+                file.content = self._lookup.content_of(node_of_dataset(link.target))
             except H5fsError as error:  # who reads it is told again
                 _log.warning("%s cannot be read any more: %s", show_path(file.path), error)
 
@@ -180,9 +187,28 @@ class Keeper:
         link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
         return 1 if link is None or link.target is None else link.target.hard_link_count
 
-    def has_other_names(self, file: WritableFile) -> bool:
-        """Whether a staged file is a dataset's that has other names, temporary or not."""
-        return file.held is not None and self.hard_link_count(file) > 1
+    def shared_dataset(self, file: WritableFile) -> Node | None:
+        """Return the node of a staged file that is a dataset's with other names, temporary or not;
+        None for any other file."""
+        if file.held is None or file.kept_as is None:
+            return None
+        link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
+        if link is None or link.target is None or link.target.hard_link_count < 2:
+            return None
+        return node_of_dataset(link.target)
+
+    @contextmanager
+    def linking(self, file: WritableFile) -> Iterator[None]:
+        """Let a file that has lost its name have a link to its dataset, within the block."""
+        assert file.node is not None
+        hidden, held, info = self._hidden_group(), file.held, file.node.info
+        self._store.create_link(hidden, Link(_FOR_A_MOMENT, LinkKind.HARD, target=info))
+        file.held, file.kept_as = info.ref, _FOR_A_MOMENT
+        try:
+            yield
+        finally:
+            self.forget(file)
+            file.held = held
 
     def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
         """Let temporary names of a dataset lead to the one that was written in its place."""
@@ -198,7 +224,7 @@ class Keeper:
             if file.draft is not None:
                 file.draft.complete()  # what it goes on from is about to be gone
             self._store.hold(new.ref)
-            file.held, file.inode = new.ref, _node_of(new).inode
+            file.held, file.inode = new.ref, node_of_dataset(new).inode
             self._store.let_go(old)
 
     def _lead_to(self, name: bytes, target: ObjectInfo) -> None:
@@ -228,7 +254,7 @@ class Keeper:
 
     def _hold_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
         """Return the file of a dataset that has a temporary name, which is held for it."""
-        node = _node_of(info)
+        node = node_of_dataset(info)
         content = self._lookup.content_of(node)
         self._store.hold(info.ref)
         file = WritableFile(path, content=content, inode=node.inode, held=info.ref)
@@ -263,6 +289,6 @@ class Keeper:
         return file
 
 
-def _node_of(info: ObjectInfo) -> Node:
+def node_of_dataset(info: ObjectInfo) -> Node:
     """Return the node of a dataset that has no name in the mount but a temporary one."""
     return Node(NodeKind.ARRAY, b"", info, None)

@@ -165,9 +165,8 @@ class Removals:
         """A file has lost its name: it goes with its last handle."""
         file.is_gone = True
         self._pending.stop_awaiting(file)
-        file.has_other_names = self._keeper.has_other_names(file) or (
-            file.node is not None and file.node.info.hard_link_count > 1
-        )
+        file.node = file.node or self._keeper.shared_dataset(file)
+        file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
         self._keeper.forget(file)
         if file.origin is not None:
             self.end_hiding(file.origin)

@@ -9,9 +9,18 @@ import h5py
 import numpy as np
 import pytest
 from support.reference import npy_bytes
-from support.trees import killed_tree, names, read, read_handle, save, store_of, writable_tree
+from support.trees import (
+    kill_worker,
+    killed_tree,
+    names,
+    read,
+    read_handle,
+    save,
+    store_of,
+    writable_tree,
+)
 
-from h5fs.errors import InvalidArrayError
+from h5fs.errors import EmptiedError, InvalidArrayError
 from h5fs.store.hidden_names import HIDDEN_GROUP
 
 OLD = np.arange(12.0)
@@ -84,6 +93,7 @@ def test_a_temporary_name_keeps_the_array_that_another_file_is_renamed_over(
         tree.rename(b"/.new", b"/d.npy")
         assert read(tree, b"/d.npy") == data
         assert read(tree, b"/d.npy~") == npy_bytes(OLD)
+        assert tree.get_status(b"/d.npy~").hard_link_count == 1
         save(tree, b"/d.npy", OTHER_TYPE)
         assert read(tree, b"/d.npy~") == npy_bytes(OLD)
         tree.rename(b"/d.npy~", b"/d.npy")  # the backup comes back
@@ -129,6 +139,67 @@ def test_all_names_lead_to_what_is_written_by_one_that_is_temporary(
         assert HIDDEN_GROUP.decode() not in opened
 
 
+@pytest.mark.semantics("R20")
+@pytest.mark.parametrize("data", [ALIKE, OTHER_RANK, OTHER_TYPE])
+@pytest.mark.parametrize("name", [b"/d.npy", b"/d.npy~"])
+@pytest.mark.parametrize("way", ["written before", "written after"])
+def test_what_is_written_to_a_file_whose_name_is_gone_is_what_its_other_names_lead_to(
+    file: Path, name: bytes, way: str, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/k.npy")
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        first = tree.open(name, os.O_RDWR, 1)
+        second = tree.open(name if name == b"/d.npy~" else b"/k.npy", os.O_RDWR | os.O_TRUNC, 2)
+        for is_before in (True, False):
+            if is_before == (way == "written before"):
+                tree.write(second, memoryview(data), 0)
+            if is_before:
+                tree.unlink(name)
+        assert read_handle(tree, second) == data
+        tree.flush(second, 2)
+        assert names(tree) >= {b"d.npy~" if name == b"/d.npy" else b"d.npy", b"k.npy"}
+        for each in {b"/d.npy", b"/d.npy~", b"/k.npy"} - {name}:
+            assert read(tree, each) == data
+            assert tree.get_status(each).hard_link_count == 2
+        tree.write(first, memoryview(data[-2:]), len(data) - 4)  # in place
+        expected = data[:-4] + data[-2:] * 2
+        for each in {b"/d.npy", b"/d.npy~", b"/k.npy"} - {name}:
+            assert read(tree, each) == expected
+        for handle in (first, second):
+            tree.flush(handle, 1)
+            tree.release(handle)
+        if name == b"/d.npy":
+            tree.unlink(b"/d.npy~")
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["k"][()]) == expected
+        assert dict(opened["k"].attrs) == {"a": 1}
+        assert HIDDEN_GROUP.decode() not in opened
+
+
+@pytest.mark.semantics("R20")
+def test_what_is_written_to_a_file_all_of_whose_names_are_gone_is_nowhere(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/k.npy")
+        handle = tree.open(b"/k.npy", os.O_RDWR | os.O_TRUNC, 1)
+        tree.write(handle, memoryview(OTHER_TYPE), 0)
+        save(tree, b"/.new", OTHER_RANK)
+        tree.unlink(b"/k.npy")
+        tree.rename(b"/.new", b"/d.npy")
+        tree.flush(handle, 1)
+        assert read_handle(tree, handle) == OTHER_TYPE
+        assert read(tree, b"/d.npy") == OTHER_RANK
+        kill_worker(tree)
+        assert read_handle(tree, handle) == OTHER_TYPE
+        tree.release(handle)
+        hidden = store_of(tree).hidden_group()
+        assert hidden is not None
+        assert not len(store_of(tree).list_links(hidden).names)
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == OTHER_RANK
+        assert "k" not in opened
+
+
 @pytest.mark.semantics("R17", "R8")
 def test_what_is_no_array_and_written_by_a_temporary_name_is_refused_for_the_others(
     file: Path,
@@ -140,6 +211,11 @@ def test_what_is_no_array_and_written_by_a_temporary_name_is_refused_for_the_oth
         assert read(tree, b"/d.npy") == npy_bytes(OLD)
         save(tree, b"/d.npy~", OTHER_RANK)
         assert read(tree, b"/d.npy") == OTHER_RANK
+        handle = tree.open(b"/d.npy~", os.O_RDWR | os.O_TRUNC, 1)
+        with pytest.raises(EmptiedError):
+            tree.flush(handle, 1)
+        tree.release(handle)
+        assert read(tree, b"/d.npy~") == read(tree, b"/d.npy") == OTHER_RANK
         tree.unlink(b"/d.npy")  # it is the only one now, and may have any content on its way
         save(tree, b"/d.npy~", b"no array")
         assert read(tree, b"/d.npy~") == b"no array"
@@ -179,6 +255,61 @@ def test_a_rename_onto_another_name_of_the_same_object_changes_nothing(file: Pat
         tree.rename(b"/d.npy", b"/e.npy")
         tree.rename(b"/g", b"/h")
         assert names(tree) == {b"d.npy", b"d.attrs.json", b"e.npy", b"e.attrs.json", b"g", b"h"}
+
+
+@pytest.mark.semantics("R14")
+@pytest.mark.parametrize("old", [b"/d.npy", b"/.d.npy.Ab3dEf"])
+def test_a_rename_onto_a_temporary_name_of_the_same_array_changes_nothing(
+    file: Path, old: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        for name in (b"/.d.npy.Ab3dEf", b"/d.npy~"):
+            tree.make_hard_link(b"/d.npy", name)
+        tree.rename(old, b"/d.npy~")
+        assert names(tree) >= {b"d.npy", b".d.npy.Ab3dEf", b"d.npy~"}
+        assert tree.get_status(b"/d.npy").hard_link_count == 3
+        tree.unlink(b"/d.npy~")
+        tree.unlink(b"/.d.npy.Ab3dEf")
+
+
+@pytest.mark.semantics("R17")
+@pytest.mark.parametrize("is_open", [False, True])
+def test_an_array_that_gets_its_name_back_replaces_a_file_that_was_begun_there(
+    file: Path, is_open: bool
+) -> None:
+    with writable_tree(file) as tree:
+        tree.rename(b"/d.npy", b"/d.npy~")
+        handle = tree.create(b"/d.npy", os.O_RDWR, 1)
+        if not is_open:
+            tree.flush(handle, 1)
+            tree.release(handle)
+        tree.rename(b"/d.npy~", b"/d.npy")
+        assert read(tree, b"/d.npy") == npy_bytes(OLD)
+        if is_open:
+            tree.write(handle, memoryview(ALIKE), 0)
+            assert read_handle(tree, handle) == ALIKE
+            tree.flush(handle, 1)
+            tree.release(handle)
+        assert read(tree, b"/d.npy") == npy_bytes(OLD)
+        assert tree.get_status(b"/d.npy").size_bytes == len(npy_bytes(OLD))
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == npy_bytes(OLD)
+        assert dict(opened["d"].attrs) == {"a": 1}
+
+
+@pytest.mark.semantics("R4", "R20")
+def test_a_temporary_name_that_is_gone_is_no_hard_link_any_more(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        assert tree.get_status(b"/d.npy").hard_link_count == 2
+        tree.unlink(b"/d.npy~")
+        assert tree.get_status(b"/d.npy").hard_link_count == 1
+        handle = tree.open(b"/d.npy", os.O_RDWR, 1)
+        tree.rename(b"/d.npy", b"/d.npy~")
+        assert tree.get_status(b"/d.npy~").hard_link_count == 1
+        tree.unlink(b"/d.npy~")
+        assert tree.get_status_of_handle(handle, has_name=False).hard_link_count == 0
+        tree.release(handle)
 
 
 @pytest.mark.semantics("R14", "R23")

@@ -33,7 +33,7 @@ from h5fs.store.hdf5.writing.creating import (
     create_plain_dataset,
     link_properties,
 )
-from h5fs.store.hdf5.writing.hidden_group import keep_nameless
+from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
 
@@ -162,6 +162,8 @@ class Replacement:
             parent = h5g.open(self.file_id, folder or b"/")
             parent.unlink(last)
             h5o.link(new_id, parent, last, link_properties())
+        if self.keeps_old and h5o.get_info(self.old_id).rc > 1:
+            drop_nameless(self.file_id, self.old_id)  # temporary names keep it
 
 
 def _read_as(write_type: WriteType) -> FixedDataset | None:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from h5fs.errors import (
     ExistsError,
+    H5fsError,
     NotAGroupError,
     NotEmptyError,
     NotFoundError,
     ReadOnlyError,
     show_path,
 )
-from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind
+from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
     Projection,
     check_length,
     decode_name,
+    encode_name,
 )
+from h5fs.tree.contents.content import Content
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.pending.pending import Pending
 
 
@@ -89,6 +92,21 @@ class Places:
             return None
         return link.target if link.target.kind is not ObjectKind.GROUP else None
 
+    def dataset_at(self, path: bytes) -> ObjectRef | None:
+        """Return the dataset whose array is at a path, under a temporary name or another."""
+        staged = self._pending.staged(path)
+        if staged is not None:
+            return staged.held
+        node = self._lookup.find_any(path)
+        return node.info.ref if node is not None and node.kind is NodeKind.ARRAY else None
+
+    def readable_content_of(self, node: Node) -> Content | None:
+        """Return what a node shows; None where that cannot be read."""
+        try:
+            return self._lookup.content_of(node)
+        except H5fsError:
+            return None
+
     def leads_to(self, path: bytes, node: Node) -> bool:
         """Whether the HDF5 file shows at a path what a node shows, too."""
         found = self._lookup.find_any(path)
@@ -152,3 +170,8 @@ def check_no_view(node: Node, path: bytes) -> None:
             f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
             ".npy file, and leave views out of a copy"
         )
+
+
+def attributes_path(path: bytes, link_name: bytes) -> bytes:
+    """Return the path of an object's attributes, ``path`` being its own."""
+    return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
