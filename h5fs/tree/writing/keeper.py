@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
@@ -91,7 +91,8 @@ class Keeper:
         name = kept_name(file.path, is_dataset=file.held is not None)
         hidden = self._hidden_group()
         if name != file.kept_as:
-            self._store.move_link(hidden, file.kept_as, hidden, name)
+            with self._changing(file):
+                self._store.move_link(hidden, file.kept_as, hidden, name)
             file.kept_as = name
 
     def forget(self, file: WritableFile) -> None:
@@ -101,8 +102,7 @@ class Keeper:
         if kept is None or hidden is None:
             return
         try:
-            # A dataset has a hard link less then.
-            with self._lookup.changing() if file.held is not None else nullcontext():
+            with self._changing(file):
                 self._store.delete_link(hidden, kept)
         except H5fsError as error:  # it goes when the mount ends
             _log.warning("%s is kept though nobody needs it: %s", show_path(file.path), error)
@@ -239,6 +239,11 @@ class Keeper:
             self._store.remove_hidden()
         except H5fsError as error:
             _log.error("the next mount that writes removes what was kept: %s", error)
+
+    def _changing(self, file: WritableFile) -> AbstractContextManager[None]:
+        """Forget what was found, when the block has changed the link of a dataset: how many it has,
+        and where one of that name leads."""
+        return nullcontext() if file.held is None else self._lookup.changing()
 
     def _hidden_group(self) -> ObjectRef:
         hidden = self._store.hidden_group()

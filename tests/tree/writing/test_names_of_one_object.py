@@ -297,6 +297,25 @@ def test_an_array_that_gets_its_name_back_replaces_a_file_that_was_begun_there(
         assert dict(opened["d"].attrs) == {"a": 1}
 
 
+@pytest.mark.semantics("R17", "R20")
+def test_an_array_renamed_over_a_temporary_name_is_not_taken_for_the_one_that_had_it(
+    file: Path,
+) -> None:
+    with writable_tree(file) as tree:
+        save(tree, b"/e.npy", OTHER_RANK)
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        assert tree.get_status(b"/d.npy~").hard_link_count == 2
+        tree.rename(b"/e.npy", b"/.t")
+        tree.rename(b"/.t", b"/d.npy~")
+        assert tree.get_status(b"/d.npy~").hard_link_count == 1
+        handle = tree.open(b"/d.npy~", os.O_RDWR | os.O_TRUNC, 1)
+        tree.unlink(b"/d.npy~")
+        tree.write(handle, memoryview(OTHER_TYPE), 0)
+        tree.flush(handle, 1)
+        tree.release(handle)
+        assert read(tree, b"/d.npy") == npy_bytes(OLD)
+
+
 @pytest.mark.semantics("R4", "R20")
 def test_a_temporary_name_that_is_gone_is_no_hard_link_any_more(file: Path) -> None:
     with writable_tree(file) as tree:
