@@ -33,6 +33,7 @@ from h5fs.store.hdf5.writing.creating import (
     create_plain_dataset,
     link_properties,
 )
+from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
@@ -143,6 +144,7 @@ class Replacement:
         if self.old_id is not None:
             for attribute in _attributes_of(self.old_id):
                 write_attribute(new_id, attribute)
+            lead_to_new(self.file_id, self.old_id, new_id)
         self._link_instead(new_id)
 
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
