@@ -91,7 +91,7 @@ class Keeper:
         name = kept_name(file.path, is_dataset=file.held is not None)
         hidden = self._hidden_group()
         if name != file.kept_as:
-            with self._changing(file):
+            with self._changing(file), self._taking(name):
                 self._store.move_link(hidden, file.kept_as, hidden, name)
             file.kept_as = name
 
@@ -113,7 +113,7 @@ class Keeper:
         self._lookup.content_of(node)  # what cannot be read keeps its name
         group, hidden = node.parent.info.ref, self._hidden_group()
         name = kept_name(path, is_dataset=True)
-        with self._lookup.changing():
+        with self._lookup.changing(), self._taking(name):
             self._store.move_link(group, node.link.name, hidden, name)
         try:
             return self._kept_dataset(path, hidden, name)
@@ -239,6 +239,16 @@ class Keeper:
             self._store.remove_hidden()
         except H5fsError as error:
             _log.error("the next mount that writes removes what was kept: %s", error)
+
+    @contextmanager
+    def _taking(self, name: bytes) -> Iterator[None]:
+        """Let another dataset have a temporary name in the block: the file that had it goes on as
+        one of those that have lost their name."""
+        before = next((each for each in self._datasets if each.kept_as == name), None)
+        node = None if before is None else self.shared_dataset(before)
+        yield
+        if before is not None:
+            before.node, before.kept_as = node, None
 
     def _changing(self, file: WritableFile) -> AbstractContextManager[None]:
         """Forget what was found, when the block has changed the link of a dataset: how many it has,

@@ -178,6 +178,29 @@ def test_what_is_written_to_a_file_whose_name_is_gone_is_what_its_other_names_le
 
 
 @pytest.mark.semantics("R20")
+@pytest.mark.parametrize("other", [b"/d.npy~", b"/e.npy"])
+def test_what_is_written_by_a_temporary_name_that_another_array_gets_is_what_the_others_lead_to(
+    file: Path, other: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        save(tree, b"/e.npy", OTHER_RANK)
+        if other == b"/d.npy~":
+            tree.rename(b"/e.npy", other)
+        tree.make_hard_link(b"/d.npy", b"/.t")
+        handle = tree.open(b"/.t", os.O_RDWR | os.O_TRUNC, 1)
+        tree.write(handle, memoryview(OTHER_TYPE), 0)
+        tree.rename(other, b"/.t")
+        tree.flush(handle, 1)
+        tree.release(handle)
+        assert read(tree, b"/d.npy") == OTHER_TYPE
+        assert read(tree, b"/.t") == OTHER_RANK
+        tree.rename(b"/.t", b"/e.npy")
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == OTHER_TYPE
+        assert npy_bytes(opened["e"][()]) == OTHER_RANK
+
+
+@pytest.mark.semantics("R20")
 def test_what_is_written_to_a_file_all_of_whose_names_are_gone_is_nowhere(file: Path) -> None:
     with writable_tree(file) as tree:
         tree.make_hard_link(b"/d.npy", b"/k.npy")
