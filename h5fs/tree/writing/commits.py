@@ -127,6 +127,8 @@ class Commits:
         assert file.held is not None
         self._in_flight.insist_on_being_alone()
         edited = self._pending.edited_array(file.held)
+        if edited is not None and edited.draft is not None:
+            edited.draft.complete()  # what it goes on from may be about to go
         new = self._keeper.write_over(file, is_read=self._is_held_by_others(file.held, file))
         self._keeper.renew_datasets()
         self._end_draft(file)
@@ -140,14 +142,13 @@ class Commits:
         if it is one. Raises ``StaleError``."""
         if file.node is None or file.node.kind is not NodeKind.ARRAY:
             raise StaleError(f"{show_path(file.path)} is gone; its other names stay as they are")
+        self._in_flight.insist_on_being_alone()
         with self._keeper.linking(file):
             file.node = self.write_over(file)
             self._hold_for(file, file.node.info.ref)
 
     def _go_on_with(self, file: WritableFile, node: Node) -> None:
         """Let a file that is open to write be of the dataset that has taken its own one's place."""
-        if file.draft is not None:
-            file.draft.complete()
         file.node, file.inode, file.content = node, node.inode, self._lookup.content_of(node)
         self._pending.end_editing(file)
         self._pending.begin_editing(node, file)

@@ -371,3 +371,32 @@ def test_what_was_known_of_a_removed_array_is_not_said_of_a_new_one_of_its_numbe
             assert read(tree, b"/d.npy") == data
             inodes.append(status.inode)
         assert len(set(inodes)) < len(inodes)  # or this test shows nothing
+
+
+@pytest.mark.semantics("R17", "R20")
+@pytest.mark.parametrize("data", [ALIKE, OTHER_RANK, OTHER_TYPE])
+@pytest.mark.parametrize("has_draft", [False, True])
+def test_who_has_an_array_open_by_one_name_goes_on_with_what_another_one_has_brought(
+    file: Path, data: bytes, has_draft: bool
+) -> None:
+    """Elements in place are those of the new array; a draft takes its place when it is closed."""
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/d.npy~")
+        handle = tree.open(b"/d.npy", os.O_RDWR, 1)
+        mine = npy_bytes(np.append(OLD, [7.0]))
+        if has_draft:
+            tree.write(handle, memoryview(mine[-8:]), len(mine) - 8)
+        save(tree, b"/d.npy~", data)
+        kill_worker(tree)
+        if has_draft:
+            tree.write(handle, memoryview(mine[:128]), 0)
+        else:
+            assert read_handle(tree, handle) == data
+            tree.write(handle, memoryview(data[-1:]), len(data) - 2)
+        tree.flush(handle, 1)
+        tree.release(handle)
+        expected = mine if has_draft else data[:-2] + data[-1:] * 2
+        assert read(tree, b"/d.npy") == read(tree, b"/d.npy~") == expected
+        tree.unlink(b"/d.npy~")
+    with h5py.File(file) as opened:
+        assert npy_bytes(opened["d"][()]) == expected
