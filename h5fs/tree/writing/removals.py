@@ -51,8 +51,12 @@ class Removals:
         """Answer ``unlink``. Raises ``OthersInFlightError``."""
         staged = self._pending.staged(path)
         if staged is not None:
-            if staged.origin is not None:  # what goes with it is at another path
+            covered = None if self._pending.is_whited_out(path) else self._lookup.find_any(path)
+            if staged.origin is not None or covered is not None:  # more goes than this file
                 self._in_flight.insist_on_being_alone()
+            if covered is not None:
+                with self._changing(covered):
+                    self.delete(path, covered)
             self._pending.unstage(path)
             self.let_disappear(staged)
             return
@@ -150,7 +154,8 @@ class Removals:
         if edited is None:
             return
         now = self._lookup.find_any(edited.path)
-        if now is not None and self._places.leads_to(edited.path, node):
+        is_shown = not self._pending.is_whited_out(edited.path)
+        if now is not None and is_shown and self._places.leads_to(edited.path, node):
             edited.node = now
             return
         edited.node = node  # which knows of the names that were made since the `open`
