@@ -72,6 +72,8 @@ class Keeper:
         """Put what was written to a file where it survives the daemon."""
         name, draft = kept_name(file.path, is_dataset=False), file.draft
         assert draft is not None
+        is_hidden = self._pending.is_whited_out(file.path)
+        file.is_over = not is_hidden and self._lookup.find_any(file.path) is not None
         if file.is_kept:
             self.follow_name(file)
             return

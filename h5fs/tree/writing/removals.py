@@ -51,7 +51,7 @@ class Removals:
         """Answer ``unlink``. Raises ``OthersInFlightError``."""
         staged = self._pending.staged(path)
         if staged is not None:
-            covered = None if self._pending.is_whited_out(path) else self._lookup.find_any(path)
+            covered = self._lookup.find_any(path) if staged.is_over else None
             if staged.origin is not None or covered is not None:  # more goes than this file
                 self._in_flight.insist_on_being_alone()
             if covered is not None:

@@ -27,10 +27,17 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.semantics("R12", "R20")
 @pytest.mark.parametrize("first", [b"/q.values.npy", b"/q.offsets.npy"])
-def test_a_pair_is_gone_of_which_one_file_waits_for_the_other(file: Path, first: bytes) -> None:
+@pytest.mark.parametrize("way", ["save", "rename"])
+def test_a_pair_is_gone_of_which_one_file_waits_for_the_other(
+    file: Path, first: bytes, way: str
+) -> None:
     pair = {b"/q.values.npy", b"/q.offsets.npy"}
     with writable_tree(file) as tree:
-        save(tree, b"/q.values.npy", NINE)  # which the offsets do not fit
+        if way == "save":
+            save(tree, b"/q.values.npy", NINE)  # which the offsets do not fit
+        else:
+            save(tree, b"/.new", NINE)
+            tree.rename(b"/.new", b"/q.values.npy")
         tree.unlink(first)
         assert names(tree) & {b"q.values.npy", b"q.offsets.npy"} == {
             each[1:] for each in pair - {first}

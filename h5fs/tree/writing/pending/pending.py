@@ -115,6 +115,7 @@ class Pending:
             return None
         if self._staged.get(file.path) is file:
             self._pop(self._staged, file.path)
+        file.is_over &= path == file.path
         self._put(self._staged, path, file)
         self._set_path(file, path)
         return replaced

@@ -31,6 +31,7 @@ class WritableFile:
     was. ``refusal``: why it was not committed when that was last tried. ``started_from``: the text
     of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came after
     the last change, so that all but those who have it open read what the HDF5 file has.
+    ``is_over``: it waits in the place of what the HDF5 file has at its path, which goes with it.
     ``inode`` and the times are those of a file without a node.
     """
 
@@ -51,6 +52,7 @@ class WritableFile:
     was_offered: bool = False
     failure: NoSpaceError | None = None
     is_mixed: bool = False
+    is_over: bool = False
     made_at: bytes | None = None
     refusal: str = ""
     started_from: bytes | None = None
