@@ -230,7 +230,7 @@ class StepwiseStore(Hdf5Store):
     def break_off(self, what: str, error: BaseException, *, keeps_refusals: bool = False) -> None:
         """Be broken by an error; raise what it means, or return where it means what it says."""
         self.is_broken = True
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # h5py's have one of the disk's
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{what}: {error.strerror}") from error
             if error.errno == errno.ESTALE:

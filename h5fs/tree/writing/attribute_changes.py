@@ -20,8 +20,7 @@ from h5fs.projection.names import GROUP_ATTRIBUTES
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.writing.closings import Closings
-from h5fs.tree.writing.commits import attributes_path
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.pending import Pending

@@ -13,7 +13,6 @@ from h5fs.errors import (
     H5fsError,
     InvalidArrayError,
     InvalidAttributesError,
-    StaleError,
     show_path,
 )
 from h5fs.store.interface import WritingStore
@@ -56,13 +55,10 @@ class Closings:
         if not file.is_changed:
             file.is_closed = True
             return
-        if file.is_gone:
-            if file.has_other_names:
-                raise StaleError(
-                    f"{show_path(file.path)} is gone; its other names stay as they are"
-                )
+        if file.is_gone and not file.has_other_names:
             return
-        if file.node is None and not file.size_bytes and file.failure is None:
+        is_new = file.node is None and self._keeper.shared_dataset(file) is None
+        if is_new and not file.size_bytes and file.failure is None:
             return  # a new file with nothing in it yet
         if not file.size_bytes and file.failure is None:
             raise EmptiedError(f"{show_path(file.path)} is empty; what there was stays")
@@ -126,10 +122,14 @@ class Closings:
                 self._commits.commit(file)
             except H5fsError as error:
                 is_header = isinstance(error, IncompleteError) and not error.has_data
-                if file.node is None or (is_header and file.size_bytes):
+                is_new = file.node is None and self._keeper.shared_dataset(file) is None
+                if is_new or (is_header and file.size_bytes):
                     return  # it waits for the rest
                 _log.warning("%s stays as it was: %s", show_path(file.path), error)
                 self._pending.refused.note(file, str(file.failure or error))
+                file.discard()
+        if file.held is not None and not file.is_dirty:
+            file.discard()  # it reads as its other names do
         if file.node is not None:
             file.discard()
             self._keeper.forget(file)

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from h5fs.errors import (
-    ExistsError,
     H5fsError,
     InvalidArrayError,
     InvalidNameError,
     MixedPagesError,
+    StaleError,
     show_path,
 )
-from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import ArrayContent, Content, read_all
+from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
@@ -33,10 +33,11 @@ from h5fs.tree.writing.draft_to_object import (
     is_as_shown,
     plan_attributes,
     read_header,
+    reads_alike,
     refers_to_objects,
 )
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.drafts import Draft
@@ -75,12 +76,17 @@ class Commits:
         draft stays then, and so does what the HDF5 file has. Raises ``OthersInFlightError`` for
         attributes that refer to other objects.
         """
-        if not file.is_changed or file.is_gone:
+        if not file.is_changed or (file.is_gone and not file.has_other_names):
             return
         if file.is_mixed:
             raise MixedPagesError("mapped pages were refused, and what was written is not whole")
+        if file.is_gone:
+            self._commit_gone(file)
+            return
         folder, meaning = self._places.folder_and_file(file.path)
         if meaning is None:
+            if self._keeper.shared_dataset(file) is not None:
+                self.write_over(file)
             return  # a scratch file
         if meaning.projection is not Projection.ATTRIBUTES:
             self._be_alone_for_what_waits(file.path, meaning.link_name)
@@ -115,6 +121,47 @@ class Commits:
             if file.size_bytes and not is_last:  # nothing is lost with what `touch` makes
                 _log.warning("%s is not in the HDF5 file: %s", show_path(file.path), error)
 
+    def write_over(self, file: WritableFile) -> Node:
+        """Bring what was written to a dataset by a temporary name into it, for all its names;
+        return what these lead to then. Raises what ``commit`` does."""
+        assert file.held is not None
+        self._in_flight.insist_on_being_alone()
+        edited = self._pending.edited_array(file.held)
+        if edited is not None and edited.draft is not None:
+            edited.draft.complete()  # what it goes on from may be about to go
+        new = self._keeper.write_over(file, is_read=self._is_held_by_others(file.held, file))
+        self._keeper.renew_datasets()
+        self._end_draft(file)
+        node = None if edited is None else self._lookup.find_any(edited.path)
+        if edited is not None and node is not None:
+            self._go_on_with(edited, node)
+        return new
+
+    def _commit_gone(self, file: WritableFile) -> None:
+        """Bring what was written to a file that has lost its name to the other names of its array,
+        if it is one. Raises ``StaleError``."""
+        if file.node is None or file.node.kind is not NodeKind.ARRAY:
+            raise StaleError(f"{show_path(file.path)} is gone; its other names stay as they are")
+        self._in_flight.insist_on_being_alone()
+        with self._keeper.linking(file):
+            file.node = self.write_over(file)
+            self._hold_for(file, file.node.info.ref)
+
+    def _go_on_with(self, file: WritableFile, node: Node) -> None:
+        """Let a file that is open to write be of the dataset that has taken its own one's place."""
+        file.node, file.inode, file.content = node, node.inode, self._lookup.content_of(node)
+        self._pending.end_editing(file)
+        self._pending.begin_editing(node, file)
+        self._hold_for(file, node.info.ref)
+
+    def _end_draft(self, file: WritableFile) -> None:
+        """Let a file read as the HDF5 file has it, unless somebody has it open to whom that would
+        be something else than what was written."""
+        file.is_dirty = False
+        is_alike = file.content is not None and reads_alike(file.draft, file.content)
+        if is_alike or not file.opened:
+            file.discard()
+
     def settle(self, file: WritableFile) -> None:
         """A draft has become part of the HDF5 file: let the file be what is there.
 
@@ -132,11 +179,9 @@ class Commits:
             return
         file.node, file.inode = node, node.inode
         file.content = self._lookup.content_of(node)
-        file.is_dirty = False
         if file.opened and node.kind is not NodeKind.ATTRIBUTES:
             self._hold_for(file, node.info.ref)
-        if not file.opened or _reads_alike(file.draft, file.content):
-            file.discard()
+        self._end_draft(file)
         self._pending.set_times(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
             self._pending.begin_editing(node, file)
@@ -191,7 +236,7 @@ class Commits:
         folder, meaning = self._places.folder_and_file(file.path)
         if not file.awaits or meaning is None or file.draft is None:
             return
-        owner = self._owner_of(folder, meaning.link_name)
+        owner = self._places.owner_of(folder, meaning.link_name)
         if owner is not None:
             with self._lookup.changing():
                 plan = plan_attributes(self._store, owner, file.draft)
@@ -231,8 +276,8 @@ class Commits:
         return True
 
     def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
-        replaced = self._find_replaced(folder, name, file.path)
-        if replaced is not None and is_as_shown(draft, self._readable_content_of(replaced)):
+        replaced = self._places.find_overwritten(folder, name, file.path)
+        if replaced is not None and is_as_shown(draft, self._places.readable_content_of(replaced)):
             return
         is_read = replaced is not None and self._is_read(replaced, file)
         with self._lookup.changing_link(folder, name) as change:
@@ -246,19 +291,10 @@ class Commits:
                 info = None  # it has more links now
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
 
-    def _find_replaced(self, folder: Node, name: bytes, path: bytes) -> Node | None:
-        """Return what the HDF5 file has at a path; raise ``ExistsError`` where files of another
-        kind show the object of that name: an array and a pair may be begun at the same time.
-        """
-        node = self._lookup.find_any(path)
-        if node is None and self._lookup.get_any_link(folder.info.ref, name) is not None:
-            raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
-        return node
-
     def _commit_attributes(
         self, folder: Node, name: bytes | None, file: WritableFile, draft: Draft
     ) -> bool:
-        owner = self._owner_of(folder, name)
+        owner = self._places.owner_of(folder, name)
         if owner is None:
             file.may_refer = refers_to_objects(draft)
             self._pending.stop_awaiting(file)
@@ -311,7 +347,7 @@ class Commits:
                 read_header(other.draft)
             except IncompleteError:
                 return False
-            self._find_replaced(folder, name, file.path)
+            self._places.find_overwritten(folder, name, file.path)
             values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
             commit_sequences(self._store, folder.info.ref, name, values, offsets)
         self._lookup.forget()
@@ -331,7 +367,7 @@ class Commits:
         node = self._lookup.find_any(other_path)
         if node is None or self._pending.is_whited_out(other_path):
             return False
-        content = self._readable_content_of(node)
+        content = self._places.readable_content_of(node)
         if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
             return False  # of more dimensions, the dataset would lose them
         other = WritableFile(other_path, node, content)
@@ -354,46 +390,11 @@ class Commits:
             return False
         if file.node is None and self._keeper.keeps(node.info.ref):
             return True
-        if not self._opened.is_held(node.info.ref, apart_from=file):
+        return self._is_held_by_others(node.info.ref, file)
+
+    def _is_held_by_others(self, ref: ObjectRef, file: WritableFile) -> bool:
+        """Whether a handle other than the file's own has a dataset that the file is to become."""
+        if self.grows_beneath_readers or not self._opened.is_held(ref, apart_from=file):
             return False
-        self._opened.note_replaced(node.info.ref)
+        self._opened.note_replaced(ref)
         return True
-
-    def _readable_content_of(self, node: Node) -> Content | None:
-        """Return what a node shows; None where that cannot be read."""
-        try:
-            return self._lookup.content_of(node)
-        except H5fsError:
-            return None
-
-    def _owner_of(self, folder: Node, name: bytes | None) -> ObjectInfo | None:
-        """Return the object whose attributes ``NAME.attrs.json`` are: a dataset or a datatype.
-
-        Those of a group have no name, and are in its folder.
-        """
-        if name is None:
-            return folder.info
-        link = self._lookup.get_any_link(folder.info.ref, name)
-        if link is None or link.kind is not LinkKind.HARD or link.target is None:
-            return None
-        return link.target if link.target.kind is not ObjectKind.GROUP else None
-
-
-def attributes_path(path: bytes, link_name: bytes) -> bytes:
-    """Return the path of an object's attributes, ``path`` being its own."""
-    return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)
-
-
-def _reads_alike(draft: Draft | None, content: Content) -> bool:
-    """Whether a draft, byte by byte, is what the HDF5 file shows, so that it need not be kept."""
-    if draft is None:
-        return True
-    if not isinstance(content, ArrayContent):
-        size = content.size_bytes
-        return draft.size_bytes == size and draft.read(0, size) == read_all(content)
-    header = content.npy.header
-    return (
-        draft.size_bytes == content.size_bytes
-        and draft.read(0, len(header)) == header
-        and not content.dataset.is_scanned
-    )

@@ -147,6 +147,21 @@ def is_as_shown(draft: Draft, content: Content | None) -> bool:
     return draft.read(0, draft.size_bytes) == read_all(content)
 
 
+def reads_alike(draft: Draft | None, content: Content) -> bool:
+    """Whether a draft, byte by byte, is what the HDF5 file shows, so that it need not be kept."""
+    if draft is None:
+        return True
+    if not isinstance(content, ArrayContent):
+        size = content.size_bytes
+        return draft.size_bytes == size and draft.read(0, size) == read_all(content)
+    header = content.npy.header
+    return (
+        draft.size_bytes == content.size_bytes
+        and draft.read(0, len(header)) == header
+        and not content.dataset.is_scanned
+    )
+
+
 def _rows_of(content: Content | None) -> int | None:
     shape = content.npy.shape if isinstance(content, ArrayContent) else ()
     return shape[0] if shape else None

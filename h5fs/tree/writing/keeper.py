@@ -8,7 +8,8 @@ shows and which goes when the mount ends. Under the tree's lock.
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _BYTE = np.dtype("u1")
 _COPY_BYTES = 2**20
+_FOR_A_MOMENT = kept_name(b"", is_dataset=True)  # of no path, so that no mount takes it up
 
 
 class Keeper:
@@ -70,6 +72,8 @@ class Keeper:
         """Put what was written to a file where it survives the daemon."""
         name, draft = kept_name(file.path, is_dataset=False), file.draft
         assert draft is not None
+        is_hidden = self._pending.is_whited_out(file.path)
+        file.is_over = not is_hidden and self._lookup.find_any(file.path) is not None
         if file.is_kept:
             self.follow_name(file)
             return
@@ -89,7 +93,8 @@ class Keeper:
         name = kept_name(file.path, is_dataset=file.held is not None)
         hidden = self._hidden_group()
         if name != file.kept_as:
-            self._store.move_link(hidden, file.kept_as, hidden, name)
+            with self._changing(file), self._taking(name):
+                self._store.move_link(hidden, file.kept_as, hidden, name)
             file.kept_as = name
 
     def forget(self, file: WritableFile) -> None:
@@ -99,7 +104,8 @@ class Keeper:
         if kept is None or hidden is None:
             return
         try:
-            self._store.delete_link(hidden, kept)
+            with self._changing(file):
+                self._store.delete_link(hidden, kept)
         except H5fsError as error:  # it goes when the mount ends
             _log.warning("%s is kept though nobody needs it: %s", show_path(file.path), error)
 
@@ -109,7 +115,7 @@ class Keeper:
         self._lookup.content_of(node)  # what cannot be read keeps its name
         group, hidden = node.parent.info.ref, self._hidden_group()
         name = kept_name(path, is_dataset=True)
-        with self._lookup.changing():
+        with self._lookup.changing(), self._taking(name):
             self._store.move_link(group, node.link.name, hidden, name)
         try:
             return self._kept_dataset(path, hidden, name)
@@ -140,20 +146,23 @@ class Keeper:
             self._store.move_link(self._hidden_group(), file.kept_as, group, name)
         file.kept_as = None
 
-    def write_over(self, file: WritableFile) -> None:
-        """Bring what was written to a dataset that has a temporary path alone into it, so that it
-        keeps its attributes. Raises what ``commit_array`` does; the draft stays then.
+    def write_over(self, file: WritableFile, *, is_read: bool) -> Node:
+        """Bring what was written to a dataset by a temporary path into it, for all its names;
+        return what these lead to then.
+
+        ``is_read`` is as in ``commit_array``, and so is what this raises. The draft stays as it is.
         """
         assert file.held is not None and file.kept_as is not None
         old, hidden = file.held, self._hidden_group()
         with self._lookup.changing():
-            commit_array(self._store, hidden, file.kept_as, file, nullcontext, is_read=True)
+            commit_array(self._store, hidden, file.kept_as, file, nullcontext, is_read=is_read)
         new = self._lookup.get_link(hidden, file.kept_as).target
         assert new is not None
         if new.ref != old:
             self.follow_replaced(old, new)
-        file.content = self._lookup.content_of(_node_of(new))
-        file.discard()
+        node = node_of_dataset(new)
+        file.content = self._lookup.content_of(node)
+        return node
 
     def renew_datasets(self) -> None:
         """Show datasets with a temporary name as they are now: one was written by another name."""
@@ -165,7 +174,7 @@ class Keeper:
             if link is None or link.target is None:
                 continue
             try:
-                file.content = self._lookup.content_of(_node_of(link.target))
+                file.content = self._lookup.content_of(node_of_dataset(link.target))
             except H5fsError as error:  # who reads it is told again
                 _log.warning("%s cannot be read any more: %s", show_path(file.path), error)
 
@@ -180,6 +189,29 @@ class Keeper:
         link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
         return 1 if link is None or link.target is None else link.target.hard_link_count
 
+    def shared_dataset(self, file: WritableFile) -> Node | None:
+        """Return the node of a staged file that is a dataset's with other names, temporary or not;
+        None for any other file."""
+        if file.held is None or file.kept_as is None:
+            return None
+        link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
+        if link is None or link.target is None or link.target.hard_link_count < 2:
+            return None
+        return node_of_dataset(link.target)
+
+    @contextmanager
+    def linking(self, file: WritableFile) -> Iterator[None]:
+        """Let a file that has lost its name have a link to its dataset, within the block."""
+        assert file.node is not None
+        hidden, held, info = self._hidden_group(), file.held, file.node.info
+        self._store.create_link(hidden, Link(_FOR_A_MOMENT, LinkKind.HARD, target=info))
+        file.held, file.kept_as = info.ref, _FOR_A_MOMENT
+        try:
+            yield
+        finally:
+            self.forget(file)
+            file.held = held
+
     def follow_replaced(self, old: ObjectRef, new: ObjectInfo) -> None:
         """Let temporary names of a dataset lead to the one that was written in its place."""
         for file in self._datasets:
@@ -191,8 +223,10 @@ class Keeper:
             except H5fsError as error:
                 _log.warning("%s shows the array before: %s", show_path(file.path), error)
                 continue
+            if file.draft is not None:
+                file.draft.complete()  # what it goes on from is about to be gone
             self._store.hold(new.ref)
-            file.held, file.inode = new.ref, _node_of(new).inode
+            file.held, file.inode = new.ref, node_of_dataset(new).inode
             self._store.let_go(old)
 
     def _lead_to(self, name: bytes, target: ObjectInfo) -> None:
@@ -208,6 +242,21 @@ class Keeper:
         except H5fsError as error:
             _log.error("the next mount that writes removes what was kept: %s", error)
 
+    @contextmanager
+    def _taking(self, name: bytes) -> Iterator[None]:
+        """Let another dataset have a temporary name in the block: the file that had it goes on as
+        one of those that have lost their name."""
+        before = next((each for each in self._datasets if each.kept_as == name), None)
+        node = None if before is None else self.shared_dataset(before)
+        yield
+        if before is not None:
+            before.node, before.kept_as = node, None
+
+    def _changing(self, file: WritableFile) -> AbstractContextManager[None]:
+        """Forget what was found, when the block has changed the link of a dataset: how many it has,
+        and where one of that name leads."""
+        return nullcontext() if file.held is None else self._lookup.changing()
+
     def _hidden_group(self) -> ObjectRef:
         hidden = self._store.hidden_group()
         assert hidden is not None
@@ -222,7 +271,7 @@ class Keeper:
 
     def _hold_dataset(self, path: bytes, info: ObjectInfo) -> WritableFile:
         """Return the file of a dataset that has a temporary name, which is held for it."""
-        node = _node_of(info)
+        node = node_of_dataset(info)
         content = self._lookup.content_of(node)
         self._store.hold(info.ref)
         file = WritableFile(path, content=content, inode=node.inode, held=info.ref)
@@ -257,6 +306,6 @@ class Keeper:
         return file
 
 
-def _node_of(info: ObjectInfo) -> Node:
+def node_of_dataset(info: ObjectInfo) -> Node:
     """Return the node of a dataset that has no name in the mount but a temporary one."""
     return Node(NodeKind.ARRAY, b"", info, None)

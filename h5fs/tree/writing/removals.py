@@ -51,8 +51,12 @@ class Removals:
         """Answer ``unlink``. Raises ``OthersInFlightError``."""
         staged = self._pending.staged(path)
         if staged is not None:
-            if staged.origin is not None:  # what goes with it is at another path
+            covered = self._lookup.find_any(path) if staged.is_over else None
+            if staged.origin is not None or covered is not None:  # more goes than this file
                 self._in_flight.insist_on_being_alone()
+            if covered is not None:
+                with self._changing(covered):
+                    self.delete(path, covered)
             self._note_refused_name(staged)
             self._pending.unstage(path)
             self.let_disappear(staged)
@@ -159,7 +163,8 @@ class Removals:
         if edited is None:
             return
         now = self._lookup.find_any(edited.path)
-        if now is not None and now.kind is node.kind and now.info.ref == node.info.ref:
+        is_shown = not self._pending.is_whited_out(edited.path)
+        if now is not None and is_shown and self._places.leads_to(edited.path, node):
             edited.node = now
             return
         edited.node = node  # which knows of the names that were made since the `open`
@@ -174,8 +179,9 @@ class Removals:
         """A file has lost its name: it goes with its last handle."""
         file.is_gone = True
         self._pending.stop_awaiting(file)
-        self._keeper.forget(file)
+        file.node = file.node or self._keeper.shared_dataset(file)
         file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1
+        self._keeper.forget(file)
         if file.origin is not None:
             self.end_hiding(file.origin)
         if not file.opened:

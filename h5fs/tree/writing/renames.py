@@ -25,10 +25,10 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.known_links import LinkChange, as_known
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
-from h5fs.tree.writing.commits import Commits, attributes_path
+from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
-from h5fs.tree.writing.names.places import Places, is_file_name
+from h5fs.tree.writing.names.places import Places, attributes_path, is_file_name
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.names.soft_targets import with_ending
 from h5fs.tree.writing.pending.pending import Pending
@@ -64,7 +64,9 @@ class Renames:
             return
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
-        target = self._places.find_replaced(new)
+        target, dataset = self._places.find_replaced(new), self._places.dataset_at(old)
+        if dataset is not None and dataset == self._places.dataset_at(new):
+            return  # two names of one file: POSIX leaves both
         entry = self._pending.scratch(old)
         if entry is not None:
             self._rename_scratch(old, new, entry)
@@ -91,12 +93,11 @@ class Renames:
     def _rename_staged(self, file: WritableFile, new: bytes) -> None:
         folder, meaning = self._places.folder_and_file(new)
         is_array = meaning is not None and meaning.projection is Projection.ARRAY
-        is_own = not file.is_changed or self._keeper.hard_link_count(file) == 1
         if meaning is None:
             self._rules.check_scratch(new)
-        elif file.held is not None and meaning.link_name is not None and is_array and is_own:
+        elif file.held is not None and meaning.link_name is not None and is_array:
             if file.is_changed:
-                self._keeper.write_over(file)
+                self._commits.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
         edited = self._edited_at(new)
@@ -148,17 +149,16 @@ class Renames:
 
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
-        target = self._lookup.find_any(new)
-        if target is None:
+        if self._lookup.find_any(new) is None:
             self._rules.check_free(folder, name, new)
-        elif target.info.ref == file.held:
-            return  # two names of one file: POSIX leaves both
         edited = self._edited_at(new)
         self._keeper.move_dataset_out(file, folder.info.ref, name)
         if edited is not None:
             self._removals.end_editing(edited)
-        self._pending.unstage(file.path)
-        file.path = new
+        replaced = self._pending.stage(file, new)
+        if replaced is not None:
+            self._removals.let_disappear(replaced)
+        self._pending.unstage(new)
         file.is_gone = not file.opened
         self._removals.drop(file)
         if file.opened:
@@ -227,8 +227,8 @@ class Renames:
         if replaced is not None:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
         edited = self._pending.edited(node)
-        if edited is not None and node.info.hard_link_count == 1:
-            # Who has it open goes on with it, under its new name.
+        if edited is not None and not self._places.leads_to(edited.path, node):
+            # Who has it open by this name goes on with it, under its new name.
             self._pending.end_editing(edited)
             file = self._keeper.hand_over(file, edited)
         self._pending.stage(file)

@@ -507,3 +507,18 @@ def test_a_temporary_name_shows_what_was_written_by_the_other_name(
         assert tree.get_status(b"/a.npy.tmp").size_bytes == len(new)
         tree.rename(b"/a.npy.tmp", b"/a.npy")
         assert read(tree, b"/a.npy") == read(tree, b"/b.npy") == new
+
+
+@pytest.mark.semantics("R2")
+def test_a_reference_to_what_is_gone_is_in_the_way_of_nothing_new(file: Path) -> None:
+    """The library keeps what it has read at the address of a removed object, and has no room there
+    for a new one."""
+    with h5py.File(file, "a") as opened:
+        opened["r"] = np.array([opened["d"].ref], h5py.ref_dtype)
+    with writable_tree(file) as tree:
+        tree.unlink(b"/d.npy")
+        for number in range(3):
+            assert read(tree, b"/r.npy")
+            save(tree, b"/new%d.npy" % number, npy_bytes(NEW))
+    with h5py.File(file) as opened:
+        assert {"new0", "new1", "new2"} <= set(opened)

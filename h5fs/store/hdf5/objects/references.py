@@ -44,33 +44,35 @@ class PathFinder:
     def __call__(self, address: int) -> bytes | None:
         """Return the path of the object at ``address``, None when no path leads there."""
         if self._paths is None:
-            self._paths = self._walk()
+            self._paths = walk_for_paths(self._object_id)
         if address not in self._paths:  # in a damaged file the walk ends early
             reference = _to_python(address.to_bytes(8, sys.byteorder), ReferenceKind.OBJECT)
             self._paths[address] = h5r.get_name(reference, self._object_id)
         return self._paths[address]
 
-    def _walk(self) -> dict[int, bytes | None]:
-        paths: dict[int, bytes | None] = {}
-        hidden: set[int] = set()
 
-        def note(name: bytes, info: h5o.ObjInfo) -> None:
-            if is_below_hidden(name):
-                hidden.add(info.addr)
-            else:
-                paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
+def walk_for_paths(object_id: Any) -> dict[int, bytes | None]:
+    """Return the paths of all objects of a file by their addresses; None: hidden ones."""
+    paths: dict[int, bytes | None] = {}
+    hidden: set[int] = set()
 
-        def note_link(name: bytes, info: Any) -> None:
-            if info.type == h5l.TYPE_HARD and info.u in hidden and (not is_below_hidden(name)):
-                paths.setdefault(info.u, b"/" + name)
+    def note(name: bytes, info: h5o.ObjInfo) -> None:
+        if is_below_hidden(name):
+            hidden.add(info.addr)
+        else:
+            paths.setdefault(info.addr, b"/" if name == b"." else b"/" + name)
 
-        with suppress(H5fsError), reading("walk through the file"):
-            file_id = h5i.get_file_id(self._object_id)
-            h5o.visit(file_id, note, info=True)
-            if hidden:  # the walk came to each object by one of its names
-                root = h5g.open(file_id, b"/")
-                root.links.visit(note_link, info=True)
-        return {**dict.fromkeys(hidden), **paths}
+    def note_link(name: bytes, info: Any) -> None:
+        if info.type == h5l.TYPE_HARD and info.u in hidden and (not is_below_hidden(name)):
+            paths.setdefault(info.u, b"/" + name)
+
+    with suppress(H5fsError), reading("walk through the file"):
+        file_id = h5i.get_file_id(object_id)
+        h5o.visit(file_id, note, info=True)
+        if hidden:  # the walk came to each object by one of its names
+            root = h5g.open(file_id, b"/")
+            root.links.visit(note_link, info=True)
+    return {**dict.fromkeys(hidden), **paths}
 
 
 def read_reference(

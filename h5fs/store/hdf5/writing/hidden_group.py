@@ -94,8 +94,14 @@ def keep_if_open(
 
 def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
     """Link an object that is about to lose its last name into the hidden group."""
-    name = nameless_name(h5o.get_info(object_id).addr)
-    h5o.link(object_id, make_hidden(file_id), name, link_properties())
+    name, hidden = nameless_name(h5o.get_info(object_id).addr), make_hidden(file_id)
+    if not hidden.links.exists(name):
+        h5o.link(object_id, hidden, name, link_properties())
+
+
+def drop_nameless(file_id: h5f.FileID, object_id: Any) -> None:
+    """Delete the link of ``keep_nameless``."""
+    make_hidden(file_id).unlink(nameless_name(h5o.get_info(object_id).addr))
 
 
 def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:

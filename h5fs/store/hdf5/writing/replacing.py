@@ -33,7 +33,8 @@ from h5fs.store.hdf5.writing.creating import (
     create_plain_dataset,
     link_properties,
 )
-from h5fs.store.hdf5.writing.hidden_group import keep_nameless
+from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
+from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
 
@@ -143,6 +144,7 @@ class Replacement:
         if self.old_id is not None:
             for attribute in _attributes_of(self.old_id):
                 write_attribute(new_id, attribute)
+            lead_to_new(self.file_id, self.old_id, new_id)
         self._link_instead(new_id)
 
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
@@ -153,15 +155,17 @@ class Replacement:
         info = h5o.get_info(self.old_id)
         if self.keeps_old:
             keep_nameless(self.file_id, self.old_id)
+        self.group_id.unlink(self.name)
+        h5o.link(new_id, self.group_id, self.name, link_properties())
         if info.rc <= 1:
-            self.group_id.unlink(self.name)
-            h5o.link(new_id, self.group_id, self.name, link_properties())
             return
         for path in find_hard_links(self.file_id, info.addr):
             folder, _, last = path.rpartition(b"/")
             parent = h5g.open(self.file_id, folder or b"/")
             parent.unlink(last)
             h5o.link(new_id, parent, last, link_properties())
+        if self.keeps_old and h5o.get_info(self.old_id).rc > 1:
+            drop_nameless(self.file_id, self.old_id)  # temporary names keep it
 
 
 def _read_as(write_type: WriteType) -> FixedDataset | None:

@@ -7,16 +7,27 @@ Changes nothing; under the tree's lock.
 
 from __future__ import annotations
 
-from h5fs.errors import NotAGroupError, NotEmptyError, NotFoundError, ReadOnlyError, show_path
+from h5fs.errors import (
+    ExistsError,
+    H5fsError,
+    NotAGroupError,
+    NotEmptyError,
+    NotFoundError,
+    ReadOnlyError,
+    show_path,
+)
+from h5fs.model.objects import LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import (
     GROUP_ATTRIBUTES,
     DentryName,
     Projection,
     check_length,
     decode_name,
+    encode_name,
 )
+from h5fs.tree.contents.content import Content
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.pending.pending import Pending
 
 
@@ -57,6 +68,49 @@ class Places:
         if node is not None and not self._pending.is_outside(path):
             check_no_view(node, path)
         return node
+
+    def find_overwritten(self, folder: Node, link_name: bytes, path: bytes) -> Node | None:
+        """Return what the HDF5 file has at a path that a file is to be committed to.
+
+        Raises ``ExistsError`` where files of another kind show the object of that name: an array
+        and a pair may be begun at the same time.
+        """
+        node = self._lookup.find_any(path)
+        if node is None and self._lookup.get_any_link(folder.info.ref, link_name) is not None:
+            raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
+        return node
+
+    def owner_of(self, folder: Node, link_name: bytes | None) -> ObjectInfo | None:
+        """Return the object whose attributes ``NAME.attrs.json`` are: a dataset or a datatype.
+
+        Those of a group have no name, and are in its folder.
+        """
+        if link_name is None:
+            return folder.info
+        link = self._lookup.get_any_link(folder.info.ref, link_name)
+        if link is None or link.kind is not LinkKind.HARD or link.target is None:
+            return None
+        return link.target if link.target.kind is not ObjectKind.GROUP else None
+
+    def dataset_at(self, path: bytes) -> ObjectRef | None:
+        """Return the dataset whose array is at a path, under a temporary name or another."""
+        staged = self._pending.staged(path)
+        if staged is not None:
+            return staged.held
+        node = self._lookup.find_any(path)
+        return node.info.ref if node is not None and node.kind is NodeKind.ARRAY else None
+
+    def readable_content_of(self, node: Node) -> Content | None:
+        """Return what a node shows; None where that cannot be read."""
+        try:
+            return self._lookup.content_of(node)
+        except H5fsError:
+            return None
+
+    def leads_to(self, path: bytes, node: Node) -> bool:
+        """Whether the HDF5 file shows at a path what a node shows, too."""
+        found = self._lookup.find_any(path)
+        return found is not None and (found.kind, found.info.ref) == (node.kind, node.info.ref)
 
     def check_own(self, node: Node, path: bytes) -> None:
         """Raise ``ReadOnlyError`` for a link of another HDF5 file than the mounted one."""
@@ -116,3 +170,8 @@ def check_no_view(node: Node, path: bytes) -> None:
             f"{show_path(path)} is made of the array beside it, and cannot be changed: write the "
             ".npy file, and leave views out of a copy"
         )
+
+
+def attributes_path(path: bytes, link_name: bytes) -> bytes:
+    """Return the path of an object's attributes, ``path`` being its own."""
+    return path.rpartition(b"/")[0] + b"/" + encode_name(link_name, Projection.ATTRIBUTES)

@@ -116,6 +116,7 @@ class Pending:
             return None
         if self._staged.get(file.path) is file:
             self._pop(self._staged, file.path)
+        file.is_over &= path == file.path
         self._put(self._staged, path, file)
         self._set_path(file, path)
         return replaced
@@ -150,6 +151,10 @@ class Pending:
     def edited(self, node: Node) -> WritableFile | None:
         """Return the file in which a node is being edited."""
         return self._editing.get((node.kind, node.info.ref)) if self._editing else None
+
+    def edited_array(self, ref: ObjectRef) -> WritableFile | None:
+        """Return the file in which a dataset's array is being edited."""
+        return self._editing.get((NodeKind.ARRAY, ref))
 
     def edited_files(self) -> list[WritableFile]:
         """Return all files that are being edited."""

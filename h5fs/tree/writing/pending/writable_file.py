@@ -34,6 +34,7 @@ class WritableFile:
     that a `rename` was to give to what is in it, and why that was refused. ``started_from``: the
     text of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came
     after the last change, so that all but those who have it open read what the HDF5 file has.
+    ``is_over``: it waits in the place of what the HDF5 file has at its path, which goes with it.
     ``inode`` and the times are those of a file without a node.
     """
 
@@ -54,6 +55,7 @@ class WritableFile:
     was_offered: bool = False
     failure: NoSpaceError | None = None
     is_mixed: bool = False
+    is_over: bool = False
     made_at: bytes | None = None
     refusal: str = ""
     refused_name: tuple[bytes, str] | None = None
