@@ -6,6 +6,7 @@ import ctypes
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
@@ -258,3 +259,38 @@ def test_a_chunk_that_is_too_short_is_damage_also_where_the_library_converts_ele
         shown = read_chunks(path, 4)
         assert shown[chunk] == (None if is_damage else whole[chunk])
         assert shown[1] == whole[1]
+
+
+VARIABLE = {
+    "text": (h5py.string_dtype(), "abc"),
+    "reference": (h5py.ref_dtype, None),
+    "sequence": (h5py.vlen_dtype("<i4"), None),
+    "compound": (np.dtype([("a", "<i4"), ("b", h5py.string_dtype())]), (1, "abc")),
+}
+
+
+@pytest.mark.parametrize("kind", VARIABLE)
+@pytest.mark.parametrize("count", [500, SIZE])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_elements_of_variable_length_are_not_made_up(
+    tmp_path: Path, kind: str, count: int, is_cut: bool
+) -> None:
+    """Of few texts, and of other types, the library reads the chunks."""
+    dtype, value = VARIABLE[kind]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        made = file.create_dataset("d", (count,), dtype, chunks=(100,), compression="gzip")
+        for each in range(count):
+            made[each] = file.ref if kind == "reference" else [each] * 3 if value is None else value
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        raw = zlib.decompress(file["d"].id.read_direct_chunk((200,))[1])
+        if is_cut:
+            file["d"].id.write_direct_chunk((200,), zlib.compress(raw[: len(raw) // 2]))
+    store = InProcessStore(StoreOptions(tmp_path / "f.h5"))
+    store.open()
+    path = b"/d.values.npy" if kind == "sequence" else b"/d.npy"
+    try:
+        with pytest.raises(UnreadableError) if is_cut else nullcontext():
+            tree = Tree(store)
+            tree.read(tree.open(path, os.O_RDONLY), 100_000, 0)
+    finally:
+        store.close()

@@ -13,7 +13,6 @@ from h5py import h5d, h5s
 
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.objects import ChunkIndex
-from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scale_offset import UnusualChunkError
@@ -27,8 +26,8 @@ from h5fs.store.chunks.scatter import (
     scatter_inside,
 )
 from h5fs.store.hdf5.library_errors import explain
+from h5fs.store.hdf5.reading.checked_chunks import CheckedChunks
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
-from h5fs.store.hdf5.reading.filters_of import filters_of
 from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
@@ -75,11 +74,7 @@ class ChunkDecoder:
         self._dataset_id = dataset_id
         self._memory = memory
         self._pipeline = pipeline
-        creation = dataset_id.get_create_plist()
-        self._is_filtered = creation.get_nfilters() > 0
-        self._check = ChunkCheck(
-            filters_of(creation), creation.get_chunk(), dataset_id.get_type().get_size()
-        )
+        self._checked = CheckedChunks(dataset_id)
 
     def decode_all(self, on_progress: Callable[[], None]) -> tuple[ChunkFailure, ...]:
         """Decode the chunks of the batch; return those that could not be, whatever kept them."""
@@ -98,7 +93,7 @@ class ChunkDecoder:
         grid = self._grid
         box, places = grid.box(task.number), self._places(task)
         if self._pipeline is None:
-            self._check_stored(box)
+            self._checked.check(box)
             self._read_by_library(box, places)
         elif not task.size:
             fill(grid, self._batch.data.fill_value, places)
@@ -126,7 +121,7 @@ class ChunkDecoder:
             decoded = self._pipeline.decode(raw, mask, out=place)
         except (LongChunkError, UnusualChunkError):
             # The library drops bytes that are too many, and knows more of what is unusual.
-            self._check.check_end(box, mask, raw)
+            self._checked.found.check_end(box, mask, raw)
             self._read_by_library(box, self._places(task))
             return
         except ShortChunkError as error:
@@ -138,17 +133,6 @@ class ChunkDecoder:
             return
         if decoded is not place:
             scatter(self._grid, box, decoded, self._places(task))
-
-    def _check_stored(self, box: Box) -> None:
-        if not self._check.tells:
-            return
-        try:
-            mask, raw = self._dataset_id.read_direct_chunk(box.start)
-            if not self._is_filtered:  # the library takes it for whole, here too
-                raw = raw[: self._dataset_id.get_chunk_info_by_coord(box.start).size]
-        except Exception:  # any of h5py's: it was never written, or the library says what is wrong
-            return
-        self._check.check(box, mask, raw)
 
     def _read_stored(self, box: Box, room: Array) -> tuple[int, bytes | memoryview]:
         try:

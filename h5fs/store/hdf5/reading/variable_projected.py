@@ -49,6 +49,10 @@ def project_variable(
         return _describe_reference(reference, file_id, path_of)
 
     texts = find_texts(memory.dtype)
+    if texts is None:
+        from h5fs.store.hdf5.reading.checked_chunks import check_all
+
+        check_all(dataset_id, on_progress)
 
     def read(source: h5d.DatasetID, start: int, stop: int) -> Array:
         found = None if texts is None else texts.read(source, start, stop)
