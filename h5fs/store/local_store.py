@@ -5,6 +5,8 @@ Everything goes through the HDF5 library, one call at a time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
@@ -19,8 +21,8 @@ from h5fs.store.statistics import StoreStatistics
 class LocalStore(Hdf5Store):
     """Answers what ``h5fs.store.interface.Store`` promises."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: StoreOptions, **others: Any) -> None:
+        super().__init__(options, **others)
         self._options = options
 
     def open(self) -> None:
