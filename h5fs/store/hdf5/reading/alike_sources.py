@@ -3,9 +3,9 @@
 The files that a virtual dataset joins were mostly written by one program, and the headers of the
 datasets in them differ in little but the place of the data. So one of them is described by the
 library, and of the others the bytes are looked at (`store.format.by_path`). All that is unusual in
-the least goes to the library: also to be refused. A program may rewrite a file in place between the two
-looks; so what the library says of one is told of others only if its bytes are the same afterwards,
-and the library has opened it since they were first read. Under the store's lock.
+the least goes to the library: also to be refused. A program may rewrite a file in place between
+both looks; so what the library says of one is told of others only if its bytes are the same
+afterwards, and the library has opened it since they were first read. Under the store's lock.
 """
 
 from __future__ import annotations
