@@ -519,6 +519,50 @@ def test_alike_sources_change_nothing_of_what_is_said_and_read(
         assert read_by_worker(tmp_path / "v.h5") == (expected if fate != "logged" else ANY)
 
 
+@pytest.mark.semantics("L7")
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_source_that_is_rewritten_in_place_does_not_say_how_others_look(
+    tmp_path: Path, is_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``is_open``: the library has opened it as it was before; else it is rewritten just then."""
+    layout = h5py.VirtualLayout((12, 3), "<i4")
+    for number in range(3):
+        with h5py.File(tmp_path / f"s{number}.h5", "w") as file:
+            file["d"] = numbers(number, (4, 6))
+        part = h5py.VirtualSource(f"s{number}.h5", "d", (4, 6))[:, :3]
+        layout[4 * number : 4 * number + 4] = part
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+        file["first"] = h5py.ExternalLink("s0.h5", "/d")
+    usual = (tmp_path / "s0.h5").read_bytes()
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["d"] = numbers(0, (6, 4))
+    other = (tmp_path / "other.h5").read_bytes()
+    assert len(other) == len(usual)
+    with closing(Hdf5Store(StoreOptions(tmp_path / "v.h5"))) as store:
+        store.open()
+        root = store.root().ref
+        if is_open:
+            (tmp_path / "s0.h5").write_bytes(other)
+            first = store.follow(root, store.get_link(root, b"first")).ref
+            assert store.describe_dataset(first).shape == (6, 4)
+            (tmp_path / "s0.h5").write_bytes(usual)
+        else:
+            file_id = OpenFiles.file_id
+
+            def rewritten(files: OpenFiles, number: int) -> Any:
+                if number:
+                    (tmp_path / "s0.h5").write_bytes(other)
+                return file_id(files, number)
+
+            monkeypatch.setattr(OpenFiles, "file_id", rewritten)
+        ref = store.follow(root, store.get_link(root, b"v")).ref
+        data = store.describe_dataset(ref).data
+    assert isinstance(data, Virtual)
+    shapes = [each.dataset.shape for each in data.sources]
+    assert shapes == [(4, 6) if is_open else (6, 4), (4, 6), (4, 6)]
+
+
 def describe_here(path: Path) -> Any:
     """Return what a store in this process says, but for what each source takes in its file."""
     with closing(Hdf5Store(StoreOptions(path))) as store:

@@ -12,17 +12,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
+from h5fs.store.format.by_path.little_endian import number_at
+from h5fs.store.format.by_path.plain_messages import HARD, LINK, LINK_INFO, read_link
 from h5fs.store.format.by_path.whole_header import (
     Read,
     WholeHeader,
     has_none_of,
     is_undefined,
-    number_at,
 )
 from h5fs.store.format.file_layout import FileLayout
 
-_LINK_INFO = 0x02
-_LINK = 0x06
 _SYMBOL_TABLE = 0x11
 
 _MOST_HEAP_BYTES = 2**16
@@ -32,6 +31,7 @@ _MOST_SYMBOLS = 8
 """What the library has in a node by default; the superblock says so of this file."""
 _NO_FREE_BLOCK = 1
 _OF_HARD_LINKS = (0, 1)  # what an entry keeps of the object: nothing, or where a group's links are
+_OF_ALL_LINKS = (*_OF_HARD_LINKS, 2)
 _ENTRY_TAIL_BYTES = 24  # the kind of the cache, four spare bytes, and 16 of the cache
 
 
@@ -42,9 +42,9 @@ def find_linked(read: Read, header: WholeHeader, name: bytes, layout: FileLayout
     """
     messages = header.messages
     try:
-        if _SYMBOL_TABLE in messages and has_none_of(messages, _LINK_INFO, _LINK):
+        if _SYMBOL_TABLE in messages and has_none_of(messages, LINK_INFO, LINK):
             return _find_in_symbol_table(read, header, name, layout)
-        if _LINK_INFO in messages and has_none_of(messages, _SYMBOL_TABLE):
+        if LINK_INFO in messages and has_none_of(messages, _SYMBOL_TABLE):
             return _find_in_header(header, name, layout)
     except IndexError:  # something ends within a number
         return None
@@ -140,6 +140,9 @@ def _find_in_node(
     place = bisect_left(held, name)
     if not _is_sorted(held) or held[place : place + 1] != [name]:
         return None
+    # The library decodes all entries of a node, and refuses it for one that it does not know.
+    if any(number_at(node, each + 2 * addresses, 4) not in _OF_ALL_LINKS for each in places):
+        return None
     at = places[place] + addresses
     is_hard = number_at(node, at + addresses, 4) in _OF_HARD_LINKS
     return number_at(node, at, addresses) if is_hard else None
@@ -151,31 +154,16 @@ def _is_sorted(names: list[bytes]) -> bool:
 
 
 def _find_in_header(header: WholeHeader, name: bytes, layout: FileLayout) -> int | None:
-    info = header.only(_LINK_INFO)
-    if info is None or info[:1] != b"\0":
+    info = header.only(LINK_INFO)
+    if info is None:
         return None
     flags = number_at(info, 1, 1)
     heap = number_at(info, 2 + 8 * (flags & 1), layout.size_of_addresses)
-    if flags > 3 or not is_undefined(heap, layout):
+    if not is_undefined(heap, layout):
         return None  # the links are outside of the header
-    found = [_hard_link(body, name, layout) for body in header.messages.get(_LINK, ())]
-    those = [address for address in found if address is not None]
-    return those[0] if len(those) == 1 else None
-
-
-def _hard_link(body: bytes, name: bytes, layout: FileLayout) -> int | None:
-    """Return where a link leads if it is a hard one and has this name."""
-    version, flags = number_at(body, 0, 1), number_at(body, 1, 1)
-    if version != 1 or flags > 0x1F:
+    links = [(body, *read_link(body)) for body in header.messages.get(LINK, ())]
+    named = [(body, kind, at) for body, kind, held, at in links if held == name]
+    if len(named) != 1 or named[0][1] != HARD:
         return None
-    at = 2
-    if flags & 8:
-        if number_at(body, at, 1):
-            return None
-        at += 1
-    at += 8 * bool(flags & 4) + bool(flags & 0x10)
-    width = 1 << (flags & 3)
-    end = at + width + number_at(body, at, width)
-    if body[at + width : end] != name:
-        return None
-    return number_at(body, end, layout.size_of_addresses)
+    body, _, at = named[0]
+    return number_at(body, at, layout.size_of_addresses)

@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from h5fs.store.format.by_path.group_links import find_linked
+from h5fs.store.format.by_path.little_endian import number_at
 from h5fs.store.format.by_path.whole_header import (
     WholeHeader,
     has_none_of,
     is_undefined,
-    number_at,
     read_header,
 )
 from h5fs.store.format.file_layout import FileLayout, layout_of
@@ -43,7 +43,7 @@ _OVERREAD_BYTES = 12
 
 _DATASPACE, _TYPE, _LAYOUT = 0x01, 0x03, 0x08
 _OLD_FILL, _FILL, _FILTERS = 0x04, 0x05, 0x0B
-_OF_GROUPS_AND_EXTERNAL = (0x02, 0x06, 0x07, 0x11)
+_OF_GROUPS = (0x02, 0x06, 0x0A, 0x11)
 _DESCRIBING = (_DATASPACE, _TYPE, _OLD_FILL, _FILL, _FILTERS)
 
 _CONTIGUOUS, _CHUNKED = 1, 2
@@ -157,7 +157,7 @@ class UnopenedFile:
         are_single = all(len(header.messages.get(kind, ())) < 2 for kind in _DESCRIBING)
         if body is None or None in bodies[:2] or not are_single:
             return None
-        if not has_none_of(header.messages, *_OF_GROUPS_AND_EXTERNAL):
+        if not has_none_of(header.messages, *_OF_GROUPS):
             return None
         place = _place_of_address(body, layout)
         if place is None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import TypeAlias
 
+from h5fs.store.format.by_path.little_endian import number_at
+from h5fs.store.format.by_path.plain_messages import REFERENCE_COUNT, are_plain
 from h5fs.store.format.file_layout import FileLayout
 from h5fs.store.format.headers.peek import HEAD_BYTES, first_block
 
@@ -22,10 +24,13 @@ Read: TypeAlias = Callable[[int, int], bytes]
 _MOST_BLOCK_BYTES = 2**17
 _MOST_BLOCKS = 24
 _CONTINUATION = 0x10
-_INVALID = 0x09
-_LAST_KNOWN = 0x18
-_SHARED = 0x02
-_WAS_UNKNOWN = 0x20
+_NOTHING = 0x00
+_PLAIN_KINDS = frozenset(
+    (0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0A, 0x0B, 0x0C, 0x10, 0x11, 0x12, 0x15, 0x16)
+)
+"""Without external files, and without what only a superblock's extension or an old program has."""
+_PLAIN_FLAGS = 0x01 | 0x04
+"""A message that does not change, and one that is not to be shared: no others are usual."""
 _KNOWN_FLAGS = 0x3F
 _CHECKSUM_BYTES = 4
 _MESSAGE_V1 = Struct("<HHB3x")
@@ -89,9 +94,11 @@ def _read_header(read: Read, address: int, layout: FileLayout) -> WholeHeader | 
             return None
         spans.append(span)
         data, size, start = read(*span), span[1], 0 if is_v1 else 4
-    if is_v1 and count != int.from_bytes(head[2:4], "little"):
+    if is_v1 and (
+        count != int.from_bytes(head[2:4], "little") or REFERENCE_COUNT in header.messages
+    ):
         return None
-    return header
+    return header if are_plain(header.messages, layout) else None
 
 
 def _walk(
@@ -107,12 +114,13 @@ def _walk(
         at += head_bytes
         if at + size > stop or (is_v1 and size & 7):
             return None
-        if kind > _LAST_KNOWN or kind == _INVALID or flags & (_SHARED | _WAS_UNKNOWN):
+        if kind not in _PLAIN_KINDS or flags & ~_PLAIN_FLAGS:
             return None
         messages.setdefault(kind, []).append(data[at : at + size])
         at += size
         count += 1
-    return None if is_v1 and at != stop else count  # version 2 may leave a gap
+    # Version 2 may leave a gap, but where there is a message of nothing.
+    return None if at != stop and (is_v1 or _NOTHING in messages) else count
 
 
 def _continuation(body: bytes, layout: FileLayout) -> _Span | None:
@@ -126,14 +134,6 @@ def _continuation(body: bytes, layout: FileLayout) -> _Span | None:
 def _overlaps(span: _Span, others: list[_Span]) -> bool:
     start, size = span
     return any(start < at + length and at < start + size for at, length in others)
-
-
-def number_at(data: bytes, at: int, size_bytes: int) -> int:
-    """Return the unsigned integer at a place. Raises ``IndexError`` where the bytes end before."""
-    part = data[at : at + size_bytes]
-    if len(part) < size_bytes:
-        raise IndexError(at)
-    return int.from_bytes(part, "little")
 
 
 def is_undefined(address: int, layout: FileLayout) -> bool:

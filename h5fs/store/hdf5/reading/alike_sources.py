@@ -3,7 +3,9 @@
 The files that a virtual dataset joins were mostly written by one program, and the headers of the
 datasets in them differ in little but the place of the data. So one of them is described by the
 library, and of the others the bytes are looked at (`store.format.by_path`). All that is unusual in
-the least goes to the library: also to be refused. Under the store's lock.
+the least goes to the library: also to be refused. A program may rewrite a file in place between
+both looks; so what the library says of one is told of others only if its bytes are the same
+afterwards, and the library has opened it since they were first read. Under the store's lock.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class DescribedSource(Struct, frozen=True):
 class AlikeSources:
     """The sources of one virtual dataset whose bytes are plain, before the library sees them.
 
-    ``numbers``: which files there are by the names of sources.
+    ``numbers``: which files there are by the names of sources. ``keep``: files that the library
+    keeps open; it shall look at all others anew.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class AlikeSources:
         sources: Iterable[Source],
         numbers: Mapping[str, list[int | None]],
         on_progress: Callable[[], None],
+        keep: set[int],
     ) -> None:
         by_file: dict[int, list[Source]] = {}
         for source in sources:
@@ -55,6 +59,9 @@ class AlikeSources:
             on_progress()
             found |= _find(files, number, some)
         self._found = with_right_checksums(found)
+        if self._found:
+            files.close_all_but(0, keep=keep)
+        self._files = files
         self._numbers = numbers
         self._described: dict[Hashable, DescribedSource] = {}
 
@@ -76,7 +83,8 @@ class AlikeSources:
             return
         data = described.dataset.data
         offset = data.file_offset if isinstance(data, Contiguous) else None
-        if offset == plain.data_offset:
+        again = _find(self._files, described.ref.file, [source]).get(source)
+        if offset == plain.data_offset and again == plain:
             self._described[plain.likeness] = described
 
     def _ref_of(self, source: Source, plain: PlainDataset) -> ObjectRef:

@@ -177,7 +177,10 @@ class OutsidePolicy:
         """
         counts: dict[Source, int] = {}
         is_described = len(users) == 1 and self._describe_source is not None
-        alike = AlikeSources(self._files, sources if is_described else (), files, self._on_progress)
+        in_use = {user.file for user in users}
+        alike = AlikeSources(
+            self._files, sources if is_described else (), files, self._on_progress, in_use
+        )
         for source in sources:
             described = alike.get(source)
             if described is not None:
@@ -202,7 +205,7 @@ class OutsidePolicy:
                     if source in counts:
                         described = DescribedSource(datasets[0], dataset, counts[source])
                         alike.learn(source, described)
-            self._files.close_all_but(_FILES_OPEN, keep={user.file for user in users})
+            self._files.close_all_but(_FILES_OPEN, keep=in_use)
         return counts
 
     def _describe(self, ref: ObjectRef, sources: tuple[ObjectRef, ...]) -> DatasetInfo | None:
