@@ -7,6 +7,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from h5fs.errors import CannotOpenError
+
 LOG_SUFFIX = ".h5fs-log"
 
 
@@ -66,3 +68,15 @@ def has_log_at(real: str) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(status.st_mode) or status.st_size > 0
+
+
+def check_has_no_log(real: str) -> None:
+    """Raise ``CannotOpenError`` for a file, at its real path, that is to be read without a log.
+
+    Without the log that it has, it is in an older state, or amid a checkpoint.
+    """
+    if has_log_at(real):
+        raise CannotOpenError(
+            f"{real} has a log that is not brought in: end what writes it, "
+            f"or run: h5fs recover {real}"
+        )

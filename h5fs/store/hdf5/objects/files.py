@@ -27,7 +27,7 @@ from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.objects.allowed_files import AllowedFiles
 from h5fs.store.hdf5.objects.driven_main import DrivenMain
 from h5fs.store.hdf5.objects.source_places import Place, RealPlaces, find_sources
-from h5fs.store.log.log_path import has_log_at
+from h5fs.store.log.log_path import check_has_no_log, has_log_at
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
@@ -102,12 +102,7 @@ class OpenFiles:
             file_id = self._open_main()
         else:
             path = self._paths[number]
-            if has_log_at(os.fspath(path)):
-                # Without its log the file is in an older state, or amid a checkpoint.
-                raise CannotOpenError(
-                    f"{path} has a log that is not brought in: end what writes it, "
-                    f"or run: h5fs recover {path}"
-                )
+            self.check_has_no_log(number)
             self._allowed.ask_for_path(path)
             file_id = self._open_read_only(path, path)
             # The driver that is used where the path is out of reach has no descriptor to show.
@@ -118,6 +113,11 @@ class OpenFiles:
         self._open[number] = file_id
         self.close_all_but(_MAX_EXTERNAL_FILES_OPEN, keep={number})
         return file_id
+
+    def check_has_no_log(self, number: int) -> None:
+        """Raise ``CannotOpenError`` for a file beside the mounted one that has a log."""
+        if number:
+            check_has_no_log(os.fspath(self._paths[number]))
 
     def _open_main(self) -> Any:
         """Open the mounted file for reading.

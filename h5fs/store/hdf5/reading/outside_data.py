@@ -226,6 +226,8 @@ class OutsidePolicy:
         """Return what a source leads to in each of the files of its name."""
         name, path = source
         numbers = [number for number in files[name] if number is not None]
+        for number in numbers:
+            self._files.check_has_no_log(number)  # the library would open it by its name, without
         each = (self._find_datasets(number, os.fsencode(path)) for number in numbers)
         return tuple(chain.from_iterable(each))
 
