@@ -15,7 +15,7 @@ from h5fs.store.interface import ArrayPart, DataVersion
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
 from h5fs.tree.contents.page_content import PageContent
 from h5fs.tree.handles import Handles
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 
@@ -108,6 +108,18 @@ class OpenedFiles:
     def of_file(self, file: WritableFile) -> list[OpenedFile]:
         """Return the handles of one file."""
         return [opened for opened in self._handles.files() if opened.file is file]
+
+    def nameless_of(self, ref: ObjectRef) -> list[WritableFile]:
+        """Return the files of an array that are open to write and whose names are gone, if it has
+        others."""
+        found = {}
+        for opened in self._handles.files():
+            file = opened.file
+            if file is not None and file.is_gone and file.has_other_names and file.node is not None:
+                is_array = file.node.kind is NodeKind.ARRAY
+                if is_array and file.node.info.ref == ref:
+                    found[id(file)] = file
+        return list(found.values())
 
     def count(self) -> int:
         """Return how many handles there are."""

@@ -149,12 +149,12 @@ class Renames:
 
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
-        if self._lookup.find_any(new) is None:
+        target = self._lookup.find_any(new)
+        if target is None:
             self._rules.check_free(folder, name, new)
-        edited = self._edited_at(new)
         self._keeper.move_dataset_out(file, folder.info.ref, name)
-        if edited is not None:
-            self._removals.end_editing(edited)
+        if target is not None:
+            self._removals.end_editing_of(target)
         replaced = self._pending.stage(file, new)
         if replaced is not None:
             self._removals.let_disappear(replaced)
