@@ -264,7 +264,7 @@ class Commits:
             waiting = functools.partial(
                 self._in_flight.waiting, file.path, file, is_alone=change.is_alone
             )
-            old = None if file.node is None else file.node.info.ref
+            old = None if file.node is None or replaced is None else replaced.info.ref
             info = commit_array(self._store, folder.info.ref, name, file, waiting, is_read=is_read)
             if old is not None and info is not None and info.ref != old and self._keeper.keeps(old):
                 self._keeper.follow_replaced(old, info)

@@ -37,26 +37,28 @@ class FilesOfArrays:
     def complete_drafts(self, ref: ObjectRef, file: WritableFile) -> None:
         """Let what is written to a dataset by other files than that one, which is about to be
         committed, go on from nothing that changes then."""
-        edited = self._pending.edited_array(ref)
-        others = [*self._keeper.kept_datasets(ref), *self._opened.nameless_of(ref)]
-        for other in others if edited is None else [edited, *others]:
+        for other in (*self._files(ref), *self._keeper.kept_datasets(ref)):
             if other is not file and other.draft is not None:
                 other.draft.complete()
 
     def go_on(self, old: ObjectRef, new: Node, file: WritableFile) -> None:
         """A file of a dataset was committed: let the others be of the dataset that there is now,
         of another shape or another one."""
-        for nameless in self._opened.nameless_of(old):
-            if nameless is not file:
-                self._be_of(nameless, new)
         edited = self._pending.edited_array(old)
-        if edited is None or edited is file:
-            return
-        node = self._lookup.find_any(edited.path)
-        if node is not None:
-            self._pending.end_editing(edited)
-            self._be_of(edited, node)
-            self._pending.begin_editing(node, edited)
+        for other in self._files(old):
+            node = new if other.is_gone else self._lookup.find_any(other.path)
+            if other is file or node is None:
+                continue
+            self._be_of(other, node)
+            if other is edited:
+                self._pending.end_editing(other)
+                self._pending.begin_editing(node, other)
+
+    def _files(self, ref: ObjectRef) -> list[WritableFile]:
+        """Return the files by names of the HDF5 file, and those without names. There are two of the
+        same names where one got its name back that was opened by a temporary one."""
+        files, edited = self._opened.of_array(ref), self._pending.edited_array(ref)
+        return files if edited is None or edited in files else [*files, edited]
 
     def hold_for(self, file: WritableFile, ref: ObjectRef) -> None:
         """Keep the object that a file has become for those who have it open, instead of what they

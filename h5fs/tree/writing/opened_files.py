@@ -109,16 +109,16 @@ class OpenedFiles:
         """Return the handles of one file."""
         return [opened for opened in self._handles.files() if opened.file is file]
 
-    def nameless_of(self, ref: ObjectRef) -> list[WritableFile]:
-        """Return the files of an array that are open to write and whose names are gone, if it has
-        others."""
+    def of_array(self, ref: ObjectRef) -> list[WritableFile]:
+        """Return the files in which an array is open to write; also those whose names are gone, if
+        it has others."""
         found = {}
         for opened in self._handles.files():
             file = opened.file
-            if file is not None and file.is_gone and file.has_other_names and file.node is not None:
-                is_array = file.node.kind is NodeKind.ARRAY
-                if is_array and file.node.info.ref == ref:
-                    found[id(file)] = file
+            if file is None or file.node is None or (file.is_gone and not file.has_other_names):
+                continue
+            if file.node.kind is NodeKind.ARRAY and file.node.info.ref == ref:
+                found[id(file)] = file
         return list(found.values())
 
     def count(self) -> int:

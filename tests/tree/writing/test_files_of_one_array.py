@@ -15,6 +15,7 @@ from h5fs.errors import EmptiedError
 
 OLD = npy_bytes(np.arange(12.0))
 LONGER = npy_bytes(np.arange(20.0) + 2)
+OTHER_RANK = npy_bytes(np.arange(12.0).reshape(3, 4) + 3)
 OTHER = npy_bytes(np.arange(5, dtype=">i2"))
 
 
@@ -95,3 +96,28 @@ def test_who_has_an_array_open_whose_name_is_gone_goes_on_with_what_another_name
             tree.unlink(name)
     with h5py.File(file) as opened:
         assert npy_bytes(opened["k"][()]) == expected
+
+
+@pytest.mark.semantics("R4", "R17")
+@pytest.mark.parametrize("data", [LONGER, OTHER])
+def test_all_names_lead_to_what_is_closed_last_by_files_of_which_one_got_its_name_back(
+    file: Path, data: bytes
+) -> None:
+    with writable_tree(file) as tree:
+        for name in (b"/k.npy", b"/.t", b"/d.npy~"):
+            tree.make_hard_link(b"/d.npy", name)
+        first = tree.open(b"/d.npy", os.O_RDWR | os.O_TRUNC, 1)
+        tree.write(first, memoryview(data), 0)
+        second = tree.open(b"/d.npy~", os.O_RDWR, 2)
+        tree.rename(b"/d.npy~", b"/e.npy")
+        tree.truncate(None, 0, second)
+        tree.write(second, memoryview(OTHER_RANK), 0)
+        for handle, expected in ((second, OTHER_RANK), (first, data)):
+            tree.flush(handle, 1)
+            tree.release(handle)
+            for name in (b"/d.npy", b"/e.npy", b"/k.npy", b"/.t"):
+                assert read(tree, name) == expected
+                assert tree.get_status(name).hard_link_count == 4
+        tree.unlink(b"/.t")
+    with h5py.File(file) as opened:
+        assert opened["d"] == opened["e"] == opened["k"]
