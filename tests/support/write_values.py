@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def classify(data: bytes) -> str:
             version, np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(file)
-    except ValueError:
+    except (ValueError, TokenError):  # numpy raises both of a header that is cut or mixed
         return "partial" if b"\x93NUMPY".startswith(data[:6]) else "invalid"
     if dtype.hasobject:
         return "invalid"

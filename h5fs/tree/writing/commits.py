@@ -36,6 +36,7 @@ from h5fs.tree.writing.draft_to_object import (
     reads_alike,
     refers_to_objects,
 )
+from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
@@ -54,7 +55,7 @@ class Commits:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        opened: OpenedFiles, keeper: Keeper, in_flight: ChangesInFlight,
+        opened: OpenedFiles, keeper: Keeper, others: FilesOfArrays, in_flight: ChangesInFlight,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
@@ -62,6 +63,7 @@ class Commits:
         self._places = places
         self._opened = opened
         self._keeper = keeper
+        self._others = others
         self._in_flight = in_flight
         self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
         """Returns the text of attributes that a program has started from, where others may have
@@ -90,12 +92,15 @@ class Commits:
             return  # a scratch file
         if meaning.projection is not Projection.ATTRIBUTES:
             self._be_alone_for_what_waits(file.path, meaning.link_name)
+        before = file.node
         is_done = self._commit_as(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
             return
         self.settle(file)
         self._keeper.renew_datasets()
+        if before is not None and before.kind is NodeKind.ARRAY and file.node is not None:
+            self._others.go_on(before.info.ref, file.node, file)
         if meaning.link_name is not None and meaning.projection is not Projection.ATTRIBUTES:
             self.apply_waiting(file.path, meaning.link_name)
 
@@ -126,15 +131,12 @@ class Commits:
         return what these lead to then. Raises what ``commit`` does."""
         assert file.held is not None
         self._in_flight.insist_on_being_alone()
-        edited = self._pending.edited_array(file.held)
-        if edited is not None and edited.draft is not None:
-            edited.draft.complete()  # what it goes on from may be about to go
+        self._others.complete_drafts(file.held, file)
+        old = file.held
         new = self._keeper.write_over(file, is_read=self._is_held_by_others(file.held, file))
         self._keeper.renew_datasets()
         self._end_draft(file)
-        node = None if edited is None else self._lookup.find_any(edited.path)
-        if edited is not None and node is not None:
-            self._go_on_with(edited, node)
+        self._others.go_on(old, new, file)
         return new
 
     def _commit_gone(self, file: WritableFile) -> None:
@@ -145,14 +147,7 @@ class Commits:
         self._in_flight.insist_on_being_alone()
         with self._keeper.linking(file):
             file.node = self.write_over(file)
-            self._hold_for(file, file.node.info.ref)
-
-    def _go_on_with(self, file: WritableFile, node: Node) -> None:
-        """Let a file that is open to write be of the dataset that has taken its own one's place."""
-        file.node, file.inode, file.content = node, node.inode, self._lookup.content_of(node)
-        self._pending.end_editing(file)
-        self._pending.begin_editing(node, file)
-        self._hold_for(file, node.info.ref)
+            self._others.hold_for(file, file.node.info.ref)
 
     def _end_draft(self, file: WritableFile) -> None:
         """Let a file read as the HDF5 file has it, unless somebody has it open to whom that would
@@ -171,7 +166,7 @@ class Commits:
         self._keeper.forget(file)
         if file.held is not None:  # it had a temporary name, and is another dataset now
             held, file.held = file.held, None
-            self._let_go(held)
+            self._others.let_go(held)
         node = self._lookup.find_any(file.path)
         if node is None:  # attributes that are none leave no file
             file.discard()
@@ -180,28 +175,11 @@ class Commits:
         file.node, file.inode = node, node.inode
         file.content = self._lookup.content_of(node)
         if file.opened and node.kind is not NodeKind.ATTRIBUTES:
-            self._hold_for(file, node.info.ref)
+            self._others.hold_for(file, node.info.ref)
         self._end_draft(file)
         self._pending.set_times(node.inode, file.atime_ns, file.mtime_ns)
         if file.opened:
             self._pending.begin_editing(node, file)
-
-    def _hold_for(self, file: WritableFile, ref: ObjectRef) -> None:
-        """Keep the object that a file has become for those who have it open, instead of what they
-        had before: its name may go while they read it."""
-        for opened in self._opened.of_file(file):
-            if opened.held == ref:
-                continue
-            old, opened.held = opened.held, ref
-            self._store.hold(ref)
-            if old is not None:
-                self._let_go(old)
-
-    def _let_go(self, ref: ObjectRef) -> None:
-        try:
-            self._store.let_go(ref)
-        except H5fsError as error:  # it goes when the mount ends
-            _log.warning("%s is kept though nobody needs it: %s", show_path(ref.path), error)
 
     def apply_waiting(self, path: bytes, link_name: bytes) -> None:
         """Apply what has waited for an object, at ``path`` now: its attributes, others' to it."""
@@ -279,12 +257,14 @@ class Commits:
         replaced = self._places.find_overwritten(folder, name, file.path)
         if replaced is not None and is_as_shown(draft, self._places.readable_content_of(replaced)):
             return
+        if replaced is not None:
+            self._others.complete_drafts(replaced.info.ref, file)
         is_read = replaced is not None and self._is_read(replaced, file)
         with self._lookup.changing_link(folder, name) as change:
             waiting = functools.partial(
                 self._in_flight.waiting, file.path, file, is_alone=change.is_alone
             )
-            old = None if file.node is None else file.node.info.ref
+            old = None if file.node is None or replaced is None else replaced.info.ref
             info = commit_array(self._store, folder.info.ref, name, file, waiting, is_read=is_read)
             if old is not None and info is not None and info.ref != old and self._keeper.keeps(old):
                 self._keeper.follow_replaced(old, info)

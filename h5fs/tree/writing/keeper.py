@@ -168,7 +168,7 @@ class Keeper:
         """Show datasets with a temporary name as they are now: one was written by another name."""
         self._datasets = [each for each in self._datasets if each.held and not each.is_gone]
         for file in self._datasets:
-            if file.kept_as is None or file.draft is not None:
+            if file.kept_as is None:
                 continue
             link = self._lookup.get_any_link(self._hidden_group(), file.kept_as)
             if link is None or link.target is None:
@@ -180,7 +180,11 @@ class Keeper:
 
     def keeps(self, ref: ObjectRef) -> bool:
         """Whether a dataset has a temporary name."""
-        return any(each.held == ref and not each.is_gone for each in self._datasets)
+        return bool(self.kept_datasets(ref))
+
+    def kept_datasets(self, ref: ObjectRef) -> list[WritableFile]:
+        """Return the files of a dataset's temporary names."""
+        return [each for each in self._datasets if each.held == ref and not each.is_gone]
 
     def hard_link_count(self, file: WritableFile) -> int:
         """Return how many names a staged file has: more than one where a dataset's is temporary."""
@@ -223,8 +227,6 @@ class Keeper:
             except H5fsError as error:
                 _log.warning("%s shows the array before: %s", show_path(file.path), error)
                 continue
-            if file.draft is not None:
-                file.draft.complete()  # what it goes on from is about to be gone
             self._store.hold(new.ref)
             file.held, file.inode = new.ref, node_of_dataset(new).inode
             self._store.let_go(old)

@@ -15,7 +15,7 @@ from h5fs.store.interface import ArrayPart, DataVersion
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
 from h5fs.tree.contents.page_content import PageContent
 from h5fs.tree.handles import Handles
-from h5fs.tree.nodes import Node
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 
@@ -108,6 +108,18 @@ class OpenedFiles:
     def of_file(self, file: WritableFile) -> list[OpenedFile]:
         """Return the handles of one file."""
         return [opened for opened in self._handles.files() if opened.file is file]
+
+    def of_array(self, ref: ObjectRef) -> list[WritableFile]:
+        """Return the files in which an array is open to write; also those whose names are gone, if
+        it has others."""
+        found = {}
+        for opened in self._handles.files():
+            file = opened.file
+            if file is None or file.node is None or (file.is_gone and not file.has_other_names):
+                continue
+            if file.node.kind is NodeKind.ARRAY and file.node.info.ref == ref:
+                found[id(file)] = file
+        return list(found.values())
 
     def count(self) -> int:
         """Return how many handles there are."""

@@ -12,6 +12,7 @@ from h5fs.tree.status import Status
 from h5fs.tree.writing.attribute_changes import AttributeChanges
 from h5fs.tree.writing.closings import Closings
 from h5fs.tree.writing.commits import Commits
+from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places
@@ -20,7 +21,7 @@ from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
-from h5fs.tree.writing.recent_changes import RecentChanges
+from h5fs.tree.writing.pending.recent_changes import RecentChanges
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
@@ -49,7 +50,10 @@ class Parts:
         )  # fmt: skip
         self.keeper = keeper = Keeper(store, pending, lookup, places)
         self.statuses = Statuses(pending, lookup, places, opened, keeper, listed_status)
-        self.commits = commits = Commits(store, pending, lookup, places, opened, keeper, in_flight)
+        others = FilesOfArrays(store, pending, lookup, opened, keeper)
+        self.commits = commits = Commits(
+            store, pending, lookup, places, opened, keeper, others, in_flight
+        )
         self.removals = removals = Removals(store, pending, lookup, places, keeper, in_flight)
         self.renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
         self.new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits, in_flight)

@@ -200,6 +200,25 @@ class Removals:
             held, file.held = file.held, None
             self._store.let_go(held)
 
+    def rename_away(
+        self, path: bytes, node: Node, file: WritableFile, *, has_name: bool
+    ) -> None:  # fmt: skip
+        """What was to be seen at a path has another name, in a file: what the HDF5 file has there
+        goes. ``has_name``: the new one is no scratch name."""
+        if node.kind is not NodeKind.ATTRIBUTES:
+            with self._changing(node):
+                self.delete(path, node)
+            return
+        self._pending.add_whiteout(path)
+        if not has_name:
+            # Its attributes go when it does, unless others take their place: an editor saves so,
+            # and what it cannot show shall stay.
+            file.origin = path
+        elif file.node is None or file.node.info.ref != node.info.ref:
+            self.end_hiding(path)
+        else:  # two names of one object, which has what was written
+            self._pending.remove_whiteout(path)
+
     def end_hiding(self, path: bytes) -> None:
         """Delete what was renamed away and has not come back."""
         if not self._pending.remove_whiteout(path):

@@ -100,7 +100,8 @@ class Renames:
                 self._commits.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
-        edited = self._edited_at(new)
+        edited, old = self._edited_at(new), file.path
+        covered = self._lookup.find_any(old) if file.is_over else None
         with file.getting_name(new), self._pending.restored_on_error():
             replaced = self._pending.stage(file, new)
             if meaning is not None:
@@ -114,6 +115,8 @@ class Renames:
             self._removals.end_editing(edited)
         if meaning is not None and file.origin is not None and not file.is_dirty:
             self._end_origin(file, file.origin)
+        if covered is not None:
+            self._removals.rename_away(old, covered, file, has_name=meaning is not None)
         self._pending.remove_scratch(new)
 
     def _end_origin(self, file: WritableFile, origin: bytes) -> None:
@@ -149,12 +152,12 @@ class Renames:
 
     def _bring_back(self, file: WritableFile, folder: Node, name: bytes, new: bytes) -> None:
         """Give a dataset that was renamed to a scratch name a link again."""
-        if self._lookup.find_any(new) is None:
+        target = self._lookup.find_any(new)
+        if target is None:
             self._rules.check_free(folder, name, new)
-        edited = self._edited_at(new)
         self._keeper.move_dataset_out(file, folder.info.ref, name)
-        if edited is not None:
-            self._removals.end_editing(edited)
+        if target is not None:
+            self._removals.end_editing_of(target)
         replaced = self._pending.stage(file, new)
         if replaced is not None:
             self._removals.let_disappear(replaced)
@@ -183,13 +186,7 @@ class Renames:
             self._removals.let_replaced_disappear(replaced, file.kept_as)
         if edited is not None:
             self._removals.end_editing(edited)
-        self._pending.add_whiteout(old)
-        if meaning is None:
-            # Its attributes go when it does, unless others take their place: an editor saves so,
-            # and what it cannot show shall stay.
-            file.origin = old
-        else:
-            self._removals.end_hiding(old)
+        self._removals.rename_away(old, node, file, has_name=meaning is not None)
 
     def _stage_attributes(
         self, old: bytes, new: bytes, node: Node

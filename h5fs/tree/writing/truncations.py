@@ -11,7 +11,7 @@ from h5fs.errors import H5fsError
 from h5fs.tree.writing.closings import Closings
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
-from h5fs.tree.writing.recent_changes import RecentChanges
+from h5fs.tree.writing.pending.recent_changes import RecentChanges
 from h5fs.tree.writing.writes import Writes
 
 

@@ -30,6 +30,7 @@ from h5fs.model.objects import ObjectRef
 from h5fs.store.interface import WritingStore
 from h5fs.tree import Tree, WritableTree
 from h5fs.tree.writing.commits import Commits
+from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places
@@ -68,9 +69,11 @@ class Parts:
             self.pending, self.lookup, self.places, self.opened, self.keeper, lambda _path: None
         )
         in_flight = ChangesInFlight()
+        others = FilesOfArrays(store, self.pending, self.lookup, self.opened, self.keeper)
         self.commits = Commits(
-            store, self.pending, self.lookup, self.places, self.opened, self.keeper, in_flight
-        )
+            store, self.pending, self.lookup, self.places, self.opened, self.keeper, others,
+            in_flight,
+        )  # fmt: skip
         self.removals = Removals(
             store, self.pending, self.lookup, self.places, self.keeper, in_flight
         )

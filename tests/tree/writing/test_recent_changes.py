@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from h5fs.tree.writing.pending.recent_changes import RecentChanges
 from h5fs.tree.writing.pending.writable_file import WritableFile
-from h5fs.tree.writing.recent_changes import RecentChanges
 
 
 def test_files_that_changed_since_a_listing_are_told() -> None:
