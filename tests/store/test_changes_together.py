@@ -24,6 +24,7 @@ from support.stores import open_store
 from support.trees import kill
 
 from h5fs.errors import (
+    ChangeFailedError,
     ExistsError,
     H5fsError,
     LostChangesError,
@@ -234,7 +235,7 @@ def test_what_fails_half_done_fails_alone(store: WritingWorkerStore, file: Path)
         lambda: store.write_elements(bad, 0, bytes(8)),
         lambda: store.create_group(root, b"z"),
     )
-    assert [type(each) for each in outcomes] == [ObjectInfo, LostChangesError, ObjectInfo]
+    assert [type(each) for each in outcomes] == [ObjectInfo, ChangeFailedError, ObjectInfo]
     assert store._queue.request_count == before + 4
     store.close()
     with h5py.File(file) as opened:
