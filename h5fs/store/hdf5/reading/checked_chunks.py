@@ -12,6 +12,7 @@ from h5py import h5d
 from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
+from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.filters_of import filters_of
 
 
@@ -45,7 +46,7 @@ class CheckedChunks:
 def check_all(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> None:
     """Check all chunks of a dataset that were written, where the library lists them rightly."""
     shape = dataset_id.get_space().get_simple_extent_dims()
-    if dataset_id.get_create_plist().get_layout() != h5d.CHUNKED or 0 in shape:
+    if creation_of(dataset_id).get_layout() != h5d.CHUNKED or 0 in shape:
         return
     checked = CheckedChunks(dataset_id)
     grid = Grid(shape, checked.chunk_shape, 1)
