@@ -1,6 +1,6 @@
 """``python -m h5fs`` is the ``h5fs`` command."""
 
-from h5fs.interpreter import leave_working_directory_out
+from h5fs.system.interpreter import leave_working_directory_out
 
 leave_working_directory_out()
 

@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from h5fs.errors import MountError
-from h5fs.interpreter import isolated_command
+from h5fs.system.interpreter import isolated_command
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

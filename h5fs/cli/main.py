@@ -17,7 +17,7 @@ from h5fs.cli.parsers import COMMANDS, build_parser
 from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.errors import MountError, UsageError, say_on_one_line
-from h5fs.system_errors import explain_system_error
+from h5fs.system.system_errors import explain_system_error
 
 if TYPE_CHECKING:
     from h5fs.store.workers.starting.worker_starter import WorkerStarter

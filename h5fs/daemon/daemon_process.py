@@ -33,7 +33,7 @@ from h5fs.daemon.watcher import Watcher
 from h5fs.errors import H5fsError, MountError
 from h5fs.model.settings import ExternalPolicy, MountOptions
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
-from h5fs.system_errors import advise, explain_system_error
+from h5fs.system.system_errors import advise, explain_system_error
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from h5fs.errors import CannotOpenError, MountError
-from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.location import Url
 from h5fs.model.settings import Mode, MountOptions, StoreOptions
 from h5fs.store.schemes import check_url_options, find_scheme
 from h5fs.store.sources.local_file import make_unnamed, temporary_folder
+from h5fs.system.kernel_mounts import MountEntry, find_mount
 
 _FUSE_DEVICE = os.makedev(10, 229)  # Linux, Documentation/admin-guide/devices.txt
 

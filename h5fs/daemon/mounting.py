@@ -23,9 +23,9 @@ from h5fs.daemon.end_reports import EndReport, take_reports
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
 from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import MountEntry, find_mount
 from h5fs.model.settings import MountOptions
-from h5fs.system_errors import explain_system_error
+from h5fs.system.kernel_mounts import MountEntry, find_mount
+from h5fs.system.system_errors import explain_system_error
 
 # A program that looks at a mountpoint keeps it busy for a moment.
 _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from h5fs.errors import CannotOpenError, H5fsError, MountError, show_path
 from h5fs.model.location import Location
-from h5fs.system_errors import advise
+from h5fs.system.system_errors import advise
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def with_own_mount(location: Location, refusal: str) -> str:
     if " is locked by " not in refusal or not isinstance(location, Path):
         return refusal
     from h5fs.daemon.registry import find_daemons
-    from h5fs.kernel_mounts import find_mount
+    from h5fs.system.kernel_mounts import find_mount
 
     holder = re.search(r"pid ([0-9]+)\)", refusal)
     for daemon in find_daemons():

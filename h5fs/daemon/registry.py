@@ -19,8 +19,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from h5fs.daemon.runtime_folders import RuntimeFolder, folders_to_search, own_folders
-from h5fs.kernel_mounts import read_mounts
 from h5fs.model.location import Location
+from h5fs.system.kernel_mounts import read_mounts
 
 _RECORD = re.compile(r"([1-9][0-9]{0,9})\.json")
 _LEFT = re.compile(r"([1-9][0-9]{0,9})(\.json\.new|\.sock|\.sock\.new)")

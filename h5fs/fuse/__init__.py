@@ -25,9 +25,9 @@ from h5fs.fuse.notifications import Notifier
 from h5fs.fuse.read_ahead import widen_read_ahead
 from h5fs.fuse.refused_changes import refuse_changes
 from h5fs.fuse.session import MountRefusedError, Session
-from h5fs.kernel_mounts import find_device
 from h5fs.model.settings import MountOptions
-from h5fs.system_errors import explain_system_error
+from h5fs.system.kernel_mounts import find_device
+from h5fs.system.system_errors import explain_system_error
 
 if TYPE_CHECKING:  # these need numpy, which whoever asks for the version shall not wait for
     from h5fs.fuse.operations import Operations

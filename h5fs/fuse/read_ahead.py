@@ -18,7 +18,7 @@ import logging
 from ctypes import c_uint32
 from pathlib import Path
 
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 READ_AHEAD_BYTES = 2 << 20
 _BDI = Path("/sys/class/bdi")

@@ -22,12 +22,12 @@ from ctypes import c_int, c_void_p
 from enum import Enum
 from typing import Any
 
-from h5fs.cores import count_cores
 from h5fs.fuse.library.arguments import Arguments
 from h5fs.fuse.library.binding import Binding
 from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.request_loop import Turn
 from h5fs.fuse.notifications import Notifier
+from h5fs.system.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
 # `find` over 100,000 files: 2.0 s with 1, 2.3 s with 2, 2.9 s with 4, 3.0 s with 10, 4.5 s with

@@ -20,7 +20,7 @@ from h5fs.store.locks.holders import find_lock_holder
 from h5fs.store.locks.own_lock import explain_own_lock, is_written_by_h5fs
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.store.split_files import explain_part
-from h5fs.system_errors import advise
+from h5fs.system.system_errors import advise
 
 
 def check_openable(

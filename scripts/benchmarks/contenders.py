@@ -17,7 +17,7 @@ from typing import Protocol
 from support.mounts import MountFailedError, mounted
 
 from benchmarks.processes import TOKEN_NAME, find_token_processes, sweep
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 PEER_START_SECONDS = 120
 PEER_END_SECONDS = 10

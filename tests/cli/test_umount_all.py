@@ -11,7 +11,7 @@ import pytest
 from h5fs.cli.commands import umount
 from h5fs.daemon.mounting import Unmounted
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import MountEntry
+from h5fs.system.kernel_mounts import MountEntry
 
 MOUNTS = [
     MountEntry(Path("/roots"), "0:40", "fuse.h5fs", "a.h5", 0),

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.registry import isolate
 
-from h5fs import kernel_mounts
 from h5fs.daemon.registry import find_daemon, find_daemons, registered
-from h5fs.kernel_mounts import find_mount
+from h5fs.system import kernel_mounts
+from h5fs.system.kernel_mounts import find_mount
 
 ESCAPED = {" ": "\\040", "\t": "\\011", "\n": "\\012", "\\": "\\134", "#": "\\043"}
 

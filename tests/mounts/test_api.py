@@ -20,7 +20,7 @@ from support.writing import REFUSED
 import h5fs
 from h5fs.daemon.registry import find_daemon
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 
 @pytest.mark.semantics("C6")

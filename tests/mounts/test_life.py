@@ -31,7 +31,7 @@ from support.waiting import wait_until
 from support.watching import find_workers
 
 from h5fs.daemon.registry import find_daemon
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 SECONDS = 240
 NUMBERS = np.arange(1000)

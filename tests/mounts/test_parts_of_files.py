@@ -21,7 +21,7 @@ from support.writing import errno_of
 
 import h5fs
 from h5fs.cli import main
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 
 from h5fs.daemon.end_reports import take_reports
 from h5fs.daemon.registry import find_daemon
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 from support.waiting import PATIENCE_SECONDS
 
 needs_libfuse_3 = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from h5fs.cli.commands.status_text import show_text
 from h5fs.cli.output.sizes import show_size
 from h5fs.errors import MountError
 from h5fs.store.sources.disk_cache import Kept, clear_entries, default_cache_folder, list_entries
-from h5fs.system_errors import explain_system_error
+from h5fs.system.system_errors import explain_system_error
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 

@@ -14,7 +14,7 @@ from h5fs.daemon.log_destination import default_log_path
 from h5fs.daemon.registry import Daemon, find_daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
-from h5fs.system_errors import explain_system_error
+from h5fs.system.system_errors import explain_system_error
 
 _ANSWER_SECONDS = 5.0
 _LOOK_SECONDS = 0.2

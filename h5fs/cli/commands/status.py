@@ -19,7 +19,7 @@ from h5fs.daemon.end_reports import recent_reports, take_reports
 from h5fs.daemon.registry import Daemon, find_daemon, find_daemons
 from h5fs.daemon.status_socket import ask
 from h5fs.errors import MountError
-from h5fs.kernel_mounts import find_mount
+from h5fs.system.kernel_mounts import find_mount
 
 _PATIENCE_SECONDS = 5.0
 _MOST_ASKED_AT_ONCE = 32

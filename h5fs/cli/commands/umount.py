@@ -10,7 +10,7 @@ from pathlib import Path
 from h5fs.cli.reports import tell_reports
 from h5fs.daemon.mounting import unmount
 from h5fs.errors import MountError, UsageError, say_on_one_line
-from h5fs.kernel_mounts import read_mounts
+from h5fs.system.kernel_mounts import read_mounts
 
 
 def run(arguments: argparse.Namespace) -> int:

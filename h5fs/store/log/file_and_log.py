@@ -25,7 +25,7 @@ from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.main_witness import make_record
 from h5fs.store.log.recovery import LogDescription, describe_log, recover
 from h5fs.store.log.system_calls import LogFile, RealFile, WatchedFile
-from h5fs.system_errors import advise
+from h5fs.system.system_errors import advise
 
 _log = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from h5fs.cores import count_cores
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
 from h5fs.store.workers.grants import open_granted
 from h5fs.store.workers.starting.starter_messages import serve
 from h5fs.store.workers.starting.worker_setup import decode_setup
 from h5fs.store.workers.worker_file import FileKind
+from h5fs.system.cores import count_cores
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import structs
 
-from h5fs.cores import count_cores
 from h5fs.errors import CannotOpenError, StaleError, UnreadableError, show_path
 from h5fs.model.file_status import FileStatus, SpaceStatus
 from h5fs.model.link_table import LinkTable
@@ -44,7 +43,8 @@ from h5fs.store.workers.passing_on import passed_on
 from h5fs.store.workers.pool import WorkerPool
 from h5fs.store.workers.quarantine import Quarantine, Subject
 from h5fs.store.workers.starting.worker_starter import WorkerStarter
-from h5fs.system_errors import advise
+from h5fs.system.cores import count_cores
+from h5fs.system.system_errors import advise
 
 if TYPE_CHECKING:  # imported when chunks are read
     from h5fs.store.chunks.reader import ChunkReader

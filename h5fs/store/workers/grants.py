@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from h5fs.errors import ForbiddenError, H5fsError, UnreadableError, show_path
-from h5fs.kernel_mounts import read_mounts
 from h5fs.model.settings import ExternalPolicy
 from h5fs.store.external_policy import check_path
+from h5fs.system.kernel_mounts import read_mounts
 
 _MOST_FILES = 4096
 _KERNELS_OWN = (b"/proc/", b"/sys/", b"/dev/")

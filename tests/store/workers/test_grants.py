@@ -14,7 +14,6 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.stores import STARTER
 
-from h5fs import kernel_mounts
 from h5fs.errors import ForbiddenError, UnreadableError
 from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, StoreOptions
@@ -25,6 +24,7 @@ from h5fs.store.worker_stores.worker_store import WorkerStore
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.grants import Grants, OwnMounts, open_granted
 from h5fs.store.workers.pool import WorkerPool
+from h5fs.system import kernel_mounts
 from h5fs.tree import Tree
 
 FILES = 60

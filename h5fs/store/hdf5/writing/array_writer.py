@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5s, h5z
 
-from h5fs.cores import count_cores
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.packages import deflate
 from h5fs.store.hdf5.types.array_types import WriteType, check_text
+from h5fs.system.cores import count_cores
 
 Array = np.ndarray[Any, Any]
 MapBytes = Callable[[int, int], np.ndarray[Any, np.dtype[np.uint8]]]

@@ -16,8 +16,8 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from h5fs.interpreter import isolated_command
 from h5fs.store.workers.starting.starter_messages import RUNNING, SPAWN, STATUS
+from h5fs.system.interpreter import isolated_command
 
 if TYPE_CHECKING:  # a command starts workers before it imports what takes long
     from h5fs.model.settings import StoreOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from h5fs import cores
-from h5fs.cores import count_cores, count_cores_of
+from h5fs.system.cores import count_cores, count_cores_of
 
 MANY = 64
 

@@ -1,0 +1,1 @@
+"""What several rooms ask of the system: mounts, processors, its errors, Python itself."""
