@@ -16,7 +16,8 @@ _START = (
     "import sys; count = int(sys.argv[1]); sys.path[:] = sys.argv[2 : 2 + count]; "
     "del sys.argv[1 : 2 + count]; from {module} import main; sys.exit(main())"
 )
-_HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+_HOME = os.path.dirname(_PACKAGE)  # where h5fs itself is found
 
 
 def isolated_command(module: str, *words: str) -> list[str]:
