@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from h5fs import cores
+from h5fs.system import cores
 from h5fs.system.cores import count_cores, count_cores_of
 
 MANY = 64
