@@ -84,6 +84,14 @@ def _write_page(folder: str, _: int) -> Change:
     return lambda number: os.pwrite(descriptor, page, _HEADER_BYTES + number * page.nbytes)
 
 
+def _write_whole_page(folder: str, _: int) -> Change:
+    # As programs write that map the file, or write in blocks. What begins within a page comes as
+    # two requests, unless the kernel has that page.
+    descriptor = os.open(f"{folder}/pages.npy", os.O_RDWR)
+    page = _make_page()
+    return lambda number: os.pwrite(descriptor, page, (number + 1) * page.nbytes)
+
+
 def _append_to_file(folder: str, _: int) -> Change:
     rows = _make_rows()
 
@@ -157,6 +165,7 @@ _FILE_CHANGES: dict[str, Callable[[str, int], Change]] = {
     "rename": _rename_file,
     "unlink": _remove_file,
     "pwrite": _write_page,
+    "page": _write_whole_page,
     "append": _append_to_file,
 }
 
@@ -167,6 +176,7 @@ _H5PY_CHANGES: dict[str, Callable[[Any], Change]] = {
     "rename": _move_link,
     "unlink": _delete_link,
     "pwrite": _write_slice,
+    "page": _write_slice,
     "append": _append_to_dataset,
 }
 

@@ -280,7 +280,8 @@ CHANGE_ROWS = (
         row
         for kind, title in (
             ("attributes", "an attribute file"), ("mkdir", "mkdir"), ("rename", "rename"),
-            ("unlink", "unlink"), ("pwrite", "pwrite of 4 KiB"),
+            ("unlink", "unlink"), ("page", "pwrite of 4 KiB, a page of the file"),
+            ("pwrite", "pwrite of 4 KiB across two pages"),
         )
         for row in _single(kind, title, _BAR_OF_CHANGES, is_absolute=True)
     ),

@@ -295,7 +295,8 @@ def _write_bare(path: Path, count: int) -> None:
         group = file.create_group("bare")
         for number in range(count):
             group[small_name(number)] = make_numbers(number)
-        file["pages"] = np.zeros((count, PAGE_ELEMENTS), "<i4")
+        # One more, since pages of the mounted file begin within a row: behind its header.
+        file["pages"] = np.zeros((count + 1, PAGE_ELEMENTS), "<i4")
         chunks, most = (1024, ROW_ELEMENTS), (None, ROW_ELEMENTS)
         file.create_dataset("rows", (0, ROW_ELEMENTS), "<f8", chunks=chunks, maxshape=most)
 
