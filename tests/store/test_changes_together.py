@@ -245,6 +245,7 @@ def test_what_fails_half_done_fails_alone(store: WritingWorkerStore, file: Path)
 
 
 @pytest.mark.semantics("U16", "W1", "W3")
+@pytest.mark.usefixtures("hangs_at_any_load")
 def test_an_object_that_hangs_the_library_takes_no_neighbour_along(tmp_path: Path) -> None:
     file = tmp_path / "f.h5"
     write_looping_heap(file, HEAP_LOOPS[0], is_attribute=True)

@@ -33,6 +33,8 @@ from h5fs.store.workers.shared_buffers import make_memory_file, make_shared_buff
 from h5fs.store.workers.starting.worker_starter import WorkerStarter, describe_end
 from h5fs.store.workers.worker_file import FileKind, WorkerFile
 
+pytestmark = pytest.mark.usefixtures("hangs_at_any_load")
+
 DEADLINE = 5.0  # a stand-in takes more than a second to start on a busy machine
 
 WORKER = """
@@ -112,12 +114,6 @@ while True:
         send(messages.RESULT, messages.encode(lie)); continue
     send(messages.RESULT, answer)
 """
-
-
-@pytest.fixture(autouse=True)
-def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that only waits computes nothing; one in a loop, a little even if others do much."""
-    monkeypatch.setattr(packet_reader, "_WORKING_SHARE", 0.005)
 
 
 class StandInStarter(WorkerStarter):
