@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.mount_points import table_of_mounts
 from support.waiting import PATIENCE_SECONDS
 
 from h5fs import errors
@@ -847,11 +848,7 @@ def test_the_kernel_keeps_no_names(mounted: Mounted, folder: Path) -> None:
 
 
 def test_the_kernel_checks_the_mode_bits(mounted: Mounted) -> None:
-    (line,) = (
-        line
-        for line in Path("/proc/mounts").read_text().splitlines()
-        if f" {mounted.path} " in line
-    )
+    (line,) = (line for line in table_of_mounts().splitlines() if f" {mounted.path} " in line)
     assert {"rw", "default_permissions"} <= set(line.split()[3].split(","))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.mount_points import is_mounted, mounts_below
+from support.mount_points import is_mounted, mounts_below, table_of_mounts
 from support.mounts import end_mount, mounted, run_h5fs
 from support.reference import npy_bytes
 from support.users import (
@@ -823,7 +823,7 @@ def test_whatever_would_write_is_erofs_and_the_file_is_the_same_after(file: Path
                 path.read_bytes()
         assert os.statvfs(mount.path).f_flag & os.ST_RDONLY
         check_reads(mount.path)
-        lines = Path("/proc/mounts").read_text().splitlines()
+        lines = table_of_mounts().splitlines()
         line = next(line.split() for line in lines if str(mount.path) in line)
         assert (line[2], line[3].split(",")[0]) == ("fuse.h5fs", "ro")
     assert (hashlib.sha256(file.read_bytes()).digest(), file.stat().st_mtime_ns) == before

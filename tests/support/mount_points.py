@@ -15,6 +15,11 @@ def mounts_below(folder: Path) -> set[bytes]:
     return {place for place in places if place == below or place.startswith(below + b"/")}
 
 
+def table_of_mounts() -> str:
+    """Return /proc/mounts as text. Other tests have mountpoints whose names are not UTF-8."""
+    return os.fsdecode(Path("/proc/mounts").read_bytes())
+
+
 def is_mounted(place: Path) -> bool:
     """Whether something is mounted at just that real path."""
     return os.fsencode(place) in mounts_below(place)
