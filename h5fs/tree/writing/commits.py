@@ -12,30 +12,26 @@ from contextlib import contextmanager
 
 from h5fs.errors import (
     H5fsError,
-    InvalidArrayError,
     InvalidNameError,
     MixedPagesError,
     StaleError,
     show_path,
 )
 from h5fs.model.objects import Link, LinkKind, ObjectRef
-from h5fs.projection.names import DentryName, Projection, encode_name
+from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import PARTNERS, Node, NodeKind
-from h5fs.tree.writing.draft_to_object import (
-    IncompleteError,
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.writing.committing.draft_to_object import (
     commit_array,
     commit_datatype,
-    commit_sequences,
     is_as_shown,
     plan_attributes,
-    read_header,
     reads_alike,
     refers_to_objects,
 )
+from h5fs.tree.writing.committing.pairs import Pairs
 from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places, attributes_path
@@ -65,6 +61,7 @@ class Commits:
         self._keeper = keeper
         self._others = others
         self._in_flight = in_flight
+        self._pairs = Pairs(store, pending, lookup, places)
         self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
         """Returns the text of attributes that a program has started from, where others may have
         changed them since."""
@@ -247,7 +244,10 @@ class Commits:
             return True
         with self._lookup.changing():
             if meaning.projection is not Projection.DATATYPE:
-                return self._commit_pair(meaning.projection, folder, name, file)
+                others = self._pairs.commit(meaning.projection, folder, name, file)
+                for other in others or ():
+                    self.settle(other)
+                return others is not None
             commit_datatype(
                 self._store, group, name, draft, lambda: self._lookup.text_of(file.path)
             )
@@ -307,59 +307,6 @@ class Commits:
             return
         with self._lookup.changing_link(folder, name) as change:
             yield change
-
-    def _commit_pair(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
-    ) -> bool:
-        """Make a dataset of sequences, once both of its files are here."""
-        other_name = encode_name(name, PARTNERS[projection])
-        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
-        other = self._pending.staged(other_path) or next(
-            (each for each in self._pending.edited_files() if each.path == other_path), None
-        )
-        assert file.draft is not None
-        read_header(file.draft)
-        if other is None or other.draft is None:
-            if not self._commit_with_shown(projection, folder, name, file, other_path):
-                return False  # it waits
-        else:
-            try:
-                read_header(other.draft)
-            except IncompleteError:
-                return False
-            self._places.find_overwritten(folder, name, file.path)
-            values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-            commit_sequences(self._store, folder.info.ref, name, values, offsets)
-        self._lookup.forget()
-        for path in (file.path, other_path):
-            self._pending.remove_whiteout(path)
-        if other is not None and other.draft is not None:
-            self.settle(other)
-        return True
-
-    def _commit_with_shown(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile,
-        other_path: bytes,
-    ) -> bool:  # fmt: skip
-        """Write one file of sequences anew, with the other as the HDF5 file has it; return False
-        where there is none, or both do not fit.
-        """
-        node = self._lookup.find_any(other_path)
-        if node is None or self._pending.is_whited_out(other_path):
-            return False
-        content = self._places.readable_content_of(node)
-        if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
-            return False  # of more dimensions, the dataset would lose them
-        other = WritableFile(other_path, node, content)
-        other.begin(empty=False)
-        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-        try:
-            commit_sequences(self._store, folder.info.ref, name, values, offsets)
-        except InvalidArrayError:
-            return False
-        finally:
-            other.discard()
-        return True
 
     def _is_read(self, node: Node, file: WritableFile) -> bool:
         """Whether something reads the dataset that the file is to become, and will go on with what

@@ -18,7 +18,7 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
-from h5fs.tree.writing.draft_to_object import delete_attributes
+from h5fs.tree.writing.committing.draft_to_object import delete_attributes
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
