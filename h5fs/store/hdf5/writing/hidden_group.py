@@ -82,13 +82,17 @@ def find_nameless(file_id: h5f.FileID) -> list[bytes]:
 def keep_if_open(
     file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
 ) -> None:
-    """Keep the object of a link that is removed, if it is ``opened`` and has no other link."""
+    """Keep the object of a link that is removed, if it is ``opened`` and has no other link.
+
+    A committed datatype may have one: HDF5 counts the datasets that are of it, too.
+    """
     if not opened:
         return
     info = group.links.get_info(name)
     if info.type != h5l.TYPE_HARD or info.u not in opened:
         return
-    if h5o.get_info(group, name).rc == 1:
+    found = h5o.get_info(group, name)
+    if found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE:
         keep_nameless(file_id, h5o.open(group, name))
 
 

@@ -37,7 +37,7 @@ class Pairs:
         Return the other files that have become part of the HDF5 file; None where the file waits.
         """
         other_path = _path_of_partner(projection, name, file)
-        other = self._partner_of(other_path)
+        other = self._being_written(other_path)
         assert file.draft is not None
         read_header(file.draft)
         if other is None or other.draft is None:
@@ -56,9 +56,23 @@ class Pairs:
             self._pending.remove_whiteout(path)
         return [] if other is None or other.draft is None else [other]
 
-    def _partner_of(self, other_path: bytes) -> WritableFile | None:
-        return self._pending.staged(other_path) or next(
-            (each for each in self._pending.edited_files() if each.path == other_path), None
+    def complete_partner(
+        self, projection: Projection, name: bytes, file: WritableFile
+    ) -> WritableFile | None:
+        """Return a file's partner, if that was written and is a whole file. Raises
+        ``InvalidArrayError``."""
+        other = self._being_written(_path_of_partner(projection, name, file))
+        if other is None or other.draft is None:
+            return None
+        try:
+            read_header(other.draft)
+        except IncompleteError:
+            return None
+        return other
+
+    def _being_written(self, path: bytes) -> WritableFile | None:
+        return self._pending.staged(path) or next(
+            (each for each in self._pending.edited_files() if each.path == path), None
         )
 
     def _commit_with_shown(
