@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from h5fs.errors import H5fsError, show_path
@@ -28,6 +28,10 @@ from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
+
+# A program that removes many objects shall not have to wait for each twice.
+_MOST_OVER = 64
+_MOST_OVER_BYTES = 2**20
 
 _KINDS = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
 
@@ -47,6 +51,8 @@ class Remakings:
         self._lookup = lookup
         self._places = places
         self._last = LastRemovals()
+        self._over: list[RemovedObject] = []  # nobody makes them anew; they are let go together
+        self._over_bytes = 0
 
     # What programs do.
 
@@ -69,7 +75,8 @@ class Remakings:
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
             self._let_go([removed])
             return
-        self._let_go(self._last.put(pid, removed))
+        for each in self._last.put(pid, removed):
+            self._let_go_later(each)
         self._forget_of_ended_processes()
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
@@ -109,7 +116,8 @@ class Remakings:
         """The mount ends; ``files`` are those that have not become part of the HDF5 file."""
         for file in files:
             self.forget_of(file)
-        self._let_go(self._last.forget(lambda *_: True))
+        self._let_go([*self._over, *self._last.forget(lambda *_: True)])
+        self._over = []
 
     def find(
         self, path: bytes, folder: Node, meaning: DentryName, files: Iterable[WritableFile]
@@ -156,13 +164,22 @@ class Remakings:
         """Nobody makes anew what a process has removed that is not there any more."""
         self._let_go(self._last.forget(lambda pid, _: not _is_running(pid)))
 
-    def _let_go(self, removed: Iterable[RemovedObject]) -> None:
-        for each in removed:
-            ref = each.node.info.ref
-            try:
-                self._store.let_go(ref)
-            except H5fsError as error:
-                _log.warning("%s takes space until the mount ends: %s", show_path(ref.path), error)
+    def _let_go_later(self, removed: RemovedObject) -> None:
+        info = removed.node.info
+        self._over.append(removed)
+        # Of what is not known it may be a lot.
+        self._over_bytes += _MOST_OVER_BYTES if info.dataset is None else info.storage_size_bytes
+        if len(self._over) >= _MOST_OVER or self._over_bytes >= _MOST_OVER_BYTES:
+            self._let_go(self._over)
+            self._over, self._over_bytes = [], 0
+
+    def _let_go(self, removed: Sequence[RemovedObject]) -> None:
+        refs = [each.node.info.ref for each in removed]
+        try:
+            self._store.let_go(*refs)
+        except H5fsError as error:
+            paths = ", ".join(show_path(ref.path) for ref in refs)
+            _log.warning("takes space until the mount ends: %s: %s", paths, error)
 
 
 def _is_running(pid: int) -> bool:

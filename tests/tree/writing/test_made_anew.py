@@ -360,12 +360,11 @@ def test_nothing_is_held_of_what_is_removed_for_good(file: Path) -> None:
         assert not store._held._counts
         tree.unlink(b"/d.npy", US)
         tree.unlink(b"/e.npy", US)
-        assert len(store._held._counts) == 1
+        assert len(store._held._counts) == 2  # what is small is let go with others
         tree.unlink(b"/g/refs.npy", OTHER)
-        assert len(store._held._counts) == 2
         hidden = store.hidden_group()
         assert hidden is not None
-        assert store.list_links(hidden).names.count(b"nameless") == 2
+        assert store.list_links(hidden).names.count(b"nameless") == 3
     with h5py.File(file) as opened:
         assert list(opened) == ["g"]
         assert list(opened["g"]) == []
