@@ -19,7 +19,7 @@ from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import Link, LinkKind
 from h5fs.projection.names import DentryName
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import read_all
+from h5fs.tree.contents.content import ArrayContent, read_all
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.names.places import Places
@@ -29,15 +29,12 @@ from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
-# A program that removes many objects shall not have to wait for each twice.
-_MOST_OVER = 64
-_MOST_OVER_BYTES = 2**20
-
+_UNKNOWN_BYTES = 2**63  # it may be a lot
 _KINDS = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
 
 
 class Remakings:
-    """Holds what each process has removed last, until it makes that anew, or removes another one.
+    """Holds what each process has removed last, until it makes that anew, or is not there any more.
 
     What it makes anew has the object then (``WritableFile.replaces``), until it is committed, or
     has lost its name.
@@ -51,8 +48,6 @@ class Remakings:
         self._lookup = lookup
         self._places = places
         self._last = LastRemovals()
-        self._over: list[RemovedObject] = []  # nobody makes them anew; they are let go together
-        self._over_bytes = 0
 
     # What programs do.
 
@@ -65,7 +60,8 @@ class Remakings:
         # HDF5 counts the datasets that are of a committed datatype, too; but what takes its place
         # is the same, or is refused.
         has_others = node.info.hard_link_count > 1 and node.kind is not NodeKind.DATATYPE
-        removed = RemovedObject(path.rpartition(b"/")[0], node, has_others)
+        folder, size = path.rpartition(b"/")[0], self._storage_bytes_of(node)
+        removed = RemovedObject(folder, node, has_others, size)
         self._store.hold(node.info.ref)
         try:
             yield
@@ -75,8 +71,7 @@ class Remakings:
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
             self._let_go([removed])
             return
-        for each in self._last.put(pid, removed):
-            self._let_go_later(each)
+        self._let_go(self._last.put(pid, removed))
         self._forget_of_ended_processes()
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
@@ -85,19 +80,25 @@ class Remakings:
         if removed is not None:
             self._let_go(self._last.put(pid, removed) if pid else [removed])
 
-    def note_made(self, pid: int, path: bytes, file: WritableFile) -> None:
-        """A process gives a file of its own a name: what it has removed there is made anew."""
-        if not self._last or file.held is not None:  # a dataset that there was before has it
+    def note_made(self, pid: int, path: bytes, file: WritableFile | None = None) -> None:
+        """Something gets a name: what its process has removed there is made anew, if that is a
+        ``file`` of its own."""
+        if not self._last:
             return
-        removed = self._last.get(pid)
-        if removed is not None:
-            folder, meaning = self._places.folder_and_file(path)
-            if meaning is not None and removed.is_at(path, folder, meaning):
+        self._forget_of_ended_processes()
+        try:
+            folder, meaning = self._places.folder_and_meaning(path)
+        except H5fsError:  # the call that gives the name is refused for that
+            return
+        if meaning is None:
+            return
+        if file is not None and file.held is None:  # else it is a dataset that there was before
+            removed = self._last.take(pid, path, folder, meaning)
+            if removed is not None:
                 self.forget_of(file)
-                self._last.pop(pid)
                 file.replaces = removed
                 file.was_offered = True  # its data go where those of the removed one are
-        self._forget_of_ended_processes()
+        self._let_go(self._last.forget(lambda _, each: each.is_at(path, folder, meaning)))
 
     # What becomes of it.
 
@@ -116,8 +117,7 @@ class Remakings:
         """The mount ends; ``files`` are those that have not become part of the HDF5 file."""
         for file in files:
             self.forget_of(file)
-        self._let_go([*self._over, *self._last.forget(lambda *_: True)])
-        self._over = []
+        self._let_go(self._last.forget(lambda *_: True))
 
     def find(
         self, path: bytes, folder: Node, meaning: DentryName, files: Iterable[WritableFile]
@@ -160,20 +160,25 @@ class Remakings:
             )
             return b""
 
+    def _storage_bytes_of(self, node: Node) -> int:
+        """Return how much an object takes; as a rule that is known, since a `stat` came before."""
+        if node.kind is NodeKind.DATATYPE:
+            return 0
+        try:
+            content = self._lookup.content_of(node)
+        except H5fsError:
+            return _UNKNOWN_BYTES
+        return content.dataset.storage_size_bytes if isinstance(content, ArrayContent) else 0
+
     def _forget_of_ended_processes(self) -> None:
         """Nobody makes anew what a process has removed that is not there any more."""
-        self._let_go(self._last.forget(lambda pid, _: not _is_running(pid)))
-
-    def _let_go_later(self, removed: RemovedObject) -> None:
-        info = removed.node.info
-        self._over.append(removed)
-        # Of what is not known it may be a lot.
-        self._over_bytes += _MOST_OVER_BYTES if info.dataset is None else info.storage_size_bytes
-        if len(self._over) >= _MOST_OVER or self._over_bytes >= _MOST_OVER_BYTES:
-            self._let_go(self._over)
-            self._over, self._over_bytes = [], 0
+        ended = {pid for pid in self._last.pids() if not _is_running(pid)}
+        if ended:
+            self._let_go(self._last.forget(lambda pid, _: pid in ended))
 
     def _let_go(self, removed: Sequence[RemovedObject]) -> None:
+        if not removed:
+            return
         refs = [each.node.info.ref for each in removed]
         try:
             self._store.let_go(*refs)

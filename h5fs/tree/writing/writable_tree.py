@@ -300,6 +300,7 @@ class WritableTree:
         with self._in_flight.alone():
             self._changes.note_any()
             self._new_links.make_hard_link(existing, new)
+            self._remakings.note_made(0, new)
             self._statuses.note_change_in(new)
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
@@ -331,9 +332,7 @@ class WritableTree:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
         with self._in_flight.alone():
             self._changes.note_any()
-            file = self._pending.staged(old)
-            if file is not None:
-                self._remakings.note_made(pid, new, file)
+            self._remakings.note_made(pid, new, self._pending.staged(old))
             self._renames.rename(old, new, flags)
             self._remakings.forget_below(old)
             if old != new:

@@ -13,6 +13,8 @@ from h5fs.projection.names import DentryName
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node
 
 _MOST_PROCESSES: Final = 64
+_MOST_OBJECTS: Final = 64
+_MOST_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +23,23 @@ class RemovedObject:
 
     ``folder``: the path of the folder that the link was in. ``node``: the file that was removed,
     of a pair the one that was removed last. ``has_other_names``: other links lead to it.
+    ``storage_bytes``: how much it takes in the HDF5 file.
     """
 
     folder: bytes
     node: Node
     has_other_names: bool
+    storage_bytes: int
 
     @property
     def link_name(self) -> bytes:
         """The name of the link."""
         assert self.node.link is not None
         return self.node.link.name
+
+    def has_link_of(self, other: RemovedObject) -> bool:
+        """Whether both have had the same link, one after the other."""
+        return (self.folder, self.link_name) == (other.folder, other.link_name)
 
     def is_at(self, path: bytes, folder: Node, meaning: DentryName) -> bool:
         """Whether a path is that of a file of the object, in the same group.
@@ -49,35 +57,63 @@ class RemovedObject:
 
 
 class LastRemovals:
-    """The last removed object of each of the last ``most`` processes that have removed any.
+    """What each of the last ``most_processes`` processes that have removed anything removed last.
 
-    Objects are given back when they are forgotten, since somebody holds them.
+    These are ``most_objects`` for each, of ``most_bytes`` in all, but for the newest one, which
+    always stays. Objects are given back when they are forgotten, many at a time, since somebody
+    holds them.
     """
 
-    def __init__(self, most: int = _MOST_PROCESSES) -> None:
-        self._most = most
-        self._removed: dict[int, RemovedObject] = {}  # the one that was removed last is the last
+    def __init__(
+        self, most_processes: int = _MOST_PROCESSES, most_objects: int = _MOST_OBJECTS,
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:  # fmt: skip
+        self._most_processes = most_processes
+        self._most_objects = most_objects
+        self._most_bytes = most_bytes
+        # The process that has removed something last is the last.
+        self._removed: dict[int, list[RemovedObject]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._removed)
 
     def put(self, pid: int, removed: RemovedObject) -> list[RemovedObject]:
         """Remember what a process has removed; return what is forgotten for it."""
-        forgotten = [self._removed.pop(pid)] if pid in self._removed else []
-        self._removed[pid] = removed
-        if len(self._removed) > self._most:
-            forgotten.append(self._removed.pop(next(iter(self._removed))))
+        before = self._removed.pop(pid, [])
+        forgotten = [each for each in before if each.has_link_of(removed)]
+        before = [each for each in before if each not in forgotten]
+        is_full = len(before) >= self._most_objects
+        if is_full or sum(each.storage_bytes for each in before) > self._most_bytes:
+            forgotten += before
+            before = []
+        self._removed[pid] = [*before, removed]
+        if len(self._removed) > self._most_processes:
+            forgotten += self._removed.pop(next(iter(self._removed)))
         return forgotten
 
-    def get(self, pid: int) -> RemovedObject | None:
-        """Return what a process has removed last."""
-        return self._removed.get(pid)
-
-    def pop(self, pid: int) -> None:
-        """Forget what a process has removed."""
-        del self._removed[pid]
+    def take(
+        self, pid: int, path: bytes, folder: Node, meaning: DentryName
+    ) -> RemovedObject | None:
+        """Return what a process has removed at a path, and forget it here."""
+        for removed in self._removed.get(pid, ()):
+            if removed.is_at(path, folder, meaning):
+                self._remove(pid, removed)
+                return removed
+        return None
 
     def forget(self, is_over: Callable[[int, RemovedObject], bool]) -> list[RemovedObject]:
         """Forget what ``is_over`` says, of a process and what it has removed; return that."""
-        pids = [pid for pid, removed in self._removed.items() if is_over(pid, removed)]
-        return [self._removed.pop(pid) for pid in pids]
+        every = [(pid, removed) for pid, several in self._removed.items() for removed in several]
+        over = [(pid, removed) for pid, removed in every if is_over(pid, removed)]
+        for pid, removed in over:
+            self._remove(pid, removed)
+        return [removed for _, removed in over]
+
+    def pids(self) -> list[int]:
+        """Return the processes of which anything is remembered."""
+        return list(self._removed)
+
+    def _remove(self, pid: int, removed: RemovedObject) -> None:
+        self._removed[pid].remove(removed)
+        if not self._removed[pid]:
+            del self._removed[pid]
