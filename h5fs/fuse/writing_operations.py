@@ -214,13 +214,13 @@ class WritingOperations(Operations):
 
     def unlink(self, path: bytes) -> None:
         """``unlink(2)``."""
-        self._tree.unlink(path)
+        self._tree.unlink(path, self._find_caller())
         self._forget(self._requests.node())
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """``rename(2)`` and ``renameat2``."""
         new_folder = self._requests.other_node()
-        self._tree.rename(old, new, flags)
+        self._tree.rename(old, new, flags, self._find_caller())
         self._forget(self._requests.node())
         self._forget(new_folder)
 

@@ -383,8 +383,8 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
         Calls are counted: an object that was held twice must be let go twice.
         """
 
-    def let_go(self, ref: ObjectRef) -> None:
-        """End one ``hold``. After the last one, an object without a link is deleted."""
+    def let_go(self, *refs: ObjectRef) -> None:
+        """End one ``hold`` of each. After the last one, objects without a link are deleted."""
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         """Return the group in which the tree keeps what is not yet an object of the HDF5 file.

@@ -200,5 +200,5 @@ class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):
     def shorten_log(self) -> None:
         """Bring the log into the file. Where that fails, the log stays, with a line in the log."""
 
-    def drop_nameless(self, object_id: int) -> None:
-        """Delete an object that is only kept because a program had it open."""
+    def drop_nameless(self, object_ids: tuple[int, ...]) -> None:
+        """Delete objects that are only kept because programs had them open."""

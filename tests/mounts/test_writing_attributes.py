@@ -280,18 +280,6 @@ def test_attributes_move_with_their_object_and_go_with_it(file: Path) -> None:
         assert "title" not in opened.attrs
 
 
-@pytest.mark.semantics("R11")
-def test_tar_keeps_attributes_of_what_is_there_where_it_overwrites_it(file: Path) -> None:
-    with written(file) as mount:
-        shell("tar cf ../t.tar d.attrs.json d.npy", mount.path)
-        shell("tar xf ../t.tar --overwrite; cmp d.attrs.json <(tar xOf ../t.tar d.attrs.json)",
-              mount.path)  # fmt: skip
-        shell("tar xf ../t.tar; test ! -e d.attrs.json", mount.path)
-    with h5py.File(file) as opened:
-        assert not opened["d"].attrs
-        assert list(opened["d"]) == [0, 1, 2]
-
-
 @pytest.mark.semantics("R8", "E3")
 @pytest.mark.parametrize(
     ("text", "expected"),

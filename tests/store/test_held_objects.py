@@ -102,7 +102,7 @@ def test_an_array_that_is_not_read_any_more_when_it_is_replaced_is_not_kept(stor
 
 def test_what_is_held_again_before_the_change_ends_is_dropped_with_the_last_hold() -> None:
     dropped: list[ObjectRef] = []
-    held, ref = HeldObjects(dropped.append), ObjectRef(0, 4, b"/d")
+    held, ref = HeldObjects(dropped.extend), ObjectRef(0, 4, b"/d")
     held.hold(ref)
     with held.keeping() as opened, held.keeping():
         assert opened == (4,)
@@ -116,7 +116,7 @@ def test_what_is_held_again_before_the_change_ends_is_dropped_with_the_last_hold
 def test_a_drop_that_fails_after_a_change_is_no_failure_of_the_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail(_ref: ObjectRef) -> None:
+    def fail(_refs: object) -> None:
         raise UnreadableError("no")
 
     held, ref = HeldObjects(fail), ObjectRef(0, 4, b"/d")

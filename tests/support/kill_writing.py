@@ -155,7 +155,9 @@ class Killing:
         elif choice < 0.15 and old is not None:
             self.model.begin(path, None)
             if f"{name}.attrs.json" in self.model.files:
+                # Else they would be back when this program makes the array anew.
                 self.model.begin(f"{name}.attrs.json", None)
+                os.unlink(mountpoint / f"{name}.attrs.json")
             os.unlink(mountpoint / path)
         elif choice < 0.35 and old is not None:
             attributes = {"n": self._random.randrange(1000), "t": "x" * self._random.randrange(99)}

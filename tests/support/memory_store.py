@@ -199,8 +199,9 @@ class MemoryStore:
     def hold(self, ref: ObjectRef) -> None:
         self.held.append(ref)
 
-    def let_go(self, ref: ObjectRef) -> None:
-        self.held.remove(ref)
+    def let_go(self, *refs: ObjectRef) -> None:
+        for ref in refs:
+            self.held.remove(ref)
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         if self._hidden is None and makes:

@@ -43,6 +43,9 @@ def act(root: Path, number: int, seconds: float, results: Any) -> None:
             elif choice < 0.8:
                 attributes, path, after = f"{path}.attrs.json", f"{path}.npy", None
                 values[attributes] = [*values.get(attributes, []), None]
+                with contextlib.suppress(FileNotFoundError):
+                    # Else they would be back when this program makes the array anew.
+                    os.unlink(root / attributes)
                 os.unlink(root / path)
             elif choice < 0.9:
                 path, after = f"{path}.d", "folder"

@@ -133,13 +133,18 @@ class StepwiseStore(Hdf5Store):
                     self._forget_all()
                     remove_hidden(self._files.file_id(0), hidden)
 
-    def drop_nameless(self, object_id: int) -> None:
+    def drop_nameless(self, object_ids: tuple[int, ...]) -> None:
         with self._changing(HIDDEN_PATH):
-            hidden, name = find_hidden(self._files.file_id(0)), nameless_name(object_id)
-            if hidden is not None and hidden.links.exists(name):
-                with self._step((object_id,)):
+            hidden = find_hidden(self._files.file_id(0))
+            if hidden is None:
+                return
+            kept = {each: nameless_name(each) for each in object_ids}
+            kept = {each: name for each, name in kept.items() if hidden.links.exists(name)}
+            if kept:
+                with self._step(tuple(kept)):
                     self._forget_all()
-                    hidden.unlink(name)
+                    for name in kept.values():
+                        hidden.unlink(name)
 
     def commit(self, is_checkpoint: bool = False) -> None:
         with self._lock, self._failing("commit"):

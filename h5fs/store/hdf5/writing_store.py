@@ -60,7 +60,7 @@ from h5fs.store.hdf5.writing.creating import (
     create_dataset,
     link_properties,
 )
-from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, keep_if_open
+from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, unlink_or_keep
 from h5fs.store.hdf5.writing.in_place import find_in_place
 from h5fs.store.hdf5.writing.kept_elements import check_kept
 from h5fs.store.hdf5.writing.replacing import Replacement
@@ -131,8 +131,7 @@ class WritingHdf5Store(StepwiseStore):
             parent = self._group_id(group)
             with self._step(changed_without(parent, name)):
                 self._forget_all(group)
-                keep_if_open(self._files.file_id(0), parent, name, opened)
-                parent.unlink(name)
+                unlink_or_keep(self._files.file_id(0), parent, name, opened)
 
     def move_link(
         self,
@@ -153,8 +152,7 @@ class WritingHdf5Store(StepwiseStore):
                 self._forget_all(group, new_group)
                 target = self._group_id(new_group)
                 if is_over:
-                    keep_if_open(self._files.file_id(0), target, new_name, opened)
-                    target.unlink(new_name)
+                    unlink_or_keep(self._files.file_id(0), target, new_name, opened)
                 self._group_id(group).links.move(name, target, new_name, link_properties())
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
                 return self.get_link(new_group, new_name).target

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from h5fs.errors import H5fsError, show_path
@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 class HeldObjects:
-    """Counts who holds which object. ``drop`` lets the worker delete one that has no link.
+    """Counts who holds which object. ``drop`` lets the worker delete those that have no link.
 
     ``_lock`` protects ``_counts``, ``_perhaps_nameless`` (held objects that a link may have been
     taken from) and ``_let_go_meanwhile`` (for each change under way, those of them that were let go
     since it began); nothing else is called while it is held.
     """
 
-    def __init__(self, drop: Callable[[ObjectRef], None]) -> None:
+    def __init__(self, drop: Callable[[Sequence[ObjectRef]], None]) -> None:
         self._drop = drop
         self._lock = threading.Lock()
         self._counts: Counter[ObjectRef] = Counter()
@@ -39,22 +39,27 @@ class HeldObjects:
         with self._lock:
             self._counts[ref] += 1
 
-    def let_go(self, ref: ObjectRef) -> None:
-        """End one ``hold``; after the last one drop the object, if it may have no link. Raises
-        ``H5fsError``."""
+    def let_go(self, *refs: ObjectRef) -> None:
+        """End one ``hold`` of each; after the last one drop the object, if it may have no link.
+
+        Raises ``H5fsError``.
+        """
+        dropped = []
         with self._lock:
-            self._counts[ref] -= 1
-            if self._counts[ref] > 0:
-                return
-            del self._counts[ref]
-            if ref not in self._perhaps_nameless:
-                return
-            self._perhaps_nameless.discard(ref)
+            for ref in refs:
+                self._counts[ref] -= 1
+                if self._counts[ref] > 0:
+                    continue
+                del self._counts[ref]
+                if ref in self._perhaps_nameless:
+                    self._perhaps_nameless.discard(ref)
+                    dropped.append(ref)
             for let_go in self._let_go_meanwhile.values():
-                let_go.append(ref)
+                let_go.extend(dropped)
             if self._let_go_meanwhile:
-                return  # what is under way may be about to keep it
-        self._drop(ref)
+                return  # what is under way may be about to keep them
+        if dropped:
+            self._drop(dropped)
 
     @contextmanager
     def keeping(self) -> Iterator[tuple[int, ...]]:
@@ -71,12 +76,13 @@ class HeldObjects:
                 del self._let_go_meanwhile[change]
                 held_again = [ref for ref in let_go if ref in self._counts]
                 self._perhaps_nameless.update(held_again)
-            for ref in let_go:
-                if ref not in held_again:
-                    self._drop_or_tell(ref)
+            dropped = [ref for ref in let_go if ref not in held_again]
+            if dropped:
+                self._drop_or_tell(dropped)
 
-    def _drop_or_tell(self, ref: ObjectRef) -> None:
+    def _drop_or_tell(self, refs: Sequence[ObjectRef]) -> None:
         try:
-            self._drop(ref)
+            self._drop(refs)
         except H5fsError as error:  # the change is made all the same
-            _log.warning("%s takes space until the mount ends: %s", show_path(ref.path), error)
+            paths = ", ".join(show_path(ref.path) for ref in refs)
+            _log.warning("takes space until the mount ends: %s: %s", paths, error)

@@ -213,11 +213,11 @@ class WritingWorkerStore(LoggedWorkerStore):
     def hold(self, ref: ObjectRef) -> None:
         self._held.hold(ref)
 
-    def let_go(self, ref: ObjectRef) -> None:
-        self._held.let_go(ref)
+    def let_go(self, *refs: ObjectRef) -> None:
+        self._held.let_go(*refs)
 
-    def _drop_nameless(self, ref: ObjectRef) -> None:
-        self._change("drop_nameless", ref.id, about=Subject(ref))
+    def _drop_nameless(self, refs: Sequence[ObjectRef]) -> None:
+        self._change("drop_nameless", tuple(ref.id for ref in refs), about=Subject(refs[0]))
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         if self._hidden is None and makes:

@@ -108,10 +108,10 @@ class SharedWritableTree(WritableTree):
             self._losses_known[handle] = self._losses
         return handle
 
-    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+    def rename(self, old: bytes, new: bytes, flags: int = 0, pid: int = 0) -> None:
         """Rename what is there now."""
         self._renewal.expire()
-        super().rename(old, new, flags)
+        super().rename(old, new, flags, pid)
 
     def remove_folder(self, path: bytes) -> None:
         """Remove a folder that is empty now."""

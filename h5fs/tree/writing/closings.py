@@ -17,7 +17,7 @@ from h5fs.errors import (
 )
 from h5fs.store.interface import WritingStore
 from h5fs.tree.writing.commits import Commits
-from h5fs.tree.writing.draft_to_object import IncompleteError
+from h5fs.tree.writing.committing.draft_to_object import IncompleteError
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.opened_files import OpenedFile
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight

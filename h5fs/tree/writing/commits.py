@@ -16,34 +16,36 @@ from h5fs.errors import (
     InvalidNameError,
     MixedPagesError,
     StaleError,
+    UnreadableError,
+    UnsupportedTypeError,
     show_path,
 )
 from h5fs.model.objects import Link, LinkKind, ObjectRef
-from h5fs.projection.names import DentryName, Projection, encode_name
+from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
-from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
-from h5fs.tree.writing.draft_to_object import (
-    IncompleteError,
+from h5fs.tree.writing.committing.draft_to_object import (
     commit_array,
     commit_datatype,
-    commit_sequences,
     is_as_shown,
     plan_attributes,
     read_header,
     reads_alike,
     refers_to_objects,
 )
+from h5fs.tree.writing.committing.pairs import Pairs
 from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.last_removals import RemovedObject
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
+from h5fs.tree.writing.remakings import Remakings
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ class Commits:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        opened: OpenedFiles, keeper: Keeper, others: FilesOfArrays, in_flight: ChangesInFlight,
+        opened: OpenedFiles, keeper: Keeper, others: FilesOfArrays, remakings: Remakings,
+        in_flight: ChangesInFlight,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
@@ -64,7 +67,9 @@ class Commits:
         self._opened = opened
         self._keeper = keeper
         self._others = others
+        self._remakings = remakings
         self._in_flight = in_flight
+        self._pairs = Pairs(store, pending, lookup, places)
         self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
         """Returns the text of attributes that a program has started from, where others may have
         changed them since."""
@@ -93,7 +98,7 @@ class Commits:
         if meaning.projection is not Projection.ATTRIBUTES:
             self._be_alone_for_what_waits(file.path, meaning.link_name)
         before = file.node
-        is_done = self._commit_as(meaning, folder, file)
+        is_done = self._commit_as_made_anew(meaning, folder, file)
         if not is_done:
             self._let_wait(file, meaning)
             return
@@ -164,6 +169,7 @@ class Commits:
         """
         self._pending.settle(file)
         self._keeper.forget(file)
+        self._remakings.forget_of(file)
         if file.held is not None:  # it had a temporary name, and is another dataset now
             held, file.held = file.held, None
             self._others.let_go(held)
@@ -235,6 +241,62 @@ class Commits:
             # What is shown, until it can be applied, is what was written.
             self._pending.let_wait(file)
 
+    def _commit_as_made_anew(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
+        """Commit a file; where its program has removed an object to make it anew, over that."""
+        files = [file]
+        if meaning.projection in PARTNERS and meaning.link_name is not None:
+            partner = self._pairs.complete_partner(meaning.projection, meaning.link_name, file)
+            if partner is None:
+                return self._commit_as(meaning, folder, file)
+            files.append(partner)
+        removed = self._remakings.find(file.path, folder, meaning, files)
+        if removed is None:
+            return self._commit_as(meaning, folder, file)
+        self._in_flight.insist_on_being_alone()
+        assert file.draft is not None
+        if meaning.projection is not Projection.DATATYPE:
+            read_header(file.draft)  # what is no array is refused before anything changes
+        if not removed.has_other_names:
+            try:
+                return self._commit_over_removed(removed, meaning, folder, files)
+            except (InvalidArrayError, UnreadableError, UnsupportedTypeError) as error:
+                _log.info("%s cannot be what was removed: %s", show_path(file.path), error)
+        is_done = self._commit_as(meaning, folder, file)
+        if is_done:
+            self._keep_attributes(removed, file.path)
+        return is_done
+
+    def _commit_over_removed(
+        self, removed: RemovedObject, meaning: DentryName, folder: Node, files: list[WritableFile]
+    ) -> bool:
+        self._remakings.put_back(removed, folder)
+        is_done = False
+        try:
+            for file in files:
+                file.node = self._lookup.find(file.path)
+            is_done = self._commit_as(meaning, folder, files[0])
+        finally:
+            if is_done:
+                for file in files:
+                    file.replaces = None  # that has its name again
+            else:
+                for file in files:
+                    file.node = None
+                self._remakings.take_away(removed, folder)
+        return is_done
+
+    def _keep_attributes(self, removed: RemovedObject, path: bytes) -> None:
+        """Let the attributes of an object that was removed wait for the one that was made anew, if
+        no others do."""
+        path, text = (
+            attributes_path(path, removed.link_name),
+            self._remakings.attributes_of(removed),
+        )
+        if text and self._pending.staged(path) is None:
+            file = WritableFile(path, inode=self._pending.new_inode())
+            file.begin(empty=True).write(text, 0)
+            self._pending.stage(file)
+
     def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
         group, name, draft = folder.info.ref, meaning.link_name, file.draft
         assert draft is not None
@@ -247,7 +309,10 @@ class Commits:
             return True
         with self._lookup.changing():
             if meaning.projection is not Projection.DATATYPE:
-                return self._commit_pair(meaning.projection, folder, name, file)
+                others = self._pairs.commit(meaning.projection, folder, name, file)
+                for other in others or ():
+                    self.settle(other)
+                return others is not None
             commit_datatype(
                 self._store, group, name, draft, lambda: self._lookup.text_of(file.path)
             )
@@ -307,59 +372,6 @@ class Commits:
             return
         with self._lookup.changing_link(folder, name) as change:
             yield change
-
-    def _commit_pair(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile
-    ) -> bool:
-        """Make a dataset of sequences, once both of its files are here."""
-        other_name = encode_name(name, PARTNERS[projection])
-        other_path = file.path.rpartition(b"/")[0] + b"/" + other_name
-        other = self._pending.staged(other_path) or next(
-            (each for each in self._pending.edited_files() if each.path == other_path), None
-        )
-        assert file.draft is not None
-        read_header(file.draft)
-        if other is None or other.draft is None:
-            if not self._commit_with_shown(projection, folder, name, file, other_path):
-                return False  # it waits
-        else:
-            try:
-                read_header(other.draft)
-            except IncompleteError:
-                return False
-            self._places.find_overwritten(folder, name, file.path)
-            values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-            commit_sequences(self._store, folder.info.ref, name, values, offsets)
-        self._lookup.forget()
-        for path in (file.path, other_path):
-            self._pending.remove_whiteout(path)
-        if other is not None and other.draft is not None:
-            self.settle(other)
-        return True
-
-    def _commit_with_shown(
-        self, projection: Projection, folder: Node, name: bytes, file: WritableFile,
-        other_path: bytes,
-    ) -> bool:  # fmt: skip
-        """Write one file of sequences anew, with the other as the HDF5 file has it; return False
-        where there is none, or both do not fit.
-        """
-        node = self._lookup.find_any(other_path)
-        if node is None or self._pending.is_whited_out(other_path):
-            return False
-        content = self._places.readable_content_of(node)
-        if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
-            return False  # of more dimensions, the dataset would lose them
-        other = WritableFile(other_path, node, content)
-        other.begin(empty=False)
-        values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-        try:
-            commit_sequences(self._store, folder.info.ref, name, values, offsets)
-        except InvalidArrayError:
-            return False
-        finally:
-            other.discard()
-        return True
 
     def _is_read(self, node: Node, file: WritableFile) -> bool:
         """Whether something reads the dataset that the file is to become, and will go on with what

@@ -20,7 +20,7 @@ from h5fs.store.interface import ArrayFile, WritingStore
 from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writing.draft_to_object import commit_array
+from h5fs.tree.writing.committing.draft_to_object import commit_array
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.pending import Pending

@@ -19,6 +19,9 @@ from typing import NamedTuple, TypeAlias
 
 from h5fs.errors import H5fsError, InvalidNameError, show_path
 from h5fs.model.file_status import FileStatus
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.refused_drafts import RefusedDraft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -69,6 +72,21 @@ def keep_leftovers(
             _save(each, saved)
     finally:
         saved.close()
+
+
+def keep_pending(
+    folder: Path | None, pending: Pending, places: Places, lookup: Lookup
+) -> tuple[bytes, ...]:
+    """Save all that is pending at the end of a mount; return the paths of its files."""
+    left = pending.staged_files()
+    try:
+        of_file = lookup.status_of_file(0)
+    except H5fsError as error:
+        _log.warning("the HDF5 file's owner and mode are not known: %s", error)
+        of_file = None
+    refused = pending.refused.left(places.is_there)
+    keep_leftovers(folder, left, refused, pending.scratch_links(), of_file)
+    return tuple(file.path for file in left if file.size_bytes)
 
 
 class _Link(NamedTuple):

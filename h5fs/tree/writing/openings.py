@@ -16,6 +16,7 @@ from h5fs.tree.writing.names.places import Places, check_no_view
 from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles, writes_anew
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
+from h5fs.tree.writing.remakings import Remakings
 
 _FILE_KINDS = frozenset(
     {NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.ATTRIBUTES, NodeKind.DATATYPE}
@@ -27,7 +28,7 @@ class Openings:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        rules: NameRules, opened: OpenedFiles,
+        rules: NameRules, opened: OpenedFiles, remakings: Remakings,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
@@ -35,6 +36,7 @@ class Openings:
         self._places = places
         self._rules = rules
         self._opened = opened
+        self._remakings = remakings
 
     def open(self, path: bytes, flags: int, pid: int) -> int:
         """Open a file that is there; return its handle."""
@@ -66,6 +68,7 @@ class Openings:
         self._rules.check_new_file(path, flags, mode)
         file = WritableFile(path, inode=self._pending.new_inode(), made_at=path)
         file.begin(empty=True)
+        self._remakings.note_made(pid, path, file)
         self._pending.stage(file)
         return self._add(file, flags | os.O_TRUNC, pid)
 

@@ -22,6 +22,7 @@ from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.recent_changes import RecentChanges
+from h5fs.tree.writing.remakings import Remakings
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
@@ -50,14 +51,19 @@ class Parts:
         )  # fmt: skip
         self.keeper = keeper = Keeper(store, pending, lookup, places)
         self.statuses = Statuses(pending, lookup, places, opened, keeper, listed_status)
+        self.remakings = remakings = Remakings(store, pending, lookup, places)
         others = FilesOfArrays(store, pending, lookup, opened, keeper)
         self.commits = commits = Commits(
-            store, pending, lookup, places, opened, keeper, others, in_flight
+            store, pending, lookup, places, opened, keeper, others, remakings, in_flight
         )
-        self.removals = removals = Removals(store, pending, lookup, places, keeper, in_flight)
+        self.removals = removals = Removals(
+            store, pending, lookup, places, keeper, remakings, in_flight
+        )
         self.renames = Renames(store, pending, lookup, places, rules, keeper, commits, removals)
         self.new_links = NewLinks(store, pending, lookup, places, rules, keeper, commits, in_flight)
-        self.openings = openings = Openings(store, pending, lookup, places, rules, opened)
+        self.openings = openings = Openings(
+            store, pending, lookup, places, rules, opened, remakings
+        )
         self.writes = writes = Writes(store, pending, lookup, places, in_flight)
         self.closings = closings = Closings(
             store,

@@ -18,12 +18,13 @@ from h5fs.store.interface import WritingStore
 from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
-from h5fs.tree.writing.draft_to_object import delete_attributes
+from h5fs.tree.writing.committing.draft_to_object import delete_attributes
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
+from h5fs.tree.writing.remakings import Remakings
 
 _log = logging.getLogger(__name__)
 
@@ -38,17 +39,18 @@ class Removals:
 
     def __init__(
         self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places,
-        keeper: Keeper, in_flight: ChangesInFlight,
+        keeper: Keeper, remakings: Remakings, in_flight: ChangesInFlight,
     ) -> None:  # fmt: skip
         self._store = store
         self._pending = pending
         self._lookup = lookup
         self._places = places
         self._keeper = keeper
+        self._remakings = remakings
         self._in_flight = in_flight
 
-    def unlink(self, path: bytes) -> None:
-        """Answer ``unlink``. Raises ``OthersInFlightError``."""
+    def unlink(self, path: bytes, pid: int = 0) -> None:
+        """Answer ``unlink``, of the process ``pid``. Raises ``OthersInFlightError``."""
         staged = self._pending.staged(path)
         if staged is not None:
             covered = self._lookup.find_any(path) if staged.is_over else None
@@ -57,6 +59,7 @@ class Removals:
             if covered is not None:
                 with self._changing(covered):
                     self.delete(path, covered)
+            self._remakings.remember_again(pid, staged)
             self._note_refused_name(staged)
             self._pending.unstage(path)
             self.let_disappear(staged)
@@ -73,7 +76,7 @@ class Removals:
         edited = self._pending.edited(node)
         if edited is not None and edited.origin is not None:
             self._in_flight.insist_on_being_alone()
-        with self._changing(node) as change:
+        with self._remakings.remembering(pid, path, node), self._changing(node) as change:
             self.delete(path, node, edited, is_alone=change.is_alone)
         # A new object that was made meanwhile may have the number of one that nobody had open.
         if edited is not None:
@@ -104,6 +107,7 @@ class Removals:
         with self._lookup.changing_link(node.parent, node.link.name) as change:
             self._store.delete_link(node.parent.info.ref, node.link.name)
             change.is_gone = True
+        self._remakings.forget_below(path)
         self._pending.forget_times(node.inode)
 
     @contextmanager
@@ -178,6 +182,7 @@ class Removals:
     def let_disappear(self, file: WritableFile) -> None:
         """A file has lost its name: it goes with its last handle."""
         file.is_gone = True
+        self._remakings.forget_of(file)
         self._pending.stop_awaiting(file)
         file.node = file.node or self._keeper.shared_dataset(file)
         file.has_other_names = file.node is not None and file.node.info.hard_link_count > 1

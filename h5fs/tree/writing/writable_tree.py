@@ -12,15 +12,14 @@ makes a frequent change (``ChangesInFlight``): then other calls are answered, an
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 
 from msgspec import structs
 
-from h5fs.errors import ExistsError, H5fsError, NoAttributeError, show_path
-from h5fs.model.file_status import FileStatus, SpaceStatus
+from h5fs.errors import ExistsError, NoAttributeError, show_path
+from h5fs.model.file_status import SpaceStatus
 from h5fs.model.settings import NO_VIEWS, Limits, ViewOptions
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.page_content import PageContent
@@ -28,10 +27,8 @@ from h5fs.tree.dentries import Dentries
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Status
 from h5fs.tree.tree import Tree
-from h5fs.tree.writing.leftovers import keep_leftovers
+from h5fs.tree.writing.leftovers import keep_pending
 from h5fs.tree.writing.parts import Parts
-
-_log = logging.getLogger(__name__)
 
 
 class WritableTree:
@@ -66,7 +63,7 @@ class WritableTree:
         self._truncations, self._attribute_changes = parts.truncations, parts.attribute_changes
         self._commits, self._keeper = parts.commits, parts.keeper
         self._new_links, self._removals = parts.new_links, parts.removals
-        self._renames = parts.renames
+        self._renames, self._remakings = parts.renames, parts.remakings
         for file in self._keeper.take_up():
             self._commits.try_to_commit(file)
 
@@ -303,6 +300,7 @@ class WritableTree:
         with self._in_flight.alone():
             self._changes.note_any()
             self._new_links.make_hard_link(existing, new)
+            self._remakings.note_made(0, new)
             self._statuses.note_change_in(new)
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
@@ -318,23 +316,25 @@ class WritableTree:
             self._removals.remove_folder(path)
             self._statuses.note_change_in(path)
 
-    def unlink(self, path: bytes) -> None:
+    def unlink(self, path: bytes, pid: int = 0) -> None:
         """Answer ``unlink``."""
 
         def unlink() -> None:
             try:
-                self._removals.unlink(path)
+                self._removals.unlink(path, pid)
             finally:
                 self._changes.note_any()
             self._statuses.note_change_in(path)
 
         self._in_flight.answer(unlink, path)
 
-    def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
+    def rename(self, old: bytes, new: bytes, flags: int = 0, pid: int = 0) -> None:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
         with self._in_flight.alone():
             self._changes.note_any()
+            self._remakings.note_made(pid, new, self._pending.staged(old))
             self._renames.rename(old, new, flags)
+            self._remakings.forget_below(old)
             if old != new:
                 self._statuses.note_change_in(old)
                 self._statuses.note_change_in(new)
@@ -382,19 +382,8 @@ class WritableTree:
             self._commits.commit_all()
             self._removals.end_all_hiding()
             self._commits.apply_in_part()
-            left = self._pending.staged_files()
-            keep_leftovers(
-                self._leftovers, left, self._pending.refused.left(self._places.is_there),
-                self._pending.scratch_links(), self._known_status_of_file(),
-            )  # fmt: skip
-            paths = tuple(file.path for file in left if file.size_bytes)
+            paths = keep_pending(self._leftovers, self._pending, self._places, self._lookup)
+            self._remakings.forget_all(self._pending.staged_files())
             self._keeper.remove_all()
         self._store.close()
         return paths
-
-    def _known_status_of_file(self) -> FileStatus | None:
-        try:
-            return self._lookup.status_of_file(0)
-        except H5fsError as error:
-            _log.warning("the HDF5 file's owner and mode are not known: %s", error)
-            return None

@@ -25,6 +25,7 @@ from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.writing.link_changes import LinkChanges
 from h5fs.store.hsds.writing.writing_store import WritingHsdsStore
 from h5fs.tree import SharedWritableTree
+from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS
 from h5fs.tree.writing.writable_tree import WritableTree
 
 MOUNTS = 4
@@ -124,6 +125,31 @@ def at_once(doings: list[Callable[[], Any]]) -> list[Any]:
 
 def errnos(results: list[Any]) -> list[int]:
     return sorted(each.errno for each in results if isinstance(each, H5fsError))
+
+
+@pytest.mark.semantics("R28", "G10")
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_what_a_program_makes_anew_keeps_its_attributes_unless_another_mount_has_the_name(
+    service: Service, tmp_path: Path, is_taken: bool
+) -> None:
+    with opened_trees(service, tmp_path, 2) as (tree, other):
+        save(tree, b"/d.npy", np.arange(3))
+        tree.change_attributes(b"/d.npy", {b"units": b"m"})
+        tree.unlink(b"/d.npy", os.getpid())
+        data = as_npy(np.arange(5))
+        handle = tree.create(b"/d.npy", os.O_WRONLY | os.O_CREAT | os.O_EXCL, os.getpid())
+        tree.write(handle, memoryview(data), 0)
+        if is_taken:
+            save(other, b"/d.npy", np.arange(2))
+            with pytest.raises(ExistsError):
+                tree.flush(handle, os.getpid())
+        else:
+            tree.flush(handle, os.getpid())
+        tree.release(handle)
+        time.sleep(RENEWED_SECONDS)
+        for each in (tree, other):
+            assert len(load(each, b"/d.npy")) == (2 if is_taken else 5)
+            assert names_in(each) == ({b"d.npy"} if is_taken else {b"d.npy", b"d.attrs.json"})
 
 
 @pytest.mark.semantics("G11", "G12", "G13")

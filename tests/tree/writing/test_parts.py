@@ -39,6 +39,7 @@ from h5fs.tree.writing.opened_files import OpenedFile, OpenedFiles
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
+from h5fs.tree.writing.remakings import Remakings
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.renames import Renames
 from h5fs.tree.writing.statuses import Statuses
@@ -70,12 +71,13 @@ class Parts:
         )
         in_flight = ChangesInFlight()
         others = FilesOfArrays(store, self.pending, self.lookup, self.opened, self.keeper)
+        remakings = Remakings(store, self.pending, self.lookup, self.places)
         self.commits = Commits(
             store, self.pending, self.lookup, self.places, self.opened, self.keeper, others,
-            in_flight,
+            remakings, in_flight,
         )  # fmt: skip
         self.removals = Removals(
-            store, self.pending, self.lookup, self.places, self.keeper, in_flight
+            store, self.pending, self.lookup, self.places, self.keeper, remakings, in_flight
         )
         self.renames = Renames(
             store, self.pending, self.lookup, self.places, self.rules, self.keeper, self.commits,

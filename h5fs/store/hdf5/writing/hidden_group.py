@@ -79,17 +79,23 @@ def find_nameless(file_id: h5f.FileID) -> list[bytes]:
     return [name for name in names if is_nameless(name)]
 
 
-def keep_if_open(
+def unlink_or_keep(
     file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
 ) -> None:
-    """Keep the object of a link that is removed, if it is ``opened`` and has no other link."""
-    if not opened:
-        return
+    """Remove a link; keep its object, if that is ``opened`` and has no other link.
+
+    A committed datatype may have one: HDF5 counts the datasets that are of it, too.
+    """
     info = group.links.get_info(name)
-    if info.type != h5l.TYPE_HARD or info.u not in opened:
-        return
-    if h5o.get_info(group, name).rc == 1:
-        keep_nameless(file_id, h5o.open(group, name))
+    if opened and info.type == h5l.TYPE_HARD and info.u in opened:
+        found = h5o.get_info(group, name)
+        if found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE:
+            hidden, kept_name = make_hidden(file_id), nameless_name(found.addr)
+            if not hidden.links.exists(kept_name):
+                # The object's header stays as it is, other than with a second link for a moment.
+                group.links.move(name, hidden, kept_name, link_properties())
+                return
+    group.unlink(name)
 
 
 def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:

@@ -95,12 +95,13 @@ class HoldingHsdsStore(HsdsStore):
         with self._changes_lock:
             self._held[object_id] += 1
 
-    def let_go(self, ref: ObjectRef) -> None:
-        object_id = self._id_of(ref)
+    def let_go(self, *refs: ObjectRef) -> None:
+        object_ids = [self._id_of(ref) for ref in refs]
         with self._changes_lock:
-            self._held[object_id] -= 1
-            if self._held[object_id] <= 0:
-                del self._held[object_id]
+            for object_id in object_ids:
+                self._held[object_id] -= 1
+                if self._held[object_id] <= 0:
+                    del self._held[object_id]
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         with self._changing() if makes else contextlib.nullcontext():

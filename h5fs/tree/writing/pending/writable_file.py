@@ -12,6 +12,7 @@ from h5fs.model.objects import ObjectRef
 from h5fs.tree.contents.content import Content
 from h5fs.tree.nodes import Node
 from h5fs.tree.writing.pending.drafts import Draft
+from h5fs.tree.writing.pending.last_removals import RemovedObject
 
 
 @dataclass(eq=False)
@@ -34,6 +35,7 @@ class WritableFile:
     that a `rename` was to give to what is in it, and why that was refused. ``started_from``: the
     text of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came
     after the last change, so that all but those who have it open read what the HDF5 file has.
+    ``replaces``: an object that the program has removed before it made this file anew.
     ``is_over``: it waits in the place of what the HDF5 file has at its path, which goes with it.
     ``inode`` and the times are those of a file without a node.
     """
@@ -61,6 +63,7 @@ class WritableFile:
     refused_name: tuple[bytes, str] | None = None
     started_from: bytes | None = None
     is_closed: bool = False
+    replaces: RemovedObject | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)

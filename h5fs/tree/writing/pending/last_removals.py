@@ -1,0 +1,119 @@
+"""What each program has removed last: it may be about to make it anew.
+
+Pure. Not thread-safe: under the tree's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from h5fs.projection.names import DentryName
+from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node
+
+_MOST_PROCESSES: Final = 64
+_MOST_OBJECTS: Final = 64
+_MOST_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class RemovedObject:
+    """An object of which a program has removed a link; it is held, so that it is still there.
+
+    ``folder``: the path of the folder that the link was in. ``node``: the file that was removed,
+    of a pair the one that was removed last. ``has_other_names``: other links lead to it.
+    ``storage_bytes``: how much it takes in the HDF5 file.
+    """
+
+    folder: bytes
+    node: Node
+    has_other_names: bool
+    storage_bytes: int
+
+    @property
+    def link_name(self) -> bytes:
+        """The name of the link."""
+        assert self.node.link is not None
+        return self.node.link.name
+
+    def has_link_of(self, other: RemovedObject) -> bool:
+        """Whether both have had the same link, one after the other."""
+        return (self.folder, self.link_name) == (other.folder, other.link_name)
+
+    def is_at(self, path: bytes, folder: Node, meaning: DentryName) -> bool:
+        """Whether a path is that of a file of the object, in the same group.
+
+        ``folder`` and ``meaning`` are those of the path.
+        """
+        assert self.node.parent is not None
+        projection = PROJECTIONS[self.node.kind]
+        return (
+            path.rpartition(b"/")[0] == self.folder
+            and folder.info.ref == self.node.parent.info.ref
+            and meaning.link_name == self.link_name
+            and meaning.projection in (projection, PARTNERS.get(projection))
+        )
+
+
+class LastRemovals:
+    """What each of the last ``most_processes`` processes that have removed anything removed last.
+
+    These are ``most_objects`` for each, of ``most_bytes`` in all, but for the newest one, which
+    always stays. Objects are given back when they are forgotten, many at a time, since somebody
+    holds them.
+    """
+
+    def __init__(
+        self, most_processes: int = _MOST_PROCESSES, most_objects: int = _MOST_OBJECTS,
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:  # fmt: skip
+        self._most_processes = most_processes
+        self._most_objects = most_objects
+        self._most_bytes = most_bytes
+        # The process that has removed something last is the last.
+        self._removed: dict[int, list[RemovedObject]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._removed)
+
+    def put(self, pid: int, removed: RemovedObject) -> list[RemovedObject]:
+        """Remember what a process has removed; return what is forgotten for it."""
+        before = self._removed.pop(pid, [])
+        forgotten = [each for each in before if each.has_link_of(removed)]
+        before = [each for each in before if each not in forgotten]
+        is_full = len(before) >= self._most_objects
+        if is_full or sum(each.storage_bytes for each in before) > self._most_bytes:
+            forgotten += before
+            before = []
+        self._removed[pid] = [*before, removed]
+        if len(self._removed) > self._most_processes:
+            forgotten += self._removed.pop(next(iter(self._removed)))
+        return forgotten
+
+    def take(
+        self, pid: int, path: bytes, folder: Node, meaning: DentryName
+    ) -> RemovedObject | None:
+        """Return what a process has removed at a path, and forget it here."""
+        for removed in self._removed.get(pid, ()):
+            if removed.is_at(path, folder, meaning):
+                self._remove(pid, removed)
+                return removed
+        return None
+
+    def forget(self, is_over: Callable[[int, RemovedObject], bool]) -> list[RemovedObject]:
+        """Forget what ``is_over`` says, of a process and what it has removed; return that."""
+        every = [(pid, removed) for pid, several in self._removed.items() for removed in several]
+        over = [(pid, removed) for pid, removed in every if is_over(pid, removed)]
+        for pid, removed in over:
+            self._remove(pid, removed)
+        return [removed for _, removed in over]
+
+    def pids(self) -> list[int]:
+        """Return the processes of which anything is remembered."""
+        return list(self._removed)
+
+    def _remove(self, pid: int, removed: RemovedObject) -> None:
+        self._removed[pid].remove(removed)
+        if not self._removed[pid]:
+            del self._removed[pid]

@@ -1,0 +1,197 @@
+"""Objects that programs have removed, and perhaps are about to make anew.
+
+Programs replace a file in two ways: they write it anew, or remove it and make another one of that
+name (`tar x`, `git checkout`, `unzip -o`, `install`). With an object of HDF5 go its attributes, its
+storage, and what others' references lead to: so the removed one is held for a while, to be put back
+where the same program makes it anew, which is then written over it.
+
+Under the tree's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from h5fs.errors import H5fsError, show_path
+from h5fs.model.objects import Link, LinkKind
+from h5fs.projection.names import DentryName
+from h5fs.store.interface import WritingStore
+from h5fs.tree.contents.content import ArrayContent, read_all
+from h5fs.tree.lookup import Lookup
+from h5fs.tree.nodes import Node, NodeKind
+from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
+from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN_BYTES = 2**63  # it may be a lot
+_KINDS = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
+
+
+class Remakings:
+    """Holds what each process has removed last, until it makes that anew, or is not there any more.
+
+    What it makes anew has the object then (``WritableFile.replaces``), until it is committed, or
+    has lost its name.
+    """
+
+    def __init__(
+        self, store: WritingStore, pending: Pending, lookup: Lookup, places: Places
+    ) -> None:
+        self._store = store
+        self._pending = pending
+        self._lookup = lookup
+        self._places = places
+        self._last = LastRemovals()
+
+    # What programs do.
+
+    @contextmanager
+    def remembering(self, pid: int, path: bytes, node: Node) -> Iterator[None]:
+        """Remember an object, when the block has removed its link for a process."""
+        if not pid or node.kind not in _KINDS:
+            yield
+            return
+        # HDF5 counts the datasets that are of a committed datatype, too; but what takes its place
+        # is the same, or is refused.
+        has_others = node.info.hard_link_count > 1 and node.kind is not NodeKind.DATATYPE
+        folder, size = path.rpartition(b"/")[0], self._storage_bytes_of(node)
+        removed = RemovedObject(folder, node, has_others, size)
+        self._store.hold(node.info.ref)
+        try:
+            yield
+        except BaseException:
+            self._let_go([removed])
+            raise
+        if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
+            self._let_go([removed])
+            return
+        self._let_go(self._last.put(pid, removed))
+        self._forget_of_ended_processes()
+
+    def remember_again(self, pid: int, file: WritableFile) -> None:
+        """A process removes what it, or another one, has made anew and is not committed."""
+        removed, file.replaces = file.replaces, None
+        if removed is not None:
+            self._let_go(self._last.put(pid, removed) if pid else [removed])
+
+    def note_made(self, pid: int, path: bytes, file: WritableFile | None = None) -> None:
+        """Something gets a name: what its process has removed there is made anew, if that is a
+        ``file`` of its own."""
+        if not self._last:
+            return
+        self._forget_of_ended_processes()
+        try:
+            folder, meaning = self._places.folder_and_meaning(path)
+        except H5fsError:  # the call that gives the name is refused for that
+            return
+        if meaning is None:
+            return
+        if file is not None and file.held is None:  # else it is a dataset that there was before
+            removed = self._last.take(pid, path, folder, meaning)
+            if removed is not None:
+                self.forget_of(file)
+                file.replaces = removed
+                file.was_offered = True  # its data go where those of the removed one are
+        self._let_go(self._last.forget(lambda _, each: each.is_at(path, folder, meaning)))
+
+    # What becomes of it.
+
+    def forget_of(self, file: WritableFile) -> None:
+        """A file replaces no removed object (any more)."""
+        removed, file.replaces = file.replaces, None
+        if removed is not None:
+            self._let_go([removed])
+
+    def forget_below(self, path: bytes) -> None:
+        """A folder is gone, or has another name."""
+        below = path + b"/"
+        self._let_go(self._last.forget(lambda _, each: (each.folder + b"/").startswith(below)))
+
+    def forget_all(self, files: Iterable[WritableFile]) -> None:
+        """The mount ends; ``files`` are those that have not become part of the HDF5 file."""
+        for file in files:
+            self.forget_of(file)
+        self._let_go(self._last.forget(lambda *_: True))
+
+    def find(
+        self, path: bytes, folder: Node, meaning: DentryName, files: Iterable[WritableFile]
+    ) -> RemovedObject | None:
+        """Return the removed object that one of the files at a path, and its partner's, replaces.
+
+        None where something else has its name by now.
+        """
+        for file in files:
+            removed = file.replaces
+            if removed is None or not removed.is_at(path, folder, meaning):
+                continue
+            if self._lookup.get_any_link(folder.info.ref, removed.link_name) is None:
+                return removed
+        return None
+
+    def put_back(self, removed: RemovedObject, folder: Node) -> None:
+        """Give an object its name again, for a file that is to be written over it."""
+        info, name = removed.node.info, removed.link_name
+        with self._lookup.changing():
+            self._store.create_link(folder.info.ref, Link(name, LinkKind.HARD, target=info))
+            self._let_go([removed])  # so that it has no more links than it had
+
+    def take_away(self, removed: RemovedObject, folder: Node) -> None:
+        """Take the name away again, since the file could not be written over the object."""
+        self._store.hold(removed.node.info.ref)
+        with self._lookup.changing():
+            self._store.delete_link(folder.info.ref, removed.link_name)
+
+    def attributes_of(self, removed: RemovedObject) -> bytes:
+        """Return the text of an object's attributes; none where it has none."""
+        info = removed.node.info
+        if not info.attribute_count and not self._lookup.is_shared:
+            return b""
+        try:
+            return read_all(self._lookup.content_of(Node(NodeKind.ATTRIBUTES, b"", info, None)))
+        except H5fsError as error:
+            _log.error(
+                "%s is made anew without its attributes: %s", show_path(info.ref.path), error
+            )
+            return b""
+
+    def _storage_bytes_of(self, node: Node) -> int:
+        """Return how much an object takes; as a rule that is known, since a `stat` came before."""
+        if node.kind is NodeKind.DATATYPE:
+            return 0
+        try:
+            content = self._lookup.content_of(node)
+        except H5fsError:
+            return _UNKNOWN_BYTES
+        return content.dataset.storage_size_bytes if isinstance(content, ArrayContent) else 0
+
+    def _forget_of_ended_processes(self) -> None:
+        """Nobody makes anew what a process has removed that is not there any more."""
+        ended = {pid for pid in self._last.pids() if not _is_running(pid)}
+        if ended:
+            self._let_go(self._last.forget(lambda pid, _: pid in ended))
+
+    def _let_go(self, removed: Sequence[RemovedObject]) -> None:
+        if not removed:
+            return
+        refs = [each.node.info.ref for each in removed]
+        try:
+            self._store.let_go(*refs)
+        except H5fsError as error:
+            paths = ", ".join(show_path(ref.path) for ref in refs)
+            _log.warning("takes space until the mount ends: %s: %s", paths, error)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

@@ -1,0 +1,96 @@
+"""What is remembered of what processes have removed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
+from h5fs.projection.names import DentryName, Projection
+from h5fs.tree.nodes import Node, NodeKind, make_root
+from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
+
+ROOT = make_root(ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP))
+
+
+def removed(
+    name: bytes, *, address: int = 800, kind: NodeKind = NodeKind.DATATYPE, size: int = 10
+) -> RemovedObject:
+    info = ObjectInfo(ObjectRef(0, address, b"/" + name), ObjectKind.DATASET)
+    link = Link(name, LinkKind.HARD, target=info)
+    return RemovedObject(b"", Node(kind, name, info, ROOT, link), False, size)
+
+
+def taken(last: LastRemovals, pid: int, name: bytes) -> RemovedObject | None:
+    meaning = DentryName(Projection.DATATYPE, name)
+    return last.take(pid, b"/" + name + b".dtype.json", ROOT, meaning)
+
+
+def test_each_process_has_its_own_and_takes_it_once() -> None:
+    last, mine, yours = LastRemovals(), removed(b"a"), removed(b"a")
+    assert last.put(1, mine) == last.put(2, yours) == []
+    assert taken(last, 1, b"b") is None
+    assert taken(last, 1, b"a") is mine
+    assert taken(last, 1, b"a") is None
+    assert last.pids() == [2]
+    assert taken(last, 2, b"a") is yours
+    assert not last
+
+
+def test_all_but_the_newest_are_given_back_together_when_they_are_too_many() -> None:
+    last = LastRemovals(most_objects=3)
+    every = [removed(b"%d" % number) for number in range(4)]
+    assert [last.put(1, each) for each in every[:3]] == [[], [], []]
+    assert last.put(1, every[3]) == every[:3]
+    assert taken(last, 1, b"0") is None
+    assert taken(last, 1, b"3") is every[3]
+
+
+def test_all_but_the_newest_are_given_back_together_when_they_are_too_large() -> None:
+    last, small, large = LastRemovals(most_bytes=19), removed(b"x"), removed(b"y", size=1000)
+    assert last.put(1, small) == last.put(1, large) == []
+    assert last.put(1, removed(b"z")) == [small, large]
+
+
+def test_of_one_link_the_object_that_was_removed_last_is_remembered() -> None:
+    last, first, second = LastRemovals(), removed(b"a"), removed(b"a", address=1600)
+    last.put(1, first)
+    assert last.put(1, second) == [first]
+    assert taken(last, 1, b"a") is second
+
+
+def test_the_process_that_has_removed_nothing_for_longest_is_forgotten() -> None:
+    last, first = LastRemovals(most_processes=2), removed(b"a")
+    last.put(1, first)
+    last.put(2, removed(b"b"))
+    assert last.put(3, removed(b"c")) == [first]
+    assert last.forget(lambda pid, _: pid == 2) != []
+    assert last.pids() == [3]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "projection"),
+    [
+        (b"/g/a.dtype.json", b"a", Projection.DATATYPE),
+        (b"/b.dtype.json", b"b", Projection.DATATYPE),
+        (b"/a.npy", b"a", Projection.ARRAY),
+        (b"/a.attrs.json", b"a", Projection.ATTRIBUTES),
+    ],
+)
+def test_another_file_is_not_at_its_place(path: bytes, name: bytes, projection: Projection) -> None:
+    assert not removed(b"a").is_at(path, ROOT, DentryName(projection, name))
+
+
+def test_another_group_at_the_same_path_is_not_its_place() -> None:
+    info = msgspec.structs.replace(ROOT.info, ref=ObjectRef(0, 4000, b"/"))
+    meaning = DentryName(Projection.DATATYPE, b"a")
+    assert removed(b"a").is_at(b"/a.dtype.json", ROOT, meaning)
+    assert not removed(b"a").is_at(b"/a.dtype.json", make_root(info), meaning)
+
+
+def test_either_file_of_a_pair_is_at_its_place() -> None:
+    pair = removed(b"v", kind=NodeKind.VALUES)
+    for path, projection in (
+        (b"/v.values.npy", Projection.VALUES), (b"/v.offsets.npy", Projection.OFFSETS),
+    ):  # fmt: skip
+        assert pair.is_at(path, ROOT, DentryName(projection, b"v"))
