@@ -146,7 +146,7 @@ def write_range(
 
     ``space``: the dataset's own, whose selection may change.
     """
-    space = space or dataset_id.get_space()
+    space = dataset_id.get_space() if space is None else space
     shape = space.get_simple_extent_dims()
     done = 0
     for slab in split_into_hyperslabs(shape, start, start + len(array)):
