@@ -17,6 +17,8 @@ class PathCheck:
         self._descriptor = descriptor
         self._path = path
         self._name = os.fspath(path)  # a Path makes it anew each time
+        file = os.fstat(descriptor)
+        self._identity = file.st_dev, file.st_ino
 
     def is_gone(self) -> bool:
         """Whether no name leads to the file any more. Raises ``OSError``."""
@@ -27,18 +29,17 @@ class PathCheck:
 
         Raises ``OSError``.
         """
-        file = os.fstat(self._descriptor)
         try:
             found = os.lstat(self._name)
         except (FileNotFoundError, NotADirectoryError):
-            return f"{self._path} was {'moved' if file.st_nlink else 'removed'}{self._where()}"
+            return f"{self._path} was {'removed' if self.is_gone() else 'moved'}{self._where()}"
         except OSError as error:
             return f"{self._path} cannot be looked at any more ({error.strerror})"
-        if not os.path.samestat(found, file):
+        if (found.st_dev, found.st_ino) != self._identity:
             return f"{self._path} was replaced by another file{self._where()}"
-        if file.st_nlink == 0:  # in a container the path may still show the removed file
+        if found.st_nlink == 0:  # in a container the path may still show the removed file
             return f"{self._path} was removed"
-        if file.st_nlink > 1:
+        if found.st_nlink > 1:
             return (
                 f"{self._path} has got another name (a hard link), under which its log is not "
                 "found: remove that name"

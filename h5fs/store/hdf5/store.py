@@ -315,7 +315,10 @@ class Hdf5Store:
         return identifier
 
     def _dataset_id(self, ref: ObjectRef) -> Any:
-        """Return a dataset that may be read. Raises ``ForbiddenError``."""
+        return self._opened_dataset(ref).identifier
+
+    def _opened_dataset(self, ref: ObjectRef) -> OpenIdentifier:
+        """Return a dataset that may be read, open. Raises ``ForbiddenError``."""
         opened = self._opened.open(ref)
         if not isinstance(opened.identifier, h5d.DatasetID):
             raise UnreadableError(f"{show_path(ref.path)} is not a dataset")
@@ -323,7 +326,7 @@ class Hdf5Store:
             opened.outside = self._outside.check(ref, is_logged=self._files.is_logged(ref.file))
             opened.is_permitted = True
             self._opened.keep(ref, opened)
-        return opened.identifier
+        return opened
 
     def _confirm_sources(self, ref: ObjectRef) -> None:
         """See after a read that HDF5 could open all sources that there are."""
@@ -346,14 +349,13 @@ class Hdf5Store:
         return opened.identifier
 
     def _projected(self, ref: ObjectRef) -> ProjectedDataset:
-        if ref in self._scanned:
+        if (known := self._scanned.get(ref)) is not None:
             self._scanned.move_to_end(ref)
-            return self._scanned[ref]
-        dataset_id = self._dataset_id(ref)
-        datasets.check_filters(dataset_id, self._opened.open(ref).creation)
-        opened = self._opened.open(ref)
+            return known
+        opened = self._opened_dataset(ref)
+        datasets.check_filters(opened.identifier, opened.creation)
         projected = project_dataset(
-            dataset_id, path_of=self._path_of(ref.file), on_progress=self._on_progress,
+            opened.identifier, path_of=self._path_of(ref.file), on_progress=self._on_progress,
             find_texts=lambda dtype: self._ways.find_texts(ref, opened, dtype),
         )  # fmt: skip
         self._scanned[ref] = projected

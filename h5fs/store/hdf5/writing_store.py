@@ -155,7 +155,7 @@ class WritingHdf5Store(StepwiseStore):
                     unlink_or_keep(self._files.file_id(0), target, new_name, opened)
                 self._group_id(group).links.move(name, target, new_name, link_properties())
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
-                return self.get_link(new_group, new_name).target
+                return self._links.read_link(target, new_group, new_name).target
             return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
@@ -249,9 +249,9 @@ class WritingHdf5Store(StepwiseStore):
 
     def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
         with self._changing(ref.path):
-            dataset_id = self._dataset_id(ref)
-            dtype = self._projected(ref).dtype
-            in_place = find_in_place(self._opened.open(ref), dtype, ref.path)
+            opened = self._opened_dataset(ref)
+            dataset_id, dtype = opened.identifier, self._projected(ref).dtype
+            in_place = find_in_place(opened, dtype, ref.path)
             write_type, item = in_place.write_type, dtype.itemsize
             start, skip = divmod(offset, item)
             stop = -(-(offset + len(data)) // item)
@@ -264,7 +264,7 @@ class WritingHdf5Store(StepwiseStore):
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
             with self._step((ref.id,)):
-                write_range(dataset_id, elements, start, write_type)
+                write_range(dataset_id, elements, start, write_type, in_place.space)
                 self._forget_elements(ref)
 
     def change_array(
@@ -286,6 +286,7 @@ class WritingHdf5Store(StepwiseStore):
             with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
+                    self._opened.open(ref).in_place = None
                 for start, stop in parts:
                     write_part(dataset_id, source, start, stop, write_type, self._on_progress)
                 self._forget_elements(ref)

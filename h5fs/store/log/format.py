@@ -50,6 +50,7 @@ import struct
 from dataclasses import dataclass
 
 import deflate
+from msgspec import Struct
 
 MAGIC = b"\x8fh5fslog"
 VERSION = 1
@@ -107,8 +108,7 @@ class PageHead:
     chain: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommitHead:
+class CommitHead(Struct, frozen=True):
     """A commit frame. ``boot``: the digest; ``main_bytes``: the least size of the main file."""
 
     sequence: int

@@ -303,9 +303,9 @@ class LoggedFile(ChangingFile):
             raise
         if layers.pending:
             layers.recent.clear()
-        for start, stop, offset in layers.pending:
-            layers.committed.insert(start, stop, offset)
-        layers.pending.clear()
+            for start, stop, offset in layers.pending:
+                layers.committed.insert(start, stop, offset)
+            layers.pending.clear()
         layers.commit_changed(placed)
         layers.committed.cut(-(-self.length // self._page_bytes))
         self._note_commit(durable=durable)

@@ -261,7 +261,9 @@ class LoggedWorkerStore(WorkerStore):
         return self._file.logged
 
     def _keep_log_short(self) -> None:
-        self._shorten_log(_MOST_LOG_BYTES)
+        # As a rule the log ends with the last commit, of which the worker tells.
+        if self._needs_room or self._state.last_commit()[1] > _MOST_LOG_BYTES:
+            self._shorten_log(_MOST_LOG_BYTES)
 
     def _shorten_log(self, most_bytes: int) -> None:
         """Bring a log that is longer than that into the file. A failure does no harm."""

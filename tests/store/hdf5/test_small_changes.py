@@ -114,6 +114,22 @@ def test_one_write_in_place_after_another_looks_at_the_dataset_once(
         assert it.store.read_data(data, ArrayPart.ELEMENTS, 0, 8000) == expected.tobytes()
 
 
+def test_writes_in_place_go_on_where_the_dataset_has_grown(file: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        opened.create_dataset("rows", data=np.zeros(4), maxshape=(None,), chunks=(4,))
+    with written(file) as it:
+        rows = it.store._info(it.root, b"rows").ref
+        it.store.write_elements(rows, 0, np.ones(2).tobytes())
+        it.store.write_elements(rows, 8, np.ones(2).tobytes())
+        longer = np.arange(12.0)
+        new = NewArray((12,), longer.dtype, False, 0, 0, data=longer.tobytes())
+        assert it.store.change_array(rows, new, ((32, 96),))
+        it.store.write_elements(rows, 80, np.full(2, -1.0).tobytes())
+        assert not it.store.is_broken
+    with h5py.File(file) as opened:
+        assert opened["rows"][()].tolist() == [1, 1, 1, 0, *range(4, 10), -1, -1]
+
+
 @pytest.mark.parametrize(
     "array", [np.arange(100.0), np.array(["a", "bc"]), np.zeros((0, 3)), np.array(7)],
     ids=["numbers", "text", "none", "one"],

@@ -40,6 +40,7 @@ from h5fs.store.hdf5.objects.references import (
     read_reference,
     store_reference,
 )
+from h5fs.store.hdf5.types.dataspaces import dataspace_of
 from h5fs.store.hdf5.types.elements_in_memory import pack_elements, unpack_elements
 from h5fs.store.hdf5.types.library_calls import read_memory, write_memory
 from h5fs.store.hdf5.types.type_ids import create_datatype, describe_datatype, simple_type
@@ -191,7 +192,8 @@ class PreparedAttribute:
             if not h5a.exists(object_id, name):
                 _create(object_id, name, attribute, self.type_id, self.memory)
             elif _has_like(object_id, attribute):
-                _write_elements(h5a.open(object_id, name), self.memory)
+                attribute_id = h5a.open(object_id, name)
+                _write_elements(attribute_id, attribute_id.get_type(), self.memory)
             else:
                 _replace(object_id, attribute, self.type_id, self.memory)
 
@@ -251,14 +253,7 @@ def _shape_of(space_id: h5s.SpaceID) -> tuple[int, ...] | None:
 
 
 def _space_of(shape: tuple[int, ...] | None) -> h5s.SpaceID:
-    if shape is None:
-        return h5s.create(h5s.NULL)
-    return h5s.create_simple(shape) if shape else _scalar_space()
-
-
-@functools.cache
-def _scalar_space() -> h5s.SpaceID:
-    return h5s.create(h5s.SCALAR)
+    return h5s.create(h5s.NULL) if shape is None else dataspace_of(shape)
 
 
 def _pack(object_id: Any, attribute: Attribute, owners: list[Any]) -> bytes:
@@ -321,13 +316,13 @@ def _create(
 ) -> None:
     attribute_id = h5a.create(object_id, name, type_id, _space_of(attribute.shape))
     try:
-        _write_elements(attribute_id, memory)
+        _write_elements(attribute_id, type_id, memory)
     except Exception as error:
         h5a.delete(object_id, name)
         raise UnreadableError(explain(error)) from error
 
 
-def _write_elements(attribute_id: h5a.AttrID, memory: bytes) -> None:
+def _write_elements(attribute_id: h5a.AttrID, type_id: h5t.TypeID, memory: bytes) -> None:
     if memory:
-        # With the file's own type as memory type the library copies the bits.
-        write_memory(attribute_id, attribute_id.get_type(), memory)
+        # With the attribute's own type as memory type the library copies the bits.
+        write_memory(attribute_id, type_id, memory)

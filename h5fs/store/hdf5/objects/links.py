@@ -117,6 +117,11 @@ class LinkReader:
         with reading(path):
             if is_hidden(group.path, name) or not group_id.links.exists(name):
                 raise NotFoundError(f"no link {show_path(path)}")
+        return self.read_link(group_id, group, name)
+
+    def read_link(self, group_id: h5g.GroupID, group: ObjectRef, name: bytes) -> Link:
+        """Return the link of that name, which is there. Raises ``UnreadableError``."""
+        with reading(join_path(group.path, name)):
             return self._read_link(group_id, group, name, group_id.links.get_info(name).type)
 
     def describe_object(self, location: Any, name: bytes, *, file: int, path: bytes) -> ObjectInfo:

@@ -42,17 +42,19 @@ class OpenIdentifiers:
 
     def __init__(self, open_identifier: Callable[[ObjectRef], OpenIdentifier]) -> None:
         self._open_identifier = open_identifier
-        self._opened: OrderedDict[ObjectRef, OpenIdentifier] = OrderedDict()
+        # By file and id: an ObjectRef is hashed and compared by Python, several times in each call.
+        self._opened: OrderedDict[tuple[int, int], OpenIdentifier] = OrderedDict()
         self._cached_bytes = 0
 
     def open(self, ref: ObjectRef) -> OpenIdentifier:
         """Return an object's identifier, open. Raises what opening it raises."""
-        opened = self._opened.get(ref)
+        key = (ref.file, ref.id)
+        opened = self._opened.get(key)
         if opened is None:
-            opened = self._opened[ref] = self._open_identifier(ref)
+            opened = self._opened[key] = self._open_identifier(ref)
             self._cached_bytes += opened.cache_bytes
             self._close_the_oldest()
-        self._opened.move_to_end(ref)
+        self._opened.move_to_end(key)
         return opened
 
     def keep(self, ref: ObjectRef, opened: OpenIdentifier) -> None:
@@ -60,23 +62,25 @@ class OpenIdentifiers:
 
         A look at a virtual dataset's sources may open more identifiers than are kept.
         """
-        if self._opened.get(ref) is not opened:
-            self._opened[ref] = opened
+        key = (ref.file, ref.id)
+        if self._opened.get(key) is not opened:
+            self._opened[key] = opened
             self._cached_bytes += opened.cache_bytes
             self._close_the_oldest()
 
     def find(self, ref: ObjectRef) -> OpenIdentifier | None:
         """Return an object's identifier if it is open."""
-        return self._opened.get(ref)
+        return self._opened.get((ref.file, ref.id))
 
     def forget_file(self, number: int) -> None:
         """Close what is open of a file."""
-        for ref in [ref for ref in self._opened if ref.file == number]:
-            self._cached_bytes -= self._opened.pop(ref).cache_bytes
+        for key in [key for key in self._opened if key[0] == number]:
+            self._cached_bytes -= self._opened.pop(key).cache_bytes
 
     def clear(self, *kept: ObjectRef) -> None:
         """Close all but some that have no cache."""
-        still = [(ref, self._opened[ref]) for ref in kept if ref in self._opened]
+        keys = [(ref.file, ref.id) for ref in kept]
+        still = [(key, self._opened[key]) for key in keys if key in self._opened]
         self._opened.clear()
         self._opened.update(still)
         self._cached_bytes = 0

@@ -22,6 +22,7 @@ from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.packages import deflate
 from h5fs.store.hdf5.types.array_types import WriteType, check_text
+from h5fs.store.hdf5.types.dataspaces import dataspace_of
 from h5fs.system.cores import count_cores
 
 Array = np.ndarray[Any, Any]
@@ -100,7 +101,7 @@ def write_array(
     for box, part in _parts(dataset_id, source, len(shape)):
         on_progress()
         space.select_hyperslab(box.start, box.count)
-        _write(dataset_id, h5s.create_simple(box.count), space, part, write_type)
+        _write(dataset_id, dataspace_of(box.count), space, part, write_type)
 
 
 def write_plain(
@@ -137,9 +138,15 @@ def check_part(source: ElementSource, start: int, stop: int, write_type: WriteTy
             check_text(source.flat(first, min(first + _ELEMENTS_AT_ONCE, stop)))
 
 
-def write_range(dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType) -> None:
-    """Write elements from row-major index ``start`` on; ``array`` is flat."""
-    space = dataset_id.get_space()
+def write_range(
+    dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType,
+    space: h5s.SpaceID | None = None,
+) -> None:  # fmt: skip
+    """Write elements from row-major index ``start`` on; ``array`` is flat.
+
+    ``space``: the dataset's own, whose selection may change.
+    """
+    space = dataset_id.get_space() if space is None else space
     shape = space.get_simple_extent_dims()
     done = 0
     for slab in split_into_hyperslabs(shape, start, start + len(array)):
@@ -147,7 +154,7 @@ def write_range(dataset_id: h5d.DatasetID, array: Array, start: int, write_type:
         part = array[done : done + count]
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
-            in_memory = h5s.create_simple(slab.count)
+            in_memory = dataspace_of(slab.count)
             _write(dataset_id, in_memory, space, part.reshape(slab.count), write_type)
         else:
             _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(()), write_type)

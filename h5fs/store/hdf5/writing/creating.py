@@ -15,6 +15,7 @@ from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.settings import NewDatasets
 from h5fs.store.hdf5.types.array_types import WriteType
+from h5fs.store.hdf5.types.dataspaces import dataspace_of
 
 _CHUNK_BYTES = 2**20
 
@@ -94,7 +95,7 @@ def create_plain_dataset(
 
 
 def _make_space(shape: tuple[int, ...], max_shape: tuple[int, ...] | None) -> h5s.SpaceID:
-    return h5s.create_simple(shape, max_shape) if shape else h5s.create(h5s.SCALAR)
+    return h5s.create_simple(shape, max_shape) if max_shape else dataspace_of(shape)
 
 
 def _set_new_properties(

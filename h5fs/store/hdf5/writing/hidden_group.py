@@ -116,11 +116,12 @@ def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:
     if info.type != h5l.TYPE_HARD:
         return ()
     try:
-        found = h5o.get_info(group, name)
-        has_members = found.type == h5o.TYPE_GROUP and len(h5g.open(group, name)) > 0
+        # This tells less than `h5o.get_info`, in a third of the time.
+        found = h5g.get_objinfo(group, name)
+        has_members = found.type == h5g.GROUP and len(h5g.open(group, name)) > 0
     except Exception:  # any of h5py's: nobody knows what it is
         return None
-    return None if has_members and found.rc == 1 else (found.addr,)
+    return None if has_members and found.nlink == 1 else (info.u,)
 
 
 def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5p
+from h5py import h5d, h5p, h5s
 from msgspec import Struct
 
 from h5fs.errors import ReadOnlyError, UnsupportedTypeError, show_path
@@ -21,12 +21,14 @@ class InPlace(Struct, frozen=True):
     """How elements of ``dtype``, as the ``.npy`` file has them, are written to an open dataset.
 
     ``creation``: the dataset's properties. ``is_filtered``: its chunks go through filters.
+    ``space``: its dataspace, right as long as the dataset has the shape that it had.
     """
 
     dtype: np.dtype[Any]
     write_type: WriteType
     creation: h5p.PropDCID
     is_filtered: bool
+    space: h5s.SpaceID
 
 
 def find_in_place(opened: OpenIdentifier, dtype: np.dtype[Any], path: bytes) -> InPlace:
@@ -48,5 +50,6 @@ def find_in_place(opened: OpenIdentifier, dtype: np.dtype[Any], path: bytes) -> 
         raise UnsupportedTypeError("elements of this type cannot be changed in place")
     check_can_encode(creation)
     is_filtered = creation.get_layout() == h5d.CHUNKED and creation.get_nfilters() > 0
-    opened.in_place = found = InPlace(dtype, write_type, creation, is_filtered)
+    space = dataset_id.get_space()
+    opened.in_place = found = InPlace(dtype, write_type, creation, is_filtered, space)
     return found

@@ -169,6 +169,11 @@ class Pending:
         for key in [key for key, each in self._editing.items() if each is file]:
             self._pop(self._editing, key)
 
+    @property
+    def has_edited(self) -> bool:
+        """Whether there is anything that ``move_edited`` could find."""
+        return bool(self._editing) or bool(self.refused)
+
     def move_edited(self, ref: ObjectRef, old: bytes, new: bytes) -> None:
         """Let a file in which something of an object is being edited have another path."""
         self.refused.move(old, new)

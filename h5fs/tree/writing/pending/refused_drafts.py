@@ -64,12 +64,18 @@ class RefusedDrafts:
             del self._changes[next(iter(self._changes))]
         self._keep_last_bytes()
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._changes)
+
     def forget(self, path: bytes) -> None:
         """A path has another content now, which was accepted, or is gone, or another file's."""
         self._changes.pop(path, None)
 
     def move(self, old: bytes, new: bytes) -> None:
         """Let the files at a path, and below it, be at another one, whose files are gone."""
+        if not self._changes:
+            return
         moved = self._take(old)
         self._take(new)
         for change in moved:
