@@ -56,6 +56,7 @@ from h5fs.store.hsds.writing.link_changes import (
 )
 from h5fs.store.hsds.writing.new_types import describe_type, kept_type
 from h5fs.store.hsds.writing.packing import attribute_to_json
+from h5fs.store.hsds.writing.scale_attributes import lead_to_new
 from h5fs.store.hsds.writing.shapes import (
     elements_of,
     may_grow,
@@ -286,6 +287,7 @@ class WritingHsdsStore(HoldingHsdsStore):
                 break
             self._lead_to(moved, new_id, now.id)
             new_id = now.id
+        lead_to_new(self._client, self._query(0), old.id, new_id, attributes)
         self._removed.add(old.id, successor=new_id, attributes=attributes)
 
     def _copy_attributes(self, old_id: str, new_id: str) -> dict[str, Any]:
