@@ -3,8 +3,10 @@
 Answers are checked: their length is limited before they are read, JSON has the shape that the
 caller names, and no wait is longer than ``timeout_seconds`` in all. A service that takes no
 connection is asked again for some seconds; one that does not answer is not, since a program waits
-in a system call. The log has one line when the service is lost and one when it is back. Safe to use
-from any thread; threads share connections.
+in a system call. One that hangs up is asked again where that changes nothing, or nothing more:
+services, and what is before them, close connections that were kept for some time. The log has one
+line when the service is lost and one when it is back. Safe to use from any thread; threads share
+connections.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from h5fs.errors import (
     CannotOpenError,
@@ -43,6 +45,8 @@ _Got = TypeVar("_Got")
 
 _AGAIN_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
 _DEAD_SECONDS: Final = 5.0
+_BUSY_SECONDS: Final = 0.3
+_MOST_HANG_UPS: Final = 2
 _PIECE_BYTES: Final = 1 << 20
 _MOST_JSON_BYTES: Final = 1 << 28
 _MOST_REASON_BYTES: Final = 400
@@ -150,9 +154,10 @@ class Client:
 
     def _send(
         self, method: str, url: str, body: bytes | memoryview | None, headers: dict[str, str],
-        deadline: float, *, once: bool,
+        deadline: float, *, once: bool, may_repeat: bool,
     ) -> urllib3.BaseHTTPResponse:  # fmt: skip
         """Send a request, again while there is no connection; return the answer's beginning."""
+        hang_ups = 0
         for pause in (*_AGAIN_SECONDS, None):
             left = max(deadline - time.monotonic(), 0.1)
             with self._lock:
@@ -167,7 +172,10 @@ class Client:
             except (NewConnectionError, ConnectionError) as error:
                 problem: object = error
             except (HTTPError, HTTPException, OSError) as error:
-                raise self._lost(error, url) from None
+                hang_ups += 1
+                if not may_repeat or not _is_hang_up(error) or hang_ups > _MOST_HANG_UPS:
+                    raise self._lost(error, url) from None
+                problem = error
             else:
                 if answer.status == 500:
                     self._nodes.look(url)
@@ -185,14 +193,19 @@ class Client:
 
     def _ask_shortly(self, path: str, seconds: float) -> bytes | None:
         """Return the body of an answer; None when there is none in time, or only a failure."""
-        try:
-            answer = self._pool.urlopen(
-                "GET", self._prefix + path, None, self._headers, retries=False, redirect=False,
-                timeout=seconds, pool_timeout=int(seconds) + 1,
-            )  # fmt: skip
-        except (HTTPError, HTTPException, OSError):
-            return None
-        return answer.data if answer.status < 500 else None
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                answer = self._pool.urlopen(
+                    "GET", self._prefix + path, None, self._headers, retries=False,
+                    redirect=False, timeout=left, pool_timeout=int(left) + 1,
+                )  # fmt: skip
+            except (HTTPError, HTTPException, OSError):
+                return None
+            if answer.status != 503:  # a service that is busy says nothing of its nodes
+                return answer.data if answer.status < 500 else None
+            time.sleep(min(_BUSY_SECONDS, left))
+        return None
 
     def _lost(self, problem: object, url: str) -> UnreadableError:
         """Return the error of a request that was not answered; log it when it is the first."""
@@ -258,7 +271,10 @@ class _Request:
         client._nodes.check(url)
         if client._nodes.are_dead:  # for its answer a living node may need a dead one
             self._deadline = time.monotonic() + min(client._timeout_seconds, _DEAD_SECONDS)
-        self._answer = client._send(method, url, body, headers, self._deadline, once=once)
+        self._answer = client._send(
+            method, url, body, headers, self._deadline, once=once,
+            may_repeat=_may_repeat(method, path) and not once,
+        )  # fmt: skip
         self.status = self._answer.status
         self._is_whole = False
 
@@ -311,6 +327,17 @@ class _Request:
             return read(wanted)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._client._lost(error, self._url) from None
+
+
+def _may_repeat(method: str, path: str) -> bool:
+    """Whether a request that is made twice changes no more than once."""
+    is_question = method == "GET" or (method == "POST" and path.endswith("/links"))
+    return is_question or path.endswith("/value")
+
+
+def _is_hang_up(error: Exception) -> bool:
+    """Whether a connection was closed without an answer."""
+    return isinstance(error, ProtocolError) and isinstance(error.args[-1], ConnectionError)
 
 
 def _credentials(access: Access) -> dict[str, str]:

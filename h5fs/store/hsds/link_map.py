@@ -27,6 +27,7 @@ MOST_BYTES: Final = 16 << 20
 # Whoever walks through a domain asks for one group after another. Links are fetched all at once as
 # long as that takes little time.
 _MOST_SECONDS: Final = 0.5
+_MANY_LINKS: Final = 10_000
 
 
 class LinkMap:
@@ -39,6 +40,11 @@ class LinkMap:
         self.hard_link_counts = Counter(
             link.id for links in answer.links.values() for link in links if link.id
         )
+
+    @property
+    def link_count(self) -> int:
+        """How many links there are."""
+        return sum(map(len, self.groups.values()))
 
     @property
     def is_fresh(self) -> bool:
@@ -97,8 +103,14 @@ class LinkMaps:
         return latest.paths.get(object_id) if latest is not None else None
 
     def places_of(self, object_id: str) -> list[tuple[str, bytes, bytes]]:
-        """Return groups' ids and paths, and the names in them, that lead to an object now."""
-        latest = self._take()
+        """Return groups' ids and paths, and the names in them, that lead to an object now.
+
+        Where there are so many links that they are not fetched each time: if those of a while ago
+        have no other path, there is none.
+        """
+        latest = self._latest
+        if latest is None or latest.link_count < _MANY_LINKS or self.count_of(object_id) > 1:
+            latest = self._take()
         if latest is None:
             return []
         return [

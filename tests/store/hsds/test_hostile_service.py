@@ -56,6 +56,8 @@ class FakeService(socketserver.ThreadingUnixStreamServer):
         self.status = 200
         self.cut = 0
         self.stall_seconds = 0.0
+        self.hang_ups = 0
+        self.requests: list[str] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -72,7 +74,14 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.do_GET()
 
+    do_PUT = do_POST
+
     def do_GET(self) -> None:
+        self.server.requests.append(f"{self.command} {urlsplit(self.path).path}")
+        if self.server.hang_ups:
+            self.server.hang_ups -= 1
+            self.close_connection = True
+            return
         place = urlsplit(self.path)
         key = place.path + ("?follow" if "follow_links" in place.query else "")
         answer = self.server.answers.get(key)
@@ -213,6 +222,51 @@ def test_an_answer_that_breaks_off_is_an_error_and_the_next_one_is_not_taken_for
                 read(store)
             service.cut = 0
             assert read(store) == VALUES.tobytes()
+
+
+@pytest.mark.semantics("G7")
+def test_a_question_is_asked_again_on_another_connection_when_the_service_hangs_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with opened(tmp_path) as (service, store):
+        assert read(store) == VALUES.tobytes()
+        service.hang_ups = 1  # as one that has kept a connection for long enough
+        assert read(store) == VALUES.tobytes()
+        service.hang_ups = 1
+        store._client.write(f"/datasets/{DATASET}/value", {"select": "[0:1]"}, b"1234")
+        assert not caplog.text
+        service.hang_ups = 100
+        with pytest.raises(UnreadableError):
+            store.root()
+        assert service.hang_ups > 90
+        service.hang_ups = 0
+        assert read(store) == VALUES.tobytes()
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_would_change_more_when_it_is_sent_twice_is_sent_once(
+    tmp_path: Path, once: bool
+) -> None:
+    with opened(tmp_path) as (service, store):
+        service.requests.clear()
+        service.hang_ups = 1
+        with pytest.raises(UnreadableError):
+            if once:
+                store._client.write(f"/datasets/{DATASET}/value", {"append": "1"}, b"1", once=True)
+            else:
+                store._client.change("POST", "/groups", {}, {})
+        assert len([line for line in service.requests if not line.startswith("GET")]) == 1
+
+
+@pytest.mark.semantics("G18")
+def test_a_service_that_is_busy_for_a_moment_has_no_dead_nodes(tmp_path: Path) -> None:
+    with opened(tmp_path) as (service, store):
+        service.status = 503
+        threading.Timer(1.0, setattr, (service, "status", 200)).start()
+        assert store._client._ask_shortly("/", 10.0) is not None
+        service.status = 503
+        assert store._client._ask_shortly("/", 0.5) is None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import errno
 import io
 import itertools
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,13 +30,14 @@ from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS
 from h5fs.tree.writing.writable_tree import WritableTree
 
 MOUNTS = 4
-_numbers = itertools.count()
 
 
-def open_tree(service: Service, domain: str, folder: Path) -> SharedWritableTree:
+def open_tree(
+    service: Service, domain: str, folder: Path, later_seconds: float = 0.1
+) -> SharedWritableTree:
     store = WritingHsdsStore(
         Client(service.access), domain, service.access.bucket, ExternalPolicy.NONE, 2**24,
-        NewDatasets(), later_seconds=0.1,
+        NewDatasets(), later_seconds=later_seconds,
     )  # fmt: skip
     store.open()
     return SharedWritableTree(store, leftovers=folder / "left")
@@ -43,14 +45,15 @@ def open_tree(service: Service, domain: str, folder: Path) -> SharedWritableTree
 
 @contextmanager
 def opened_trees(
-    service: Service, folder: Path, count: int = MOUNTS
+    service: Service, folder: Path, count: int = MOUNTS, later_seconds: float = 0.1
 ) -> Iterator[list[SharedWritableTree]]:
     """Mount a new domain some times."""
-    domain = f"{service.folder}shared{next(_numbers)}.h5"
+    domain = f"{service.folder}shared-{secrets.token_hex(4)}.h5"
     service.ask("PUT", "/", domain)
     with ExitStack() as stack:
         yield [
-            stack.enter_context(closing(open_tree(service, domain, folder))) for _ in range(count)
+            stack.enter_context(closing(open_tree(service, domain, folder, later_seconds)))
+            for _ in range(count)
         ]
 
 
@@ -276,17 +279,17 @@ def test_a_name_that_another_mount_is_replacing_is_not_free(
     with opened_trees(service, tmp_path, 2) as (one, two):
         save(one, b"/d.npy", np.zeros(10))
         assert (load(two, b"/d.npy") == 0).all()
-        make, is_away = LinkChanges.make, threading.Event()
+        make, is_away = LinkChanges._make, threading.Event()
 
-        def make_late(self: LinkChanges, group_id: str, name: bytes, body: Any) -> None:
+        def make_late(self: LinkChanges, group_id: str, name: bytes, body: Any) -> bool:
             if name == b"d" and threading.current_thread() is replacing:
                 is_away.set()
                 time.sleep(0.8)  # as on a crowded machine
             elif name == b"d":  # what the other mount has found out is old when it makes its link
                 replacing.join(PATIENCE_SECONDS)
-            make(self, group_id, name, body)
+            return make(self, group_id, name, body)
 
-        monkeypatch.setattr(LinkChanges, "make", make_late)
+        monkeypatch.setattr(LinkChanges, "_make", make_late)
         for is_opened_before in (True, False):
             value = 1 + is_opened_before
             is_away.clear()

@@ -3,16 +3,21 @@
 To replace a link takes three changes: the old object gets a second name, then the first name goes,
 then the new link comes, and the second name goes. So a name that is not there is just being
 replaced by another mount while there is a second name. Whoever is killed in between leaves that.
+
+The second name follows from the name and what it leads to, and the service says whether it was
+there. So of several mounts one at a time replaces or moves a link; and what it deletes is what it
+has looked at, never what another mount has put there since.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
-import secrets
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from h5fs.errors import (
@@ -32,9 +37,10 @@ from h5fs.store.hsds.object_descriptions import join_path, path_of
 _log = logging.getLogger(__name__)
 
 REPLACED: Final = b".h5fs-replaced-"
-"""The end of the second name, before some digits."""
+"""The end of the second name, before some digits, which stand for what the link leads to."""
 
-_MOST_TRIES: Final = 8
+_PATIENCE_SECONDS: Final = 20.0
+_DIGITS_BYTES: Final = 4
 _SEEN_SECONDS: Final = 10.0
 _MOST_SEEN: Final = 4096
 _REPLACED_WITHIN_SECONDS: Final = 5.0
@@ -43,6 +49,9 @@ _PAUSE_SECONDS: Final = 0.02
 _QUIET_LOOKS: Final = 3
 """As many looks in a row find neither name before a name is called free."""
 _CREATED: Final = 201
+
+Place = tuple[bytes, str, bytes]
+"""A group's path and its id, and a name there."""
 
 
 class LinkChanges:
@@ -111,16 +120,24 @@ class LinkChanges:
         return link
 
     def make(self, group_id: str, name: bytes, body: Mapping[str, str]) -> None:
-        """Make a link. Raises ``ExistsError``, also for one that is just the same."""
+        """Make a link. Raises ``ExistsError``, also for one to a path that is just the same."""
+        if not self._make(group_id, name, body) and "id" not in body:
+            raise ExistsError(f"there is such a link {show_path(name)}")
+
+    def _make(self, group_id: str, name: bytes, body: Mapping[str, str]) -> bool:
+        """Make a link; False where there is just the same. Raises ``ExistsError``."""
         status = self._client.change(
             "PUT", path_of(group_id) + "/links", self._query, {"links": {title_of(name): body}}
         )
-        if status != _CREATED and "id" not in body:
-            raise ExistsError(f"there is such a link {show_path(name)}")
+        self.note_seen(group_id, name)
+        return status == _CREATED
 
     def delete(self, group_id: str, name: bytes) -> None:
         """Delete a link; one that is gone by now is no error."""
         self._seen.remove((group_id, name))
+        self._delete(group_id, name)
+
+    def _delete(self, group_id: str, name: bytes) -> None:
         with suppress(GoneError):
             self._client.change(
                 "DELETE", path_of(group_id) + "/links", {**self._query, "titles": title_of(name)}
@@ -133,63 +150,122 @@ class LinkChanges:
         """Make a link, in the place of one that has the name; return that one.
 
         Readers find the old link, none for a moment, or the new one. ``only_over``: do nothing
-        unless the name leads to this object. Raises ``ExistsError`` after some tries, in each of
-        which another mount was quicker.
+        unless the name leads to this object. Raises ``ExistsError`` where a group would take the
+        place of something else, or something else that of a group; and after some seconds, in
+        which others were quicker again and again.
         """
         path = show_path(join_path(group_path, name))
-        for _ in range(_MOST_TRIES):
+        last = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < last:
             old = self.find(group_id, name)
             if only_over and (old is None or old.id != only_over):
                 return None
             if old is None:
-                try:
+                with suppress(ExistsError):
                     self.make(group_id, name, body)
-                except ExistsError:
-                    continue
-                return None
+                    return None
+                continue
             if body_of(old) == body:
                 return None
-            if self._replace(group_id, name, old, body, path):
-                return old
+            if _is_group(body_of(old)) != _is_group(body):
+                raise ExistsError(f"{path}: another mount has made something else there")
+            with self._kept(group_id, name, old, path) as is_same:
+                if is_same and self._replace(group_id, name, old, body):
+                    return old
+        raise ExistsError(f"{path}: others put something there again and again")
+
+    def move(self, place: Place, new_place: Place) -> tuple[LinkAnswer | None, LinkAnswer | None]:
+        """Move a link; return what was moved, None where nothing has the name, and replaced.
+
+        Raises ``ExistsError`` as ``put``.
+        """
+        group_path, group_id, name = place
+        path = show_path(join_path(group_path, name))
+        last = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < last:
+            found = self.find(group_id, name)
+            if found is None or place[1:] == new_place[1:]:
+                return found, None
+            with self._kept(group_id, name, found, path) as is_same:
+                if is_same:
+                    replaced = self.put(*new_place, body_of(found))
+                    self.delete(group_id, name)
+                    return found, replaced
         raise ExistsError(f"{path}: others put something there again and again")
 
     def _replace(
-        self, group_id: str, name: bytes, old: LinkAnswer, body: Mapping[str, str], path: str
+        self, group_id: str, name: bytes, old: LinkAnswer, body: Mapping[str, str]
     ) -> bool:
-        """Replace a link; False when somebody else was quicker."""
-        spare = name + REPLACED + secrets.token_hex(4).encode()
-        self.make(group_id, spare, body_of(old))
+        """Replace a link that is kept; False when somebody else was quicker."""
         try:
-            self.delete(group_id, name)
-            try:
-                self.make(group_id, name, body)
-            except ExistsError:
-                self.delete(group_id, spare)
-                return False
-        except H5fsError as error:
-            self._put_back(group_id, name, old, spare, path, error)
+            self._delete(group_id, name)
+            self._make(group_id, name, body)
+        except ExistsError:
+            return False
+        except H5fsError:
+            with suppress(H5fsError):
+                self._make(group_id, name, body_of(old))
             raise
-        self._drop(group_id, spare, path)
         return True
 
-    def _put_back(
-        self, group_id: str, name: bytes, old: LinkAnswer, spare: bytes, path: str,
-        error: H5fsError,
-    ) -> None:  # fmt: skip
-        try:
-            self.make(group_id, name, body_of(old))
-            self.delete(group_id, spare)
-        except H5fsError:
-            _log.error(
-                "%s was to be replaced when the service failed (%s): what was there has the name "
-                "%s now; rename it back", path, error, show_path(spare),
-            )  # fmt: skip
+    @contextmanager
+    def _kept(self, group_id: str, name: bytes, old: LinkAnswer, path: str) -> Iterator[bool]:
+        """Keep what a link leads to by a second name, which other mounts respect.
 
-    def _drop(self, group_id: str, spare: bytes, path: str) -> None:
+        Yields whether the link is still the same; not when this one had to wait for others.
+        """
+        spare = name + REPLACED + _digits_of(old)
+        is_own = self._make(group_id, spare, body_of(old))
+        if not is_own and not self._stays(group_id, spare):
+            yield False
+            return
+        found = self._find(group_id, name)
+        if found is None and not is_own:  # the mount that was killed had come so far
+            yield False
+            return
+        try:
+            yield found is not None and body_of(found) == body_of(old)
+        except H5fsError as error:
+            self._drop_if_back(group_id, name, old, spare, path, error)
+            raise
         try:
             self.delete(group_id, spare)
         except H5fsError as error:
             _log.warning("%s: what was replaced is left as %s: %s", path, show_path(spare), error)
+
+    def _stays(self, group_id: str, spare: bytes) -> bool:
+        """Wait for another mount that replaces a link; True if it seems to have been killed."""
+        last = time.monotonic() + _REPLACED_WITHIN_SECONDS
+        while self._find(group_id, spare) is not None:
+            if time.monotonic() > last:
+                return True
+            time.sleep(_PAUSE_SECONDS)
+        return False
+
+    def _drop_if_back(
+        self, group_id: str, name: bytes, old: LinkAnswer, spare: bytes, path: str,
+        error: H5fsError,
+    ) -> None:  # fmt: skip
+        try:
+            found = self._find(group_id, name)
+            if found is not None and body_of(found) == body_of(old):
+                self.delete(group_id, spare)
+                return
+        except H5fsError:
+            pass  # the log says what is left
+        _log.error(
+            "%s was to be replaced when the service failed (%s): what was there has the name "
+            "%s now; rename it back", path, error, show_path(spare),
+        )  # fmt: skip
+
+
+def _is_group(body: Mapping[str, str]) -> bool:
+    return body.get("id", "").startswith("g-")
+
+
+def _digits_of(link: LinkAnswer) -> bytes:
+    text = json.dumps(body_of(link), sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=_DIGITS_BYTES).hexdigest().encode()
 
 
 def title_of(name: bytes) -> str:

@@ -3,7 +3,7 @@
 The service deletes an object when it is told to, whoever still has a link to it. So two looks at
 all links of the domain, some time apart, must find none; by then no mount knows the object by a
 name that it has lost. An object that has taken another's place gets those attributes that
-programs gave the old one while it did.
+programs gave the old one while it did, and its place among dimension scales.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from h5fs.store.hsds.client import Client, TooLongError
 from h5fs.store.hsds.link_map import MOST_BYTES
 from h5fs.store.hsds.object_descriptions import path_of
 from h5fs.store.hsds.writing.attribute_bodies import read_bodies, write_bodies
+from h5fs.store.hsds.writing.scale_attributes import catch_up, is_about_scales
 
 _log = logging.getLogger(__name__)
 
@@ -161,16 +162,22 @@ class RemovedObjects:
         return {link.id for links in found.links.values() for link in links if link.id}
 
     def _carry_attributes(self, removed: _Removed) -> None:
-        """Give the successor what others have set of the old object's attributes meanwhile."""
+        """Give the successor what others have set of the old object's attributes meanwhile.
+
+        Scales, and what they are attached to, get to know it now at last.
+        """
         if not removed.successor:
             return
+        before = removed.attributes
+        now = read_bodies(self._client, self._query, removed.object_id)
         late = {
             name: body
-            for name, body in read_bodies(self._client, self._query, removed.object_id).items()
-            if removed.attributes.get(name) != body
+            for name, body in now.items()
+            if before.get(name) != body and not is_about_scales(name, before.get(name), body)
         }
         if late:
             write_bodies(self._client, self._query, removed.successor, late)
+        catch_up(self._client, self._query, removed.object_id, removed.successor, before, now)
 
     def _delete(self, object_id: str, named: frozenset[str]) -> None:
         ids = {object_id}

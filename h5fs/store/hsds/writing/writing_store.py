@@ -16,6 +16,7 @@ import numpy as np
 from h5fs.errors import (
     ExistsError,
     ForbiddenError,
+    GoneError,
     InvalidArrayError,
     LinkLoopError,
     LostChangesError,
@@ -35,7 +36,7 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.projection.slicing import split_into_hyperslabs
-from h5fs.store.hsds.answers import ObjectAnswer
+from h5fs.store.hsds.answers import LinkAnswer, ObjectAnswer
 from h5fs.store.hsds.datatype_json import parse_datatype, wire_bytes
 from h5fs.store.hsds.object_descriptions import COLLECTIONS, KINDS, check_id, join_path, path_of
 from h5fs.store.hsds.reading import selection_of
@@ -49,12 +50,13 @@ from h5fs.store.hsds.writing.attribute_bodies import (
 from h5fs.store.hsds.writing.holding_store import HoldingHsdsStore
 from h5fs.store.hsds.writing.link_changes import (
     REPLACED,
-    body_of,
+    Place,
     body_of_link,
     check_there,
 )
 from h5fs.store.hsds.writing.new_types import describe_type, kept_type
 from h5fs.store.hsds.writing.packing import attribute_to_json
+from h5fs.store.hsds.writing.scale_attributes import lead_to_new
 from h5fs.store.hsds.writing.shapes import (
     elements_of,
     may_grow,
@@ -113,13 +115,12 @@ class WritingHsdsStore(HoldingHsdsStore):
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
     ) -> ObjectInfo | None:
         group_id = self._place(group, name)
-        found = check_there(self._links.find(group_id, name), group, name)
         new_id = self._place(new_group, new_name)
-        if (group_id, name) == (new_id, new_name):
-            return None
         with self._changing():
-            old = self._links.put(new_group.path, new_id, new_name, body_of(found))
-            self._links.delete(group_id, name)
+            found, old = self._links.move(
+                (group.path, group_id, name), (new_group.path, new_id, new_name)
+            )
+        check_there(found, group, name)
         if old is not None and old.id:
             self._removed.add(old.id)
         return None
@@ -260,35 +261,64 @@ class WritingHsdsStore(HoldingHsdsStore):
                     if old is None:
                         raise
             if old is not None:
-                attributes = read_bodies(self._client, query, old.id)
-                if attributes:
-                    write_bodies(self._client, query, made.id, attributes)
-                self._links.put(group.path, group_id, name, {"id": made.id})
-                for other_id, path, title in self._other_names_of(old.id, group_id, name):
-                    self._links.put(path, other_id, title, {"id": made.id}, only_over=old.id)
-                self._removed.add(old.id, successor=made.id, attributes=attributes)
+                self._take_place((group.path, group_id, name), old.id, made.id)
         return self._describe(made.id, 0, join_path(group.path, name))
+
+    def _take_place(self, place: Place, old_id: str, new_id: str) -> None:
+        """Give a complete dataset the names of another one, and its attributes.
+
+        What another mount has put there since the old one was looked at is replaced with it.
+        """
+        path, group_id, name = place
+        now = self._links.find(group_id, name)
+        latest = now.id if now is not None and _is_dataset(now) else old_id
+        attributes = self._copy_attributes(latest, new_id)
+        old = self._links.put(path, group_id, name, {"id": new_id})
+        if old is None or not _is_dataset(old):  # what had the name has another one, or is gone
+            return
+        if old.id != latest:
+            attributes = self._copy_attributes(old.id, new_id)
+        moved = self._other_names_of(old.id, place)
+        self._lead_to(moved, old.id, new_id)
+        # Another mount that has replaced this one since may not have seen these names yet.
+        while moved:
+            now = self._links.find(group_id, name)
+            if now is None or now.id == new_id or not _is_dataset(now):
+                break
+            self._lead_to(moved, new_id, now.id)
+            new_id = now.id
+        lead_to_new(self._client, self._query(0), old.id, new_id, attributes)
+        self._removed.add(old.id, successor=new_id, attributes=attributes)
+
+    def _copy_attributes(self, old_id: str, new_id: str) -> dict[str, Any]:
+        query = self._query(0)
+        try:
+            attributes = read_bodies(self._client, query, old_id)
+        except GoneError:  # it has lost its last name a while ago
+            return {}
+        if attributes:
+            write_bodies(self._client, query, new_id, attributes)
+        return attributes
+
+    def _lead_to(self, places: list[Place], old_id: str, new_id: str) -> None:
+        for path, group_id, name in places:
+            self._links.put(path, group_id, name, {"id": new_id}, only_over=old_id)
 
     def _old_dataset(self, group: ObjectRef, group_id: str, name: bytes) -> ObjectAnswer | None:
         found = self._links.find(group_id, name)
         if found is None:
             return None
-        if KINDS.get(found.id[:1]) is not ObjectKind.DATASET:
+        if not _is_dataset(found):
             path = show_path(join_path(group.path, name))
             raise ExistsError(f"{path} exists and is not a dataset")
         return self._object(check_id(found.id), 0)
 
-    def _other_names_of(
-        self, object_id: str, group_id: str, name: bytes
-    ) -> list[tuple[str, bytes, bytes]]:
-        """Return the groups, their paths and the names in them that lead to an object, too."""
-        maps = self._maps(0)
-        if maps.count_of(object_id) < 2:
-            return []
+    def _other_names_of(self, object_id: str, place: Place) -> list[Place]:
+        """Return the other places whose names lead to an object."""
         return [
-            place
-            for place in maps.places_of(object_id)
-            if (place[0], place[2]) != (group_id, name) and REPLACED not in place[2]
+            (path, group_id, name)
+            for group_id, path, name in self._maps(0).places_of(object_id)
+            if (group_id, name) != place[1:] and REPLACED not in name
         ]
 
     def _layout_of(self, ref: ObjectRef) -> tuple[ObjectAnswer, int, tuple[int, ...]]:
@@ -341,3 +371,7 @@ class WritingHsdsStore(HoldingHsdsStore):
             raise UnsupportedTypeError("a reference to what has no path in the domain")
         object_id = self._id_of(found.ref)
         return f"{COLLECTIONS[object_id[0]]}/{object_id}".encode()
+
+
+def _is_dataset(link: LinkAnswer) -> bool:
+    return KINDS.get(link.id[:1]) is ObjectKind.DATASET
