@@ -16,7 +16,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5s, h5z
+from h5py import h5d, h5s, h5t, h5z
 
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
@@ -247,7 +247,7 @@ def _write_chunks(
     item_bytes = source.dtype.itemsize * prod(source.shape[rank:])
     creation = dataset_id.get_create_plist()
     grid = Grid(source.shape[:rank], creation.get_chunk(), item_bytes)
-    fill = _fill_element(creation, source.dtype)
+    fill = _fill_element(creation, dataset_id.get_type(), source.dtype)
     cores = count_cores()
     waiting: deque[tuple[Box, Future[bytes]]] = deque()
 
@@ -267,9 +267,10 @@ def _write_chunks(
             write_first()
 
 
-def _fill_element(creation: Any, dtype: np.dtype[Any]) -> Array:
+def _fill_element(creation: Any, type_id: h5t.TypeID, dtype: np.dtype[Any]) -> Array:
     """Return the element to fill a chunk beyond the array with: it shows when the dataset grows."""
-    value = np.zeros((), dtype)
+    # Of texts the type tells the encoding, without which the library converts none.
+    value = np.zeros((), type_id.dtype if isinstance(type_id, h5t.TypeStringID) else dtype)
     if creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         creation.get_fill_value(value)
     return value
