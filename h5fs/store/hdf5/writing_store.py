@@ -44,7 +44,7 @@ from h5fs.store.hdf5.objects.attributes import (
 from h5fs.store.hdf5.objects.links import describe_opened, join_path
 from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
-from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
+from h5fs.store.hdf5.types.array_types import check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
@@ -66,7 +66,6 @@ from h5fs.store.hdf5.writing.kept_elements import check_kept
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
-    element_type,
     sequence_type,
     write_rows,
 )
@@ -180,22 +179,22 @@ class WritingHdf5Store(StepwiseStore):
         opened: tuple[int, ...] = (),
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
-            base = element_type(values.dtype, values.shape)
-            check_size(base.file_type)
+            replacement = self._replacement(group, name, opened=opened)
+            new_type = sequence_type(values.dtype, values.shape, replacement.old_id)
             where = self._source(offsets).whole()
             check_offsets(where, values.shape[0])
-            replacement = self._replacement(group, name, opened=opened)
             replacement.check()
             with self._step(replacement.changed):
                 self._forget_all()
-                write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
-                    self._files.file_id(0), (len(where) - 1,), 16, write_type, NewDatasets(), None,
+                    self._files.file_id(0), (len(where) - 1,), new_type.file_type.get_size(),
+                    new_type.as_written(), NewDatasets(), replacement.old_id,
                     inherited=replacement.inherited,
                 )  # fmt: skip
                 write_rows(
-                    new_id, base, self._source(values), where.astype("<i8"), self._on_progress
-                )
+                    new_id, new_type.memory_type, self._source(values), where.astype("<i8"),
+                    self._on_progress,
+                )  # fmt: skip
                 replacement.put(new_id)
             del replacement
         return self._info(group, name)
