@@ -63,6 +63,7 @@ from h5fs.store.hdf5.writing.creating import (
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, keep_if_open
 from h5fs.store.hdf5.writing.in_place import find_in_place
 from h5fs.store.hdf5.writing.kept_elements import check_kept
+from h5fs.store.hdf5.writing.narrow_types import check_holds, holds_part
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
@@ -180,7 +181,8 @@ class WritingHdf5Store(StepwiseStore):
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             replacement = self._replacement(group, name, opened=opened)
-            new_type = sequence_type(values.dtype, values.shape, replacement.old_id)
+            source = self._source(values)
+            new_type = sequence_type(source, replacement.old_id, self._on_progress)
             where = self._source(offsets).whole()
             check_offsets(where, values.shape[0])
             replacement.check()
@@ -192,9 +194,8 @@ class WritingHdf5Store(StepwiseStore):
                     inherited=replacement.inherited,
                 )  # fmt: skip
                 write_rows(
-                    new_id, new_type.memory_type, self._source(values), where.astype("<i8"),
-                    self._on_progress,
-                )  # fmt: skip
+                    new_id, new_type.memory_type, source, where.astype("<i8"), self._on_progress
+                )
                 replacement.put(new_id)
             del replacement
         return self._info(group, name)
@@ -264,6 +265,7 @@ class WritingHdf5Store(StepwiseStore):
             if in_place.is_filtered:
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
+            check_holds(elements, write_type, ref.path)
             with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type)
                 self._forget_elements(ref)
@@ -281,6 +283,8 @@ class WritingHdf5Store(StepwiseStore):
             source, item = self._source(array), array.dtype.itemsize
             # Whole elements: the lent file also has the bytes beside the changed ones.
             parts = [(low // item, -(-high // item)) for low, high in ranges]
+            if not all(holds_part(source, start, stop, write_type) for start, stop in parts):
+                return False
             for start, stop in parts:
                 check_part(source, start, stop, write_type)
             self._check_kept(ref, dataset_id, creation, array.shape, parts)

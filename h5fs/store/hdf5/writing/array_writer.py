@@ -138,9 +138,10 @@ def check_part(source: ElementSource, start: int, stop: int, write_type: WriteTy
 
 
 def write_range(dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType) -> None:
-    """Write elements from row-major index ``start`` on; ``array`` is flat."""
+    """Write elements from row-major index ``start`` on; ``array`` is flat, but
+    for the dimensions that an element of an HDF5 array type has."""
     space = dataset_id.get_space()
-    shape = space.get_simple_extent_dims()
+    shape, trailing = space.get_simple_extent_dims(), array.shape[1:]
     done = 0
     for slab in split_into_hyperslabs(shape, start, start + len(array)):
         count = prod(slab.count)
@@ -148,9 +149,9 @@ def write_range(dataset_id: h5d.DatasetID, array: Array, start: int, write_type:
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
             in_memory = h5s.create_simple(slab.count)
-            _write(dataset_id, in_memory, space, part.reshape(slab.count), write_type)
+            _write(dataset_id, in_memory, space, part.reshape(*slab.count, *trailing), write_type)
         else:
-            _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(()), write_type)
+            _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(trailing), write_type)
         done += count
 
 

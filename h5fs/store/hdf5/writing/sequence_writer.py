@@ -18,6 +18,7 @@ from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.library_calls import write_elements
 from h5fs.store.hdf5.writing.array_writer import ElementSource
+from h5fs.store.hdf5.writing.narrow_types import holds_array
 
 _ROWS_AT_ONCE = 2**16
 _BYTES_AT_ONCE = 16 * 2**20
@@ -26,7 +27,7 @@ _HVL = np.dtype([("length", np.uintp), ("pointer", np.uintp)])  # `hvl_t` of H5T
 
 
 @dataclass(frozen=True)
-class SequenceType:
+class WrittenSequences:
     """The type of a dataset of sequences: in the file, in memory, and as what takes a place."""
 
     file_type: h5t.TypeID
@@ -38,20 +39,20 @@ class SequenceType:
 
 
 def sequence_type(
-    dtype: np.dtype[Any], shape: tuple[int, ...], old_id: h5d.DatasetID | None
-) -> SequenceType:
-    """Return the type of sequences whose values are such an array: that of the dataset which they
-    replace, where it shows the same values.
+    values: ElementSource, old_id: h5d.DatasetID | None, on_progress: Callable[[], None]
+) -> WrittenSequences:
+    """Return the type of sequences of these values: that of the dataset which they replace, where
+    it shows the same values.
 
     Values of more than one dimension are sequences of arrays. Raises ``InvalidArrayError``,
     ``UnsupportedTypeError``, ``DatatypeTooLargeError``.
     """
-    if not shape:
+    if not values.shape:
         raise InvalidArrayError("the values of sequences have no dimension")
-    item = np.dtype((dtype, shape[1:]))
-    kept = None if old_id is None else _kept_sequences(old_id.get_type(), item)
-    if kept is not None:
-        return kept
+    item = np.dtype((values.dtype, values.shape[1:]))
+    kept = None if old_id is None else _kept_base(old_id.get_type(), item)
+    if old_id is not None and kept is not None and holds_array(values, kept, on_progress):
+        return WrittenSequences(old_id.get_type(), h5t.vlen_create(kept.memory_type))
     base = natural_type(item)
     if not base.is_raw:
         raise UnsupportedTypeError("sequences of text")
@@ -59,18 +60,15 @@ def sequence_type(
         raise UnsupportedTypeError("sequences of elements that have parts of no bytes")
     check_size(base.file_type)
     made = h5t.vlen_create(base.file_type)
-    return SequenceType(made, made)
+    return WrittenSequences(made, made)
 
 
-def _kept_sequences(old: h5t.TypeID, item: np.dtype[Any]) -> SequenceType | None:
-    if not isinstance(old, h5t.TypeVlenID):
-        return None
-    base = kept_type(old.get_super(), item)
+def _kept_base(old: h5t.TypeID, item: np.dtype[Any]) -> WriteType | None:
+    """Return how values are written to sequences of a type that shows them as they are."""
+    base = kept_type(old.get_super(), item) if isinstance(old, h5t.TypeVlenID) else None
     if base is None or base.dtype.hasobject or npy_dtype(base.dtype) != item:
         return None
-    if base.memory_type.get_size() != item.itemsize:
-        return None
-    return SequenceType(old, h5t.vlen_create(base.memory_type))
+    return base if base.memory_type.get_size() == item.itemsize else None
 
 
 def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
