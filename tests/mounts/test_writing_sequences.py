@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5p, h5s, h5t
 from support.mounts import end_mount, mounted
 from support.reference import npy_bytes
 from support.writing import unmount, written
@@ -100,3 +102,38 @@ def test_one_file_that_has_waited_in_vain_is_saved_beside_the_file(
     left = np.load(f"{file}.h5fs-left/{name}.values.npy")
     assert left.tolist() == new.tolist()
     assert sequences(file, name) == [[1, 2], [], [3]]
+
+
+def _bitfield() -> h5t.TypeID:
+    return h5t.STD_B16BE.copy()
+
+
+def _enumeration() -> h5t.TypeID:
+    return h5t.py_create(h5py.enum_dtype({"A": 0, "B": 300}, ">i2"), logical=True)
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("make", [_bitfield, _enumeration, h5t.IEEE_F64BE.copy])
+def test_sequences_stay_as_they_are_stored(file: Path, make: Callable[[], h5t.TypeID]) -> None:
+    with h5py.File(file, "a") as opened:
+        committed = h5t.vlen_create(make())
+        committed.commit(opened.id, b"type")
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((2,))
+        space = h5s.create_simple((3,), (h5s.UNLIMITED,))
+        h5d.create(opened.id, b"w", committed, space, creation)
+    with written(file) as mount:
+        for way in ("save", "in place", "rename"):
+            dtype = np.load(mount.path / "w.values.npy").dtype
+            with open(mount.path / "w.offsets.npy", "r+b") as offsets:
+                offsets.write(npy_bytes(np.array([0, 2, 2, 3])))
+            write(mount.path, way, "w.values.npy", np.array([0, 300, 300], dtype))
+        assert shown(mount.path, "w") == [[0, 300, 300], [0, 2, 2, 3]]
+    with h5py.File(file) as opened:
+        dataset = opened["w"]
+        assert dataset.maxshape == (None,)
+        assert dataset.chunks == (2,)
+        assert dataset.id.get_type().equal(opened["type"].id)
+        assert dataset.id.get_type().committed()
+    with written(file) as mount:
+        assert shown(mount.path, "w") == [[0, 300, 300], [0, 2, 2, 3]]

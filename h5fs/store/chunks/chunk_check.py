@@ -47,6 +47,7 @@ _NBIT_IDLE, _NBIT_TYPE_AT = 1, 3
 _ATOMIC, _ARRAY, _COMPOUND, _AS_IT_IS = 1, 2, 3, 4
 
 _BITSHUFFLE_ITEM_BYTES, _BITSHUFFLE_BLOCK, _BITSHUFFLE_COMPRESSOR = 2, 3, 4
+_BITSHUFFLE_COMPRESSORS: Final = (2, 3)  # LZ4 and zstd; with any other number it only shuffles
 _BITSHUFFLE_ITEMS: Final = 8  # a block has a multiple of these; what is over is stored as it is
 _BITSHUFFLE_BLOCK_BYTES: Final = 8192
 _BITSHUFFLE_LEAST_ITEMS: Final = 128
@@ -164,7 +165,8 @@ def _measure_szip(raw: Raw, _options: tuple[int, ...], chunk_bytes: int) -> _Len
 
 def _measure_bitshuffle(raw: Raw, options: tuple[int, ...], chunk_bytes: int) -> _Lengths:
     item_bytes = max(options[_BITSHUFFLE_ITEM_BYTES], 1)
-    if len(options) <= _BITSHUFFLE_COMPRESSOR or not options[_BITSHUFFLE_COMPRESSOR]:
+    given = options[_BITSHUFFLE_COMPRESSOR : _BITSHUFFLE_COMPRESSOR + 1]
+    if not given or given[0] not in _BITSHUFFLE_COMPRESSORS:
         # Each block is shuffled by itself: of the last one nothing is right if it is not whole.
         block_bytes = _block_items(options, item_bytes) * item_bytes
         is_whole = len(raw) >= chunk_bytes

@@ -44,7 +44,7 @@ from h5fs.store.hdf5.objects.attributes import (
 from h5fs.store.hdf5.objects.links import describe_opened, join_path
 from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
-from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
+from h5fs.store.hdf5.types.array_types import check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
@@ -63,10 +63,10 @@ from h5fs.store.hdf5.writing.creating import (
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, unlink_or_keep
 from h5fs.store.hdf5.writing.in_place import find_in_place
 from h5fs.store.hdf5.writing.kept_elements import check_kept
+from h5fs.store.hdf5.writing.narrow_types import check_holds, holds_part
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import (
     check_offsets,
-    element_type,
     sequence_type,
     write_rows,
 )
@@ -178,21 +178,21 @@ class WritingHdf5Store(StepwiseStore):
         opened: tuple[int, ...] = (),
     ) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
-            base = element_type(values.dtype, values.shape)
-            check_size(base.file_type)
+            replacement = self._replacement(group, name, opened=opened)
+            source = self._source(values)
+            new_type = sequence_type(source, replacement.old_id, self._on_progress)
             where = self._source(offsets).whole()
             check_offsets(where, values.shape[0])
-            replacement = self._replacement(group, name, opened=opened)
             replacement.check()
             with self._step(replacement.changed):
                 self._forget_all()
-                write_type = WriteType(sequence_type(base), base.dtype, base.memory_type, False)
                 new_id = create_dataset(
-                    self._files.file_id(0), (len(where) - 1,), 16, write_type, NewDatasets(), None,
+                    self._files.file_id(0), (len(where) - 1,), new_type.file_type.get_size(),
+                    new_type.as_written(), NewDatasets(), replacement.old_id,
                     inherited=replacement.inherited,
                 )  # fmt: skip
                 write_rows(
-                    new_id, base, self._source(values), where.astype("<i8"), self._on_progress
+                    new_id, new_type.memory_type, source, where.astype("<i8"), self._on_progress
                 )
                 replacement.put(new_id)
             del replacement
@@ -263,6 +263,7 @@ class WritingHdf5Store(StepwiseStore):
             if in_place.is_filtered:
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write_type.convert(elements)  # raises before anything is changed
+            check_holds(elements, write_type, ref.path)
             with self._step((ref.id,)):
                 write_range(dataset_id, elements, start, write_type, in_place.space)
                 self._forget_elements(ref)
@@ -280,6 +281,8 @@ class WritingHdf5Store(StepwiseStore):
             source, item = self._source(array), array.dtype.itemsize
             # Whole elements: the lent file also has the bytes beside the changed ones.
             parts = [(low // item, -(-high // item)) for low, high in ranges]
+            if not all(holds_part(source, start, stop, write_type) for start, stop in parts):
+                return False
             for start, stop in parts:
                 check_part(source, start, stop, write_type)
             self._check_kept(ref, dataset_id, creation, array.shape, parts)

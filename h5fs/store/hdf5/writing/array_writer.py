@@ -16,7 +16,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5s, h5z
+from h5py import h5d, h5s, h5t, h5z
 
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
@@ -142,12 +142,13 @@ def write_range(
     dataset_id: h5d.DatasetID, array: Array, start: int, write_type: WriteType,
     space: h5s.SpaceID | None = None,
 ) -> None:  # fmt: skip
-    """Write elements from row-major index ``start`` on; ``array`` is flat.
+    """Write elements from row-major index ``start`` on; ``array`` is flat, but for the dimensions
+    that an element of an HDF5 array type has.
 
     ``space``: the dataset's own, whose selection may change.
     """
     space = dataset_id.get_space() if space is None else space
-    shape = space.get_simple_extent_dims()
+    shape, trailing = space.get_simple_extent_dims(), array.shape[1:]
     done = 0
     for slab in split_into_hyperslabs(shape, start, start + len(array)):
         count = prod(slab.count)
@@ -155,9 +156,9 @@ def write_range(
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
             in_memory = dataspace_of(slab.count)
-            _write(dataset_id, in_memory, space, part.reshape(slab.count), write_type)
+            _write(dataset_id, in_memory, space, part.reshape(*slab.count, *trailing), write_type)
         else:
-            _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(()), write_type)
+            _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(trailing), write_type)
         done += count
 
 
@@ -254,7 +255,7 @@ def _write_chunks(
     item_bytes = source.dtype.itemsize * prod(source.shape[rank:])
     creation = dataset_id.get_create_plist()
     grid = Grid(source.shape[:rank], creation.get_chunk(), item_bytes)
-    fill = _fill_element(creation, source.dtype)
+    fill = _fill_element(creation, dataset_id.get_type(), source.dtype)
     cores = count_cores()
     waiting: deque[tuple[Box, Future[bytes]]] = deque()
 
@@ -274,9 +275,10 @@ def _write_chunks(
             write_first()
 
 
-def _fill_element(creation: Any, dtype: np.dtype[Any]) -> Array:
+def _fill_element(creation: Any, type_id: h5t.TypeID, dtype: np.dtype[Any]) -> Array:
     """Return the element to fill a chunk beyond the array with: it shows when the dataset grows."""
-    value = np.zeros((), dtype)
+    # Of texts the type tells the encoding, without which the library converts none.
+    value = np.zeros((), type_id.dtype if isinstance(type_id, h5t.TypeStringID) else dtype)
     if creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         creation.get_fill_value(value)
     return value

@@ -16,6 +16,7 @@ from h5fs.errors import UnsupportedTypeError
 from h5fs.model.settings import NewDatasets
 from h5fs.store.hdf5.types.array_types import WriteType
 from h5fs.store.hdf5.types.dataspaces import dataspace_of
+from h5fs.store.hdf5.writing.kept_filters import keep_filters
 
 _CHUNK_BYTES = 2**20
 
@@ -66,11 +67,13 @@ def create_dataset(
     group does, from which it has ``inherited``. ``takes_space``: its space in the file is allocated
     at once, unwritten.
     """
-    creation = h5p.create(h5p.DATASET_CREATE)
     if old_id is not None:
+        creation = _with_fill_value_of(old_id, write_type.file_type)
         _keep_attribute_order(creation, old_id.get_create_plist())
-    elif inherited is not None:
-        inherited.give_attribute_order(creation)
+    else:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        if inherited is not None:
+            inherited.give_attribute_order(creation)
     creation.set_fill_time(h5d.FILL_TIME_NEVER if takes_space else h5d.FILL_TIME_IFSET)
     if takes_space:
         creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)
@@ -145,13 +148,6 @@ def _keep_properties(
     write_type: WriteType,
 ) -> None:
     old = old_id.get_create_plist()
-    if old.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED and old_id.get_type().equal(
-        write_type.file_type
-    ):
-        base = np.zeros((), write_type.dtype.base)
-        if not base.dtype.hasobject:
-            old.get_fill_value(base)
-            creation.set_fill_value(base)
     if old.get_layout() != h5d.CHUNKED or not shape:
         return
     old_chunk = old.get_chunk()
@@ -166,12 +162,31 @@ def _keep_properties(
     if prod(chunk) > _MAX_CHUNK_ELEMENTS:
         return
     creation.set_chunk(chunk)
-    for index in range(old.get_nfilters()):
-        code, flags, values, _ = old.get_filter(index)
-        if code == h5z.FILTER_SHUFFLE:
-            creation.set_shuffle()
-        else:
-            creation.set_filter(code, flags, values)
+    keep_filters(creation, old_id, write_type.file_type, chunk)
+
+
+def _with_fill_value_of(old_id: h5d.DatasetID, type_id: h5t.TypeID) -> h5p.PropDCID:
+    """Return the properties of a new dataset, contiguous and without filters, whose fill value is
+    that of an old one where both have one type.
+
+    It stays in the library: h5py (3.16) stores an address in the place of a text of fixed length.
+    """
+    properties = old_id.get_create_plist()
+    is_kept = properties.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
+    if not is_kept or not old_id.get_type().equal(type_id):
+        return h5p.create(h5p.DATASET_CREATE)
+    if isinstance(type_id, h5t.TypeStringID) and type_id.is_variable_str():
+        # Equal are also texts in ASCII and in UTF-8, of which the library makes no other.
+        value = np.zeros(1, old_id.get_type().dtype)
+        properties.get_fill_value(value)
+        properties = h5p.create(h5p.DATASET_CREATE)
+        properties.set_fill_value(np.array(value[0], type_id.dtype))
+        return properties
+    for index in reversed(range(properties.get_nfilters())):
+        properties.remove_filter(properties.get_filter(index)[0])
+    properties.set_layout(h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5d.ALLOC_TIME_DEFAULT)
+    return properties
 
 
 def can_take(

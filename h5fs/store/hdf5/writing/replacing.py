@@ -35,6 +35,7 @@ from h5fs.store.hdf5.writing.creating import (
 )
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
+from h5fs.store.hdf5.writing.narrow_types import holds_array
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
 
@@ -91,6 +92,8 @@ class Replacement:
         if old_id is not None:
             check_can_encode(old_id.get_create_plist())
             write_type = kept_type(old_id.get_type(), array.dtype)
+            if write_type is not None and not holds_array(source, write_type, self.on_progress):
+                write_type = None
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
             own = shape[: len(shape) - len(trailing)]
             is_alike = shape[len(own) :] == trailing and can_take(old_id, write_type, own)

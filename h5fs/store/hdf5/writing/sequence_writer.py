@@ -6,6 +6,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from h5py import h5d, h5t
 
 from h5fs.errors import InvalidArrayError, UnsupportedTypeError
-from h5fs.store.hdf5.types.array_types import WriteType, natural_type
+from h5fs.projection.npy import npy_dtype
+from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.library_calls import write_elements
 from h5fs.store.hdf5.writing.array_writer import ElementSource
+from h5fs.store.hdf5.writing.narrow_types import holds_array
 
 _ROWS_AT_ONCE = 2**16
 _BYTES_AT_ONCE = 16 * 2**20
@@ -23,26 +26,49 @@ _BYTES_AT_ONCE = 16 * 2**20
 _HVL = np.dtype([("length", np.uintp), ("pointer", np.uintp)])  # `hvl_t` of H5Tpublic.h
 
 
-def element_type(dtype: np.dtype[Any], shape: tuple[int, ...]) -> WriteType:
-    """Return the type of the elements of sequences whose values are such an array.
+@dataclass(frozen=True)
+class WrittenSequences:
+    """The type of a dataset of sequences: in the file, in memory, and as what takes a place."""
+
+    file_type: h5t.TypeID
+    memory_type: h5t.TypeID
+
+    def as_written(self) -> WriteType:
+        """Return it as that of any dataset."""
+        return WriteType(self.file_type, np.dtype(object), self.memory_type, is_raw=False)
+
+
+def sequence_type(
+    values: ElementSource, old_id: h5d.DatasetID | None, on_progress: Callable[[], None]
+) -> WrittenSequences:
+    """Return the type of sequences of these values: that of the dataset which they replace, where
+    it shows the same values.
 
     Values of more than one dimension are sequences of arrays. Raises ``InvalidArrayError``,
-    ``UnsupportedTypeError``.
+    ``UnsupportedTypeError``, ``DatatypeTooLargeError``.
     """
-    if not shape:
+    if not values.shape:
         raise InvalidArrayError("the values of sequences have no dimension")
-    item = np.dtype((dtype, shape[1:]))
+    item = np.dtype((values.dtype, values.shape[1:]))
+    kept = None if old_id is None else _kept_base(old_id.get_type(), item)
+    if old_id is not None and kept is not None and holds_array(values, kept, on_progress):
+        return WrittenSequences(old_id.get_type(), h5t.vlen_create(kept.memory_type))
     base = natural_type(item)
     if not base.is_raw:
         raise UnsupportedTypeError("sequences of text")
     if base.file_type.get_size() != item.itemsize:
         raise UnsupportedTypeError("sequences of elements that have parts of no bytes")
-    return base
+    check_size(base.file_type)
+    made = h5t.vlen_create(base.file_type)
+    return WrittenSequences(made, made)
 
 
-def sequence_type(base: WriteType) -> h5t.TypeID:
-    """Return the type of sequences of such elements, in the file and in memory."""
-    return h5t.vlen_create(base.file_type)
+def _kept_base(old: h5t.TypeID, item: np.dtype[Any]) -> WriteType | None:
+    """Return how values are written to sequences of a type that shows them as they are."""
+    base = kept_type(old.get_super(), item) if isinstance(old, h5t.TypeVlenID) else None
+    if base is None or base.dtype.hasobject or npy_dtype(base.dtype) != item:
+        return None
+    return base if base.memory_type.get_size() == item.itemsize else None
 
 
 def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
@@ -55,7 +81,7 @@ def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
 
 def write_rows(
     dataset_id: h5d.DatasetID,
-    base: WriteType,
+    memory_type: h5t.TypeID,
     values: ElementSource,
     offsets: np.ndarray[Any, Any],
     on_progress: Callable[[], None],
@@ -65,7 +91,6 @@ def write_rows(
     # An array in Fortran order has its rows everywhere.
     whole = np.ascontiguousarray(values.whole()) if values.is_fortran_order else None
     item_bytes = prod(values.shape[1:]) * values.dtype.itemsize
-    memory_type = sequence_type(base)
     space = dataset_id.get_space()
     count, first = len(offsets) - 1, 0
     while first < count:
