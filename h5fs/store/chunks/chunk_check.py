@@ -127,7 +127,6 @@ class ChunkCheck:
                 f"chunk {box.start} ends after {decoded_bytes} of {needed_bytes} bytes"
             )
 
-
     def _check_room(self, box: Box, decoded_bytes: int, before: list[Filter]) -> None:
         """Raise ``UnreadableError`` where the last filter gives back more than it can have got.
 
