@@ -8,7 +8,7 @@ processes, by their annotations (``h5fs.store.workers.messages``).
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -112,6 +112,9 @@ class Uncopied(Struct, frozen=True, array_like=True):
     reason: str
 
 
+Shape: TypeAlias = tuple[int, ...] | None
+
+
 class LibraryStore(ObjectStore, Protocol):
     """An HDF5 file, open, as the HDF5 library shows it. One call at a time."""
 
@@ -126,11 +129,13 @@ class LibraryStore(ObjectStore, Protocol):
         """
 
     def read_data(
-        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int, shape: Shape = None
     ) -> bytes | bytearray:
         """Return ``size`` bytes of a file's data from ``offset`` on, the header excluded.
 
-        Raises: ``ForbiddenError`` when they lie where policy does not allow to read.
+        ``shape``: the dataset's, as the caller knows it. Raises: ``ForbiddenError`` when they lie
+        where policy does not allow to read; ``StaleError`` where the shape is another one, in which
+        elements have other places.
         """
 
     def render_view(self, ref: ObjectRef, request: ViewRequest, data: bytes) -> bytes:
@@ -143,8 +148,11 @@ class LibraryStore(ObjectStore, Protocol):
         arrays, of those with variable-length parts also to say how they look.
         """
 
-    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
-        """Return which of a dataset's chunks there are, from one walk through its index."""
+    def index_chunks(self, ref: ObjectRef, shape: tuple[int, ...]) -> ChunkIndex:
+        """Return which chunks there are of a dataset's first elements, ``shape`` of them.
+
+        From one walk through its index. The dataset may have grown since it had that shape.
+        """
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         """Decode chunks into a shared buffer; return those that could not be."""

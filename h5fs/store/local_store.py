@@ -54,7 +54,7 @@ class LocalStore(Hdf5Store):
         offset: int,
         buffer: memoryview,
     ) -> None:
-        buffer[:] = self.read_data(ref, part, offset, len(buffer))
+        buffer[:] = self.read_data(ref, part, offset, len(buffer), dataset.shape)
 
     def make_view(
         self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5p, h5s, h5t
 from support.mounts import Mounted, mounted, run_h5fs
 from support.waiting import PATIENCE_SECONDS, wait_until
 
@@ -447,6 +448,36 @@ def test_swmr_reads_a_file_that_nobody_writes(tmp_path: Path) -> None:
             opened["d"] = np.arange(10)
         with mounted(tmp_path / "f.h5", options=["-o", "swmr"]) as mount:
             assert np.array_equal(np.load(mount.path / "d.npy"), np.arange(10))
+
+
+@pytest.mark.semantics("L7", "F2")
+def test_a_virtual_dataset_of_which_there_are_more_sources_is_shown_as_it_is(
+    tmp_path: Path,
+) -> None:
+    """Its columns come from files that are numbered: the kernel has to learn its new size, too."""
+
+    def write_source(number: int) -> None:
+        with h5py.File(tmp_path / f"s{number}.h5", "w") as opened:
+            opened["d"] = 1000 * np.arange(4)[:, None] + np.arange(3 * number, 3 * number + 3)
+
+    write_source(0)
+    creation = h5p.create(h5p.DATASET_CREATE)
+    joined = h5s.create_simple((4, 3), (4, h5s.UNLIMITED))
+    joined.select_hyperslab((0, 0), (1, h5s.UNLIMITED), (4, 3), (4, 3))
+    creation.set_virtual(joined, b"s%b.h5", b"d", h5s.create_simple((4, 3)))
+    with h5py.File(tmp_path / "f.h5", "w", libver="latest") as opened:
+        space = h5s.create_simple((4, 0), (4, h5s.UNLIMITED))
+        h5d.create(opened.id, b"v", h5t.STD_I64LE, space, creation)
+    whole = 1000 * np.arange(4)[:, None] + np.arange(6)
+    with mounted(tmp_path / "f.h5") as mount:
+        assert np.array_equal(np.load(mount.path / "v.npy"), whole[:, :3])
+        write_source(1)
+        with (mount.path / "v.npy").open("rb", buffering=0) as held:
+            os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with pytest.raises(OSError) as refused:
+                held.read()
+            assert refused.value.errno == errno.ESTALE
+        assert np.array_equal(np.load(mount.path / "v.npy"), whole)
 
 
 @pytest.mark.semantics("M11")

@@ -24,9 +24,11 @@ from h5fs.errors import UnreadableError
 from h5fs.model.objects import Filter
 from h5fs.store.chunks.decodable import (
     BITSHUFFLE,
+    FLETCHER32,
     LZ4,
     NBIT,
     SCALE_OFFSET,
+    SHUFFLE,
     SZIP,
     ZSTD,
     can_decode,
@@ -41,6 +43,13 @@ _Lengths = tuple[int, int | None]
 """How many bytes a chunk must have, and into how many it says that it decodes."""
 
 _SCALE_OFFSET_HEADER_BYTES: Final = 21
+_MOST_ADDED_BYTES: Final = {
+    SHUFFLE: 0,
+    FLETCHER32: 4,
+    SCALE_OFFSET: _SCALE_OFFSET_HEADER_BYTES + 1,
+    NBIT: 1,
+}
+"""By how much a filter makes a chunk longer, of those of which it is known."""
 # What the options of scale-offset and n-bit are, by their places.
 _COUNT, _ITEM_BYTES = 2, 4
 _NBIT_IDLE, _NBIT_TYPE_AT = 1, 3
@@ -110,12 +119,26 @@ class ChunkCheck:
             ) from None
         if len(raw) < stored_bytes:
             raise UnreadableError(f"chunk {box.start} is cut off after {len(raw)} bytes")
+        if undone[-1].code == SZIP and decoded_bytes is not None:
+            self._check_room(box, decoded_bytes, undone[:-1])
         needed_bytes = bytes_in_array(self._chunk_shape, box.count, self._item_bytes)
         # Where another filter is undone after it, what it gives back has not that filter's size.
         if len(undone) == 1 and decoded_bytes is not None and decoded_bytes < needed_bytes:
             raise UnreadableError(
                 f"chunk {box.start} ends after {decoded_bytes} of {needed_bytes} bytes"
             )
+
+    def _check_room(self, box: Box, decoded_bytes: int, before: list[Filter]) -> None:
+        """Raise ``UnreadableError`` where the last filter gives back more than it can have got.
+
+        Of that the library would take bytes of elements from wrong places. ``before``: the filters
+        that were applied before the last one.
+        """
+        if any(step.code not in _MOST_ADDED_BYTES for step in before):
+            return
+        most = self._chunk_bytes + sum(_MOST_ADDED_BYTES[step.code] for step in before)
+        if decoded_bytes > most:
+            raise UnreadableError(f"chunk {box.start} says {decoded_bytes} bytes, not {most}")
 
 
 def _measure_scale_offset(raw: Raw, options: tuple[int, ...], _: int) -> _Lengths:
@@ -155,12 +178,9 @@ def _bits_of(options: tuple[int, ...], at: int) -> tuple[int, int]:
     return 8 * size_bytes, at
 
 
-def _measure_szip(raw: Raw, _options: tuple[int, ...], chunk_bytes: int) -> _Lengths:
+def _measure_szip(raw: Raw, _options: tuple[int, ...], _: int) -> _Lengths:
     """Look at the header; where the rest ends nothing but undoing it tells."""
-    decoded_bytes = struct.unpack_from("<I", raw)[0]
-    if decoded_bytes > chunk_bytes:  # the library would take bytes of elements from wrong places
-        raise UnreadableError(f"szip: {decoded_bytes} bytes in a chunk of {chunk_bytes}")
-    return 4, decoded_bytes
+    return 4, struct.unpack_from("<I", raw)[0]
 
 
 def _measure_bitshuffle(raw: Raw, options: tuple[int, ...], chunk_bytes: int) -> _Lengths:

@@ -160,9 +160,9 @@ class ChunkReader:
         return index.sizes
 
     def _load_index(self, array: ReadArray) -> ChunkIndex:
-        count = array.grid.chunk_count
+        ref, count = array.ref, array.grid.chunk_count
         index: ChunkIndex = self._pool.call(
-            "index_chunks", array.ref, subject=Subject(array.ref), asked_bytes=20 * count
+            "index_chunks", ref, array.grid.shape, subject=Subject(ref), asked_bytes=20 * count
         )
         columns = [each for each in (index.sizes, index.offsets) if each is not None]
         if any(len(column) != 8 * count for column in columns):

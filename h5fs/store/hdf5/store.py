@@ -47,7 +47,7 @@ from h5fs.store.hdf5.reading.projected import (
     read_part,
 )
 from h5fs.store.interface import ArrayPart
-from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails
+from h5fs.store.library_interface import ChunkBatch, ChunkFailure, Look, ObjectDetails, Shape
 from h5fs.store.resolving import Resolver
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
@@ -197,14 +197,15 @@ class Hdf5Store:
             return info
 
     def read_data(
-        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
+        self, ref: ObjectRef, part: ArrayPart, offset: int, size: int, shape: Shape = None
     ) -> bytes | bytearray:
         with self._lock, reading(ref.path):
             projected = self._projected(ref)
             item_bytes = OFFSET_BYTES if part is ArrayPart.OFFSETS else projected.dtype.itemsize
             read = functools.partial(self.read_elements, ref, part)
             # What of an element nobody asks for stays here: a large one takes many requests.
-            return read_through_library(read, item_bytes, offset, size)
+            with datasets.keeping_shape(self._dataset_id(ref), shape):
+                return read_through_library(read, item_bytes, offset, size)
 
     def read_elements(
         self, ref: ObjectRef, part: ArrayPart, start: int, stop: int
@@ -230,12 +231,12 @@ class Hdf5Store:
                 self._looking_ahead = LookingAhead(self, self._files, self._opened, self._on_look)
             return self._looking_ahead.look_ahead(looks)
 
-    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+    def index_chunks(self, ref: ObjectRef, shape: tuple[int, ...]) -> ChunkIndex:
         from h5fs.store.hdf5.reading import chunks
 
         with self._lock, reading(ref.path):
             base_offset = self._files.base_offset_of_fetched(ref.file)
-            return chunks.index_chunks(self._dataset_id(ref), self._on_progress, base_offset)
+            return chunks.index_chunks(self._dataset_id(ref), shape, self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
         place = functools.partial(self._shared_buffers.map, batch.shared_buffer)

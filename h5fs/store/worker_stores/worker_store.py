@@ -264,7 +264,8 @@ class WorkerStore:
             return
 
         size: int = self._pool.call(
-            "read_data", ref, part, offset, len(buffer), subject=Subject(ref), into=buffer,
+            "read_data", ref, part, offset, len(buffer), dataset.shape, subject=Subject(ref),
+            into=buffer,
             asked_bytes=max(len(buffer), dataset.dtype.itemsize),  # it reads whole elements
             preferred_worker=_preferred_worker(ref), preferred_only=dataset.is_scanned,
         )  # fmt: skip

@@ -36,10 +36,9 @@ _MOST_NAMES_KEPT = 100_000  # the kernel is told to forget these; more would be 
 class FollowingTree:
     """Answers what ``Tree`` answers, for what stands at a place at the moment.
 
-    In an HDF5 file that may grow, an open file shows also what comes after it was opened. In any
-    other an open file goes on showing its old version while that is there (the HDF5 file was
-    replaced), until somebody opens the same path anew; then, or when the HDF5 file was rewritten in
-    place, the open file is stale.
+    In an HDF5 file that may grow, an open file also shows what comes later. In any other it goes on
+    showing its old version while that is there (the HDF5 file was replaced), until somebody opens
+    the same path anew; then, or when the HDF5 file was rewritten in place, it is stale.
 
     ``part``: the folder that the kernel has as the root. ``on_change`` is called when a change has
     been found, before anything is answered from the new content; it must not wait for an answer.
@@ -229,10 +228,13 @@ class FollowingTree:
             raise self._stale(file.path)
         try:
             count = version.tree.read_into(file.handle, buffer, offset)
-        except H5fsError:
-            if version.holds():
-                raise
-            raise self._stale(file.path) from None
+        except H5fsError as error:
+            if not version.holds():
+                raise self._stale(file.path) from None
+            if isinstance(error, StaleError):  # another file has changed, to which this one leads
+                with self._lock:
+                    self._tell_change()
+            raise
         if not version.holds():
             raise self._stale(file.path)
         return count
@@ -382,8 +384,7 @@ class FollowingTree:
 
     def _follow(self, file: OpenFile) -> None:
         """Let an open file show what its dataset has become."""
-        version = self._take()
-        if file.version is version:
+        if file.version is self._take():
             return
         version, handle = self._ask_version(lambda tree: tree.open(file.path, os.O_RDONLY))
         with self._lock:

@@ -44,7 +44,9 @@ class Workers:
         self._changed = threading.Condition()
         self._at_once = 0
 
-    def call(self, method: str, batch: Any, *, shared_buffers: Any = (), **_: Any) -> Any:
+    def call(
+        self, method: str, batch: Any, *_shape: Any, shared_buffers: Any = (), **_: Any
+    ) -> Any:
         if method == "index_chunks":
             return ChunkIndex(np.ones(-(-len(self._array) // self._rows), "<u8").tobytes())
         with self._places:
@@ -262,7 +264,9 @@ class Columns(Workers):
         self._width = width
         self._written = written
 
-    def call(self, method: str, batch: Any, *, shared_buffers: Any = (), **_: Any) -> Any:
+    def call(
+        self, method: str, batch: Any, *_shape: Any, shared_buffers: Any = (), **_: Any
+    ) -> Any:
         if method == "index_chunks":
             count = self._array.shape[1] // self._width
             return ChunkIndex(np.array([n in self._written for n in range(count)], "<u8").tobytes())

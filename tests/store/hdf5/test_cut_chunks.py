@@ -13,7 +13,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from h5py import h5d, h5p, h5s, h5t
+from h5py import h5d, h5p, h5s, h5t, h5z
 from support.in_process import InProcessStore
 from support.reference import npy_bytes
 from support.trees import writable_tree
@@ -182,6 +182,41 @@ def test_szip_that_says_that_it_has_another_size_than_its_chunk_is_damaged(
     with h5py.File(path, "r+") as file:
         file["d"].id.write_direct_chunk((0,), decoded.to_bytes(4, "little") + raw[4:], mask)
     assert read_chunks(path, 4)[0] is None
+
+
+BEFORE_SZIP: dict[str, list[Add]] = {
+    "fletcher32": [lambda p: p.set_fletcher32()],
+    "shuffle, fletcher32": [lambda p: p.set_shuffle(), lambda p: p.set_fletcher32()],
+    "scale-offset": [lambda p: p.set_scaleoffset(SCALE_OFFSET_OF_INTEGERS, 0)],
+}
+
+
+@pytest.mark.parametrize("before", BEFORE_SZIP)
+def test_what_another_filter_has_made_longer_is_not_too_long_for_szip(
+    tmp_path: Path, before: str
+) -> None:
+    step = 1 if before != "scale-offset" else 250  # bits that nothing takes less room for
+    values = (np.arange(1000) // 8 * step).astype("u1")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        creation = h5p.create(h5p.DATASET_CREATE)
+        creation.set_chunk((250,))
+        for add in BEFORE_SZIP[before]:
+            add(creation)
+        creation.set_szip(h5z.SZIP_NN_OPTION_MASK, 16)
+        space = h5s.create_simple(values.shape)
+        dataset = h5d.create(file.id, b"d", h5t.STD_U8LE, space, creation)
+        dataset.write(h5s.ALL, h5s.ALL, values)
+        mask, raw = dataset.read_direct_chunk((0,))
+        assert not mask
+        assert int.from_bytes(raw[:4], "little") > 250
+    store = InProcessStore(StoreOptions(tmp_path / "f.h5"))
+    store.open()
+    try:
+        tree = Tree(store)
+        shown = tree.read(tree.open(b"/d.npy", os.O_RDONLY), 10_000, 0)
+    finally:
+        store.close()
+    assert shown == npy_bytes(values)
 
 
 @pytest.mark.semantics("R6")

@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,13 +15,19 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from h5py import h5p, h5s
+from h5py import h5d, h5p, h5s, h5t
 from msgspec import structs
 from support.reference import npy_bytes
 from support.stores import STARTER
 from support.trees import save, writable_tree
 
-from h5fs.errors import CannotOpenError, H5fsError, UnreadableError, UnsupportedTypeError
+from h5fs.errors import (
+    CannotOpenError,
+    H5fsError,
+    StaleError,
+    UnreadableError,
+    UnsupportedTypeError,
+)
 from h5fs.model.objects import Chunked, Contiguous, DatasetInfo, ObjectRef, Virtual
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store import open_store
@@ -664,3 +671,60 @@ def test_a_source_s_file_is_where_the_library_looks_first(
     expected = make_virtual(sources, f"{sources}/sub/s.h5" if is_absolute else "sub/s.h5")
     assert expected[0] == (1 if is_absolute and not is_there else -1)
     assert read_back()[1] == expected.tobytes()
+
+
+def write_columns(path: Path, first: int, count: int) -> None:
+    """Write an array of 4 rows to a file that takes the place of the one that was there."""
+    new = path.with_suffix(".new")
+    with h5py.File(new, "w") as file:
+        columns = np.arange(first, first + count)
+        data = 1000 * np.arange(4)[:, None] + columns
+        file.create_dataset("d", data=data, maxshape=(4, None), chunks=(4, 3))
+    new.rename(path)
+
+
+def make_growing(path: Path, *, is_numbered: bool) -> None:
+    """Make ``v``, whose rows grow: with its source, or with the number of its sources."""
+    creation = h5p.create(h5p.DATASET_CREATE)
+    joined = h5s.create_simple((4, 6), (4, h5s.UNLIMITED))
+    if is_numbered:
+        joined.select_hyperslab((0, 0), (1, h5s.UNLIMITED), (4, 3), (4, 3))
+        creation.set_virtual(joined, b"s%b.h5", b"d", h5s.create_simple((4, 3)))
+    else:
+        joined.select_hyperslab((0, 0), (1, h5s.UNLIMITED), (1, 1), (4, 1))
+        creation.set_virtual(joined, b"s0.h5", b"d", joined)
+    with h5py.File(path, "w", libver="latest") as file:
+        space = h5s.create_simple((4, 0), (4, h5s.UNLIMITED))
+        h5d.create(file.id, b"v", h5t.STD_I64LE, space, creation)
+
+
+@pytest.mark.semantics("L7")
+@pytest.mark.parametrize("is_numbered", [False, True])
+def test_what_was_described_with_shorter_rows_is_stale_and_then_as_it_is(
+    tmp_path: Path, is_numbered: bool
+) -> None:
+    make_growing(tmp_path / "v.h5", is_numbered=is_numbered)
+    if is_numbered:
+        for number in range(2):
+            write_columns(tmp_path / f"s{number}.h5", 3 * number, 3)
+    else:
+        write_columns(tmp_path / "s0.h5", 0, 6)
+    store = WorkerStore(StoreOptions(tmp_path / "v.h5", workers=1), STARTER)
+    with closing(store):
+        store.open()
+        ref = store.follow(store.root().ref, store.get_link(store.root().ref, b"v")).ref
+        before = store.describe_dataset(ref)
+        assert before.shape == (4, 6)
+        assert read_all(store, ref, before) == read_with_h5py(tmp_path / "v.h5")
+        if is_numbered:
+            write_columns(tmp_path / "s2.h5", 6, 3)
+        else:
+            write_columns(tmp_path / "s0.h5", 0, 9)
+        expected = read_with_h5py(tmp_path / "v.h5")
+        for process in store.statistics().workers.pids:
+            os.kill(process, signal.SIGKILL)
+        with pytest.raises(StaleError):
+            read_all(store, ref, before)
+        after = store.describe_dataset(ref)
+        assert after.shape == (4, 9)
+        assert read_all(store, ref, after) == expected

@@ -28,6 +28,7 @@ from h5fs.errors import UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
+from h5fs.store.interface import ArrayPart
 from h5fs.tree import Tree
 
 LIMITS = ("as it is", "higher", "none")
@@ -377,3 +378,35 @@ def test_chunks_that_were_never_written_are_full_of_any_fill_value(
         )
     found = read_file(opened(), "d")[-10 * type_id.get_size() :]
     assert found == value + bytes(2 * len(value)) + 7 * value
+
+
+@pytest.mark.semantics("F4")
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("grown", [(40, 9), (20, 9), (21, 5), (20, 5)])
+def test_an_array_that_has_grown_since_it_was_described_is_read_as_far_as_it_was(
+    tmp_path: Path, libver: str, grown: tuple[int, int]
+) -> None:
+    """A worker that opens the file later finds more chunks than there are in the array."""
+    values = np.arange(100, dtype="<i8").reshape(20, 5)
+    with h5py.File(tmp_path / "f.h5", "w", libver=libver) as file:
+        file.create_dataset(
+            "d", data=values, maxshape=(None, None), chunks=(10, 4), compression="gzip"
+        )
+    before = InProcessStore(StoreOptions(tmp_path / "f.h5"))
+    before.open()
+    root = before.root().ref
+    ref = before.follow(root, before.get_link(root, b"d")).ref
+    dataset = before.describe_dataset(ref)
+    before.close()
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        file["d"].resize(grown)
+        file["d"][20:] = -1
+        file["d"][:, 5:] = -1
+    after = InProcessStore(StoreOptions(tmp_path / "f.h5"))
+    after.open()
+    try:
+        found = np.zeros_like(values)
+        after.read_into(ref, dataset, ArrayPart.ELEMENTS, 0, memoryview(found).cast("B"))
+    finally:
+        after.close()
+    assert (found == values).all()

@@ -87,9 +87,9 @@ def test_links_and_paths_arrive() -> None:
 
 
 def test_arguments_arrive() -> None:
-    encoded = messages.encode((REF, ArrayPart.VALUES, 3, 2**40))
+    encoded = messages.encode((REF, ArrayPart.VALUES, 3, 2**40, (2, 3)))
     arguments = METHODS["read_data"].decode_arguments(msgspec.Raw(encoded))
-    assert arguments == (REF, ArrayPart.VALUES, 3, 2**40)
+    assert arguments == (REF, ArrayPart.VALUES, 3, 2**40, (2, 3))
     encoded = messages.encode((REF, frozenset({b"\xff", b""})))
     arguments = METHODS["list_links"].decode_arguments(msgspec.Raw(encoded))
     assert arguments == (REF, frozenset({b"\xff", b""}))

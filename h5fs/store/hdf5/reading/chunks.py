@@ -27,23 +27,30 @@ from h5fs.store.chunks.scatter import (
 )
 from h5fs.store.hdf5.library_errors import explain
 from h5fs.store.hdf5.reading.checked_chunks import CheckedChunks
-from h5fs.store.hdf5.reading.chunk_index import list_written_chunks
+from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
 from h5fs.store.hdf5.types.memory_types import MemoryType
 from h5fs.store.library_interface import ChunkBatch, ChunkFailure, ChunkTask
 
 
 def index_chunks(
-    dataset_id: h5d.DatasetID, on_progress: Callable[[], None], base_offset: int | None
+    dataset_id: h5d.DatasetID,
+    shape: tuple[int, ...],
+    on_progress: Callable[[], None],
+    base_offset: int | None,
 ) -> ChunkIndex:
-    """Return which chunks of a dataset were written, from one walk through its index.
+    """Return which chunks of an array were written, from one walk through the dataset's index.
 
+    ``shape``: of the array; of a dataset that has grown since, it is the first elements.
     ``base_offset``: where HDF5's addresses count from; None: nobody needs to know where chunks lie.
     """
-    shape = dataset_id.get_space().get_simple_extent_dims()
-    grid = Grid(shape, dataset_id.get_create_plist().get_chunk(), 1)
-    written = list_written_chunks(dataset_id, grid, on_progress)
+    extent = dataset_id.get_space().get_simple_extent_dims()
+    chunk_shape = dataset_id.get_create_plist().get_chunk()
+    whole, grid = Grid(extent, chunk_shape, 1), Grid(shape, chunk_shape, 1)
+    written = list_written_chunks(dataset_id, whole, on_progress)
     if written is None:
         return ChunkIndex(None)
+    if grid.counts != whole.counts:
+        written = _within(written, whole, grid)
     sizes = np.zeros(grid.chunk_count, "<u8")
     # A chunk that is said to take no bytes is damaged, and not one that was never written.
     sizes[written.numbers] = np.maximum(written.sizes, 1)
@@ -52,6 +59,16 @@ def index_chunks(
     offsets = np.zeros(grid.chunk_count, "<u8")
     offsets[written.numbers] = written.addresses + base_offset
     return ChunkIndex(sizes.tobytes(), offsets.tobytes())
+
+
+def _within(written: WrittenChunks, whole: Grid, grid: Grid) -> WrittenChunks:
+    """Return those chunks of an array that are chunks of its first elements, too."""
+    if any(count < wanted for count, wanted in zip(whole.counts, grid.counts, strict=True)):
+        raise UnreadableError("the array is smaller than it was")
+    positions = np.array(np.unravel_index(written.numbers, whole.counts))
+    is_within = (positions < np.array(grid.counts)[:, None]).all(axis=0)
+    numbers = np.ravel_multi_index(tuple(positions[:, is_within]), grid.counts)
+    return WrittenChunks(numbers, written.sizes[is_within], written.addresses[is_within])
 
 
 class ChunkDecoder:

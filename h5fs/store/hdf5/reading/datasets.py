@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5p, h5s, h5z
 
-from h5fs.errors import UnsupportedTypeError
+from h5fs.errors import StaleError, UnsupportedTypeError
 from h5fs.model.objects import DatasetInfo, Layout, ObjectRef, StorageInfo
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.hdf5.types.array_descriptions import describe_array
@@ -169,6 +171,26 @@ def shape_of(dataset_id: h5d.DatasetID) -> tuple[int, ...] | None:
         return None
     shape: tuple[int, ...] = space.get_simple_extent_dims()
     return shape
+
+
+@contextmanager
+def keeping_shape(dataset_id: h5d.DatasetID, shape: tuple[int, ...] | None) -> Iterator[None]:
+    """Raise ``StaleError`` unless elements have their places in ``shape`` before and after.
+
+    A virtual dataset grows by itself where sources do, or where there are more of them. More rows
+    behind the last one change no place; longer rows do. None: nobody knows a shape.
+    """
+    _check_places(dataset_id, shape)
+    yield
+    _check_places(dataset_id, shape)
+
+
+def _check_places(dataset_id: h5d.DatasetID, shape: tuple[int, ...] | None) -> None:
+    now = None if shape is None else shape_of(dataset_id)
+    if now == shape:
+        return
+    if not now or not shape or now[1:] != shape[1:] or now[0] < shape[0]:
+        raise StaleError(f"the shape was {shape}, and is {now}: open it again")
 
 
 def describe_storage(dataset_id: h5d.DatasetID) -> StorageInfo:

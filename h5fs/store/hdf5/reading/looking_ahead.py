@@ -70,7 +70,7 @@ class Readable(Protocol):
     def describe_storage(self, ref: ObjectRef) -> StorageInfo:
         """See ``ObjectStore``."""
 
-    def index_chunks(self, ref: ObjectRef) -> ChunkIndex:
+    def index_chunks(self, ref: ObjectRef, shape: tuple[int, ...]) -> ChunkIndex:
         """See ``LibraryStore``."""
 
     def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
@@ -186,7 +186,7 @@ class LookingAhead:
         if grid.chunk_count == 1 and dataset.storage_size_bytes:
             sizes = [dataset.storage_size_bytes]
         else:
-            index = self._store.index_chunks(ref)
+            index = self._store.index_chunks(ref, dataset.shape)
             if index.sizes is None:
                 return None  # it is read by the library, and the log says so
             sizes = np.frombuffer(index.sizes, "<u8").tolist()
