@@ -68,8 +68,12 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
     """
     try:
         options.mountpoint.mkdir()
-    except OSError:  # it is there, or its parent is missing: the checks say what to do
-        yield options
+    except OSError as error:
+        folder = options.mountpoint.parent
+        if folder.is_dir() and not os.path.lexists(options.mountpoint):
+            reason = f"{explain_system_error(error)}; name a folder elsewhere"
+            raise MountError(reason) from None
+        yield options  # it is there, or its parent is missing: the checks say what to do
         return
     try:
         yield structs.replace(options, removes_mountpoint=True)
