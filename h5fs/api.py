@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from h5fs.errors import MountError
 from h5fs.system.interpreter import isolated_command
@@ -113,6 +113,10 @@ class Mount:
             self.unmount()
         else:
             self._unmount_with_warning()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be sent to another process, which would end the mount, too."""
+        raise TypeError("a Mount stays in its process: pass mount.path to others")
 
     def __repr__(self) -> str:
         state = "mounted" if self._is_mounted else "unmounted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -143,3 +144,9 @@ def test_what_was_left_when_another_program_unmounted_is_an_error_at_the_end(
     os.close(process)
     with pytest.raises(MountError, match=r"/bad\.npy is not in the HDF5 file: not a \.npy file"):
         mount.unmount()
+
+
+def test_a_mount_is_not_sent_to_another_process(tmp_path: Path) -> None:
+    mount = h5fs.Mount(tmp_path, is_made=False, writes=False, keeps=True)
+    with pytest.raises(TypeError, match=r"pass mount\.path"):
+        pickle.dumps(mount)

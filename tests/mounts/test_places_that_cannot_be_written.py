@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from support.disks import small_disk
-from support.mounts import run_h5fs
+from support.mounts import mounted, run_h5fs
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -53,6 +54,31 @@ def test_what_finds_no_room_leaves_no_file_without_content(disk: Path, tmp_path:
         done = run_h5fs(*words)
         assert done.returncode == 1 and "No space left on device" in done.stderr, done
         assert sorted(os.listdir(disk)) == ["f.h5", "fill"]
+
+
+@pytest.mark.semantics("R18", "R21")
+def test_no_part_of_a_file_is_saved_for_the_whole(disk: Path, tmp_path: Path) -> None:
+    (disk / "fill").write_bytes(bytes(600_000))
+    with mounted(disk / "f.h5", options=["--mode", "r+"]) as mount:
+        for name, data in (("big", bytes(900_000)), ("small", b"bad")):
+            with pytest.raises(OSError):
+                (mount.path / f"{name}.npy").write_bytes(data)
+        done = run_h5fs("umount", mount.path)
+    assert done.returncode == 1
+    assert re.search(r"/big\.npy .* it could not be saved as ", done.stderr), done
+    assert re.search(r"/small\.npy .* saved as ", done.stderr), done
+    left = disk / "f.h5.h5fs-left"
+    assert os.listdir(left) == ["small.npy"] and (left / "small.npy").read_bytes() == b"bad"
+
+
+@pytest.mark.semantics("R18")
+def test_no_empty_folder_stays_where_nothing_could_be_saved(disk: Path) -> None:
+    (disk / "fill").write_bytes(bytes(600_000))
+    with mounted(disk / "f.h5", options=["--mode", "r+"]) as mount:
+        with pytest.raises(OSError):
+            (mount.path / "big.npy").write_bytes(bytes(900_000))
+        assert run_h5fs("umount", mount.path).returncode == 1
+    assert sorted(os.listdir(disk)) == ["f.h5", "fill"]
 
 
 FROM_NOWHERE = """
