@@ -70,13 +70,18 @@ class Mount:
         second time. Raises ``MountError`` when something that was written is not in the HDF5 file;
         the message says what and where it was saved.
         """
+        self._warn(self._end_once())
+
+    def _end_once(self) -> str:
+        """Unmount, unless it is done; return that the mount is in use, if it is and may write."""
         with self._lock:
-            if not self._is_mounted:
-                return
-            said = self._end()
-        if said and self._writes:
-            advice = "; close the file, or del the array that is mapped from it"
-            warnings.warn(said + advice, RuntimeWarning, stacklevel=3)
+            said = self._end() if self._is_mounted else ""
+        advice = "; close the file, or del the array that is mapped from it"
+        return said + advice if said and self._writes else ""
+
+    def _warn(self, said: str) -> None:
+        if said:
+            warnings.warn(said, RuntimeWarning, stacklevel=3)  # the line that ends the mount
 
     def _end(self) -> str:
         """Unmount; return what there is to warn of. Raises ``MountError``."""
@@ -109,10 +114,13 @@ class Mount:
         """Unmount. An exception of the block comes through: a ``MountError`` is a warning then."""
         if os.getpid() != self._owner_pid:  # a process that was forked in the block leaves it
             return
-        if error is None:
-            self.unmount()
-        else:
-            self._unmount_with_warning()
+        try:
+            said = self._end_once()
+        except MountError as failed:
+            if error is None:
+                raise
+            said = str(failed)
+        self._warn(said)
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be sent to another process, which would end the mount, too."""
@@ -123,14 +131,12 @@ class Mount:
         return f"<h5fs.Mount {os.fspath(self.path)!r}, {state}>"
 
     def _unmount_at_exit(self) -> None:
-        if os.getpid() == self._owner_pid:  # not at the end of a process that it has forked
-            self._unmount_with_warning()
-
-    def _unmount_with_warning(self) -> None:
+        if os.getpid() != self._owner_pid:  # at the end of a process that it has forked
+            return
         try:
-            self.unmount()
+            self._end_once()  # what this process uses of it ends with the process
         except MountError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+            self._warn(str(error))
 
 
 def mount(

@@ -150,3 +150,38 @@ def test_a_mount_is_not_sent_to_another_process(tmp_path: Path) -> None:
     mount = h5fs.Mount(tmp_path, is_made=False, writes=False, keeps=True)
     with pytest.raises(TypeError, match=r"pass mount\.path"):
         pickle.dumps(mount)
+
+
+@pytest.mark.semantics("C6", "C7")
+def test_at_the_end_of_the_program_it_needs_no_warning_that_it_uses_the_mount(
+    tmp_path: Path,
+) -> None:
+    program = """
+import h5fs, numpy as np
+mount = h5fs.mount("f.h5", mode="a")
+np.save(mount.path / "x.npy", np.arange(3))
+mapped = np.load(mount.path / "x.npy", mmap_mode="r+")
+mapped[0] = 7
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    with h5fs.mount(tmp_path / "f.h5") as path:
+        assert list(np.load(path / "x.npy")) == [7, 1, 2]
+
+
+@pytest.mark.semantics("C6")
+def test_a_warning_names_the_line_of_the_program(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="is in use") as told:  # noqa: SIM117
+        with h5fs.mount(tmp_path / "f.h5", mode="x") as path:
+            np.save(path / "x.npy", np.arange(3))
+            held = (path / "x.npy").open("rb")
+    held.close()
+    mount = h5fs.mount(tmp_path / "f.h5", mode="r+")
+    held = (mount.path / "x.npy").open("rb")
+    with pytest.warns(RuntimeWarning, match="is in use") as told_again:
+        mount.unmount()
+    held.close()
+    assert {each.filename for each in [*told, *told_again]} == {__file__}
