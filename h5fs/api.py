@@ -20,18 +20,20 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import signal
 import subprocess
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from h5fs.errors import MountError
 from h5fs.system.interpreter import isolated_command
+from h5fs.system.kernel_mounts import find_mount
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,9 +51,12 @@ class Mount:
 
     def __init__(self, path: Path, *, is_made: bool, writes: bool, keeps: bool) -> None:
         self.path = path
+        self._real_path = Path(os.path.realpath(path))
         self._is_made = is_made
         self._writes = writes
-        self._lock = threading.Lock()  # protects _is_mounted; nothing else is waited for under it
+        # Who unmounts has it, so that no thread returns before the mount has ended; a handler of a
+        # signal may come to unmount in the thread that does.
+        self._lock = threading.RLock()
         self._is_mounted = True
         self._owner_pid = os.getpid()
         if not keeps:
@@ -65,19 +70,36 @@ class Mount:
         second time. Raises ``MountError`` when something that was written is not in the HDF5 file;
         the message says what and where it was saved.
         """
+        self._warn(self._end_once())
+
+    def _end_once(self) -> str:
+        """Unmount, unless it is done; return that the mount is in use, if it is and may write."""
         with self._lock:
-            if not self._is_mounted:
-                return
-            self._is_mounted = False
-        atexit.unregister(self._unmount_at_exit)
+            said = self._end() if self._is_mounted else ""
+        advice = "; close the file, or del the array that is mapped from it"
+        return said + advice if said and self._writes else ""
+
+    def _warn(self, said: str) -> None:
+        if said:
+            warnings.warn(said, RuntimeWarning, stacklevel=3)  # the line that ends the mount
+
+    def _end(self) -> str:
+        """Unmount; return what there is to warn of. Raises ``MountError``."""
         try:
             said = _run("umount", "--lazy", "--", os.fspath(self.path))
-        finally:
-            if self._is_made:  # the daemon of a mount that is in use would do so at its end
-                with suppress(OSError):
-                    self.path.rmdir()
-        if said and self._writes:
-            warnings.warn(said, ResourceWarning, stacklevel=3)
+        except BaseException:
+            if find_mount(self._real_path) is None:
+                self._forget()
+            raise  # where it is still mounted, it can be unmounted again
+        self._forget()
+        return said
+
+    def _forget(self) -> None:
+        self._is_mounted = False
+        atexit.unregister(self._unmount_at_exit)
+        if self._is_made:  # the daemon of a mount that is in use would do so at its end
+            with suppress(OSError):
+                self.path.rmdir()
 
     def __enter__(self) -> Path:
         """Return the mountpoint."""
@@ -90,24 +112,31 @@ class Mount:
         traceback: TracebackType | None,
     ) -> None:
         """Unmount. An exception of the block comes through: a ``MountError`` is a warning then."""
-        if error is None:
-            self.unmount()
-        else:
-            self._unmount_with_warning()
+        if os.getpid() != self._owner_pid:  # a process that was forked in the block leaves it
+            return
+        try:
+            said = self._end_once()
+        except MountError as failed:
+            if error is None:
+                raise
+            said = str(failed)
+        self._warn(said)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be sent to another process, which would end the mount, too."""
+        raise TypeError("a Mount stays in its process: pass mount.path to others")
 
     def __repr__(self) -> str:
         state = "mounted" if self._is_mounted else "unmounted"
         return f"<h5fs.Mount {os.fspath(self.path)!r}, {state}>"
 
     def _unmount_at_exit(self) -> None:
-        if os.getpid() == self._owner_pid:  # not at the end of a process that it has forked
-            self._unmount_with_warning()
-
-    def _unmount_with_warning(self) -> None:
+        if os.getpid() != self._owner_pid:  # at the end of a process that it has forked
+            return
         try:
-            self.unmount()
+            self._end_once()  # what this process uses of it ends with the process
         except MountError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+            self._warn(str(error))
 
 
 def mount(
@@ -141,6 +170,8 @@ def mount(
             arguments += ["-o", name if value is True else f"{name}={text}"]
     if mountpoint is None:
         mountpoint = Path(tempfile.gettempdir(), f"h5fs-{secrets.token_hex(8)}")
+    if not os.fspath(mountpoint):  # it would be the working directory
+        raise MountError("the mountpoint is an empty name")
     path = Path(os.path.abspath(mountpoint))
     is_made = not path.exists()
     # A file may be named like a command or an option.
@@ -151,17 +182,41 @@ def mount(
 def _run(*words: str) -> str:
     """Run the command; return what it said on stderr. Raises ``MountError`` with that."""
     command = isolated_command("h5fs.cli.main", *words)
+    # In a session of its own no Ctrl-C reaches it but by this process, which knows what to do next.
+    running = subprocess.Popen(
+        command, text=True, errors="backslashreplace", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="backslashreplace",
-            timeout=_START_SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        _, said = running.communicate(timeout=_START_SECONDS)
     except subprocess.TimeoutExpired:
+        running.kill()
+        running.communicate()
         raise MountError(
             f"h5fs {words[0]} {words[-1]}: no answer within {_START_SECONDS} s"
         ) from None
-    lines = done.stderr.strip().splitlines()
-    said = "\n".join(line.removeprefix("h5fs: ") for line in lines)
-    if done.returncode:
-        raise MountError(said or f"status {done.returncode}")
-    return said
+    except BaseException:  # Ctrl-C, or what a handler of another signal raises
+        _end_interrupted(running, words)
+        raise
+    if running.returncode:
+        raise MountError(_without_prefix(said) or f"status {running.returncode}")
+    return _without_prefix(said)
+
+
+def _without_prefix(said: str) -> str:
+    return "\n".join(line.removeprefix("h5fs: ") for line in said.strip().splitlines())
+
+
+def _end_interrupted(running: subprocess.Popen[str], words: Sequence[str]) -> None:
+    """Leave nothing mounted, and come back when that is so, unless interrupted again."""
+    try:
+        if words[0] == "mount":
+            running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=_START_SECONDS)
+        if words[0] == "mount" and not running.returncode:  # it was ready in that moment
+            _run("umount", "--lazy", "--", words[-1])
+        elif words[0] == "umount" and running.returncode:
+            warnings.warn(_without_prefix(said), RuntimeWarning, stacklevel=5)
+    finally:
+        running.kill()  # does nothing to what has ended
+        running.communicate()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from msgspec import Struct
@@ -164,7 +163,7 @@ def _declare_mount(parser: argparse.ArgumentParser) -> None:
 
 def _declare_umount(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?", help="where it is mounted"
+        "mountpoint", metavar="MOUNTPOINT", type=parse_path, nargs="?", help="where it is mounted"
     )
     parser.add_argument(
         "-a", "--all", action="store_true", help="all mounts of this user, and no other"
@@ -177,7 +176,7 @@ def _declare_umount(parser: argparse.ArgumentParser) -> None:
 
 def _declare_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?",
+        "mountpoint", metavar="MOUNTPOINT", type=parse_path, nargs="?",
         help="the mount; not needed where there is one only"
     )  # fmt: skip
     parser.add_argument(
@@ -188,7 +187,7 @@ def _declare_log(parser: argparse.ArgumentParser) -> None:
 
 def _declare_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "mountpoint", metavar="MOUNTPOINT", type=Path, nargs="?",
+        "mountpoint", metavar="MOUNTPOINT", type=parse_path, nargs="?",
         help="only this mount; what one that has ended there said is told for the last time",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")

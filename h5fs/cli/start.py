@@ -41,13 +41,16 @@ def main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # What is imported lasts: to look through it again and again takes a tenth of a short command.
     gc.disable()
-    starter = _start(sys.argv[1:])
+    starter = None
     try:
+        starter = _start(sys.argv[1:])
         from h5fs.cli.main import main as run
 
         gc.freeze()
         gc.enable()
         return run(starter=starter)
+    except KeyboardInterrupt:  # before the command was there to end quietly itself
+        return 130
     finally:
         gc.freeze()  # nor at the end
         if starter is not None:

@@ -89,7 +89,7 @@ def _check_file(file: Path, file_mode: Mode, *, is_part: bool) -> None:
                 f"{file.parent}: no such folder; make it: mkdir -p {file.parent}"
             ) from None
         if not os.access(file.parent, os.W_OK):
-            raise MountError(f"{file.parent}: no permission to make a file there") from None
+            raise MountError(f"{file}: {_explain_no_writing(file.parent)}") from None
         return
     except OSError as error:
         raise MountError(f"{file}: {error.strerror}") from None
@@ -103,7 +103,14 @@ def _check_file(file: Path, file_mode: Mode, *, is_part: bool) -> None:
     if not os.access(file, os.R_OK):
         raise MountError(f"{file}: no permission to read it")
     if file_mode.writes and not os.access(file, os.W_OK):
-        raise MountError(f"{file}: no permission to write to it; --mode r only reads")
+        raise MountError(f"{file}: {_explain_no_writing(file)}; --mode r only reads")
+
+
+def _explain_no_writing(path: Path) -> str:
+    """Return why a file, or a folder, cannot be written."""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "the file system is read-only"
+    return f"no permission to write to {'that folder' if path.is_dir() else 'it'}"
 
 
 def _check_folder(folder: Path, mode: Mode) -> None:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,13 +24,14 @@ from h5fs.daemon.daemon_process import READY, run_daemon, serve_in_foreground
 from h5fs.daemon.end_reports import EndReport, take_reports
 from h5fs.daemon.mount_checks import check_mount, find_fusermount
 from h5fs.daemon.registry import find_daemon
-from h5fs.errors import MountError
+from h5fs.errors import CannotOpenError, MountError
 from h5fs.model.settings import MountOptions
 from h5fs.system.kernel_mounts import MountEntry, find_mount
 from h5fs.system.system_errors import explain_system_error
 
 # A program that looks at a mountpoint keeps it busy for a moment.
 _BUSY_PAUSES_SECONDS = (0, 0.05, 0.2)
+_KILLED_TRIES, _KILLED_PAUSE_SECONDS = 20, 0.1
 _UNMOUNT_PATIENCE_SECONDS = 600  # everything is committed before
 
 
@@ -65,8 +68,12 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
     """
     try:
         options.mountpoint.mkdir()
-    except OSError:  # it is there, or its parent is missing: the checks say what to do
-        yield options
+    except OSError as error:
+        folder = options.mountpoint.parent
+        if folder.is_dir() and not os.path.lexists(options.mountpoint):
+            reason = f"{explain_system_error(error)}; name a folder elsewhere"
+            raise MountError(reason) from None
+        yield options  # it is there, or its parent is missing: the checks say what to do
         return
     try:
         yield structs.replace(options, removes_mountpoint=True)
@@ -109,12 +116,15 @@ class Unmounted(Struct, frozen=True):
 def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
     """Unmount, and wait until the daemon is gone; return what the daemon says at its end.
 
+    Where another program has unmounted it, that is what the daemon has left to be told.
     ``is_lazy``: a mount that is in use loses its name at once, and its daemon, which is not waited
     for, ends when nobody uses it any more. Raises ``MountError``.
     """
     place = Path(os.path.realpath(mountpoint))
     found = find_mount(place)
     if found is None:
+        if reports := take_reports(place):
+            return Unmounted(tuple(reports))
         raise MountError(
             f"nothing is mounted at {mountpoint}; findmnt -t fuse.h5fs lists what is mounted where"
         )
@@ -124,8 +134,10 @@ def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
     process = _open_process(daemon.pid) if daemon is not None else None
     try:
         is_in_use = _detach(found, is_lazy=is_lazy)
-        if daemon is None or process is None or is_in_use:
-            return Unmounted(is_in_use=is_in_use)
+        if is_in_use:
+            return Unmounted(is_in_use=True)
+        if daemon is None or process is None:
+            return Unmounted(tuple(_left_log(found, pid=0)))
         ended, _, _ = select.select([process], [], [], _UNMOUNT_PATIENCE_SECONDS)
     finally:
         if process is not None:
@@ -135,7 +147,47 @@ def unmount(mountpoint: Path, *, is_lazy: bool = False) -> Unmounted:
             f"{mountpoint} is unmounted, but its daemon (pid {daemon.pid}) still runs after "
             f"{_UNMOUNT_PATIENCE_SECONDS} s; its log may say why"
         )
-    return Unmounted(tuple(take_reports(place, pid=daemon.pid)))
+    reports = take_reports(place, pid=daemon.pid) or _left_log(found, pid=daemon.pid)
+    return Unmounted(tuple(reports))
+
+
+def _left_log(mount: MountEntry, *, pid: int) -> list[EndReport]:
+    """Return the report that a killed daemon could not leave: where its changes are.
+
+    In a mode that writes a clean end leaves no log. One that is locked is another mount's.
+    """
+    if mount.is_read_only or not mount.source.startswith("/"):  # a URL has no log
+        return []
+    from h5fs.store.log.log_path import find_log, has_log
+
+    ends = [len(mount.source), *(mark.start() for mark in re.finditer(":/", mount.source))]
+    names = (Path(mount.source[:end]) for end in ends)
+    file = next((name for name in names if name.is_file()), None)
+    if file is None or not has_log(file) or _stays_locked(find_log(file), file):
+        return []
+    log = find_log(file)
+    message = (
+        f"its daemon was killed: what was closed is in {log}, and not in {file} yet; "
+        f"{shlex.join(['h5fs', 'recover', os.fspath(file)])} brings it in"
+    )
+    return [EndReport(pid, os.fspath(mount.mountpoint), (message,))]
+
+
+def _stays_locked(log: Path, file: Path) -> bool:
+    """Whether another h5fs writes a log; the workers of a killed daemon hold it for a moment."""
+    from h5fs.store.log.log_on_disk import open_to_look
+
+    for _ in range(_KILLED_TRIES):
+        try:
+            with file.open("rb") as main:
+                descriptor, is_in_use = open_to_look(log, main.fileno())
+        except (OSError, CannotOpenError):  # whoever recovers is told what is wrong with it
+            return False
+        os.close(descriptor)
+        if not is_in_use:
+            return False
+        time.sleep(_KILLED_PAUSE_SECONDS)
+    return True
 
 
 def _check_answer(mountpoint: Path) -> None:

@@ -19,7 +19,8 @@ _USER = re.compile(r"(?:^|,)user_id=(\d+)(?:,|$)")
 class MountEntry(Struct, frozen=True):
     """One line of the kernel's mount table (proc(5), mountinfo).
 
-    ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it.
+    ``device``: "MAJOR:MINOR"; ``uid``: who mounted, as FUSE tells it; ``is_read_only``: as the
+    kernel sees it.
     """
 
     mountpoint: Path
@@ -27,6 +28,7 @@ class MountEntry(Struct, frozen=True):
     type: str
     source: str
     uid: int | None = None
+    is_read_only: bool = False
 
     @property
     def is_h5fs(self) -> bool:
@@ -49,7 +51,7 @@ def read_mounts() -> Iterator[MountEntry]:
     for line in os.fsdecode(_MOUNTINFO.read_bytes()).split("\n"):
         before, _, after = line.partition(" - ")
         where, what = before.split(" "), after.split(" ")
-        if len(where) < 5 or len(what) < 2:
+        if len(where) < 6 or len(what) < 2:
             continue
         user = _USER.search(what[2]) if len(what) > 2 else None
         yield MountEntry(
@@ -58,6 +60,7 @@ def read_mounts() -> Iterator[MountEntry]:
             type=what[0],
             source=_unescape(what[1]),
             uid=int(user[1]) if user is not None else None,
+            is_read_only="ro" in where[5].split(","),
         )
 
 

@@ -20,9 +20,19 @@ _ADVICE = {
 
 def explain_system_error(error: OSError) -> str:
     """Return one line about an error of the system, with what to do about it."""
+    if error.errno == errno.ENOENT and error.filename is None and not _has_working_directory():
+        return "the working directory is gone: cd first"
     names = [os.fsdecode(name) for name in (error.filename,) if isinstance(name, (str, bytes))]
     reason = error.strerror or str(error)
     return ": ".join([*names, reason]) + advise(error)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def advise(error: BaseException | None) -> str:

@@ -154,6 +154,7 @@ def test_a_copy_of_a_whole_file_begins_with_its_user_block(
     with open("a.mat", "r+b") as file:
         file.write(block[:size])
     h5py.File("d.mat", "w").close()
+    open("b.mat", "wb").close()  # as a copy leaves it that was killed
     for target in ("b.mat:/", "c.mat:/y", "d.mat:/"):
         assert main.main(["cp", "a.mat:/", target]) == 0
     with open("b.mat", "rb") as file:

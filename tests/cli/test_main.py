@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from support.mounts import run_h5fs
 
@@ -190,3 +191,19 @@ def test_umount_of_another_file_system_says_so() -> None:
     assert done.returncode == 1
     assert "is not an h5fs mount" in done.stderr
     assert os.path.ismount("/proc")
+
+
+@pytest.mark.semantics("C1", "M27")
+def test_no_name_of_a_file_reaches_the_terminal_with_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    passed_on: list[MountOptions],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"\x1b[31m\xff.h5")
+    with h5py.File("f.h5", "w") as opened:
+        opened["x"] = 1
+    os.rename("f.h5", name)
+    assert main.main(["tree", name]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "\\x1b[31m\\xff.h5"
+    assert main.main([name]) == 0
+    assert capsys.readouterr().out == "mounted on \\x1b[31m\\xff\n"

@@ -22,6 +22,21 @@ sys.stderr.write(f"{status} {loaded}")
 """
 
 
+INTERRUPTED = """
+import sys
+from h5fs.cli import start
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            raise KeyboardInterrupt
+
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupting())
+sys.exit(start.main())
+"""
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     with h5py.File(tmp_path / "f.h5", "w") as opened:
@@ -146,3 +161,10 @@ def test_the_process_ends_with_the_commands_status_and_all_that_it_said(file: Pa
         assert done.returncode == status
         assert ("x.npy" in done.stdout) == (status == 0)
         assert done.stderr.startswith("h5fs: ") == (status != 0)
+
+
+@pytest.mark.parametrize("module", ["h5fs.store.workers.messages", "h5fs.cli.parsers"])
+def test_ctrl_c_at_the_very_beginning_says_nothing(module: str, file: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, module, "tree", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -105,7 +105,9 @@ def test_the_message_says_what_happened_to_what_and_what_to_do(
 
 
 @pytest.mark.semantics("M7")
-@pytest.mark.parametrize("words", [["f.h5", ""], ["", "mnt"]])
+@pytest.mark.parametrize(
+    "words", [["f.h5", ""], ["", "mnt"], ["umount", ""], ["status", ""], ["log", ""]]
+)
 def test_an_empty_name_is_not_the_working_directory(place: Path, words: list[str]) -> None:
     done = run_h5fs(*words)
     assert done.returncode == 2 and "empty name" in done.stderr

@@ -96,8 +96,9 @@ def _tell_log(file: Path) -> bool:
         return True
     lost = f"; {found.lost_commits} more were lost when the system was started anew"
     print(
-        f"log: {path}, {found.commits} commits ({found.durable_commits} of them on the disk"
-        f"{lost if found.lost_commits else ''}), {found.pages * found.page_bytes} bytes to be "
+        f"log: {path}, {show_count(found.commits, 'commit')} "
+        f"({found.durable_commits} of them on the disk{lost if found.lost_commits else ''}), "
+        f"{found.pages * found.page_bytes} bytes to be "
         f"brought into the file: the next mount that writes does it, or h5fs recover {file}"
     )
     # A log that is just being written may look damaged.

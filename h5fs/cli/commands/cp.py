@@ -30,6 +30,7 @@ from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_p
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.format.superblock import has_hdf5_name
+from h5fs.system.system_errors import explain_system_error
 from h5fs.tree.status import Status
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     except MountError:
         raise
     except OSError as error:
-        raise MountError(f"{error.filename}: {error.strerror}") from None
+        raise MountError(explain_system_error(error)) from None
 
 
 def _check_target(source: str, target: str) -> None:

@@ -35,6 +35,7 @@ from h5fs.model.objects import ObjectRef
 from h5fs.model.settings import ExternalPolicy, Mode, StoreOptions
 from h5fs.projection.names import Projection, decode_name
 from h5fs.store.format.superblock import read_superblock
+from h5fs.store.log.log_path import has_log
 from h5fs.store.sources.local_file import LocalFile
 from h5fs.tree import Tree
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
@@ -61,7 +62,7 @@ def copy_between(
     file, path = target
     # Nothing that links of the target lead to is read: the policy is about the source alone.
     options = StoreOptions(absolute(file), mode=Mode.APPEND, external=ExternalPolicy.ALL)
-    if node.info.ref.path == b"/" == path and not options.file.exists():
+    if node.info.ref.path == b"/" == path and _is_nothing(options.file):
         options = replace(options, user_block=_read_user_block(source[0]))  # type: ignore[arg-type]
     with opened_store(options, starter) as store:
         try:
@@ -72,6 +73,11 @@ def copy_between(
             raise MountError(explain_missing_object(file, path.rpartition(b"/")[0])) from None
         except H5fsError as error:
             raise MountError(f"{file}:{show_path(path)}: {error}") from None
+
+
+def _is_nothing(file: Path) -> bool:
+    """Whether a file is missing or empty, as one that a killed copy has made."""
+    return not has_log(file) and not (file.exists() and file.stat().st_size)
 
 
 def _read_user_block(file: Path) -> bytes:

@@ -11,7 +11,7 @@ from h5fs.cli.file_arguments import absolute
 from h5fs.cli.mount_options import parse_options
 from h5fs.cli.option_values import parse_mode
 from h5fs.daemon.mounting import mount
-from h5fs.errors import MountError, UsageError
+from h5fs.errors import MountError, UsageError, show_path
 from h5fs.model.location import Location
 from h5fs.model.settings import LogOptions, Mode, MountOptions, RemoteOptions, StoreOptions
 
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = make_mount_options(arguments)
     warn(mount(options))
     if arguments.mountpoint is None and not arguments.foreground:
-        print(f"mounted on {options.mountpoint.name}")
+        print(f"mounted on {show_path(os.fsencode(options.mountpoint.name))}")
     return 0
 
 

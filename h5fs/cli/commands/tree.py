@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def _show(
             sys.stdout.write(piece)
         print()
     else:
-        print(name)
+        print(show_path(os.fsencode(name)))
         _print_attributes(group.attrs if group is not None else None, "")
         _print(entries, shows_colors(arguments.color), look)
     return 1 if any(entry.error is not None for entry in every(entries)) else 0

@@ -47,6 +47,7 @@ class FileAndLog:
 
     ``record``: a memory file with what is remembered of the HDF5 file (`main_witness`). ``path``:
     the HDF5 file's real path. ``problem``: a line about damage in the log, or an empty text.
+    ``is_new``: the HDF5 file was made just now.
     """
 
     main: int
@@ -56,6 +57,7 @@ class FileAndLog:
     log_path: Path
     writes: bool
     problem: str = ""
+    is_new: bool = False
 
     def descriptors(self) -> tuple[int, int, int]:
         """Return the descriptors that a worker gets."""
@@ -79,6 +81,8 @@ class FileAndLog:
     def close(self, *, removes_log: bool) -> None:
         """Close both; ``removes_log``: everything in it is in the file, or elsewhere."""
         if self.writes and (removes_log or not os.fstat(self.log).st_size):
+            if self.is_new and not os.fstat(self.main).st_size:  # it was to be filled, and was not
+                remove_log(self.path, self.main)
             remove_log(self.log_path, self.log)
             _sync_folder(self.path)
         for descriptor in (self.log, self.main, self.record):
@@ -142,7 +146,7 @@ def _open_both(
         _sync_folder(path)
     record = make_record()
     opened.callback(os.close, record)
-    return FileAndLog(main, log, record, real, path, mode.writes)
+    return FileAndLog(main, log, record, real, path, mode.writes, is_new=is_new)
 
 
 def _prepare(

@@ -143,6 +143,9 @@ class _SavedFolder:
                 _copy(file, descriptor)
                 self._give(descriptor, stat.S_IRUSR | stat.S_IWUSR)
                 os.fsync(descriptor)
+            except BaseException:  # a part would be taken for the whole, and has others' room
+                os.unlink(name, dir_fd=parent)
+                raise
             finally:
                 os.close(descriptor)
 
@@ -152,8 +155,10 @@ class _SavedFolder:
             os.symlink(text, name, dir_fd=parent)
 
     def close(self) -> None:
-        """Let the HDF5 file's owner have the folder."""
+        """Let the HDF5 file's owner have the folder; it goes where nothing could be saved."""
         try:
+            if not os.listdir(self._descriptor):
+                os.rmdir(self.folder)
             self._give(self._descriptor, stat.S_IRWXU)
             os.fsync(self._descriptor)
         except OSError as error:
