@@ -259,8 +259,7 @@ class Hdf5Store:
         """Return what decodes a batch's chunks; the last one is kept for its buffers."""
         from h5fs.store.chunks.filters import Pipeline
 
-        filters = batch.data.filters
-        if filters is None:
+        if (filters := batch.data.filters) is None:
             return None
         key = (filters, batch.item_bytes, prod(batch.data.chunk_shape) * batch.item_bytes)
         if self._pipeline is None or self._pipeline[0] != key:
