@@ -43,6 +43,8 @@ from h5fs.store.chunks.scale_offset import Unpacker, read_packing
 from h5fs.store.chunks.shuffle import ROOM_BYTES, unshuffle
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
+_TOO_LONG: Final = ("not large enough", "too small")
+"""What LZF and zstd say of a chunk that decodes to more than there is room for."""
 _Decompress = Callable[[Array, Array], Array]
 
 _CHECKSUM_BYTES = 4
@@ -112,7 +114,7 @@ class Pipeline:
         that the next call overwrites.
 
         Raises ``UnreadableError`` when the chunk is damaged, ``ShortChunkError`` when it is too
-        short, ``LongChunkError`` when it is too long (zstd and lzf do not tell that from damage),
+        short, ``LongChunkError`` when it is too long,
         ``UnusualChunkError`` when only the library knows what it means.
         """
         data: Array = np.frombuffer(raw, np.uint8)
@@ -332,7 +334,9 @@ def _catching(name: str, decode: _Decompress) -> _Decompress:
         try:
             return decode(data, out)
         except (RuntimeError, ValueError, OverflowError) as error:
-            raise UnreadableError(f"{name.lower()}: {error}") from None
+            is_long = any(words in str(error) for words in _TOO_LONG)
+            kind = LongChunkError if is_long else UnreadableError
+            raise kind(f"{name.lower()}: {error}") from None
 
     return decode_or_refuse
 

@@ -304,6 +304,23 @@ VARIABLE = {
 }
 
 
+@pytest.mark.parametrize("filters", [{"compression": "lzf"}, hdf5plugin.Zstd(), hdf5plugin.LZ4()])
+def test_few_texts_are_not_taken_for_damage_whatever_their_filter(
+    tmp_path: Path, filters: dict[str, object]
+) -> None:
+    """The library says half as many bytes of a text as it has in the file."""
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("d", data=["abc"] * 200, chunks=(100,), **filters)
+    store = InProcessStore(StoreOptions(tmp_path / "f.h5"))
+    store.open()
+    try:
+        tree = Tree(store)
+        shown = tree.read(tree.open(b"/d.npy", os.O_RDONLY), 100_000, 0)
+    finally:
+        store.close()
+    assert shown == npy_bytes(np.array(["abc"] * 200))
+
+
 @pytest.mark.parametrize("kind", VARIABLE)
 @pytest.mark.parametrize("count", [500, SIZE])
 @pytest.mark.parametrize("is_cut", [False, True])
