@@ -35,6 +35,7 @@ _Result = TypeVar("_Result")
 
 RENEWED_SECONDS: Final = 0.2
 
+_MOST_OPENINGS: Final = 3
 _LISTINGS_KEPT: Final = 1024
 _STATUSES_KEPT: Final = 65_536
 _UNDERWAY_SECONDS: Final = 0.05  # an answer reaches the kernel a little after it was given
@@ -119,9 +120,14 @@ class RenewingTree(Tree):
     def open(self, path: bytes, flags: int) -> int:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise ReadOnlyError(f"{show_path(path)}: the mount is read-only")
-        handle = self._ask(self._open, path)
-        self._wait_for_kernel(path, self._handles.get(handle).size_bytes)
-        return handle
+        for _ in range(_MOST_OPENINGS):
+            handle = self._ask(self._open, path)
+            if not self._waits_for_kernel(path, self._handles.get(handle).size_bytes):
+                return handle
+            # Others may have replaced it meanwhile, and the kernel will be told of theirs.
+            self.release(handle)
+            self._renew()
+        return self._ask(self._open, path)
 
     def keeps_cache(self, _handle: int) -> bool:
         """Return False: others may have written."""
@@ -161,10 +167,11 @@ class RenewingTree(Tree):
             files.add(opened)
         return self._handles.add(opened)
 
-    def _wait_for_kernel(self, path: bytes, size_bytes: int) -> None:
+    def _waits_for_kernel(self, path: bytes, size_bytes: int) -> bool:
         """Wait until the kernel has no other size of a file: it would read no further than that.
 
         That takes less than a second, and only where the size has changed within the last one.
+        Returns whether it took time.
         """
         folder_path, _, name = path.rpartition(b"/")
         listed_at, listed = self._fresh.get(folder_path) or (0.0, None)
@@ -176,8 +183,12 @@ class RenewingTree(Tree):
             (told_at + KERNEL_SECONDS + _UNDERWAY_SECONDS for told_at, size in told if
              size != size_bytes), default=0.0,
         )  # fmt: skip
-        time.sleep(max(until - time.monotonic(), 0.0))
+        seconds = until - time.monotonic()
+        if seconds > 0:
+            time.sleep(seconds)
+            return True
         self._told.put(path, (time.monotonic(), size_bytes))
+        return False
 
     def _ask(
         self,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from store.hsds.test_shared_writing import (
+    as_npy,
     at_once,
     domain_of,
     errnos,
@@ -26,10 +28,14 @@ from support.hsds_service import Service
 from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.errors import ExistsError, H5fsError, UnreadableError
+from h5fs.model.settings import ExternalPolicy
+from h5fs.store.hsds.client import Client
+from h5fs.store.hsds.store import HsdsStore
 from h5fs.store.hsds.writing.link_changes import REPLACED, LinkChanges
 from h5fs.store.hsds.writing.removed_objects import LATER_SECONDS
 from h5fs.store.hsds.writing.writing_store import WritingHsdsStore
 from h5fs.tree import SharedWritableTree
+from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS, RenewingTree
 
 A_PAUSE_SECONDS = 0.7
 
@@ -310,3 +316,36 @@ def test_of_four_mounts_that_replace_one_array_again_and_again_none_is_refused(
         assert last[0] % 10 == 3
         wait_until(lambda: len(datasets_of(service, domain)) == 1)
         assert names_in(trees[0]) == {b"d.npy", b"again.npy"}
+
+
+@pytest.mark.semantics("G5")
+def test_an_open_that_waits_for_the_kernel_opens_what_is_there_afterwards(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened_trees(service, tmp_path, 1) as (one,):
+        save(one, b"/d.npy", full(0, 100))
+        reading = RenewingTree(
+            HsdsStore(
+                Client(service.access), domain_of(one), service.access.bucket, ExternalPolicy.NONE,
+                2**24,
+            )
+        )  # fmt: skip
+        with closing(reading):
+            assert reading.get_status(b"/d.npy").size_bytes == 128 + 100 * 8
+            save(one, b"/d.npy", full(1, 1000))
+            time.sleep(RENEWED_SECONDS + 0.05)
+            sleep, replaced = time.sleep, threading.Event()
+
+            def replace_meanwhile(seconds: float) -> None:
+                if seconds > 0 and not replaced.is_set():
+                    replaced.set()
+                    save(one, b"/d.npy", full(2, 10))
+                sleep(seconds)
+
+            monkeypatch.setattr("h5fs.tree.versions.renewing_tree.time.sleep", replace_meanwhile)
+            handle = reading.open(b"/d.npy", os.O_RDONLY)
+            assert replaced.is_set()
+            size = reading.get_status(b"/d.npy").size_bytes
+            assert reading.read(handle, 2**20, 0) == as_npy(full(2))
+            assert size == len(as_npy(full(2)))
+            reading.release(handle)
