@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -22,6 +23,7 @@ from support.unfiltered_edges import leave_edges_unfiltered, library
 from h5fs.errors import UnreadableError
 from h5fs.model.settings import StoreOptions
 from h5fs.store.chunks import filters as decoding
+from h5fs.store.hdf5.reading.checked_chunks import check_all
 from h5fs.tree import Tree
 
 pytestmark = pytest.mark.semantics("D13")
@@ -319,6 +321,30 @@ def test_few_texts_are_not_taken_for_damage_whatever_their_filter(
     finally:
         store.close()
     assert shown == npy_bytes(np.array(["abc"] * 200))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "item_bytes"),
+    [
+        (h5py.string_dtype(), 16),
+        (h5py.vlen_dtype("<i4"), 16),
+        (h5py.ref_dtype, 8),
+        (np.dtype([("a", "<i4"), ("b", h5py.string_dtype())]), 20),
+        (np.dtype((h5py.string_dtype(), (3,))), 48),
+    ],
+)
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_chunk_of_elements_of_variable_length_lacks_no_byte(
+    tmp_path: Path, dtype: Any, item_bytes: int, is_cut: bool
+) -> None:
+    """Zeros are elements without content, of which the library finds nothing wrong."""
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        made = file.create_dataset("d", (200,), dtype, chunks=(100,), compression="gzip")
+        made.id.write_direct_chunk((0,), zlib.compress(bytes(100 * item_bytes - is_cut)))
+        with pytest.raises(UnreadableError) if is_cut else nullcontext():
+            check_all(made.id, lambda: None)
+        if not is_cut:
+            assert len(made[:]) == 200
 
 
 @pytest.mark.parametrize("kind", VARIABLE)

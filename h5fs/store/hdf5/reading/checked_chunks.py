@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from h5py import h5d
+from h5py import h5d, h5i, h5t
 
 from h5fs.store.chunks.chunk_check import ChunkCheck
 from h5fs.store.chunks.geometry import Box, Grid
@@ -25,7 +25,9 @@ class CheckedChunks:
         filters = filters_of(creation)
         self._is_filtered = bool(filters)
         self.chunk_shape: tuple[int, ...] = creation.get_chunk()
-        self.found = ChunkCheck(filters, self.chunk_shape, dataset_id.get_type().get_size())
+        address_bytes, _ = h5i.get_file_id(dataset_id).get_create_plist().get_sizes()
+        item_bytes = _bytes_in_file(dataset_id.get_type(), 8 + address_bytes)
+        self.found = ChunkCheck(filters, self.chunk_shape, item_bytes)
 
     def check(self, box: Box) -> None:
         """Raise ``UnreadableError`` where the library would make up elements of a chunk."""
@@ -41,6 +43,26 @@ class CheckedChunks:
         except Exception:  # any of h5py's: it was never written, or the library says what is wrong
             return
         self.found.check(box, mask, raw)
+
+
+def _bytes_in_file(type_id: h5t.TypeID, variable_bytes: int) -> int:
+    """Return how many bytes of a chunk an element takes.
+
+    The library tells what it takes in memory, where what is of variable length is a pointer; in the
+    file that is a length, the address of a heap, and an index: ``variable_bytes``.
+    """
+    if isinstance(type_id, h5t.TypeVlenID) or (
+        isinstance(type_id, h5t.TypeStringID) and type_id.is_variable_str()
+    ):
+        return variable_bytes
+    size: int = type_id.get_size()
+    if isinstance(type_id, h5t.TypeArrayID):
+        base = type_id.get_super()
+        size = _bytes_in_file(base, variable_bytes) * (size // base.get_size())
+    elif isinstance(type_id, h5t.TypeCompoundID):
+        members = map(type_id.get_member_type, range(type_id.get_nmembers()))
+        size += sum(_bytes_in_file(each, variable_bytes) - each.get_size() for each in members)
+    return size
 
 
 def check_all(dataset_id: h5d.DatasetID, on_progress: Callable[[], None]) -> None:
