@@ -384,7 +384,9 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
         """
 
     def let_go(self, *refs: ObjectRef) -> None:
-        """End one ``hold`` of each. After the last one, objects without a link are deleted."""
+        """End one ``hold`` of each of ``refs``. After the last one, an object without a link is
+        deleted.
+        """
 
     def hidden_group(self, *, makes: bool = True) -> ObjectRef | None:
         """Return the group in which the tree keeps what is not yet an object of the HDF5 file.

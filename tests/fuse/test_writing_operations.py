@@ -270,12 +270,12 @@ class MemoryTree:
             raise NotEmptyError
         self.unlink(path)
 
-    def unlink(self, path: bytes) -> None:
+    def unlink(self, path: bytes, pid: int = 0) -> None:
         children, name = self._place(path)
         self._find(path).names -= 1
         del children[name]
 
-    def rename(self, old: bytes, new: bytes, flags: int) -> None:
+    def rename(self, old: bytes, new: bytes, flags: int, pid: int = 0) -> None:
         (before, old_name), (after, new_name) = self._place(old), self._place(new)
         replaced = after.get(new_name)
         if flags & RENAME_NOREPLACE and replaced is not None:
