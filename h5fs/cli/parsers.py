@@ -56,6 +56,10 @@ class Command(Struct, frozen=True):
 class Parser(argparse.ArgumentParser):
     """A parser that raises ``UsageError`` with one line where argparse would end the program."""
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help. Raises ``OSError`` where that fails, which argparse keeps to itself."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError`` with a pointer to ``--help``."""
         raise UsageError(f"{message} (see {self.prog} --help)")

@@ -104,7 +104,7 @@ def test_with_closed_streams_every_command_does_its_work(
 @pytest.mark.semantics("M24")
 def test_bytes_that_can_go_nowhere_are_an_error(file: Path, tmp_path: Path) -> None:
     check_one_line(run_in_shell("h5fs cat f.h5:/x.npy >&-", tmp_path), "stdout is closed")
-    for command in ("cat f.h5:/x.npy", "tree f.h5"):
+    for command in ("cat f.h5:/x.npy", "tree f.h5", "--help", "help tree"):
         done = run_in_shell(f"h5fs {command} > /dev/full", tmp_path)
         check_one_line(done, os.strerror(errno.ENOSPC))
 
