@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,41 @@ def test_datasets_of_every_kind_are_replaced_by_longer_ones(file: Path) -> None:
         assert opened["record"]["s"].tolist() == [b"x", b"yy"] * 2
         for name in ("source", "complex", "bool", "big-endian", "scaled"):
             assert same(opened[name][()], expected[name]), name
+    check_file_opens(file)
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.semantics("R6")
+def test_what_scale_offset_would_change_is_refused_in_place_and_stored_without_it_as_a_whole(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    small, large = np.arange(10) % 8, np.arange(10) * 1000
+    with h5py.File(file, "w") as opened:
+        for name in ("in place", "mapped", "whole"):
+            opened.create_dataset(name, data=small, chunks=(10,), scaleoffset=4)
+    with written(file) as mount:
+        path = mount.path / "in place.npy"
+        start = path.stat().st_size - large.nbytes
+        with open(path, "r+b", buffering=0) as array:
+            assert errno_of(lambda: os.pwrite(array.fileno(), large, start)) == errno.EINVAL
+        assert same(np.load(path), small)
+        with (mount.path / "mapped.npy").open("r+b") as array:
+            mapped = mmap.mmap(array.fileno(), 0)
+            mapped[start:] = large.tobytes()
+            assert errno_of(mapped.flush) in (errno.EINVAL, errno.EIO)  # by what the kernel keeps
+            mapped.close()
+        np.save(mount.path / "whole.npy", large)
+        assert same(np.load(mount.path / "whole.npy"), large)
+        refused, also_refused, left_out = mount.log_lines()
+        for line, name in ((refused, "/in place"), (also_refused, "/mapped")):
+            assert f"{name}: its scale-offset filter cannot hold" in line
+        assert "/whole: the scale-offset filter is left out" in left_out
+    with h5py.File(file) as opened:
+        assert same(opened["in place"][()], small)
+        assert same(opened["mapped"][()], small)
+        assert same(opened["whole"][()], large)
+        assert opened["whole"].scaleoffset is None
     check_file_opens(file)
 
 

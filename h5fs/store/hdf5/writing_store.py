@@ -48,9 +48,8 @@ from h5fs.store.hdf5.types.array_types import check_size, kept_type, natural_typ
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
-    check_part,
-    write_part,
-    write_range,
+    check_parts,
+    write_parts,
     write_tail,
 )
 from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
@@ -61,15 +60,12 @@ from h5fs.store.hdf5.writing.creating import (
     link_properties,
 )
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, unlink_or_keep
-from h5fs.store.hdf5.writing.in_place import find_in_place
+from h5fs.store.hdf5.writing.in_place import find_in_place, prepare_write
 from h5fs.store.hdf5.writing.kept_elements import check_kept
-from h5fs.store.hdf5.writing.narrow_types import check_holds, holds_part
+from h5fs.store.hdf5.writing.lossy_scale_offset import ChunkChanges, may_lose
+from h5fs.store.hdf5.writing.narrow_types import holds_part
 from h5fs.store.hdf5.writing.replacing import Replacement
-from h5fs.store.hdf5.writing.sequence_writer import (
-    check_offsets,
-    sequence_type,
-    write_rows,
-)
+from h5fs.store.hdf5.writing.sequence_writer import check_offsets, sequence_type, write_rows
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, Region
 from h5fs.store.library_interface import NewArray, Uncopied
@@ -252,7 +248,7 @@ class WritingHdf5Store(StepwiseStore):
             opened = self._opened_dataset(ref)
             dataset_id, dtype = opened.identifier, self._projected(ref).dtype
             in_place = find_in_place(opened, dtype, ref.path)
-            write_type, item = in_place.write_type, dtype.itemsize
+            item = dtype.itemsize
             start, skip = divmod(offset, item)
             stop = -(-(offset + len(data)) // item)
             whole = bytearray(data)
@@ -262,10 +258,9 @@ class WritingHdf5Store(StepwiseStore):
             elements = np.frombuffer(whole, dtype.base).reshape(-1, *dtype.shape)
             if in_place.is_filtered:
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
-            write_type.convert(elements)  # raises before anything is changed
-            check_holds(elements, write_type, ref.path)
+            write = prepare_write(dataset_id, in_place, elements, start, ref.path)
             with self._step((ref.id,)):
-                write_range(dataset_id, elements, start, write_type, in_place.space)
+                write(self._on_progress)
                 self._forget_elements(ref)
 
     def change_array(
@@ -283,15 +278,19 @@ class WritingHdf5Store(StepwiseStore):
             parts = [(low // item, -(-high // item)) for low, high in ranges]
             if not all(holds_part(source, start, stop, write_type) for start, stop in parts):
                 return False
-            for start, stop in parts:
-                check_part(source, start, stop, write_type)
+            check_parts(source, parts, write_type)
             self._check_kept(ref, dataset_id, creation, array.shape, parts)
+            changes = ChunkChanges(dataset_id, write_type, array.shape, parts, source.flat)
+            if not changes.are_held():
+                return False
             with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
                     self._opened.open(ref).in_place = None
-                for start, stop in parts:
-                    write_part(dataset_id, source, start, stop, write_type, self._on_progress)
+                if may_lose(dataset_id):
+                    changes.write(self._on_progress)
+                else:
+                    write_parts(dataset_id, source, parts, write_type, self._on_progress)
                 self._forget_elements(ref)
             return True
 

@@ -92,16 +92,16 @@ def write_array(
     space = dataset_id.get_space()
     shape = space.get_simple_extent_dims()
     if not shape:
-        _write(dataset_id, h5s.ALL, h5s.ALL, source.whole(), write_type)
+        write_selected(dataset_id, h5s.ALL, h5s.ALL, source.whole(), write_type)
         return
     options = _direct_options(dataset_id, write_type)
     if options is not None and not source.is_fortran_order:
         _write_chunks(dataset_id, source, options, on_progress)
         return
-    for box, part in _parts(dataset_id, source, len(shape)):
+    for box, part in boxes_of(dataset_id, source, len(shape)):
         on_progress()
         space.select_hyperslab(box.start, box.count)
-        _write(dataset_id, dataspace_of(box.count), space, part, write_type)
+        write_selected(dataset_id, dataspace_of(box.count), space, part, write_type)
 
 
 def write_plain(
@@ -113,7 +113,7 @@ def write_plain(
     """Do as ``write_array``, with a dataset that was made contiguous: a small array in one go."""
     if 0 < prod(source.shape) * source.dtype.itemsize <= _BAND_BYTES:
         on_progress()
-        _write(dataset_id, h5s.ALL, h5s.ALL, source.whole(), write_type)
+        write_selected(dataset_id, h5s.ALL, h5s.ALL, source.whole(), write_type)
     else:
         write_array(dataset_id, source, write_type, on_progress)
 
@@ -131,11 +131,11 @@ def check_elements(
         check_text(source.any_elements(start, min(start + step, count)))
 
 
-def check_part(source: ElementSource, start: int, stop: int, write_type: WriteType) -> None:
-    """Raise ``InvalidArrayError`` for elements that ``write_part`` could not convert."""
+def check_parts(source: ElementSource, parts: list[tuple[int, int]], write_type: WriteType) -> None:
+    """Raise ``InvalidArrayError`` for elements that ``write_parts`` could not convert."""
     if write_type.dtype.hasobject:
-        for first in range(start, stop, _ELEMENTS_AT_ONCE):
-            check_text(source.flat(first, min(first + _ELEMENTS_AT_ONCE, stop)))
+        for first, last in _pieces(parts):
+            check_text(source.flat(first, last))
 
 
 def write_range(
@@ -156,27 +156,33 @@ def write_range(
         if slab.count:
             space.select_hyperslab(slab.start, slab.count)
             in_memory = dataspace_of(slab.count)
-            _write(dataset_id, in_memory, space, part.reshape(*slab.count, *trailing), write_type)
+            write_selected(
+                dataset_id, in_memory, space, part.reshape(*slab.count, *trailing), write_type
+            )
         else:
-            _write(dataset_id, h5s.ALL, h5s.ALL, part.reshape(trailing), write_type)
+            write_selected(dataset_id, h5s.ALL, h5s.ALL, part.reshape(trailing), write_type)
         done += count
 
 
-def write_part(
+def write_parts(
     dataset_id: h5d.DatasetID,
     source: ElementSource,
-    start: int,
-    stop: int,
+    parts: list[tuple[int, int]],
     write_type: WriteType,
     on_progress: Callable[[], None],
 ) -> None:
-    """Write elements ``[start, stop)``, counted row-major, as a source has them."""
+    """Write ranges of elements, counted row-major, as a source has them."""
     trailing = source.shape[source.rank :]
-    for first in range(start, stop, _ELEMENTS_AT_ONCE):
-        last = min(first + _ELEMENTS_AT_ONCE, stop)
+    for first, last in _pieces(parts):
         part = source.flat(first, last).reshape(-1, *trailing)
         write_range(dataset_id, part, first, write_type)
         on_progress()
+
+
+def _pieces(parts: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for start, stop in parts:
+        for first in range(start, stop, _ELEMENTS_AT_ONCE):
+            yield first, min(first + _ELEMENTS_AT_ONCE, stop)
 
 
 def write_tail(dataset_id: h5d.DatasetID, tail: bytes) -> None:
@@ -191,9 +197,10 @@ def write_tail(dataset_id: h5d.DatasetID, tail: bytes) -> None:
     write_range(dataset_id, elements, count - len(elements), raw)
 
 
-def _write(
+def write_selected(
     dataset_id: h5d.DatasetID, in_memory: Any, space: Any, array: Array, write_type: WriteType
 ) -> None:
+    """Write an array to what is selected of a dataset."""
     converted = np.ascontiguousarray(write_type.convert(array))
     if not converted.dtype.hasobject:
         # As bytes: what HDF5 makes of them is said by the type, not by numpy's dtype.
@@ -201,7 +208,7 @@ def _write(
     dataset_id.write(in_memory, space, converted, write_type.memory_type)
 
 
-def _parts(
+def boxes_of(
     dataset_id: h5d.DatasetID, source: ElementSource, rank: int
 ) -> Iterator[tuple[Box, Array]]:
     """Yield boxes that cover a dataset, and the elements of each."""
@@ -255,7 +262,7 @@ def _write_chunks(
     item_bytes = source.dtype.itemsize * prod(source.shape[rank:])
     creation = dataset_id.get_create_plist()
     grid = Grid(source.shape[:rank], creation.get_chunk(), item_bytes)
-    fill = _fill_element(creation, dataset_id.get_type(), source.dtype)
+    fill = fill_element(creation, dataset_id.get_type(), source.dtype)
     cores = count_cores()
     waiting: deque[tuple[Box, Future[bytes]]] = deque()
 
@@ -275,7 +282,7 @@ def _write_chunks(
             write_first()
 
 
-def _fill_element(creation: Any, type_id: h5t.TypeID, dtype: np.dtype[Any]) -> Array:
+def fill_element(creation: Any, type_id: h5t.TypeID, dtype: np.dtype[Any]) -> Array:
     """Return the element to fill a chunk beyond the array with: it shows when the dataset grows."""
     # Of texts the type tells the encoding, without which the library converts none.
     value = np.zeros((), type_id.dtype if isinstance(type_id, h5t.TypeStringID) else dtype)

@@ -5,22 +5,27 @@ Under the store's lock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from h5py import h5d, h5p, h5s
 from msgspec import Struct
 
-from h5fs.errors import ReadOnlyError, UnsupportedTypeError, show_path
+from h5fs.errors import InvalidArrayError, ReadOnlyError, UnsupportedTypeError, show_path
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.types.array_types import WriteType, kept_type
+from h5fs.store.hdf5.writing.array_writer import write_range
 from h5fs.store.hdf5.writing.creating import check_can_encode, lies_in_file
+from h5fs.store.hdf5.writing.lossy_scale_offset import ChunkChanges, may_lose
+from h5fs.store.hdf5.writing.narrow_types import check_holds
 
 
 class InPlace(Struct, frozen=True):
     """How elements of ``dtype``, as the ``.npy`` file has them, are written to an open dataset.
 
-    ``creation``: the dataset's properties. ``is_filtered``: its chunks go through filters.
+    ``creation``: the dataset's properties. ``is_filtered``: its chunks go through filters;
+    ``may_lose``: through scale-offset, which may not give back what it takes.
     ``space``: its dataspace, right as long as the dataset has the shape that it had.
     """
 
@@ -28,6 +33,7 @@ class InPlace(Struct, frozen=True):
     write_type: WriteType
     creation: h5p.PropDCID
     is_filtered: bool
+    may_lose: bool
     space: h5s.SpaceID
 
 
@@ -51,5 +57,32 @@ def find_in_place(opened: OpenIdentifier, dtype: np.dtype[Any], path: bytes) -> 
     check_can_encode(creation)
     is_filtered = creation.get_layout() == h5d.CHUNKED and creation.get_nfilters() > 0
     space = dataset_id.get_space()
-    opened.in_place = found = InPlace(dtype, write_type, creation, is_filtered, space)
+    opened.in_place = found = InPlace(
+        dtype, write_type, creation, is_filtered, is_filtered and may_lose(dataset_id), space
+    )
     return found
+
+
+def prepare_write(
+    dataset_id: h5d.DatasetID, in_place: InPlace, array: np.ndarray[Any, Any], start: int,
+    path: bytes,
+) -> Callable[[Callable[[], None]], None]:  # fmt: skip
+    """Return what writes elements from row-major index ``start`` on, given ``on_progress``.
+
+    Raises ``InvalidArrayError`` for elements that would not be the same when they are read again.
+    """
+    write_type = in_place.write_type
+    write_type.convert(array)
+    check_holds(array, write_type, path)
+    if not in_place.may_lose:
+        return lambda _: write_range(dataset_id, array, start, write_type, in_place.space)
+    changes = ChunkChanges(
+        dataset_id, write_type, dataset_id.get_space().get_simple_extent_dims(),
+        [(start, start + len(array))], lambda low, high: array[low - start : high - start],
+    )  # fmt: skip
+    if not changes.are_held():
+        raise InvalidArrayError(
+            f"{show_path(path)}: its scale-offset filter cannot hold what was written to it; write "
+            "the whole array anew"
+        )
+    return changes.write

@@ -38,15 +38,18 @@ _Step = tuple[int, int, tuple[int, ...]]
 
 
 def keep_filters(
-    creation: h5p.PropDCID, old_id: h5d.DatasetID, type_id: h5t.TypeID, chunk: tuple[int, ...]
-) -> None:
+    creation: h5p.PropDCID, old_id: h5d.DatasetID, type_id: h5t.TypeID, chunk: tuple[int, ...],
+    *, loses_scale_offset: bool = False,
+) -> None:  # fmt: skip
     """Let a new dataset, of that type and chunk shape, have those filters of ``old_id`` that store
-    every array of the kind as they store the old one's."""
+    every array of the kind as they store the old one's; scale-offset only if it is to be kept."""
     old, old_type = old_id.get_create_plist(), old_id.get_type()
     old_chunk, is_same_type = old.get_chunk(), old_type.equal(type_id)
     steps: list[_Step] = []
     for index in range(old.get_nfilters()):
         code, flags, stored, name = old.get_filter(index)
+        if loses_scale_offset and code == h5z.FILTER_SCALEOFFSET:
+            continue
         fits = chunk == old_chunk or code in _OF_ANY_CHUNK
         if not is_same_type:  # the library prepares no filter for what lies in its heaps
             fits &= code in _OF_ANY_TYPE and not _is_variable(type_id)
@@ -65,6 +68,8 @@ def keep_filters(
 def _given(type_id: h5t.TypeID, chunk: tuple[int, ...], step: _Step) -> _Step | None:
     """Return a filter with the options that were given for what is stored; None for unknown."""
     code, flags, stored = step
+    if code == h5z.FILTER_SCALEOFFSET:  # of the rest, much is the dataset's fill value
+        return code, flags, stored[:2]
     for start in range(len(stored) + 1):
         made = _stored(type_id, chunk, ((code, flags, stored[start:]),))
         if made is None:
@@ -91,7 +96,7 @@ def _stored(
         creation.set_filter(*step)
     try:
         with reading("a dataset in memory"):
-            made_id = h5d.create(_scratch_file(), None, type_id, h5s.create_simple(chunk), creation)
+            made_id = h5d.create(scratch_file(), None, type_id, h5s.create_simple(chunk), creation)
             made = made_id.get_create_plist()
     except H5fsError:
         return None
@@ -99,8 +104,9 @@ def _stored(
 
 
 @functools.cache
-def _scratch_file() -> h5f.FileID:
-    """Return a file in memory, in which datasets are made that nobody writes to."""
+def scratch_file() -> h5f.FileID:
+    """Return a file in memory, for datasets that are made to try something out."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fapl_core(2**16, False)
+    access.set_cache(0, 521, 0, 0.75)  # what is read has gone through the filters
     return h5f.create(b"h5fs", h5f.ACC_TRUNC, fapl=access)

@@ -6,17 +6,19 @@ keeps nothing beyond one replacement. Under the store's lock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p
+from h5py import h5d, h5f, h5g, h5i, h5l, h5o, h5p
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.model.settings import NewDatasets
 from h5fs.projection.npy import npy_dtype
 from h5fs.store.hdf5.objects.attributes import read_attributes, write_attribute
+from h5fs.store.hdf5.objects.links import join_path
 from h5fs.store.hdf5.reading.projected import FixedDataset
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.writing.array_writer import (
@@ -35,9 +37,12 @@ from h5fs.store.hdf5.writing.creating import (
 )
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
+from h5fs.store.hdf5.writing.lossy_scale_offset import holds_whole
 from h5fs.store.hdf5.writing.narrow_types import holds_array
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ class Replacement:
             is_alike = shape[len(own) :] == trailing and can_take(old_id, write_type, own)
             if write_type is not None and is_alike and not self.keeps_old:
                 check_elements(source, write_type, self.on_progress)
-                return Plan(write_type, own, is_over=True)
+                if holds_whole(old_id, source, write_type, self.on_progress):
+                    return Plan(write_type, own, is_over=True)
             self.check()
         if write_type is None or write_type.dtype.shape:
             write_type = natural_type(array.dtype)
@@ -133,14 +139,23 @@ class Replacement:
             return Written(
                 new_id, self.inherited.plain_dataset, _read_as(plan.write_type), plan.shape
             )
-        item_bytes = plan.write_type.file_type.get_size()
-        new_id = create_dataset(
-            self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, old_id,
-            inherited=self.inherited,
-        )  # fmt: skip
+        new_id = self._create(plan)
+        if not holds_whole(new_id, source, plan.write_type, self.on_progress):
+            _log.warning(
+                "%s: the scale-offset filter is left out, which cannot hold the array that was "
+                "written", show_path(join_path(h5i.get_name(self.group_id) or b"", self.name)),
+            )  # fmt: skip
+            new_id = self._create(plan, loses_scale_offset=True)
         write_array(new_id, source, plan.write_type, self.on_progress)
         self.put(new_id)
         return Written(new_id)
+
+    def _create(self, plan: Plan, *, loses_scale_offset: bool = False) -> h5d.DatasetID:
+        item_bytes = plan.write_type.file_type.get_size()
+        return create_dataset(
+            self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, self.old_id,
+            inherited=self.inherited, loses_scale_offset=loses_scale_offset,
+        )  # fmt: skip
 
     def put(self, new_id: h5d.DatasetID) -> None:
         """Let a new dataset have the attributes and all the names of the old one."""
