@@ -121,7 +121,7 @@ def test_a_file_with_two_names_is_read_with_its_log_and_not_written(
             assert (np.load(mount.path / "new.npy") == NUMBERS).all()
         with pytest.raises(MountFailedError, match="2 names"), mounted(name, options=WRITES):
             pass
-    assert "1 commits" in run_h5fs("check", twin).stdout
+    assert "1 commit" in run_h5fs("check", twin).stdout
     done = run_h5fs("recover", twin)
     assert done.returncode == 0 and "brought into" in done.stdout, done
     assert not log_path(file).exists() and not log_path(twin).exists()
