@@ -69,8 +69,8 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
     try:
         options.mountpoint.mkdir()
     except OSError as error:
-        folder = options.mountpoint.parent
-        if folder.is_dir() and not os.path.lexists(options.mountpoint):
+        folder, is_path = options.mountpoint.parent, options.descriptor is None
+        if is_path and folder.is_dir() and not os.path.lexists(options.mountpoint):
             reason = f"{explain_system_error(error)}; name a folder elsewhere"
             raise MountError(reason) from None
         yield options  # it is there, or its parent is missing: the checks say what to do
