@@ -71,6 +71,12 @@ def text_of(ref: ObjectRef) -> bytes:
     return b"{} %d" % ref.id
 
 
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is waited for, however long others have the processor."""
+    monkeypatch.setattr(objects_ahead, "_PATIENCE_SECONDS", PATIENCE_SECONDS)
+
+
 @pytest.fixture
 def asking() -> Iterator[Asking]:
     made = Asking()
