@@ -256,13 +256,21 @@ class _Handler(BaseHTTPRequestHandler):
             if bandwidth:
                 due = began + (start + size - first) / bandwidth
                 time.sleep(max(0.0, due - time.monotonic()))
-            # The kernel copies: sixteen connections at a time cost this process little.
-            sent = self.connection.sendfile(file, start, size)
+            # Counted before: whoever has got the last byte may ask at once how many there were.
+            self._count_bytes(size)
+            sent = 0
+            try:
+                # The kernel copies: sixteen connections at a time cost this process little.
+                sent = self.connection.sendfile(file, start, size)
+            finally:
+                self._count_bytes(sent - size)
             if not sent:
                 break
             start += sent
-            with self.server.lock:
-                self.server.counts["bytes"] += sent
+
+    def _count_bytes(self, count: int) -> None:
+        with self.server.lock:
+            self.server.counts["bytes"] += count
 
     def _misbehave(
         self, kind: str, value: str, code: int, headers: dict[str, object],
