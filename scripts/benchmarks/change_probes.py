@@ -139,6 +139,18 @@ def _write_slice(file: Any) -> Change:
     return lambda number: pages.__setitem__(number, page)
 
 
+def _write_two_slices(file: Any) -> Change:
+    # What a page of the mounted file is in the dataset: the header is before its first row.
+    pages, page = file["pages"], _make_page()
+    first = _HEADER_BYTES // page.itemsize
+
+    def write(number: int) -> None:
+        pages[number, -first:] = page[:first]
+        pages[number + 1, :-first] = page[first:]
+
+    return write
+
+
 def _append_to_dataset(file: Any) -> Change:
     dataset, rows = file["rows"], _make_rows()
 
@@ -176,7 +188,7 @@ _H5PY_CHANGES: dict[str, Callable[[Any], Change]] = {
     "rename": _move_link,
     "unlink": _delete_link,
     "pwrite": _write_slice,
-    "page": _write_slice,
+    "page": _write_two_slices,
     "append": _append_to_dataset,
 }
 
