@@ -154,6 +154,8 @@ def _signals_of_start() -> Iterator[Callable[[], None]]:
             raise _GivenUpError(f"ended by {signal.Signals(number).name} before it was mounted")
 
     before = {number: signal.signal(number, handle) for number in _ENDING_SIGNALS}
+    # The command that has forked this process holds them while it does that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING_SIGNALS)
     try:
         yield begun
     finally:

@@ -41,10 +41,11 @@ def mount(options: MountOptions) -> str:
     Returns a line about damage that the mount shows the file without, as a rule an empty one.
     Raises ``MountError``; nothing is left mounted then.
     """
-    with _made_mountpoint(options) as ready:
+    with _interrupts_held(), _made_mountpoint(options) as ready:
         check_mount(ready)
         if options.foreground:
-            serve_in_foreground(ready)
+            with _interrupts_let_through():
+                serve_in_foreground(ready)
             return ""
         try:
             message = _start_daemon(ready)
@@ -57,7 +58,31 @@ def mount(options: MountOptions) -> str:
                 "try --foreground --debug"
             )
         _check_answer(options.mountpoint)
+        # What comes now comes too late: the command ends as one that has mounted.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return message.removeprefix(READY).decode("utf-8", "replace")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait during the block.
+
+    Between two steps it would leave the folder, or the daemon, that the first of them has made.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _interrupts_let_through() -> Iterator[None]:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 @contextmanager
@@ -95,7 +120,7 @@ def _start_daemon(options: MountOptions) -> bytes:
         run_daemon(options, writer)
     os.close(writer)
     try:
-        with open(reader, "rb") as messages:
+        with open(reader, "rb") as messages, _interrupts_let_through():
             message = messages.read()
     except BaseException:  # Ctrl-C: the user does not want the mount any more
         os.kill(pid, signal.SIGTERM)

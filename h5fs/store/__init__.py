@@ -66,12 +66,20 @@ def _open_logged(
     from h5fs.store.mounted_file import FileWithLog
     from h5fs.store.worker_stores.worker_store import WorkerStore, opened
 
+    if options.mode.writes:
+        from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
+
     options = structs.replace(options, boot_id=read_boot_id())
     files = open_logged(options.file, options.mode, options.locking, options.boot_id)
     if files is None:
         return None
-    if options.mode.writes:
-        from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
-
-        return opened(WritingWorkerStore(options, files, starter))
-    return opened(WorkerStore(options, starter, FileWithLog(options, files), habits=habits))
+    store: WorkerStore
+    try:
+        if options.mode.writes:
+            store = WritingWorkerStore(options, files, starter)
+        else:
+            store = WorkerStore(options, starter, FileWithLog(options, files), habits=habits)
+    except BaseException:  # as by a signal, which ends the start
+        files.close(removes_log=False)
+        raise
+    return opened(store)

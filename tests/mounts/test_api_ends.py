@@ -62,6 +62,56 @@ def test_ctrl_c_is_raised_when_nothing_is_mounted_any_more(tmp_path: Path, what:
     assert os.listdir(tmp_path) == ["f.h5"]
 
 
+# A program whose commands get a Ctrl-C between two steps of a mount's beginning.
+INTERRUPTED_BETWEEN = """
+import os, signal, sys
+from h5fs.cli.main import main
+from h5fs.daemon import mounting
+
+def after(function):
+    def interrupted(*arguments, **keywords):
+        result = function(*arguments, **keywords)
+        if result is None or result:  # in the child of fork it is 0
+            print(result or "", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+    return interrupted
+
+place, name = sys.argv[1].split(":")
+module = {"os": os, "mounting": mounting}[place]
+setattr(module, name, after(getattr(module, name)))
+sys.exit(main(["mount", "--mode", "r+", "f.h5", "mnt"]))
+"""
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [
+        ("os:mkdir", 130),
+        ("mounting:check_mount", 130),
+        ("os:fork", 130),
+        ("mounting:_check_answer", 0),
+    ],
+)
+def test_ctrl_c_between_two_steps_of_a_mount_leaves_nothing_or_the_mount(
+    tmp_path: Path, step: str, status: int
+) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["x"] = np.arange(3)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_BETWEEN, step], cwd=tmp_path, capture_output=True,
+        text=True, timeout=240, check=False,
+    )  # fmt: skip
+    found = sorted(os.listdir(tmp_path))
+    daemon = done.stdout.strip()
+    assert not daemon or not Path("/proc", daemon).exists()
+    if not status:
+        run_h5fs("umount", tmp_path / "mnt")
+    assert (done.returncode, done.stderr) == (status, "")
+    assert found == (["f.h5"] if status else ["f.h5", "f.h5.h5fs-log", "mnt"])
+
+
 @pytest.mark.semantics("C6")
 def test_what_could_not_be_unmounted_can_be_unmounted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
