@@ -145,7 +145,7 @@ def mount(
     *,
     mode: str = "r",
     keep: bool = False,
-    options: Mapping[str, str | int | float | bool] | None = None,
+    options: Mapping[str, str | int | float | bool | Sequence[str]] | None = None,
     **keywords: Unpack[MountKeywords],
 ) -> Mount:
     """Mount an HDF5 file, for the length of a ``with`` block or until ``unmount`` is called.
@@ -166,7 +166,8 @@ def mount(
         arguments += ["--owner", str(os.getpid())]
     for name, value in {**(options or {}), **keywords}.items():
         if value is not False:
-            text = str(value).replace(",", "\\,")
+            text = ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+            text = text.replace(",", "\\,")
             arguments += ["-o", name if value is True else f"{name}={text}"]
     if mountpoint is None:
         mountpoint = Path(tempfile.gettempdir(), f"h5fs-{secrets.token_hex(8)}")

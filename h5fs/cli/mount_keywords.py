@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 
@@ -19,7 +20,7 @@ class MountKeywords(TypedDict, total=False):
     max_chunk: str | int
     max_depth: int
     xattr: bool
-    views: str
+    views: str | Sequence[str]
     view_size: int
     swmr: bool
     endpoint: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -53,9 +54,11 @@ def test_a_table_is_a_file_of_its_size_with_the_values_of_the_array(
 
 
 @pytest.mark.semantics("V1")
-def test_a_program_mounts_with_views(file: Path) -> None:
-    with h5fs.mount(file, views="csv") as path:
+@pytest.mark.parametrize("views", ["csv,txt", ["csv", "txt"], ("txt", "csv")])
+def test_a_program_mounts_with_views(file: Path, views: str | Sequence[str]) -> None:
+    with h5fs.mount(file, views=views) as path:
         assert (path / "group/text.csv").read_text().splitlines()[0] == "row,value"
+        assert (path / "group/text.txt").is_file() and not (path / "table.png").exists()
 
 
 @pytest.mark.semantics("V8")
