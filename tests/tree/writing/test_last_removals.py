@@ -37,19 +37,29 @@ def test_each_process_has_its_own_and_takes_it_once() -> None:
     assert not last
 
 
-def test_all_but_the_newest_are_given_back_together_when_they_are_too_many() -> None:
-    last = LastRemovals(most_objects=3)
-    every = [removed(b"%d" % number) for number in range(4)]
-    assert [last.put(1, each) for each in every[:3]] == [[], [], []]
-    assert last.put(1, every[3]) == every[:3]
+def test_the_newest_and_as_many_before_it_as_promised_are_there_however_many_follow() -> None:
+    last, most = LastRemovals(most_objects=3), 3
+    every = [removed(b"%d" % number) for number in range(50)]
+    given_back: list[RemovedObject] = []
+    counts = []
+    for count, each in enumerate(every, 1):
+        forgotten = last.put(1, each)
+        given_back += forgotten
+        counts.append(len(forgotten))
+        there = last.every()
+        assert there[-most - 1 :] == every[max(count - most - 1, 0) : count]
+        assert sorted(map(id, given_back + there)) == sorted(map(id, every[:count]))
+        assert len(there) <= 2 * most + 1
+    assert set(counts) == {0, most + 1}, "they are given back together"
     assert taken(last, 1, b"0") is None
-    assert taken(last, 1, b"3") is every[3]
+    assert taken(last, 1, b"46") is every[46]
 
 
-def test_all_but_the_newest_are_given_back_together_when_they_are_too_large() -> None:
+def test_large_objects_are_given_back_before_small_ones() -> None:
     last, small, large = LastRemovals(most_bytes=19), removed(b"x"), removed(b"y", size=1000)
     assert last.put(1, small) == last.put(1, large) == []
-    assert last.put(1, removed(b"z")) == [small, large]
+    assert last.put(1, removed(b"z")) == [large]
+    assert taken(last, 1, b"x") is small
 
 
 def test_of_one_link_the_object_that_was_removed_last_is_remembered() -> None:
