@@ -18,6 +18,10 @@ _MOST_BYTES: Final = 2**20
 _TIMES_MOST: Final = 2  # more may be held than is promised, so that many are given back together
 
 
+Process = tuple[int, bytes]
+"""A process: its number, which another one may get after it, and what tells the two apart."""
+
+
 @dataclass(eq=False)
 class RemovedObject:
     """An object of which a program has removed a link; it is held, so that it is still there.
@@ -79,14 +83,14 @@ class LastRemovals:
         self._most_objects = most_objects
         self._most_bytes = most_bytes
         # The process that has removed something last is the last.
-        self._removed: dict[int, list[RemovedObject]] = {}
+        self._removed: dict[Process, list[RemovedObject]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._removed)
 
-    def put(self, pid: int, removed: RemovedObject) -> list[RemovedObject]:
+    def put(self, process: Process, removed: RemovedObject) -> list[RemovedObject]:
         """Remember what a process has removed; return what is forgotten for it."""
-        before = self._removed.pop(pid, [])
+        before = self._removed.pop(process, [])
         forgotten = [each for each in before if each.has_link_of(removed)]
         before = [each for each in before if each not in forgotten]
         if self._is_beyond(before, _TIMES_MOST):
@@ -94,7 +98,7 @@ class LastRemovals:
             for each in reversed(before):
                 (forgotten if self._is_beyond([*kept, each]) else kept).append(each)
             before = kept[::-1]
-        self._removed[pid] = [*before, removed]
+        self._removed[process] = [*before, removed]
         if len(self._removed) > self._most_processes:
             forgotten += self._removed.pop(next(iter(self._removed)))
         return forgotten
@@ -104,32 +108,34 @@ class LastRemovals:
         return len(removed) > times * self._most_objects or size > times * self._most_bytes
 
     def take(
-        self, pid: int, path: bytes, folder: Node, meaning: DentryName
+        self, process: Process, path: bytes, folder: Node, meaning: DentryName
     ) -> RemovedObject | None:
         """Return what a process has removed at a path, and forget it here."""
-        for removed in self._removed.get(pid, ()):
+        for removed in self._removed.get(process, ()):
             if removed.is_at(path, folder, meaning):
-                self._remove(pid, removed)
+                self._remove(process, removed)
                 return removed
         return None
 
-    def forget(self, is_over: Callable[[int, RemovedObject], bool]) -> list[RemovedObject]:
+    def forget(self, is_over: Callable[[Process, RemovedObject], bool]) -> list[RemovedObject]:
         """Forget what ``is_over`` says, of a process and what it has removed; return that."""
-        every = [(pid, removed) for pid, several in self._removed.items() for removed in several]
-        over = [(pid, removed) for pid, removed in every if is_over(pid, removed)]
-        for pid, removed in over:
-            self._remove(pid, removed)
+        every = [
+            (process, removed) for process, several in self._removed.items() for removed in several
+        ]
+        over = [(process, removed) for process, removed in every if is_over(process, removed)]
+        for process, removed in over:
+            self._remove(process, removed)
         return [removed for _, removed in over]
 
     def every(self) -> list[RemovedObject]:
         """Return all that is remembered."""
         return [removed for several in self._removed.values() for removed in several]
 
-    def pids(self) -> list[int]:
+    def processes(self) -> list[Process]:
         """Return the processes of which anything is remembered."""
         return list(self._removed)
 
-    def _remove(self, pid: int, removed: RemovedObject) -> None:
-        self._removed[pid].remove(removed)
-        if not self._removed[pid]:
-            del self._removed[pid]
+    def _remove(self, process: Process, removed: RemovedObject) -> None:
+        self._removed[process].remove(removed)
+        if not self._removed[process]:
+            del self._removed[process]
