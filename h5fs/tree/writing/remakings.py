@@ -212,7 +212,16 @@ class Remakings:
         with self._lookup.changing():
             self._store.delete_link(folder.info.ref, removed.link_name)
 
-    def attributes_of(self, removed: RemovedObject) -> bytes:
+    def keep_attributes(self, removed: RemovedObject, path: bytes) -> None:
+        """Let the attributes of an object wait for what was made anew at ``path``, if no others
+        do."""
+        path, text = attributes_path(path, removed.link_name), self._attributes_of(removed)
+        if text and self._pending.staged(path) is None:
+            file = WritableFile(path, inode=self._pending.new_inode())
+            file.begin(empty=True).write(text, 0)
+            self._pending.stage(file)
+
+    def _attributes_of(self, removed: RemovedObject) -> bytes:
         """Return the text of an object's attributes; none where it has none."""
         info = removed.node.info
         if removed.loses_attributes:

@@ -340,10 +340,13 @@ def test_the_other_names_of_what_was_removed_keep_it(file: Path, is_other_remove
         assert tree.get_status(b"/d.npy").hard_link_count == 1
     with h5py.File(file) as opened:
         assert dict(opened["d"].attrs) == {"units": "m"}
+        assert is_storage_kept(opened["d"])
         assert np.array_equal(opened["d"][()], VALUES + 1)
         assert ("twin" in opened) is not is_other_removed
         if not is_other_removed:
             assert np.array_equal(opened["twin"][()], VALUES)
+            assert is_storage_kept(opened["twin"])
+            assert opened["twin"] != opened["d"]
             assert opened[opened["g/refs"][0]] == opened["twin"]
 
 

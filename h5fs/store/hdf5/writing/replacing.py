@@ -73,7 +73,8 @@ class Replacement:
     """Puts an array under a name of a group; ``old_id``: the dataset that has the name now.
 
     ``inherited``: what a new one takes over from the group. ``keeps_old``: a program has the old
-    dataset open, and shall go on reading it.
+    dataset open, and shall go on reading it. ``is_beside``: the old one has other names, and keeps
+    these: nothing but how it is stored is taken over from it.
     """
 
     file_id: h5f.FileID
@@ -84,6 +85,7 @@ class Replacement:
     new_datasets: NewDatasets
     keeps_old: bool
     on_progress: Callable[[], None]
+    is_beside: bool = False
 
     def plan(self, source: ElementSource, array: NewArray) -> Plan:
         """Return how an array will be written: over the old dataset where that can hold it.
@@ -117,11 +119,11 @@ class Replacement:
     @property
     def changed(self) -> tuple[int, ...]:
         """The ids of the objects whose data are others afterwards, or gone."""
-        return () if self.old_id is None else (h5o.get_info(self.old_id).addr,)
+        return () if self.old_id is None or self.is_beside else (h5o.get_info(self.old_id).addr,)
 
     def check(self) -> None:
         """Raise ``UnreadableError`` when the old dataset has what a new one could not have."""
-        if self.old_id is not None:
+        if self.old_id is not None and not self.is_beside:
             _attributes_of(self.old_id)
 
     def write(self, plan: Plan, source: ElementSource) -> Written:
@@ -159,7 +161,7 @@ class Replacement:
 
     def put(self, new_id: h5d.DatasetID) -> None:
         """Let a new dataset have the attributes and all the names of the old one."""
-        if self.old_id is not None:
+        if self.old_id is not None and not self.is_beside:
             for attribute in _attributes_of(self.old_id):
                 write_attribute(new_id, attribute)
             lead_to_new(self.file_id, self.old_id, new_id)
@@ -167,7 +169,7 @@ class Replacement:
 
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
         """Give a new dataset the name, and all other names, of the one that it replaces."""
-        if self.old_id is None:
+        if self.old_id is None or self.is_beside:
             h5o.link(new_id, self.group_id, self.name, link_properties())
             return
         info = h5o.get_info(self.old_id)
