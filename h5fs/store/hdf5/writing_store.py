@@ -163,7 +163,7 @@ class WritingHdf5Store(StepwiseStore):
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
                 self._forget_all(group)
-                written = replacement.write(plan, source)
+                written = replacement.write(plan)
             del replacement  # closes the dataset that was replaced
             return self._info_of(written, join_path(group.path, name))
 

@@ -350,6 +350,24 @@ def test_the_other_names_of_what_was_removed_keep_it(file: Path, is_other_remove
             assert opened[opened["g/refs"][0]] == opened["twin"]
 
 
+@pytest.mark.semantics("R28", "R4")
+def test_references_to_an_array_with_other_names_lead_to_the_one_that_tar_makes(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/twin.npy")
+        array, references = read(tree, b"/d.npy"), read(tree, b"/g/refs.npy")
+        attributes = read(tree, b"/g/refs.attrs.json")
+        make_anew(tree, b"/d.npy", array)
+        tree.unlink(b"/twin.npy", US)
+        tree.make_hard_link(b"/d.npy", b"/twin.npy")
+        make_anew(tree, b"/g/refs.npy", references)
+        make_anew(tree, b"/g/refs.attrs.json", attributes)
+        assert read(tree, b"/g/refs.npy") == references
+    with h5py.File(file) as opened:
+        assert is_storage_kept(opened["d"])
+        assert opened["d"] == opened["twin"] == opened[opened["g/refs"][0]]
+        assert opened[opened["g/refs"].attrs["to"]] == opened["d"]
+
+
 @pytest.mark.semantics("R28", "R20")
 def test_who_has_the_removed_array_open_goes_on_reading_it(file: Path) -> None:
     with writable_tree(file) as tree:

@@ -37,6 +37,7 @@ from h5fs.store.hdf5.writing.creating import (
 )
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
+from h5fs.store.hdf5.writing.kept_references import as_references
 from h5fs.store.hdf5.writing.lossy_scale_offset import holds_whole
 from h5fs.store.hdf5.writing.narrow_types import holds_array
 from h5fs.store.hidden_names import HIDDEN_GROUP
@@ -47,8 +48,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How an array is written: over the old dataset, of that ``shape`` then, or into a new one."""
+    """How an array is written: over the old dataset, of that ``shape`` then, or into a new one.
 
+    ``source``: its elements, as ``write_type`` takes them.
+    """
+
+    source: ElementSource
     write_type: WriteType
     shape: tuple[int, ...]
     is_over: bool
@@ -98,7 +103,11 @@ class Replacement:
         write_type = None
         if old_id is not None:
             check_can_encode(old_id.get_create_plist())
-            write_type = kept_type(old_id.get_type(), array.dtype)
+            references = as_references(self.file_id, old_id, source)
+            if references is not None:
+                source, write_type = references
+            else:
+                write_type = kept_type(old_id.get_type(), array.dtype)
             if write_type is not None and not holds_array(source, write_type, self.on_progress):
                 write_type = None
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
@@ -107,14 +116,14 @@ class Replacement:
             if write_type is not None and is_alike and not self.keeps_old:
                 check_elements(source, write_type, self.on_progress)
                 if holds_whole(old_id, source, write_type, self.on_progress):
-                    return Plan(write_type, own, is_over=True)
+                    return Plan(source, write_type, own, is_over=True)
             self.check()
         if write_type is None or write_type.dtype.shape:
             write_type = natural_type(array.dtype)
             if write_type.shown is None:
                 check_size(write_type.file_type)
         check_elements(source, write_type, self.on_progress)
-        return Plan(write_type, shape, is_over=False)
+        return Plan(source, write_type, shape, is_over=False)
 
     @property
     def changed(self) -> tuple[int, ...]:
@@ -126,9 +135,9 @@ class Replacement:
         if self.old_id is not None and not self.is_beside:
             _attributes_of(self.old_id)
 
-    def write(self, plan: Plan, source: ElementSource) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Write an array as planned; return the dataset that has it."""
-        old_id = self.old_id
+        old_id, source = self.old_id, plan.source
         if plan.is_over and old_id is not None:
             if old_id.get_space().get_simple_extent_dims() != plan.shape:
                 old_id.set_extent(plan.shape)
