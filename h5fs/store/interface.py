@@ -68,7 +68,8 @@ class ArrayFile(Struct, frozen=True):
     ``is_read``: a program has the dataset of that name open, and must go on reading the old data.
     ``old_rows``: the file was made from a dataset by appending, and that dataset had so many rows;
     None for any other file. ``is_new``: its name was free when a program made it; where others
-    write, too, it must still be.
+    write, too, it must still be. ``stored_like``: a dataset that a new one takes over type, chunks,
+    filters and the like from, as if it replaced that, which stays as it is.
     """
 
     descriptor: int
@@ -81,6 +82,7 @@ class ArrayFile(Struct, frozen=True):
     old_rows: int | None = None
     data: bytes | None = None
     is_new: bool = False
+    stored_like: ObjectRef | None = None
 
 
 class Region(Struct, frozen=True, array_like=True):

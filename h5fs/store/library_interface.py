@@ -69,6 +69,7 @@ class NewArray(Struct, frozen=True):
     shared_buffer: int
     is_read: bool = False
     data: bytes | None = None
+    stored_like: ObjectRef | None = None
 
 
 MOST_DATA_AHEAD_BYTES = 64 * 2**10

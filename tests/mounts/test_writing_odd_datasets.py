@@ -191,6 +191,43 @@ def test_references_that_are_copied_over_themselves_stay_references(file: Path) 
         assert opened[opened["reference"][0]] == opened["source"]
 
 
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("shape", [(4,), (2, 2), (0,), ()])
+@pytest.mark.parametrize("storage", [{}, {"chunks": True, "maxshape": (None,)}])
+def test_paths_that_are_written_over_references_are_references(
+    tmp_path: Path, shape: tuple[int, ...], storage: dict[str, Any]
+) -> None:
+    file = make_file(tmp_path / "f.h5", a=1, **{"g/b": 2})
+    others = "/again", "/nothing", "a"  # a reference is not shown so
+    with h5py.File(file, "a") as opened:
+        opened["again"] = opened["a"]
+        made = opened.create_dataset("refs", (4,), h5py.ref_dtype, **storage)
+        made[0] = opened["a"].ref
+        made.attrs["n"] = 1
+        for number in range(len(others)):
+            opened[f"mixed {number}"] = made[:]
+        opened["to refs"] = np.array([made.ref], h5py.ref_dtype)
+    paths = np.resize(np.array(["/g/b", "", "/a", "/g"]), shape)
+    with written(file) as mount:
+        for array in (np.asfortranarray(paths), paths):
+            np.save(mount.path / "refs.npy", array)
+            assert np.array_equal(np.load(mount.path / "refs.npy"), array)
+        for number, other in enumerate(others):
+            np.save(mount.path / f"mixed {number}.npy", np.array(["/a", other]))
+            assert np.load(mount.path / f"mixed {number}.npy").tolist() == ["/a", other]
+    with h5py.File(file) as opened:
+        assert h5py.check_ref_dtype(opened["refs"].dtype) is h5py.Reference
+        assert opened["refs"].shape == shape
+        assert opened["refs"].attrs["n"] == 1
+        for path, reference in zip(paths.flat, np.ravel(opened["refs"][()]), strict=True):
+            assert bool(reference) is bool(path)
+            assert not path or opened[reference] == opened[path]
+        if shape == (4,):
+            assert opened[opened["to refs"][0]] == opened["refs"]
+        for number in range(len(others)):
+            assert h5py.check_string_dtype(opened[f"mixed {number}"].dtype) is not None
+
+
 @pytest.mark.semantics("R12")
 @pytest.mark.parametrize("late", ["array", "pair"])
 def test_an_array_and_a_pair_of_one_name_never_replace_each_other(

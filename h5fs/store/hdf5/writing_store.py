@@ -157,11 +157,13 @@ class WritingHdf5Store(StepwiseStore):
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
             source = self._source(array)
-            replacement = self._replacement(group, name, keeps_old=array.is_read)
+            replacement = self._replacement(
+                group, name, keeps_old=array.is_read, stored_like=array.stored_like
+            )
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
                 self._forget_all(group)
-                written = replacement.write(plan, source)
+                written = replacement.write(plan)
             del replacement  # closes the dataset that was replaced
             return self._info_of(written, join_path(group.path, name))
 
@@ -356,19 +358,19 @@ class WritingHdf5Store(StepwiseStore):
         )  # fmt: skip
 
     def _replacement(
-        self,
-        group: ObjectRef,
-        name: bytes,
-        *,
-        keeps_old: bool = False,
-        opened: tuple[int, ...] = (),
-    ) -> Replacement:
+        self, group: ObjectRef, name: bytes, *, keeps_old: bool = False,
+        opened: tuple[int, ...] = (), stored_like: ObjectRef | None = None,
+    ) -> Replacement:  # fmt: skip
         check_visible(group.path, name)
         old_id = self._old_dataset(group, name)
+        is_beside = old_id is None and stored_like is not None
+        if old_id is None and stored_like is not None:
+            identifier = self._opened.open(stored_like).identifier
+            old_id = identifier if isinstance(identifier, h5d.DatasetID) else None
         keeps_old = old_id is not None and (keeps_old or h5o.get_info(old_id).addr in opened)
         return Replacement(
             self._files.file_id(0), self._group_id(group), self._inherited(group), name, old_id,
-            self._new_datasets, keeps_old, self._on_progress,
+            self._new_datasets, keeps_old or is_beside, self._on_progress, is_beside,
         )  # fmt: skip
 
     def _check_link(self, group: ObjectRef, name: bytes) -> None:

@@ -35,7 +35,7 @@ class Lender:
             new.append(
                 NewArray(
                     array.shape, array.dtype, array.is_fortran_order, array.data_start, number,
-                    array.is_read, array.data,
+                    array.is_read, array.data, array.stored_like,
                 )
             )  # fmt: skip
         return _Loan(self._pool, tuple(shared_buffers), tuple(new))

@@ -50,6 +50,7 @@ from h5fs.tree.writing.remakings import Remakings
 _log = logging.getLogger(__name__)
 
 _MOST_TOLD = 5
+_CANNOT_TAKE = (InvalidArrayError, UnreadableError, UnsupportedTypeError)
 
 
 class Commits:
@@ -259,11 +260,11 @@ class Commits:
         if not removed.has_other_names:
             try:
                 return self._commit_over_removed(removed, meaning, folder, files)
-            except (InvalidArrayError, UnreadableError, UnsupportedTypeError) as error:
+            except _CANNOT_TAKE as error:
                 _log.info("%s cannot be what was removed: %s", show_path(file.path), error)
-        is_done = self._commit_as(meaning, folder, file)
+        is_done = self._commit_beside(removed, meaning, folder, file)
         if is_done:
-            self._keep_attributes(removed, file.path)
+            self._remakings.keep_attributes(removed, file.path)
         return is_done
 
     def _commit_over_removed(
@@ -285,17 +286,19 @@ class Commits:
                 self._remakings.take_away(removed, folder)
         return is_done
 
-    def _keep_attributes(self, removed: RemovedObject, path: bytes) -> None:
-        """Let the attributes of an object that was removed wait for the one that was made anew, if
-        no others do."""
-        path, text = (
-            attributes_path(path, removed.link_name),
-            self._remakings.attributes_of(removed),
-        )
-        if text and self._pending.staged(path) is None:
-            file = WritableFile(path, inode=self._pending.new_inode())
-            file.begin(empty=True).write(text, 0)
-            self._pending.stage(file)
+    def _commit_beside(
+        self, removed: RemovedObject, meaning: DentryName, folder: Node, file: WritableFile
+    ) -> bool:
+        """Commit a file as another object than the removed one: where others have that, like it."""
+        if removed.has_other_names and meaning.projection is Projection.ARRAY:
+            file.stored_like = removed.node.info.ref
+            try:
+                return self._commit_as(meaning, folder, file)
+            except _CANNOT_TAKE as error:
+                _log.info("%s cannot be stored as before: %s", show_path(file.path), error)
+            finally:
+                file.stored_like = None
+        return self._commit_as(meaning, folder, file)
 
     def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
         group, name, draft = folder.info.ref, meaning.link_name, file.draft

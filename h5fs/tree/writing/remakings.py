@@ -17,13 +17,14 @@ from contextlib import contextmanager
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import Link, LinkKind
-from h5fs.projection.names import DentryName
+from h5fs.projection.names import DentryName, Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent, read_all
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node, NodeKind
-from h5fs.tree.writing.names.places import Places
-from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
+from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
+from h5fs.tree.writing.committing.draft_to_object import delete_attributes
+from h5fs.tree.writing.names.places import Places, attributes_path
+from h5fs.tree.writing.pending.last_removals import LastRemovals, Process, RemovedObject
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -71,34 +72,95 @@ class Remakings:
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
             self._let_go([removed])
             return
-        self._let_go(self._last.put(pid, removed))
+        self._let_go(self._last.put(_process_of(pid), removed))
         self._forget_of_ended_processes()
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
         """A process removes what it, or another one, has made anew and is not committed."""
         removed, file.replaces = file.replaces, None
         if removed is not None:
-            self._let_go(self._last.put(pid, removed) if pid else [removed])
+            self._let_go(self._last.put(_process_of(pid), removed) if pid else [removed])
 
     def note_made(self, pid: int, path: bytes, file: WritableFile | None = None) -> None:
         """Something gets a name: what its process has removed there is made anew, if that is a
         ``file`` of its own."""
-        if not self._last:
+        place = self._place_of(path) if self._last else None
+        if place is not None:
+            self._take(pid, path, place, file)
+            self._forget_at(path, place)
+
+    @contextmanager
+    def renaming(
+        self, pid: int, old: bytes, new: bytes, file: WritableFile | None
+    ) -> Iterator[None]:
+        """Let the block give a name to what may be a ``file`` that is staged: what its process has
+        removed there is made anew. If it raises, all is as before."""
+        is_any = self._last or (file is not None and file.replaces is not None)
+        place = self._place_of(new) if is_any else None
+        is_taken = place is not None and self._take(pid, new, place, file)
+        try:
+            yield
+        except BaseException:
+            if is_taken and file is not None:
+                self.remember_again(pid, file)
+            raise
+        if place is not None:
+            self._forget_at(new, place)
+        if file is None:
             return
+        removed = file.replaces
+        if removed is not None and (place is None or not removed.is_at(new, *place)):
+            self.remember_again(pid, file)  # its name is free again
+        self.note_attributes_gone(old)
+
+    def note_attributes_gone(self, path: bytes) -> None:
+        """If what has lost its name are attributes that waited for what is made anew, that shall
+        have none."""
+        place = self._place_of(path)
+        if place is None or place[1].projection is not Projection.ATTRIBUTES:
+            return
+        folder, name = place[0], place[1].link_name
+        if name is None:
+            return
+        folder_path = path.rpartition(b"/")[0]
+        files = (
+            self._pending.staged(folder_path + b"/" + encode_name(name, PROJECTIONS[kind]))
+            for kind in _KINDS
+        )
+        replaced = [file.replaces for file in files if file is not None]
+        for removed in (*self._last.every(), *replaced):
+            if removed is not None and removed.had_link(path, folder, name):
+                removed.loses_attributes = True
+
+    def _place_of(self, path: bytes) -> tuple[Node, DentryName] | None:
+        """Return the folder of a path and what its name means; None where it can have no object."""
         self._forget_of_ended_processes()
         try:
             folder, meaning = self._places.folder_and_meaning(path)
         except H5fsError:  # the call that gives the name is refused for that
-            return
-        if meaning is None:
-            return
-        if file is not None and file.held is None:  # else it is a dataset that there was before
-            removed = self._last.take(pid, path, folder, meaning)
-            if removed is not None:
-                self.forget_of(file)
-                file.replaces = removed
-                file.was_offered = True  # its data go where those of the removed one are
-        self._let_go(self._last.forget(lambda _, each: each.is_at(path, folder, meaning)))
+            return None
+        return None if meaning is None else (folder, meaning)
+
+    def _take(
+        self, pid: int, path: bytes, place: tuple[Node, DentryName], file: WritableFile | None
+    ) -> bool:
+        """Let a file replace what its process has removed at a path; return whether it does."""
+        if file is None or file.held is not None:  # a dataset that there was before
+            return False
+        removed = self._last.take(_process_of(pid), path, *place)
+        if removed is None:
+            return False
+        self.forget_of(file)
+        file.replaces = removed
+        file.was_offered = True  # its data go where those of the removed one are
+        return True
+
+    def _forget_at(self, path: bytes, place: tuple[Node, DentryName]) -> None:
+        """The name of a link is another's."""
+        folder, meaning = place
+        if meaning.projection is not Projection.ATTRIBUTES:
+            name = meaning.link_name
+            self._let_go(self._last.forget(lambda _, each: each.had_link(path, folder, name)))
 
     # What becomes of it.
 
@@ -140,6 +202,9 @@ class Remakings:
         with self._lookup.changing():
             self._store.create_link(folder.info.ref, Link(name, LinkKind.HARD, target=info))
             self._let_go([removed])  # so that it has no more links than it had
+            attributes = attributes_path(removed.folder + b"/", name)
+            if removed.loses_attributes and self._pending.staged(attributes) is None:
+                delete_attributes(self._store, info.ref)
 
     def take_away(self, removed: RemovedObject, folder: Node) -> None:
         """Take the name away again, since the file could not be written over the object."""
@@ -147,9 +212,20 @@ class Remakings:
         with self._lookup.changing():
             self._store.delete_link(folder.info.ref, removed.link_name)
 
-    def attributes_of(self, removed: RemovedObject) -> bytes:
+    def keep_attributes(self, removed: RemovedObject, path: bytes) -> None:
+        """Let the attributes of an object wait for what was made anew at ``path``, if no others
+        do."""
+        path, text = attributes_path(path, removed.link_name), self._attributes_of(removed)
+        if text and self._pending.staged(path) is None:
+            file = WritableFile(path, inode=self._pending.new_inode())
+            file.begin(empty=True).write(text, 0)
+            self._pending.stage(file)
+
+    def _attributes_of(self, removed: RemovedObject) -> bytes:
         """Return the text of an object's attributes; none where it has none."""
         info = removed.node.info
+        if removed.loses_attributes:
+            return b""
         if not info.attribute_count and not self._lookup.is_shared:
             return b""
         try:
@@ -172,9 +248,9 @@ class Remakings:
 
     def _forget_of_ended_processes(self) -> None:
         """Nobody makes anew what a process has removed that is not there any more."""
-        ended = {pid for pid in self._last.pids() if not _is_running(pid)}
+        ended = {each for each in self._last.processes() if not _is_running(each[0])}
         if ended:
-            self._let_go(self._last.forget(lambda pid, _: pid in ended))
+            self._let_go(self._last.forget(lambda process, _: process in ended))
 
     def _let_go(self, removed: Sequence[RemovedObject]) -> None:
         if not removed:
@@ -185,6 +261,15 @@ class Remakings:
         except H5fsError as error:
             paths = ", ".join(show_path(ref.path) for ref in refs)
             _log.warning("takes space until the mount ends: %s: %s", paths, error)
+
+
+def _process_of(pid: int) -> Process:
+    """Return a process with the time of its start, since its number is another's after its end."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return pid, file.read().rpartition(b")")[2].split()[19]
+    except (OSError, IndexError):
+        return pid, b""
 
 
 def _is_running(pid: int) -> bool:

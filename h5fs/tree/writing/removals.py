@@ -62,6 +62,7 @@ class Removals:
             self._remakings.remember_again(pid, staged)
             self._note_refused_name(staged)
             self._pending.unstage(path)
+            self._remakings.note_attributes_gone(path)
             self.let_disappear(staged)
             return
         entry = self._pending.scratch(path)

@@ -292,6 +292,7 @@ class WritableTree:
         """Answer ``mkdir``."""
         with self._in_flight.call(path):
             self._new_links.make_folder(path)
+            self._remakings.note_made(0, path)
             self._statuses.note_change_in(path)
             self._statuses.note_change_in(path + b"/")
 
@@ -307,6 +308,7 @@ class WritableTree:
         """Answer ``symlink``."""
         with self._in_flight.call(path):
             self._new_links.make_symbolic_link(text, path)
+            self._remakings.note_made(0, path)
             self._statuses.note_change_in(path)
 
     def remove_folder(self, path: bytes) -> None:
@@ -332,8 +334,8 @@ class WritableTree:
         """Answer ``rename``: move a link, or give a file a name that commits it."""
         with self._in_flight.alone():
             self._changes.note_any()
-            self._remakings.note_made(pid, new, self._pending.staged(old))
-            self._renames.rename(old, new, flags)
+            with self._remakings.renaming(pid, old, new, self._pending.staged(old)):
+                self._renames.rename(old, new, flags)
             self._remakings.forget_below(old)
             if old != new:
                 self._statuses.note_change_in(old)

@@ -8,7 +8,7 @@ import pytest
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection
 from h5fs.tree.nodes import Node, NodeKind, make_root
-from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
+from h5fs.tree.writing.pending.last_removals import LastRemovals, Process, RemovedObject
 
 ROOT = make_root(ObjectInfo(ObjectRef(0, 96, b"/"), ObjectKind.GROUP))
 
@@ -21,51 +21,73 @@ def removed(
     return RemovedObject(b"", Node(kind, name, info, ROOT, link), False, size)
 
 
+def process(pid: int) -> Process:
+    return pid, b"12345"
+
+
 def taken(last: LastRemovals, pid: int, name: bytes) -> RemovedObject | None:
     meaning = DentryName(Projection.DATATYPE, name)
-    return last.take(pid, b"/" + name + b".dtype.json", ROOT, meaning)
+    return last.take(process(pid), b"/" + name + b".dtype.json", ROOT, meaning)
 
 
 def test_each_process_has_its_own_and_takes_it_once() -> None:
     last, mine, yours = LastRemovals(), removed(b"a"), removed(b"a")
-    assert last.put(1, mine) == last.put(2, yours) == []
+    assert last.put(process(1), mine) == last.put(process(2), yours) == []
     assert taken(last, 1, b"b") is None
     assert taken(last, 1, b"a") is mine
     assert taken(last, 1, b"a") is None
-    assert last.pids() == [2]
+    assert last.processes() == [process(2)]
     assert taken(last, 2, b"a") is yours
     assert not last
 
 
-def test_all_but_the_newest_are_given_back_together_when_they_are_too_many() -> None:
-    last = LastRemovals(most_objects=3)
-    every = [removed(b"%d" % number) for number in range(4)]
-    assert [last.put(1, each) for each in every[:3]] == [[], [], []]
-    assert last.put(1, every[3]) == every[:3]
+def test_a_process_of_the_same_number_is_another_one() -> None:
+    last = LastRemovals()
+    last.put(process(1), removed(b"a"))
+    meaning = DentryName(Projection.DATATYPE, b"a")
+    assert last.take((1, b"67890"), b"/a.dtype.json", ROOT, meaning) is None
+    assert taken(last, 1, b"a") is not None
+
+
+def test_the_newest_and_as_many_before_it_as_promised_are_there_however_many_follow() -> None:
+    last, most = LastRemovals(most_objects=3), 3
+    every = [removed(b"%d" % number) for number in range(50)]
+    given_back: list[RemovedObject] = []
+    counts = []
+    for count, each in enumerate(every, 1):
+        forgotten = last.put(process(1), each)
+        given_back += forgotten
+        counts.append(len(forgotten))
+        there = last.every()
+        assert there[-most - 1 :] == every[max(count - most - 1, 0) : count]
+        assert sorted(map(id, given_back + there)) == sorted(map(id, every[:count]))
+        assert len(there) <= 2 * most + 1
+    assert set(counts) == {0, most + 1}, "they are given back together"
     assert taken(last, 1, b"0") is None
-    assert taken(last, 1, b"3") is every[3]
+    assert taken(last, 1, b"46") is every[46]
 
 
-def test_all_but_the_newest_are_given_back_together_when_they_are_too_large() -> None:
+def test_large_objects_are_given_back_before_small_ones() -> None:
     last, small, large = LastRemovals(most_bytes=19), removed(b"x"), removed(b"y", size=1000)
-    assert last.put(1, small) == last.put(1, large) == []
-    assert last.put(1, removed(b"z")) == [small, large]
+    assert last.put(process(1), small) == last.put(process(1), large) == []
+    assert last.put(process(1), removed(b"z")) == [large]
+    assert taken(last, 1, b"x") is small
 
 
 def test_of_one_link_the_object_that_was_removed_last_is_remembered() -> None:
     last, first, second = LastRemovals(), removed(b"a"), removed(b"a", address=1600)
-    last.put(1, first)
-    assert last.put(1, second) == [first]
+    last.put(process(1), first)
+    assert last.put(process(1), second) == [first]
     assert taken(last, 1, b"a") is second
 
 
 def test_the_process_that_has_removed_nothing_for_longest_is_forgotten() -> None:
     last, first = LastRemovals(most_processes=2), removed(b"a")
-    last.put(1, first)
-    last.put(2, removed(b"b"))
-    assert last.put(3, removed(b"c")) == [first]
-    assert last.forget(lambda pid, _: pid == 2) != []
-    assert last.pids() == [3]
+    last.put(process(1), first)
+    last.put(process(2), removed(b"b"))
+    assert last.put(process(3), removed(b"c")) == [first]
+    assert last.forget(lambda each, _: each == process(2)) != []
+    assert last.processes() == [process(3)]
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,12 @@ def test_without_its_attributes_an_array_is_made_anew_without_them(file: Path) -
 
 @pytest.mark.semantics("R28", "R11")
 @pytest.mark.parametrize(
-    "case", ["another process", "not known", "a name between", "another name", "ended", "moved"]
-)
+    "case",
+    [
+        "another process", "not known", "a name between", "a folder between", "a link between",
+        "a folder moved there between", "another name", "ended", "moved",
+    ],
+)  # fmt: skip
 def test_what_is_not_made_anew_by_who_has_removed_it_is_a_new_object(file: Path, case: str) -> None:
     path, remover, maker = b"/d.npy", US, US
     if case == "another process":
@@ -179,6 +183,15 @@ def test_what_is_not_made_anew_by_who_has_removed_it_is_a_new_object(file: Path,
             path = b"/g/d.npy"
         elif case == "ended":
             tree.unlink(b"/e.npy", US)
+        if case == "a folder between":
+            tree.make_folder(b"/d")
+            tree.remove_folder(b"/d")
+        elif case == "a link between":
+            tree.make_symbolic_link(b"e.npy", b"/d.npy")
+            tree.unlink(b"/d.npy", OTHER)
+        elif case == "a folder moved there between":
+            tree.rename(b"/g", b"/d", 0, OTHER)
+            tree.rename(b"/d", b"/g", 0, OTHER)
         if case == "moved":
             tree.rename(b"/e.npy", path, 0, US)
         else:
@@ -187,6 +200,78 @@ def test_what_is_not_made_anew_by_who_has_removed_it_is_a_new_object(file: Path,
         made = opened["g/d" if case == "another name" else "d"]
         assert not made.attrs
         assert made.chunks is None
+
+
+@pytest.mark.semantics("R28")
+@pytest.mark.parametrize("way", ["rm", "mv"])
+@pytest.mark.parametrize("has_twin", [False, True])
+def test_attributes_that_waited_and_are_removed_are_not_those_of_the_new_array(
+    file: Path, way: str, has_twin: bool
+) -> None:
+    with writable_tree(file) as tree:
+        if has_twin:
+            tree.make_hard_link(b"/d.npy", b"/twin.npy")
+        tree.unlink(b"/d.npy", US)
+        save(tree, b"/d.attrs.json", as_json(n=4))
+        if way == "rm":
+            tree.unlink(b"/d.attrs.json", US)
+        else:
+            tree.rename(b"/d.attrs.json", b"/e.attrs.json", 0, US)
+        make(tree, b"/d.npy", LONGER)
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/d.attrs.json")
+    with h5py.File(file) as opened:
+        assert not opened["d"].attrs
+        assert has_twin or is_storage_kept(opened["d"])
+        assert dict(opened["e"].attrs) == ({} if way == "rm" else {"n": 4})
+        assert not has_twin or dict(opened["twin"].attrs) == {"units": "m"}
+
+
+@pytest.mark.semantics("R28")
+@pytest.mark.parametrize("place", ["written after they are removed", "renamed and back"])
+def test_attributes_that_wait_again_are_those_of_the_new_array(file: Path, place: str) -> None:
+    with writable_tree(file) as tree:
+        tree.unlink(b"/d.npy", US)
+        save(tree, b"/d.attrs.json", as_json(n=4))
+        if place == "renamed and back":
+            tree.rename(b"/d.attrs.json", b"/d.attrs.json~", 0, US)
+            tree.rename(b"/d.attrs.json~", b"/d.attrs.json", 0, US)
+        else:
+            make_anew(tree, b"/d.attrs.json", as_json(n=4))
+        make(tree, b"/d.npy", OLD)
+    with h5py.File(file) as opened:
+        assert is_storage_kept(opened["d"])
+        assert dict(opened["d"].attrs) == {"n": 4}
+
+
+@pytest.mark.semantics("R28")
+@pytest.mark.parametrize("refused", ["junk", "missing", "folder"])
+def test_a_refused_rename_takes_no_name(file: Path, refused: str) -> None:
+    with writable_tree(file) as tree:
+        with pytest.raises(H5fsError):
+            make(tree, b"/junk.npy", b"junk")
+        tree.unlink(b"/d.npy", US)
+        old = {"junk": b"/junk.npy", "missing": b"/missing.npy", "folder": b"/g"}[refused]
+        with pytest.raises(H5fsError):
+            tree.rename(old, b"/d.npy", 0, US)
+        make(tree, b"/d.npy", LONGER)
+        tree.unlink(b"/junk.npy", US)
+    with h5py.File(file) as opened:
+        assert is_storage_kept(opened["d"])
+        assert dict(opened["d"].attrs) == {"units": "m"}
+
+
+@pytest.mark.semantics("R28")
+def test_a_file_that_is_renamed_away_before_it_is_an_array_takes_nothing_along(file: Path) -> None:
+    with writable_tree(file) as tree:
+        with pytest.raises(H5fsError):
+            make_anew(tree, b"/d.npy", b"junk")
+        tree.rename(b"/d.npy", b"/d.npy~", 0, US)
+        make(tree, b"/d.npy", LONGER)
+        tree.unlink(b"/d.npy~", US)
+    with h5py.File(file) as opened:
+        assert is_storage_kept(opened["d"])
+        assert dict(opened["d"].attrs) == {"units": "m"}
 
 
 @pytest.mark.semantics("R28")
@@ -255,11 +340,32 @@ def test_the_other_names_of_what_was_removed_keep_it(file: Path, is_other_remove
         assert tree.get_status(b"/d.npy").hard_link_count == 1
     with h5py.File(file) as opened:
         assert dict(opened["d"].attrs) == {"units": "m"}
+        assert is_storage_kept(opened["d"])
         assert np.array_equal(opened["d"][()], VALUES + 1)
         assert ("twin" in opened) is not is_other_removed
         if not is_other_removed:
             assert np.array_equal(opened["twin"][()], VALUES)
+            assert is_storage_kept(opened["twin"])
+            assert opened["twin"] != opened["d"]
             assert opened[opened["g/refs"][0]] == opened["twin"]
+
+
+@pytest.mark.semantics("R28", "R4")
+def test_references_to_an_array_with_other_names_lead_to_the_one_that_tar_makes(file: Path) -> None:
+    with writable_tree(file) as tree:
+        tree.make_hard_link(b"/d.npy", b"/twin.npy")
+        array, references = read(tree, b"/d.npy"), read(tree, b"/g/refs.npy")
+        attributes = read(tree, b"/g/refs.attrs.json")
+        make_anew(tree, b"/d.npy", array)
+        tree.unlink(b"/twin.npy", US)
+        tree.make_hard_link(b"/d.npy", b"/twin.npy")
+        make_anew(tree, b"/g/refs.npy", references)
+        make_anew(tree, b"/g/refs.attrs.json", attributes)
+        assert read(tree, b"/g/refs.npy") == references
+    with h5py.File(file) as opened:
+        assert is_storage_kept(opened["d"])
+        assert opened["d"] == opened["twin"] == opened[opened["g/refs"][0]]
+        assert opened[opened["g/refs"].attrs["to"]] == opened["d"]
 
 
 @pytest.mark.semantics("R28", "R20")

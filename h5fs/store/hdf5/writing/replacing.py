@@ -37,6 +37,7 @@ from h5fs.store.hdf5.writing.creating import (
 )
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
+from h5fs.store.hdf5.writing.kept_references import as_references
 from h5fs.store.hdf5.writing.lossy_scale_offset import holds_whole
 from h5fs.store.hdf5.writing.narrow_types import holds_array
 from h5fs.store.hidden_names import HIDDEN_GROUP
@@ -47,8 +48,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How an array is written: over the old dataset, of that ``shape`` then, or into a new one."""
+    """How an array is written: over the old dataset, of that ``shape`` then, or into a new one.
 
+    ``source``: its elements, as ``write_type`` takes them.
+    """
+
+    source: ElementSource
     write_type: WriteType
     shape: tuple[int, ...]
     is_over: bool
@@ -73,7 +78,8 @@ class Replacement:
     """Puts an array under a name of a group; ``old_id``: the dataset that has the name now.
 
     ``inherited``: what a new one takes over from the group. ``keeps_old``: a program has the old
-    dataset open, and shall go on reading it.
+    dataset open, and shall go on reading it. ``is_beside``: the old one has other names, and keeps
+    these: nothing but how it is stored is taken over from it.
     """
 
     file_id: h5f.FileID
@@ -84,6 +90,7 @@ class Replacement:
     new_datasets: NewDatasets
     keeps_old: bool
     on_progress: Callable[[], None]
+    is_beside: bool = False
 
     def plan(self, source: ElementSource, array: NewArray) -> Plan:
         """Return how an array will be written: over the old dataset where that can hold it.
@@ -96,7 +103,11 @@ class Replacement:
         write_type = None
         if old_id is not None:
             check_can_encode(old_id.get_create_plist())
-            write_type = kept_type(old_id.get_type(), array.dtype)
+            references = as_references(self.file_id, old_id, source)
+            if references is not None:
+                source, write_type = references
+            else:
+                write_type = kept_type(old_id.get_type(), array.dtype)
             if write_type is not None and not holds_array(source, write_type, self.on_progress):
                 write_type = None
             trailing = npy_dtype(write_type.dtype).shape if write_type is not None else ()
@@ -105,28 +116,28 @@ class Replacement:
             if write_type is not None and is_alike and not self.keeps_old:
                 check_elements(source, write_type, self.on_progress)
                 if holds_whole(old_id, source, write_type, self.on_progress):
-                    return Plan(write_type, own, is_over=True)
+                    return Plan(source, write_type, own, is_over=True)
             self.check()
         if write_type is None or write_type.dtype.shape:
             write_type = natural_type(array.dtype)
             if write_type.shown is None:
                 check_size(write_type.file_type)
         check_elements(source, write_type, self.on_progress)
-        return Plan(write_type, shape, is_over=False)
+        return Plan(source, write_type, shape, is_over=False)
 
     @property
     def changed(self) -> tuple[int, ...]:
         """The ids of the objects whose data are others afterwards, or gone."""
-        return () if self.old_id is None else (h5o.get_info(self.old_id).addr,)
+        return () if self.old_id is None or self.is_beside else (h5o.get_info(self.old_id).addr,)
 
     def check(self) -> None:
         """Raise ``UnreadableError`` when the old dataset has what a new one could not have."""
-        if self.old_id is not None:
+        if self.old_id is not None and not self.is_beside:
             _attributes_of(self.old_id)
 
-    def write(self, plan: Plan, source: ElementSource) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Write an array as planned; return the dataset that has it."""
-        old_id = self.old_id
+        old_id, source = self.old_id, plan.source
         if plan.is_over and old_id is not None:
             if old_id.get_space().get_simple_extent_dims() != plan.shape:
                 old_id.set_extent(plan.shape)
@@ -159,7 +170,7 @@ class Replacement:
 
     def put(self, new_id: h5d.DatasetID) -> None:
         """Let a new dataset have the attributes and all the names of the old one."""
-        if self.old_id is not None:
+        if self.old_id is not None and not self.is_beside:
             for attribute in _attributes_of(self.old_id):
                 write_attribute(new_id, attribute)
             lead_to_new(self.file_id, self.old_id, new_id)
@@ -167,7 +178,7 @@ class Replacement:
 
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
         """Give a new dataset the name, and all other names, of the one that it replaces."""
-        if self.old_id is None:
+        if self.old_id is None or self.is_beside:
             h5o.link(new_id, self.group_id, self.name, link_properties())
             return
         info = h5o.get_info(self.old_id)

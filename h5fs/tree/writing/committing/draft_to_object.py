@@ -91,13 +91,13 @@ def read_header(draft: Draft) -> NpyHeader:
 
 def array_file(
     draft: Draft, header: NpyHeader, *, is_read: bool = False, old_rows: int | None = None,
-    is_new: bool = False,
+    is_new: bool = False, stored_like: ObjectRef | None = None,
 ) -> ArrayFile:  # fmt: skip
     """Return a draft as the store takes it. Raises ``NoSpaceError``."""
     descriptor, data = draft.lend()
     return ArrayFile(
         descriptor, draft.size_bytes, header.shape, header.dtype, header.is_fortran_order,
-        header.size_bytes, is_read, old_rows, data, is_new,
+        header.size_bytes, is_read, old_rows, data, is_new, stored_like,
     )  # fmt: skip
 
 
@@ -129,7 +129,10 @@ def commit_array(
     if file.draft.has_base and not is_read and _grow(store, file, header, waiting):
         return None
     old_rows = _rows_of(file.content) if file.draft.is_based else None
-    lent = array_file(file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file))
+    lent = array_file(
+        file.draft, header, is_read=is_read, old_rows=old_rows, is_new=_is_new(file),
+        stored_like=file.stored_like,
+    )  # fmt: skip
     with waiting():
         return store.write_array(group, name, lent)
 

@@ -36,6 +36,7 @@ class WritableFile:
     text of attributes that was changed, if that is not ``content``. ``is_closed``: a `close` came
     after the last change, so that all but those who have it open read what the HDF5 file has.
     ``replaces``: an object that the program has removed before it made this file anew.
+    ``stored_like``: a dataset that the one that it is about to be is stored like.
     ``is_over``: it waits in the place of what the HDF5 file has at its path, which goes with it.
     ``inode`` and the times are those of a file without a node.
     """
@@ -64,6 +65,7 @@ class WritableFile:
     started_from: bytes | None = None
     is_closed: bool = False
     replaces: RemovedObject | None = None
+    stored_like: ObjectRef | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)
