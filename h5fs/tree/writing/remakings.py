@@ -98,7 +98,7 @@ class Remakings:
                 self.forget_of(file)
                 file.replaces = removed
                 file.was_offered = True  # its data go where those of the removed one are
-        self._let_go(self._last.forget(lambda _, each: each.is_at(path, folder, meaning)))
+        self._let_go(self._last.forget_at(path, folder, meaning))
 
     # What becomes of it.
 

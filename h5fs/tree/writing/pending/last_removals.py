@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from h5fs.projection.names import DentryName
@@ -15,6 +16,8 @@ from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node
 _MOST_PROCESSES: Final = 64
 _MOST_OBJECTS: Final = 64
 _MOST_BYTES: Final = 2**20
+
+_storage_bytes = attrgetter("storage_bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,10 @@ class RemovedObject:
         assert self.node.link is not None
         return self.node.link.name
 
-    def has_link_of(self, other: RemovedObject) -> bool:
-        """Whether both have had the same link, one after the other."""
-        return (self.folder, self.link_name) == (other.folder, other.link_name)
+    @property
+    def link(self) -> tuple[bytes, bytes]:
+        """Which link it was: several may have had the same, one after the other."""
+        return self.folder, self.link_name
 
     def is_at(self, path: bytes, folder: Node, meaning: DentryName) -> bool:
         """Whether a path is that of a file of the object, in the same group.
@@ -71,39 +75,49 @@ class LastRemovals:
         self._most_processes = most_processes
         self._most_objects = most_objects
         self._most_bytes = most_bytes
-        # The process that has removed something last is the last.
-        self._removed: dict[int, list[RemovedObject]] = {}
+        # By process, of which the one that has removed something last is the last; and by link.
+        self._removed: dict[int, dict[tuple[bytes, bytes], RemovedObject]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._removed)
 
     def put(self, pid: int, removed: RemovedObject) -> list[RemovedObject]:
         """Remember what a process has removed; return what is forgotten for it."""
-        before = self._removed.pop(pid, [])
-        forgotten = [each for each in before if each.has_link_of(removed)]
-        before = [each for each in before if each not in forgotten]
+        before = self._removed.pop(pid, {})
+        same = before.pop(removed.link, None)
+        forgotten = [] if same is None else [same]
         is_full = len(before) >= self._most_objects
-        if is_full or sum(each.storage_bytes for each in before) > self._most_bytes:
-            forgotten += before
-            before = []
-        self._removed[pid] = [*before, removed]
+        if is_full or sum(map(_storage_bytes, before.values())) > self._most_bytes:
+            forgotten += before.values()
+            before = {}
+        before[removed.link] = removed
+        self._removed[pid] = before
         if len(self._removed) > self._most_processes:
-            forgotten += self._removed.pop(next(iter(self._removed)))
+            forgotten += self._removed.pop(next(iter(self._removed))).values()
         return forgotten
 
     def take(
         self, pid: int, path: bytes, folder: Node, meaning: DentryName
     ) -> RemovedObject | None:
         """Return what a process has removed at a path, and forget it here."""
-        for removed in self._removed.get(pid, ()):
-            if removed.is_at(path, folder, meaning):
+        removed = self._find(pid, path, folder, meaning)
+        if removed is not None:
+            self._remove(pid, removed)
+        return removed
+
+    def forget_at(self, path: bytes, folder: Node, meaning: DentryName) -> list[RemovedObject]:
+        """Forget what any process has removed at a path; return that."""
+        over = [(pid, self._find(pid, path, folder, meaning)) for pid in self._removed]
+        for pid, removed in over:
+            if removed is not None:
                 self._remove(pid, removed)
-                return removed
-        return None
+        return [removed for _, removed in over if removed is not None]
 
     def forget(self, is_over: Callable[[int, RemovedObject], bool]) -> list[RemovedObject]:
         """Forget what ``is_over`` says, of a process and what it has removed; return that."""
-        every = [(pid, removed) for pid, several in self._removed.items() for removed in several]
+        every = [
+            (pid, removed) for pid, several in self._removed.items() for removed in several.values()
+        ]
         over = [(pid, removed) for pid, removed in every if is_over(pid, removed)]
         for pid, removed in over:
             self._remove(pid, removed)
@@ -113,7 +127,16 @@ class LastRemovals:
         """Return the processes of which anything is remembered."""
         return list(self._removed)
 
+    def _find(
+        self, pid: int, path: bytes, folder: Node, meaning: DentryName
+    ) -> RemovedObject | None:
+        if meaning.link_name is None:
+            return None
+        link = path.rpartition(b"/")[0], meaning.link_name
+        removed = self._removed.get(pid, {}).get(link)
+        return removed if removed is not None and removed.is_at(path, folder, meaning) else None
+
     def _remove(self, pid: int, removed: RemovedObject) -> None:
-        self._removed[pid].remove(removed)
+        del self._removed[pid][removed.link]
         if not self._removed[pid]:
             del self._removed[pid]
