@@ -51,6 +51,12 @@ def checksum_blocks(
     return sums
 
 
+def checksum(block: bytes | bytearray) -> bytes:
+    """Return the checksum of one block as it is in a file."""
+    data = np.frombuffer(bytes(block) + bytes(16), np.uint8)
+    return checksum_blocks(data, np.array([0]), np.array([len(block)])).astype("<u4").tobytes()
+
+
 def _add(state: list[U4s], triples: npt.NDArray[Any], masks: U4s | None = None) -> None:
     words = triples.view("<u4").reshape(-1, 3)
     if masks is not None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 from msgspec import Struct
 
 from h5fs.errors import CannotOpenError
-from h5fs.store.format.lookup3 import checksum_blocks
+from h5fs.store.format.lookup3 import checksum
 from h5fs.store.sources.interface import Source, read_bytes
 from h5fs.store.sources.local_file import LocalFile
 
@@ -155,7 +154,7 @@ def clear_write_mark(descriptor: int) -> bool:
             "too; nothing is changed"
         )
     content[_FLAGS_AT] &= ~(_OPEN_FOR_WRITE | _SWMR_WRITE) & 0xFF
-    content[-4:] = _checksum(content[:-4])
+    content[-4:] = checksum(content[:-4])
     os.pwrite(descriptor, content, superblock.offset_bytes)
     os.fsync(descriptor)
     return True
@@ -176,12 +175,5 @@ def _read_marked(descriptor: int, superblock: Superblock) -> bytearray | None:
         return None
     size = _FLAGS_AT + 1 + 4 * head[_ADDRESS_SIZE_AT]
     content = bytearray(os.pread(descriptor, size + 4, superblock.offset_bytes))
-    is_whole = len(content) == size + 4 and content[size:] == _checksum(content[:size])
+    is_whole = len(content) == size + 4 and content[size:] == checksum(content[:size])
     return content if is_whole else None
-
-
-def _checksum(data: bytes | bytearray) -> bytes:
-    padded = np.frombuffer(bytes(data) + bytes(16), np.uint8)
-    return int(checksum_blocks(padded, np.array([0]), np.array([len(data)]))[0]).to_bytes(
-        4, "little"
-    )

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from h5py import h5d, h5f
+from h5py import h5d, h5f, h5g
 
 from h5fs.errors import (
     ChangeFailedError,
@@ -92,6 +92,7 @@ class StepwiseStore(Hdf5Store):
         self._file, self._logged = logged.file, logged
         self._on_change = on_change
         self._together: _Together | None = None
+        self._hidden_id: h5g.GroupID | None = None
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -131,11 +132,12 @@ class StepwiseStore(Hdf5Store):
             if hidden is not None:
                 with self._step(None):
                     self._forget_all()
+                    self._hidden_id = None
                     remove_hidden(self._files.file_id(0), hidden)
 
     def drop_nameless(self, object_ids: tuple[int, ...]) -> None:
         with self._changing(HIDDEN_PATH):
-            hidden = find_hidden(self._files.file_id(0))
+            hidden = self._hidden_id or find_hidden(self._files.file_id(0))
             if hidden is None:
                 return
             kept = {each: nameless_name(each) for each in object_ids}
@@ -145,6 +147,16 @@ class StepwiseStore(Hdf5Store):
                     self._forget_all()
                     for name in kept.values():
                         hidden.unlink(name)
+
+    def _make_hidden(self) -> h5g.GroupID:
+        """Return the hidden group, which stays open: small changes need it one after another."""
+        if self._hidden_id is None:
+            self._hidden_id = make_hidden(self._files.file_id(0))
+        return self._hidden_id
+
+    def close(self) -> None:
+        self._hidden_id = None
+        super().close()
 
     def commit(self, is_checkpoint: bool = False) -> None:
         with self._lock, self._failing("commit"):

@@ -127,7 +127,7 @@ class WritingHdf5Store(StepwiseStore):
             parent = self._group_id(group)
             with self._step(changed_without(parent, name)):
                 self._forget_all(group)
-                unlink_or_keep(self._files.file_id(0), parent, name, opened)
+                unlink_or_keep(parent, name, opened, self._make_hidden)
 
     def move_link(
         self,
@@ -148,7 +148,7 @@ class WritingHdf5Store(StepwiseStore):
                 self._forget_all(group, new_group)
                 target = self._group_id(new_group)
                 if is_over:
-                    unlink_or_keep(self._files.file_id(0), target, new_name, opened)
+                    unlink_or_keep(target, new_name, opened, self._make_hidden)
                 self._group_id(group).links.move(name, target, new_name, link_properties())
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
                 return self._links.read_link(target, new_group, new_name).target

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -22,22 +21,25 @@ _log = logging.getLogger(__name__)
 class HeldObjects:
     """Counts who holds which object. ``drop`` lets the worker delete those that have no link.
 
-    ``_lock`` protects ``_counts``, ``_perhaps_nameless`` (held objects that a link may have been
-    taken from) and ``_let_go_meanwhile`` (for each change under way, those of them that were let go
-    since it began); nothing else is called while it is held.
+    ``_lock`` protects ``_counts``, ``_untouched`` (held objects from which no change has taken a
+    link since; of the others it may have been the last) and ``_let_go_meanwhile`` (for each change
+    under way, those of the others that were let go since it began); nothing else is called while it
+    is held.
     """
 
     def __init__(self, drop: Callable[[Sequence[ObjectRef]], None]) -> None:
         self._drop = drop
         self._lock = threading.Lock()
-        self._counts: Counter[ObjectRef] = Counter()
-        self._perhaps_nameless: set[ObjectRef] = set()
+        self._counts: dict[ObjectRef, int] = {}
+        self._untouched: set[ObjectRef] = set()
         self._let_go_meanwhile: dict[object, list[ObjectRef]] = {}
 
     def hold(self, ref: ObjectRef) -> None:
         """Hold an object, perhaps once more."""
         with self._lock:
-            self._counts[ref] += 1
+            if ref not in self._counts:
+                self._untouched.add(ref)
+            self._counts[ref] = self._counts.get(ref, 0) + 1
 
     def let_go(self, *refs: ObjectRef) -> None:
         """End one ``hold`` of each; after the last one drop the object, if it may have no link.
@@ -51,8 +53,9 @@ class HeldObjects:
                 if self._counts[ref] > 0:
                     continue
                 del self._counts[ref]
-                if ref in self._perhaps_nameless:
-                    self._perhaps_nameless.discard(ref)
+                if ref in self._untouched:
+                    self._untouched.discard(ref)
+                else:
                     dropped.append(ref)
             for let_go in self._let_go_meanwhile.values():
                 let_go.extend(dropped)
@@ -66,8 +69,8 @@ class HeldObjects:
         """Yield the ids of the held objects, for a change in the block that takes links away."""
         change, let_go = object(), list[ObjectRef]()
         with self._lock:
-            self._perhaps_nameless.update(self._counts)
-            opened = tuple(ref.id for ref in self._counts)
+            self._untouched.clear()
+            opened = tuple([ref.id for ref in self._counts])
             self._let_go_meanwhile[change] = let_go
         try:
             yield opened
@@ -75,7 +78,7 @@ class HeldObjects:
             with self._lock:
                 del self._let_go_meanwhile[change]
                 held_again = [ref for ref in let_go if ref in self._counts]
-                self._perhaps_nameless.update(held_again)
+                self._untouched.difference_update(held_again)
             dropped = [ref for ref in let_go if ref not in held_again]
             if dropped:
                 self._drop_or_tell(dropped)

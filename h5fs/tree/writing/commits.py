@@ -271,18 +271,20 @@ class Commits:
         self, removed: RemovedObject, meaning: DentryName, folder: Node, files: list[WritableFile]
     ) -> bool:
         self._remakings.put_back(removed, folder)
+        replacing = [file for file in files if file.replaces is removed]
+        for file in replacing:
+            file.replaces = None  # that has its name again, and is held for it no more
         is_done = False
         try:
             for file in files:
                 file.node = self._lookup.find(file.path)
             is_done = self._commit_as(meaning, folder, files[0])
         finally:
-            if is_done:
-                for file in files:
-                    file.replaces = None  # that has its name again
-            else:
+            if not is_done:
                 for file in files:
                     file.node = None
+                for file in replacing:
+                    file.replaces = removed
                 self._remakings.take_away(removed, folder)
         return is_done
 

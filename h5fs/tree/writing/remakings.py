@@ -159,8 +159,7 @@ class Remakings:
         """The name of a link is another's."""
         folder, meaning = place
         if meaning.projection is not Projection.ATTRIBUTES:
-            name = meaning.link_name
-            self._let_go(self._last.forget(lambda _, each: each.had_link(path, folder, name)))
+            self._let_go(self._last.forget_at(path, folder, meaning.link_name))
 
     # What becomes of it.
 
@@ -173,13 +172,13 @@ class Remakings:
     def forget_below(self, path: bytes) -> None:
         """A folder is gone, or has another name."""
         below = path + b"/"
-        self._let_go(self._last.forget(lambda _, each: (each.folder + b"/").startswith(below)))
+        self._let_go(self._last.forget(lambda each: (each.folder + b"/").startswith(below)))
 
     def forget_all(self, files: Iterable[WritableFile]) -> None:
         """The mount ends; ``files`` are those that have not become part of the HDF5 file."""
         for file in files:
             self.forget_of(file)
-        self._let_go(self._last.forget(lambda *_: True))
+        self._let_go(self._last.forget_of(self._last.processes()))
 
     def find(
         self, path: bytes, folder: Node, meaning: DentryName, files: Iterable[WritableFile]
@@ -248,9 +247,9 @@ class Remakings:
 
     def _forget_of_ended_processes(self) -> None:
         """Nobody makes anew what a process has removed that is not there any more."""
-        ended = {each for each in self._last.processes() if not _is_running(each[0])}
+        ended = [each for each in self._last.processes() if not _is_running(each[0])]
         if ended:
-            self._let_go(self._last.forget(lambda process, _: process in ended))
+            self._let_go(self._last.forget_of(ended))
 
     def _let_go(self, removed: Sequence[RemovedObject]) -> None:
         if not removed:

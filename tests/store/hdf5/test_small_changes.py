@@ -24,6 +24,7 @@ from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.interface import ArrayPart
 from h5fs.store.library_interface import NewArray
 from h5fs.store.log.file_and_log import open_logged
+from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
 
@@ -203,3 +204,39 @@ def test_the_library_keeps_little_metadata(file: Path) -> None:
             it.store.create_group(it.root, b"g%d" % number)
         most_bytes, _, kept_bytes, _ = it.store._files.file_id(0).get_mdc_size()
         assert 0 < kept_bytes <= most_bytes <= 2**18
+
+
+@pytest.mark.parametrize("keeps_order", [False, True])
+def test_a_removed_object_that_is_held_costs_three_more_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keeps_order: bool
+) -> None:
+    path, writes, counts = tmp_path / "f.h5", list[int](), list[int]()
+    with h5py.File(path, "w", libver="latest", track_order=keeps_order) as made:
+        for number in range(120):
+            made[f"g/d{number:03}"] = np.arange(3)
+    write = LoggedFile.write
+
+    def noting(self: LoggedFile, data: Any) -> int:
+        writes.append(len(data))
+        return write(self, data)
+
+    with written(path) as it:
+        group = it.store._info(it.root, b"g").ref
+        ids = [it.store._info(group, b"d%03d" % number).ref.id for number in range(120)]
+        monkeypatch.setattr(LoggedFile, "write", noting)
+        for number in range(120):
+            opened = tuple(ids[60 : number + 1])
+            writes.clear()
+            it.store.delete_link(group, b"d%03d" % number, opened)
+            counts.append(len(writes))
+        assert max(counts[70:120]) <= max(counts[10:60]) + 3
+        hidden = it.store._make_hidden()
+        assert len(hidden) == 60
+        order = h5py.h5p.CRT_ORDER_TRACKED if keeps_order else 0
+        assert hidden.get_create_plist().get_link_creation_order() & order == order
+        it.store.drop_nameless(tuple(ids))
+        assert not len(hidden)
+        it.store.remove_hidden()
+    with h5py.File(path) as opened_file:
+        assert list(opened_file) == ["g"]
+        assert not len(opened_file["g"])

@@ -86,7 +86,7 @@ def test_the_process_that_has_removed_nothing_for_longest_is_forgotten() -> None
     last.put(process(1), first)
     last.put(process(2), removed(b"b"))
     assert last.put(process(3), removed(b"c")) == [first]
-    assert last.forget(lambda each, _: each == process(2)) != []
+    assert last.forget_of([process(2)]) != []
     assert last.processes() == [process(3)]
 
 

@@ -476,6 +476,25 @@ def test_a_pair_that_is_made_anew_keeps_its_attributes(
         assert dict(opened["v"].attrs) == {"n": 1}
 
 
+@pytest.mark.semantics("R28", "R20")
+def test_a_pair_that_is_made_anew_stays_held_for_others(file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.create_dataset("v", data=[np.arange(1), np.arange(2)], dtype=h5py.vlen_dtype("i4"))
+    values, offsets = npy_bytes(np.arange(2, dtype="i4")), npy_bytes(np.arange(3))
+    with writable_tree(file) as tree:
+        store = store_of(tree)
+        handle = tree.open(b"/v.values.npy", os.O_RDONLY, OTHER)
+        held = dict(store._held._counts)
+        assert len(held) == 1
+        for path in (b"/v.values.npy", b"/v.offsets.npy"):
+            tree.unlink(path, US)
+        make(tree, b"/v.values.npy", values)
+        make(tree, b"/v.offsets.npy", offsets)
+        assert store._held._counts == held
+        tree.release(handle)
+        assert not store._held._counts
+
+
 @pytest.mark.semantics("R28")
 def test_nothing_is_held_of_what_is_removed_for_good(file: Path) -> None:
     with writable_tree(file) as tree:

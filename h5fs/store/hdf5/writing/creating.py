@@ -237,14 +237,6 @@ def lies_in_file(creation: h5p.PropDCID) -> bool:
     return creation.get_layout() != h5d.VIRTUAL and not creation.get_external_count()
 
 
-def group_properties(parent: h5g.GroupID) -> h5p.PropGCID:
-    """Return the properties of a new group: it keeps orders of creation if its parent does.
-
-    netCDF-C writes to no file in which a group does not keep them.
-    """
-    return Inherited(parent).group
-
-
 def _keep_attribute_order(properties: Any, old: Any) -> None:
     """Let a new object store attributes as another does: order of creation, dense storage."""
     properties.set_attr_creation_order(old.get_attr_creation_order())

@@ -15,7 +15,8 @@ from h5py import h5f, h5g, h5l, h5o
 from h5fs.errors import InvalidNameError, UnreadableError, show_path
 from h5fs.model.objects import ObjectRef
 from h5fs.store.hdf5.objects.links import address_of, join_path
-from h5fs.store.hdf5.writing.creating import group_properties, link_properties
+from h5fs.store.hdf5.writing.compact_groups import compact_properties
+from h5fs.store.hdf5.writing.creating import link_properties
 from h5fs.store.hidden_names import (
     HIDDEN_GROUP,
     HIDDEN_PATH,
@@ -26,6 +27,8 @@ from h5fs.store.hidden_names import (
 )
 
 _log = logging.getLogger(__name__)
+
+_USUAL_COUNT = 80  # what a program has removed last, and some that are open
 
 
 def check_visible(group_path: bytes, name: bytes) -> None:
@@ -51,7 +54,10 @@ def make_hidden(file_id: h5f.FileID) -> h5g.GroupID:
     if hidden is not None:
         return hidden
     root = h5g.open(file_id, b"/")
-    return h5g.create(root, HIDDEN_GROUP, link_properties(), group_properties(root))
+    properties = compact_properties(
+        _USUAL_COUNT, link_order=root.get_create_plist().get_link_creation_order()
+    )
+    return h5g.create(root, HIDDEN_GROUP, link_properties(), properties)
 
 
 def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
@@ -80,18 +86,19 @@ def find_nameless(file_id: h5f.FileID) -> list[bytes]:
 
 
 def unlink_or_keep(
-    file_id: h5f.FileID, group: h5g.GroupID, name: bytes, opened: Collection[int]
+    group: h5g.GroupID, name: bytes, opened: Collection[int], make_hidden: Callable[[], h5g.GroupID]
 ) -> None:
     """Remove a link; keep its object, if that is ``opened`` and has no other link.
 
-    A committed datatype may have one: HDF5 counts the datasets that are of it, too.
+    A committed datatype may have one: HDF5 counts the datasets that are of it, too. ``make_hidden``
+    returns the hidden group.
     """
     info = group.links.get_info(name)
     if opened and info.type == h5l.TYPE_HARD and info.u in opened:
         found = h5o.get_info(group, name)
         if found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE:
-            hidden, kept_name = make_hidden(file_id), nameless_name(found.addr)
-            if not hidden.links.exists(kept_name):
+            hidden, kept_name = make_hidden(), nameless_name(found.addr)
+            if found.rc == 1 or not hidden.links.exists(kept_name):
                 # The object's header stays as it is, other than with a second link for a moment.
                 group.links.move(name, hidden, kept_name, link_properties())
                 return

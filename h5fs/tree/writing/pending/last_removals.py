@@ -5,8 +5,9 @@ Pure. Not thread-safe: under the tree's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from h5fs.projection.names import DentryName
@@ -17,6 +18,7 @@ _MOST_OBJECTS: Final = 64
 _MOST_BYTES: Final = 2**20
 _TIMES_MOST: Final = 2  # more may be held than is promised, so that many are given back together
 
+_storage_bytes = attrgetter("storage_bytes")
 
 Process = tuple[int, bytes]
 """A process: its number, which another one may get after it, and what tells the two apart."""
@@ -44,9 +46,10 @@ class RemovedObject:
         assert self.node.link is not None
         return self.node.link.name
 
-    def has_link_of(self, other: RemovedObject) -> bool:
-        """Whether both have had the same link, one after the other."""
-        return (self.folder, self.link_name) == (other.folder, other.link_name)
+    @property
+    def link(self) -> tuple[bytes, bytes]:
+        """Which link it was: several may have had the same, one after the other."""
+        return self.folder, self.link_name
 
     def is_at(self, path: bytes, folder: Node, meaning: DentryName) -> bool:
         """Whether a path is that of a file of the object, in the same group.
@@ -82,60 +85,84 @@ class LastRemovals:
         self._most_processes = most_processes
         self._most_objects = most_objects
         self._most_bytes = most_bytes
-        # The process that has removed something last is the last.
-        self._removed: dict[Process, list[RemovedObject]] = {}
+        # By process, of which the one that has removed something last is the last; and by link.
+        self._removed: dict[Process, dict[tuple[bytes, bytes], RemovedObject]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._removed)
 
     def put(self, process: Process, removed: RemovedObject) -> list[RemovedObject]:
         """Remember what a process has removed; return what is forgotten for it."""
-        before = self._removed.pop(process, [])
-        forgotten = [each for each in before if each.has_link_of(removed)]
-        before = [each for each in before if each not in forgotten]
-        if self._is_beyond(before, _TIMES_MOST):
+        before = self._removed.pop(process, {})
+        same = before.pop(removed.link, None)
+        forgotten = [] if same is None else [same]
+        if self._is_beyond(before.values(), _TIMES_MOST):
             kept: list[RemovedObject] = []
-            for each in reversed(before):
+            for each in reversed(before.values()):
                 (forgotten if self._is_beyond([*kept, each]) else kept).append(each)
-            before = kept[::-1]
-        self._removed[process] = [*before, removed]
+            before = {each.link: each for each in reversed(kept)}
+        before[removed.link] = removed
+        self._removed[process] = before
         if len(self._removed) > self._most_processes:
-            forgotten += self._removed.pop(next(iter(self._removed)))
+            forgotten += self._removed.pop(next(iter(self._removed))).values()
         return forgotten
 
-    def _is_beyond(self, removed: list[RemovedObject], times: int = 1) -> bool:
-        size = sum(each.storage_bytes for each in removed)
+    def _is_beyond(self, removed: Collection[RemovedObject], times: int = 1) -> bool:
+        size = sum(map(_storage_bytes, removed))
         return len(removed) > times * self._most_objects or size > times * self._most_bytes
 
     def take(
         self, process: Process, path: bytes, folder: Node, meaning: DentryName
     ) -> RemovedObject | None:
         """Return what a process has removed at a path, and forget it here."""
-        for removed in self._removed.get(process, ()):
-            if removed.is_at(path, folder, meaning):
-                self._remove(process, removed)
-                return removed
-        return None
+        removed = self._find(process, path, meaning.link_name)
+        if removed is None or not removed.is_at(path, folder, meaning):
+            return None
+        self._remove(process, removed)
+        return removed
 
-    def forget(self, is_over: Callable[[Process, RemovedObject], bool]) -> list[RemovedObject]:
-        """Forget what ``is_over`` says, of a process and what it has removed; return that."""
-        every = [
-            (process, removed) for process, several in self._removed.items() for removed in several
+    def forget_at(self, path: bytes, folder: Node, link_name: bytes | None) -> list[RemovedObject]:
+        """Forget what any process has removed of the link of a path; return that."""
+        over = [
+            (process, removed)
+            for process in self._removed
+            if (removed := self._find(process, path, link_name)) is not None
+            and removed.had_link(path, folder, link_name)
         ]
-        over = [(process, removed) for process, removed in every if is_over(process, removed)]
+        for process, removed in over:
+            self._remove(process, removed)
+        return [removed for _, removed in over]
+
+    def forget_of(self, processes: Collection[Process]) -> list[RemovedObject]:
+        """Forget what some processes have removed; return that."""
+        return [each for process in processes for each in self._removed.pop(process, {}).values()]
+
+    def forget(self, is_over: Callable[[RemovedObject], bool]) -> list[RemovedObject]:
+        """Forget what ``is_over`` says; return that."""
+        every = [
+            (process, removed)
+            for process, several in self._removed.items()
+            for removed in several.values()
+        ]
+        over = [(process, removed) for process, removed in every if is_over(removed)]
         for process, removed in over:
             self._remove(process, removed)
         return [removed for _, removed in over]
 
     def every(self) -> list[RemovedObject]:
         """Return all that is remembered."""
-        return [removed for several in self._removed.values() for removed in several]
+        return [removed for several in self._removed.values() for removed in several.values()]
 
     def processes(self) -> list[Process]:
         """Return the processes of which anything is remembered."""
         return list(self._removed)
 
+    def _find(self, process: Process, path: bytes, link_name: bytes | None) -> RemovedObject | None:
+        if link_name is None:
+            return None
+        return self._removed.get(process, {}).get((path.rpartition(b"/")[0], link_name))
+
     def _remove(self, process: Process, removed: RemovedObject) -> None:
-        self._removed[process].remove(removed)
+        del self._removed[process][removed.link]
         if not self._removed[process]:
             del self._removed[process]
