@@ -132,8 +132,10 @@ def test_from_file_to_file_everything_stays_as_it_is(
     assert capsys.readouterr().err == ""
     assert main.main(["cp", "a.h5:/out", "b.h5:/other"]) == 1
     assert "exists" in capsys.readouterr().err
+    before = (tmp_path / "b.h5").read_bytes()
     assert main.main(["cp", "a.h5:/g/.", "b.h5:/"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 12  # 11 objects, 1 attribute
+    assert (tmp_path / "b.h5").read_bytes() == before
     for source, target in (("a.h5:/none", "b.h5:/n"), ("a.h5:/g", "b.h5:/g.npy"),
                            ("b.h5:/y", "b.h5:/y/z")):  # fmt: skip
         assert main.main(["cp", source, target]) == 1, source
