@@ -44,7 +44,7 @@ def test_a_folder_with_a_slash_or_dot_at_its_end_means_what_is_in_it(
 
 @pytest.mark.semantics("C3")
 def test_out_of_a_file_as_well(folder: Path) -> None:
-    assert main.main(["cp", "data", "a.h5:/"]) == 0
+    assert main.main(["cp", "-a", "data", "a.h5:/"]) == 0
     (folder.parent / "out").mkdir()
     for _ in range(2):
         assert main.main(["cp", "a.h5:/data/.", "out"]) == 0
