@@ -81,6 +81,8 @@ MESSAGES = [
     ("attr f.h5:/none", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
     ("cp f.h5:/none.npy out.npy", 1, ["h5fs: f.h5:/none.npy: no such file; h5fs tree f.h5"]),
     ("cp f.h5:/g/x out.npy", 1, ["h5fs: f.h5:/g/x: no such file", "is the file f.h5:/g/x.npy"]),
+    ("cp f.h5:/d.npy[:2] out.npy", 1, ["f.h5:/d.npy[:2]: no such file", "h5fs cat that takes"]),
+    ("tree f.h5:/d.npy[:2]", 1, ["f.h5:/d.npy[:2]: no such object", "h5fs cat that takes"]),
     ("cp f.h5:/none to.h5:/", 1, ["h5fs: f.h5:/none: no such object; h5fs tree f.h5"]),
     ("cp f.h5:/d new.h5:/no/such/d", 1, ["h5fs: new.h5:/no/such: no such object"]),
     ("cp x.npy new.h5:/no/such/x.npy", 1, ["h5fs: new.h5:/no/such: no such object"]),
