@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5fs
-from h5fs.cli.parsers import COMMANDS, build_parser
+from h5fs.cli.parsers import COMMANDS, build_parser, command_parsers, shown_actions
 from h5fs.cli.process_list import hide_secrets
 from h5fs.cli.standard_streams import open_missing_streams
 from h5fs.errors import MountError, UsageError, say_on_one_line
@@ -80,7 +80,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     """Parse the command line. Raises ``UsageError``; ends the program after --help, --version."""
     if words[:1] == ["help"] and not os.path.lexists("help"):
         if words[1:] and words[1] not in _COMMANDS:
-            raise UsageError(f"{words[1]} is no command of h5fs (see h5fs --help)")
+            meant = _meant_command(words[1])
+            hint = "see h5fs --help" if meant is None else f"did you mean h5fs help {meant}?"
+            raise UsageError(f"{words[1]} is no command of h5fs ({hint})")
         words = [*words[1:2], "--help"]
     if not words or words[0] not in (*_COMMANDS, "-h", "--help", "-V", "--version"):
         _check_first_word(words)
@@ -91,7 +93,27 @@ def _parse(words: list[str]) -> argparse.Namespace:
     is_missing = words[0] == "mount" and given.mountpoint is None
     if is_missing and len(left) == 1 and left[0] and not left[0].startswith("-"):
         given.mountpoint, left = Path(left[0]), []
-    return given if not left else parser.parse_args(words)
+    if left:
+        raise UsageError(_explain_left(parser, words[0], left))
+    return given
+
+
+def _explain_left(parser: argparse.ArgumentParser, command: str, left: list[str]) -> str:
+    """Return why words of a command line mean nothing, and what may have been meant."""
+    import difflib
+
+    see = f"see h5fs {command} --help"
+    if not left[0].startswith("-"):
+        return f"unexpected: {' '.join(left)} ({see})"
+    name = left[0].partition("=")[0]
+    known = [
+        option
+        for action in shown_actions(command_parsers(parser)[command])
+        for option in action.option_strings
+    ]
+    close = difflib.get_close_matches(name, known, n=1) if name.startswith("--") else []
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{command} has no option {name}{hint} ({see})"
 
 
 def _check_first_word(words: list[str]) -> None:
@@ -101,10 +123,7 @@ def _check_first_word(words: list[str]) -> None:
     word = words[0]
     if word.startswith("-") or "/" in word or "." in word or os.path.lexists(word):
         return
-    import difflib
-
-    close = difflib.get_close_matches(word, _COMMANDS, n=1, cutoff=0.7)
-    meant = _SYNONYMS.get(word) or (close[0] if close else None)
+    meant = _meant_command(word)
     if meant is not None:
         raise UsageError(
             f"{word} is no command of h5fs, and no file; did you mean h5fs {meant}? (for a new "
@@ -112,6 +131,13 @@ def _check_first_word(words: list[str]) -> None:
         )
     if len(words) == 1:
         raise UsageError(f"{word} is no command of h5fs, and no file (see h5fs --help)")
+
+
+def _meant_command(word: str) -> str | None:
+    import difflib
+
+    close = difflib.get_close_matches(word, _COMMANDS, n=1, cutoff=0.7)
+    return _SYNONYMS.get(word) or (close[0] if close else None)
 
 
 def _run_command(given: argparse.Namespace, starter: WorkerStarter | None) -> int:

@@ -245,6 +245,10 @@ def _declare_attr(parser: argparse.ArgumentParser) -> None:
 def _declare_cp(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="FILE:/PATH, or a file or folder")
     parser.add_argument("target", metavar="TARGET", help="a file or folder, or FILE:/PATH")
+    parser.add_argument(
+        "-a", "-r", "-R", dest="as_usual", action="store_true",
+        help="nothing: folders are copied whole, and links as links, without it, too",
+    )  # fmt: skip
 
 
 def _declare_check(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,7 @@ def _check_file(file: Path, file_mode: Mode, *, is_part: bool) -> None:
             raise MountError(f"{file}: {_explain_no_writing(file.parent)}") from None
         return
     except OSError as error:
-        raise MountError(f"{file}: {error.strerror}") from None
+        raise MountError(_explain_no_file(file, error)) from None
     if stat.S_ISDIR(mode):
         _check_folder(file, file_mode)
         return
@@ -104,6 +104,14 @@ def _check_file(file: Path, file_mode: Mode, *, is_part: bool) -> None:
         raise MountError(f"{file}: no permission to read it")
     if file_mode.writes and not os.access(file, os.W_OK):
         raise MountError(f"{file}: {_explain_no_writing(file)}; --mode r only reads")
+
+
+def _explain_no_file(path: Path, error: OSError) -> str:
+    """Return why a path leads to no file."""
+    for parent in path.parents:
+        if isinstance(error, NotADirectoryError) and parent.is_file():
+            return f"{parent} is a file (a group of it is {parent}:/{path.relative_to(parent)})"
+    return f"{path}: {error.strerror}"
 
 
 def _explain_no_writing(path: Path) -> str:

@@ -95,7 +95,9 @@ def _made_mountpoint(options: MountOptions) -> Iterator[MountOptions]:
         options.mountpoint.mkdir()
     except OSError as error:
         folder, is_path = options.mountpoint.parent, options.descriptor is None
-        if is_path and folder.is_dir() and not os.path.lexists(options.mountpoint):
+        # A mount whose daemon was killed is there, and no call but mkdir can see it.
+        is_there = isinstance(error, FileExistsError) or os.path.lexists(options.mountpoint)
+        if is_path and folder.is_dir() and not is_there:
             reason = f"{explain_system_error(error)}; name a folder elsewhere"
             raise MountError(reason) from None
         yield options  # it is there, or its parent is missing: the checks say what to do

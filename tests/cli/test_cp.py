@@ -44,7 +44,7 @@ def test_a_folder_with_a_slash_or_dot_at_its_end_means_what_is_in_it(
 
 @pytest.mark.semantics("C3")
 def test_out_of_a_file_as_well(folder: Path) -> None:
-    assert main.main(["cp", "data", "a.h5:/"]) == 0
+    assert main.main(["cp", "-a", "data", "a.h5:/"]) == 0
     (folder.parent / "out").mkdir()
     for _ in range(2):
         assert main.main(["cp", "a.h5:/data/.", "out"]) == 0
@@ -132,8 +132,10 @@ def test_from_file_to_file_everything_stays_as_it_is(
     assert capsys.readouterr().err == ""
     assert main.main(["cp", "a.h5:/out", "b.h5:/other"]) == 1
     assert "exists" in capsys.readouterr().err
+    before = (tmp_path / "b.h5").read_bytes()
     assert main.main(["cp", "a.h5:/g/.", "b.h5:/"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 12  # 11 objects, 1 attribute
+    assert (tmp_path / "b.h5").read_bytes() == before
     for source, target in (("a.h5:/none", "b.h5:/n"), ("a.h5:/g", "b.h5:/g.npy"),
                            ("b.h5:/y", "b.h5:/y/z")):  # fmt: skip
         assert main.main(["cp", source, target]) == 1, source

@@ -47,6 +47,7 @@ def test_attributes_are_set_removed_and_shown(file: Path) -> None:
         (":/g/x", "a=1", 1, "no such object; h5fs tree"),
         (":/g/d", "a", 2, "a is no NAME=VALUE"),
         (":/g/d", "a=[1, {}]", 1, "no type follows"),
+        (":/g/d", "old=high", 1, """(to make it text: 'old="high"')"""),
         (":/g/d", "nope=", 1, "/g/d: no attribute nope"),
         ("", "nope=", 1, "/: no attribute nope"),
         (".none", "a=1", 1, "no such file"),

@@ -79,8 +79,10 @@ def test_tree_shows_attributes_and_names_of_dimensions(
         field.dims[0].attach_scale(opened["g/time"])
         field.dims[1].label = "lat\x1b"
         field.attrs["units"] = "K"
+        field.attrs["by"] = "Zoë\x1b\x9b"
     assert main.main(["tree", file, "--attrs"]) == 0
     text = capsys.readouterr().out
+    assert 'by = "Zoë\\u001b\\x9b"' in text
     assert "3 x 2 x 1 (time, lat\\x1b, -)" in text and 'units = "K"' in text
     assert main.main(["tree", f"{file}:/g/t"]) == 0  # one dataset, by its name in HDF5
     alone = capsys.readouterr().out

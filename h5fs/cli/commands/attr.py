@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from h5fs.cli.commands.without_mount import (
@@ -14,7 +15,14 @@ from h5fs.cli.commands.without_mount import (
     opened_writable_tree,
 )
 from h5fs.cli.file_arguments import absolute, split_place
-from h5fs.errors import H5fsError, MountError, NotFoundError, UsageError, show_path
+from h5fs.errors import (
+    H5fsError,
+    InvalidAttributesError,
+    MountError,
+    NotFoundError,
+    UsageError,
+    show_path,
+)
 from h5fs.model.location import Location
 from h5fs.model.settings import Mode, StoreOptions
 
@@ -38,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.buffer.write(text)
             sys.stdout.buffer.flush()
     except H5fsError as error:
-        raise MountError(_explain(file, path, error)) from None
+        raise MountError(_explain(file, path, error, changes)) from None
     return 0
 
 
@@ -49,7 +57,15 @@ def _parse_change(text: str) -> tuple[bytes, bytes | None]:
     return os.fsencode(name), os.fsencode(value) if value else None
 
 
-def _explain(file: Location, path: bytes, error: H5fsError) -> str:
+def _explain(
+    file: Location, path: bytes, error: H5fsError, changes: Mapping[bytes, bytes | None]
+) -> str:
     if isinstance(error, NotFoundError):
         return explain_missing_object(file, path)
-    return f"{file}:{show_path(path)}: {error}"
+    said = f"{file}:{show_path(path)}: {error}"
+    if isinstance(error, InvalidAttributesError):
+        for name, value in changes.items():
+            if value and value[:1].isalpha() and f"attribute {show_path(name)!r}" in said:
+                shown = f'{show_path(name)}="{value.decode(errors="replace")}"'
+                return f"{said} (to make it text: '{shown}')"
+    return said

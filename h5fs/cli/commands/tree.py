@@ -175,7 +175,8 @@ def _print(entries: list[Entry], has_colors: bool, look: Visit) -> None:
 
 def _print_attributes(attributes: dict[str, Any] | None, indent: str) -> None:
     for key, value in (attributes or {}).items():
-        print(f"{indent}{_shown(key)} = {shorten(json.dumps(value), _MOST_VALUE_CHARACTERS)}")
+        text = _shown(json.dumps(value, ensure_ascii=False))
+        print(f"{indent}{_shown(key)} = {shorten(text, _MOST_VALUE_CHARACTERS)}")
 
 
 def _rows(entries: list[Entry], indent: str, level: int) -> list[tuple[Entry, str, int, int]]:

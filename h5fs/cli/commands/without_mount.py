@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -135,13 +136,18 @@ def find_object(tree: Tree | WritableTree, path: bytes) -> bytes:
 
 def explain_missing_object(file: Location, path: bytes) -> str:
     """Return what to say of a path at which an HDF5 file has nothing."""
-    return f"{file}:{show_path(path)}: no such object; h5fs tree {file} lists what there is"
+    hint = _explain_selection(path) or f"h5fs tree {file} lists what there is"
+    return f"{file}:{show_path(path)}: no such object; {hint}"
+
+
+def _explain_selection(path: bytes) -> str:
+    return "it is h5fs cat that takes a [selection]" if re.search(rb"\[[^/]*\]$", path) else ""
 
 
 def explain_missing_file(tree: Tree, file: Location, path: bytes) -> str:
     """Return what to say of a path at which a mount has nothing, and which one was meant."""
     place = f"{file}:{show_path(path)}"
-    hint = f"h5fs tree {file} lists the files"
+    hint = _explain_selection(path) or f"h5fs tree {file} lists the files"
     with suppress(H5fsError):
         tree.get_status(path + b".npy")
         hint = f"the dataset is the file {place}.npy"

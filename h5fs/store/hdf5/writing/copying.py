@@ -26,11 +26,12 @@ from h5fs.store.hdf5.objects.attributes import list_names, prepare_attribute, re
 from h5fs.store.hdf5.objects.references import PathFinder
 from h5fs.store.hdf5.writing.creating import link_properties
 from h5fs.store.hdf5.writing.fill_values import remake_with_fill_value
-from h5fs.store.hidden_names import HIDDEN_GROUP
+from h5fs.store.hidden_names import HIDDEN_GROUP, is_hidden
 from h5fs.store.library_interface import Uncopied
 
 _OUTSIDE = b"\0not copied"  # stands for the path of what was not copied; no path has a null in it
 _ROWS_BYTES = 2**20
+_EXISTS = "it exists"
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,28 @@ def copy_contents(
 ) -> tuple[Uncopied, ...]:
     """Copy what is in a group, and its attributes, into another; return what could not be.
 
-    It all is copied at once, so that hard links and references among it stay such. Raises
-    ``UnsupportedTypeError`` where the source is no group.
+    It all is copied at once, so that hard links and references among it stay such; and not at all
+    where everything is there already, since the file would keep the space of a copy that is
+    removed again. Raises ``UnsupportedTypeError`` where the source is no group.
     """
+    original = h5o.open(source.file_id, source.path)
+    if not isinstance(original, h5g.GroupID):
+        raise UnsupportedTypeError(f"{show_path(source.path)} is not a group")
+    names = [each for each in original if not is_hidden(source.path, each)]
+    taken = [each for each in names if group.links.exists(each)]
+    uncopied = [Uncopied(_below(group_path, each), _EXISTS) for each in taken]
+    attributes = list_names(original)
+    if taken == names and set(attributes) <= set(list_names(group)):
+        at = _below(group_path, b"attribute ")
+        return (*uncopied, *(Uncopied(at + each, _EXISTS) for each in attributes))
     name = b".h5fs-copy-" + uuid.uuid4().hex.encode()
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
              link_properties())  # fmt: skip
     copy = h5o.open(group, name)
-    if not isinstance(copy, h5g.GroupID):
-        raise UnsupportedTypeError(f"{show_path(source.path)} is not a group")
-    taken = [each for each in copy if group.links.exists(each)]
     for each in taken:
         copy.unlink(each)
     mending = _Mending(source, group, name, group_path, on_progress)
     mending.mend()
-    uncopied = [Uncopied(_below(group_path, each), "it exists") for each in taken]
     uncopied += mending.copy_attributes(group, group_path)
     for each in list(copy):
         copy.links.move(each, group, each, link_properties())
@@ -141,7 +149,7 @@ class _Mending:
         for name in list_names(self._original):
             what = _below(path, b"attribute ") + name
             if name in taken:
-                uncopied.append(Uncopied(what, "it exists"))
+                uncopied.append(Uncopied(what, _EXISTS))
                 continue
             try:
                 self._write_attribute(self._original, name, target)
