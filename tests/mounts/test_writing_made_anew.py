@@ -134,3 +134,27 @@ def test_python_that_removes_an_array_and_saves_it_keeps_its_attributes(tmp_path
         assert opened["a0"].compression == "gzip"
         assert opened["a0"].dims[0][0] == opened["time"]
         assert not opened["a2"].attrs
+
+
+@pytest.mark.semantics("R28", "R4")
+def test_an_array_of_two_names_is_one_array_stored_as_before_when_tar_has_made_it_anew(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as made:
+        made.create_dataset("a", data=VALUES, chunks=(1, 3, 4), compression="gzip", fillvalue=-1)
+        made["a"].attrs["n"] = 1
+        made["b"] = made["a"]
+        made["refs"] = np.array([made["a"].ref, made["b"].ref], h5py.ref_dtype)
+        made["refs"].attrs["to"] = made["a"].ref
+    with written(file) as mount:
+        shell(f"tar cf {tmp_path}/t.tar --sort=name . && tar xf {tmp_path}/t.tar", mount.path)
+        assert os.stat(mount.path / "a.npy").st_nlink == 2
+    with h5py.File(file) as opened:
+        array = opened["a"]
+        assert array == opened["b"]
+        assert (array.chunks, array.compression, array.fillvalue) == ((1, 3, 4), "gzip", -1)
+        assert np.array_equal(array[()], VALUES)
+        assert dict(array.attrs) == {"n": 1}
+        assert all(opened[each] == array for each in opened["refs"][()])
+        assert opened[opened["refs"].attrs["to"]] == array
