@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,8 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from support.mounts import needs_libfuse_3
-from support.writing import shell, written
+from support.mounts import mounted, needs_libfuse_3, run_h5fs
+from support.writing import errno_of, shell, written
+
+from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
 
 pytestmark = needs_libfuse_3
 
@@ -134,3 +137,52 @@ def test_python_that_removes_an_array_and_saves_it_keeps_its_attributes(tmp_path
         assert opened["a0"].compression == "gzip"
         assert opened["a0"].dims[0][0] == opened["time"]
         assert not opened["a2"].attrs
+
+
+@pytest.mark.semantics("R28", "R4")
+def test_an_array_of_two_names_is_one_array_stored_as_before_when_tar_has_made_it_anew(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as made:
+        made.create_dataset("a", data=VALUES, chunks=(1, 3, 4), compression="gzip", fillvalue=-1)
+        made["a"].attrs["n"] = 1
+        made["b"] = made["a"]
+        made["refs"] = np.array([made["a"].ref, made["b"].ref], h5py.ref_dtype)
+        made["refs"].attrs["to"] = made["a"].ref
+    with written(file) as mount:
+        shell(f"tar cf {tmp_path}/t.tar --sort=name . && tar xf {tmp_path}/t.tar", mount.path)
+        assert os.stat(mount.path / "a.npy").st_nlink == 2
+    with h5py.File(file) as opened:
+        array = opened["a"]
+        assert array == opened["b"]
+        assert (array.chunks, array.compression, array.fillvalue) == ((1, 3, 4), "gzip", -1)
+        assert np.array_equal(array[()], VALUES)
+        assert dict(array.attrs) == {"n": 1}
+        assert all(opened[each] == array for each in opened["refs"][()])
+        assert opened[opened["refs"].attrs["to"]] == array
+
+
+@pytest.mark.semantics("R28", "R22")
+def test_an_array_that_the_library_cannot_delete_keeps_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as made:
+        made["a"], made["b"] = VALUES, VALUES
+        made["a"].attrs["damaged"] = 1
+    data = bytearray(file.read_bytes())
+    data[data.index(b"damaged\0") + 8] = 0xFF  # the version of the attribute's datatype
+    file.write_bytes(data)
+    with written(file) as mount:
+        assert errno_of((mount.path / "a.npy").unlink) == errno.EIO
+        assert np.array_equal(np.load(mount.path / "a.npy"), VALUES)
+        (mount.path / "b.npy").unlink()
+    with h5py.File(file, "r+") as opened:
+        assert list(opened) == ["a"]
+        # As mounts have left them before.
+        opened.move("a", (HIDDEN_PATH + b"/" + nameless_name(800)).decode())
+    with mounted(file, options=["--mode", "r+"]) as mount:
+        np.save(mount.path / "c.npy", VALUES)
+        assert os.listdir(mount.path) == ["c.npy"]
+        assert "cannot delete" in run_h5fs("umount", mount.path).stderr
+    with h5py.File(file) as opened:
+        assert set(opened) == {"c", HIDDEN_PATH.decode()[1:]}

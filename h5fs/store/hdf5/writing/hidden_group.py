@@ -14,6 +14,7 @@ from h5py import h5f, h5g, h5l, h5o
 
 from h5fs.errors import InvalidNameError, UnreadableError, show_path
 from h5fs.model.objects import ObjectRef
+from h5fs.store.hdf5.objects.attributes import list_names
 from h5fs.store.hdf5.objects.links import address_of, join_path
 from h5fs.store.hdf5.writing.compact_groups import compact_properties
 from h5fs.store.hdf5.writing.creating import link_properties
@@ -66,23 +67,37 @@ def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
     The file may have had a group of that name from elsewhere.
     """
     for name in list(hidden):
-        if is_own(name):
+        if is_own(name) and can_be_deleted(hidden, name):
             hidden.unlink(name)
     if len(hidden):
         _log.warning(
-            "%s has links in it that h5fs has not made: they stay, and no mount shows them",
-            show_path(HIDDEN_PATH),
-        )
+            "%s has links in it that h5fs has not made, or that the HDF5 library cannot delete: "
+            "they stay, and no mount shows them", show_path(HIDDEN_PATH),
+        )  # fmt: skip
         return
     root = h5g.open(file_id, b"/")
     root.unlink(HIDDEN_GROUP)
 
 
 def find_nameless(file_id: h5f.FileID) -> list[bytes]:
-    """Return the names of objects with no other link: when a mount begins, nobody has them open."""
+    """Return the names of objects with no other link: when a mount begins, nobody has them open.
+
+    Those that cannot be deleted are left out.
+    """
     hidden = find_hidden(file_id)
-    names: list[bytes] = [] if hidden is None else list(hidden)
-    return [name for name in names if is_nameless(name)]
+    if hidden is None:
+        return []
+    return [name for name in list(hidden) if is_nameless(name) and can_be_deleted(hidden, name)]
+
+
+def can_be_deleted(group: h5g.GroupID, name: bytes) -> bool:
+    """Whether the library can delete an object: in a damaged file not one with an attribute that it
+    cannot decode. A change that fails costs the worker."""
+    try:
+        list_names(h5o.open(group, name))
+    except Exception:  # any of h5py's
+        return False
+    return True
 
 
 def unlink_or_keep(
@@ -96,7 +111,9 @@ def unlink_or_keep(
     info = group.links.get_info(name)
     if opened and info.type == h5l.TYPE_HARD and info.u in opened:
         found = h5o.get_info(group, name)
-        if found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE:
+        is_last = found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE
+        # One that can never be deleted keeps its name, as if nobody had it open.
+        if is_last and (not found.num_attrs or can_be_deleted(group, name)):
             hidden, kept_name = make_hidden(), nameless_name(found.addr)
             if found.rc == 1 or not hidden.links.exists(kept_name):
                 # The object's header stays as it is, other than with a second link for a moment.
