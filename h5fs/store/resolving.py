@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from h5fs.errors import ForbiddenError, LinkLoopError, NotFoundError, show_path
+from h5fs.errors import ForbiddenError, H5fsError, LinkLoopError, NotFoundError, show_path
 from h5fs.model.objects import Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 
 _MAX_LINKS_FOLLOWED = 40  # as many as Linux follows before it says ELOOP
@@ -79,3 +79,14 @@ class Resolver:
                 here = target.ref
             link = self._source.get_link(here, name)
         return here, link
+
+
+def is_there(source: LinkSource, path: bytes) -> bool:
+    """Whether a path from the root group of a file leads to an object."""
+    try:
+        Resolver(source).walk(source.root().ref, path)
+    except (NotFoundError, LinkLoopError):
+        return False
+    except H5fsError:
+        return True  # opening it will say what is wrong
+    return True

@@ -49,7 +49,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
 )
 from h5fs.store.hdf5.writing.replacing import Written
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
-from h5fs.store.resolving import Resolver
+from h5fs.store.resolving import is_there
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class StepwiseStore(Hdf5Store):
         self._on_change = on_change
         self._together: _Together | None = None
         self._hidden_id: h5g.GroupID | None = None
+        self._has_begun_step = False
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -101,16 +102,7 @@ class StepwiseStore(Hdf5Store):
 
     def find_missing(self, paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
         with self._lock:
-            return tuple(path for path in paths if not self._is_there(path))
-
-    def _is_there(self, path: bytes) -> bool:
-        try:
-            Resolver(self).walk(self.root().ref, path)
-        except (NotFoundError, LinkLoopError):
-            return False
-        except H5fsError:
-            return True  # opening it will say what is wrong
-        return True
+            return tuple(path for path in paths if not is_there(self, path))
 
     def open_hidden(self, makes: bool) -> ObjectInfo | None:
         with self._changing(HIDDEN_PATH):
@@ -162,10 +154,23 @@ class StepwiseStore(Hdf5Store):
         with self._lock, self._failing("commit"):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
+                self._give_back_space()
                 self._file.checkpoint()
             else:
                 self._file.commit(durable=True)
             self._on_change((), self._file.log_bytes)
+
+    def _give_back_space(self) -> None:
+        """Let the library cut off what is free at the end of a file that was changed.
+
+        It does so when it closes the file, and not before: it keeps a block there for metadata.
+        Should it crash on that, the next worker, which has changed nothing, does without.
+        """
+        if self._has_begun_step:
+            self._file.commit(durable=True)
+            self._forget_all()
+            self._hidden_id = None  # what is open keeps the file open
+            self._files.close_mounted()
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):
@@ -220,6 +225,7 @@ class StepwiseStore(Hdf5Store):
     def begin_step(self) -> None:
         """Take note that the library is about to change something (for ``_Step``)."""
         self._logged.is_flushed = False
+        self._has_begun_step = True
         if self._together is not None:
             self._together.has_begun = True
 
