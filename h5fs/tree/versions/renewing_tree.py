@@ -3,13 +3,15 @@
 What names and statuses say is asked again when it is ``RENEWED_SECONDS`` old; together with what
 the kernel keeps (``h5fs.fuse.library.arguments``) that makes a second. What a file holds is asked
 at each ``open``, as in NFS. A file that is open reads by what was true at its opening; once
-somebody opens it and finds another shape, type or text, it is stale, since the kernel has one
-cache for both.
+somebody opens it and finds another shape, type or text, or another object, it is stale, since the
+kernel has one cache for both. Until then its size is what the kernel hears, if that was larger: it
+reads no further than that, and would end a file early without a word.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -40,14 +42,21 @@ _LISTINGS_KEPT: Final = 1024
 _STATUSES_KEPT: Final = 65_536
 _UNDERWAY_SECONDS: Final = 0.05  # an answer reaches the kernel a little after it was given
 
+_Key = tuple[AnyKind, ObjectRef] | bytes
+
 
 @dataclass(eq=False, slots=True)
 class _OpenContent:
     """What an open file holds. ``subject``: of which object it is which file."""
 
+    path: bytes
     subject: tuple[AnyKind, ObjectRef]
     content: Content
     is_stale: bool = False
+
+    @property
+    def keys(self) -> tuple[_Key, _Key]:
+        return self.subject, self.path
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +78,8 @@ class _OpenContent:
 class RenewingTree(Tree):
     """Answers what ``Tree`` answers.
 
-    ``_files_lock`` protects ``_files``, the open files of each object, for moments only.
+    ``_files_lock`` protects ``_files``, the open files of each object and of each path, for moments
+    only.
     """
 
     def __init__(
@@ -79,7 +89,7 @@ class RenewingTree(Tree):
         super().__init__(store, max_depth, views=views, part=part)
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
-        self._files: dict[tuple[AnyKind, ObjectRef], set[_OpenContent]] = {}
+        self._files: dict[_Key, set[_OpenContent]] = {}
         # Listings of whole folders take long, and count as new from their end on.
         self._fresh: LruCache[bytes, tuple[float, FolderListing | None]] = LruCache(_LISTINGS_KEPT)
         self._dentries: LruCache[bytes, tuple[float, Dentries]] = LruCache(_LISTINGS_KEPT)
@@ -91,9 +101,12 @@ class RenewingTree(Tree):
         listed_at, listed = self._fresh.get(folder_path) or (0.0, None)
         if listed is not None and time.monotonic() - listed_at < RENEWED_SECONDS:
             status = listed.status_of(name)
-            if status is not None:
+            if status is not None and status.size_bytes >= self._open_bytes(path):
                 return status
         status = self._ask(self._find_status, path)
+        open_bytes = self._open_bytes(path)
+        if status.size_bytes < open_bytes and stat.S_ISREG(status.mode):
+            status = msgspec.structs.replace(status, size_bytes=open_bytes)
         self._told.put(path, (time.monotonic(), status.size_bytes))
         return status
 
@@ -104,7 +117,10 @@ class RenewingTree(Tree):
             # Without statuses: the kernel has them from that listing, and for no longer.
             return dentries.with_statuses(0)[0]
         dentries = self._ask(super().list_folder, path)
-        self._fresh.put(key, (time.monotonic(), self._listed.get(key)))
+        listed = self._listed.get(key)
+        self._fresh.put(key, (time.monotonic(), listed))
+        if self._has_become_shorter(key, listed):
+            dentries = dentries.with_statuses(0)[0]
         self._dentries.put(key, (time.monotonic(), dentries))
         return dentries
 
@@ -142,10 +158,29 @@ class RenewingTree(Tree):
         content = self._handles.remove(handle)
         assert isinstance(content, _OpenContent)
         with self._files_lock:
-            files = self._files[content.subject]
-            files.discard(content)
-            if not files:
-                del self._files[content.subject]
+            for key in content.keys:
+                files = self._files[key]
+                files.discard(content)
+                if not files:
+                    del self._files[key]
+
+    def _open_bytes(self, path: bytes) -> int:
+        """Return the size of the largest file that is open by a path, and is not stale."""
+        with self._files_lock:
+            files = list(self._files.get(path, ()))
+        return max((each.size_bytes for each in files if not each.is_stale), default=0)
+
+    def _has_become_shorter(self, folder_path: bytes, listed: FolderListing | None) -> bool:
+        """Whether a file that is open is listed with a smaller size; so as well if none is."""
+        with self._files_lock:
+            paths = [key for key in self._files if isinstance(key, bytes)]
+        for path in paths:
+            parent, _, name = path.rpartition(b"/")
+            if parent == folder_path:
+                status = listed.status_of(name) if listed is not None else None
+                if status is None or status.size_bytes < self._open_bytes(path):
+                    return True
+        return False
 
     def _find_status(self, path: bytes) -> Status:
         return self.lookup.status_of(path, self.lookup.find(path))
@@ -159,12 +194,14 @@ class RenewingTree(Tree):
         _ = content.size_bytes
         subject = (node.kind, node.info.ref)
         self.lookup.keep_content(node, content)
-        opened = _OpenContent(subject, content)
+        opened = _OpenContent(path, subject, content)
         with self._files_lock:
-            files = self._files.setdefault(subject, set())
-            for other in files:
-                other.is_stale |= not _are_alike(other.content, content)
-            files.add(opened)
+            for key in opened.keys:
+                files = self._files.setdefault(key, set())
+                for other in files:
+                    is_same = other.subject == subject and _are_alike(other.content, content)
+                    other.is_stale |= not is_same
+                files.add(opened)
         return self._handles.add(opened)
 
     def _waits_for_kernel(self, path: bytes, size_bytes: int) -> bool:

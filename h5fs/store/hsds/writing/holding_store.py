@@ -25,10 +25,8 @@ from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.store import HsdsStore
 from h5fs.store.hsds.writing.array_sender import ArraySender
 from h5fs.store.hsds.writing.hidden_groups import HiddenGroups
-from h5fs.store.hsds.writing.link_changes import (
-    LinkChanges,
-    title_of,
-)
+from h5fs.store.hsds.writing.link_bodies import title_of
+from h5fs.store.hsds.writing.link_changes import LinkChanges
 from h5fs.store.hsds.writing.node_marks import NodeMarks
 from h5fs.store.hsds.writing.removed_objects import LATER_SECONDS, RemovedObjects
 
@@ -56,7 +54,7 @@ class HoldingHsdsStore(HsdsStore):
         self._writer = ArraySender(client, self._executor, query)
         self._hidden = HiddenGroups(client, query, self._links)
         self._removed = RemovedObjects(
-            client, query, lambda: self._root_id(0), self._is_held, later_seconds
+            client, query, self._links, lambda: self._root_id(0), self._is_held, later_seconds
         )
         self._changes_lock = threading.Lock()
         self._held: Counter[str] = Counter()

@@ -6,33 +6,29 @@ replaced by another mount while there is a second name. Whoever is killed in bet
 
 The second name follows from the name and what it leads to, and the service says whether it was
 there. So of several mounts one at a time replaces or moves a link; and what it deletes is what it
-has looked at, never what another mount has put there since.
+has looked at, never what another mount has put there since. Who moves a link over another gives
+both their second names, in an order that is the same for all, and waits for others with neither.
+
+Who takes over what a killed mount has left gives it one more name, since others may want to, too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from h5fs.errors import (
-    ExistsError,
-    GoneError,
-    H5fsError,
-    InvalidNameError,
-    NotFoundError,
-    show_path,
-)
+from h5fs.errors import ExistsError, GoneError, H5fsError, NotEmptyError, show_path
 from h5fs.lru_cache import LruCache
-from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.store.hsds.answers import LinkAnswer, LinksAnswer
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.object_descriptions import join_path, path_of
+from h5fs.store.hsds.writing.link_bodies import body_of, digits_of, is_group, title_of
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +36,12 @@ REPLACED: Final = b".h5fs-replaced-"
 """The end of the second name, before some digits, which stand for what the link leads to."""
 
 _PATIENCE_SECONDS: Final = 20.0
-_DIGITS_BYTES: Final = 4
 _SEEN_SECONDS: Final = 10.0
 _MOST_SEEN: Final = 4096
 _REPLACED_WITHIN_SECONDS: Final = 5.0
 """What has its second name for longer is taken for what a mount left that was killed."""
+_SAFE_PART: Final = 0.8
+"""For this part of that time nobody else can have taken over what a slow mount has kept."""
 _PAUSE_SECONDS: Final = 0.02
 _QUIET_LOOKS: Final = 3
 """As many looks in a row find neither name before a name is called free."""
@@ -52,6 +49,20 @@ _CREATED: Final = 201
 
 Place = tuple[bytes, str, bytes]
 """A group's path and its id, and a name there."""
+
+_Left = set[tuple[str, bytes]]
+"""Second names, by their groups' ids, that stay: mounts that were killed have left them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A link with its second names, of which the last one is this mount's, if ``is_own``; the
+    others were left by mounts that were killed."""
+
+    place: Place
+    link: LinkAnswer
+    spares: tuple[bytes, ...]
+    is_own: bool
 
 
 class LinkChanges:
@@ -154,7 +165,7 @@ class LinkChanges:
         place of something else, or something else that of a group; and after some seconds, in
         which others were quicker again and again.
         """
-        path = show_path(join_path(group_path, name))
+        place, left = (group_path, group_id, name), _Left()
         last = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < last:
             old = self.find(group_id, name)
@@ -167,31 +178,68 @@ class LinkChanges:
                 continue
             if body_of(old) == body:
                 return None
-            if _is_group(body_of(old)) != _is_group(body):
-                raise ExistsError(f"{path}: another mount has made something else there")
-            with self._kept(group_id, name, old, path) as is_same:
-                if is_same and self._replace(group_id, name, old, body):
+            self._check_may_replace(place, old, body)
+            with self._kept({place: old}, left) as until:
+                if time.monotonic() < until and self._replace(group_id, name, old, body):
                     return old
-        raise ExistsError(f"{path}: others put something there again and again")
+        raise _too_many(place)
 
     def move(self, place: Place, new_place: Place) -> tuple[LinkAnswer | None, LinkAnswer | None]:
         """Move a link; return what was moved, None where nothing has the name, and replaced.
 
-        Raises ``ExistsError`` as ``put``.
+        Raises ``ExistsError`` as ``put``, ``NotEmptyError`` for a group that is not empty.
         """
-        group_path, group_id, name = place
-        path = show_path(join_path(group_path, name))
+        moved: LinkAnswer | None = None
+        replaced: LinkAnswer | None = None
+        left = _Left()
         last = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < last:
-            found = self.find(group_id, name)
+            found = self.find(*place[1:])
+            if moved is not None and (found is None or body_of(found) != body_of(moved)):
+                return moved, replaced  # somebody else has the old name by now
             if found is None or place[1:] == new_place[1:]:
                 return found, None
-            with self._kept(group_id, name, found, path) as is_same:
-                if is_same:
-                    replaced = self.put(*new_place, body_of(found))
-                    self.delete(group_id, name)
-                    return found, replaced
-        raise ExistsError(f"{path}: others put something there again and again")
+            body, links = body_of(found), {place: found}
+            there = self.find(*new_place[1:])
+            if there is not None:
+                # Also where it leads to the same: another mount may be moving that to `place`.
+                links[new_place] = there
+            is_over = there is not None and body_of(there) != body
+            if there is not None and is_over:
+                self._check_may_replace(new_place, there, body)
+            with self._kept(links, left) as until:
+                if time.monotonic() >= until:
+                    continue
+                if there is None and not self._make_where_free(*new_place[1:], body):
+                    continue
+                if there is not None and is_over:
+                    if not self._replace(*new_place[1:], there, body):
+                        continue
+                    replaced = there
+                moved = found
+                if time.monotonic() < until:
+                    self.delete(*place[1:])
+                    return moved, replaced
+        raise _too_many(place)
+
+    def is_empty(self, group_id: str) -> bool:
+        """Whether a group has no links."""
+        query = {**self._query, "Limit": "1"}
+        return not self._client.get(path_of(group_id) + "/links", LinksAnswer, query).links
+
+    def _check_may_replace(self, place: Place, old: LinkAnswer, body: Mapping[str, str]) -> None:
+        path = show_path(join_path(place[0], place[2]))
+        if is_group(body_of(old)) != is_group(body):
+            raise ExistsError(f"{path}: another mount has made something else there")
+        if is_group(body) and not self.is_empty(old.id):
+            raise NotEmptyError(f"{path} is not empty: another mount has made something in it")
+
+    def _make_where_free(self, group_id: str, name: bytes, body: Mapping[str, str]) -> bool:
+        try:
+            self._make(group_id, name, body)
+        except ExistsError:
+            return False
+        return True
 
     def _replace(
         self, group_id: str, name: bytes, old: LinkAnswer, body: Mapping[str, str]
@@ -209,29 +257,64 @@ class LinkChanges:
         return True
 
     @contextmanager
-    def _kept(self, group_id: str, name: bytes, old: LinkAnswer, path: str) -> Iterator[bool]:
-        """Keep what a link leads to by a second name, which other mounts respect.
+    def _kept(self, links: Mapping[Place, LinkAnswer], left: _Left) -> Iterator[float]:
+        """Keep what links lead to by second names, which other mounts respect.
 
-        Yields whether the link is still the same; not when this one had to wait for others.
+        Yields until when the links are surely the same; the past when they are not, or when this
+        one has to wait for others, which it does afterwards.
         """
-        spare = name + REPLACED + _digits_of(old)
-        is_own = self._make(group_id, spare, body_of(old))
-        if not is_own and not self._stays(group_id, spare):
-            yield False
-            return
-        found = self._find(group_id, name)
-        if found is None and not is_own:  # the mount that was killed had come so far
-            yield False
-            return
+        until = time.monotonic() + _REPLACED_WITHIN_SECONDS * _SAFE_PART
+        kept: list[_Kept] = []
         try:
-            yield found is not None and body_of(found) == body_of(old)
+            for place, link in sorted(links.items(), key=lambda each: each[0][1:]):
+                kept.append(self._keep(place, link, left))
+                if not kept[-1].is_own:
+                    break
+            is_same = kept[-1].is_own and all(self._is_same(each) for each in kept)
+            yield until if is_same else 0.0
         except H5fsError as error:
-            self._drop_if_back(group_id, name, old, spare, path, error)
+            for each in kept:
+                self._drop_if_back(each, error)
             raise
-        try:
-            self.delete(group_id, spare)
-        except H5fsError as error:
-            _log.warning("%s: what was replaced is left as %s: %s", path, show_path(spare), error)
+        for each in kept:
+            self._drop(each, each.spares if is_same else each.spares[-1:])
+        if not kept[-1].is_own:
+            (group_path, group_id, _), spare = kept[-1].place, kept[-1].spares[-1]
+            if self._stays(group_id, spare):
+                left.add((group_id, spare))
+                path = show_path(join_path(group_path, spare))
+                _log.warning("%s stays: a mount that was killed seems to have left it", path)
+
+    def _keep(self, place: Place, link: LinkAnswer, left: _Left) -> _Kept:
+        """Give what a link leads to a second name; the last one is another's if that is there."""
+        _, group_id, name = place
+        first = name + REPLACED + digits_of(json.dumps(body_of(link), sort_keys=True))
+        spares = [first]
+        while (group_id, spares[-1]) in left:
+            spares.append(b"%s-%d" % (first, len(spares)))
+        is_own = self._make(group_id, spares[-1], body_of(link))
+        return _Kept(place, link, tuple(spares), is_own)
+
+    def _is_same(self, kept: _Kept) -> bool:
+        """Whether a link leads to what is kept; and what others have left, if so, is there."""
+        _, group_id, name = kept.place
+        found = self._find(group_id, name)
+        return (
+            found is not None
+            and body_of(found) == body_of(kept.link)
+            and (len(kept.spares) == 1 or self._find(group_id, kept.spares[0]) is not None)
+        )
+
+    def _drop(self, kept: _Kept, spares: tuple[bytes, ...]) -> None:
+        if not kept.is_own:
+            return
+        for spare in spares:
+            try:
+                self.delete(kept.place[1], spare)
+            except H5fsError as error:
+                path = show_path(join_path(kept.place[0], kept.place[2]))
+                _log.warning("%s: what was replaced is left as %s: %s", path, show_path(spare),
+                             error)  # fmt: skip
 
     def _stays(self, group_id: str, spare: bytes) -> bool:
         """Wait for another mount that replaces a link; True if it seems to have been killed."""
@@ -242,72 +325,24 @@ class LinkChanges:
             time.sleep(_PAUSE_SECONDS)
         return False
 
-    def _drop_if_back(
-        self, group_id: str, name: bytes, old: LinkAnswer, spare: bytes, path: str,
-        error: H5fsError,
-    ) -> None:  # fmt: skip
+    def _drop_if_back(self, kept: _Kept, error: H5fsError) -> None:
+        if not kept.is_own:
+            return
+        group_path, group_id, name = kept.place
         try:
             found = self._find(group_id, name)
-            if found is not None and body_of(found) == body_of(old):
-                self.delete(group_id, spare)
+            if found is not None and body_of(found) == body_of(kept.link):
+                self.delete(group_id, kept.spares[-1])
                 return
         except H5fsError:
             pass  # the log says what is left
         _log.error(
             "%s was to be replaced when the service failed (%s): what was there has the name "
-            "%s now; rename it back", path, error, show_path(spare),
+            "%s now; rename it back", show_path(join_path(group_path, name)), error,
+            show_path(kept.spares[-1]),
         )  # fmt: skip
 
 
-def _is_group(body: Mapping[str, str]) -> bool:
-    return body.get("id", "").startswith("g-")
-
-
-def _digits_of(link: LinkAnswer) -> bytes:
-    text = json.dumps(body_of(link), sort_keys=True).encode()
-    return hashlib.blake2b(text, digest_size=_DIGITS_BYTES).hexdigest().encode()
-
-
-def title_of(name: bytes) -> str:
-    """Return a link's name as the service has it. Raises ``InvalidNameError``."""
-    try:
-        title = name.decode()
-    except UnicodeDecodeError:
-        raise InvalidNameError(f"{show_path(name)}: the service has UTF-8 names only") from None
-    if not title or "/" in title:
-        raise InvalidNameError(f"{show_path(name)} is no name of a link")
-    return title
-
-
-def body_of(link: LinkAnswer) -> dict[str, str]:
-    """Return what the service takes to make just such a link."""
-    if link.id:
-        return {"id": link.id}
-    if link.kind == "H5L_TYPE_EXTERNAL":
-        return {"h5path": link.h5path, "h5domain": link.file or link.h5domain}
-    return {"h5path": link.h5path}
-
-
-def body_of_link(link: Link, target_id: str) -> dict[str, Any]:
-    """Return what the service takes for a link; ``target_id`` is that of a hard link's object."""
-    if link.kind is LinkKind.HARD:
-        return {"id": target_id}
-    if link.kind is LinkKind.SOFT:
-        return {"h5path": _path(link.soft_target)}
-    if link.kind is LinkKind.EXTERNAL:
-        return {"h5path": _path(link.external_path), "h5domain": _path(link.external_file)}
-    raise InvalidNameError(f"a {link.kind.value} link, which the service does not have")
-
-
-def check_there(found: LinkAnswer | None, group: ObjectRef, name: bytes) -> LinkAnswer:
-    """Return a link that must be there. Raises ``NotFoundError``."""
-    if found is None:
-        raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
-    return found
-
-
-def _path(text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        raise InvalidNameError(f"{show_path(text)}: the service has UTF-8 paths only") from None
+def _too_many(place: Place) -> ExistsError:
+    path = show_path(join_path(place[0], place[2]))
+    return ExistsError(f"{path}: others put something there again and again")

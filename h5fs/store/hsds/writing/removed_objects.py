@@ -3,7 +3,8 @@
 The service deletes an object when it is told to, whoever still has a link to it. So two looks at
 all links of the domain, some time apart, must find none; by then no mount knows the object by a
 name that it has lost. An object that has taken another's place gets those attributes that
-programs gave the old one while it did, and its place among dimension scales.
+programs gave the old one while it did, and its place among dimension scales. A group that was
+empty when its name went, and in which another mount has saved something since, gets a name again.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from h5fs.errors import GoneError, H5fsError
+from h5fs.errors import ExistsError, GoneError, H5fsError, show_path
 from h5fs.store.hsds.answers import AllLinksAnswer
 from h5fs.store.hsds.client import Client, TooLongError
 from h5fs.store.hsds.link_map import MOST_BYTES
-from h5fs.store.hsds.object_descriptions import path_of
+from h5fs.store.hsds.object_descriptions import join_path, path_of
 from h5fs.store.hsds.writing.attribute_bodies import read_bodies, write_bodies
+from h5fs.store.hsds.writing.link_bodies import digits_of
+from h5fs.store.hsds.writing.link_changes import LinkChanges, Place
 from h5fs.store.hsds.writing.scale_attributes import catch_up, is_about_scales
 
 _log = logging.getLogger(__name__)
+
+KEPT: Final = b".h5fs-kept-"
+"""The end of a group's name, before some digits, where its own is another's by now."""
 
 LATER_SECONDS: Final = 2.0
 """Longer than mounts keep names, which is a second."""
@@ -33,13 +39,15 @@ LATER_SECONDS: Final = 2.0
 class _Removed:
     """An object that has lost a name. ``looks``: how many looks found no name of it at all.
 
-    ``successor``: the object that took its place, and got copies of ``attributes``.
+    ``successor``: the object that took its place, and got copies of ``attributes``. ``place``:
+    where an empty group had its name.
     """
 
     object_id: str
     looks: int = 0
     successor: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    place: Place | None = None
     since: float = field(default_factory=time.monotonic)
 
 
@@ -54,12 +62,14 @@ class RemovedObjects:
         self,
         client: Client,
         query: Mapping[str, str],
+        links: LinkChanges,
         root_of: Callable[[], str],
         is_held: Callable[[str], bool],
         later_seconds: float,
     ) -> None:
         self._client = client
         self._query = query
+        self._links = links
         self._root_of = root_of
         self._is_held = is_held
         self._later_seconds = later_seconds
@@ -69,11 +79,14 @@ class RemovedObjects:
         self._timer: threading.Timer | None = None
 
     def add(
-        self, object_id: str, *, successor: str = "", attributes: Mapping[str, Any] | None = None
-    ) -> None:
+        self, object_id: str, *, successor: str = "", attributes: Mapping[str, Any] | None = None,
+        place: Place | None = None,
+    ) -> None:  # fmt: skip
         """Look later at an object that has lost a name."""
         with self._lock:
-            removed = _Removed(object_id, successor=successor, attributes=attributes or {})
+            removed = _Removed(
+                object_id, successor=successor, attributes=attributes or {}, place=place
+            )
             self._waiting[object_id] = removed
         self._start_timer()
 
@@ -133,7 +146,10 @@ class RemovedObjects:
             return
         try:
             removed.looks += 1
-            if removed.looks > 1:
+            if removed.place is not None and not self._links.is_empty(removed.object_id):
+                self._put_back(removed.object_id, removed.place)
+                self._forget([removed])
+            elif removed.looks > 1:
                 self._carry_attributes(removed)
                 self._delete(removed.object_id, named)
                 self._forget([removed])
@@ -160,6 +176,24 @@ class RemovedObjects:
             most_bytes=MOST_BYTES,
         )  # fmt: skip
         return {link.id for links in found.links.values() for link in links if link.id}
+
+    def _put_back(self, group_id: str, place: Place) -> None:
+        """Give a group a name again, the old one if nothing else has that."""
+        path, parent_id, name = place
+        other_name = name + KEPT + digits_of(group_id)
+        root_id = self._root_of()
+        for where, parent, title in (
+            (path, parent_id, name), (path, parent_id, other_name), (b"/", root_id, other_name),
+        ):  # fmt: skip
+            try:
+                self._links.make(parent, title, {"id": group_id})
+            except (ExistsError, GoneError):  # the group that it was in may be gone, too
+                continue
+            _log.warning(
+                "%s was removed while another mount saved something in it: it is there again, as "
+                "%s", show_path(join_path(path, name)), show_path(join_path(where, title)),
+            )  # fmt: skip
+            return
 
     def _carry_attributes(self, removed: _Removed) -> None:
         """Give the successor what others have set of the old object's attributes meanwhile.

@@ -20,6 +20,7 @@ from h5fs.errors import (
     InvalidArrayError,
     LinkLoopError,
     LostChangesError,
+    NotEmptyError,
     NotFoundError,
     StaleError,
     UnsupportedTypeError,
@@ -48,12 +49,13 @@ from h5fs.store.hsds.writing.attribute_bodies import (
     write_bodies,
 )
 from h5fs.store.hsds.writing.holding_store import HoldingHsdsStore
-from h5fs.store.hsds.writing.link_changes import (
-    REPLACED,
-    Place,
+from h5fs.store.hsds.writing.link_bodies import (
+    body_of,
     body_of_link,
     check_there,
+    is_group,
 )
+from h5fs.store.hsds.writing.link_changes import REPLACED, Place
 from h5fs.store.hsds.writing.new_types import describe_type, kept_type
 from h5fs.store.hsds.writing.packing import attribute_to_json
 from h5fs.store.hsds.writing.scale_attributes import lead_to_new
@@ -108,8 +110,11 @@ class WritingHsdsStore(HoldingHsdsStore):
         found = check_there(self._links.find(group_id, name), group, name)
         with self._changing():
             self._links.delete(group_id, name)
-        if found.id:
-            self._removed.add(found.id)
+            if is_group(body_of(found)) and not self._links.is_empty(found.id):
+                # As another mount has made something in it meanwhile.
+                self._links.make(group_id, name, body_of(found))
+                raise NotEmptyError(f"{show_path(join_path(group.path, name))} is not empty")
+        self._add_removed(found, (group.path, group_id, name))
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes
@@ -121,8 +126,8 @@ class WritingHsdsStore(HoldingHsdsStore):
                 (group.path, group_id, name), (new_group.path, new_id, new_name)
             )
         check_there(found, group, name)
-        if old is not None and old.id:
-            self._removed.add(old.id)
+        if old is not None:
+            self._add_removed(old, (new_group.path, new_id, new_name))
         return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
@@ -263,6 +268,10 @@ class WritingHsdsStore(HoldingHsdsStore):
             if old is not None:
                 self._take_place((group.path, group_id, name), old.id, made.id)
         return self._describe(made.id, 0, join_path(group.path, name))
+
+    def _add_removed(self, link: LinkAnswer, place: Place) -> None:
+        if link.id:
+            self._removed.add(link.id, place=place if is_group(body_of(link)) else None)
 
     def _take_place(self, place: Place, old_id: str, new_id: str) -> None:
         """Give a complete dataset the names of another one, and its attributes.
