@@ -97,7 +97,8 @@ class ChunkChanges(Struct, frozen=True):
                 wanted = places[is_new]
                 if wanted.size:
                     low, high = int(wanted[0]), int(wanted[-1]) + 1
-                    array[is_new] = self.elements(low, high)[wanted - low]
+                    given = self.elements(low, high).reshape(-1, *array.shape[len(box.count) :])
+                    array[is_new] = given[wanted - low]
                     kept[is_new] = False
             if kept.all():
                 continue

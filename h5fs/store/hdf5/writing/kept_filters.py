@@ -33,6 +33,7 @@ _OF_ANY_TYPE: Final = frozenset(
 _OF_ANY_CHUNK: Final = frozenset({*_OF_ANY_TYPE, h5z.FILTER_NBIT, h5z.FILTER_SCALEOFFSET})
 _SCALE_OFFSET_OPTIONS: Final = 20  # as many as the library has made of the two that were given
 _AUTOMATIC_BITS: Final = (h5z.SO_INT, 0)
+_SZIP_BYTES: Final = (1, 2, 4, 8)  # it changes floats of 3 bytes
 _VERSION_OPTIONS: Final = 2  # many filters begin their options with two numbers of their version
 
 _Step = tuple[int, int, tuple[int, ...]]
@@ -70,11 +71,25 @@ def keep_filters(
 
 def gives_back_all(type_id: h5t.TypeID, code: int, options: tuple[int, ...]) -> bool:
     """Whether a filter, as a dataset of a type has it, gives back every array of that type."""
-    if code != h5z.FILTER_SCALEOFFSET:
-        return code in _OF_ANY_CHUNK
-    if not isinstance(type_id, h5t.TypeIntegerID | h5t.TypeFloatID):
-        return True  # it does nothing then
-    return len(options) != _SCALE_OFFSET_OPTIONS or options[:2] == _AUTOMATIC_BITS
+    is_number = isinstance(type_id, h5t.TypeIntegerID | h5t.TypeFloatID)
+    if code == h5z.FILTER_SCALEOFFSET:  # of other types it does nothing
+        is_set = len(options) == _SCALE_OFFSET_OPTIONS and options[:2] != _AUTOMATIC_BITS
+        return not (is_number and is_set)
+    if code == h5z.FILTER_NBIT:  # which loses booleans in compounds, or not, as it comes
+        has_parts = isinstance(type_id, h5t.TypeCompoundID | h5t.TypeArrayID)
+        return not has_parts or _is_of_numbers(type_id)
+    if code == SZIP:
+        return type_id.get_size() in _SZIP_BYTES
+    return code in _OF_ANY_TYPE
+
+
+def _is_of_numbers(type_id: h5t.TypeID) -> bool:
+    if isinstance(type_id, h5t.TypeCompoundID):
+        members = range(type_id.get_nmembers())
+        return all(_is_of_numbers(type_id.get_member_type(number)) for number in members)
+    if isinstance(type_id, h5t.TypeArrayID):
+        return _is_of_numbers(type_id.get_super())
+    return isinstance(type_id, h5t.TypeIntegerID | h5t.TypeFloatID)
 
 
 def _given(type_id: h5t.TypeID, chunk: tuple[int, ...], step: _Step) -> _Step | None:

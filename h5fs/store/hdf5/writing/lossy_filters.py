@@ -62,6 +62,8 @@ class Trial:
         lossy = _lossy_filters(dataset_id)
         digits = [options[1] for code, options in lossy if code == h5z.FILTER_SCALEOFFSET]
         self._unit = 10.0 ** -min(digits) if len(digits) == len(lossy) else None
+        # What n-bit loses may be there by chance, in memory that the library has used before.
+        self._holds_none = any(code == h5z.FILTER_NBIT for code, _ in lossy)
         for index in reversed(range(self._creation.get_nfilters())):
             self._creation.remove_filter(self._creation.get_filter(index)[0])
         keep_filters(self._creation, dataset_id, self._type_id, self._creation.get_chunk())
@@ -72,6 +74,8 @@ class Trial:
         Where it is no number of digits that says how precise a filter is, a float must stay finite,
         and be no further away than half of the largest number is from 0.
         """
+        if self._holds_none:
+            return False
         shape = array.shape[: self._rank]
         space = h5s.create_simple(shape, (h5s.UNLIMITED,) * self._rank)
         made_id = h5d.create(scratch_file(), None, self._type_id, space, self._creation)
