@@ -62,7 +62,7 @@ TYPES = {
 def make(file: Path, type_id: h5t.TypeID, *codes: int) -> None:
     with h5py.File(file, "w") as opened:
         creation = h5p.create(h5p.DATASET_CREATE)
-        creation.set_chunk((4,))
+        creation.set_chunk((5,))
         for code in codes:
             creation.set_filter(code, h5z.FLAG_OPTIONAL, (4, 4) if code == h5z.FILTER_SZIP else ())
         space = h5s.create_simple((10,), (h5s.UNLIMITED,))

@@ -16,6 +16,7 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t, h5z
 
 from h5fs.errors import H5fsError
+from h5fs.store.chunks.decodable import SZIP
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.types.array_types import WriteType
 from h5fs.store.hdf5.writing.array_writer import ElementSource, boxes_of, write_selected
@@ -62,6 +63,7 @@ class Trial:
         lossy = _lossy_filters(dataset_id)
         digits = [options[1] for code, options in lossy if code == h5z.FILTER_SCALEOFFSET]
         self._unit = 10.0 ** -min(digits) if len(digits) == len(lossy) else None
+        self._is_exact = all(code == SZIP for code, _ in lossy)
         # What n-bit loses may be there by chance, in memory that the library has used before.
         self._holds_none = any(code == h5z.FILTER_NBIT for code, _ in lossy)
         for index in reversed(range(self._creation.get_nfilters())):
@@ -86,7 +88,7 @@ class Trial:
                 made_id.read(h5s.ALL, h5s.ALL, found, self._write_type.memory_type)
         except H5fsError:  # not all that a filter makes of NaN can be undone
             return False
-        if array.dtype.kind != "f":
+        if self._is_exact or array.dtype.kind != "f":
             return are_same(array, found)
         with np.errstate(invalid="ignore", over="ignore"):
             is_near = np.abs(array - found) <= self._most(array)
