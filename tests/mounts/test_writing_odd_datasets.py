@@ -121,8 +121,8 @@ def test_what_scale_offset_would_change_is_refused_in_place_and_stored_without_i
         assert same(np.load(mount.path / "whole.npy"), large)
         refused, also_refused, left_out = mount.log_lines()
         for line, name in ((refused, "/in place"), (also_refused, "/mapped")):
-            assert f"{name}: its scale-offset filter cannot hold" in line
-        assert "/whole: the scale-offset filter is left out" in left_out
+            assert f"{name}: its lossy filter cannot hold" in line
+        assert "/whole: the lossy filter is left out" in left_out
     with h5py.File(file) as opened:
         assert same(opened["in place"][()], small)
         assert same(opened["mapped"][()], small)

@@ -22,10 +22,8 @@ from h5fs.errors import (
     ChangeFailedError,
     H5fsError,
     InvalidArrayError,
-    LinkLoopError,
     LostChangesError,
     NoSpaceError,
-    NotFoundError,
     StaleError,
     UnsupportedTypeError,
 )

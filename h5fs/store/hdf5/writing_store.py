@@ -52,6 +52,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_parts,
     write_tail,
 )
+from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges
 from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
@@ -62,7 +63,6 @@ from h5fs.store.hdf5.writing.creating import (
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, unlink_or_keep
 from h5fs.store.hdf5.writing.in_place import find_in_place, prepare_write
 from h5fs.store.hdf5.writing.kept_elements import check_kept
-from h5fs.store.hdf5.writing.lossy_scale_offset import ChunkChanges, may_lose
 from h5fs.store.hdf5.writing.narrow_types import holds_part
 from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import check_offsets, sequence_type, write_rows
@@ -130,13 +130,9 @@ class WritingHdf5Store(StepwiseStore):
                 unlink_or_keep(parent, name, opened, self._make_hidden)
 
     def move_link(
-        self,
-        group: ObjectRef,
-        name: bytes,
-        new_group: ObjectRef,
-        new_name: bytes,
+        self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes,
         opened: tuple[int, ...] = (),
-    ) -> ObjectInfo | None:
+    ) -> ObjectInfo | None:  # fmt: skip
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             check_visible(new_group.path, new_name)
@@ -285,11 +281,13 @@ class WritingHdf5Store(StepwiseStore):
             changes = ChunkChanges(dataset_id, write_type, array.shape, parts, source.flat)
             if not changes.are_held():
                 return False
+            is_filtered = creation.get_layout() == h5d.CHUNKED and creation.get_nfilters() > 0
+            needs_whole_chunks = is_filtered and changes.need_whole_chunks()
             with self._step((ref.id,)):
                 if dataset_id.get_space().get_simple_extent_dims() != array.shape:
                     dataset_id.set_extent(array.shape)
                     self._opened.open(ref).in_place = None
-                if may_lose(dataset_id):
+                if needs_whole_chunks:
                     changes.write(self._on_progress)
                 else:
                     write_parts(dataset_id, source, parts, write_type, self._on_progress)

@@ -119,16 +119,43 @@ def _kept_fixed(
     shown = npy_dtype(memory.dtype)
     if shown.base != dtype.base and shown != dtype:
         return None
-    # HDF5 converts no integer to an enumeration: so memory has the enumeration's own type.
     in_memory = memory.given_type_id or h5t.py_create(memory.dtype, logical=True)
     if not in_memory.equal(file_type) and _holds_enumeration(file_type):
-        in_memory = file_type
+        in_memory = _with_enumerations(file_type, memory.dtype)
+        if in_memory is None:
+            return None
     is_raw = bool(file_type.equal(in_memory))
     return WriteType(file_type, memory.dtype, in_memory, is_raw)
 
 
 def _holds_enumeration(file_type: h5t.TypeID) -> bool:
     return bool(file_type.detect_class(h5t.ENUM))
+
+
+def _with_enumerations(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> h5t.TypeID | None:
+    """Return the type of elements that lie in memory as ``dtype`` says, with a type's enumerations:
+    HDF5 converts no integer to one. None where an enumeration's integers are shown as wider ones.
+    """
+    if isinstance(file_type, h5t.TypeEnumID):
+        base = file_type.get_super()
+        is_whole = base.get_precision() == 8 * dtype.itemsize == 8 * file_type.get_size()
+        return file_type if is_whole else None
+    if isinstance(file_type, h5t.TypeArrayID) and dtype.subdtype is not None:
+        (base, shape), own = dtype.subdtype, file_type.get_array_dims()
+        inner = shape[len(own) :]  # an array of arrays is shown as one
+        made = _with_enumerations(file_type.get_super(), np.dtype((base, inner)) if inner else base)
+        return None if made is None else h5t.array_create(made, own)
+    if not isinstance(file_type, h5t.TypeCompoundID) or dtype.fields is None:
+        return memory_type(file_type).type_id
+    compound = h5t.create(h5t.COMPOUND, dtype.itemsize)
+    for number in range(file_type.get_nmembers()):
+        name = file_type.get_member_name(number)
+        member_dtype, offset = dtype.fields[name.decode("utf-8", "surrogateescape")][:2]
+        member = _with_enumerations(file_type.get_member_type(number), member_dtype)
+        if member is None:
+            return None
+        compound.insert(name, offset, member)
+    return compound
 
 
 def _takes_text(memory: np.dtype[Any], dtype: np.dtype[Any]) -> bool:

@@ -60,13 +60,13 @@ def create_dataset(
     *,
     inherited: Inherited | None = None,
     takes_space: bool = False,
-    loses_scale_offset: bool = False,
+    loses_lossy: bool = False,
 ) -> h5d.DatasetID:
     """Return a new dataset that has no link yet; stored like ``old_id`` if it replaces that one.
 
     It keeps the order in which attributes are created if ``old_id`` does, or else if its future
     group does, from which it has ``inherited``. ``takes_space``: its space in the file is allocated
-    at once, unwritten. ``loses_scale_offset``: it has no such filter, whatever ``old_id`` has.
+    at once, unwritten. ``loses_lossy``: it has none of the filters that may lose something.
     """
     if old_id is not None:
         creation = _with_fill_value_of(old_id, write_type.file_type)
@@ -83,7 +83,7 @@ def create_dataset(
         max_shape = _kept_max_shape(old_id, shape)
         _keep_properties(
             creation, old_id, shape, item_bytes, max_shape, write_type,
-            loses_scale_offset=loses_scale_offset,
+            loses_lossy=loses_lossy,
         )  # fmt: skip
     elif shape and 0 not in shape:
         _set_new_properties(creation, shape, item_bytes, options)
@@ -151,7 +151,7 @@ def _keep_properties(
     max_shape: tuple[int, ...] | None,
     write_type: WriteType,
     *,
-    loses_scale_offset: bool,
+    loses_lossy: bool,
 ) -> None:
     old = old_id.get_create_plist()
     if old.get_layout() != h5d.CHUNKED or not shape:
@@ -168,9 +168,7 @@ def _keep_properties(
     if prod(chunk) > _MAX_CHUNK_ELEMENTS:
         return
     creation.set_chunk(chunk)
-    keep_filters(
-        creation, old_id, write_type.file_type, chunk, loses_scale_offset=loses_scale_offset
-    )
+    keep_filters(creation, old_id, write_type.file_type, chunk, loses_lossy=loses_lossy)
 
 
 def _with_fill_value_of(old_id: h5d.DatasetID, type_id: h5t.TypeID) -> h5p.PropDCID:

@@ -16,8 +16,9 @@ from h5fs.errors import InvalidArrayError, ReadOnlyError, UnsupportedTypeError, 
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
 from h5fs.store.hdf5.types.array_types import WriteType, kept_type
 from h5fs.store.hdf5.writing.array_writer import write_range
+from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges
 from h5fs.store.hdf5.writing.creating import check_can_encode, lies_in_file
-from h5fs.store.hdf5.writing.lossy_scale_offset import ChunkChanges, may_lose
+from h5fs.store.hdf5.writing.lossy_filters import may_lose
 from h5fs.store.hdf5.writing.narrow_types import check_holds
 
 
@@ -25,7 +26,7 @@ class InPlace(Struct, frozen=True):
     """How elements of ``dtype``, as the ``.npy`` file has them, are written to an open dataset.
 
     ``creation``: the dataset's properties. ``is_filtered``: its chunks go through filters;
-    ``may_lose``: through scale-offset, which may not give back what it takes.
+    ``may_lose``: through one that may not give back what it takes.
     ``space``: its dataspace, right as long as the dataset has the shape that it had.
     """
 
@@ -74,15 +75,17 @@ def prepare_write(
     write_type = in_place.write_type
     write_type.convert(array)
     check_holds(array, write_type, path)
-    if not in_place.may_lose:
+    if not in_place.is_filtered:
         return lambda _: write_range(dataset_id, array, start, write_type, in_place.space)
     changes = ChunkChanges(
         dataset_id, write_type, dataset_id.get_space().get_simple_extent_dims(),
         [(start, start + len(array))], lambda low, high: array[low - start : high - start],
     )  # fmt: skip
-    if not changes.are_held():
+    if not changes.need_whole_chunks():
+        return lambda _: write_range(dataset_id, array, start, write_type, in_place.space)
+    if in_place.may_lose and not changes.are_held():
         raise InvalidArrayError(
-            f"{show_path(path)}: its scale-offset filter cannot hold what was written to it; write "
-            "the whole array anew"
+            f"{show_path(path)}: its lossy filter cannot hold what was written to it; write the "
+            "whole array anew"
         )
     return changes.write

@@ -31,6 +31,9 @@ _OF_ANY_TYPE: Final = frozenset(
 """Filters that give back all bytes of any type that they take, whatever their options."""
 
 _OF_ANY_CHUNK: Final = frozenset({*_OF_ANY_TYPE, h5z.FILTER_NBIT, h5z.FILTER_SCALEOFFSET})
+_SCALE_OFFSET_OPTIONS: Final = 20  # as many as the library has made of the two that were given
+_AUTOMATIC_BITS: Final = (h5z.SO_INT, 0)
+_SZIP_BYTES: Final = (1, 2, 4, 8)  # it changes floats of 3 bytes
 _VERSION_OPTIONS: Final = 2  # many filters begin their options with two numbers of their version
 
 _Step = tuple[int, int, tuple[int, ...]]
@@ -39,16 +42,17 @@ _Step = tuple[int, int, tuple[int, ...]]
 
 def keep_filters(
     creation: h5p.PropDCID, old_id: h5d.DatasetID, type_id: h5t.TypeID, chunk: tuple[int, ...],
-    *, loses_scale_offset: bool = False,
+    *, loses_lossy: bool = False,
 ) -> None:  # fmt: skip
     """Let a new dataset, of that type and chunk shape, have those filters of ``old_id`` that store
-    every array of the kind as they store the old one's; scale-offset only if it is to be kept."""
+    every array of the kind as they store the old one's; without those that may lose something if
+    it ``loses_lossy``."""
     old, old_type = old_id.get_create_plist(), old_id.get_type()
     old_chunk, is_same_type = old.get_chunk(), old_type.equal(type_id)
     steps: list[_Step] = []
     for index in range(old.get_nfilters()):
         code, flags, stored, name = old.get_filter(index)
-        if loses_scale_offset and code == h5z.FILTER_SCALEOFFSET:
+        if loses_lossy and not gives_back_all(old_type, code, stored):
             continue
         fits = chunk == old_chunk or code in _OF_ANY_CHUNK
         if not is_same_type:  # the library prepares no filter for what lies in its heaps
@@ -63,6 +67,29 @@ def keep_filters(
             steps.append(kept)
     for step in steps:
         creation.set_filter(*step)
+
+
+def gives_back_all(type_id: h5t.TypeID, code: int, options: tuple[int, ...]) -> bool:
+    """Whether a filter, as a dataset of a type has it, gives back every array of that type."""
+    is_number = isinstance(type_id, h5t.TypeIntegerID | h5t.TypeFloatID)
+    if code == h5z.FILTER_SCALEOFFSET:  # of other types it does nothing
+        is_set = len(options) == _SCALE_OFFSET_OPTIONS and options[:2] != _AUTOMATIC_BITS
+        return not (is_number and is_set)
+    if code == h5z.FILTER_NBIT:  # which loses booleans in compounds, or not, as it comes
+        has_parts = isinstance(type_id, h5t.TypeCompoundID | h5t.TypeArrayID)
+        return not has_parts or _is_of_numbers(type_id)
+    if code == SZIP:
+        return type_id.get_size() in _SZIP_BYTES
+    return code in _OF_ANY_TYPE
+
+
+def _is_of_numbers(type_id: h5t.TypeID) -> bool:
+    if isinstance(type_id, h5t.TypeCompoundID):
+        members = range(type_id.get_nmembers())
+        return all(_is_of_numbers(type_id.get_member_type(number)) for number in members)
+    if isinstance(type_id, h5t.TypeArrayID):
+        return _is_of_numbers(type_id.get_super())
+    return isinstance(type_id, h5t.TypeIntegerID | h5t.TypeFloatID)
 
 
 def _given(type_id: h5t.TypeID, chunk: tuple[int, ...], step: _Step) -> _Step | None:

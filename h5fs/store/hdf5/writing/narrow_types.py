@@ -75,12 +75,13 @@ def _holds(array: _Array, write_type: WriteType) -> bool:
     background = np.zeros_like(converted)
     h5t.convert(memory, stored, count, converted, background)
     h5t.convert(stored, memory, count, converted, background)
-    return _are_same(before, converted[: len(data)].view(before.dtype))
+    return are_same(before, converted[: len(data)].view(before.dtype))
 
 
-def _are_same(one: _Array, other: _Array) -> bool:
+def are_same(one: _Array, other: _Array) -> bool:
+    """Whether two arrays have the same elements; NaN is NaN, and padding does not count."""
     if one.dtype.names is not None:  # what pads a compound is no data
-        return all(_are_same(one[name], other[name]) for name in one.dtype.names)
+        return all(are_same(one[name], other[name]) for name in one.dtype.names)
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
 
 

@@ -27,6 +27,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_array,
     write_plain,
 )
+from h5fs.store.hdf5.writing.chunk_changes import drop_doubtful_chunks
 from h5fs.store.hdf5.writing.creating import (
     Inherited,
     can_take,
@@ -38,7 +39,7 @@ from h5fs.store.hdf5.writing.creating import (
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
 from h5fs.store.hdf5.writing.hidden_group import drop_nameless, keep_nameless
 from h5fs.store.hdf5.writing.kept_references import as_references
-from h5fs.store.hdf5.writing.lossy_scale_offset import holds_whole
+from h5fs.store.hdf5.writing.lossy_filters import holds_whole
 from h5fs.store.hdf5.writing.narrow_types import holds_array
 from h5fs.store.hidden_names import HIDDEN_GROUP
 from h5fs.store.library_interface import NewArray
@@ -139,6 +140,7 @@ class Replacement:
         """Write an array as planned; return the dataset that has it."""
         old_id, source = self.old_id, plan.source
         if plan.is_over and old_id is not None:
+            drop_doubtful_chunks(old_id)
             if old_id.get_space().get_simple_extent_dims() != plan.shape:
                 old_id.set_extent(plan.shape)
             write_array(old_id, source, plan.write_type, self.on_progress)
@@ -153,19 +155,19 @@ class Replacement:
         new_id = self._create(plan)
         if not holds_whole(new_id, source, plan.write_type, self.on_progress):
             _log.warning(
-                "%s: the scale-offset filter is left out, which cannot hold the array that was "
-                "written", show_path(join_path(h5i.get_name(self.group_id) or b"", self.name)),
+                "%s: the lossy filter is left out, which cannot hold the array that was written",
+                show_path(join_path(h5i.get_name(self.group_id) or b"", self.name)),
             )  # fmt: skip
-            new_id = self._create(plan, loses_scale_offset=True)
+            new_id = self._create(plan, loses_lossy=True)
         write_array(new_id, source, plan.write_type, self.on_progress)
         self.put(new_id)
         return Written(new_id)
 
-    def _create(self, plan: Plan, *, loses_scale_offset: bool = False) -> h5d.DatasetID:
+    def _create(self, plan: Plan, *, loses_lossy: bool = False) -> h5d.DatasetID:
         item_bytes = plan.write_type.file_type.get_size()
         return create_dataset(
             self.file_id, plan.shape, item_bytes, plan.write_type, self.new_datasets, self.old_id,
-            inherited=self.inherited, loses_scale_offset=loses_scale_offset,
+            inherited=self.inherited, loses_lossy=loses_lossy,
         )  # fmt: skip
 
     def put(self, new_id: h5d.DatasetID) -> None:

@@ -97,7 +97,7 @@ def test_an_array_that_the_filter_does_not_hold_is_stored_without_it(
     assert npy_bytes(shown_by_h5py(file)) == npy_bytes(beyond)
     assert not has_scale_offset(file)
     assert [record.getMessage() for record in caplog.records] == [
-        "/d: the scale-offset filter is left out, which cannot hold the array that was written"
+        "/d: the lossy filter is left out, which cannot hold the array that was written"
     ]
 
 
@@ -113,7 +113,7 @@ def test_elements_that_the_filter_does_not_hold_are_not_written_in_place(
     with writable_tree(file) as tree:
         before = read(tree, b"/d.npy")
         handle = tree.open(b"/d.npy", os.O_RDWR, 1)
-        with pytest.raises(InvalidArrayError, match="/d: its scale-offset filter cannot hold"):
+        with pytest.raises(InvalidArrayError, match="/d: its lossy filter cannot hold"):
             tree.write(handle, memoryview(beyond.tobytes()), start)
         assert read(tree, b"/d.npy") == before
         tree.write(handle, memoryview(data[::-1].tobytes()), start)
@@ -256,3 +256,75 @@ def test_parts_of_arrays_of_three_dimensions_are_written_or_refused(
         tree.release(handle)
     assert 5 < refused < 55
     assert (shown_by_h5py(file) == expected).all()
+
+
+hdf5plugin = pytest.importorskip("hdf5plugin")
+
+_PLANE = (np.arange(64).reshape(8, 8) / 7 + 1).astype("f4")
+LOSSY = {
+    "zfp, accuracy": (_PLANE, hdf5plugin.Zfp(accuracy=0.01)),
+    "zfp, rate": (_PLANE.astype("f8"), hdf5plugin.Zfp(rate=12)),
+    "zfp, reversible": (_PLANE, hdf5plugin.Zfp(reversible=True)),
+    "zfp of integers": (np.arange(64).reshape(8, 8), hdf5plugin.Zfp(rate=8)),
+    "sz": (_PLANE, hdf5plugin.SZ(absolute=0.001)),
+}
+
+
+def _unlike(data: Array) -> list[Array]:
+    """Return arrays that such a filter does not give back: not finite, or not as they were."""
+    if data.dtype.kind == "i":
+        return [np.random.default_rng(0).integers(0, 2**40, data.shape)]
+    return [_with(data.reshape(-1), 9, value).reshape(data.shape) for value in (np.nan, np.inf)]
+
+
+def _lossy_filter(file: Path) -> list[int]:
+    with h5py.File(file) as opened:
+        creation = opened["d"].id.get_create_plist()
+        return [creation.get_filter(index)[0] for index in range(creation.get_nfilters())]
+
+
+@pytest.mark.semantics("R4")
+@pytest.mark.parametrize("kind", LOSSY)
+def test_a_lossy_filter_is_left_out_where_it_makes_something_else_of_an_array(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, (data, how) = tmp_path / "f.h5", LOSSY[kind]
+    for beyond in _unlike(data):
+        caplog.clear()
+        with h5py.File(file, "w") as opened:
+            opened.create_dataset("d", data=data, chunks=(4, 4), **how)
+            stored = opened["d"][()]
+        codes = _lossy_filter(file)
+        with writable_tree(file) as tree:
+            save(tree, b"/d.npy", npy_bytes(stored[::-1].copy()))
+        assert _lossy_filter(file) == codes or data.dtype.kind == "i"
+        with writable_tree(file) as tree:
+            save(tree, b"/d.npy", npy_bytes(beyond))
+            shown = read(tree, b"/d.npy")
+        found = shown_by_h5py(file)
+        assert shown == npy_bytes(found)
+        if _lossy_filter(file) == codes:
+            assert kind in ("zfp, reversible", "sz")
+            assert np.allclose(found, beyond, rtol=0, atol=0.002, equal_nan=True)
+        else:
+            assert found.tobytes() == beyond.tobytes()
+            assert "lossy filter is left out" in caplog.text
+
+
+@pytest.mark.semantics("R6")
+@pytest.mark.parametrize("kind", ["zfp, accuracy", "zfp, rate", "zfp of integers"])
+def test_nothing_is_written_in_place_of_which_a_lossy_filter_makes_something_else(
+    tmp_path: Path, kind: str
+) -> None:
+    file, (data, how) = tmp_path / "f.h5", LOSSY[kind]
+    with h5py.File(file, "w") as opened:
+        opened.create_dataset("d", data=data, chunks=(4, 4), **how)
+    start = len(npy_bytes(data)) - data.nbytes
+    for beyond in _unlike(data):
+        with writable_tree(file) as tree:
+            before = read(tree, b"/d.npy")
+            handle = tree.open(b"/d.npy", os.O_RDWR, 1)
+            with pytest.raises(InvalidArrayError, match="/d: its lossy filter cannot hold"):
+                tree.write(handle, memoryview(beyond.tobytes()), start)
+            assert read(tree, b"/d.npy") == before
+            tree.release(handle)
