@@ -305,18 +305,3 @@ def test_r_plus_of_an_empty_file_is_refused_and_it_stays_empty(tmp_path: Path) -
     ):
         pass
     assert file.read_bytes() == b"" and os.listdir(tmp_path) == ["empty.h5"]
-
-
-@pytest.mark.semantics("R14")
-def test_what_is_removed_takes_its_space_at_the_end_of_the_file_along(tmp_path: Path) -> None:
-    file, array = tmp_path / "f.h5", np.ones(2**18)
-    with h5py.File(file, "w") as opened:
-        opened["kept"] = np.arange(100)
-    for _ in range(3):
-        with written(file) as mount:
-            np.save(mount.path / "large.npy", array)
-        with written(file) as mount:
-            (mount.path / "large.npy").unlink()
-    assert file.stat().st_size < 2 * array.nbytes  # one behind which other things stand may stay
-    with h5py.File(file) as opened:
-        assert list(opened) == ["kept"] and opened["kept"][99] == 99

@@ -91,7 +91,6 @@ class StepwiseStore(Hdf5Store):
         self._on_change = on_change
         self._together: _Together | None = None
         self._hidden_id: h5g.GroupID | None = None
-        self._has_begun_step = False
 
     def open(self) -> None:
         """Open the mounted file. Raises ``CannotOpenError``, ``UnreadableError``."""
@@ -152,23 +151,10 @@ class StepwiseStore(Hdf5Store):
         with self._lock, self._failing("commit"):
             h5f.flush(self._files.file_id(0))
             if is_checkpoint:
-                self._give_back_space()
                 self._file.checkpoint()
             else:
                 self._file.commit(durable=True)
             self._on_change((), self._file.log_bytes)
-
-    def _give_back_space(self) -> None:
-        """Let the library cut off what is free at the end of a file that was changed.
-
-        It does so when it closes the file, and not before: it keeps a block there for metadata.
-        Should it crash on that, the next worker, which has changed nothing, does without.
-        """
-        if self._has_begun_step:
-            self._file.commit(durable=True)
-            self._forget_all()
-            self._hidden_id = None  # what is open keeps the file open
-            self._files.close_mounted()
 
     def shorten_log(self) -> None:
         with self._lock, self._failing("bring the log into the file"):
@@ -223,7 +209,6 @@ class StepwiseStore(Hdf5Store):
     def begin_step(self) -> None:
         """Take note that the library is about to change something (for ``_Step``)."""
         self._logged.is_flushed = False
-        self._has_begun_step = True
         if self._together is not None:
             self._together.has_begun = True
 
