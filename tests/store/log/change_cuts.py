@@ -31,6 +31,7 @@ from h5fs.model.settings import Mode, StoreOptions
 from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
+from h5fs.store.hidden_names import HIDDEN_GROUP, HIDDEN_PATH
 from h5fs.store.library_interface import NewArray
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import recover
@@ -243,12 +244,16 @@ def _some_change(worker: Worker, rng: random.Random) -> Change:
     array = np.frombuffer(rng.randbytes(8 * rng.choice([1, 40, 700])), "<i8")
     data = npy_bytes(array)
     new = NewArray(array.shape, array.dtype, False, len(data) - array.nbytes, 0, False, data)
+    # Objects that programs have open, or may be about to make anew, are kept when their name goes.
+    held = _addresses(opened) if rng.random() < 0.5 else ()
+    nameless = _addresses(opened[HIDDEN_PATH.decode()]) if HIDDEN_GROUP in names else ()
     number = Attribute(b"a%d" % rng.randrange(4), _INTEGER, (1,), (rng.randbytes(8),))
     changes: list[Change] = [
         ("create_group", (_ROOT, name if rng.random() < 0.3 else fresh)),
         ("create_link", (_ROOT, Link(fresh, LinkKind.SOFT, soft_target=b"/a"))),
-        ("delete_link", (_ROOT, name, ())),
-        ("move_link", (_ROOT, name, _ROOT, rng.choice([fresh, *names]), ())),
+        ("delete_link", (_ROOT, name, held)),
+        ("move_link", (_ROOT, name, _ROOT, rng.choice([fresh, *names]), held)),
+        ("drop_nameless", (nameless,)),
         ("write_array", (_ROOT, name, new)),
         ("write_array", (_ROOT, fresh, new)),
         ("write_attributes", (_ROOT, (number,), ())),
@@ -258,6 +263,13 @@ def _some_change(worker: Worker, rng: random.Random) -> Change:
         at = 8 * rng.randrange(item.size)
         changes += [("write_elements", (ref, at, rng.randbytes(8)))] * 3
     return rng.choice(changes)
+
+
+def _addresses(group: h5py.Group) -> tuple[int, ...]:
+    """Return the ids of the objects that the hard links of a group lead to."""
+    links = [(name, group.get(name, getlink=True)) for name in group]
+    hard = [name for name, link in links if isinstance(link, h5py.HardLink)]
+    return tuple(h5py.h5o.get_info(group.id, name.encode()).addr for name in hard)
 
 
 def _choose_cut(history: History, rng: random.Random) -> int:
