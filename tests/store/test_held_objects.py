@@ -125,3 +125,12 @@ def test_a_drop_that_fails_after_a_change_is_no_failure_of_the_change(
         held.let_go(ref)
     assert "takes space until the mount ends" in caplog.text
     caplog.clear()
+
+
+def test_what_is_let_go_without_being_held_is_not_dropped() -> None:
+    dropped: list[ObjectRef] = []
+    held = HeldObjects(dropped.extend)
+    with held.keeping():
+        pass
+    held.let_go(ObjectRef(0, 7, b"/x"))  # as where a worker calls one object two names
+    assert dropped == []

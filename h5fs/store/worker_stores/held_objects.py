@@ -49,8 +49,10 @@ class HeldObjects:
         dropped = []
         with self._lock:
             for ref in refs:
-                self._counts[ref] -= 1
-                if self._counts[ref] > 0:
+                count = self._counts.get(ref, 0)
+                if count > 1:
+                    self._counts[ref] = count - 1
+                if count != 1:  # 0: a worker that lies has called it something else before
                     continue
                 del self._counts[ref]
                 if ref in self._untouched:
