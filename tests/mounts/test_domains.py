@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.hsds_service import Service, running_service, why_missing
+from support.hsds_service import Service, service_for_mounts
 from support.mount_points import table_of_mounts
 from support.mounts import mounted, needs_libfuse_3, run_h5fs
 from support.waiting import wait_until
@@ -22,12 +22,7 @@ ROWS = {"class": "H5T_INTEGER", "base": "H5T_STD_I64LE"}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    if why_missing():
-        pytest.skip(why_missing())
-    folder = tmp_path_factory.mktemp("hsds") / "c"
-    with running_service(folder) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    with service_for_mounts(tmp_path_factory.mktemp("hsds") / "c") as running:
         yield running
 
 

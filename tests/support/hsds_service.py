@@ -21,6 +21,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
 from h5fs.errors import H5fsError
 from h5fs.store.hdf5.objects.attributes import read_attributes
@@ -251,6 +252,17 @@ class Loader:
             return f"{collection}/{target}".encode()
 
         return text
+
+
+@contextmanager
+def service_for_mounts(folder: Path) -> Iterator[Service]:
+    """Run a service that mounts of this process find; skip the test where there is none."""
+    if why_missing():
+        pytest.skip(why_missing())
+    with running_service(folder) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
 
 
 def _objects_of(group: h5py.Group) -> Iterator[Any]:
