@@ -68,6 +68,7 @@ def _mount(words: list[str]) -> None:
             f"nsenter --mount={given.namespace} mount -t h5fs ..."
         )
     options = [option for text in given.options for option in split_options(text)]
+    options = [option for option in options if option != "rw"]  # which mount(8) adds by itself
     if given.s:
         options = [option for option in options if is_known(option)]
     # A file may be named like an option, so "--" stands before it.

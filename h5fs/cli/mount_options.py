@@ -285,11 +285,14 @@ _BY_NAME = {option.name: option for option in MOUNT_OPTIONS}
 
 
 class ParsedOptions(Struct, frozen=True):
-    """Parsed ``-o`` texts: ``values`` for fields of ``MountOptions``, and FUSE's own options."""
+    """Parsed ``-o`` texts: ``values`` for fields of ``MountOptions``, and FUSE's own options.
+
+    ``access``: "ro" or "rw", where one was given.
+    """
 
     values: dict[str, object] = field(default_factory=dict)
     fuse: dict[str, str | None] = field(default_factory=dict)
-    is_read_only: bool = False
+    access: str = ""
 
     def apply(self, settings: MountOptions) -> MountOptions:
         """Return the settings changed as the texts say."""
@@ -306,11 +309,11 @@ def parse_options(texts: Iterable[str]) -> ParsedOptions:
     """
     values: dict[str, object] = {}
     fuse: dict[str, str | None] = {}
-    is_read_only = False
+    access = ""
     for text in (text for some in texts for text in split_options(some)):
         name, equals, value = text.partition("=")
         if text in ("ro", "rw"):
-            is_read_only = text == "ro"
+            access = text
         if _is_ignored(text):
             continue
         option = _BY_NAME.get(name)
@@ -326,7 +329,7 @@ def parse_options(texts: Iterable[str]) -> ParsedOptions:
         values["store.commit_seconds"] = None
     if isinstance(cache := values.get(_DISK_CACHE), tuple):
         values[_DISK_CACHE], values["store.remote.cache_folder"] = cache
-    return ParsedOptions(values, fuse, is_read_only)
+    return ParsedOptions(values, fuse, access)
 
 
 def _parse_value(option: MountOption, text: str) -> object:

@@ -58,10 +58,23 @@ def test_modes_are_those_of_h5py_and_r_is_the_default(passed_on: list[MountOptio
         Mode.READ, Mode.READ, Mode.UPDATE, Mode.APPEND, Mode.CREATE, Mode.EXCLUSIVE, Mode.EXCLUSIVE
     ]  # fmt: skip
     assert all(options.store.mode is options.mode for options in passed_on)
-    assert main.main(["f.h5", "mnt", "-o", "rw,mode=a"]) == 0
-    assert passed_on[-1].mode is Mode.APPEND
     for mode in ("", "R", "rw"):
         assert main.main(["f.h5", "mnt", "--mode", mode]) == 2
+
+
+@pytest.mark.semantics("M11")
+@pytest.mark.parametrize(
+    ("options", "mode", "said"),
+    [("rw,mode=a", Mode.APPEND, ""), ("ro", Mode.READ, ""), ("rw,ro", Mode.READ, ""),
+     ("rw", Mode.READ, "h5fs: -o rw lets no program write; --mode r+ does\n")],
+)  # fmt: skip
+def test_rw_is_no_mode(
+    passed_on: list[MountOptions], capsys: pytest.CaptureFixture[str], options: str, mode: Mode,
+    said: str,
+) -> None:  # fmt: skip
+    assert main.main(["f.h5", "mnt", "-o", options]) == 0
+    assert passed_on[-1].mode is mode
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

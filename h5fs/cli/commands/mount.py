@@ -58,7 +58,9 @@ def make_mount_options(given: argparse.Namespace) -> MountOptions:
             owner_pid=given.owner,
         )
     )
-    if parsed.is_read_only and options.mode.writes:
+    if parsed.access == "rw" and not options.mode.writes:
+        warn("-o rw lets no program write; --mode r+ does")
+    if parsed.access == "ro" and options.mode.writes:
         mode = options.mode.value
         raise UsageError(f"-o ro and mode {mode} contradict each other; leave one out")
     if options.part and options.mode in (Mode.CREATE, Mode.EXCLUSIVE):
