@@ -25,8 +25,8 @@ import subprocess
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
@@ -85,9 +85,12 @@ class Mount:
 
     def _end(self) -> str:
         """Unmount; return what there is to warn of. Raises ``MountError``."""
+        command = "umount", "--lazy", "--", os.fspath(self.path)
         try:
-            said = _run("umount", "--lazy", "--", os.fspath(self.path))
-        except BaseException:
+            said = _run(*command)
+        except BaseException as error:
+            if not isinstance(error, MountError) and find_mount(self._real_path) is not None:
+                _run(*command)  # Ctrl-C came before the command had begun
             if find_mount(self._real_path) is None:
                 self._forget()
             raise  # where it is still mounted, it can be unmounted again
@@ -183,25 +186,48 @@ def mount(
 def _run(*words: str) -> str:
     """Run the command; return what it said on stderr. Raises ``MountError`` with that."""
     command = isolated_command("h5fs.cli.main", *words)
-    # In a session of its own no Ctrl-C reaches it but by this process, which knows what to do next.
-    running = subprocess.Popen(
-        command, text=True, errors="backslashreplace", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    running: subprocess.Popen[str] | None = None
     try:
+        with _interrupts_noted():
+            # In a session of its own no Ctrl-C reaches it but by this process, which knows what to
+            # do next.
+            running = subprocess.Popen(
+                command, text=True, errors="backslashreplace", start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
         _, said = running.communicate(timeout=_START_SECONDS)
     except subprocess.TimeoutExpired:
+        assert running is not None
         running.kill()
         running.communicate()
         raise MountError(
             f"h5fs {words[0]} {words[-1]}: no answer within {_START_SECONDS} s"
         ) from None
     except BaseException:  # Ctrl-C, or what a handler of another signal raises
-        _end_interrupted(running, words)
+        if running is not None:
+            _end_interrupted(running, words)
         raise
     if running.returncode:
         raise MountError(_without_prefix(said) or f"status {running.returncode}")
     return _without_prefix(said)
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[None]:
+    """Let Ctrl-C wait during the block, in whatever thread it comes: a process that is just being
+    made would be nobody's."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # its handler is no function of Python's, or does not run in this thread
+        return
+    has_come = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: has_come.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if has_come.is_set():
+        signal.raise_signal(signal.SIGINT)
 
 
 def _without_prefix(said: str) -> str:

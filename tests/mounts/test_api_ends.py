@@ -112,6 +112,51 @@ def test_ctrl_c_between_two_steps_of_a_mount_leaves_nothing_or_the_mount(
     assert found == (["f.h5"] if status else ["f.h5", "f.h5.h5fs-log", "mnt"])
 
 
+# The same, where it comes before the command has begun, or as soon as it has.
+INTERRUPTED_AT_ITS_BEGINNING = """
+import os, signal, subprocess, sys, h5fs
+
+moment, what = sys.argv[1:]
+begin, begun = subprocess.Popen, []
+
+def interrupted(*arguments, **keywords):
+    subprocess.Popen = begin
+    if moment == "before":
+        raise KeyboardInterrupt
+    begun.append(begin(*arguments, **keywords))
+    signal.raise_signal(signal.SIGINT)
+    return begun[0]
+
+try:
+    if what == "unmount":
+        mount = h5fs.mount("f.h5", "mnt", mode="r+")
+    subprocess.Popen = interrupted
+    if what == "unmount":
+        mount.unmount()
+    h5fs.mount("f.h5", "mnt", mode="r+")
+except KeyboardInterrupt:
+    assert all(process.poll() is not None for process in begun)
+    print(os.path.exists("mnt"), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    os._exit(0)
+"""
+
+
+@pytest.mark.semantics("C6")
+@pytest.mark.parametrize("what", ["mount", "unmount"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ctrl_c_at_the_beginning_of_the_command_leaves_nothing_mounted(
+    tmp_path: Path, moment: str, what: str
+) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened["x"] = np.arange(3)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_ITS_BEGINNING, moment, what], cwd=tmp_path,
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("False True\n", "", 0)
+    assert os.listdir(tmp_path) == ["f.h5"]
+
+
 @pytest.mark.semantics("C6")
 def test_what_could_not_be_unmounted_can_be_unmounted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
