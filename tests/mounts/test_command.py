@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 from support.mount_points import is_mounted, mounts_below, table_of_mounts
-from support.mounts import end_mount, mounted, run_h5fs
+from support.mounts import end_mount, mounted, needs_libfuse_3, run_h5fs
 from support.reference import npy_bytes
 from support.users import (
     NOBODY,
@@ -238,7 +238,7 @@ def test_umount_takes_relative_paths_and_symbolic_links(file: Path, mountpoint: 
 
 
 @pytest.mark.semantics("M5", "M6")
-@pytest.mark.parametrize("mode", ["r", "r+"])
+@pytest.mark.parametrize("mode", ["r", pytest.param("r+", marks=needs_libfuse_3)])
 def test_a_mount_whose_daemon_was_killed_can_be_taken_down(file: Path, mode: str) -> None:
     with mounted(file, options=["--mode", mode]) as mount:
         if mode == "r+":  # the kernel no longer knows the root's attributes
