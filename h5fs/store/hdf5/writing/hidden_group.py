@@ -29,7 +29,7 @@ from h5fs.store.hidden_names import (
 
 _log = logging.getLogger(__name__)
 
-_USUAL_COUNT = 80  # what a program has removed last, and some that are open
+_USUAL_COUNT = 40  # what a program has removed last, and some that are open
 
 
 def check_visible(group_path: bytes, name: bytes) -> None:

@@ -14,7 +14,7 @@ from h5fs.projection.names import DentryName
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node
 
 _MOST_PROCESSES: Final = 64
-_MOST_OBJECTS: Final = 64
+_MOST_OBJECTS: Final = 16  # each costs those after it, since the hidden group has links to all
 _MOST_BYTES: Final = 2**20
 _TIMES_MOST: Final = 2  # more may be held than is promised, so that many are given back together
 
