@@ -105,7 +105,7 @@ def test_options_of_fuse_are_passed_on_in_their_order() -> None:
 @pytest.mark.semantics("M8")
 @pytest.mark.parametrize(
     "option",
-    "defaults auto noauto user nouser users nofail _netdev rw x-systemd.automount "
+    "defaults auto noauto user nouser users nofail _netdev x-systemd.automount "
     "x-gvfs-show comment=hello nosuid nodev relatime".split(),
 )
 def test_options_of_mount_do_nothing(option: str) -> None:
