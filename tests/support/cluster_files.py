@@ -62,16 +62,26 @@ def attribute_of(path: Path, name: str) -> int:
 
 def load(path: Path) -> np.ndarray[Any, Any]:
     """Return an array; numpy takes a read that fails for the end of a file that is too short."""
-    values: np.ndarray[Any, Any] = np.load(io.BytesIO(path.read_bytes()))
+    return _parse(path.read_bytes())
+
+
+def _parse(data: bytes) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = np.load(io.BytesIO(data))
     return values
 
 
 def array_value(path: Path) -> int:
-    """Return the one value of an array; 0 where there is no array, -1 for a mixture."""
+    """Return the one value of an array; 0 where there is no array, -1 for a mixture, or nothing.
+
+    A save that broke off when a node died may leave an empty file in the mount of who saved.
+    """
     try:
-        values = load(path)
+        data = path.read_bytes()
     except FileNotFoundError:
         return 0
+    if not data:
+        return -1
+    values = _parse(data)
     return int(values[0]) if len(values) == LENGTH and (values == values[0]).all() else -1
 
 
