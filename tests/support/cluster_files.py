@@ -62,26 +62,18 @@ def attribute_of(path: Path, name: str) -> int:
 
 def load(path: Path) -> np.ndarray[Any, Any]:
     """Return an array; numpy takes a read that fails for the end of a file that is too short."""
-    return _parse(path.read_bytes())
-
-
-def _parse(data: bytes) -> np.ndarray[Any, Any]:
+    data = path.read_bytes()
+    assert data, f"{path} is read as empty; its size is {path.stat().st_size} bytes by now"
     values: np.ndarray[Any, Any] = np.load(io.BytesIO(data))
     return values
 
 
 def array_value(path: Path) -> int:
-    """Return the one value of an array; 0 where there is no array, -1 for a mixture, or nothing.
-
-    A save that broke off when a node died may leave an empty file in the mount of who saved.
-    """
+    """Return the one value of an array; 0 where there is no array, -1 for a mixture."""
     try:
-        data = path.read_bytes()
+        values = load(path)
     except FileNotFoundError:
         return 0
-    if not data:
-        return -1
-    values = _parse(data)
     return int(values[0]) if len(values) == LENGTH and (values == values[0]).all() else -1
 
 
