@@ -49,15 +49,20 @@ except KeyboardInterrupt:
 """
 
 
+def run_beside_a_file(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of Python's, in a session of its own, in a folder with the file f.h5."""
+    with h5py.File(folder / "f.h5", "w") as opened:
+        opened["x"] = np.arange(3)
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=folder, capture_output=True, text=True,
+        timeout=240, check=False, start_new_session=True,
+    )  # fmt: skip
+
+
 @pytest.mark.semantics("C6")
 @pytest.mark.parametrize("what", ["mount", "unmount"])
 def test_ctrl_c_is_raised_when_nothing_is_mounted_any_more(tmp_path: Path, what: str) -> None:
-    with h5py.File(tmp_path / "f.h5", "w") as opened:
-        opened["x"] = np.arange(3)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, "f.h5", what], cwd=tmp_path, capture_output=True,
-        text=True, timeout=240, check=False, start_new_session=True,
-    )  # fmt: skip
+    done = run_beside_a_file(tmp_path, INTERRUPTED, "f.h5", what)
     assert (done.stdout, done.returncode) == ("False\n", 0), done
     assert os.listdir(tmp_path) == ["f.h5"]
 
@@ -97,12 +102,7 @@ sys.exit(main(["mount", "--mode", "r+", "f.h5", "mnt"]))
 def test_ctrl_c_between_two_steps_of_a_mount_leaves_nothing_or_the_mount(
     tmp_path: Path, step: str, status: int
 ) -> None:
-    with h5py.File(tmp_path / "f.h5", "w") as opened:
-        opened["x"] = np.arange(3)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_BETWEEN, step], cwd=tmp_path, capture_output=True,
-        text=True, timeout=240, check=False,
-    )  # fmt: skip
+    done = run_beside_a_file(tmp_path, INTERRUPTED_BETWEEN, step)
     found = sorted(os.listdir(tmp_path))
     daemon = done.stdout.strip()
     assert not daemon or not Path("/proc", daemon).exists()
@@ -147,12 +147,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_at_the_beginning_of_the_command_leaves_nothing_mounted(
     tmp_path: Path, moment: str, what: str
 ) -> None:
-    with h5py.File(tmp_path / "f.h5", "w") as opened:
-        opened["x"] = np.arange(3)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_AT_ITS_BEGINNING, moment, what], cwd=tmp_path,
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+    done = run_beside_a_file(tmp_path, INTERRUPTED_AT_ITS_BEGINNING, moment, what)
     assert (done.stdout, done.stderr, done.returncode) == ("False True\n", "", 0)
     assert os.listdir(tmp_path) == ["f.h5"]
 

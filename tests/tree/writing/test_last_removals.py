@@ -67,6 +67,14 @@ def test_the_newest_and_as_many_before_it_as_promised_are_there_however_many_fol
     assert taken(last, 1, b"46") is every[46]
 
 
+@pytest.mark.semantics("R28")
+def test_sixteen_are_there_beside_the_newest() -> None:
+    last = LastRemovals()
+    for number in range(100):
+        last.put(process(1), removed(b"%d" % number))
+    assert all(taken(last, 1, b"%d" % number) is not None for number in range(83, 100))
+
+
 def test_large_objects_are_given_back_before_small_ones() -> None:
     last, small, large = LastRemovals(most_bytes=19), removed(b"x"), removed(b"y", size=1000)
     assert last.put(process(1), small) == last.put(process(1), large) == []
