@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from support.mounts import mounted
 from support.reference import npy_bytes
-from support.writing import errno_of, make_file, written
+from support.writing import errno_of, make_file, shell, written
 
 pytestmark = pytest.mark.semantics("R14")
 
@@ -150,3 +152,39 @@ def test_an_array_written_under_a_temporary_name_keeps_its_attributes_and_its_ot
     with h5py.File(file) as opened:
         assert opened[name][()].tolist() == new.tolist()
         assert opened["d2"][()].tolist() == (new.tolist() if name == "d" else [1.0])
+
+
+@pytest.mark.parametrize("is_waiting", [False, True], ids=["written", "waiting"])
+def test_tar_of_many_names_makes_links_of_attributes_before_those_of_their_arrays(
+    tmp_path: Path, is_waiting: bool
+) -> None:
+    # GNU tar that is given several names makes links of all files of one inode number.
+    source, into = make_file(tmp_path / "s.h5", a=[1.0]), make_file(tmp_path / "f.h5")
+    with h5py.File(source, "a") as opened:
+        opened["a"].attrs["units"] = "m"
+        opened["b"] = opened["g/c"] = opened["a"]
+    names = "*.attrs.json *.npy g" if is_waiting else "*"
+    with mounted(source) as mount:
+        shell(f"tar cf {tmp_path}/t.tar {names}", mount.path)
+    with written(into) as mount:
+        shell(f"tar xf {tmp_path}/t.tar", mount.path)
+        assert (mount.path / "a.npy").stat().st_nlink == 3
+    with h5py.File(into) as opened:
+        assert opened["a"] == opened["b"] == opened["g/c"]
+        assert dict(opened["g/c"].attrs) == {"units": "m"}
+
+
+def test_a_hard_link_of_attributes_is_refused_where_the_object_is_there(file: Path) -> None:
+    with written(file) as mount:
+        attribute_file = mount.path / "d.attrs.json"
+        for name, expected in {
+            "e.attrs.json": errno.EPERM, "x.npy": errno.EPERM, "d2.attrs.json": errno.EEXIST,
+        }.items():  # fmt: skip
+            assert errno_of(partial(os.link, attribute_file, mount.path / name)) == expected
+        # What waits is a text of its own.
+        os.link(attribute_file, mount.path / "new.attrs.json")
+        attribute_file.write_text('{"old": 2}')
+        np.save(mount.path / "new.npy", [3.0])
+    assert attributes(file, "e") == {}
+    assert attributes(file, "d") == {"old": 2}
+    assert attributes(file, "new") == {"old": 1}

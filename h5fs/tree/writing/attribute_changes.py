@@ -1,4 +1,4 @@
-"""Single attributes of an object, set or removed: its attribute file is written anew.
+"""Attributes that are not written as text by a program: single ones, and those of a new hard link.
 
 Under the tree's lock.
 """
@@ -16,7 +16,7 @@ from h5fs.errors import (
     show_path,
 )
 from h5fs.projection.json.attribute_file_changes import change_attributes, holds_attribute
-from h5fs.projection.names import GROUP_ATTRIBUTES
+from h5fs.projection.names import GROUP_ATTRIBUTES, Projection
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import NodeKind
 from h5fs.tree.writing.closings import Closings
@@ -96,6 +96,40 @@ class AttributeChanges:
         finally:
             file.started_from = None
             self._closings.release(self._opened.remove(handle))
+
+    def copy_for_later(self, existing: bytes, new: bytes) -> bool:
+        """Let an attribute file wait for an object that is not there yet, with another one's text.
+
+        This is how ``link`` of an attribute file is answered: programs that unpack archives make
+        the hard links of attributes before those of their dataset. Returns whether it was one of
+        these; nothing is done otherwise.
+        """
+        if not self._is_attribute_file(existing) or not self._is_missing_owner(new):
+            return False
+        text = self._text_of(existing)
+        handle = self._openings.create(new, os.O_WRONLY, 0, 0o666)
+        try:
+            self._writes.write(self._opened.get_writable(handle), memoryview(text), 0)
+            self._closings.flush(self._opened.get(handle), 0)
+        finally:
+            self._closings.release(self._opened.remove(handle))
+        return True
+
+    def _is_attribute_file(self, path: bytes) -> bool:
+        if not path.endswith(Projection.ATTRIBUTES.suffix):
+            return False
+        return self._pending.staged(path) is not None or (
+            self._places.find_own(path).kind is NodeKind.ATTRIBUTES
+        )
+
+    def _is_missing_owner(self, path: bytes) -> bool:
+        """Whether a path is free, and that of the attributes of a dataset which is not there."""
+        if self._places.is_there(path):
+            return False
+        folder, meaning = self._places.folder_and_file(path)
+        if meaning is None or meaning.projection is not Projection.ATTRIBUTES:
+            return False
+        return self._places.owner_of(folder, meaning.link_name) is None
 
     def _file_of(self, path: bytes) -> bytes:
         """Return the path of an object's attribute file. Raises ``UnsupportedTypeError``."""

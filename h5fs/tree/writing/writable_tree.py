@@ -300,7 +300,8 @@ class WritableTree:
         """Answer ``link``."""
         with self._in_flight.alone():
             self._changes.note_any()
-            self._new_links.make_hard_link(existing, new)
+            if not self._attribute_changes.copy_for_later(existing, new):
+                self._new_links.make_hard_link(existing, new)
             self._remakings.note_made(0, new)
             self._statuses.note_change_in(new)
 
