@@ -18,6 +18,7 @@ from h5fs.model.settings import ExternalPolicy
 from h5fs.store.hsds.client import Client
 from h5fs.store.hsds.store import HsdsStore
 from h5fs.tree import RenewingTree, SharedWritableTree
+from h5fs.tree.writing import writes
 from h5fs.tree.writing.openings import Openings
 
 OLD, NEW = [[1, 2], [3], [4, 5, 6]], [[7, 8], [9], [10, 11, 12]]
@@ -107,6 +108,29 @@ def test_a_new_file_keeps_what_is_written_when_the_service_goes_as_soon_as_it_is
             other.get_status(b"/d.npy")
         assert np.unique(load(tree, b"/d.npy")) == [1]
         assert np.unique(load(other, b"/d.npy")) == [1]
+
+
+@pytest.mark.semantics("G18")
+def test_a_large_new_file_keeps_what_is_written_when_the_service_goes_meanwhile(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach, look = Reach(monkeypatch), writes.large_array_header
+
+    def look_and_lose(*given: Any) -> Any:
+        header = look(*given)
+        reach.answers = False
+        tree._lookup.forget()  # as if a while had passed
+        return header
+
+    monkeypatch.setattr(writes, "large_array_header", look_and_lose)
+    with opened_trees(service, tmp_path, 1) as (tree,):
+        handle = tree.create(b"/d.npy", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        tree.write(handle, memoryview(as_npy(np.ones(200_000))), 0)
+        assert not reach.answers
+        reach.answers = True
+        tree.flush(handle, 0)
+        tree.release(handle)
+        assert np.unique(load(tree, b"/d.npy")) == [1]
 
 
 @pytest.mark.semantics("G18")
