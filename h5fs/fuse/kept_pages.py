@@ -30,22 +30,27 @@ class Pages(Enum):
 @dataclass(slots=True)
 class _Node:
     """``content``: what the pages show, None when that is not known. ``writers``: how many handles
-    may write; ``readers``: how many read each content through the pages.
+    may write; ``readers``: which content each handle fills the pages with, as far as that lasts.
     """
 
     content: PageContent | None = None
     writers: int = 0
-    readers: dict[Hashable, int] = field(default_factory=dict)
+    readers: dict[int, Hashable] = field(default_factory=dict)
 
-    def is_read_otherwise(self, content: PageContent | None) -> bool:
+    def is_read_otherwise(self, content: PageContent | None, *, apart_from: int = -1) -> bool:
         """Whether a handle fills the pages with another content than this; None is a draft."""
-        return any(content is None or each != content.identity for each in self.readers)
+        return any(
+            handle != apart_from and (content is None or identity != content.identity)
+            for handle, identity in self.readers.items()
+        )
 
 
 @dataclass(slots=True)
 class _Handle:
+    """``node``: 0 while it is not known."""
+
     node: int
-    read: Hashable | None  # the identity of what it reads; None for one that may write
+    writes: bool
 
 
 class KeptPages:
@@ -70,8 +75,8 @@ class KeptPages:
                 and content.is_followed
             )
             known.content = None if known.writers else content
-            known.readers[content.identity] = known.readers.get(content.identity, 0) + 1
-            self._handles[handle] = _Handle(node, content.identity)
+            known.readers[handle] = content.identity
+            self._handles[handle] = _Handle(node, writes=False)
             return Pages.KEPT if is_kept else Pages.DROPPED
 
     def open_to_write(self, handle: int, node: int, content: PageContent | None) -> Pages:
@@ -83,15 +88,19 @@ class KeptPages:
         with self._lock:
             known = self._nodes.get(node)
             is_read_otherwise = known is not None and known.is_read_otherwise(content)
-            self._handles[handle] = _Handle(0, None)
+            self._handles[handle] = _Handle(0, writes=True)
             self._learn(handle, node)
-            return Pages.BYPASSED if is_read_otherwise else Pages.DROPPED
+            if is_read_otherwise:
+                return Pages.BYPASSED
+            if node and content is not None and content.lasts:
+                self._at(node).readers[handle] = content.identity
+            return Pages.DROPPED
 
     def writes(self, handle: int, node: int) -> bool:
         """Return whether a handle may write; its node is known by now, if not before."""
         with self._lock:
             known = self._handles.get(handle)
-            if known is None or known.read is not None:
+            if known is None or not known.writes:
                 return False
             if not known.node:
                 self._learn(handle, node)
@@ -102,7 +111,7 @@ class KeptPages:
         with self._lock:
             opened = self._handles.get(handle)
             known = None if opened is None else self._nodes.get(opened.node)
-            return known is not None and known.is_read_otherwise(content)
+            return known is not None and known.is_read_otherwise(content, apart_from=handle)
 
     def forget(self, node: int) -> None:
         """Take note that a node's pages may show anything."""
@@ -116,19 +125,16 @@ class KeptPages:
             gone = self._handles.get(handle)
             if gone is None:
                 return
-            if gone.read is None:
+            if gone.writes:
                 self._learn(handle, node)
             del self._handles[handle]
             if not gone.node:
                 return
             known = self._at(gone.node)
-            if gone.read is None:
+            known.readers.pop(handle, None)
+            if gone.writes:
                 known.writers -= 1
                 known.content = None
-                return
-            known.readers[gone.read] -= 1
-            if not known.readers[gone.read]:
-                del known.readers[gone.read]
 
     def _learn(self, handle: int, node: int) -> None:
         """Take note of the node of a handle that may write."""

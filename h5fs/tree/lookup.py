@@ -46,6 +46,7 @@ from h5fs.tree.contents.content import (
 )
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
+from h5fs.tree.file_statuses import FileStatuses
 from h5fs.tree.known_links import Known, KnownLinks, LinkChange
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.nodes import (
@@ -90,7 +91,7 @@ class Lookup:
         self._contents = KnownContents()
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
-        self._file_status: dict[int, FileStatus] = {}  # by file number; the store bounds those
+        self.files = FileStatuses(store)
         self.is_shared = False
         """Whether others change the HDF5 file: then everything is forgotten with each change."""
         self._has_aliases = False  # an external link has led to the mounted file
@@ -383,14 +384,11 @@ class Lookup:
 
     def status_of_file(self, number: int) -> FileStatus:
         """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
-        status = self._file_status.get(number)
-        if status is None:
-            status = self._file_status[number] = self._store.file_status(number)
-        return status
+        return self.files.present(number)
 
     def forget_files(self) -> None:
         """Forget the statuses of HDF5 files, which ``forget`` does not."""
-        self._file_status.clear()
+        self.files.forget()
 
     def _warn_once(self, folder: Node, link: Link, what: str) -> None:
         message = f"{show_path(folder.info.ref.path)}: link {show_path(link.name)} {what}"

@@ -88,6 +88,23 @@ def test_pages_of_a_writer_are_mixed_where_others_read_another_content() -> None
     assert not pages.are_mixed(9, None)
 
 
+def test_pages_of_a_writer_that_keeps_to_its_content_are_not_shared_with_another_one() -> None:
+    pages = KeptPages()
+    old, new = (PageContent(name, None, lasts=True) for name in ("old", "new"))
+    assert pages.open_to_write(1, NODE, old) is Pages.DROPPED
+    assert pages.open_to_write(2, NODE, old) is Pages.DROPPED
+    assert pages.open_to_read(3, NODE, new) is Pages.BYPASSED
+    assert pages.open_to_write(4, NODE, new) is Pages.BYPASSED
+    assert pages.open_to_read(5, NODE, old) is Pages.DROPPED
+    assert not pages.are_mixed(1, old)
+    for handle in (1, 3, 4, 5):
+        pages.release(handle, NODE)
+    assert pages.open_to_read(6, NODE, new) is Pages.BYPASSED  # the second one is open still
+    assert not pages.are_mixed(2, new)  # what it has written itself is the new one
+    pages.release(2, NODE)
+    assert read(pages, 7, new) is Pages.DROPPED
+
+
 def test_nodes_that_are_open_are_not_forgotten() -> None:
     pages = KeptPages(most_nodes=2)
     pages.open_to_read(1, NODE, content("old"))

@@ -38,6 +38,7 @@ MOUNTS, NODES = 4, 4
 _ELEMENTS, _ROWS, _CHANGES = 400, 5, 25
 _TIMEOUT_SECONDS, _BACK_SECONDS, _JOIN_SECONDS = 8, 120, 120
 _LOAD_SECONDS = 1.5
+_OLD_SECONDS = 1.1  # what a mount has found before is old then
 _LINES_TOLD = 8
 _PASSING = (errno.EIO, errno.ESTALE, errno.ENOENT)  # while nodes are down
 _SERVICE_NODE = "sn_1"
@@ -173,6 +174,7 @@ class Cluster:
 
     def _compare_calm(self) -> None:
         """Compare what mounts show: nothing but what was answered, and all of it."""
+        time.sleep(_OLD_SECONDS)
 
         def compare(writer: Writer) -> None:
             for mount in self._lookers(writer):
@@ -269,7 +271,7 @@ class Cluster:
 
     def _compare_after_loss(self, names: list[str]) -> None:
         """Find what was flushed, or written later, and take that for what is there."""
-        time.sleep(1.1)  # what a mount has found before is old then
+        time.sleep(_OLD_SECONDS)
         for writer in self._writers:
             views = [self._look(mount, writer) for mount in self._lookers(writer)]
             self._demand(views[0] == views[1], f"mounts differ: {views}")

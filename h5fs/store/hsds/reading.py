@@ -65,7 +65,8 @@ class _Source:
 class _Opened:
     """What reads a dataset: an array, or elements of variable length and their source.
 
-    ``lock`` protects the elements of variable length, which keep what was read last.
+    ``lock`` protects the elements of variable length, which keep what was read last. It is held
+    while the service is asked; ``is_outdated`` says without it that this is to be forgotten.
     """
 
     object_id: str
@@ -73,6 +74,7 @@ class _Opened:
     array: RemoteArray | None
     variable: tuple[VariableDataset | SequenceDataset, _Source] | None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    is_outdated: threading.Event = field(default_factory=threading.Event)
 
     def read_into(self, part: ArrayPart, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with bytes of a file's data."""
@@ -95,6 +97,9 @@ class _Opened:
         else:
             read = functools.partial(dataset.read_values, source)
         with self.lock:
+            if self.is_outdated.is_set():
+                self.is_outdated.clear()
+                dataset.forget()
             buffer[:] = read_through_library(read, item_bytes, offset, len(buffer))
 
 
@@ -156,12 +161,13 @@ class DatasetReaders:
         return True
 
     def forget_values(self, object_id: str) -> None:
-        """Forget what was read of a dataset: somebody here has written to it."""
+        """Forget what was read of a dataset, by whomever: reads that begin now ask for it."""
         with self._lock:
             opened = [each for each in self._opened.values() if each.object_id == object_id]
         for each in opened:
             if each.array is not None:
                 self.cache.forget(each.array.number)
+            each.is_outdated.set()
 
     def _keep(self, opened: _Opened) -> None:
         gone: list[_Opened] = []

@@ -226,6 +226,10 @@ class HsdsStore:
             self._readers.open_as(dataset, answer, query, target_of)
             self._readers.read_into(dataset, part, offset, buffer)
 
+    def forget_values(self, ref: ObjectRef) -> None:
+        """Forget what was read of a dataset, or ahead: reads that begin now ask the service."""
+        self._readers.forget_values(self._id_of(ref))
+
     def make_view(
         self, ref: ObjectRef, request: ViewRequest, data: bytes, buffer: memoryview
     ) -> None:

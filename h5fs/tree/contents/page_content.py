@@ -15,8 +15,11 @@ class PageContent:
 
     ``version`` differs after each change of these bytes; None when nobody tells of all changes.
     ``is_followed``: whether it is certain that no byte changes without ``version``.
+    ``lasts``: a handle that may write keeps to ``identity`` until it is closed, though another
+    mount may put something else in the place of what it has open.
     """
 
     identity: Hashable
     version: int | None
     is_followed: bool = field(default=False, compare=False)
+    lasts: bool = field(default=False, compare=False)

@@ -27,13 +27,12 @@ from h5fs.errors import (
 from h5fs.lru_cache import LruCache
 from h5fs.model.file_status import SpaceStatus
 from h5fs.model.objects import DomainEntry
-from h5fs.store.interface import Store
 from h5fs.tree.dentries import Dentries
 from h5fs.tree.handles import Handles
 from h5fs.tree.nodes import mix_inode
 from h5fs.tree.statistics import TreeStatistics
 from h5fs.tree.status import Dentry, Status
-from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS, RenewingTree
+from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS, RenewingTree, SharedStore
 
 _FOLDER_MODE: Final = stat.S_IFDIR | 0o555
 _MOST_OPEN: Final = 32
@@ -45,7 +44,7 @@ class DomainSource(Protocol):
 
     def list(self, path: bytes) -> tuple[DomainEntry, ...]: ...
 
-    def open_store(self, path: bytes) -> Store: ...
+    def open_store(self, path: bytes) -> SharedStore: ...
 
     def close(self) -> None: ...
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -75,6 +75,20 @@ class _OpenContent:
         return self.content.read_into(buffer, offset)
 
 
+class SharedStore(Store, Protocol):
+    """A store of data that others change, which keeps what was read, or read ahead, of a dataset
+    for those who have it open.
+    """
+
+    def forget_values(self, ref: ObjectRef) -> None:
+        """Forget what was read of a dataset: reads that begin now have what it holds by now.
+
+        The kernel drops its pages when a file is opened; but who has the file open for longer
+        fills them again, for all. So this is called at each ``open``.
+        """
+        ...
+
+
 class RenewingTree(Tree):
     """Answers what ``Tree`` answers.
 
@@ -83,10 +97,11 @@ class RenewingTree(Tree):
     """
 
     def __init__(
-        self, store: Store, max_depth: int = Limits().max_depth, *,
+        self, store: SharedStore, max_depth: int = Limits().max_depth, *,
         views: ViewOptions = NO_VIEWS, part: bytes = b"",
     ) -> None:  # fmt: skip
         super().__init__(store, max_depth, views=views, part=part)
+        self._forget_values = store.forget_values
         self._renewed_at = time.monotonic()
         self._files_lock = threading.Lock()
         self._files: dict[_Key, set[_OpenContent]] = {}
@@ -189,6 +204,7 @@ class RenewingTree(Tree):
         node = self.lookup.find(path)
         if node.kind is NodeKind.FOLDER:
             raise IsAGroupError(f"{show_path(path)} is a group")
+        self._forget_values(node.info.ref)
         content = open_content(self._store, _without_dataset(node), self._views)
         # A file that stat refuses is refused here, too.
         _ = content.size_bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -19,6 +20,11 @@ from h5fs.store.interface import ArrayFile
 from h5fs.store.log.runs import RunIndex
 from h5fs.store.sources.local_file import make_unnamed
 from h5fs.tree.contents.content import ArrayContent
+
+
+def layout_of(content: ArrayContent) -> Hashable:
+    """Return what is equal for two contents of an array if each row has the same place in both."""
+    return content.dataset.dtype, content.npy.shape[1:], len(content.npy.header)
 
 
 @dataclass(eq=False)
@@ -35,10 +41,7 @@ class SharedPages:
 
     def follow(self, content: ArrayContent) -> bool:
         """Take over what the array is by now; return False where its bytes have moved."""
-        old = self.content
-        is_alike = (old.dataset.dtype, old.npy.shape[1:], len(old.npy.header)) == (
-            content.dataset.dtype, content.npy.shape[1:], len(content.npy.header),
-        )  # fmt: skip
+        is_alike = layout_of(self.content) == layout_of(content)
         if is_alike:
             self.content = content
         return is_alike

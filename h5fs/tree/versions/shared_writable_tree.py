@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from h5fs.errors import ExistsError, LostChangesError, NotFoundError, show_path
 from h5fs.lru_cache import LruCache
 from h5fs.model.objects import ObjectRef
-from h5fs.store.interface import ArrayPart
+from h5fs.store.interface import ArrayPart, WritingStore
 from h5fs.tree.contents.content import ArrayContent, Content, TextContent
-from h5fs.tree.nodes import NodeKind
+from h5fs.tree.contents.page_content import PageContent
+from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.status import Status
-from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS
-from h5fs.tree.versions.shared_pages import SharedPages
+from h5fs.tree.versions.renewing_tree import RENEWED_SECONDS, SharedStore
+from h5fs.tree.versions.shared_pages import SharedPages, layout_of
 from h5fs.tree.writing.opened_files import OpenedFile
 from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.writable_tree import WritableTree
@@ -50,6 +51,10 @@ class Renewal:
             self._forget()
 
 
+class SharedWritingStore(WritingStore, SharedStore, Protocol):
+    """A store of data that others change, to write."""
+
+
 class SharedWritableTree(WritableTree):
     """Answers what ``WritableTree`` answers.
 
@@ -58,8 +63,9 @@ class SharedWritableTree(WritableTree):
     why a handle's new file was given up. These and ``_pages`` are under the tree's lock.
     """
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, store: SharedWritingStore, *given: Any, **named: Any) -> None:
+        super().__init__(store, *given, **named)
+        self._forget_values = store.forget_values
         self._renewal = Renewal(self._forget)
         self._in_flight.on_begin = self._renewal.renew
         self._pages: dict[ObjectRef, SharedPages] = {}
@@ -75,8 +81,18 @@ class SharedWritableTree(WritableTree):
         """Return False: others may have written."""
         return False
 
-    def page_content(self, _handle: int) -> None:
-        """Return None: nobody tells what others have written."""
+    def page_content(self, handle: int) -> PageContent | None:
+        """Return what a handle reads: of which object, and how it is laid out.
+
+        Nobody tells what others have written, nor how many rows they have added: that does not
+        keep two handles from sharing pages. That others have put another object in the place of
+        one that is open does. Of two objects of one size the kernel knows nothing but a time in
+        seconds, so that it would give the pages of one to who reads the other.
+        """
+        opened = self._opened.get(handle)
+        with self._in_flight.call(file=opened.file):
+            read = opened.read_of_file()
+        return None if read is None else _page_content(*read)
 
     def changed_since(self, _version: object) -> None:
         """Return None: any file may have changed."""
@@ -95,9 +111,13 @@ class SharedWritableTree(WritableTree):
         """Open a file by what it holds now."""
         self._renewal.expire()
         handle = super().open(path, flags, pid)
-        with self._in_flight.call():
-            self._note_opening(self._opened.get(handle), flags)
-            self._losses_known[handle] = self._losses
+        try:
+            with self._in_flight.call():
+                self._note_opening(self._opened.get(handle), flags)
+                self._losses_known[handle] = self._losses
+        except BaseException:  # the service is asked once more
+            self.release(handle)
+            raise
         return handle
 
     def create(self, path: bytes, flags: int, pid: int = 0, mode: int = 0o666) -> int:
@@ -215,6 +235,9 @@ class SharedWritableTree(WritableTree):
             raise
 
     def _note_opening(self, opened: OpenedFile, flags: int) -> None:
+        read = opened.read_of_file()
+        if read is not None:
+            self._forget_values(read[0].info.ref)
         if opened.file is None:
             self._note_text(opened)
             return
@@ -261,3 +284,12 @@ class SharedWritableTree(WritableTree):
     def _forget(self) -> None:
         self._lookup.forget()
         self._lookup.forget_files()
+
+
+def _page_content(node: Node, content: Content) -> PageContent:
+    layout: Hashable = content.size_bytes
+    if isinstance(content, TextContent):
+        layout = content.data
+    elif isinstance(content, ArrayContent):
+        layout = layout_of(content)
+    return PageContent((node.kind, node.info.ref, layout), None, lasts=True)

@@ -48,17 +48,23 @@ class OpenedFile:
             return offset
         return self.file.size_bytes
 
-    def page_content(
-        self, version_of: Callable[[ObjectRef], DataVersion | None]
-    ) -> PageContent | None:
+    def read_of_file(self) -> tuple[Node, Content] | None:
         """Return what this reads of the HDF5 file; None where it reads a draft."""
         node, content = self.node, self.content
         if self.file is not None:
             node, content = self.file.node, self.file.content
             if self.file.draft is not None:
                 return None
-        if node is None or content is None:
+        return None if node is None or content is None else (node, content)
+
+    def page_content(
+        self, version_of: Callable[[ObjectRef], DataVersion | None]
+    ) -> PageContent | None:
+        """Return what the kernel's pages show of this; None where it reads a draft."""
+        read = self.read_of_file()
+        if read is None:
             return None
+        node, content = read
         identity: Hashable = (node.kind, node.info.ref, content.size_bytes)
         if isinstance(content, TextContent):
             return PageContent((identity, content.data), None)

@@ -67,7 +67,7 @@ class Statuses:
             return self._of_staged(file), False
         entry = self._pending.scratch(path)
         if entry is not None:
-            return entry.status(self._lookup.status_of_file(0)), False
+            return entry.status(self._lookup.files.latest(0)), False
         if (listed := self._by_listing(path)) is not None:
             return listed
         node = self._places.find_visible(path)
@@ -208,11 +208,13 @@ class Statuses:
             return  # it went with what was in it
         inode = folder.inode
         times = self._pending.times_of(inode)
-        of_file = self._lookup.status_of_file(folder.info.ref.file)
+        of_file = self._lookup.files.latest(folder.info.ref.file)
         self._pending.set_times(inode, times[0] if times else of_file.atime_ns, now_ns)
 
     def _of_staged(self, file: WritableFile) -> Status:
-        of_file = self._lookup.status_of_file(0)
+        """Return the status of what the HDF5 file does not have: nobody is asked, so that a program
+        that has made a new file is not told that this failed."""
+        of_file = self._lookup.files.latest(0)
         size = file.size_bytes
         links = 0 if file.is_gone else self._keeper.hard_link_count(file)
         return Status(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from h5fs.errors import MixedPagesError, NoSpaceError, show_path
+from h5fs.errors import H5fsError, MixedPagesError, NoSpaceError, show_path
 from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent
@@ -118,7 +118,10 @@ class Writes:
         header = large_array_header(self._store, file.draft.read(0, _HEADER_BYTES))
         if header is None:
             return
-        folder, meaning = self._places.folder_and_file(file.path)
+        try:
+            folder, meaning = self._places.folder_and_file(file.path)
+        except H5fsError:
+            return  # what was written is in the draft: `close` tells if it can go nowhere
         if meaning is None or meaning.projection is not Projection.ARRAY:
             return
         with self._in_flight.waiting(file.path, file, is_alone=True):

@@ -28,8 +28,9 @@ from support.hsds_service import Service
 from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.errors import NotEmptyError
+from h5fs.store.hsds.writing import link_changes
 from h5fs.store.hsds.writing.link_bodies import digits_of
-from h5fs.store.hsds.writing.link_changes import _REPLACED_WITHIN_SECONDS, REPLACED
+from h5fs.store.hsds.writing.link_changes import REPLACED
 from h5fs.store.hsds.writing.removed_objects import KEPT
 from h5fs.tree import SharedWritableTree
 
@@ -85,21 +86,21 @@ def test_of_two_names_that_two_mounts_rename_over_each_other_one_stays(
 
 @pytest.mark.semantics("G14")
 def test_of_three_names_that_three_mounts_rename_in_a_circle_at_least_one_stays_and_nobody_waits(
-    service: Service, tmp_path: Path
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Who waited for one that seems to be killed would not end before the test fails.
+    monkeypatch.setattr(link_changes, "_REPLACED_WITHIN_SECONDS", 10 * PATIENCE_SECONDS)
     with opened_trees(service, tmp_path, 3, later_seconds=0.5) as trees:
         one, two, three = trees
         for value, name in enumerate(b"abc", 1):
             save(one, b"/%c.npy" % name, full(value))
         for tree in trees:
             assert len(values_in(tree)) == 3
-        began = time.monotonic()
         results = at_once([
             lambda: one.rename(b"/a.npy", b"/b.npy"),
             lambda: two.rename(b"/b.npy", b"/c.npy"),
             lambda: three.rename(b"/c.npy", b"/a.npy"),
         ])  # fmt: skip
-        assert time.monotonic() - began < _REPLACED_WITHIN_SECONDS
         assert set(results) == {None}
         assert values_in(one)
 

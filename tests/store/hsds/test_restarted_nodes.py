@@ -116,12 +116,10 @@ def test_a_mount_goes_on_when_nodes_were_killed_and_are_there_again(
             assert set(problems) <= {None, errno.EIO}
             assert errno.EIO in problems
             assert (None in problems) == (killed == "one")
-            began = time.monotonic()
             service.start_again(*names)
             for mount in (reader, writer):
                 for number in range(COUNT):
                     until_done(lambda m=mount, n=number: read(m, n))  # type: ignore[misc]
-            took = time.monotonic() - began
             until_done(lambda: np.save(writer.path / "new.npy", np.arange(5)))
             until_done(lambda: fsync(writer.path / "new.npy"))
             assert np.load(reader.path / "new.npy").tolist() == list(range(5))
@@ -132,7 +130,6 @@ def test_a_mount_goes_on_when_nodes_were_killed_and_are_there_again(
                     assert lost in log
                     assert back in log
                 assert "Traceback" not in log
-            assert took < 180  # of which the nodes take some to start; a busy machine takes longer
 
 
 @needs_libfuse_3

@@ -98,7 +98,7 @@ def test_what_is_remembered_is_what_is_there(file: Path, seed: int) -> None:
                 change(tree, rng)
             fresh = Tree(store_of(tree))
             # Times that no header keeps are those of the file, as a mount has found it.
-            fresh.lookup._file_status = tree._lookup._file_status
+            fresh.lookup.files = tree._lookup.files
             seen |= set(every_path(fresh)) if step % 4 == 0 else set()
             for path in sorted(seen):
                 assert look(tree._lookup, path) == look(fresh.lookup, path), (step, path)
@@ -139,7 +139,7 @@ def test_what_is_remembered_after_changes_that_overlapped_is_what_is_there(
                 each.join()
             assert errors == []
             fresh = Tree(store_of(tree))
-            fresh.lookup._file_status = tree._lookup._file_status
+            fresh.lookup.files = tree._lookup.files
             seen |= set(every_path(fresh))
             for path in sorted(seen):
                 assert look(tree._lookup, path) == look(fresh.lookup, path), (turn, path)
