@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
+
+from h5fs.tree.status import Status
+
 
 class OpenNodes:
     """Handles by node. ``_lock`` protects everything."""
@@ -54,3 +58,26 @@ class OpenNodes:
         with self._lock:
             handles = self._handles_of.get(node)
             return handles[-1] if handles else None
+
+
+class OpenFolderStatuses:
+    """What open folders are once they have lost their names, by node."""
+
+    def __init__(self) -> None:
+        self._nodes = OpenNodes()
+        self._statuses: dict[int, Status] = {}  # by handle
+
+    def open(self, handle: int, node: int, status: Status) -> None:
+        """Take note of a folder that is opened, and of its status with its name."""
+        self._statuses[handle] = msgspec.structs.replace(status, hard_link_count=0)
+        self._nodes.open(handle, node)
+
+    def release(self, handle: int) -> None:
+        """Forget a handle."""
+        self._nodes.release(handle)
+        self._statuses.pop(handle, None)
+
+    def find(self, node: int) -> Status | None:
+        """Return the status of a node without a name; None where no open folder is known of it."""
+        handle = self._nodes.find(node)
+        return None if handle is None else self._statuses.get(handle)

@@ -22,7 +22,7 @@ from h5fs.fuse.library.binding import Binding
 from h5fs.fuse.library.current_requests import NO_HANDLE, CurrentRequests
 from h5fs.fuse.library.structures import NANOSECONDS
 from h5fs.fuse.open_folders import OpenFolder
-from h5fs.fuse.open_nodes import OpenNodes
+from h5fs.fuse.open_nodes import OpenFolderStatuses, OpenNodes
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.tree_interface import WritingTreeInterface
 
@@ -89,6 +89,7 @@ class WritingOperations(Operations):
         self._forget_status = forget_status
         self._pages = KeptPages()
         self._nodes = OpenNodes()
+        self._open_folders = OpenFolderStatuses()
         self._find_caller = caller_finder(binding)
         self._file_info = binding.module.fuse_file_info
         self._two_times = binding.module.c_timespec * 2
@@ -99,6 +100,11 @@ class WritingOperations(Operations):
 
     def getattr(self, path: bytes | None, buffer: int, file_info: int | None = None) -> None:
         """``stat``, and ``fstat``: of a handle, or of a node, perhaps without a path."""
+        folder = self._open_folders.find(self._requests.node()) if path is None else None
+        if folder is not None:
+            self._requests.let_pass()
+            self._put_status(folder, buffer)
+            return
         handle = self._find_handle(path, file_info)
         if handle is not None:
             has_name = path is not None
@@ -116,6 +122,17 @@ class WritingOperations(Operations):
         flags = c_int.from_address(file_info + self._flags_offset).value
         handle = self._tree.open(path, flags, self._find_caller())
         self._put_handle(handle, file_info, self._requests.node())
+
+    def opendir(self, path: bytes, file_info: int) -> None:
+        """``opendir(3)``. What it is can be asked when the folder has lost its name, too."""
+        status = self._tree.get_status(path)
+        super().opendir(path, file_info)
+        self._open_folders.open(self._handle(file_info), self._requests.node(), status)
+
+    def releasedir(self, path: bytes | None, file_info: int) -> None:
+        """``closedir(3)``."""
+        self._open_folders.release(self._handle(file_info))
+        super().releasedir(path, file_info)
 
     def create(self, path: bytes, mode: int, file_info: int) -> None:
         """``open(2)`` of a file that is not there."""

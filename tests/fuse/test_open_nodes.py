@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from h5fs.fuse.open_nodes import OpenNodes
+import stat
+
+import msgspec
+
+from h5fs.fuse.open_nodes import OpenFolderStatuses, OpenNodes
+from h5fs.tree.status import Status
 
 
 def test_a_node_has_its_newest_handle_until_that_is_released() -> None:
@@ -33,3 +38,15 @@ def test_a_new_files_node_is_known_from_its_first_use() -> None:
     nodes.use(1, 7)
     nodes.use(2, 9)
     assert [nodes.find(node) for node in (7, 9)] == [None, None]
+
+
+def test_an_open_folder_that_has_lost_its_name_has_a_status() -> None:
+    folders = OpenFolderStatuses()
+    status = Status(5, stat.S_IFDIR | 0o755, 2, 1, 1, 0, 0, 0, 0, 0)
+    folders.open(1, 7, status)
+    folders.open(2, 7, status)
+    for handle in (1, 2):
+        assert folders.find(7) == msgspec.structs.replace(status, hard_link_count=0)
+        assert folders.find(8) is None
+        folders.release(handle)
+    assert folders.find(7) is None

@@ -818,19 +818,26 @@ def test_a_file_without_a_name_has_its_status(folder: Path) -> None:
 
 
 def test_what_is_not_known_to_be_an_open_file_has_no_status_without_a_name(folder: Path) -> None:
-    """Not as on a real folder: a new file's node is known by its first use, a folder's never."""
+    """Not as on a real folder: a new file's node is known by its first use."""
     with open(folder / "a", "w+b", buffering=0) as new, open(folder / "b", "w+b") as other:
         (folder / "a").unlink()
         (folder / "b").unlink()
-        (folder / "c").mkdir()
-        gone = os.open(folder / "c", os.O_RDONLY)
-        (folder / "c").rmdir()
-        for descriptor in (new.fileno(), other.fileno(), gone):
+        for descriptor in (new.fileno(), other.fileno()):
             assert outcome(os.fstat, descriptor) == "ESTALE"
-        os.close(gone)
         new.truncate(7)
         assert os.fstat(new.fileno()).st_size == 7
         assert outcome(os.fstat, other.fileno()) == "ESTALE"
+
+
+def test_an_open_folder_has_a_status_when_it_is_removed(folder: Path) -> None:
+    (folder / "c").mkdir()
+    status = (folder / "c").stat()
+    gone = os.open(folder / "c", os.O_RDONLY)
+    (folder / "c").rmdir()
+    after = os.fstat(gone)
+    assert (after.st_ino, after.st_mode, after.st_nlink) == (status.st_ino, status.st_mode, 0)
+    assert os.listdir(gone) == []
+    os.close(gone)
 
 
 def test_fstat_of_an_open_file_sees_what_was_written(folder: Path) -> None:
