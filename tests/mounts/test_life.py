@@ -210,7 +210,7 @@ def test_a_signal_during_the_start_leaves_nothing(
 def test_a_command_that_is_ended_while_it_waits_takes_the_daemon_along(
     file: Path, mountpoint: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    starting = start_daemon(file, mountpoint, "--mode", "r+", program=slowly(tmp_path / "sign", 5))
+    starting = start_daemon(file, mountpoint, "--mode", "r+", program=slowly(tmp_path / "sign", 30))
     wait_until((tmp_path / "sign").exists)
     (daemon,) = children_of(starting.pid)
     starting.send_signal(number)

@@ -412,9 +412,12 @@ def test_counts_go_on_when_the_file_was_replaced(file: Path, tmp_path: Path) -> 
         before = status_of(mount.path)
         shutil.copy(file, tmp_path / "next")
         os.replace(tmp_path / "next", file)
-        time.sleep(1.5)
-        assert (mount.path / "text.npy").exists()
-        wait_until(lambda: status_of(mount.path)["cache"]["used_bytes"] == 0)
+
+        def is_new() -> bool:
+            assert (mount.path / "text.npy").exists()
+            return status_of(mount.path)["cache"]["used_bytes"] == 0
+
+        wait_until(is_new)
         after = status_of(mount.path)
         assert after["cache"]["misses"] == before["cache"]["misses"] > 0
         assert set(after["workers"]["pids"]).isdisjoint(before["workers"]["pids"])

@@ -301,7 +301,7 @@ def test_a_pause_that_is_longer_than_the_deadline_is_no_fault_of_the_file(
     made: tuple[Path, Path], who: str
 ) -> None:
     file, expected = made
-    deadline = 2
+    deadline = 5  # on a busy machine a worker may get no core for some seconds
     with mounted(file, options=["-o", f"deadline={deadline}"]) as mount:
         daemon = Process.find(mount.pid)
         load = Load(mount, expected, SECONDS)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from support.gathering import together
 from support.hostile import HEAP_LOOPS, add_external_raw, write_looping_heap
 from support.stores import open_store
 from support.trees import kill
+from support.waiting import PATIENCE_SECONDS
 
 from h5fs.errors import (
     ChangeFailedError,
@@ -477,6 +479,7 @@ def test_many_threads_over_workers_that_are_killed_do_each_change_once(
     killed: list[int] = []
     has_ended = threading.Event()
     count = 40
+    give_up = time.monotonic() + PATIENCE_SECONDS
 
     def work(number: int) -> None:
         chance = random.Random(number)
@@ -492,6 +495,9 @@ def test_many_threads_over_workers_that_are_killed_do_each_change_once(
                     store.move_link(group, b"d%d" % i, group, b"m%d" % i)
                 if i % 10 == 9:
                     store.commit()
+            while len(killed) <= 5 and time.monotonic() < give_up:
+                store.create_group(group, b"more")
+                store.delete_link(group, b"more")
         except BaseException as error:  # pytest's, too
             failures.append((number, error))
 

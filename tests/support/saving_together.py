@@ -17,19 +17,24 @@ import numpy as np
 
 FOLDERS = ("one", "two")
 
+LEAST_CHANGES = 10  # of each program
+
 Values = dict[str, list[Any]]
 """By path what may be there: what the last call has left that was not refused, and what those
 calls would have left that have failed since. None stands for nothing."""
 
 
 def act(root: Path, number: int, seconds: float, results: Any) -> None:
-    """Be one of the programs: save, set attributes, make and remove, look; tell what may be."""
+    """Be one of the programs: save, set attributes, make and remove, look; tell what may be.
+
+    It goes on for so long, and until it has made some changes, however slow the machine is.
+    """
     rng = random.Random(number)
     values: Values = {}
     counts: Counter[str] = Counter()
     stop = time.monotonic() + seconds
     value = 0
-    while time.monotonic() < stop:
+    while time.monotonic() < stop or counts["done"] < LEAST_CHANGES:
         value += 1
         path = f"{rng.choice(FOLDERS)}/p{number}{rng.choice('abc')}"
         choice = rng.random()

@@ -393,12 +393,13 @@ def test_a_request_that_takes_long_does_not_hold_up_others(tmp_path: Path) -> No
 @pytest.mark.semantics("W1")
 def test_workers_that_were_started_for_a_rush_end_after_it(tmp_path: Path) -> None:
     with pool_of(tmp_path) as (pool, starter):
-        threads = [threading.Thread(target=ask, args=(pool, 10)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(starter.children) > 1
+        with ThreadPoolExecutor(3) as askers:
+            answers = [askers.submit(ask, pool, 31) for _ in range(3)]
+            try:
+                wait_until(lambda: len(starter.children) > 1)
+            finally:
+                (tmp_path / "may end").touch()
+            assert [each.result(PATIENCE_SECONDS) for each in answers] == [EXPECTED] * 3
         assert len(pool.worker_pids()) == 1
 
 
