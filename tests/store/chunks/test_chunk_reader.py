@@ -127,7 +127,7 @@ def test_each_chunk_is_decoded_once_in_whatever_order_the_kernel_asks(
 @pytest.mark.parametrize("rows", [1000, 8000, 16000])
 def test_all_workers_decode_for_one_reader(count: int, rows: int) -> None:
     array = make_array(96 * MB)
-    workers = Workers(count, array, rows, meeting_seconds=PATIENCE_SECONDS)
+    workers = Workers(count, array, rows, meeting_seconds=3)
     with reading(workers) as reader:
         Stream(1, array, rows).read(reader)
     assert workers.most_at_once == count
