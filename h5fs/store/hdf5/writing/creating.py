@@ -64,13 +64,16 @@ def create_dataset(
 ) -> h5d.DatasetID:
     """Return a new dataset that has no link yet; stored like ``old_id`` if it replaces that one.
 
-    It keeps the order in which attributes are created if ``old_id`` does, or else if its future
-    group does, from which it has ``inherited``. ``takes_space``: its space in the file is allocated
-    at once, unwritten. ``loses_lossy``: it has none of the filters that may lose something.
+    It keeps times if ``old_id`` does. It keeps the order in which attributes are created if
+    ``old_id`` does, or else if its future group does, from which it has ``inherited``.
+    ``takes_space``: its space in the file is allocated at once, unwritten. ``loses_lossy``: it has
+    none of the filters that may lose something.
     """
     if old_id is not None:
         creation = _with_fill_value_of(old_id, write_type.file_type)
-        _keep_attribute_order(creation, old_id.get_create_plist())
+        old = old_id.get_create_plist()
+        creation.set_obj_track_times(old.get_obj_track_times())
+        _keep_attribute_order(creation, old)
     else:
         creation = h5p.create(h5p.DATASET_CREATE)
         if inherited is not None:
