@@ -140,7 +140,8 @@ def commit_array(
 def is_as_shown(draft: Draft, content: Content | None) -> bool:
     """Whether a draft says just what a dataset shows that is more than that: nothing to change.
 
-    Of references and null dataspaces a file shows a part, which alone would make another dataset.
+    Of references, null dataspaces and sequences files show a part, which alone would make another
+    dataset.
     """
     if not isinstance(content, ArrayContent) or draft.size_bytes != content.size_bytes:
         return False
