@@ -328,10 +328,12 @@ def reference_targets(attribute: Attribute) -> Iterator[bytes]:
             types += [datatype.base] * len(element)
 
 
-def delete_attributes(store: WritingStore, ref: ObjectRef) -> None:
-    """Delete all attributes of an object that can be read, and those that cannot."""
+def delete_attributes(store: WritingStore, ref: ObjectRef) -> tuple[Attribute, ...]:
+    """Delete all attributes of an object that can be read, and those that cannot; return those that
+    could be read."""
     existing = store.read_attributes(ref)
     store.write_attributes(ref, (), tuple(each.name for each in existing))
+    return tuple(each for each in existing if isinstance(each, Attribute))
 
 
 def commit_datatype(
