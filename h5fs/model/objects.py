@@ -219,12 +219,6 @@ class DatasetInfo(Struct, frozen=True):
     text_widths: tuple[TextWidth, ...] = ()
 
     @property
-    def is_plain_sequences(self) -> bool:
-        """Whether each element is one variable-length sequence, in one dimension."""
-        is_one_each = self.value_count is not None and self.sequences_per_element == 1
-        return is_one_each and self.shape is not None and len(self.shape) == 1
-
-    @property
     def data_bytes(self) -> int:
         """How many bytes all elements of an array take in its ``.npy`` file."""
         return 0 if self.shape is None else prod(self.shape) * self.dtype.itemsize

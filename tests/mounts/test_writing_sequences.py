@@ -83,7 +83,7 @@ def test_one_file_that_does_not_fit_waits_for_the_other(file: Path, way: str, fi
 
 
 @pytest.mark.semantics("R18")
-@pytest.mark.parametrize(("name", "count"), [("v", 4), ("square", 3)])
+@pytest.mark.parametrize(("name", "count"), [("v", 4), ("square", 4)])
 @pytest.mark.parametrize("ends", ["unmount", "kill"])
 def test_one_file_that_has_waited_in_vain_is_saved_beside_the_file(
     file: Path, name: str, count: int, ends: str

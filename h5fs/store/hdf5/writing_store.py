@@ -65,7 +65,12 @@ from h5fs.store.hdf5.writing.in_place import find_in_place, prepare_write
 from h5fs.store.hdf5.writing.kept_elements import check_kept
 from h5fs.store.hdf5.writing.narrow_types import holds_part
 from h5fs.store.hdf5.writing.replacing import Replacement
-from h5fs.store.hdf5.writing.sequence_writer import check_offsets, sequence_type, write_rows
+from h5fs.store.hdf5.writing.sequence_writer import (
+    check_offsets,
+    create_sequences,
+    sequence_type,
+    write_rows,
+)
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, Region
 from h5fs.store.library_interface import NewArray, Uncopied
@@ -93,7 +98,9 @@ class WritingHdf5Store(StepwiseStore):
         with self._changing(join_path(group.path, name)):
             parent = self._free_place(group, name)
             with self._step(()):
-                new_id = h5g.create(parent, name, link_properties(), self._inherited(group).group)
+                new_id = h5g.create(
+                    parent, name, link_properties(name), self._inherited(group).group
+                )
             return describe_opened(new_id, join_path(group.path, name))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
@@ -102,24 +109,24 @@ class WritingHdf5Store(StepwiseStore):
             check_size(type_id)
             parent = self._free_place(group, name)
             with self._step(()):
-                type_id.commit(parent, name, link_properties())
+                type_id.commit(parent, name, link_properties(name))
         return self._info(group, name)
 
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
             parent = self._free_place(group, link.name)
-            target = None
+            target, properties = None, link_properties(link.name)
             if link.target is not None:
                 target = self._opened.open(link.target.ref).identifier
             with self._step(()):
                 if link.kind is LinkKind.SOFT:
-                    parent.links.create_soft(link.name, link.soft_target, link_properties())
+                    parent.links.create_soft(link.name, link.soft_target, properties)
                 elif link.kind is LinkKind.EXTERNAL:
                     parent.links.create_external(
-                        link.name, link.external_file, link.external_path, link_properties()
+                        link.name, link.external_file, link.external_path, properties
                     )
                 else:
-                    h5o.link(target, parent, link.name, link_properties())
+                    h5o.link(target, parent, link.name, properties)
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
@@ -145,7 +152,8 @@ class WritingHdf5Store(StepwiseStore):
                 target = self._group_id(new_group)
                 if is_over:
                     unlink_or_keep(target, new_name, opened, self._make_hidden)
-                self._group_id(group).links.move(name, target, new_name, link_properties())
+                properties = link_properties(new_name)
+                self._group_id(group).links.move(name, target, new_name, properties)
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
                 return self._links.read_link(target, new_group, new_name).target
             return None
@@ -164,13 +172,9 @@ class WritingHdf5Store(StepwiseStore):
             return self._info_of(written, join_path(group.path, name))
 
     def write_sequences(
-        self,
-        group: ObjectRef,
-        name: bytes,
-        values: NewArray,
-        offsets: NewArray,
+        self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray,
         opened: tuple[int, ...] = (),
-    ) -> ObjectInfo:
+    ) -> ObjectInfo:  # fmt: skip
         with self._changing(join_path(group.path, name)):
             replacement = self._replacement(group, name, opened=opened)
             source = self._source(values)
@@ -180,10 +184,9 @@ class WritingHdf5Store(StepwiseStore):
             replacement.check()
             with self._step(replacement.changed):
                 self._forget_all()
-                new_id = create_dataset(
-                    self._files.file_id(0), (len(where) - 1,), new_type.file_type.get_size(),
-                    new_type.as_written(), NewDatasets(), replacement.old_id,
-                    inherited=replacement.inherited,
+                new_id = create_sequences(
+                    replacement.file_id, len(where) - 1, new_type, replacement.old_id,
+                    replacement.inherited,
                 )  # fmt: skip
                 write_rows(
                     new_id, new_type.memory_type, source, where.astype("<i8"), self._on_progress
@@ -234,7 +237,7 @@ class WritingHdf5Store(StepwiseStore):
                 new_id = self._reserved.pop(region.number)
                 self._file.note_direct_write()
                 write_tail(new_id, tail)
-                h5o.link(new_id, parent, name, link_properties())
+                h5o.link(new_id, parent, name, link_properties(name))
         return self._info(group, name)
 
     def drop_array(self, region: Region) -> None:

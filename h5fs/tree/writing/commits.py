@@ -15,6 +15,7 @@ from h5fs.errors import (
     InvalidArrayError,
     InvalidNameError,
     MixedPagesError,
+    ReadOnlyError,
     StaleError,
     UnreadableError,
     UnsupportedTypeError,
@@ -50,7 +51,7 @@ from h5fs.tree.writing.remakings import Remakings
 _log = logging.getLogger(__name__)
 
 _MOST_TOLD = 5
-_CANNOT_TAKE = (InvalidArrayError, UnreadableError, UnsupportedTypeError)
+_CANNOT_TAKE = (InvalidArrayError, ReadOnlyError, UnreadableError, UnsupportedTypeError)
 
 
 class Commits:

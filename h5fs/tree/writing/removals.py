@@ -19,8 +19,9 @@ from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import delete_attributes
+from h5fs.tree.writing.committing.shared_attributes import SharedAttributes
 from h5fs.tree.writing.keeper import Keeper
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
 from h5fs.tree.writing.pending.writable_file import WritableFile
@@ -48,6 +49,7 @@ class Removals:
         self._keeper = keeper
         self._remakings = remakings
         self._in_flight = in_flight
+        self._attributes = SharedAttributes(store, lookup)
 
     def unlink(self, path: bytes, pid: int = 0) -> None:
         """Answer ``unlink``, of the process ``pid``. Raises ``OthersInFlightError``."""
@@ -77,8 +79,13 @@ class Removals:
         edited = self._pending.edited(node)
         if edited is not None and edited.origin is not None:
             self._in_flight.insist_on_being_alone()
+        self._attributes.bring_back(path, node)
         with self._remakings.remembering(pid, path, node), self._changing(node) as change:
             self.delete(path, node, edited, is_alone=change.is_alone)
+        is_first_of_pair = self._pending.is_whited_out(path)
+        if node.kind is not NodeKind.ATTRIBUTES and node.link is not None and not is_first_of_pair:
+            # Attributes that were renamed away are not those of what has the name next.
+            self._pending.remove_whiteout(attributes_path(path, node.link.name))
         # A new object that was made meanwhile may have the number of one that nobody had open.
         if edited is not None:
             self.end_editing_of(node)
@@ -136,7 +143,7 @@ class Removals:
         if node.kind is NodeKind.ATTRIBUTES:
             self._pending.hold_times(node.info, self._lookup.status_of_file(0))
             with self._in_flight.waiting(path, edited, is_alone=is_alone):
-                delete_attributes(self._store, node.info.ref)
+                self._attributes.delete(path, node)
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):

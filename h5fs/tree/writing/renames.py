@@ -268,7 +268,10 @@ class Renames:
         self._move_pending(old, new)
         if node.kind is not NodeKind.FOLDER:
             self._move_opened(node, old, new, name)
-            self._move_awaiting(attributes_path(old, node.link.name), attributes_path(new, name))
+            attributes = attributes_path(new, name)
+            self._move_awaiting(attributes_path(old, node.link.name), attributes)
+            # What was renamed away there were the attributes of an object that has gone.
+            self._pending.remove_whiteout(attributes)
         self._commits.apply_waiting(new, name)
 
     @contextmanager

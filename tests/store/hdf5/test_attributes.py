@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from h5py import h5a, h5g, h5s, h5t
+from h5py import h5a, h5d, h5g, h5p, h5s, h5t
 from hypothesis import HealthCheck, given, settings
 from strategies.attributes import (
     DATASET_PATH,
@@ -149,6 +149,31 @@ def test_attributes_come_in_the_order_of_creation_where_it_is_kept(file: h5py.Fi
             group.attrs[name] = 1
     assert list_names(tracked.id) == (b"c", b"a", b"b")
     assert list_names(plain.id) == (b"a", b"b", b"c")
+
+
+@pytest.mark.semantics("A1")
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_attributes_are_read_and_changed_while_raw_data_outside_are_read(
+    tmp_path: Path, mode: str
+) -> None:
+    """The library opens an object anew to list its attributes, and takes one whose raw data it
+    looks for in another folder for another object."""
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w", track_order=True) as opened:
+        segments = [("raw", 0, h5py.h5f.UNLIMITED)]
+        with_raw = opened.create_dataset("d", (3,), "<i4", external=segments)
+        with_raw.attrs["z"], with_raw.attrs["a"] = 1, 2
+    (tmp_path / "raw").write_bytes(np.arange(3, dtype="<i4").tobytes())
+    access = h5p.create(h5p.DATASET_ACCESS)
+    access.set_efile_prefix(os.fsencode(tmp_path))
+    with h5py.File(file, mode) as opened:
+        dataset_id = h5d.open(opened.id, b"d", access)
+        names = list_names(dataset_id)
+        assert set(names) == {b"z", b"a"}
+        assert [each.name for each in read_attributes(dataset_id)] == list(names)
+        if mode == "r+":
+            delete_attributes(dataset_id, [b"a"])
+            assert list_names(dataset_id) == (b"z",)
 
 
 def test_more_than_a_thousand_attributes_are_read(file: h5py.File) -> None:

@@ -54,6 +54,15 @@ def _array() -> h5t.TypeID:
     return h5t.array_create(_bits(), (2,))
 
 
+def _row() -> h5t.TypeID:
+    """A table's, as PyTables and pandas make it."""
+    row = h5t.create(h5t.COMPOUND, 9)
+    row.insert(b"n", 0, h5t.STD_I32BE)
+    row.insert(b"name", 4, _text(h5t.STR_NULLTERM))
+    return row
+
+
+_ROW = np.dtype([("n", ">i4"), ("name", "S5")])
 _PAIR = np.dtype({"names": ["x", "y"], "formats": ["<i4", "<f8"], "offsets": [0, 8]})
 _FITTING_PAIRS, _LARGE_PAIRS = np.zeros(4, _PAIR), np.ones(4, _PAIR)
 _FITTING_PAIRS["y"], _LARGE_PAIRS["x"] = np.nan, 70_000
@@ -65,11 +74,13 @@ KINDS = {
     "shifted": (_shifted(), np.array([1, 4095, 0, 2], ">u4"), np.array([1, 2, 3, 4096], ">u4")),
     "float": (_brain_float(), np.array([1.5, -2, -np.inf, 0], "<f4"),
               np.array([1.5, 1.1, 2, 3], "<f4")),
-    "ended text": (_text(h5t.STR_NULLTERM), np.array([b"abcd", b"", b"x", b"y"], "S5"),
-                   np.array([b"abcd", b"abcde", b"x", b"y"], "S5")),
+    "ended text": (_text(h5t.STR_NULLTERM), np.array([b"abcd", b"", b"abcde", b"y"], "S5"),
+                   np.array([b"abcd", b"x\0y", b"x", b"y"], "S5")),
     "padded text": (_text(h5t.STR_SPACEPAD), np.array([b"abcde", b"", b" x", b"y"], "S5"),
                     np.array([b"abcde", b"x\0y", b"x", b"y "], "S5")),
     "compound": (_compound(), _FITTING_PAIRS, _LARGE_PAIRS),
+    "row": (_row(), np.array([(1, b"abcde"), (2, b""), (3, b"x"), (4, b"\xff")], _ROW),
+            np.array([(1, b"abcde"), (2, b""), (3, b"x\0y"), (4, b"y")], _ROW)),
     "array": (_array(), np.arange(8, dtype="<i4").reshape(4, 2),
               np.full((4, 2), 70_000, "<i4")),
 }  # fmt: skip
@@ -161,3 +172,19 @@ def test_sequences_get_another_type_where_that_of_the_dataset_does_not_hold_them
             base = opened["d"].id.get_type().get_super()
             assert opened["d"][0].tolist() == [value]
             assert (base.get_precision() == 17) is is_kept
+
+
+@pytest.mark.semantics("R4")
+def test_a_new_dataset_keeps_times_only_if_the_one_that_it_replaces_does(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        for name, keeps in (("with", True), ("without", False)):
+            # Headers of HDF5 1.8 say it, and the order of attributes needs these.
+            opened.create_dataset(name, data=np.arange(3), track_times=keeps, track_order=True)
+    with writable_tree(file) as tree:
+        for name in (b"/with.npy", b"/without.npy"):
+            save(tree, name, npy_bytes(np.arange(4.5)))
+    with h5py.File(file) as opened:
+        for name, keeps in (("with", True), ("without", False)):
+            assert opened[name].dtype == float
+            assert bool(opened[name].id.get_create_plist().get_obj_track_times()) is keeps

@@ -36,6 +36,8 @@ class WriteType:
     ``file_type`` is the dataset's. ``dtype`` is h5py's for an array in memory, ``memory_type`` the
     HDF5 type of its elements. ``is_raw``: the file holds elements just as the ``.npy`` file does.
     Of a plain type, ``shown``: how elements are read again; ``lies_as_shown``: just as they lie.
+    ``read_type_id``: the HDF5 type of elements that are read again, where that is another one than
+    ``memory_type``.
     """
 
     file_type: h5t.TypeID
@@ -44,6 +46,7 @@ class WriteType:
     is_raw: bool
     shown: MemoryType | None = None
     lies_as_shown: bool = False
+    read_type_id: h5t.TypeID | None = None
 
     def convert(self, array: Array) -> Array:
         """Return elements as h5py takes them.
@@ -120,22 +123,41 @@ def _kept_fixed(
     if shown.base != dtype.base and shown != dtype:
         return None
     in_memory = memory.given_type_id or h5t.py_create(memory.dtype, logical=True)
-    if not in_memory.equal(file_type) and _holds_enumeration(file_type):
-        in_memory = _with_enumerations(file_type, memory.dtype)
+    has_ended_text = holds_ended_text(file_type)
+    if not in_memory.equal(file_type) and (has_ended_text or _holds_enumeration(file_type)):
+        in_memory = _with_own_members(file_type, memory.dtype)
         if in_memory is None:
             return None
     is_raw = bool(file_type.equal(in_memory))
-    return WriteType(file_type, memory.dtype, in_memory, is_raw)
+    read_type_id = memory.type_id if has_ended_text else None
+    return WriteType(file_type, memory.dtype, in_memory, is_raw, read_type_id=read_type_id)
 
 
 def _holds_enumeration(file_type: h5t.TypeID) -> bool:
     return bool(file_type.detect_class(h5t.ENUM))
 
 
-def _with_enumerations(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> h5t.TypeID | None:
-    """Return the type of elements that lie in memory as ``dtype`` says, with a type's enumerations:
-    HDF5 converts no integer to one. None where an enumeration's integers are shown as wider ones.
+def holds_ended_text(file_type: h5t.TypeID) -> bool:
+    """Whether a type of fixed size has text of a fixed length that a null ends."""
+    if isinstance(file_type, h5t.TypeStringID):
+        return bool(file_type.get_strpad() == h5t.STR_NULLTERM)
+    if isinstance(file_type, h5t.TypeCompoundID):
+        members = range(file_type.get_nmembers())
+        return any(holds_ended_text(file_type.get_member_type(number)) for number in members)
+    return isinstance(file_type, h5t.TypeArrayID) and holds_ended_text(file_type.get_super())
+
+
+def _with_own_members(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> h5t.TypeID | None:
+    """Return the type of elements that lie in memory as ``dtype`` says, with a type's own
+    enumerations and texts that a null ends. None where an enumeration's integers are shown as wider
+    ones.
+
+    HDF5 converts no integer to an enumeration. Of a text that takes all its bytes it would make
+    one that lacks the last byte, for the null; but PyTables, pandas and netCDF write such texts
+    without a null, and every reader takes them so.
     """
+    if isinstance(file_type, h5t.TypeStringID) and holds_ended_text(file_type):
+        return file_type
     if isinstance(file_type, h5t.TypeEnumID):
         base = file_type.get_super()
         is_whole = base.get_precision() == 8 * dtype.itemsize == 8 * file_type.get_size()
@@ -143,7 +165,7 @@ def _with_enumerations(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> h5t.TypeI
     if isinstance(file_type, h5t.TypeArrayID) and dtype.subdtype is not None:
         (base, shape), own = dtype.subdtype, file_type.get_array_dims()
         inner = shape[len(own) :]  # an array of arrays is shown as one
-        made = _with_enumerations(file_type.get_super(), np.dtype((base, inner)) if inner else base)
+        made = _with_own_members(file_type.get_super(), np.dtype((base, inner)) if inner else base)
         return None if made is None else h5t.array_create(made, own)
     if not isinstance(file_type, h5t.TypeCompoundID) or dtype.fields is None:
         return memory_type(file_type).type_id
@@ -151,7 +173,7 @@ def _with_enumerations(file_type: h5t.TypeID, dtype: np.dtype[Any]) -> h5t.TypeI
     for number in range(file_type.get_nmembers()):
         name = file_type.get_member_name(number)
         member_dtype, offset = dtype.fields[name.decode("utf-8", "surrogateescape")][:2]
-        member = _with_enumerations(file_type.get_member_type(number), member_dtype)
+        member = _with_own_members(file_type.get_member_type(number), member_dtype)
         if member is None:
             return None
         compound.insert(name, offset, member)

@@ -61,7 +61,7 @@ def copy_as(
 ) -> None:  # fmt: skip
     """Copy an object into a group, under a name that is free there."""
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
-             link_properties())  # fmt: skip
+             link_properties(name))  # fmt: skip
     place = _below(group_path, name)
     _Mending(source, group, name, place, on_progress).mend()
 
@@ -87,7 +87,7 @@ def copy_contents(
         return (*uncopied, *(Uncopied(at + each, _EXISTS) for each in attributes))
     name = b".h5fs-copy-" + uuid.uuid4().hex.encode()
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
-             link_properties())  # fmt: skip
+             link_properties(name))  # fmt: skip
     copy = h5o.open(group, name)
     for each in taken:
         copy.unlink(each)
@@ -95,7 +95,7 @@ def copy_contents(
     mending.mend()
     uncopied += mending.copy_attributes(group, group_path)
     for each in list(copy):
-        copy.links.move(each, group, each, link_properties())
+        copy.links.move(each, group, each, link_properties(each))
     group.unlink(name)
     return tuple(uncopied)
 
@@ -185,7 +185,7 @@ class _Mending:
             new = self.place.rstrip(b"/") + text[len(start) :] if is_within else text
             if new != text:
                 copy.unlink(name)
-                copy.links.create_soft(name, new or b"/", link_properties())
+                copy.links.create_soft(name, new or b"/", link_properties(name))
 
     def _mend_attributes(self, name: bytes, copy: Any) -> None:
         for attribute in list_names(copy):

@@ -64,13 +64,16 @@ def create_dataset(
 ) -> h5d.DatasetID:
     """Return a new dataset that has no link yet; stored like ``old_id`` if it replaces that one.
 
-    It keeps the order in which attributes are created if ``old_id`` does, or else if its future
-    group does, from which it has ``inherited``. ``takes_space``: its space in the file is allocated
-    at once, unwritten. ``loses_lossy``: it has none of the filters that may lose something.
+    It keeps times if ``old_id`` does. It keeps the order in which attributes are created if
+    ``old_id`` does, or else if its future group does, from which it has ``inherited``.
+    ``takes_space``: its space in the file is allocated at once, unwritten. ``loses_lossy``: it has
+    none of the filters that may lose something.
     """
     if old_id is not None:
         creation = _with_fill_value_of(old_id, write_type.file_type)
-        _keep_attribute_order(creation, old_id.get_create_plist())
+        old = old_id.get_create_plist()
+        creation.set_obj_track_times(old.get_obj_track_times())
+        _keep_attribute_order(creation, old)
     else:
         creation = h5p.create(h5p.DATASET_CREATE)
         if inherited is not None:
@@ -242,9 +245,17 @@ def _keep_attribute_order(properties: Any, old: Any) -> None:
         properties.set_attr_phase_change(*old.get_attr_phase_change())
 
 
+def link_properties(name: bytes) -> h5p.PropLCID:
+    """Return how a link of this name is made: as one in ASCII where the name is, as h5py does.
+
+    For a link in UTF-8 the library gives up the symbol table of a group, which is how programs
+    before HDF5 1.8 keep groups, and h5py, too, unless it is told otherwise.
+    """
+    return _link_properties(h5t.CSET_ASCII if name.isascii() else h5t.CSET_UTF8)
+
+
 @functools.cache
-def link_properties() -> h5p.PropLCID:
-    """Return how links are made: their names are UTF-8, as h5py's are."""
+def _link_properties(character_set: int) -> h5p.PropLCID:
     properties = h5p.create(h5p.LINK_CREATE)
-    properties.set_char_encoding(h5t.CSET_UTF8)
+    properties.set_char_encoding(character_set)
     return properties

@@ -101,7 +101,7 @@ def _exchange(group: h5g.GroupID, copy_name: bytes, address: int, new: h5d.Datas
     copy = h5o.open(group, copy_name)
     if not isinstance(copy, h5g.GroupID):
         group.unlink(copy_name)
-        h5o.link(new, group, copy_name, link_properties())
+        h5o.link(new, group, copy_name, link_properties(copy_name))
         return
     links: list[bytes] = []
 
@@ -115,10 +115,11 @@ def _exchange(group: h5g.GroupID, copy_name: bytes, address: int, new: h5d.Datas
         parent = h5o.open(copy, folder or b".")
         following = _names_after(parent, last)
         parent.unlink(last)
-        h5o.link(new, parent, last, link_properties())
+        h5o.link(new, parent, last, link_properties(last))
         for each in following:  # which keeps the order in which the links were made
-            parent.links.move(each, parent, b".h5fs-moved-" + each, link_properties())
-            parent.links.move(b".h5fs-moved-" + each, parent, each, link_properties())
+            aside, properties = b".h5fs-moved-" + each, link_properties(each)
+            parent.links.move(each, parent, aside, properties)
+            parent.links.move(aside, parent, each, properties)
 
 
 def _names_after(parent: h5g.GroupID, name: bytes) -> list[bytes]:

@@ -58,7 +58,7 @@ def make_hidden(file_id: h5f.FileID) -> h5g.GroupID:
     properties = compact_properties(
         _USUAL_COUNT, link_order=root.get_create_plist().get_link_creation_order()
     )
-    return h5g.create(root, HIDDEN_GROUP, link_properties(), properties)
+    return h5g.create(root, HIDDEN_GROUP, link_properties(HIDDEN_GROUP), properties)
 
 
 def remove_hidden(file_id: h5f.FileID, hidden: h5g.GroupID) -> None:
@@ -117,7 +117,7 @@ def unlink_or_keep(
             hidden, kept_name = make_hidden(), nameless_name(found.addr)
             if found.rc == 1 or not hidden.links.exists(kept_name):
                 # The object's header stays as it is, other than with a second link for a moment.
-                group.links.move(name, hidden, kept_name, link_properties())
+                group.links.move(name, hidden, kept_name, link_properties(kept_name))
                 return
     group.unlink(name)
 
@@ -126,7 +126,7 @@ def keep_nameless(file_id: h5f.FileID, object_id: Any) -> None:
     """Link an object that is about to lose its last name into the hidden group."""
     name, hidden = nameless_name(h5o.get_info(object_id).addr), make_hidden(file_id)
     if not hidden.links.exists(name):
-        h5o.link(object_id, hidden, name, link_properties())
+        h5o.link(object_id, hidden, name, link_properties(name))
 
 
 def drop_nameless(file_id: h5f.FileID, object_id: Any) -> None:

@@ -1,8 +1,8 @@
 """Types of the file that cannot hold all that the dtype can by which they are shown.
 
 The library cuts numbers to the bits that an integer has, rounds floats, and ends texts where their
-padding does, without a word. So what such a type is to hold is converted here first, in memory, to
-the type and back. Under the store's lock.
+padding or a null does, without a word. So what such a type is to hold is converted here first, in
+memory, to the type and back. Under the store's lock.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _holds(array: _Array, write_type: WriteType) -> bool:
     converted[: len(data)] = data
     background = np.zeros_like(converted)
     h5t.convert(memory, stored, count, converted, background)
-    h5t.convert(stored, memory, count, converted, background)
+    h5t.convert(stored, write_type.read_type_id or memory, count, converted, background)
     return are_same(before, converted[: len(data)].view(before.dtype))
 
 
@@ -86,7 +86,7 @@ def are_same(one: _Array, other: _Array) -> bool:
 
 
 def _is_whole(write_type: WriteType) -> bool:
-    if write_type.is_raw or write_type.dtype.hasobject:
+    if write_type.dtype.hasobject or (write_type.is_raw and write_type.read_type_id is None):
         return True
     return not _is_narrow(write_type.file_type)
 

@@ -181,20 +181,20 @@ class Replacement:
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
         """Give a new dataset the name, and all other names, of the one that it replaces."""
         if self.old_id is None or self.is_beside:
-            h5o.link(new_id, self.group_id, self.name, link_properties())
+            h5o.link(new_id, self.group_id, self.name, link_properties(self.name))
             return
         info = h5o.get_info(self.old_id)
         if self.keeps_old:
             keep_nameless(self.file_id, self.old_id)
         self.group_id.unlink(self.name)
-        h5o.link(new_id, self.group_id, self.name, link_properties())
+        h5o.link(new_id, self.group_id, self.name, link_properties(self.name))
         if info.rc <= 1:
             return
         for path in find_hard_links(self.file_id, info.addr):
             folder, _, last = path.rpartition(b"/")
             parent = h5g.open(self.file_id, folder or b"/")
             parent.unlink(last)
-            h5o.link(new_id, parent, last, link_properties())
+            h5o.link(new_id, parent, last, link_properties(last))
         if self.keeps_old and h5o.get_info(self.old_id).rc > 1:
             drop_nameless(self.file_id, self.old_id)  # temporary names keep it
 

@@ -11,13 +11,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5t
+from h5py import h5d, h5f, h5s, h5t
 
 from h5fs.errors import InvalidArrayError, UnsupportedTypeError
+from h5fs.model.settings import NewDatasets
 from h5fs.projection.npy import npy_dtype
+from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.hdf5.types.array_types import WriteType, check_size, kept_type, natural_type
 from h5fs.store.hdf5.types.library_calls import write_elements
 from h5fs.store.hdf5.writing.array_writer import ElementSource
+from h5fs.store.hdf5.writing.creating import Inherited, create_dataset
 from h5fs.store.hdf5.writing.narrow_types import holds_array
 
 _ROWS_AT_ONCE = 2**16
@@ -71,6 +74,24 @@ def _kept_base(old: h5t.TypeID, item: np.dtype[Any]) -> WriteType | None:
     return base if base.memory_type.get_size() == item.itemsize else None
 
 
+def create_sequences(
+    file_id: h5f.FileID, count: int, written: WrittenSequences, old_id: h5d.DatasetID | None,
+    inherited: Inherited,
+) -> h5d.DatasetID:  # fmt: skip
+    """Return a new dataset of so many sequences, which has no link yet: of the shape of the one
+    that they replace, if it has as many, else of one dimension."""
+    shape = (count,)
+    if old_id is not None and isinstance(old_id.get_type(), h5t.TypeVlenID):
+        space = old_id.get_space()
+        old_shape = space.get_simple_extent_dims()
+        if space.get_simple_extent_type() != h5s.NULL and prod(old_shape) == count:
+            shape = old_shape
+    return create_dataset(
+        file_id, shape, written.file_type.get_size(), written.as_written(), NewDatasets(), old_id,
+        inherited=inherited,
+    )  # fmt: skip
+
+
 def check_offsets(offsets: np.ndarray[Any, Any], value_count: int) -> None:
     """Raise ``InvalidArrayError`` unless offsets cut all values into sequences."""
     if offsets.ndim != 1 or not len(offsets) or offsets[0] or offsets[-1] != value_count:
@@ -86,12 +107,13 @@ def write_rows(
     offsets: np.ndarray[Any, Any],
     on_progress: Callable[[], None],
 ) -> None:
-    """Write sequence i, ``values[offsets[i]:offsets[i + 1]]``, as element i."""
+    """Write sequence i, ``values[offsets[i]:offsets[i + 1]]``, as element i, row-major."""
     check_offsets(offsets, values.shape[0])
     # An array in Fortran order has its rows everywhere.
     whole = np.ascontiguousarray(values.whole()) if values.is_fortran_order else None
     item_bytes = prod(values.shape[1:]) * values.dtype.itemsize
     space = dataset_id.get_space()
+    shape = space.get_simple_extent_dims()
     count, first = len(offsets) - 1, 0
     while first < count:
         on_progress()
@@ -104,6 +126,10 @@ def write_rows(
         rows = np.zeros(stop - first, _HVL)
         rows["length"] = np.diff(offsets[first : stop + 1])
         rows["pointer"] = part.ctypes.data + (offsets[first:stop] - start) * item_bytes
-        space.select_hyperslab((first,), (stop - first,))
-        write_elements(dataset_id, memory_type, space, rows.ctypes.data)
+        address = rows.ctypes.data
+        for slab in split_into_hyperslabs(shape, first, stop):
+            if shape:  # of a scalar, all is selected
+                space.select_hyperslab(slab.start, slab.count)
+            write_elements(dataset_id, memory_type, space, address)
+            address += prod(slab.count) * _HVL.itemsize
         first = stop

@@ -140,7 +140,8 @@ def commit_array(
 def is_as_shown(draft: Draft, content: Content | None) -> bool:
     """Whether a draft says just what a dataset shows that is more than that: nothing to change.
 
-    Of references and null dataspaces a file shows a part, which alone would make another dataset.
+    Of references, null dataspaces and sequences files show a part, which alone would make another
+    dataset.
     """
     if not isinstance(content, ArrayContent) or draft.size_bytes != content.size_bytes:
         return False
@@ -327,10 +328,12 @@ def reference_targets(attribute: Attribute) -> Iterator[bytes]:
             types += [datatype.base] * len(element)
 
 
-def delete_attributes(store: WritingStore, ref: ObjectRef) -> None:
-    """Delete all attributes of an object that can be read, and those that cannot."""
+def delete_attributes(store: WritingStore, ref: ObjectRef) -> tuple[Attribute, ...]:
+    """Delete all attributes of an object that can be read, and those that cannot; return those that
+    could be read."""
     existing = store.read_attributes(ref)
     store.write_attributes(ref, (), tuple(each.name for each in existing))
+    return tuple(each for each in existing if isinstance(each, Attribute))
 
 
 def commit_datatype(

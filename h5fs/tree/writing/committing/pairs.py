@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from h5fs.errors import InvalidArrayError
+from h5fs.model.objects import DatasetInfo
 from h5fs.projection.names import Projection, encode_name
 from h5fs.store.interface import WritingStore
 from h5fs.tree.contents.content import ArrayContent
@@ -11,6 +14,7 @@ from h5fs.tree.nodes import PARTNERS, Node
 from h5fs.tree.writing.committing.draft_to_object import (
     IncompleteError,
     commit_sequences,
+    is_as_shown,
     read_header,
 )
 from h5fs.tree.writing.names.places import Places
@@ -49,8 +53,10 @@ class Pairs:
             except IncompleteError:
                 return None
             self._places.find_overwritten(folder, name, file.path)
-            values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
-            commit_sequences(self._store, folder.info.ref, name, values, offsets)
+            is_values = projection is Projection.VALUES
+            values, offsets = (file, other) if is_values else (other, file)
+            if not (self._is_as_shown(values) and self._is_as_shown(offsets)):
+                commit_sequences(self._store, folder.info.ref, name, values, offsets)
         self._lookup.forget()
         for path in (file.path, other_path):
             self._pending.remove_whiteout(path)
@@ -86,8 +92,12 @@ class Pairs:
         if node is None or self._pending.is_whited_out(other_path):
             return False
         content = self._places.readable_content_of(node)
-        if not isinstance(content, ArrayContent) or not content.dataset.is_plain_sequences:
-            return False  # of more dimensions, the dataset would lose them
+        if not isinstance(content, ArrayContent):
+            return False
+        if self._is_as_shown(file):
+            return True
+        if not _keeps_shape(content.dataset, projection, file):
+            return False  # the dataset would lose its dimensions
         other = WritableFile(other_path, node, content)
         other.begin(empty=False)
         values, offsets = (file, other) if projection is Projection.VALUES else (other, file)
@@ -98,6 +108,23 @@ class Pairs:
         finally:
             other.discard()
         return True
+
+    def _is_as_shown(self, file: WritableFile) -> bool:
+        """Whether what was written to a file is what the HDF5 file shows there."""
+        node = self._lookup.find_any(file.path)
+        if node is None or self._pending.is_whited_out(file.path) or file.draft is None:
+            return False
+        return is_as_shown(file.draft, self._places.readable_content_of(node))
+
+
+def _keeps_shape(dataset: DatasetInfo, projection: Projection, file: WritableFile) -> bool:
+    """Whether a dataset of sequences has the same dimensions when one of its files is written."""
+    if dataset.value_count is None or dataset.sequences_per_element != 1 or dataset.shape is None:
+        return False
+    if len(dataset.shape) == 1 or projection is Projection.VALUES:
+        return True
+    assert file.draft is not None
+    return read_header(file.draft).shape == (prod(dataset.shape) + 1,)
 
 
 def _path_of_partner(projection: Projection, name: bytes, file: WritableFile) -> bytes:
