@@ -52,7 +52,7 @@ from h5fs.store.hdf5.writing.array_writer import (
     write_parts,
     write_tail,
 )
-from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges
+from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges, first_changed_element
 from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
@@ -68,7 +68,7 @@ from h5fs.store.hdf5.writing.replacing import Replacement
 from h5fs.store.hdf5.writing.sequence_writer import check_offsets, sequence_type, write_rows
 from h5fs.store.hidden_names import is_hidden
 from h5fs.store.interface import ArrayPart, Region
-from h5fs.store.library_interface import NewArray, Uncopied
+from h5fs.store.library_interface import ChangedPart, NewArray, Uncopied
 
 
 class WritingHdf5Store(StepwiseStore):
@@ -257,7 +257,7 @@ class WritingHdf5Store(StepwiseStore):
             if in_place.is_filtered:
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write = prepare_write(dataset_id, in_place, elements, start, ref.path)
-            with self._step((ref.id,)):
+            with self._step((ChangedPart(ref.id, start * item),)):
                 write(self._on_progress)
                 self._forget_elements(ref)
 
@@ -283,8 +283,10 @@ class WritingHdf5Store(StepwiseStore):
                 return False
             is_filtered = creation.get_layout() == h5d.CHUNKED and creation.get_nfilters() > 0
             needs_whole_chunks = is_filtered and changes.need_whole_chunks()
-            with self._step((ref.id,)):
-                if dataset_id.get_space().get_simple_extent_dims() != array.shape:
+            old_shape = dataset_id.get_space().get_simple_extent_dims()
+            start = first_changed_element(old_shape, array.shape, parts)
+            with self._step((ChangedPart(ref.id, start * item),)):
+                if old_shape != array.shape:
                     dataset_id.set_extent(array.shape)
                     self._opened.open(ref).in_place = None
                 if needs_whole_chunks:
