@@ -317,3 +317,16 @@ class UnreadableAttribute(Struct, frozen=True, tag=True, tag_field="class"):
 
     name: bytes
     reason: str
+
+
+class Region(Struct, frozen=True, array_like=True):
+    """Where the data of a reserved dataset are in the file: ``size_bytes`` from ``file_offset`` on.
+
+    ``size_bytes`` is a whole number of pages. ``number`` names the dataset until ``finish_array``
+    or ``drop_array``. ``blanks``: ranges of its bytes that are zeros, as nobody has written them.
+    """
+
+    number: int
+    file_offset: int
+    size_bytes: int
+    blanks: tuple[tuple[int, int], ...] = ()

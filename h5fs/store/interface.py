@@ -40,6 +40,7 @@ from h5fs.model.objects import (
     Link,
     ObjectInfo,
     ObjectRef,
+    Region,
     StorageInfo,
     UnreadableAttribute,
 )
@@ -83,18 +84,6 @@ class ArrayFile(Struct, frozen=True):
     data: bytes | None = None
     is_new: bool = False
     stored_like: ObjectRef | None = None
-
-
-class Region(Struct, frozen=True, array_like=True):
-    """Where the data of a reserved dataset are in the file: ``size_bytes`` from ``file_offset`` on.
-
-    ``size_bytes`` is a whole number of pages. ``number`` names the dataset until ``finish_array``
-    or ``drop_array``.
-    """
-
-    number: int
-    file_offset: int
-    size_bytes: int
 
 
 Array_contra = TypeVar("Array_contra", contravariant=True)
@@ -307,9 +296,12 @@ class WritingObjectStore(ObjectStore, Protocol[Array_contra]):
         Raises: as ``write_array`` does.
         """
 
-    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+    def write_elements(
+        self, ref: ObjectRef, offset: int, data: bytes, is_mapped: bool = False
+    ) -> None:
         """Write ``data``, bytes of a dataset's array, in place: from ``offset`` on.
 
+        Parameters: ``is_mapped``: the kernel writes back pages of a map, in any order.
         Raises: ``UnsupportedTypeError``, ``InvalidArrayError``; ``ReadOnlyError`` where its data
         are kept elsewhere.
         """
@@ -372,6 +364,9 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
 
         Until ``finish_array`` only ``read_region`` sees them.
         """
+
+    def clear_region(self, region: Region, start: int, stop: int) -> None:
+        """Let bytes of a reserved dataset be zeros, as those that nobody has written."""
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` with what ``write_region`` has written, and with zeros elsewhere."""

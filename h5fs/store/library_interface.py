@@ -56,6 +56,29 @@ class ChunkBatch(Struct, frozen=True):
     shared_buffer: int
 
 
+class ChangedPart(Struct, frozen=True, array_like=True):
+    """An object of which a part of the data has changed: those from byte ``start`` on, in row-major
+    order. What lies before is as it was, at the same place, also where the array has grown.
+    """
+
+    id: int
+    start: int
+
+
+ChangedObjects: TypeAlias = tuple[int | ChangedPart, ...] | None
+"""The objects whose data are others after a change, or gone: the id alone where all of the data may
+be; None: any object."""
+
+
+def first_changed_bytes(changed: tuple[int | ChangedPart, ...]) -> dict[int, int]:
+    """Return from which byte on the data of each object have changed, by its id."""
+    found: dict[int, int] = {}
+    for each in changed:
+        number, start = (each.id, each.start) if isinstance(each, ChangedPart) else (each, 0)
+        found[number] = min(found.get(number, start), start)
+    return found
+
+
 class NewArray(Struct, frozen=True):
     """An array that is written: the elements lie in a shared buffer, as a ``.npy`` file has them.
 

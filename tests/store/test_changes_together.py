@@ -38,6 +38,7 @@ from h5fs.model.datatypes import BitLayout, ByteOrder, IntegerType
 from h5fs.model.objects import Attribute, Link, LinkKind, ObjectInfo, ObjectKind, ObjectRef
 from h5fs.model.settings import Limits, Mode, StoreOptions
 from h5fs.store.interface import ArrayPart
+from h5fs.store.library_interface import ChangedObjects, first_changed_bytes
 from h5fs.store.worker_stores.change_queue import MOST_BYTES
 from h5fs.store.worker_stores.writing_worker_store import WritingWorkerStore
 from h5fs.store.workers.connection import WorkerConnection
@@ -112,7 +113,7 @@ def log_commits(store: WritingWorkerStore, monkeypatch: pytest.MonkeyPatch) -> l
     told: list[Any] = []
     note = store._note_change
 
-    def note_told(changed: tuple[int, ...] | None, stop: int) -> None:
+    def note_told(changed: ChangedObjects, stop: int) -> None:
         told.append(changed)
         note(changed, stop)
 
@@ -166,7 +167,7 @@ def test_what_is_kept_of_each_object_that_was_changed_is_forgotten(
             for name in changed
         ),
     )
-    assert set(told[0]) == {refs[name].id for name in changed}
+    assert first_changed_bytes(told[0]) == {refs[name].id: 8 for name in changed}
     assert [data_of(store, name)[1] for name in refs] == [9, 1, 9, 9]
     for name, ref in refs.items():
         assert (store.data_version(ref) == versions[name]) == (name == "b")

@@ -24,6 +24,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.lib import format as npy_format
 
 from support.kernel_caches import differences, read_kept, read_mapped, status_now, walk
 
@@ -31,11 +32,13 @@ FOLDERS = ("", "d", "d/e", "g1", "g2")
 ARRAYS = ("a.npy", "b.npy", "c.npy")
 ATTRIBUTES = (".attrs.json", "a.attrs.json", "b.attrs.json")
 PAIRS = ("p.values.npy", "p.offsets.npy", "a.values.npy", "a.offsets.npy")
+GROWING = ("chunked.npy", "tiled.npy", "fixed.npy", "small.npy")
 SCRATCH = ("a.npy.tmp", ".t1", "b.attrs.json~")
 LINKS = ("l", "k.npy")
 VIEWS = ("a.csv", "a.png")
-NAMES = (*ARRAYS, *ATTRIBUTES, *PAIRS, *SCRATCH, *LINKS, *VIEWS, "d", "e", "a")
+NAMES = (*ARRAYS, *GROWING, *ATTRIBUTES, *PAIRS, *SCRATCH, *LINKS, *VIEWS, "d", "e", "a")
 _REFERENCE = {"class": "H5T_REFERENCE", "base": "H5T_STD_REF_OBJ"}
+_MOST_ROWS = 20_000
 _STORM_SECONDS = 0.4
 _TURNS = 12
 _PATIENCE_SECONDS = 240
@@ -53,6 +56,18 @@ def make_file(file: Path) -> None:
         opened["g2"] = opened["g1"]
         opened["g1/b"] = opened["b"]
         opened["d/l"] = h5py.SoftLink("/d/a")
+        # Chunked ones that may grow, one in several names; contiguous and compact ones.
+        rows = np.arange(2000.0).reshape(-1, 4)
+        for group in (opened, opened["d"]):
+            may_grow = {"maxshape": (None, 4), "compression": "gzip"}
+            group.create_dataset("chunked", data=rows, chunks=(64, 4), **may_grow)
+            group.create_dataset("tiled", data=rows, chunks=(50, 3), shuffle=True, **may_grow)
+            group["fixed"] = rows
+            small = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            small.set_layout(h5py.h5d.COMPACT)
+            space = h5py.h5s.create_simple((100, 4))
+            h5py.h5d.create(group.id, b"small", h5py.h5t.IEEE_F64LE, space, small)
+        opened["g1/chunked"] = opened["chunked"]
         # A dataset that keeps its times, as files have it that were not made by h5py.
         kept = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         kept.set_obj_track_times(True)
@@ -77,10 +92,10 @@ class Actor:
         self._changes: list[Callable[[], None]] = [
             self.save, self.save, self.save, self.save_by_rename, self.save_other, self.attributes,
             self.attributes, self.bad_attributes, self.reference, self.pair, self.patch,
-            self.patch_mapped, self.append, self.truncate, self.cut_open, self.touch, self.mkdir,
-            self.rmdir, self.unlink, self.unlink, self.rename, self.rename_array, self.rename_array,
-            self.rename_folder, self.link, self.symlink, self.refuse, self.times, self.hold,
-            self.let_go, self.let_go,
+            self.patch_mapped, self.patch_row, self.append, self.append_rows, self.append_rows,
+            self.truncate, self.cut_open, self.touch, self.mkdir, self.rmdir, self.unlink,
+            self.unlink, self.rename, self.rename_array, self.rename_array, self.rename_folder,
+            self.link, self.symlink, self.refuse, self.times, self.hold, self.let_go, self.let_go,
         ]  # fmt: skip
 
     def change(self) -> None:
@@ -180,6 +195,32 @@ class Actor:
         path = self._path(ARRAYS)
         array = np.load(path)
         np.save(path, np.concatenate([array, array[:1]]))
+
+    def append_rows(self) -> None:
+        """Append to an array that may grow in place, or cut it, by its header, written anew."""
+        path = self._path(GROWING)
+        with open(path, "r+b") as file:
+            npy_format.read_magic(file)
+            shape, order, dtype = npy_format.read_array_header_1_0(file)
+            start, row = file.tell(), np.zeros(shape[1:], dtype)
+            count = min(shape[0], self._random.choice([shape[0]] * 3 + [0, 64, 100]))
+            rows = self._random.choice([0, 1, 7, 300])
+            rows = rows if count + rows <= _MOST_ROWS else 0
+            file.seek(0)
+            fields = {"descr": dtype.str, "fortran_order": order}
+            npy_format.write_array_header_1_0(file, fields | {"shape": (count + rows, *shape[1:])})
+            if count < shape[0]:
+                file.truncate(start + count * row.nbytes)
+            file.seek(start + count * row.nbytes)
+            file.write(np.full((rows, *shape[1:]), self._random.randrange(100), dtype).tobytes())
+
+    def patch_row(self) -> None:
+        """Write some elements in place of an array that may grow meanwhile."""
+        path = self._path(GROWING)
+        with open(path, "r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(128 + 8 * self._random.randrange(max((size - 128) // 8, 1)))
+            file.write(bytes([self._random.randrange(256)]) * 8)
 
     def truncate(self) -> None:
         os.truncate(self._path(ARRAYS), self._random.choice([0, 128, 130, 5000]))

@@ -24,8 +24,9 @@ from h5fs.model.objects import (
     ObjectInfo,
     ObjectKind,
     ObjectRef,
+    Region,
 )
-from h5fs.store.interface import ArrayFile, ArrayPart, Region
+from h5fs.store.interface import ArrayFile, ArrayPart
 from h5fs.store.statistics import StoreStatistics
 
 _ROOM = SpaceStatus(4096, 4096, 2**20, 2**20, 2**20)
@@ -175,7 +176,9 @@ class MemoryStore:
     ) -> Region | None:
         return None
 
-    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+    def write_elements(
+        self, ref: ObjectRef, offset: int, data: bytes, _is_mapped: bool = False
+    ) -> None:
         self.calls.append("write_elements")
         held = self._of(ref)
         assert held.array is not None

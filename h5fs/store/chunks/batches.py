@@ -26,7 +26,8 @@ class ReadArray:
 
     ``index_lock`` lets one thread at a time ask for the index; no other lock is taken while it is
     held, except in the worker pool. ``version``: of its data, where they change; another version is
-    another array, with blocks of its own.
+    another array, with blocks of its own. ``index`` is right for the first ``indexed_chunks``.
+    ``block_room_bytes``: what a block in memory may grow to, 0 for no more than it has.
     """
 
     ref: ObjectRef
@@ -34,6 +35,8 @@ class ReadArray:
     data: Chunked
     grid: Grid
     index: ChunkIndex | None = None
+    indexed_chunks: int = 0
+    block_room_bytes: int = 0
     streams: Streams = field(default_factory=Streams)
     index_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -57,17 +60,17 @@ def find_unwritten(
     array: ReadArray,
     block: Block,
     wanted: Sequence[int],
-    sizes_of: Callable[[ReadArray], bytes | None],
+    sizes_of: Callable[[ReadArray, Sequence[int]], bytes | None],
 ) -> frozenset[int]:
     """Return those chunks of a block on disk that are there before anybody makes them.
 
     A new file is full of zeros and takes no room. Chunks that were never written shall not take
-    any: a sparse array may be larger than the disk. ``sizes_of`` gives the chunks' sizes in the
-    HDF5 file, None where they are not known.
+    any: a sparse array may be larger than the disk. ``sizes_of`` gives a list in which these
+    chunks' sizes in the HDF5 file are right, None where they are not known.
     """
     if not block.shared_buffer.is_on_disk or any(array.data.fill_value):
         return frozenset()
-    stored = sizes_of(array)
+    stored = sizes_of(array, wanted)
     if stored is None:
         return frozenset()
     sizes = np.frombuffer(stored, "<u8")
@@ -79,7 +82,7 @@ def make_batch(
 ) -> ChunkBatch:
     """Return the request to decode chunks of an array into a block.
 
-    ``stored``: how many bytes each chunk of the array takes in the file, as in ``ChunkIndex``; None
+    ``stored``: how many bytes each of the chunks takes in the file, as in ``ChunkIndex``; None
     where that is not known.
     """
     grid = array.grid

@@ -93,9 +93,10 @@ class BlockCache:
         """Whether a block of this size is kept in memory."""
         return block_bytes <= self._capacity_bytes // 2
 
-    def pin(self, array: Hashable, grid: Grid, number: int) -> Block:
+    def pin(self, array: Hashable, grid: Grid, number: int, room_bytes: int = 0) -> Block:
         """Return a block of an array, made when it is not there; ``unpin`` lets it be forgotten.
 
+        ``room_bytes``: what a new block in memory shall have room for, if that is more than it has.
         Raises ``OSError`` when there is no room for it.
         """
         gone: list[SharedBuffer] = []
@@ -104,7 +105,7 @@ class BlockCache:
             with self.changed:
                 block = self._blocks.get(key)
                 if block is None:
-                    shared_buffer = self._find_room(grid.block_bytes, gone)
+                    shared_buffer = self._find_room(max(grid.block_bytes, room_bytes), gone)
                     bounds = grid.block(number)
                     block = Block(key, bounds, shared_buffer, bytearray(len(bounds.chunks)))
                     self._blocks[key] = block
@@ -150,6 +151,25 @@ class BlockCache:
             for key in [key for key in self._blocks if key[0] == array]:
                 block = self._blocks.pop(key)
                 if not block.users:
+                    self._drop(block.shared_buffer, gone)
+        self._let_go(gone)
+
+    def take_over(self, before: Hashable, array: Hashable, grid: Grid, chunks: int) -> None:
+        """Let an array have the blocks of the one that it was before: its first so many chunks.
+
+        A block in which other chunks lie as well goes on without these, if it has room for them. A
+        block that somebody uses does not: it may be being made.
+        """
+        gone: list[SharedBuffer] = []
+        with self.changed:
+            for key in [key for key in self._blocks if key[0] == before]:
+                block = self._blocks.pop(key)
+                if block.users:
+                    continue
+                if _can_go_on(block, grid, chunks):
+                    _go_on(block, (array, key[1]), grid, chunks)
+                    self._blocks[block.key] = block
+                else:
                     self._drop(block.shared_buffer, gone)
         self._let_go(gone)
 
@@ -210,7 +230,7 @@ class BlockCache:
         """Forget a block that is used up, and return its shared buffer if the size is right."""
         for _ in range(len(self._used_up)):
             block = self._used_up.popleft()
-            if self._blocks.get(block.key) is not block:
+            if self._blocks.get(block.key) is not block or not block.is_used_up:
                 continue
             if block.users or not (
                 block_bytes <= block.shared_buffer.size_bytes <= 2 * block_bytes + _PAGE_BYTES
@@ -242,3 +262,27 @@ class BlockCache:
         for shared_buffer in gone:
             self._on_gone(shared_buffer)
             shared_buffer.close()
+
+
+def _can_go_on(block: Block, grid: Grid, chunks: int) -> bool:
+    """Whether a block can be that of its number in a grid of which only the first chunks are as
+    they were."""
+    if block.first_chunk >= chunks:
+        return False
+    bounds = grid.block(block.key[1])
+    is_larger = bounds.size_bytes > block.shared_buffer.size_bytes
+    return bounds == block.bounds or not (block.shared_buffer.is_on_disk or is_larger)
+
+
+def _go_on(block: Block, key: tuple[Hashable, int], grid: Grid, chunks: int) -> None:
+    bounds = grid.block(key[1])
+    # What could not be decoded is tried once more.
+    kept = bytes(
+        PRESENT if state == PRESENT else ABSENT
+        for state in block.states[: chunks - block.first_chunk]
+    )
+    block.key, block.bounds = key, bounds
+    block.states = bytearray(kept.ljust(len(bounds.chunks), bytes([ABSENT]))[: len(bounds.chunks)])
+    block.is_whole = block.states.count(PRESENT) == len(block.states)
+    block.failures = {}
+    block.passed_bytes = 0

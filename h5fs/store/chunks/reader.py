@@ -7,10 +7,8 @@ sequential reader the next blocks are made ahead.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -29,7 +27,8 @@ from h5fs.store.chunks.batches import (
 )
 from h5fs.store.chunks.block_cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
-from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
+from h5fs.store.chunks.geometry import BLOCK_BYTES
+from h5fs.store.chunks.read_arrays import ReadArrays
 from h5fs.store.chunks.streams import Stream
 from h5fs.store.library_interface import ChunkFailure
 from h5fs.store.statistics import CacheStatistics
@@ -43,9 +42,6 @@ from h5fs.store.workers.shared_buffers import (
 
 _log = logging.getLogger(__name__)
 
-_ARRAYS_KEPT = 256
-_INDEX_BYTES_KEPT = 64 * 2**20
-
 # Read-ahead is limited to one block for each worker to decode, and as many blocks that wait to be
 # read; all readers together share these. More makes no reader faster, and touching fresh memory
 # costs five times as much as decoding into used memory (four readers at once, each 16 MiB ahead:
@@ -56,10 +52,7 @@ _STREAM_SECONDS = 1
 
 
 class ChunkReader:
-    """Reads chunked arrays through the workers. Safe to use from any thread.
-
-    ``_lock`` protects ``_arrays``; nothing else is taken while it is held.
-    """
+    """Reads chunked arrays through the workers. Safe to use from any thread."""
 
     def __init__(
         self, pool: WorkerPool, cache_bytes: int, fetcher: ChunkFetcher | None = None
@@ -69,8 +62,7 @@ class ChunkReader:
         self._fetcher = fetcher
         self._shared_buffers = SharedBufferReader()
         self._cache = BlockCache(cache_bytes, on_gone=self._forget_shared_buffer)
-        self._lock = threading.Lock()
-        self._arrays: OrderedDict[tuple[ObjectRef, int], ReadArray] = OrderedDict()
+        self._arrays = ReadArrays(self._cache)
         self._waiting_bytes = _WAITING_BYTES_PER_WORKER * pool.count
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
 
@@ -84,7 +76,7 @@ class ChunkReader:
         version: int = 0,
     ) -> None:
         """Fill ``buffer`` with an array's data from byte ``offset`` on. Raises ``H5fsError``."""
-        array = self._array(ref, dataset, data, version)
+        array = self._arrays.get(ref, dataset, data, version)
         grid = array.grid
         stream = array.streams.note(offset, offset + len(buffer))
         done = 0
@@ -106,18 +98,11 @@ class ChunkReader:
         """Return what the cache holds now, and how often it had what was read."""
         return self._cache.statistics()
 
-    def forget(self, ids: Collection[int] | None) -> None:
-        """Give back the memory of arrays in the mounted file whose data have changed; None: all."""
-        with self._lock:
-            keys = [
-                key
-                for key in self._arrays
-                if ids is None or (key[0].file == 0 and key[0].id in ids)
-            ]
-            for key in keys:
-                del self._arrays[key]
-        for key in keys:
-            self._cache.forget(key)
+    def note_change(
+        self, first: Mapping[int, int] | None, versions: Mapping[int, tuple[int, int]]
+    ) -> None:
+        """Give back the memory of what has changed: see ``ReadArrays.note_change``."""
+        self._arrays.note_change(first, versions)
 
     def close(self) -> None:
         """Stop, and give the memory back."""
@@ -129,32 +114,18 @@ class ChunkReader:
         self._shared_buffers.forget(shared_buffer)
         self._pool.forget_shared_buffer(shared_buffer)
 
-    def _array(
-        self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int
-    ) -> ReadArray:
-        key = ref, version
-        with self._lock:
-            array = self._arrays.get(key)
-            if array is None:
-                assert dataset.shape is not None
-                # Some blocks must fit into the cache, however small it is.
-                block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
-                grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize, block_bytes)
-                array = self._arrays[key] = ReadArray(ref, version, data, grid)
-                if len(self._arrays) > _ARRAYS_KEPT:
-                    self._arrays.popitem(last=False)
-            self._arrays.move_to_end(key)
-            array.ref = ref  # by the path that the object has now
-        return array
-
-    def _sizes_of(self, array: ReadArray) -> bytes | None:
-        """Return the chunks' sizes in the file; None where the library must look up each chunk."""
+    def _sizes_of(self, array: ReadArray, chunks: Sequence[int]) -> bytes | None:
+        """Return the chunks' sizes in the file, right for these; None where the library must look
+        up each chunk."""
         if array.data.filters is None:
             return None
         index = array.index
-        if index is None:
+        if index is None or max(chunks, default=0) >= array.indexed_chunks:
             with array.index_lock:
-                index = array.index = array.index or self._load_index(array)
+                index = array.index
+                if index is None or array.indexed_chunks < array.grid.chunk_count:
+                    index = self._load_index(array)
+                    array.index, array.indexed_chunks = index, array.grid.chunk_count
         if index.sizes is None:  # from now on everything is left to the library
             array.data = msgspec.structs.replace(array.data, filters=None)
         return index.sizes
@@ -167,17 +138,8 @@ class ChunkReader:
         columns = [each for each in (index.sizes, index.offsets) if each is not None]
         if any(len(column) != 8 * count for column in columns):
             raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
-        self._forget_indexes(8 * count, array)
+        self._arrays.forget_indexes(array)
         return index
-
-    def _forget_indexes(self, size_bytes: int, newest: ReadArray) -> None:
-        with self._lock:
-            for array in reversed(self._arrays.values()):
-                if array.index is None or array is newest:
-                    continue
-                size_bytes += 8 * array.grid.chunk_count
-                if size_bytes > _INDEX_BYTES_KEPT:
-                    array.index = None
 
     def _read_block(
         self, array: ReadArray, block: Block, offset: int, buffer: memoryview, is_passing: bool
@@ -216,7 +178,7 @@ class ChunkReader:
 
     def _pin(self, array: ReadArray, number: int) -> Block:
         try:
-            return self._cache.pin(array.key, array.grid, number)
+            return self._cache.pin(array.key, array.grid, number, array.block_room_bytes)
         except OSError as error:
             raise _no_room(array, error) from None
 
@@ -231,7 +193,7 @@ class ChunkReader:
             self._set_states(block, there, {})
             missing = [chunk for chunk in missing if chunk not in there]
         if missing:
-            if self._fetcher is not None and self._sizes_of(array) is not None:
+            if self._fetcher is not None and self._sizes_of(array, missing) is not None:
                 self._fetcher.begin(array.index, array.grid, missing)
             batches = split_chunks(missing, array, BATCH_BYTES, self._pool.count)
             others = [self._submit(array, block, batch) for batch in batches[1:]]
@@ -298,7 +260,7 @@ class ChunkReader:
     def _decode(self, array: ReadArray, block: Block, chunks: list[int]) -> None:
         state, failures = ABSENT, {}
         try:
-            batch = make_batch(array, self._sizes_of(array), block, chunks)
+            batch = make_batch(array, self._sizes_of(array, chunks), block, chunks)
             # With what other workers are making of it now.
             if block.states.count(PENDING) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
                 block.shared_buffer.prepare_to_fill()
@@ -359,10 +321,8 @@ class ChunkReader:
     def _waiting_for_others(self, stream: Stream) -> int:
         """Return how many bytes are made ahead, or soon will be, for other readers."""
         now = stream.ahead_time = time.monotonic()
-        with self._lock:
-            arrays = list(self._arrays.values())
         waiting = 0
-        for array in arrays:
+        for array in self._arrays.all():
             busy_bytes = self._pool.count * array.grid.block_bytes
             for other in array.streams.all():
                 if other is not stream and now - other.ahead_time < _STREAM_SECONDS:

@@ -47,6 +47,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
 )
 from h5fs.store.hdf5.writing.replacing import Written
 from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
+from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.resolving import is_there
 
 _log = logging.getLogger(__name__)
@@ -59,10 +60,10 @@ class _Together:
 
     def __init__(self) -> None:
         self.has_begun = False
-        self.changed: tuple[int, ...] | None = ()
+        self.changed: ChangedObjects = ()
 
-    def add(self, changed: tuple[int, ...] | None) -> None:
-        """Add the ids of the objects that a step has changed; None: any."""
+    def add(self, changed: ChangedObjects) -> None:
+        """Add the objects whose data a step has changed; None: any."""
         if self.changed is not None:
             known = self.changed
             self.changed = None if changed is None else tuple(dict.fromkeys(known + changed))
@@ -83,7 +84,7 @@ class StepwiseStore(Hdf5Store):
         options: StoreOptions,
         logged: LoggedMain,
         *,
-        on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+        on_change: Callable[[ChangedObjects, int], None] = ignore,
         **others: Any,
     ) -> None:
         super().__init__(options, driven=logged, **others)
@@ -196,12 +197,12 @@ class StepwiseStore(Hdf5Store):
             finally:
                 self._together = None
 
-    def _step(self, changed: tuple[int, ...] | None, *, attributes: bool = False) -> _Step:
+    def _step(self, changed: ChangedObjects, *, attributes: bool = False) -> _Step:
         """Commit the changes of the block; after an exception the store is broken.
 
         The commit comes later where several steps are made together.
 
-        ``changed``: the ids of the objects whose data are others afterwards, or gone; None: any.
+        ``changed``: the objects whose data are others afterwards, or gone; None: any.
         ``attributes``: any ``H5fsError`` is raised as it is, and not as a ``ChangeFailedError``.
         """
         return _Step(self, changed, keeps_refusals=attributes)
@@ -212,14 +213,14 @@ class StepwiseStore(Hdf5Store):
         if self._together is not None:
             self._together.has_begun = True
 
-    def end_step(self, changed: tuple[int, ...] | None) -> None:
+    def end_step(self, changed: ChangedObjects) -> None:
         """Commit what a step has changed, now or together with others (for ``_Step``)."""
         if self._together is None:
             self._commit_step(changed)
         else:
             self._together.add(changed)
 
-    def _commit_step(self, changed: tuple[int, ...] | None) -> None:
+    def _commit_step(self, changed: ChangedObjects) -> None:
         h5f.flush(self._files.file_id(0))
         self._logged.is_flushed = True
         self._file.commit(durable=False)
@@ -339,7 +340,7 @@ class _Step:
     __slots__ = ("_changed", "_keeps_refusals", "_store")
 
     def __init__(
-        self, store: StepwiseStore, changed: tuple[int, ...] | None, *, keeps_refusals: bool
+        self, store: StepwiseStore, changed: ChangedObjects, *, keeps_refusals: bool
     ) -> None:
         self._store = store
         self._changed = changed

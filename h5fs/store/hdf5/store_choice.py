@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.store import Hdf5Store, ignore
+from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.workers.worker_file import FetchRanges, FileKind
 
 
@@ -20,7 +21,7 @@ def make_library_store(
     files: Sequence[int],
     fetch: FetchRanges,
     *,
-    on_change: Callable[[tuple[int, ...] | None, int], None] = ignore,
+    on_change: Callable[[ChangedObjects, int], None] = ignore,
     **others: Any,
 ) -> Hdf5Store:
     """Return a store that is not opened yet.
@@ -42,7 +43,7 @@ def make_library_store(
 def _make_logged_store(
     options: StoreOptions,
     files: Sequence[int],
-    on_change: Callable[[tuple[int, ...] | None, int], None],
+    on_change: Callable[[ChangedObjects, int], None],
     **others: Any,
 ) -> Hdf5Store:
     from h5fs.store.hdf5.logged_main import LoggedMain, SnapshotMain

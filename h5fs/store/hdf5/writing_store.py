@@ -6,19 +6,15 @@ process (``stepwise_store``).
 
 from __future__ import annotations
 
-import itertools
-import os
 from contextlib import suppress
-from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5f, h5g, h5o
+from h5py import h5d, h5g, h5o
 
 from h5fs.errors import (
     ExistsError,
     H5fsError,
-    LostChangesError,
     NotFoundError,
     ReadOnlyError,
     UnreadableError,
@@ -34,8 +30,7 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.model.settings import NewDatasets, StoreOptions
-from h5fs.store.hdf5.logged_main import PAGE_BYTES, LoggedMain
+from h5fs.model.settings import NewDatasets
 from h5fs.store.hdf5.objects.attributes import (
     delete_attributes,
     prepare_attribute,
@@ -43,16 +38,15 @@ from h5fs.store.hdf5.objects.attributes import (
 )  # fmt: skip
 from h5fs.store.hdf5.objects.links import describe_opened, join_path
 from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
-from h5fs.store.hdf5.stepwise_store import StepwiseStore
-from h5fs.store.hdf5.types.array_types import check_size, kept_type, natural_type
+from h5fs.store.hdf5.reserving_store import ReservingStore
+from h5fs.store.hdf5.types.array_types import check_size, kept_type
 from h5fs.store.hdf5.types.type_ids import create_datatype
 from h5fs.store.hdf5.writing.array_writer import (
     ElementSource,
     check_parts,
     write_parts,
-    write_tail,
 )
-from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges
+from h5fs.store.hdf5.writing.chunk_changes import ChunkChanges, first_changed_element
 from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
@@ -72,27 +66,15 @@ from h5fs.store.hdf5.writing.sequence_writer import (
     write_rows,
 )
 from h5fs.store.hidden_names import is_hidden
-from h5fs.store.interface import ArrayPart, Region
-from h5fs.store.library_interface import NewArray, Uncopied
+from h5fs.store.interface import ArrayPart
+from h5fs.store.library_interface import ChangedPart, NewArray, Uncopied
 
 
-class WritingHdf5Store(StepwiseStore):
+class WritingHdf5Store(ReservingStore):
     """Answers what ``h5fs.store.library_interface.WritingLibraryStore`` promises.
 
     ``is_broken``: it must not be used any more.
     """
-
-    def __init__(self, options: StoreOptions, logged: LoggedMain, **others: Any) -> None:
-        super().__init__(options, logged, **others)
-        self._new_datasets: NewDatasets = options.new_datasets
-        self._reserved: dict[int, h5d.DatasetID] = {}
-        # Numbers of no other worker: a number that a dead worker gave must not be found here.
-        self._reserved_numbers = itertools.count(os.getpid() << 32)
-
-    @property
-    def may_be_replaced(self) -> bool:
-        """Whether another process can take over: reserved datasets are lost with this one."""
-        return not self._reserved
 
     def create_group(self, group: ObjectRef, name: bytes) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -195,56 +177,9 @@ class WritingHdf5Store(StepwiseStore):
             del replacement
         return self._info(group, name)
 
-    def reserve_array(
-        self, group: ObjectRef, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> Region | None:
-        with self._changing(b"a new array"):
-            write_type = natural_type(dtype)
-            item_bytes = write_type.file_type.get_size()
-            is_plain = write_type.is_raw and item_bytes == dtype.itemsize
-            if not is_plain or self._new_datasets != NewDatasets():
-                return None
-            check_size(write_type.file_type)
-            with self._step(()):
-                file_id = self._files.file_id(0)
-                new_id = create_dataset(
-                    file_id, shape, item_bytes, write_type, self._new_datasets, None,
-                    inherited=self._inherited(group), takes_space=True,
-                )  # fmt: skip
-                h5f.flush(file_id)
-                start, size = new_id.get_offset(), prod(shape) * item_bytes
-                whole = size // PAGE_BYTES * PAGE_BYTES
-                if (
-                    start is None
-                    or start % PAGE_BYTES
-                    or not (self._file.allows_direct_write(start, start + whole))
-                ):
-                    return None
-            # From here on the file has the dataset, without a name. If it is never finished, only
-            # its space in the file is lost.
-            number = next(self._reserved_numbers)
-            self._reserved[number] = new_id
-            return Region(number, start, whole)
-
-    def finish_array(
-        self, group: ObjectRef, name: bytes, region: Region, tail: bytes
-    ) -> ObjectInfo:
-        with self._changing(join_path(group.path, name)):
-            if region.number not in self._reserved:
-                raise LostChangesError(f"the array for {show_path(name)} is lost")
-            parent = self._free_place(group, name)
-            with self._step(()):
-                new_id = self._reserved.pop(region.number)
-                self._file.note_direct_write()
-                write_tail(new_id, tail)
-                h5o.link(new_id, parent, name, link_properties(name))
-        return self._info(group, name)
-
-    def drop_array(self, region: Region) -> None:
-        with self._changing(b"an array"), self._step(()):
-            self._reserved.pop(region.number, None)
-
-    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+    def write_elements(
+        self, ref: ObjectRef, offset: int, data: bytes, is_mapped: bool = False
+    ) -> None:
         with self._changing(ref.path):
             opened = self._opened_dataset(ref)
             dataset_id, dtype = opened.identifier, self._projected(ref).dtype
@@ -252,7 +187,7 @@ class WritingHdf5Store(StepwiseStore):
             item = dtype.itemsize
             start, skip = divmod(offset, item)
             stop = -(-(offset + len(data)) // item)
-            whole = bytearray(data)
+            whole: bytes | bytearray = data
             if skip or (offset + len(data)) % item:
                 whole = bytearray(self.read_elements(ref, ArrayPart.ELEMENTS, start, stop))
                 whole[skip : skip + len(data)] = data
@@ -260,7 +195,7 @@ class WritingHdf5Store(StepwiseStore):
             if in_place.is_filtered:
                 self._check_kept(ref, dataset_id, in_place.creation, None, [(start, stop)])
             write = prepare_write(dataset_id, in_place, elements, start, ref.path)
-            with self._step((ref.id,)):
+            with self._blank.filling(is_mapped), self._step((ChangedPart(ref.id, start * item),)):
                 write(self._on_progress)
                 self._forget_elements(ref)
 
@@ -286,8 +221,10 @@ class WritingHdf5Store(StepwiseStore):
                 return False
             is_filtered = creation.get_layout() == h5d.CHUNKED and creation.get_nfilters() > 0
             needs_whole_chunks = is_filtered and changes.need_whole_chunks()
-            with self._step((ref.id,)):
-                if dataset_id.get_space().get_simple_extent_dims() != array.shape:
+            old_shape = dataset_id.get_space().get_simple_extent_dims()
+            start = first_changed_element(old_shape, array.shape, parts)
+            with self._step((ChangedPart(ref.id, start * item),)):
+                if old_shape != array.shape:
                     dataset_id.set_extent(array.shape)
                     self._opened.open(ref).in_place = None
                 if needs_whole_chunks:
@@ -377,13 +314,6 @@ class WritingHdf5Store(StepwiseStore):
     def _check_link(self, group: ObjectRef, name: bytes) -> None:
         if is_hidden(group.path, name) or not self._group_id(group).links.exists(name):
             raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
-
-    def _free_place(self, group: ObjectRef, name: bytes) -> h5g.GroupID:
-        check_visible(group.path, name)
-        parent = self._group_id(group)
-        if parent.links.exists(name):
-            raise ExistsError(f"{show_path(join_path(group.path, name))} exists")
-        return parent
 
     def _old_dataset(self, group: ObjectRef, name: bytes) -> h5d.DatasetID | None:
         parent = self._group_id(group)

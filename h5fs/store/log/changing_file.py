@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 
+from h5fs.store.log.blank_pages import BlankPages
 from h5fs.store.log.format import MAX_RUN_BYTES, digest_boot_id
 from h5fs.store.log.log_writer import LogWriter
 from h5fs.store.log.main_witness import MainWitness
@@ -38,7 +39,7 @@ class ChangingFile:
     """A file with uncommitted changes.
 
     ``length``: its size in bytes. ``failure``: the first error of a method that must not raise, or
-    of an fsync.
+    of an fsync. ``blank``: pages that large writes may change directly while ``fills_blanks``.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ChangingFile:
     ) -> None:
         self.length = 0
         self.failure: OSError | None = None
+        self.fills_blanks = False
         self._main = main
         self._log_calls = log
         self._boot_id = boot_id
@@ -65,6 +67,7 @@ class ChangingFile:
         log = self._log_calls
         self._log = LogWriter(log, self._page_bytes) if log else None
         self._layers = PageLayers(self._main, self._log, self._page_bytes)
+        self.blank = BlankPages(self._page_bytes)
         self.failure = None
         self._position = 0
         self._committed_length = 0
@@ -74,6 +77,11 @@ class ChangingFile:
         self._is_main_on_disk = True
         self._is_commit_on_disk = True
         self._is_commit_durable = True
+
+    @property
+    def page_bytes(self) -> int:
+        """The size of a page."""
+        return self._page_bytes
 
     @property
     def _first_free(self) -> int:
@@ -148,6 +156,10 @@ class ChangingFile:
 
     def _write_pages(self, first: int, stop: int, view: memoryview) -> None:
         """Write whole pages: to the main file where no commit has them, else to the log."""
+        if self.fills_blanks and self.blank.have(first, stop):
+            self.blank.note_write(first, stop)
+            self._write_to(self._write_direct, first, stop, view)
+            return
         split = min(max(self._first_free, first), stop)
         if self._layers.pending.overlap(split, stop):
             split = stop  # older pages in the log would cover them
@@ -190,6 +202,7 @@ class ChangingFile:
         self._layers.recent.clear()
         for first, size, offset in placed:
             self._layers.pending.insert(first, first + size // self._page_bytes, offset)
+            self.blank.end(first, first + size // self._page_bytes)
 
     def _write_direct(self, first: int, view: memoryview) -> None:
         self._begin_on_disk()
@@ -268,6 +281,7 @@ class ChangingFile:
             data[at:] = bytes(self._page_bytes - at)
         self.length = length
         self._layers.drop_from(page + bool(at))
+        self.blank.cut(page)
 
     def _check_main(self) -> None:
         """Check, before a write to the main file, that no other program has written to it.

@@ -307,6 +307,8 @@ class LoggedFile(ChangingFile):
                 layers.committed.insert(start, stop, offset)
             layers.pending.clear()
         layers.commit_changed(placed)
+        for start, stop, _ in placed:  # also after the next checkpoint
+            self.blank.end(start, stop)
         layers.committed.cut(-(-self.length // self._page_bytes))
         self._note_commit(durable=durable)
 
@@ -314,4 +316,6 @@ class LoggedFile(ChangingFile):
         self._committed_length = self.length
         self._floor = self.length if durable else max(self._floor, self.length)
         self._is_commit_on_disk = self._is_commit_durable = durable
+        if durable:
+            self.blank.note_durable_commit()
         self._has_direct = False

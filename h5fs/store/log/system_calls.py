@@ -102,20 +102,40 @@ class LogFile(RealFile):
     def reserve(self) -> None:
         """Keep room beyond the end; where the file system cannot, there is none."""
         with suppress(OSError, AttributeError):
-            _allocate(self._descriptor, _KEEP_SIZE, RESERVED_BYTES)
+            _allocate(self._descriptor, _KEEP_SIZE, 0, RESERVED_BYTES)
 
 
 RESERVED_BYTES = 2**20
-_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of <linux/falloc.h>
+# Of <linux/falloc.h>.
+_KEEP_SIZE = 1
+_ZERO_RANGE = 16
 
 
-def _allocate(descriptor: int, mode: int, size: int) -> None:
-    """fallocate(2) from the beginning on. Python has only the one that changes the size."""
+def make_zeros(descriptor: int, start: int, stop: int) -> None:
+    """Let bytes ``[start, stop)`` of a file be zeros that have their room on the disk.
+
+    A file system that can do so writes none of them. Raises ``OSError``.
+    """
+    if start >= stop:
+        return
+    try:
+        _allocate(descriptor, _ZERO_RANGE, start, stop - start)
+    except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        file, zeros = RealFile(descriptor), memoryview(bytes(min(stop - start, 2**20)))
+        for at in range(start, stop, len(zeros)):
+            write_all(file, zeros[: stop - at], at)
+
+
+def _allocate(descriptor: int, mode: int, start: int, size: int) -> None:
+    """fallocate(2). Python has only the one that changes the size."""
     library = ctypes.CDLL(None, use_errno=True)
     function = library.fallocate
     function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if function(descriptor, mode, 0, size):
-        raise OSError(ctypes.get_errno(), "fallocate")
+    if function(descriptor, mode, start, size):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def write_all(file: SystemCalls, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -23,6 +23,7 @@ from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
 from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.store_choice import make_library_store
+from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.workers import messages
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 from h5fs.store.workers.worker_file import FileKind
@@ -55,7 +56,7 @@ class Worker:
     ) -> None:
         self._connection = connection
         self._number = 0  # of the request that is being answered
-        self._change: tuple[tuple[int, ...] | None, int] | None = None  # not told yet
+        self._change: tuple[ChangedObjects, int] | None = None  # not told yet
         self._reply_buffer = _ReplyBuffer(reply_buffer)
         self._shared_buffers = SharedBufferViews()
         self._last_progress = time.monotonic()
@@ -208,7 +209,7 @@ class Worker:
     def _tell_file(self, number: int, file: NumberedFile) -> None:
         self._connection.send(bytes([messages.FILE]) + messages.encode((number, file)))
 
-    def _tell_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
+    def _tell_change(self, changed: ChangedObjects, stop: int) -> None:
         if self._change is not None:
             self._send(bytes([messages.PROGRESS]))
         self._change = changed, stop

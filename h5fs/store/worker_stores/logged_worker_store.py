@@ -21,6 +21,7 @@ from h5fs.errors import H5fsError, StaleError, UnreadableError
 from h5fs.model.objects import DatasetInfo, ObjectRef
 from h5fs.model.settings import StoreOptions
 from h5fs.store.interface import ArrayPart, DataVersion
+from h5fs.store.library_interface import ChangedObjects, first_changed_bytes
 from h5fs.store.log.file_and_log import FileAndLog
 from h5fs.store.log.reading.committed_state import CommittedState
 from h5fs.store.log.uncommitted import Uncommitted
@@ -107,10 +108,15 @@ class LoggedWorkerStore(WorkerStore):
         )  # fmt: skip
         return self._readers
 
-    def _note_change(self, changed: tuple[int, ...] | None, stop: int) -> None:
+    def _note_change(self, changed: ChangedObjects, stop: int) -> None:
         self._lost.was_told = True
-        self._state.note(changed, stop)
-        self._chunks.forget(changed)
+        first = None if changed is None else first_changed_bytes(changed)
+        partly = [each for each, start in (first or {}).items() if start]
+        before = [self._state.version_of_id(each) for each in partly]
+        self._state.note(first, stop)
+        after = [self._state.version_of_id(each) for each in partly]
+        versions = zip(before, after, strict=True)
+        self._chunks.note_change(first, dict(zip(partly, versions, strict=True)))
 
     def _note_loss(self) -> None:
         """Take note that the worker is gone: only the log says what it has done at last."""
@@ -120,7 +126,7 @@ class LoggedWorkerStore(WorkerStore):
         is_newer = number == before[0] and stop != before[1]
         is_newer |= getattr(self._lost, "was_told", False)  # in the middle of the request
         self._lost.has_committed = is_newer or not self._state.is_known
-        self._chunks.forget(None)
+        self._chunks.note_change(None, {})
         self._needs_room = True
 
     def describe_dataset(self, ref: ObjectRef) -> DatasetInfo:

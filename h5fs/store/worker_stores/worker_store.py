@@ -127,7 +127,7 @@ class WorkerStore:
                 )
             return self._chunk_reader
 
-    def _note_change(self, _changed: tuple[int, ...] | None, _stop: int) -> None:
+    def _note_change(self, *_change: Any) -> None:
         raise UnreadableError("a worker that only reads has changed something")
 
     def _note_loss(self) -> None:

@@ -10,8 +10,8 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from h5fs.errors import (
     UnreadableError,
     show_path,
 )
-from h5fs.model.objects import Attribute, ObjectInfo, ObjectRef
+from h5fs.model.objects import Attribute, ObjectInfo, ObjectRef, Region
 from h5fs.model.settings import StoreOptions
-from h5fs.store.interface import ArrayFile, Region, WritingObjectStore
+from h5fs.store.interface import ArrayFile, WritingObjectStore
 from h5fs.store.library_interface import Uncopied
 from h5fs.store.log.file_and_log import FileAndLog
+from h5fs.store.log.system_calls import RealFile, make_zeros, write_all
 from h5fs.store.repeating import ask_until_answered
 from h5fs.store.worker_stores.change_queue import (
     MOST_BYTES,
@@ -141,7 +142,7 @@ class WritingWorkerStore(LoggedWorkerStore):
             shared_buffers, (new,) = stack.enter_context(self._lender.lend(array))
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=Subject(group, name),
-                shared_buffers=shared_buffers, size=_sent_bytes(array),
+                shared_buffers=shared_buffers, size=_written_bytes(array),
             )  # fmt: skip
         return info
 
@@ -158,16 +159,14 @@ class WritingWorkerStore(LoggedWorkerStore):
         # Its space is committed as taken, so that no worker, this one or the next, gives it away.
         # But the file may have become another program's since.
         self._check_path()
-        assert self._file.logged is not None
-        at = region.file_offset + offset
-        try:
-            while data:
-                count = os.pwrite(self._file.logged.main, data, at)
-                data, at = data[count:], at + count
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpaceError(f"no room for an array: {error.strerror}") from None
-            raise LostChangesError(f"writing an array: {error.strerror}") from None
+        with _writing_region():
+            write_all(RealFile(self._logged_files().main), data, region.file_offset + offset)
+
+    def clear_region(self, region: Region, start: int, stop: int) -> None:
+        self._check_path()
+        at = region.file_offset
+        with _writing_region():
+            make_zeros(self._logged_files().main, at + start, at + stop)
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
         assert self._file.logged is not None
@@ -183,12 +182,16 @@ class WritingWorkerStore(LoggedWorkerStore):
         ):
             info: ObjectInfo = self._change(
                 "write_sequences", group, name, *new, opened, about=Subject(group, name),
-                shared_buffers=shared_buffers, size=_sent_bytes(values, offsets),
+                shared_buffers=shared_buffers, size=_written_bytes(values, offsets),
             )  # fmt: skip
         return info
 
-    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
-        self._change("write_elements", ref, offset, data, about=Subject(ref), size=len(data))
+    def write_elements(
+        self, ref: ObjectRef, offset: int, data: bytes, is_mapped: bool = False
+    ) -> None:
+        self._change(
+            "write_elements", ref, offset, data, is_mapped, about=Subject(ref), size=len(data)
+        )
 
     def change_array(
         self, ref: ObjectRef, array: ArrayFile, ranges: tuple[tuple[int, int], ...]
@@ -196,7 +199,7 @@ class WritingWorkerStore(LoggedWorkerStore):
         with self._lender.lend(array) as (shared_buffers, (new,)):
             is_done: bool = self._change(
                 "change_array", ref, new, ranges, about=Subject(ref),
-                shared_buffers=shared_buffers, size=_sent_bytes(array),
+                shared_buffers=shared_buffers, size=sum(stop - start for start, stop in ranges),
             )  # fmt: skip
         return is_done
 
@@ -237,8 +240,6 @@ class WritingWorkerStore(LoggedWorkerStore):
         shared_buffers: tuple[SharedBuffer, ...] = (),
         size: int = 0,
     ) -> Any:
-        for shared_buffer in shared_buffers:
-            size += shared_buffer.size_bytes
         # Of another name than those that are read: a change that fails leaves reading as it is.
         subject = Subject(about.ref, b"change " + (about.name or b""))
         with self._noting:
@@ -246,6 +247,7 @@ class WritingWorkerStore(LoggedWorkerStore):
             self._start_clock()
             is_suspect = bool(self._suspects) and subject in self._suspects
         goes_alone = is_suspect or method in _ALONE or size > MOST_BYTES
+        goes_alone = goes_alone or _is_mapped(method, arguments)
         if method == "write_attributes":
             goes_alone = goes_alone or _are_large(arguments[1])
 
@@ -265,8 +267,10 @@ class WritingWorkerStore(LoggedWorkerStore):
         """Let the worker make one change. Raises ``H5fsError``."""
         if self._needs_room:
             self._shorten_log(0)
+        # What is mapped may go to where others read it, past the log.
+        is_mapped = _is_mapped(change.method, change.arguments)
         ask = functools.partial(
-            self._ask,
+            self._ask_in_quiet if is_mapped else self._ask,
             change.method,
             *change.arguments,
             subject=change.subject,
@@ -285,6 +289,11 @@ class WritingWorkerStore(LoggedWorkerStore):
                     self._suspects.clear()
                 self._suspects.add(change.subject)
             return self._outcome_of_lost(change, error, may_be_done=may_be_done)
+
+    def _ask_in_quiet(self, method: str, *arguments: Any, **how: Any) -> Any:
+        """Ask the worker while nobody reads beside it."""
+        with self._state.gate.closed():
+            return self._ask(method, *arguments, **how)
 
     def _outcome_of_lost(
         self, change: _Change, error: LostChangesError, *, may_be_done: bool
@@ -359,10 +368,26 @@ def _are_large(attributes: tuple[Attribute, ...]) -> bool:
     return sum(sizes) > MOST_BYTES // 16
 
 
+def _is_mapped(method: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a change writes what the kernel writes back of a map."""
+    return method == "write_elements" and bool(arguments[3])
+
+
+@contextmanager
+def _writing_region() -> Iterator[None]:
+    """Turn an ``OSError`` of writing to a reserved dataset's place into ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(f"no room for an array: {error.strerror}") from None
+        raise LostChangesError(f"writing an array: {error.strerror}") from None
+
+
 def _blame_none(_note: bytes) -> None:
     raise UnreadableError("workers die before they begin")
 
 
-def _sent_bytes(*arrays: ArrayFile) -> int:
-    """Return how many bytes of files go with a request, instead of being lent."""
-    return sum(len(array.data) for array in arrays if array.data is not None)
+def _written_bytes(*arrays: ArrayFile) -> int:
+    """Return how many bytes of files are written."""
+    return sum(array.size_bytes for array in arrays)

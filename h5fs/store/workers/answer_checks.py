@@ -34,13 +34,13 @@ from h5fs.model.objects import (
     Link,
     LinkKind,
     ObjectInfo,
+    Region,
     RegionTarget,
     StorageInfo,
     UnnamedTarget,
     Virtual,
 )
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.interface import Region
 from h5fs.store.library_interface import (
     MOST_DATA_AHEAD_BYTES,
     MOST_TEXT_AHEAD_BYTES,

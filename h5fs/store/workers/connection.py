@@ -22,6 +22,7 @@ import msgspec
 from h5fs.errors import H5fsError, UnreadableError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
+from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.workers import answer_checks, messages
 from h5fs.store.workers.messages import METHODS
 from h5fs.store.workers.packet_reader import PacketReader, limit_waits
@@ -64,7 +65,7 @@ class WorkerConnection:
         on_file: Callable[[int, NumberedFile], None],
         file: WorkerFile,
         grants: tuple[bytes, ...] = (),
-        on_change: Callable[[tuple[int, ...] | None, int], None] | None = None,
+        on_change: Callable[[ChangedObjects, int], None] | None = None,
     ) -> None:
         self._starter = starter
         self._fetch_ranges = file.fetch

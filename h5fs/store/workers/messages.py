@@ -24,7 +24,12 @@ from h5fs.errors import H5fsError, UnreadableError, UnsupportedTypeError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
-from h5fs.store.library_interface import NewArray, WritingLibraryStore
+from h5fs.store.library_interface import (
+    ChangedObjects,
+    NewArray,
+    WritingLibraryStore,
+    first_changed_bytes,
+)
 from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
 
 MAX_PACKET_BYTES: Final = 60_000
@@ -270,7 +275,7 @@ def decode_file(encoded: bytes | memoryview) -> tuple[int, NumberedFile]:
     return number, file
 
 
-def pack_changed(changed: tuple[int, ...] | None, stop: int, packet: bytes) -> bytes:
+def pack_changed(changed: ChangedObjects, stop: int, packet: bytes) -> bytes:
     """Return the packet that tells of a commit and goes on with another one.
 
     ``changed``: the objects that the commit is about; ``stop``: where in the log it ends.
@@ -279,13 +284,13 @@ def pack_changed(changed: tuple[int, ...] | None, stop: int, packet: bytes) -> b
     return bytes([CHANGED]) + len(encoded).to_bytes(_SIZE_BYTES, "little") + encoded + packet
 
 
-def split_changed(body: memoryview) -> tuple[tuple[int, ...] | None, int, memoryview]:
+def split_changed(body: memoryview) -> tuple[ChangedObjects, int, memoryview]:
     """Return the objects that a commit is about, where in the log it ends, and the packet that
     follows. Raises for what is no such packet."""
     rest = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
     changed, stop = _CHANGED.decode(body[_SIZE_BYTES:rest])
-    if stop < 0:
-        raise UnreadableError("a commit that ends nowhere")
+    if stop < 0 or any(start < 0 for start in first_changed_bytes(changed or ()).values()):
+        raise UnreadableError("a commit that ends nowhere, or of data that begin nowhere")
     return changed, stop, body[rest:]
 
 
@@ -324,7 +329,7 @@ def _on_one_line(text: str) -> str:
 _REQUEST = msgspec.msgpack.Decoder(Request)
 _TEXTS = msgspec.msgpack.Decoder(tuple[str, str])
 _FILE = msgspec.msgpack.Decoder(tuple[int, NumberedFile])
-_CHANGED = msgspec.msgpack.Decoder(tuple[tuple[int, ...] | None, int])
+_CHANGED = msgspec.msgpack.Decoder(tuple[ChangedObjects, int])
 _LOG = msgspec.msgpack.Decoder(tuple[int, str])
 _FETCH = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], int])
 _CHANGES = msgspec.msgpack.Decoder(tuple[_Change, ...])

@@ -19,6 +19,7 @@ from typing import Any
 from h5fs.errors import CannotOpenError, H5fsError, UnreadableError
 from h5fs.model.file_status import NumberedFile
 from h5fs.model.settings import StoreOptions
+from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.statistics import WorkerStatistics
 from h5fs.store.workers.connection import WorkerConnection
 from h5fs.store.workers.failures import Failure, Failures, NotOpenedError, what_is_lost
@@ -61,7 +62,7 @@ class WorkerPool:
         starter: WorkerStarter,
         grants: Grants | None = None,
         *,
-        on_change: Callable[[tuple[int, ...] | None, int], None] | None = None,
+        on_change: Callable[[ChangedObjects, int], None] | None = None,
         on_loss: Callable[[], None] | None = None,
     ) -> None:
         self._options = options

@@ -224,7 +224,7 @@ class WritableTree:
         with self._in_flight.call(file=file):
             offset = self._opened.get(handle).write_offset(offset, is_page=is_page)
             try:
-                self._writes.write(file, data, offset, is_mixed=is_mixed)
+                self._writes.write(file, data, offset, is_page=is_page, is_mixed=is_mixed)
             finally:
                 self._changes.note(file.inode)
 

@@ -35,16 +35,19 @@ class Writes:
         self._in_flight = in_flight
 
     def write(
-        self, file: WritableFile, data: memoryview, offset: int, *, is_mixed: bool = False
-    ) -> None:
-        """Write bytes; ``is_mixed``: with others' between them. Raises ``NoSpaceError``, which
-        `close` tells once more."""
+        self, file: WritableFile, data: memoryview, offset: int, *, is_page: bool = False,
+        is_mixed: bool = False,
+    ) -> None:  # fmt: skip
+        """Write bytes; ``is_page``: of a map; ``is_mixed``: with others' between them.
+
+        Raises ``NoSpaceError``, which `close` tells once more.
+        """
         if is_mixed:
             self._check_mixed(file)
         file.mtime_ns = time.time_ns()
         if file.draft is None and isinstance(file.content, ArrayContent):
             data, offset = _skip_header(file.content, data, offset)
-            if self._write_in_place(file, file.content, data, offset):
+            if self._write_in_place(file, file.content, data, offset, is_page=is_page):
                 return
         if not data:
             return
@@ -72,8 +75,9 @@ class Writes:
         file.mtime_ns = time.time_ns()
 
     def _write_in_place(
-        self, file: WritableFile, content: ArrayContent, data: memoryview, offset: int
-    ) -> bool:
+        self, file: WritableFile, content: ArrayContent, data: memoryview, offset: int, *,
+        is_page: bool,
+    ) -> bool:  # fmt: skip
         start = len(content.npy.header)
         is_inside = start <= offset and offset + len(data) <= content.size_bytes
         # How wide text is follows from all elements: it takes a new array.
@@ -84,7 +88,7 @@ class Writes:
             elements, is_alone = bytes(data), self._is_alone(file)
             try:
                 with self._in_flight.waiting(file.path, file, is_alone=is_alone):
-                    self._store.write_elements(content.ref, offset - start, elements)
+                    self._store.write_elements(content.ref, offset - start, elements, is_page)
             finally:
                 self._lookup.note_changed_elements()
             self._forget_storage(file, content)

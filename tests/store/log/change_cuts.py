@@ -32,7 +32,7 @@ from h5fs.store.hdf5.logged_main import LoggedMain
 from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.writing_store import WritingHdf5Store
 from h5fs.store.hidden_names import HIDDEN_GROUP, HIDDEN_PATH
-from h5fs.store.library_interface import NewArray
+from h5fs.store.library_interface import NewArray, first_changed_bytes
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import recover
 from h5fs.store.worker_process import worker as worker_module
@@ -228,8 +228,9 @@ def _make_changes(worker: Worker, rng: random.Random, tally: Tally) -> bool:
     digest = hdf5_work.digest(worker.opened).encode()
     history.commits.append(CommitMark(start, stop, False, digest))
     after = worker.data()
-    others = {each for each, data in before.items() if after.get(each) != data}
-    if changed is not None and not others <= set(changed):
+    first = {} if changed is None else first_changed_bytes(changed)
+    kept = {each: first.get(each) for each in (() if changed is None else before)}
+    if any(before[each][:start] != after.get(each, b"")[:start] for each, start in kept.items()):
         tally.losses.append("data have changed, and the daemon was not told")
     return True
 
@@ -261,7 +262,7 @@ def _some_change(worker: Worker, rng: random.Random) -> Change:
     if isinstance(item, h5py.Dataset) and item.dtype == "<i8" and item.size:
         ref = ObjectRef(0, h5py.h5o.get_info(item.id).addr, b"/" + name)
         at = 8 * rng.randrange(item.size)
-        changes += [("write_elements", (ref, at, rng.randbytes(8)))] * 3
+        changes += [("write_elements", (ref, at, rng.randbytes(8), False))] * 3
     return rng.choice(changes)
 
 

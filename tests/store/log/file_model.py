@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ END = 40 * PAGE
 
 Skipped = tuple[str, set[str], set[str]]
 Step = tuple[Any, ...]
+Filled = tuple[int, int, int, int]
+"""After how many calls, the first byte, the one after the last, and what was written to each."""
 
 
 @contextmanager
@@ -37,11 +39,13 @@ class Session:
     def __init__(self, first: bytes, skipped: Skipped | None = None) -> None:
         self.skipped = skipped
         self.history = History({"main": first, "log": b""}, first)
+        self.filled: list[Filled] = []
+        self.blank = (0, PAGE)  # what was left blank last
         self.boot = 0
         self.start([first])
 
-    def start(self, allowed: list[bytes]) -> None:
-        """Open what the disk has; it must be one of ``allowed``."""
+    def start(self, allowed: list[bytes], loose: Sequence[Filled] = ()) -> None:
+        """Open what the disk has; it must be one of ``allowed``, with any of what is ``loose``."""
         self.disk = {
             name: SimulatedFile(self.history, name, skipped=self.skipped)
             for name in ("main", "log")
@@ -52,9 +56,43 @@ class Session:
         self.file.open()
         assert len(self.history.calls) == before
         image = self.file.read_at(0, self.file.length)
-        assert image in allowed
+        assert any(agree(image, each, loose) for each in allowed)
         self.model = bytearray(image)
         assert describe_log(self.disk["main"], self.disk["log"], boot).length == len(image)
+
+    def loose(self) -> list[Filled]:
+        """Return what was written directly to blank pages since the last durable commit: after a
+        cut or a kill any part of that may be there."""
+        commits = [mark.stop for mark in self.history.commits if mark.is_durable]
+        since = max((stop for stop in commits if stop is not None), default=0)
+        return [each for each in self.filled if since <= each[0] < len(self.history.calls)]
+
+    def leave_blank(self, gap: int, size: int, durable: bool) -> None:
+        """Let the file grow by zeros that have their place, as those of a large new array."""
+        start = -(-(len(self.model) + gap) // PAGE) * PAGE
+        stop = start + size // PAGE * PAGE
+        self.truncate(stop + 7)
+        if start < stop and self.file.allows_direct_write(start, stop):
+            self.disk["main"].pwrite(bytes(stop - start), start)
+            self.file.note_direct_write()
+            self.commit(durable)
+            self.file.blank.note(start // PAGE, stop // PAGE)
+            self.blank = start, stop
+
+    def fill_blank(self, offset: int, data: bytes) -> None:
+        """Write one byte again and again, as a program does by a map, in what was left blank."""
+        start, stop = self.blank
+        offset = start + (offset // PAGE % ((stop - start) // PAGE)) * PAGE + offset % 3
+        data = data[: stop - offset]
+        first, stop = -(-offset // PAGE), (offset + len(data)) // PAGE
+        is_large = len(data) >= changing_file.LARGE_WRITE_BYTES and first < stop
+        if is_large and self.file.blank.have(first, stop):
+            for image in self.history.allowed_after_power_cut():
+                assert not any(image[first * PAGE : stop * PAGE]), "these bytes are promised"
+            self.filled.append((len(self.history.calls), first * PAGE, stop * PAGE, data[0]))
+        self.file.fills_blanks = True
+        self.write(offset, data)
+        self.file.fills_blanks = False
 
     def write(self, offset: int, data: bytes) -> None:
         self.file.seek(offset)
@@ -101,7 +139,8 @@ class Session:
     def kill(self, back: int) -> None:
         """End the process, a few calls ago."""
         self.history = self.history.until(max(0, len(self.history.calls) - back))
-        self.start(self.history.allowed_after_kill())
+        self.filled = [each for each in self.filled if each[0] < len(self.history.calls)]
+        self.start(self.history.allowed_after_kill(), self.loose())
 
     def cut_power(self, back: int, seed: int) -> None:
         """End everything, a few calls ago, and see that recovery agrees with opening."""
@@ -110,13 +149,26 @@ class Session:
         rng = random.Random(seed)
         files = self.history.after_power_cut(rng)
         self.boot += 1
-        self.history = History(files, b"")
-        self.start(allowed)
+        loose = self.loose()
+        self.history, self.filled = History(files, b""), []
+        self.start(allowed, loose)
         self.history.image = bytes(self.model)
         if rng.random() < 0.5:
             recover(self.disk["main"], self.disk["log"], b"boot %d" % self.boot)
             assert self.disk["main"].content == self.model
             self.start([bytes(self.model)])
+
+
+def agree(image: bytes, allowed: bytes, loose: Sequence[Filled]) -> bool:
+    """Whether a file may be ``image`` where a commit was ``allowed``."""
+    if len(image) != len(allowed):
+        return False
+    found = bytearray(image)
+    for _, start, stop, value in loose:
+        for at in range(start, min(stop, len(found))):
+            if found[at] == value:
+                found[at] = allowed[at]
+    return found == allowed
 
 
 def fill(size: int, value: int) -> bytes:
@@ -132,6 +184,10 @@ def play(session: Session, step: Step) -> None:
             session.rewrite(offset, size, at, fill(1, value))
         case ("append", size, value):
             session.write(len(session.model), fill(size, value))
+        case ("blank", gap, size, durable):
+            session.leave_blank(gap, size, durable)
+        case ("fill", offset, size, value):
+            session.fill_blank(offset, fill(size, value))
         case ("direct", offset, size, value):
             session.write_directly(offset, fill(size, value))
         case ("truncate", size):
@@ -156,7 +212,7 @@ def random_step(rng: random.Random) -> Step:
     offset = rng.choice([rng.randrange(END), rng.randrange(40) * PAGE])
     size = rng.choice([rng.randrange(1, 2 * PAGE), rng.randrange(1, 17) * PAGE])
     kinds = "write write write rewrite append direct truncate commit commit commit checkpoint kill"
-    kinds += " power"
+    kinds += " power blank fill fill fill"
     match rng.choice(kinds.split()):
         case "write":
             return "write", offset, size, rng.randrange(250)
@@ -164,6 +220,10 @@ def random_step(rng: random.Random) -> Step:
             return "rewrite", offset, size, rng.randrange(END), rng.randrange(250)
         case "append":
             return "append", size, rng.randrange(250)
+        case "blank":
+            return "blank", rng.choice([0, PAGE]), 20 * PAGE, rng.random() < 0.5
+        case "fill":
+            return "fill", offset, rng.choice([2, 6, 10]) * PAGE, rng.randrange(1, 250)
         case "direct":
             return "direct", offset, size, rng.randrange(1, 250)
         case "truncate":

@@ -17,6 +17,7 @@ from simulated_disk import CommitMark, History, SimulatedFile
 
 from h5fs.store.log import changing_file, log_reader, log_rest
 from h5fs.store.log import format as log_format
+from h5fs.store.log.blank_pages import BlankPages
 from h5fs.store.log.logged_file import LoggedFile
 from h5fs.store.log.recovery import describe_log, recover
 from h5fs.store.log.runs import RunIndex
@@ -371,6 +372,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a floor that forgets the last durable commit": replace_attribute(
         LoggedFile, "_note_commit", _floor_of_last_length
+    ),
+    "pages that were filled stay blank after a durable commit": replace_attribute(
+        BlankPages, "note_durable_commit", lambda _: lambda self: None
+    ),
+    "pages that went through the log stay blank": replace_attribute(
+        BlankPages, "end", lambda _: lambda self, first, stop: None
     ),
     "direct writes below pages that the log will replay": replace_attribute(
         RunIndex,

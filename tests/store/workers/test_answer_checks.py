@@ -23,11 +23,11 @@ from h5fs.model.objects import (
     ObjectInfo,
     ObjectKind,
     ObjectRef,
+    Region,
     Virtual,
     VirtualSource,
 )
 from h5fs.store.chunks.reader import ChunkReader
-from h5fs.store.interface import Region
 from h5fs.store.library_interface import ObjectDetails
 from h5fs.store.workers.answer_checks import check
 from h5fs.store.workers.messages import Outcome, Outcomes

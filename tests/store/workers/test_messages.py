@@ -100,7 +100,7 @@ def test_several_changes_arrive_each_as_its_method_has_it() -> None:
     changes = (
         ("create_group", (REF, b"g")),
         ("write_attributes", (REF, (attribute,), (b"gone",))),
-        ("write_elements", (REF, 7, b"data")),
+        ("write_elements", (REF, 7, b"data", True)),
     )
     encoded = msgspec.Raw(messages.encode(changes))
     assert METHODS[messages.CHANGES].decode_arguments(encoded) == changes

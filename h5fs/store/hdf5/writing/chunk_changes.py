@@ -29,6 +29,19 @@ _OF_ONE_LENGTH: Final = frozenset({h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _CHECKSUM_BYTES = 4
 
 
+def first_changed_element(
+    old_shape: tuple[int, ...], shape: tuple[int, ...], parts: list[tuple[int, int]]
+) -> int:
+    """Return before which element a dataset stays as it is, counted row-major in both shapes, when
+    it gets ``shape`` and the elements of ``parts``."""
+    first = min([start for start, stop in parts if start < stop], default=prod(shape))
+    if old_shape == shape:
+        return first
+    if old_shape[1:] != shape[1:]:
+        return 0
+    return min(first, prod(old_shape), prod(shape))
+
+
 class ChunkChanges(Struct, frozen=True):
     """Elements that a dataset of ``shape`` is about to get; chunks are read, and written, whole.
 

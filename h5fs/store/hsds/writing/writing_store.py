@@ -34,6 +34,7 @@ from h5fs.model.objects import (
     ObjectInfo,
     ObjectKind,
     ObjectRef,
+    Region,
     UnreadableAttribute,
 )
 from h5fs.projection.slicing import split_into_hyperslabs
@@ -66,7 +67,7 @@ from h5fs.store.hsds.writing.shapes import (
     type_for,
     would_lose_rows,
 )
-from h5fs.store.interface import ArrayFile, Region
+from h5fs.store.interface import ArrayFile
 from h5fs.store.resolving import Resolver
 
 _LAYOUT_SECONDS: Final = 1.0
@@ -159,6 +160,9 @@ class WritingHsdsStore(HoldingHsdsStore):
     def write_region(self, region: Region, _data: memoryview, _offset: int) -> None:
         raise LostChangesError(f"no array {region.number} is reserved")
 
+    def clear_region(self, region: Region, _start: int, _stop: int) -> None:
+        raise LostChangesError(f"no array {region.number} is reserved")
+
     def read_region(self, region: Region, _buffer: memoryview, _offset: int) -> None:
         raise LostChangesError(f"no array {region.number} is reserved")
 
@@ -170,7 +174,9 @@ class WritingHsdsStore(HoldingHsdsStore):
         old = None if is_new else self._old_dataset(group, self._place(group, name), name)
         return self._put_dataset(group, name, old, rows.datatype, rows, is_new=is_new)
 
-    def write_elements(self, ref: ObjectRef, offset: int, data: bytes) -> None:
+    def write_elements(
+        self, ref: ObjectRef, offset: int, data: bytes, _is_mapped: bool = False
+    ) -> None:
         answer, item_bytes, shape = self._layout_of(ref)
         start, skip = divmod(offset, item_bytes)
         stop = -(-(offset + len(data)) // item_bytes)

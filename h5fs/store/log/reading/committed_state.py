@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from h5fs.errors import LogMismatchError
@@ -71,7 +71,7 @@ class CommittedState:
         if problem:
             _log.error("nothing is read beside the library any more: %s", problem)
 
-    def note(self, changed: tuple[int, ...] | None, stop: int) -> None:
+    def note(self, changed: Collection[int] | None, stop: int) -> None:
         """Take note of a commit that ends at ``stop``; after a checkpoint that is 0.
 
         ``changed``: the ids of the objects whose data it changed or removed; None: of any.
@@ -97,7 +97,7 @@ class CommittedState:
             self._stop = stop
             self._problem = ""
 
-    def _note(self, changed: tuple[int, ...] | None) -> None:
+    def _note(self, changed: Collection[int] | None) -> None:
         self._count += 1
         if changed is None or len(self._of) > _MOST_OBJECTS:
             self._all = self._count
@@ -107,9 +107,13 @@ class CommittedState:
 
     def version_of(self, ref: ObjectRef) -> Version:
         """Return the present version of an object's data. Files that links lead to have one."""
+        return 0 if ref.file else self.version_of_id(ref.id)
+
+    def version_of_id(self, object_id: int) -> Version:
+        """Return the present version of the data of an object in the mounted file."""
         # Under the lock: a new commit and the versions that go with it are seen at once.
         with self._lock:
-            return 0 if ref.file else self._of.get(ref.id, self._all)
+            return self._of.get(object_id, self._all)
 
     def last_commit(self) -> Commit:
         """Return the last commit.

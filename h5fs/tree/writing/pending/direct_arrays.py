@@ -7,12 +7,16 @@ file. Under the tree's lock.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from h5fs.errors import H5fsError
-from h5fs.model.objects import ObjectRef
+from h5fs.model.objects import ObjectRef, Region
 from h5fs.projection.npy import NpyHeader, format_header, parse_header
-from h5fs.store.interface import Region, WritingStore
+from h5fs.store.interface import WritingStore
 
 _FEWEST_BYTES = 2**20
+_LEAST_BLANK_BYTES = 2**20  # less is as well written through the log, later
+_MOST_BLANKS = 100
 
 
 class DirectArray:
@@ -28,6 +32,14 @@ class DirectArray:
     def write(self, data: memoryview, offset: int) -> None:
         """Write bytes at ``offset`` of the draft, all of them between ``start`` and ``stop``."""
         self._store.write_region(self.region, data, offset - self.start)
+
+    def clear(self, start: int, stop: int) -> None:
+        """Let bytes ``[start, stop)`` of the draft be zeros: nobody has written them."""
+        first, after = start - self.start, stop - self.start
+        self._store.clear_region(self.region, first, after)
+        if stop - start >= _LEAST_BLANK_BYTES:
+            blanks = (*self.region.blanks, (first, after))
+            self.region = structs.replace(self.region, blanks=blanks[:_MOST_BLANKS])
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Read bytes that were written."""

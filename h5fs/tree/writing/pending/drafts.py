@@ -167,15 +167,14 @@ class Draft:
         return tuple(ranges)
 
     def tail(self) -> bytes:
-        """Return what follows the direct array's data, and write zeros where none were written."""
+        """Return what follows the direct array's data, which are zeros where none were written."""
         direct = self._direct
         assert direct is not None
         at = direct.start
-        zeros = memoryview(bytes(_COPY_BYTES))
         while at < direct.stop:
-            stop, is_written = self._part_at(at, min(at + _COPY_BYTES, direct.stop))
+            stop, is_written = self._part_at(at, direct.stop)
             if not is_written:
-                direct.write(zeros[: stop - at], at)
+                direct.clear(at, stop)
             at = stop
         return self.read(direct.stop, self.size_bytes - direct.stop)
 

@@ -1,0 +1,149 @@
+"""The arrays that are read by their chunks, and what stays of one that has changed in a part.
+
+Another version of an array's data is another array, with blocks of its own. Where only the data
+from some byte on have changed, as when rows were appended, it takes over what lies before: the
+blocks, or those of their chunks, the list of the chunks' sizes, and who reads it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import msgspec
+
+from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
+from h5fs.store.chunks.batches import ReadArray
+from h5fs.store.chunks.block_cache import BlockCache
+from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
+
+_ARRAYS_KEPT = 256
+_INDEX_BYTES_KEPT = 64 * 2**20
+_ROOM_TO_GROW = 2
+
+_Key = tuple[ObjectRef, int]
+_Versions = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """An array whose data have changed from byte ``start`` on; nobody has read it since."""
+
+    before: ReadArray
+    start: int
+
+
+class ReadArrays:
+    """Arrays by object and version; those read longest ago are forgotten. Safe from any thread.
+
+    ``_lock`` protects ``_arrays`` and ``_changed``; the cache's lock may be taken while it is held.
+    """
+
+    def __init__(self, cache: BlockCache) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._arrays: OrderedDict[_Key, ReadArray] = OrderedDict()
+        self._changed: OrderedDict[_Key, _Changed] = OrderedDict()
+
+    def get(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int) -> ReadArray:
+        """Return an array that is to be read."""
+        key = ref, version
+        with self._lock:
+            array = self._arrays.get(key)
+            if array is None:
+                array = self._arrays[key] = self._make(ref, dataset, data, version)
+                if len(self._arrays) > _ARRAYS_KEPT:
+                    self._arrays.popitem(last=False)
+            self._arrays.move_to_end(key)
+            array.ref = ref  # by the path that the object has now
+        return array
+
+    def all(self) -> list[ReadArray]:
+        """Return those that are known, the one read longest ago first."""
+        with self._lock:
+            return list(self._arrays.values())
+
+    def forget_indexes(self, newest: ReadArray) -> None:
+        """Forget lists of chunks where they have become too long together, but the newest."""
+        size_bytes = 8 * newest.grid.chunk_count
+        with self._lock:
+            for array in reversed(self._arrays.values()):
+                if array.index is None or array is newest:
+                    continue
+                size_bytes += 8 * array.grid.chunk_count
+                if size_bytes > _INDEX_BYTES_KEPT:
+                    array.index = None
+
+    def note_change(
+        self, first: Mapping[int, int] | None, versions: Mapping[int, _Versions]
+    ) -> None:
+        """Take note that data in the mounted file have changed; None: of any object.
+
+        ``first``: from which byte on, by the object's id. ``versions``: of those objects of which
+        that is known, the version until now and the one from now on.
+        """
+        with self._lock:
+            keys = {*self._arrays, *self._changed}
+            gone = [
+                key for key in keys if first is None or (key[0].file == 0 and key[0].id in first)
+            ]
+            for key in gone:
+                array = self._arrays.pop(key, None)
+                changed = self._changed.pop(key, None)
+                ref, version = key
+                start = 0 if first is None else first[ref.id]
+                old, new = versions.get(ref.id, (-1, -1))
+                if start and version == old:
+                    if array is not None:
+                        changed = _Changed(array, start)
+                    elif changed is not None:
+                        changed = _Changed(changed.before, min(start, changed.start))
+                    if changed is not None:
+                        self._changed[ref, new] = changed
+                        continue
+                before = changed.before if changed is not None else array
+                if before is not None:
+                    self._cache.forget(before.key)
+            while len(self._changed) > _ARRAYS_KEPT:
+                _, changed = self._changed.popitem(last=False)
+                self._cache.forget(changed.before.key)
+
+    def _make(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int) -> ReadArray:
+        assert dataset.shape is not None
+        # Some blocks must fit into the cache, however small it is.
+        block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
+        grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize, block_bytes)
+        array = ReadArray(ref, version, data, grid)
+        changed = self._changed.pop(array.key, None)
+        if changed is not None:
+            _take_over(array, changed, self._cache)
+        return array
+
+
+def _take_over(array: ReadArray, changed: _Changed, cache: BlockCache) -> None:
+    """Let an array have what was there of it before its data changed from some byte on."""
+    before, old, new = changed.before, changed.before.grid, array.grid
+    like = msgspec.structs.replace(before.data, filters=array.data.filters)
+    is_alike = (
+        like == array.data
+        and (old.shape[1:], old.item_bytes) == (new.shape[1:], new.item_bytes)
+        and (old.chunk_shape, old.bands_per_block) == (new.chunk_shape, new.bands_per_block)
+    )
+    # All chunks of a row of chunks that has changed may be stored anew, also those of an old end.
+    row_bytes = prod(new.shape[1:]) * new.item_bytes
+    chunk_row = changed.start // row_bytes // new.chunk_shape[0] if row_bytes else 0
+    chunks = chunk_row * prod(new.counts[1:])
+    if not is_alike or not chunks:
+        cache.forget(before.key)
+        return
+    cache.take_over(before.key, array.key, new, chunks)
+    array.streams = before.streams
+    # What has grown once will most likely grow again: its last block then stays where it is.
+    most = new.bands_per_block * new.band_bytes
+    array.block_room_bytes = max(new.block_bytes, min(most, _ROOM_TO_GROW * new.data_bytes))
+    index = before.index
+    if index is not None and index.sizes is not None:
+        array.index, array.indexed_chunks = index, min(chunks, before.indexed_chunks)
