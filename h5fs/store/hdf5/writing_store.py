@@ -30,7 +30,6 @@ from h5fs.model.objects import (
     ObjectRef,
     UnreadableAttribute,
 )
-from h5fs.model.settings import NewDatasets
 from h5fs.store.hdf5.objects.attributes import (
     delete_attributes,
     prepare_attribute,
@@ -51,7 +50,6 @@ from h5fs.store.hdf5.writing.copying import CopySource, copy_as, copy_contents
 from h5fs.store.hdf5.writing.creating import (
     can_take,
     check_can_encode,
-    create_dataset,
     link_properties,
 )
 from h5fs.store.hdf5.writing.hidden_group import changed_without, check_visible, unlink_or_keep
