@@ -24,8 +24,9 @@ from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import delete_attributes
 from h5fs.tree.writing.names.places import Places, attributes_path
-from h5fs.tree.writing.pending.last_removals import LastRemovals, Process, RemovedObject
+from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
 from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.processes import process_of
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
@@ -72,14 +73,14 @@ class Remakings:
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
             self._let_go([removed])
             return
-        self._let_go(self._last.put(_process_of(pid), removed))
+        self._let_go(self._last.put(process_of(pid), removed))
         self._forget_of_ended_processes()
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
         """A process removes what it, or another one, has made anew and is not committed."""
         removed, file.replaces = file.replaces, None
         if removed is not None:
-            self._let_go(self._last.put(_process_of(pid), removed) if pid else [removed])
+            self._let_go(self._last.put(process_of(pid), removed) if pid else [removed])
 
     def note_made(self, pid: int, path: bytes, file: WritableFile | None = None) -> None:
         """Something gets a name: what its process has removed there is made anew, if that is a
@@ -147,7 +148,7 @@ class Remakings:
         """Let a file replace what its process has removed at a path; return whether it does."""
         if file is None or file.held is not None:  # a dataset that there was before
             return False
-        removed = self._last.take(_process_of(pid), path, *place)
+        removed = self._last.take(process_of(pid), path, *place)
         if removed is None:
             return False
         self.forget_of(file)
@@ -260,15 +261,6 @@ class Remakings:
         except H5fsError as error:
             paths = ", ".join(show_path(ref.path) for ref in refs)
             _log.warning("takes space until the mount ends: %s: %s", paths, error)
-
-
-def _process_of(pid: int) -> Process:
-    """Return a process with the time of its start, since its number is another's after its end."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return pid, file.read().rpartition(b")")[2].split()[19]
-    except (OSError, IndexError):
-        return pid, b""
 
 
 def _is_running(pid: int) -> bool:

@@ -60,7 +60,7 @@ class Removals:
                 self._in_flight.insist_on_being_alone()
             if covered is not None:
                 with self._changing(covered):
-                    self.delete(path, covered)
+                    self.delete(path, covered, pid=pid)
             self._remakings.remember_again(pid, staged)
             self._note_refused_name(staged)
             self._pending.unstage(path)
@@ -79,9 +79,9 @@ class Removals:
         edited = self._pending.edited(node)
         if edited is not None and edited.origin is not None:
             self._in_flight.insist_on_being_alone()
-        self._attributes.bring_back(path, node)
+        self._attributes.bring_back(path, node, pid)
         with self._remakings.remembering(pid, path, node), self._changing(node) as change:
-            self.delete(path, node, edited, is_alone=change.is_alone)
+            self.delete(path, node, edited, is_alone=change.is_alone, pid=pid)
         is_first_of_pair = self._pending.is_whited_out(path)
         if node.kind is not NodeKind.ATTRIBUTES and node.link is not None and not is_first_of_pair:
             # Attributes that were renamed away are not those of what has the name next.
@@ -131,11 +131,12 @@ class Removals:
 
     def delete(
         self, path: bytes, node: Node, edited: WritableFile | None = None, *,
-        is_alone: bool = False,
+        is_alone: bool = False, pid: int = 0,
     ) -> None:  # fmt: skip
         """Delete what the HDF5 file has of a file; the caller ends its editing afterwards.
 
         ``edited``: the file in which it is edited. ``is_alone``: it is found by no other path.
+        ``pid``: the process that removes it.
 
         Of a dataset of sequences the first of the two files becomes a whiteout; the dataset goes
         with the second.
@@ -143,7 +144,7 @@ class Removals:
         if node.kind is NodeKind.ATTRIBUTES:
             self._pending.hold_times(node.info, self._lookup.status_of_file(0))
             with self._in_flight.waiting(path, edited, is_alone=is_alone):
-                self._attributes.delete(path, node)
+                self._attributes.delete(path, node, pid)
             return
         assert node.link is not None and node.parent is not None
         if node.kind in (NodeKind.VALUES, NodeKind.OFFSETS):

@@ -82,3 +82,12 @@ def test_another_object_of_the_name_gets_no_attributes(file: Path) -> None:
         tree.unlink(b"/backup/a.npy", 1)
     assert attributes(file, "more") == []
     assert attributes(file, "a") == []
+
+
+def test_attributes_that_another_program_has_removed_do_not_come_back_with_a_name(
+    file: Path,
+) -> None:
+    with writable_tree(file) as tree:
+        tree.unlink(b"/backup/a.attrs.json", os.getpid())
+        tree.unlink(b"/backup/a.npy", os.getppid())
+    assert attributes(file, "a") == []

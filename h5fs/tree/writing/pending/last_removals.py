@@ -12,6 +12,7 @@ from typing import Final
 
 from h5fs.projection.names import DentryName
 from h5fs.tree.nodes import PARTNERS, PROJECTIONS, Node
+from h5fs.tree.writing.pending.processes import Process
 
 _MOST_PROCESSES: Final = 64
 _MOST_OBJECTS: Final = 16  # each costs those after it, since the hidden group has links to all
@@ -19,9 +20,6 @@ _MOST_BYTES: Final = 2**20
 _TIMES_MOST: Final = 2  # more may be held than is promised, so that many are given back together
 
 _storage_bytes = attrgetter("storage_bytes")
-
-Process = tuple[int, bytes]
-"""A process: its number, which another one may get after it, and what tells the two apart."""
 
 
 @dataclass(eq=False)
