@@ -166,7 +166,9 @@ class BlockCache:
                 block = self._blocks.pop(key)
                 if block.users:
                     continue
-                if _can_go_on(block, grid, chunks):
+                # Who has read the array just before the change was noted has made its own.
+                is_there = (array, key[1]) in self._blocks
+                if not is_there and _can_go_on(block, grid, chunks):
                     _go_on(block, (array, key[1]), grid, chunks)
                     self._blocks[block.key] = block
                 else:

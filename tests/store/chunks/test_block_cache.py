@@ -126,3 +126,20 @@ def test_shared_buffers_are_read_without_a_descriptor_to_spare() -> None:
     for shared_buffer in shared_buffers:
         reader.forget(shared_buffer)
         shared_buffer.close()
+
+
+def test_a_block_that_is_there_already_stays_when_those_of_before_are_taken_over() -> None:
+    gone: list[SharedBuffer] = []
+    cache = BlockCache(8 * BLOCK, gone.append)
+    for array in ("before", "after"):  # who has read the new one at the very moment of the change
+        cache.unpin(cache.pin(array, ARRAY, 0))
+    newer = cache.pin("after", ARRAY, 0)
+    cache.unpin(newer)
+    cache.take_over("before", "after", ARRAY, 1)
+    block = cache.pin("after", ARRAY, 0)
+    assert block is newer
+    cache.unpin(block)
+    cache.forget("after")
+    assert len(gone) == 2
+    assert in_memory(cache) == 0
+    cache.close()
