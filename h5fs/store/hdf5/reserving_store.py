@@ -23,7 +23,7 @@ from h5fs.store.hdf5.stepwise_store import StepwiseStore
 from h5fs.store.hdf5.types.array_types import check_size, natural_type
 from h5fs.store.hdf5.writing.array_writer import write_tail
 from h5fs.store.hdf5.writing.blank_data import BlankData
-from h5fs.store.hdf5.writing.creating import create_dataset, link_properties
+from h5fs.store.hdf5.writing.creating import create_dataset, drop_new, link_new
 from h5fs.store.hdf5.writing.hidden_group import check_visible
 from h5fs.store.library_interface import ChangedObjects
 
@@ -73,6 +73,7 @@ class ReservingStore(StepwiseStore):
                     or start % PAGE_BYTES
                     or not (self._file.allows_direct_write(start, start + whole))
                 ):
+                    drop_new(new_id)
                     return None
             # From here on the file has the dataset, without a name. If it is never finished, only
             # its space in the file is lost.
@@ -91,13 +92,15 @@ class ReservingStore(StepwiseStore):
                 new_id = self._reserved.pop(region.number)
                 self._file.note_direct_write()
                 write_tail(new_id, tail)
-                h5o.link(new_id, parent, name, link_properties(name))
+                link_new(new_id, parent, name)
             self._blank.note(h5o.get_info(new_id).addr, region)
         return self._info(group, name)
 
     def drop_array(self, region: Region) -> None:
         with self._changing(b"an array"), self._step(()):
-            self._reserved.pop(region.number, None)
+            new_id = self._reserved.pop(region.number, None)
+            if new_id is not None:
+                drop_new(new_id)
 
     def _free_place(self, group: ObjectRef, name: bytes) -> h5g.GroupID:
         check_visible(group.path, name)

@@ -3,9 +3,10 @@
 h5py reads and writes variable-length parts only as Python objects, which cannot tell a null string
 from an empty one and convert (or refuse) what numpy has no type for; when its read is given the
 file's own type instead, it leaks every string and sequence of the attribute (measured, h5py 3.16).
-It writes no sequences of arrays. So ``H5Aread``, ``H5Awrite``, ``H5Dwrite``,
-``H5Dvlen_reclaim`` and ``H5Ewalk2`` of the very library that h5py has loaded are called here, and
-only here, through ctypes. Each call holds h5py's global lock.
+It writes no sequences of arrays, and counts no links. So ``H5Aread``, ``H5Awrite``, ``H5Dwrite``,
+``H5Dvlen_reclaim``, ``H5Oincr_refcount``, ``H5Odecr_refcount`` and ``H5Ewalk2`` of the very library
+that h5py has loaded are called here, and only here, through ctypes. Each call holds h5py's global
+lock.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from h5py import h5a, h5d, h5s, h5t
 from h5py._objects import phil
@@ -52,6 +53,8 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "H5Dwrite": (_hid_t, _hid_t, _hid_t, _hid_t, _hid_t, ctypes.c_void_p),
     "H5Ewalk2": (_hid_t, ctypes.c_int, _WALKER, ctypes.c_void_p),
     "H5Dvlen_reclaim": (_hid_t, _hid_t, _hid_t, ctypes.c_void_p),
+    "H5Oincr_refcount": (_hid_t,),
+    "H5Odecr_refcount": (_hid_t,),
 }
 
 
@@ -99,6 +102,14 @@ def write_elements(
             dataset_id.id, type_id.id, in_memory.id, space_id.id, _DEFAULT_PROPERTIES, address
         ) < 0:  # fmt: skip
             raise UnreadableError(f"the library cannot write its elements: {_reason()}")
+
+
+def count_link(object_id: h5d.DatasetID, change: Literal[1, -1]) -> None:
+    """Let an object have a link more or less than there are. Raises ``UnreadableError``."""
+    name = "H5Oincr_refcount" if change > 0 else "H5Odecr_refcount"
+    with phil:
+        if _function(name)(object_id.id) < 0:
+            raise UnreadableError(f"the library cannot count its links: {_reason()}")
 
 
 def _reason() -> str:

@@ -10,12 +10,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5f, h5g, h5p, h5s, h5t, h5z
+from h5py import h5d, h5f, h5g, h5o, h5p, h5s, h5t, h5z
 
 from h5fs.errors import UnsupportedTypeError
 from h5fs.model.settings import NewDatasets
 from h5fs.store.hdf5.types.array_types import WriteType
 from h5fs.store.hdf5.types.dataspaces import dataspace_of
+from h5fs.store.hdf5.types.library_calls import count_link
 from h5fs.store.hdf5.writing.kept_filters import keep_filters
 
 _CHUNK_BYTES = 2**20
@@ -93,7 +94,7 @@ def create_dataset(
     if creation.get_layout() != h5d.CHUNKED:
         max_shape = None
     space = _make_space(shape, max_shape)
-    return h5d.create(file_id, None, write_type.file_type, space, creation)
+    return create_without_link(file_id, write_type.file_type, space, creation)
 
 
 def create_plain_dataset(
@@ -101,7 +102,37 @@ def create_plain_dataset(
 ) -> h5d.DatasetID:
     """Return what ``create_dataset`` does of ``NewDatasets()``, where nothing is replaced."""
     space = _make_space(shape, None)
-    return h5d.create(file_id, None, write_type.file_type, space, inherited.plain_dataset)
+    return create_without_link(file_id, write_type.file_type, space, inherited.plain_dataset)
+
+
+def create_without_link(
+    file_id: h5f.FileID | h5g.GroupID,
+    type_id: h5t.TypeID,
+    space: h5s.SpaceID,
+    creation: h5p.PropDCID,
+) -> h5d.DatasetID:
+    """Return a new dataset that ``link_new`` or ``drop_new`` comes to, sooner or later.
+
+    The library counts no link of it, and deletes it when it is closed, unless it has got one. But
+    where its header has left the library's cache meanwhile, and is read again, it counts as one
+    with a link (headers of HDF5 1.8 have no number of links); the library then forgets that it must
+    not be deleted: its chunks, or its data, were given to others while it had a name (HDF5 2.0.0;
+    some 2,000 chunks are enough for that). So it is counted as one with a link from the beginning.
+    """
+    new_id = h5d.create(file_id, None, type_id, space, creation)
+    count_link(new_id, 1)
+    return new_id
+
+
+def link_new(new_id: h5d.DatasetID, group: h5g.GroupID, name: bytes) -> None:
+    """Give a dataset of ``create_without_link`` its first name."""
+    count_link(new_id, -1)
+    h5o.link(new_id, group, name, link_properties(name))
+
+
+def drop_new(new_id: h5d.DatasetID) -> None:
+    """Let a dataset of ``create_without_link`` be deleted when it is closed."""
+    count_link(new_id, -1)
 
 
 def _make_space(shape: tuple[int, ...], max_shape: tuple[int, ...] | None) -> h5s.SpaceID:

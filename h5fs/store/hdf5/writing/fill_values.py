@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5p, h5s, h5t
 
 from h5fs.store.hdf5.objects.attributes import list_names
-from h5fs.store.hdf5.writing.creating import link_properties
+from h5fs.store.hdf5.writing.creating import create_without_link, link_new, link_properties
 
 _ROWS_BYTES = 2**20
 
@@ -33,7 +33,7 @@ def remake_with_fill_value(
         return
     path = copy_name if name == b"." else copy_name + b"/" + name
     old = h5o.open(group, path)
-    new = h5d.create(group, None, old.get_type(), original.get_space(), creation)
+    new = create_without_link(group, old.get_type(), original.get_space(), creation)
     _copy_elements(original, new)
     for attribute in list_names(original):
         _copy_attribute(h5a.open(original, attribute), h5a.open(old, attribute), new, attribute)
@@ -101,7 +101,7 @@ def _exchange(group: h5g.GroupID, copy_name: bytes, address: int, new: h5d.Datas
     copy = h5o.open(group, copy_name)
     if not isinstance(copy, h5g.GroupID):
         group.unlink(copy_name)
-        h5o.link(new, group, copy_name, link_properties(copy_name))
+        link_new(new, group, copy_name)
         return
     links: list[bytes] = []
 
@@ -110,12 +110,17 @@ def _exchange(group: h5g.GroupID, copy_name: bytes, address: int, new: h5d.Datas
             links.append(name)
 
     copy.links.visit(note, info=True)
+    is_linked = False
     for link in links:
         folder, _, last = link.rpartition(b"/")
         parent = h5o.open(copy, folder or b".")
         following = _names_after(parent, last)
         parent.unlink(last)
-        h5o.link(new, parent, last, link_properties(last))
+        if is_linked:
+            h5o.link(new, parent, last, link_properties(last))
+        else:
+            link_new(new, parent, last)
+        is_linked = True
         for each in following:  # which keeps the order in which the links were made
             aside, properties = b".h5fs-moved-" + each, link_properties(each)
             parent.links.move(each, parent, aside, properties)

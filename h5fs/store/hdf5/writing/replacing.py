@@ -34,6 +34,8 @@ from h5fs.store.hdf5.writing.creating import (
     check_can_encode,
     create_dataset,
     create_plain_dataset,
+    drop_new,
+    link_new,
     link_properties,
 )
 from h5fs.store.hdf5.writing.dimension_scales import lead_to_new
@@ -158,6 +160,7 @@ class Replacement:
                 "%s: the lossy filter is left out, which cannot hold the array that was written",
                 show_path(join_path(h5i.get_name(self.group_id) or b"", self.name)),
             )  # fmt: skip
+            drop_new(new_id)
             new_id = self._create(plan, loses_lossy=True)
         write_array(new_id, source, plan.write_type, self.on_progress)
         self.put(new_id)
@@ -181,13 +184,13 @@ class Replacement:
     def _link_instead(self, new_id: h5d.DatasetID) -> None:
         """Give a new dataset the name, and all other names, of the one that it replaces."""
         if self.old_id is None or self.is_beside:
-            h5o.link(new_id, self.group_id, self.name, link_properties(self.name))
+            link_new(new_id, self.group_id, self.name)
             return
         info = h5o.get_info(self.old_id)
         if self.keeps_old:
             keep_nameless(self.file_id, self.old_id)
         self.group_id.unlink(self.name)
-        h5o.link(new_id, self.group_id, self.name, link_properties(self.name))
+        link_new(new_id, self.group_id, self.name)
         if info.rc <= 1:
             return
         for path in find_hard_links(self.file_id, info.addr):
