@@ -366,7 +366,7 @@ class WritingStore(WritingObjectStore[ArrayFile], Store, Protocol):
         """
 
     def clear_region(self, region: Region, start: int, stop: int) -> None:
-        """Let bytes of a reserved dataset be zeros, as those that nobody has written."""
+        """Let bytes of ``region`` from ``start`` on, before ``stop``, be zeros, as at first."""
 
     def read_region(self, region: Region, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` with what ``write_region`` has written, and with zeros elsewhere."""
