@@ -200,7 +200,16 @@ class Operations:
             raise StaleError("the HDF5 file has changed while the folder is being read")
         folder.version = version
         # Without a path the folder was removed while it is open, and has no dentries.
-        folder.list(Dentries.of(()) if path is None else self._tree.list_folder(path))
+        folder.list(Dentries.of(()) if path is None else self._list_at(path))
+
+    def _list_at(self, path: bytes) -> Dentries:
+        try:
+            return self._tree.list_folder(path)
+        except NotAGroupError as error:
+            if path != self._part:
+                raise
+            # It was opened while there was a group in the place of the mounted one.
+            raise NotFoundError(f"{show_path(path)} is no longer a group") from error
 
     def releasedir(self, _path: bytes | None, file_info: int) -> None:
         """``closedir(3)``."""

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -254,8 +255,11 @@ def test_a_group_that_is_removed_is_gone_until_there_is_one_again(file: Path) ->
         wait_until_it_lists(mount.path, ["x.npy"])
         assert np.load(mount.path / "x.npy") == 3
         for other in (h5py.SoftLink("/other"), 1):
+            opened = os.open(mount.path, os.O_RDONLY)
             replace(other=4, g=other)
             wait_until_it_lists(mount.path, None)
+            assert errno_of(partial(os.listdir, opened)) == errno.ENOENT
+            os.close(opened)
             assert errno_of((mount.path / "x.npy").stat) == errno.ENOENT
             replace(g=3)
             wait_until_it_lists(mount.path, ["x.npy"])
