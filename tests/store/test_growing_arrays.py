@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,18 @@ def read_part(tree: WritableTree, name: str, size: int, offset: int) -> bytes:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Return what counts chunks that were asked for, and lists of chunks."""
+    """Return what counts chunks that were asked for, and lists of chunks.
+
+    What is read ahead does not count: it comes when workers have time.
+    """
     counted: Counter[str] = Counter()
-    call = WorkerConnection.call
+    call, reader = WorkerConnection.call, threading.get_ident()
 
     def call_and_count(self: Any, method: str, *arguments: Any, **how: Any) -> Any:
-        if method == "decode_chunks":
-            counted["chunks"] += len(arguments[0][0].tasks)
-        counted[method] += 1
+        if threading.get_ident() == reader:
+            if method == "decode_chunks":
+                counted["chunks"] += len(arguments[0][0].tasks)
+            counted[method] += 1
         return call(self, method, *arguments, **how)
 
     monkeypatch.setattr(WorkerConnection, "call", call_and_count)
@@ -103,7 +108,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.semantics("R26")
-@pytest.mark.parametrize("rows", [1000, 50_000])  # one block: nobody reads ahead
+@pytest.mark.parametrize("rows", [1000, 200_000])
 def test_what_lies_before_appended_rows_is_not_decoded_again(
     tmp_path: Path, decoded: Counter[str], rows: int
 ) -> None:
