@@ -46,7 +46,7 @@ from h5fs.store.hdf5.writing.hidden_group import (
     remove_hidden,
 )
 from h5fs.store.hdf5.writing.replacing import Written
-from h5fs.store.hidden_names import HIDDEN_PATH, nameless_name
+from h5fs.store.hidden_names import HIDDEN_PATH, is_below_hidden, nameless_name
 from h5fs.store.library_interface import ChangedObjects
 from h5fs.store.resolving import is_there
 
@@ -251,16 +251,25 @@ class StepwiseStore(Hdf5Store):
         # Any of h5py's: the log undoes what was done so far.
         raise ChangeFailedError(f"{what}: {' '.join(str(error).split())}") from error
 
-    def _forget_all(self, *parents: ObjectRef) -> None:
+    def _forget_all(self, *parents: ObjectRef, unlinked: tuple[int, ...] | None = None) -> None:
         """Forget everything cached that may be wrong after the next step.
 
         ``parents``: groups that the step takes links from, or gives links to. They stay open: a
         path to one of them needs none of its own links, so that it is not removed with any.
+        ``unlinked``: the ids of all objects that lose a link, and have no members; None: any.
         """
         self._opened.clear(*parents)
         self._scanned.clear()
         self._read.clear()
-        self._object_paths.clear()
+        if unlinked is None:
+            self._object_paths.clear()
+        elif self._object_paths:
+            self._path_of(0).forget(unlinked)
+
+    def _note_path(self, object_id: int, path: bytes) -> None:
+        """Take note that an object, perhaps a new one, has got a link."""
+        if self._object_paths and not is_below_hidden(path[1:]):
+            self._path_of(0).note(object_id, path)
 
     def _forget_elements(self, ref: ObjectRef) -> None:
         """Forget what depends on the elements of a dataset, whose type stays as it is."""

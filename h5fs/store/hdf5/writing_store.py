@@ -112,8 +112,9 @@ class WritingHdf5Store(ReservingStore):
         with self._changing(join_path(group.path, name)):
             self._check_link(group, name)
             parent = self._group_id(group)
-            with self._step(changed_without(parent, name)):
-                self._forget_all(group)
+            changed = changed_without(parent, name)
+            with self._step(changed):
+                self._forget_all(group, unlinked=changed)
                 unlink_or_keep(parent, name, opened, self._make_hidden)
 
     def move_link(
@@ -146,10 +147,12 @@ class WritingHdf5Store(ReservingStore):
             )
             plan = replacement.plan(source, array)
             with self._step(replacement.changed):
-                self._forget_all(group)
+                self._forget_all(group, unlinked=replacement.unlinked)
                 written = replacement.write(plan)
             del replacement  # closes the dataset that was replaced
-            return self._info_of(written, join_path(group.path, name))
+            info = self._info_of(written, join_path(group.path, name))
+            self._note_path(info.ref.id, info.ref.path)
+        return info
 
     def write_sequences(
         self, group: ObjectRef, name: bytes, values: NewArray, offsets: NewArray,

@@ -7,7 +7,7 @@ h5py makes its reference objects only inside a conversion, so each reference goe
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -33,8 +33,8 @@ class PathFinder:
     """Names the objects of one file by address: a ``PathOf``.
 
     The library finds the name of one object by a search through the whole file, 40 ms in one of
-    2,000 objects. So the first question walks the file once and the answers are kept; they hold
-    as long as no link of the file changes.
+    2,000 objects. So the first question walks the file once, and the answers are kept as long as
+    all links of the file that have changed were told to ``forget`` and ``note``.
     """
 
     def __init__(self, object_id: Any) -> None:
@@ -47,8 +47,21 @@ class PathFinder:
             self._paths = walk_for_paths(self._object_id)
         if address not in self._paths:  # in a damaged file the walk ends early
             reference = _to_python(address.to_bytes(8, sys.byteorder), ReferenceKind.OBJECT)
-            self._paths[address] = h5r.get_name(reference, self._object_id)
+            name = h5r.get_name(reference, self._object_id)
+            is_shown = name is not None and not is_below_hidden(name.lstrip(b"/"))
+            self._paths[address] = name if is_shown else None
         return self._paths[address]
+
+    def forget(self, addresses: Iterable[int]) -> None:
+        """Take note that these objects, which have no members, have lost a link."""
+        if self._paths is not None:
+            for address in addresses:
+                self._paths.pop(address, None)
+
+    def note(self, address: int, path: bytes) -> None:
+        """Take note that an object has got a link."""
+        if self._paths is not None and self._paths.get(address) is None:
+            self._paths[address] = path
 
 
 def walk_for_paths(object_id: Any) -> dict[int, bytes | None]:

@@ -145,7 +145,7 @@ def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:
         has_members = found.type == h5g.GROUP and len(h5g.open(group, name)) > 0
     except Exception:  # any of h5py's: nobody knows what it is
         return None
-    return None if has_members and found.nlink == 1 else (info.u,)
+    return None if has_members else (info.u,)
 
 
 def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:

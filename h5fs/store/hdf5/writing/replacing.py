@@ -131,7 +131,12 @@ class Replacement:
     @property
     def changed(self) -> tuple[int, ...]:
         """The ids of the objects whose data are others afterwards, or gone."""
-        return () if self.old_id is None or self.is_beside else (h5o.get_info(self.old_id).addr,)
+        return () if self.is_beside else self.unlinked
+
+    @property
+    def unlinked(self) -> tuple[int, ...]:
+        """The ids of the objects that lose the name, where they are not written over."""
+        return () if self.old_id is None else (h5o.get_info(self.old_id).addr,)
 
     def check(self) -> None:
         """Raise ``UnreadableError`` when the old dataset has what a new one could not have."""
