@@ -316,7 +316,7 @@ class _Changing(reading):
     __slots__ = ("_lock",)
 
     def __init__(self, lock: AbstractContextManager[object], what: bytes) -> None:
-        super().__init__(what)
+        self._what = what  # without a call of the constructor above: each change makes one
         self._lock = lock
 
     def __enter__(self) -> None:
@@ -329,7 +329,8 @@ class _Changing(reading):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            super().__exit__(kind, error, traceback)
+            if error is not None:
+                super().__exit__(kind, error, traceback)
         finally:
             self._lock.__exit__(None, None, None)
 

@@ -6,15 +6,13 @@ process (``stepwise_store``).
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5g, h5o
+from h5py import h5d, h5g, h5l, h5o
 
 from h5fs.errors import (
     ExistsError,
-    H5fsError,
     NotFoundError,
     ReadOnlyError,
     UnreadableError,
@@ -110,33 +108,33 @@ class WritingHdf5Store(ReservingStore):
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
-            self._check_link(group, name)
             parent = self._group_id(group)
-            with self._step(changed_without(parent, name)):
+            info = self._link_info(parent, group, name)
+            with self._step(changed_without(parent, name, info)):
                 self._forget_all(group)
-                unlink_or_keep(parent, name, opened, self._make_hidden)
+                unlink_or_keep(parent, name, info, opened, self._make_hidden)
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes,
         opened: tuple[int, ...] = (),
     ) -> ObjectInfo | None:  # fmt: skip
         with self._changing(join_path(group.path, name)):
-            self._check_link(group, name)
+            parent = self._group_id(group)
+            info = self._link_info(parent, group, name)
             check_visible(new_group.path, new_name)
-            if (group, name) == (new_group, new_name):  # a group may have several paths
+            if name == new_name and group == new_group:  # a group may have several paths
                 return self.get_link(group, name).target
             target = self._group_id(new_group)
-            is_over = target.links.exists(new_name)
-            with self._step(changed_without(target, new_name) if is_over else ()):
+            over = target.links.get_info(new_name) if target.links.exists(new_name) else None
+            with self._step(() if over is None else changed_without(target, new_name, over)):
                 self._forget_all(group, new_group)
-                target = self._group_id(new_group)
-                if is_over:
-                    unlink_or_keep(target, new_name, opened, self._make_hidden)
-                properties = link_properties(new_name)
-                self._group_id(group).links.move(name, target, new_name, properties)
-            with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
-                return self._links.read_link(target, new_group, new_name).target
-            return None
+                if over is not None:
+                    unlink_or_keep(target, new_name, over, opened, self._make_hidden)
+                parent.links.move(name, target, new_name, link_properties(new_name))
+            if info.type != h5l.TYPE_HARD:
+                return None
+            path = join_path(new_group.path, new_name)
+            return self._links.describe_object(target, new_name, file=new_group.file, path=path)
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -309,9 +307,15 @@ class WritingHdf5Store(ReservingStore):
             self._new_datasets, keeps_old or is_beside, self._on_progress, is_beside,
         )  # fmt: skip
 
-    def _check_link(self, group: ObjectRef, name: bytes) -> None:
-        if is_hidden(group.path, name) or not self._group_id(group).links.exists(name):
-            raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
+    def _link_info(self, parent: h5g.GroupID, group: ObjectRef, name: bytes) -> Any:
+        """Return what the library says of a link. Raises ``NotFoundError``."""
+        if not is_hidden(group.path, name):
+            try:
+                return parent.links.get_info(name)
+            except Exception:  # any of h5py's
+                if parent.links.exists(name):
+                    raise
+        raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
 
     def _old_dataset(self, group: ObjectRef, name: bytes) -> h5d.DatasetID | None:
         parent = self._group_id(group)

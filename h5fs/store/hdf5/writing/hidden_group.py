@@ -101,14 +101,14 @@ def can_be_deleted(group: h5g.GroupID, name: bytes) -> bool:
 
 
 def unlink_or_keep(
-    group: h5g.GroupID, name: bytes, opened: Collection[int], make_hidden: Callable[[], h5g.GroupID]
-) -> None:
+    group: h5g.GroupID, name: bytes, info: Any, opened: Collection[int],
+    make_hidden: Callable[[], h5g.GroupID],
+) -> None:  # fmt: skip
     """Remove a link; keep its object, if that is ``opened`` and has no other link.
 
-    A committed datatype may have one: HDF5 counts the datasets that are of it, too. ``make_hidden``
-    returns the hidden group.
+    A committed datatype may have one: HDF5 counts the datasets that are of it, too. ``info``: what
+    the library says of the link. ``make_hidden`` returns the hidden group.
     """
-    info = group.links.get_info(name)
     if opened and info.type == h5l.TYPE_HARD and info.u in opened:
         found = h5o.get_info(group, name)
         is_last = found.rc == 1 or found.type == h5o.TYPE_NAMED_DATATYPE
@@ -134,9 +134,11 @@ def drop_nameless(file_id: h5f.FileID, object_id: Any) -> None:
     make_hidden(file_id).unlink(nameless_name(h5o.get_info(object_id).addr))
 
 
-def changed_without(group: h5g.GroupID, name: bytes) -> tuple[int, ...] | None:
-    """Return the ids of objects whose data may go with a link; None where these are not known."""
-    info = group.links.get_info(name)
+def changed_without(group: h5g.GroupID, name: bytes, info: Any) -> tuple[int, ...] | None:
+    """Return the ids of objects whose data may go with a link; None where these are not known.
+
+    ``info``: what the library says of the link.
+    """
     if info.type != h5l.TYPE_HARD:
         return ()
     try:
