@@ -31,7 +31,7 @@ from h5fs.model.objects import Contiguous, DatasetInfo, ObjectInfo, ObjectKind, 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.objects.links import describe_opened, look_at
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
@@ -287,7 +287,9 @@ class StepwiseStore(Hdf5Store):
     def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
         dataset_id, plain = written.dataset_id, written.plain
-        info = describe_opened(dataset_id, path, holds_sequences=False if plain else None)
+        info = describe_opened(
+            dataset_id, path, look_at(dataset_id), holds_sequences=False if plain else None
+        )
         creation = written.creation or creation_of(dataset_id)
         is_own = plain is not None or (
             creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
@@ -316,7 +318,7 @@ class _Changing(reading):
     __slots__ = ("_lock",)
 
     def __init__(self, lock: AbstractContextManager[object], what: bytes) -> None:
-        self._what = what  # without a call of the constructor above: each change makes one
+        super().__init__(what)
         self._lock = lock
 
     def __enter__(self) -> None:

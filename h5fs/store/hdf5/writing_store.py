@@ -33,7 +33,7 @@ from h5fs.store.hdf5.objects.attributes import (
     prepare_attribute,
     read_attributes,
 )  # fmt: skip
-from h5fs.store.hdf5.objects.links import describe_opened, join_path
+from h5fs.store.hdf5.objects.links import describe_opened, join_path, look_at
 from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
 from h5fs.store.hdf5.reserving_store import ReservingStore
 from h5fs.store.hdf5.types.array_types import check_size, kept_type
@@ -79,7 +79,7 @@ class WritingHdf5Store(ReservingStore):
                 new_id = h5g.create(
                     parent, name, link_properties(name), self._inherited(group).group
                 )
-            return describe_opened(new_id, join_path(group.path, name))
+            return describe_opened(new_id, join_path(group.path, name), look_at(new_id))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -243,8 +243,9 @@ class WritingHdf5Store(ReservingStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
-            return describe_opened(identifier, ref.path), read_attributes(
-                identifier, creation=opened.creation, paths=self._path_of(ref.file),
+            info = look_at(identifier)
+            return describe_opened(identifier, ref.path, info), read_attributes(
+                identifier, creation=opened.creation, info=info, paths=self._path_of(ref.file),
                 on_progress=self._on_progress, written=attributes,
             )  # fmt: skip
 

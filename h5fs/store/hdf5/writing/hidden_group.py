@@ -142,7 +142,6 @@ def changed_without(group: h5g.GroupID, name: bytes, info: Any) -> tuple[int, ..
     if info.type != h5l.TYPE_HARD:
         return ()
     try:
-        # This tells less than `h5o.get_info`, in a third of the time.
         found = h5g.get_objinfo(group, name)
         has_members = found.type == h5g.GROUP and len(h5g.open(group, name)) > 0
     except Exception:  # any of h5py's: nobody knows what it is
@@ -155,7 +154,8 @@ def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
     if path == b"/":
         return True
     with suppress(Exception):  # any of h5py's: the object cannot be looked at, or there is none
-        return bool(h5o.get_info(file_id, path).addr == address)
+        # This tells less than `h5o.get_info`, in a third of the time.
+        return bool(h5g.get_objinfo(file_id, path).objno[0] == address)
     folder, _, name = path.rpartition(b"/")
     with suppress(Exception):  # any of h5py's: there is no such group
         group = h5g.open(file_id, folder or b"/")
