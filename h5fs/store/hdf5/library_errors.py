@@ -15,13 +15,14 @@ from h5fs.errors import H5fsError, UnreadableError, show_path
 class reading:
     """Turn any exception of h5py within into ``UnreadableError``, naming what was read.
 
-    h5fs's own errors pass as they are. ``what``: an HDF5 path or a text.
+    h5fs's own errors pass as they are. ``what``: an HDF5 path or a text, after ``doing``.
     """
 
-    __slots__ = ("_what",)
+    __slots__ = ("_doing", "_what")
 
-    def __init__(self, what: bytes | str) -> None:
+    def __init__(self, what: bytes | str, doing: str = "") -> None:
         self._what = what
+        self._doing = doing
 
     def __enter__(self) -> None:
         pass
@@ -35,7 +36,7 @@ class reading:
         if error is None or isinstance(error, H5fsError) or not isinstance(error, Exception):
             return
         what = show_path(self._what) if isinstance(self._what, bytes) else self._what
-        raise UnreadableError(f"{what}: {explain(error)}") from error
+        raise UnreadableError(f"{self._doing}{what}: {explain(error)}") from error
 
 
 def explain(error: BaseException) -> str:

@@ -31,7 +31,7 @@ from h5fs.model.objects import Contiguous, DatasetInfo, ObjectInfo, ObjectKind, 
 from h5fs.model.settings import StoreOptions
 from h5fs.store.hdf5.library_errors import reading
 from h5fs.store.hdf5.logged_main import LoggedMain
-from h5fs.store.hdf5.objects.links import describe_opened
+from h5fs.store.hdf5.objects.links import describe_opened, look_at
 from h5fs.store.hdf5.plugins import register_plugins
 from h5fs.store.hdf5.reading.datasets import creation_of
 from h5fs.store.hdf5.reading.open_identifiers import OpenIdentifier
@@ -40,6 +40,7 @@ from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
     as_named_now,
+    changed_without,
     find_hidden,
     find_nameless,
     make_hidden,
@@ -133,8 +134,12 @@ class StepwiseStore(Hdf5Store):
             kept = {each: nameless_name(each) for each in object_ids}
             kept = {each: name for each, name in kept.items() if hidden.links.exists(name)}
             if kept:
+                have_members = not self._object_paths or None in [
+                    changed_without(hidden, name, hidden.links.get_info(name))
+                    for name in kept.values()
+                ]
                 with self._step(tuple(kept)):
-                    self._forget_all()
+                    self._forget_all(unlinked=None if have_members else tuple(kept))
                     for name in kept.values():
                         hidden.unlink(name)
 
@@ -296,7 +301,9 @@ class StepwiseStore(Hdf5Store):
     def _info_of(self, written: Written, path: bytes) -> ObjectInfo:
         """Return what a dataset is that was just written."""
         dataset_id, plain = written.dataset_id, written.plain
-        info = describe_opened(dataset_id, path, holds_sequences=False if plain else None)
+        info = describe_opened(
+            dataset_id, path, look_at(dataset_id), holds_sequences=False if plain else None
+        )
         creation = written.creation or creation_of(dataset_id)
         is_own = plain is not None or (
             creation.get_layout() == h5d.CONTIGUOUS and not creation.get_external_count()
@@ -338,7 +345,8 @@ class _Changing(reading):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            super().__exit__(kind, error, traceback)
+            if error is not None:
+                super().__exit__(kind, error, traceback)
         finally:
             self._lock.__exit__(None, None, None)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5g, h5o
+from h5py import h5d, h5g, h5l, h5o
 
 from h5fs.errors import (
     ExistsError,
@@ -35,7 +35,7 @@ from h5fs.store.hdf5.objects.attributes import (
     prepare_attribute,
     read_attributes,
 )  # fmt: skip
-from h5fs.store.hdf5.objects.links import describe_opened, join_path
+from h5fs.store.hdf5.objects.links import describe_opened, join_path, look_at
 from h5fs.store.hdf5.reading.direct_reading import has_whole_edges
 from h5fs.store.hdf5.reserving_store import ReservingStore
 from h5fs.store.hdf5.types.array_types import check_size, kept_type
@@ -81,7 +81,7 @@ class WritingHdf5Store(ReservingStore):
                 new_id = h5g.create(
                     parent, name, link_properties(name), self._inherited(group).group
                 )
-            return describe_opened(new_id, join_path(group.path, name))
+            return describe_opened(new_id, join_path(group.path, name), look_at(new_id))
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -110,33 +110,39 @@ class WritingHdf5Store(ReservingStore):
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
-            self._check_link(group, name)
             parent = self._group_id(group)
-            changed = changed_without(parent, name)
+            info = self._link_info(parent, group, name)
+            changed = changed_without(parent, name, info)
             with self._step(changed):
                 self._forget_all(group, unlinked=changed)
-                unlink_or_keep(parent, name, opened, self._make_hidden)
+                unlink_or_keep(parent, name, info, opened, self._make_hidden)
 
     def move_link(
         self, group: ObjectRef, name: bytes, new_group: ObjectRef, new_name: bytes,
         opened: tuple[int, ...] = (),
     ) -> ObjectInfo | None:  # fmt: skip
         with self._changing(join_path(group.path, name)):
-            self._check_link(group, name)
+            parent = self._group_id(group)
+            info = self._link_info(parent, group, name)
             check_visible(new_group.path, new_name)
-            if (group, name) == (new_group, new_name):  # a group may have several paths
+            if name == new_name and group == new_group:  # a group may have several paths
                 return self.get_link(group, name).target
             target = self._group_id(new_group)
-            is_over = target.links.exists(new_name)
-            with self._step(changed_without(target, new_name) if is_over else ()):
-                self._forget_all(group, new_group)
-                target = self._group_id(new_group)
-                if is_over:
-                    unlink_or_keep(target, new_name, opened, self._make_hidden)
-                properties = link_properties(new_name)
-                self._group_id(group).links.move(name, target, new_name, properties)
+            over = target.links.get_info(new_name) if target.links.exists(new_name) else None
+            changed = () if over is None else changed_without(target, new_name, over)
+            moved = changed_without(parent, name, info) if self._object_paths else None
+            unlinked = None if moved is None or changed is None else moved + changed
+            with self._step(changed):
+                self._forget_all(group, new_group, unlinked=unlinked)
+                if over is not None:
+                    unlink_or_keep(target, new_name, over, opened, self._make_hidden)
+                parent.links.move(name, target, new_name, link_properties(new_name))
+            if info.type != h5l.TYPE_HARD:
+                return None
+            path = join_path(new_group.path, new_name)
+            self._note_path(info.u, path)
             with suppress(H5fsError):  # the link is moved; whoever asks for it is told why
-                return self._links.read_link(target, new_group, new_name).target
+                return self._links.describe_object(target, new_name, file=new_group.file, path=path)
             return None
 
     def write_array(self, group: ObjectRef, name: bytes, array: NewArray) -> ObjectInfo:
@@ -248,8 +254,9 @@ class WritingHdf5Store(ReservingStore):
                 for each in prepared:
                     self._on_progress()
                     each.write()
-            return describe_opened(identifier, ref.path), read_attributes(
-                identifier, creation=opened.creation, paths=self._path_of(ref.file),
+            info = look_at(identifier)
+            return describe_opened(identifier, ref.path, info), read_attributes(
+                identifier, creation=opened.creation, info=info, paths=self._path_of(ref.file),
                 on_progress=self._on_progress, written=attributes,
             )  # fmt: skip
 
@@ -312,9 +319,15 @@ class WritingHdf5Store(ReservingStore):
             self._new_datasets, keeps_old or is_beside, self._on_progress, is_beside,
         )  # fmt: skip
 
-    def _check_link(self, group: ObjectRef, name: bytes) -> None:
-        if is_hidden(group.path, name) or not self._group_id(group).links.exists(name):
-            raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
+    def _link_info(self, parent: h5g.GroupID, group: ObjectRef, name: bytes) -> Any:
+        """Return what the library says of a link. Raises ``NotFoundError``."""
+        if not is_hidden(group.path, name):
+            try:
+                return parent.links.get_info(name)
+            except Exception:  # any of h5py's
+                if parent.links.exists(name):
+                    raise
+        raise NotFoundError(f"no link {show_path(join_path(group.path, name))}")
 
     def _old_dataset(self, group: ObjectRef, name: bytes) -> h5d.DatasetID | None:
         parent = self._group_id(group)

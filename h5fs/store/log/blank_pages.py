@@ -24,6 +24,9 @@ class BlankPages:
         self._promised = RunIndex(page_bytes)
         self._written = RunIndex(page_bytes)
 
+    def __bool__(self) -> bool:
+        return bool(self._blank)
+
     def note(self, first: int, stop: int) -> None:
         """Take note that pages ``[first, stop)`` are zeros, in the main file and in each commit
         that has them."""

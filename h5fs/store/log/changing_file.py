@@ -69,6 +69,7 @@ class ChangingFile:
         self._layers = PageLayers(self._main, self._log, self._page_bytes)
         self.blank = BlankPages(self._page_bytes)
         self.failure = None
+        self._most_changed = MAX_CHANGED_BYTES // self._page_bytes
         self._position = 0
         self._committed_length = 0
         self._floor = 0
@@ -127,25 +128,30 @@ class ChangingFile:
             self._write_pages(first, last, view[start : last * page_bytes - offset])
             self._change(last * page_bytes, view[last * page_bytes - offset :])
         self.length = max(self.length, stop)
-        self._spill_if_many()
+        if len(self._layers.changed) > self._most_changed:
+            self._spill()
 
     def _change(self, offset: int, view: memoryview) -> None:
         """Write to pages in memory; a write that changes nothing leaves no changed page."""
-        page_bytes, changed = self._page_bytes, self._layers.changed
-        done = 0
-        while done < len(view):
-            page, at = divmod(offset + done, page_bytes)
-            piece = view[done : done + page_bytes - at]
-            done += len(piece)
+        page_bytes, length = self._page_bytes, self.length
+        changed, recent = self._layers.changed, self._layers.recent
+        stop = offset + len(view)
+        while offset < stop:
+            page, at = divmod(offset, page_bytes)
+            end = min(at + stop - offset, page_bytes)
+            piece, view = view[: end - at], view[end - at :]
+            offset += end - at
             data = changed.get(page)
             if data is None:
-                known = self._load(page)
+                start = page * page_bytes
+                known = recent.get(page) if start + page_bytes <= length else None
+                if known is None:
+                    known = self._load(page)
                 # A page past the end must cover the stale page below it, even an equal one.
-                is_there = page * page_bytes < self.length
-                if is_there and known[at : at + len(piece)] == piece:
+                if start < length and known[at:end] == piece:
                     continue
                 changed[page] = data = bytearray(known)
-            data[at : at + len(piece)] = piece
+            data[at:end] = piece
 
     def _load(self, page: int) -> bytearray:
         try:
@@ -242,11 +248,10 @@ class ChangingFile:
         self._layers.read_into(memoryview(found), page * self._page_bytes)
         return found
 
-    def _spill_if_many(self) -> None:
+    def _spill(self) -> None:
         """Bound memory: put the changed pages into the log, still without a commit."""
         layers = self._layers
-        many = len(layers.changed) * self._page_bytes > MAX_CHANGED_BYTES
-        if many and self.failure is None and self._log is not None:
+        if self.failure is None and self._log is not None:
             try:
                 self._put_pending(layers.changed_runs(MAX_RUN_BYTES // self._page_bytes))
             except OSError as error:
@@ -270,7 +275,8 @@ class ChangingFile:
         first, stop = -(-self.length // self._page_bytes), -(-length // self._page_bytes)
         for page in range(first, min(stop, stale)):
             self._layers.changed[page] = bytearray(self._page_bytes)
-            self._spill_if_many()
+            if len(self._layers.changed) > self._most_changed:
+                self._spill()
         self.length = length
 
     def _shrink(self, length: int) -> None:

@@ -47,6 +47,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import deflate
@@ -119,11 +120,8 @@ class CommitHead(Struct, frozen=True):
     chain: int = 0
 
 
-def checksum(data: bytes | bytearray | memoryview, start: int) -> int:
-    """Return the CRC-32 of ``data``, continued from ``start``."""
-    # zlib's function gives the same value at an eighth of the speed.
-    value: int = deflate.crc32(data, start)
-    return value
+checksum: Callable[[bytes | bytearray | memoryview, int], int] = deflate.crc32
+"""Returns the CRC-32 of data, continued from a start: zlib's, at eight times the speed."""
 
 
 def digest_boot_id(boot_id: bytes) -> bytes:

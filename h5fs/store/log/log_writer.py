@@ -80,14 +80,13 @@ class LogWriter:
         self.is_begun = True
 
     def operation(self) -> _Operation:
-        """Put the frames of the block into the log together; after an ``OSError`` none is there."""
-        return _Operation(self)
+        """Put the frames of the block into the log together; after an ``OSError`` none is there.
 
-    def mark(self) -> _Mark:
-        """Return what ``withdraw`` needs to come back here."""
-        return self.is_begun, self._end, self._chain, self.sequence
+        They can also be withdrawn later, before there are others.
+        """
+        return _Operation(self, (self.is_begun, self._end, self._chain, self.sequence))
 
-    def withdraw(self, mark: _Mark) -> None:
+    def _withdraw(self, mark: _Mark) -> None:
         """Take back all frames since ``mark``."""
         self.is_begun, self._end, self._chain, self.sequence = mark
         # A new bytearray, not a cleared one: an exception may still hold a view of the old one.
@@ -103,7 +102,7 @@ class LogWriter:
         """Put a frame of whole pages, and return where they are. Raises ``OSError``."""
         head, chain = log_format.pack_page_head(first_page, pages, self.page_bytes, self._chain)
         self._collected += head
-        offset = self.size_bytes
+        offset = self._end + len(self._collected)
         self._write(pages)
         self._chain = chain
         return offset
@@ -162,9 +161,13 @@ class _Operation:
 
     __slots__ = ("_log", "_mark")
 
-    def __init__(self, log: LogWriter) -> None:
+    def __init__(self, log: LogWriter, mark: _Mark) -> None:
         self._log = log
-        self._mark = log.mark()
+        self._mark = mark
+
+    def withdraw(self) -> None:
+        """Take back all frames."""
+        self._log._withdraw(self._mark)
 
     def __enter__(self) -> None:
         pass
@@ -176,10 +179,10 @@ class _Operation:
         _traceback: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._log.withdraw(self._mark)
+            self.withdraw()
             return
         try:
             self._log.flush()
         except BaseException:
-            self._log.withdraw(self._mark)
+            self.withdraw()
             raise

@@ -66,7 +66,7 @@ class LoggedFile(ChangingFile):
         """Set the position, in bytes, and return it."""
         if whence != os.SEEK_SET:
             offset += self._position if whence == os.SEEK_CUR else self.length
-        self._position = max(0, offset)
+        self._position = offset if offset > 0 else 0
         return self._position
 
     def tell(self) -> int:
@@ -117,7 +117,8 @@ class LoggedFile(ChangingFile):
             elif known[at : at + size] != data:
                 self._layers.changed[page] = known = bytearray(known)
                 known[at : at + size] = data
-                self._spill_if_many()
+                if len(self._layers.changed) > self._most_changed:
+                    self._spill()
         except Exception as error:
             self._latch(error)
         return size
@@ -279,9 +280,9 @@ class LoggedFile(ChangingFile):
             self._is_main_on_disk = True
             if self._witness is not None:
                 self._witness.renew_time()
-        layers, mark = self._layers, log.mark()
+        layers, operation = self._layers, log.operation()
         try:
-            with log.operation():
+            with operation:
                 self._begin(log)
                 placed = [
                     (first, first + len(data) // self._page_bytes, log.put_pages(first, data))
@@ -297,7 +298,7 @@ class LoggedFile(ChangingFile):
                 self._sync(log.sync, "log")
         except OSError as error:
             if self.failure:
-                log.withdraw(mark)
+                operation.withdraw()
             elif log.is_unusable:
                 self._latch(error)
             raise
@@ -307,8 +308,9 @@ class LoggedFile(ChangingFile):
                 layers.committed.insert(start, stop, offset)
             layers.pending.clear()
         layers.commit_changed(placed)
-        for start, stop, _ in placed:  # also after the next checkpoint
-            self.blank.end(start, stop)
+        if self.blank:
+            for start, stop, _ in placed:  # also after the next checkpoint
+                self.blank.end(start, stop)
         layers.committed.cut(-(-self.length // self._page_bytes))
         self._note_commit(durable=durable)
 

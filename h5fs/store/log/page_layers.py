@@ -46,8 +46,9 @@ _MOST_RECENT_BYTES = 2**20
 class PageLayers:
     """The layers of one file. All offsets are in bytes, all page numbers from 0.
 
-    ``recent`` has whole pages before the file's length, and is kept true: `changing_file` forgets
-    those that lie past a shorter length, or that go to a file without being in memory first.
+    ``recent`` has whole pages before the file's length, none of them pending, and is kept true:
+    `changing_file` forgets those that lie past a shorter length, or that go to a file without being
+    in memory first.
     """
 
     def __init__(self, main: SystemCalls, log: LogWriter | None, page_bytes: int) -> None:
@@ -107,10 +108,13 @@ class PageLayers:
 
         Compares what the lower layers really have, stale bytes too. Raises ``OSError``.
         """
-        if page * self.page_bytes >= length or self.pending.find(page) is not None:
+        if page * self.page_bytes >= length:
             return False
-        if page in self.recent:
-            return self.recent[page] == self.changed[page]
+        known = self.recent.get(page)
+        if known is not None:
+            return known == self.changed[page]
+        if self.pending.find(page) is not None:
+            return False
         data = bytearray(self.page_bytes)
         offset = self.committed.find(page)
         if offset is None or self._log is None:

@@ -33,18 +33,18 @@ class RunIndex:
 
     def insert(self, start: int, stop: int, offset: int) -> None:
         """Say that pages ``[start, stop)`` are at ``offset`` now, whatever was said before."""
-        self.page_count += stop - start
         if not self._stops or start >= self._stops[-1]:
+            self.page_count += stop - start
             self._starts.append(start)
             self._stops.append(stop)
             self._offsets.append(offset)
             return
         low = bisect_right(self._stops, start)
-        high = bisect_left(self._starts, stop)
-        if low + 1 == high and (self._starts[low], self._stops[low]) == (start, stop):
-            self.page_count -= stop - start
+        if self._starts[low] == start and self._stops[low] == stop:
             self._offsets[low] = offset  # as most small changes do: the same pages once more
             return
+        self.page_count += stop - start
+        high = bisect_left(self._starts, stop)
         runs = [(start, stop, offset)]
         if low < high:
             runs = self._cut_around(low, high, start, stop, runs)
@@ -97,6 +97,8 @@ class RunIndex:
 
     def cut(self, stop: int) -> None:
         """Forget all pages from ``stop`` on."""
+        if not self._stops or self._stops[-1] <= stop:
+            return
         high = bisect_left(self._starts, stop)
         for i in range(high, len(self._starts)):
             self.page_count -= self._stops[i] - self._starts[i]

@@ -14,7 +14,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ class Worker:
                 return
             self._last_progress = time.monotonic()
             packet = bytes(view[:size])
-            self._answer(lambda p=packet, d=descriptors: self._call(p, d))
+            self._answer(self._call, packet, descriptors)
             if self._store.is_broken:
                 return
 
@@ -164,9 +164,9 @@ class Worker:
         self._reply_buffer.write(data)
         return self._head(in_buffer) + len(data).to_bytes(8, "little")
 
-    def _answer(self, work: Any) -> None:
+    def _answer(self, work: Callable[..., bytes], *arguments: Any) -> None:
         try:
-            packet = work()
+            packet = work(*arguments)
         except FilesToAskForError as need:
             packet = self._ask_for(need.paths)
         except Exception as error:
@@ -221,10 +221,13 @@ class _ReplyBuffer:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._note = mmap.mmap(descriptor, messages.NOTE_BYTES)
+        self._noted: bytes | None = None  # it may hold a note of another worker
 
     def note(self, text: bytes) -> None:
         """Write down which object is looked at next, so that the daemon knows it after a crash."""
-        text = text[: messages.NOTE_BYTES - 2]
+        if text == self._noted:  # as before nearly every request: nothing
+            return
+        self._noted = text = text[: messages.NOTE_BYTES - 2]
         self._note[: 2 + len(text)] = len(text).to_bytes(2, "little") + text
 
     def write(self, data: bytes | bytearray) -> None:

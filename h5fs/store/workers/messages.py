@@ -220,7 +220,7 @@ def encode_result(result: Any) -> bytes:
     attribute. Raises ``UnsupportedTypeError`` where such a type is no attribute's.
     """
     try:
-        return encode(result)
+        return ENCODER.encode(result)
     except OverflowError:
         return encode(_without_wide_attributes(result))
 

@@ -160,16 +160,22 @@ class LinkReader:
         return peeked is Peeked.SEQUENCE
 
 
+def look_at(identifier: Any) -> Any:
+    """Return what ``H5Oget_info`` says of an open object, None where that cannot look at it."""
+    try:
+        return h5o.get_info(identifier)
+    except Exception:  # any of h5py's
+        return None
+
+
 def describe_opened(
-    identifier: Any, path: bytes, *, holds_sequences: bool | None = None
+    identifier: Any, path: bytes, info: Any, *, holds_sequences: bool | None = None
 ) -> ObjectInfo:
     """Return what the header of an open object of the mounted file says.
 
-    ``holds_sequences``: what is known of that already.
+    ``info``: what ``look_at`` has found. ``holds_sequences``: what is known of that already.
     """
-    try:
-        info = h5o.get_info(identifier)
-    except Exception:  # any of h5py's
+    if info is None:
         return _describe_without_info(h5i.get_file_id(identifier), path, ObjectRef(0, 0, path))
     if holds_sequences is None:
         is_dataset = isinstance(identifier, h5d.DatasetID)

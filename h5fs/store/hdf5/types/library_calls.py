@@ -82,9 +82,8 @@ def write_memory(attribute_id: h5a.AttrID, type_id: h5t.TypeID, memory: bytes) -
 
     Raises ``UnreadableError`` when the library cannot write it.
     """
-    buffer = ctypes.create_string_buffer(memory, len(memory))
     with phil:
-        if _function("H5Awrite")(attribute_id.id, type_id.id, buffer) < 0:
+        if _function("H5Awrite")(attribute_id.id, type_id.id, memory) < 0:
             raise UnreadableError(f"the library cannot write its values: {_reason()}")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from h5py import h5d, h5s, h5t, h5z
+from msgspec import Struct
 
 from h5fs.projection.slicing import split_into_hyperslabs
 from h5fs.store.chunks.geometry import Box, Grid
@@ -34,8 +35,7 @@ _ELEMENTS_AT_ONCE = 2**17
 _CHUNKS_AHEAD = 3  # for each core: what is compressed while HDF5 writes
 
 
-@dataclass(frozen=True)
-class ElementSource:
+class ElementSource(Struct, frozen=True):
     """The elements of an array, as the ``.npy`` file has them.
 
     ``data_start``: where the elements begin among the bytes that ``map_bytes`` gives. ``shape``:

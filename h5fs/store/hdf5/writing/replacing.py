@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from h5py import h5d, h5f, h5g, h5i, h5l, h5o, h5p
+from msgspec import Struct
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Attribute, UnreadableAttribute
@@ -49,8 +49,7 @@ from h5fs.store.library_interface import NewArray
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """How an array is written: over the old dataset, of that ``shape`` then, or into a new one.
 
     ``source``: its elements, as ``write_type`` takes them.
@@ -62,8 +61,7 @@ class Plan:
     is_over: bool
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """A dataset that has an array now.
 
     ``creation``: the properties by which it was made, where these are known. ``plain``: how its
@@ -76,8 +74,7 @@ class Written:
     shape: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Replacement:
+class Replacement(Struct, frozen=True):
     """Puts an array under a name of a group; ``old_id``: the dataset that has the name now.
 
     ``inherited``: what a new one takes over from the group. ``keeps_old``: a program has the old
