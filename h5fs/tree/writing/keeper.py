@@ -254,7 +254,7 @@ class Keeper:
         if before is not None:
             before.node, before.kept_as = node, None
 
-    def _changing(self, file: WritableFile) -> AbstractContextManager[None]:
+    def _changing(self, file: WritableFile) -> AbstractContextManager[object]:
         """Forget what was found, when the block has changed the link of a dataset: how many it has,
         and where one of that name leads."""
         return nullcontext() if file.held is None else self._lookup.changing()

@@ -53,28 +53,33 @@ class Remakings:
 
     # What programs do.
 
-    @contextmanager
-    def remembering(self, pid: int, path: bytes, node: Node) -> Iterator[None]:
-        """Remember an object, when the block has removed its link for a process."""
+    def hold(self, pid: int, path: bytes, node: Node) -> RemovedObject | None:
+        """Hold an object whose link is about to be removed for a process; None where nobody will
+        make it anew. Then comes ``remember``, or ``let_go`` where the link stays."""
         if not pid or node.kind not in _KINDS:
-            yield
-            return
+            return None
         # HDF5 counts the datasets that are of a committed datatype, too; but what takes its place
         # is the same, or is refused.
         has_others = node.info.hard_link_count > 1 and node.kind is not NodeKind.DATATYPE
         folder, size = path.rpartition(b"/")[0], self._storage_bytes_of(node)
         removed = RemovedObject(folder, node, has_others, size)
         self._store.hold(node.info.ref)
-        try:
-            yield
-        except BaseException:
-            self._let_go([removed])
-            raise
+        return removed
+
+    def remember(self, pid: int, path: bytes, removed: RemovedObject | None) -> None:
+        """Remember what is held, now that a process has removed it."""
+        if removed is None:
+            return
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
-            self._let_go([removed])
+            self.let_go(removed)
             return
         self._let_go(self._last.put(process_of(pid), removed))
         self._forget_of_ended_processes()
+
+    def let_go(self, removed: RemovedObject | None) -> None:
+        """Let go what is held, if anything: it was not removed."""
+        if removed is not None:
+            self._let_go([removed])
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
         """A process removes what it, or another one, has made anew and is not committed."""
