@@ -100,7 +100,7 @@ class Keeper:
     def forget(self, file: WritableFile) -> None:
         """Let go of what is kept of a file, which is an object's now, or nobody's."""
         kept, file.kept_as, file.is_kept = file.kept_as, None, False
-        hidden = self._store.hidden_group(makes=False)
+        hidden = None if kept is None else self._store.hidden_group(makes=False)
         if kept is None or hidden is None:
             return
         try:

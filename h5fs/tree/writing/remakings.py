@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import Link, LinkKind
@@ -31,6 +31,7 @@ from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
+_NOTHING_REMOVED = nullcontext()
 _UNKNOWN_BYTES = 2**63  # it may be a lot
 _KINDS = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
 
@@ -95,12 +96,18 @@ class Remakings:
             self._take(pid, path, place, file)
             self._forget_at(path, place)
 
-    @contextmanager
     def renaming(
         self, pid: int, old: bytes, new: bytes, file: WritableFile | None
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Let the block give a name to what may be a ``file`` that is staged: what its process has
         removed there is made anew. If it raises, all is as before."""
+        is_any = bool(self._last) or file is not None
+        return self._renaming(pid, old, new, file) if is_any else _NOTHING_REMOVED
+
+    @contextmanager
+    def _renaming(
+        self, pid: int, old: bytes, new: bytes, file: WritableFile | None
+    ) -> Iterator[None]:
         is_any = self._last or (file is not None and file.replaces is not None)
         place = self._place_of(new) if is_any else None
         is_taken = place is not None and self._take(pid, new, place, file)
@@ -177,6 +184,8 @@ class Remakings:
 
     def forget_below(self, path: bytes) -> None:
         """A folder is gone, or has another name."""
+        if not self._last:
+            return
         below = path + b"/"
         self._let_go(self._last.forget(lambda each: (each.folder + b"/").startswith(below)))
 
@@ -245,6 +254,8 @@ class Remakings:
         """Return how much an object takes; as a rule that is known, since a `stat` came before."""
         if node.kind is NodeKind.DATATYPE:
             return 0
+        if node.info.dataset is not None:
+            return node.info.storage_size_bytes
         try:
             content = self._lookup.content_of(node)
         except H5fsError:

@@ -161,7 +161,8 @@ class Removals:
         with self._in_flight.waiting(path, edited, is_alone=is_alone):
             self._store.delete_link(node.parent.info.ref, node.link.name)
         for inode, old in times.items():
-            if self._pending.times_of(inode) == old:  # else it is a new object's number by now
+            # Else it is a new object's number by now.
+            if old is not None and self._pending.times_of(inode) == old:
                 self._pending.forget_times(inode)
 
     def _delete_attributes(self, node: Node) -> None:

@@ -96,11 +96,13 @@ class Statuses:
         is_readable = bool(status.mode & 0o777)
         if not is_readable or node.parent is None or has_other_paths(node.parent):
             return False
+        if info.dataset is not None:
+            return True
         content = self._lookup.content_of(node)
         if not isinstance(content, ArrayContent) or content.dataset.is_scanned:
             return False
         # The size of a virtual dataset may follow that of its sources.
-        return info.dataset is not None or content.dataset.data is not None
+        return content.dataset.data is not None
 
     def _by_listing(self, path: bytes) -> tuple[Status, bool] | None:
         """Return the status of an array by the listing of its folder; None: take a closer look."""

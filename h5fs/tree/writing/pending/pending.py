@@ -231,6 +231,8 @@ class Pending:
 
     def stop_awaiting(self, file: WritableFile) -> None:
         """Let a file wait for nothing."""
+        if not file.awaits:
+            return
         for target in file.awaits:
             self._forget_awaited(target, file)
         self._set_awaits(file, frozenset())
@@ -298,16 +300,20 @@ class Pending:
             self._undo = None
 
     def _put(self, mapping: MutableMapping[Key, Value], key: Key, value: Value) -> None:
-        self._note(mapping, key)
+        if self._undo is not None:
+            self._undo.append(_taking_back(mapping, key))
         mapping[key] = value
 
     def _pop(self, mapping: MutableMapping[Key, Value], key: Key) -> Value | None:
-        self._note(mapping, key)
+        if self._undo is not None:
+            self._undo.append(_taking_back(mapping, key))
         return mapping.pop(key, None)
 
     def _move_keys(
         self, mapping: ByFolder[Value], old: bytes, new: bytes
     ) -> list[tuple[bytes, Value]]:
+        if not mapping:
+            return []
         values = mapping.at_or_below(old)
         for path, _ in values:
             self._pop(mapping, path)
@@ -315,16 +321,6 @@ class Pending:
         for path, value in moved:
             self._put(mapping, path, value)
         return moved
-
-    def _note(self, mapping: MutableMapping[Key, Value], key: Key) -> None:
-        """Note what a mapping has under a key, as it may be taken back."""
-        if self._undo is None:
-            return
-        if key in mapping:
-            value = mapping[key]
-            self._undo.append(lambda: mapping.__setitem__(key, value))
-        else:
-            self._undo.append(lambda: mapping.pop(key, None))
 
     def _set_path(self, file: WritableFile, path: bytes) -> None:
         old = file.path
@@ -343,6 +339,14 @@ class Pending:
         files.pop(file, None)
         if not files:
             self._awaited.pop(target, None)
+
+
+def _taking_back(mapping: MutableMapping[Key, Value], key: Key) -> Callable[[], object]:
+    """Return what lets a mapping have under a key what it has now."""
+    if key in mapping:
+        value = mapping[key]
+        return lambda: mapping.__setitem__(key, value)
+    return lambda: mapping.pop(key, None)
 
 
 def _key_of(kind: AnyKind, ref: ObjectRef) -> tuple[AnyKind, int, int]:
