@@ -55,10 +55,12 @@ class LruCache(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, and forget the one used longest ago when there are too many."""
-        weight = self._weight_of(value)
+        weight = 1 if self._weigh is None else self._weigh(value)
         with self._lock:
             old = self._values.pop(key, None)
-            self._weight += weight - (self._weight_of(old) if old is not None else 0)
+            self._weight += weight
+            if old is not None:
+                self._weight -= self._weight_of(old)
             self._values[key] = value
             while self._weight > self._capacity and len(self._values) > 1:
                 self._weight -= self._weight_of(self._values.popitem(last=False)[1])

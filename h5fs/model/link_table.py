@@ -100,7 +100,9 @@ class Links:
         """Return the index of a name, None when no link has it."""
         # A program that asks for many names asks in order, so the next one is tried first. New ones
         # often belong between the same two.
-        count, hint, gap = len(self), self._hint, self._gap
+        count, hint, gap = len(self._stops), self._hint, self._gap
+        if not count:
+            return None
         if hint < count and self.name(hint) == name:
             self._hint = hint + 1
             return hint

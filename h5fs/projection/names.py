@@ -119,7 +119,9 @@ def decode_name(dentry: bytes) -> DentryName | None:
 
     ``link_name`` is None for a cut name: only the group's links tell which one encodes to it.
     """
-    projection = next((p for p in _BY_LENGTH if dentry.endswith(p.suffix)), Projection.FOLDER)
+    projection = Projection.FOLDER
+    if b"." in dentry:
+        projection = next((p for p in _BY_LENGTH if dentry.endswith(p.suffix)), projection)
     stem = dentry[: len(dentry) - len(projection.suffix)]
     if _PLAIN.match(stem):
         return DentryName(projection, stem)

@@ -181,7 +181,7 @@ def parse_header(data: bytes) -> NpyHeader | None:
         raise InvalidArrayError(f"no header of a .npy file: {error}") from None
     dtype, shape, is_fortran_order = _parse_fields(text)
     header = NpyHeader(dtype, shape, is_fortran_order, start + length)
-    if header.file_bytes > OFFSET_MAX or any(size > OFFSET_MAX for size in shape):
+    if max((header.file_bytes, *shape)) > OFFSET_MAX:
         raise InvalidArrayError(f"an array of shape {shape} is larger than any file")
     return header
 

@@ -6,15 +6,17 @@ else single links, and names that are not there. Safe to use from any thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec import Struct, field, structs
 
-from h5fs.errors import H5fsError, NotFoundError
+from h5fs.errors import H5fsError, NotFoundError, StaleError
 from h5fs.lru_cache import LruCache
 from h5fs.model.link_table import Links, LinkTable
 from h5fs.model.objects import Attribute, Link, ObjectInfo, ObjectRef, UnreadableAttribute
 from h5fs.store.interface import Store
+from h5fs.tree.nodes import Node
 
 _LISTING_BYTES_KEPT = 64 * 2**20
 _LINKS_KEPT = 8192
@@ -30,6 +32,10 @@ class _NotThere:
 
 _NOT_THERE = _NotThere()
 Known = Link | _NotThere
+_NO_LINKS = Links(LinkTable(ObjectRef(0, 0, b"/"), b"", b"", b"", (), {}))  # of any group
+
+# File and id of a group: an ``ObjectRef`` is hashed by a function of Python's.
+_Group = tuple[int, int]
 
 
 class _Listed(Struct, eq=False):
@@ -39,10 +45,8 @@ class _Listed(Struct, eq=False):
     changed: dict[bytes, Known | None] = field(default_factory=dict)
     found: tuple[bytes, Known] | None = None  # in ``links``, by who has asked last
 
-    def find(self, name: bytes) -> Known | None:
-        """Return what is known of a name, None for nothing."""
-        if name in self.changed:
-            return self.changed[name]
+    def find(self, name: bytes) -> Known:
+        """Return what is known of a name that has not changed since."""
         found = self.found
         if found is None or found[0] != name:
             index = self.links.find(name)
@@ -51,18 +55,48 @@ class _Listed(Struct, eq=False):
 
 
 class LinkChange(Struct, eq=False):
-    """What is known of a link after a change.
+    """What is known of a link after the change that the block of a ``with`` makes.
+
+    ``end`` is called with it after the block, and with whether that has failed. ``folder`` and
+    ``name`` are those of the link, and ``known`` what was known of it before; without a folder
+    anything may have changed, and what is set below is passed over.
 
     ``is_alone``: its object is found by no other path, as far as is known. ``link``: the link, None
-    where it must be asked for. ``is_gone``: there is none any more. ``is_new_group``: it leads to a
-    group that was made. ``attributes``: those of its object, where they are known.
+    where it must be asked for. ``is_gone``: there is none any more. ``is_empty_group``: it leads to
+    a group without links. ``attributes``: those of its object, where they are known.
     """
 
+    end: Callable[[LinkChange, bool], None]
+    folder: Node | None = None
+    name: bytes = b""
+    known: Known | None = None
     is_alone: bool = False
     link: Link | None = None
     is_gone: bool = False
-    is_new_group: bool = False
+    is_empty_group: bool = False
     attributes: tuple[Attribute | UnreadableAttribute, ...] = ()
+
+    def __enter__(self) -> LinkChange:
+        return self
+
+    def __exit__(self, kind: object, *_error: object) -> None:
+        self.end(self, kind is not None)
+
+
+class NoticingReplaced:
+    """A block that calls ``forget`` when it finds that a file that links lead to was replaced."""
+
+    __slots__ = ("_forget",)
+
+    def __init__(self, forget: Callable[[], None]) -> None:
+        self._forget = forget
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, StaleError):
+            self._forget()
 
 
 class KnownLinks:
@@ -71,7 +105,7 @@ class KnownLinks:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._listed: LruCache[ObjectRef, _Listed] = LruCache(
+        self._listed: LruCache[_Group, _Listed] = LruCache(
             _LISTING_BYTES_KEPT, lambda listed: listed.links.size_bytes
         )
         # By file and id of the group, and the link's name.
@@ -89,17 +123,22 @@ class KnownLinks:
 
     def list(self, group: ObjectRef) -> Links:
         """Return all links of a group; they are kept, since whoever lists them asks for each."""
-        listed = self._listed.get(group)
+        listed = self._listed.get((group.file, group.id))
         if listed is None or listed.changed:
             listed = _Listed(Links(self._store.list_links(group)))
-            self._listed.put(group, listed)
+            self._listed.put((group.file, group.id), listed)
         return listed.links
 
     def is_empty(self, group: ObjectRef) -> bool:
         """Whether a group has no links."""
-        listed = self._listed.get(group)
+        is_empty = self.is_known_empty(group)
+        return not len(self.list(group)) if is_empty is None else is_empty
+
+    def is_known_empty(self, group: ObjectRef) -> bool | None:
+        """Whether a group has no links, without asking; None where that is not known."""
+        listed = self._listed.get((group.file, group.id))
         if listed is None or None in listed.changed.values():
-            return not len(self.list(group))
+            return None
         count = len(listed.links)
         for name, known in listed.changed.items():
             was_there = listed.links.find(name) is not None
@@ -108,9 +147,14 @@ class KnownLinks:
 
     def known(self, group: ObjectRef, name: bytes) -> Known | None:
         """Return what is known of a name, without asking; None for nothing."""
-        listed = self._listed.get(group)
-        found = None if listed is None else listed.find(name)
-        return self._links.get((group.file, group.id, name)) if found is None else found
+        file, number = group.file, group.id
+        listed = self._listed.get((file, number))
+        if listed is not None:
+            if name not in listed.changed:
+                return listed.find(name)
+            if (found := listed.changed[name]) is not None:
+                return found
+        return self._links.get((file, number, name))
 
     def ask(self, group: ObjectRef, name: bytes) -> Known:
         """Find out about a name of which nothing is known."""
@@ -135,13 +179,13 @@ class KnownLinks:
         """Note that a link is gone."""
         self._note(group, name, _NOT_THERE)
 
-    def note_new_group(self, group: ObjectRef) -> None:
-        """Note that a group was made: it has no links."""
-        self._listed.put(group, _Listed(Links(LinkTable(group, b"", b"", b"", (), {}))))
+    def note_empty_group(self, group: ObjectRef) -> None:
+        """Note that a group has no links: it was made, or has moved without any."""
+        self._listed.put((group.file, group.id), _Listed(_NO_LINKS))
 
     def forget_group(self, group: ObjectRef) -> None:
         """Forget the links of a group that is gone."""
-        self._listed.remove(group)
+        self._listed.remove((group.file, group.id))
 
     def _note(self, group: ObjectRef, name: bytes, known: Known | None) -> None:
         key = (group.file, group.id, name)
@@ -149,11 +193,11 @@ class KnownLinks:
             self._links.remove(key)
         else:
             self._links.put(key, known)
-        listed = self._listed.get(group)
+        listed = self._listed.get(key[:2])
         if listed is not None:
             listed.changed[name] = known
             if len(listed.changed) > _CHANGES_KEPT:
-                self._listed.remove(group)
+                self._listed.remove(key[:2])
         elif known is not None:
             count = self._changed_links[1] if self._changed_links[0] == group else 0
             self._changed_links = group, count + 1

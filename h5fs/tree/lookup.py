@@ -7,14 +7,12 @@ to call from any thread. Raises ``H5fsError``s.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from h5fs.errors import (
     H5fsError,
     NotAGroupError,
     NotFoundError,
-    StaleError,
     TooLargeError,
     UnreadableError,
     show_path,
@@ -47,7 +45,7 @@ from h5fs.tree.contents.content import (
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
 from h5fs.tree.file_statuses import FileStatuses
-from h5fs.tree.known_links import Known, KnownLinks, LinkChange
+from h5fs.tree.known_links import Known, KnownLinks, LinkChange, NoticingReplaced
 from h5fs.tree.link_targets import LinkTexts
 from h5fs.tree.nodes import (
     BESIDE,
@@ -92,8 +90,11 @@ class Lookup:
         self._cut_names: LruCache[ObjectRef, dict[bytes, bytes]] = LruCache(_CUT_NAMES_KEPT)
         self._warned: LruCache[str, bool] = LruCache(_WARNINGS_KEPT)
         self.files = FileStatuses(store)
+        self.status_of_file: Callable[[int], FileStatus] = self.files.present
+        """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
         self.is_shared = False
         """Whether others change the HDF5 file: then everything is forgotten with each change."""
+        self._noticing = NoticingReplaced(self.forget)
         self._has_aliases = False  # an external link has led to the mounted file
 
     def forget(self) -> None:
@@ -105,53 +106,50 @@ class Lookup:
         self._root = None
         self._forget_others(None)
 
-    @contextmanager
-    def noticing_replaced(self) -> Iterator[None]:
+    def noticing_replaced(self) -> NoticingReplaced:
         """Forget what was found, when a file that links lead to has been replaced."""
-        try:
-            yield
-        except StaleError:
-            self.forget()
-            raise
+        return self._noticing
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self) -> LinkChange:
         """Forget what was found, when the block has changed the HDF5 file or has failed."""
-        try:
-            yield
-        finally:
-            self.forget()
+        return LinkChange(self._end_change)
 
-    @contextmanager
-    def changing_link(self, folder: Node, name: bytes) -> Iterator[LinkChange]:
+    def changing_link(self, folder: Node, name: bytes) -> LinkChange:
         """Forget what was found of one link, when the block has changed it or its object.
 
         The block says in the ``LinkChange`` what there is afterwards. Everything is forgotten where
         more may have changed than what is found by this path alone, and when the block fails.
         """
         known = self._links.known(folder.info.ref, name)
-        change = LinkChange(is_alone=self._is_alone(folder, known))
-        try:
-            yield change
-        except BaseException:
-            self.forget()
-            raise
+        return LinkChange(self._end_change, folder, name, known, self._is_alone(folder, known))
+
+    def changing_group(self, folder: Node) -> LinkChange:
+        """Forget what was found of a group, when the block has changed its attributes."""
+        link = folder.link
+        if folder.parent is None or link is None or link.kind is not LinkKind.HARD:
+            return self.changing()
+        return self.changing_link(folder.parent, link.name)
+
+    def _end_change(self, change: LinkChange, has_failed: bool) -> None:
+        folder, name = change.folder, change.name
         # Other calls may have been answered meanwhile; one may have found a second way here.
-        if change.is_alone and not self._has_aliases:
-            self._forget_link(folder, name, known)
-        else:
+        if has_failed or folder is None or not change.is_alone or self._has_aliases:
             self.forget()
+        else:
+            self._forget_link(folder, name, change)
+        if has_failed or folder is None:
+            return
         if change.is_gone:
             self._links.note_gone(folder.info.ref, name)
-        else:
-            self._links.note(folder.info.ref, name, change.link)
-            if change.link is not None and (target := change.link.target) is not None:
-                self._contents.forget_of(target.ref)  # its number may have been another object's
-                if change.is_new_group:
-                    self._links.note_new_group(target.ref)
-                if change.attributes:
-                    node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
-                    self.keep_content(node, attributes_content(change.attributes))
+            return
+        self._links.note(folder.info.ref, name, change.link)
+        if change.link is not None and (target := change.link.target) is not None:
+            self._contents.forget_own(target.ref)  # its number may have been another object's
+            if change.is_empty_group:
+                self._links.note_empty_group(target.ref)
+            if change.attributes:
+                node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
+                self.keep_content(node, attributes_content(change.attributes))
 
     def is_alone(self, folder: Node, name: bytes) -> bool:
         """Whether a link's object is known, and no other path leads to it or into its group."""
@@ -162,11 +160,13 @@ class Lookup:
             return False
         return has_one_path(folder, known.target if isinstance(known, Link) else None)
 
-    def _forget_link(self, folder: Node, name: bytes, known: Known | None) -> None:
-        group, folder_path = folder.info.ref, path_of(folder)
+    def _forget_link(self, folder: Node, name: bytes, change: LinkChange) -> None:
+        group, folder_path, known = folder.info.ref, path_of(folder), change.known
         if isinstance(known, Link) and known.target is not None:
-            self._contents.forget_of(known.target.ref)
-            self._links.forget_group(known.target.ref)
+            self._contents.forget_own(known.target.ref)
+            now = None if change.link is None else change.link.target
+            if now is None or now.ref != known.target.ref:  # else its attributes are others
+                self._links.forget_group(known.target.ref)
         # The link's dentry has one of several names, depending on what the link has led to.
         as_folder, *others = encode_names(name, self._projections)
         start = folder_path + b"/"
@@ -213,9 +213,7 @@ class Lookup:
 
     def find(self, path: bytes) -> Node:
         """Return the node of a path. Raises ``NotFoundError``, ``NotAGroupError``."""
-        node = self._nodes.get(path)
-        if node is None:
-            node = self._walk(path)[0]
+        node = self._nodes.get(path) or self._walk(path)
         if node is None:
             raise NotFoundError(f"{show_path(path)}: no such file or folder")
         return node
@@ -223,12 +221,12 @@ class Lookup:
     def find_any(self, path: bytes) -> Node | None:
         """Return the node of a path; None where the HDF5 file has none in that folder."""
         try:
-            return self._nodes.get(path) or self._walk(path)[0]
+            return self._nodes.get(path) or self._walk(path)
         except NotFoundError:  # a group went while it was listed
             return None
 
-    def _walk(self, path: bytes) -> tuple[Node | None, Node, bytes]:
-        """Return a path's node, not at hand, or None; the last folder on the way; the last name."""
+    def _walk(self, path: bytes) -> Node | None:
+        """Return the node of a path that is not at hand; None where there is none."""
         missing: list[bytes] = []
         node: Node | None = None
         while node is None:
@@ -237,20 +235,18 @@ class Lookup:
                 break
             path, _, name = path.rpartition(b"/")
             missing.append(name)
-            node = self._nodes.get(path)
-        folder, name = node, b""
+            node = self._nodes.get(path) if path else self._root
         for name in reversed(missing):
-            folder = node
             path = path.rstrip(b"/") + b"/" + name
-            node = self._find_child(folder, name)
+            node = self._find_child(node, name)
             if node is None:
-                break
+                return None
             self._nodes.put(path, node)
-        return node, folder, name
+        return node
 
     def find_folder(self, path: bytes) -> Node:
         """Return the node of a group's folder. Raises ``NotFoundError``, ``NotAGroupError``."""
-        node = self.find(path)
+        node = (self._root if path == b"/" else None) or self.find(path)
         if node.kind is not NodeKind.FOLDER:
             raise NotAGroupError(f"{show_path(path)} is not a group")
         return node
@@ -301,6 +297,10 @@ class Lookup:
     def note_changed_elements(self) -> None:
         """Forget what shows elements of the HDF5 file: some were written in place."""
         self._views.pictures.forget()
+
+    def is_known_empty(self, group: ObjectRef) -> bool:
+        """Whether a group is known to have no links, without asking."""
+        return bool(self._links.is_known_empty(group))
 
     def has_links(self, group: ObjectRef) -> bool:
         """Whether a group has any links."""
@@ -381,10 +381,6 @@ class Lookup:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""
         node = self.find_any(path)
         return b"" if node is None else read_all(self.content_of(node))
-
-    def status_of_file(self, number: int) -> FileStatus:
-        """Return the status of an HDF5 file, by its number in an ``ObjectRef``."""
-        return self.files.present(number)
 
     def forget_files(self) -> None:
         """Forget the statuses of HDF5 files, which ``forget`` does not."""

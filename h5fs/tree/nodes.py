@@ -74,16 +74,20 @@ class Node(Struct, frozen=True, eq=False):
         kind, ref = self.kind, self.info.ref
         if kind in _WITHOUT_OBJECT:
             return _hash_to_inode(ref, self.name) | 1 << 63
-        return self.inode_of(kind) if ref.file else object_inode(ref.id, kind)
+        if ref.file or kind in _POSITIONS:
+            return self.inode_of(kind)
+        return ref.id + _OWN_POSITION & _ID_MASK
 
     def inode_of(self, kind: AnyKind) -> int:
         """Return the inode number of the file of another kind that shows the same object."""
         ref = self.info.ref
         if ref.file:
-            return (_hash_to_inode(ref, b"") >> 4 << 2) + _POSITIONS.get(kind, 2) & (1 << 64) - 1
+            position = _POSITIONS.get(kind, _OWN_POSITION)
+            return (_hash_to_inode(ref, b"") >> 4 << 2) + position & (1 << 64) - 1
         return object_inode(ref.id, kind)
 
 
+_OWN_POSITION = 2  # of the file or folder that is an object's own
 _POSITIONS: dict[AnyKind, int] = {
     NodeKind.ATTRIBUTES: 1,
     NodeKind.OFFSETS: 3,
@@ -97,13 +101,13 @@ _INODE_MASK = (1 << 64) - 1
 def object_inode(object_id: int, kind: AnyKind) -> int:
     """Return the inode number of the file of a kind that shows an object of the mounted file."""
     # Ids are 4 apart at least, so these few numbers after an object's id are its own.
-    position = _POSITIONS.get(kind, 2)
+    position = _POSITIONS.get(kind, _OWN_POSITION)
     return object_id + (position & _ID_MASK) & _ID_MASK | position & ~_ID_MASK
 
 
 def object_inodes(object_ids: npt.NDArray[np.uint64], kind: AnyKind) -> npt.NDArray[np.uint64]:
     """Return the inode numbers of the files of a kind that show many objects."""
-    position = _POSITIONS.get(kind, 2)
+    position = _POSITIONS.get(kind, _OWN_POSITION)
     low = object_ids + np.uint64(position & _ID_MASK) & np.uint64(_ID_MASK)
     return low | np.uint64(position & ~_ID_MASK)
 

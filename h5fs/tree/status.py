@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from h5fs.model.file_status import FileStatus
 from h5fs.model.settings import View
-from h5fs.tree.nodes import AnyKind, Node, NodeKind
+from h5fs.tree.nodes import SYMBOLIC_LINKS, AnyKind, Node, NodeKind
 
 NANOSECONDS = 10**9
 
@@ -53,13 +53,10 @@ class Dentry(Struct, frozen=True):
     status: Status | None = None
 
 
-def file_type(kind: AnyKind) -> int:
-    """Return the ``S_IF...`` bits of a node; an unreadable object reads as a file."""
-    if kind is NodeKind.FOLDER:
-        return stat.S_IFDIR
-    if kind in (NodeKind.SOFT_LINK, NodeKind.ANCESTOR_LINK, NodeKind.DANGLING_LINK):
-        return stat.S_IFLNK
-    return stat.S_IFREG
+# The ``S_IF...`` bits; all other nodes are files, an unreadable object, too.
+_TYPES: dict[AnyKind, int] = {
+    NodeKind.FOLDER: stat.S_IFDIR, **dict.fromkeys(SYMBOLIC_LINKS, stat.S_IFLNK)
+}  # fmt: skip
 
 
 def make_status(
@@ -75,7 +72,7 @@ def make_status(
     ``is_readable`` False takes all permissions away: the content would be an error, and a program
     that skips what it thinks is an empty file must not take it for one.
     """
-    kind = file_type(node.kind)
+    kind = _TYPES.get(node.kind, stat.S_IFREG)
     info = node.info
     mtime_ns = info.mtime * NANOSECONDS or file.mtime_ns
     return Status(
@@ -102,7 +99,7 @@ def make_dentry(node: Node, file: FileStatus) -> Dentry:
         and node.info.ref.file == node.parent.info.ref.file
     ):
         status = make_status(node, file, size_bytes=0, storage_bytes=0)
-    return Dentry(node.name, node.inode, stat.S_IFMT(file_type(node.kind)), status)
+    return Dentry(node.name, node.inode, _TYPES.get(node.kind, stat.S_IFREG), status)
 
 
 def make_file_status(

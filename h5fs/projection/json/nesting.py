@@ -49,6 +49,8 @@ def shape_of(value: JsonValue, element_depth: int) -> Shape:
 
     ``element_depth`` is 0 for a number. Ragged lists have the shape of their first rows.
     """
+    if not isinstance(value, list):
+        return ()
     shape: list[int] = []
     for _ in range(depth_of(value) - element_depth):
         shape.append(len(value))

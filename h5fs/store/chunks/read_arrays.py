@@ -85,6 +85,8 @@ class ReadArrays:
         ``first``: from which byte on, by the object's id. ``versions``: of those objects of which
         that is known, the version until now and the one from now on.
         """
+        if not (self._arrays or self._changed):
+            return
         with self._lock:
             keys = {*self._arrays, *self._changed}
             gone = [

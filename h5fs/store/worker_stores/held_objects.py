@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import ObjectRef
@@ -30,16 +31,17 @@ class HeldObjects:
     def __init__(self, drop: Callable[[Sequence[ObjectRef]], None]) -> None:
         self._drop = drop
         self._lock = threading.Lock()
-        self._counts: dict[ObjectRef, int] = {}
-        self._untouched: set[ObjectRef] = set()
-        self._let_go_meanwhile: dict[object, list[ObjectRef]] = {}
+        # By id: all are in the mounted file.
+        self._counts: dict[int, int] = {}
+        self._untouched: set[int] = set()
+        self._let_go_meanwhile: dict[_Keeping, list[ObjectRef]] = {}
 
     def hold(self, ref: ObjectRef) -> None:
         """Hold an object, perhaps once more."""
         with self._lock:
-            if ref not in self._counts:
-                self._untouched.add(ref)
-            self._counts[ref] = self._counts.get(ref, 0) + 1
+            if ref.id not in self._counts:
+                self._untouched.add(ref.id)
+            self._counts[ref.id] = self._counts.get(ref.id, 0) + 1
 
     def let_go(self, *refs: ObjectRef) -> None:
         """End one ``hold`` of each; after the last one drop the object, if it may have no link.
@@ -49,14 +51,14 @@ class HeldObjects:
         dropped = []
         with self._lock:
             for ref in refs:
-                count = self._counts.get(ref, 0)
+                count = self._counts.get(ref.id, 0)
                 if count > 1:
-                    self._counts[ref] = count - 1
+                    self._counts[ref.id] = count - 1
                 if count != 1:  # 0: a worker that lies has called it something else before
                     continue
-                del self._counts[ref]
-                if ref in self._untouched:
-                    self._untouched.discard(ref)
+                del self._counts[ref.id]
+                if ref.id in self._untouched:
+                    self._untouched.discard(ref.id)
                 else:
                     dropped.append(ref)
             for let_go in self._let_go_meanwhile.values():
@@ -66,24 +68,28 @@ class HeldObjects:
         if dropped:
             self._drop(dropped)
 
-    @contextmanager
-    def keeping(self) -> Iterator[tuple[int, ...]]:
-        """Yield the ids of the held objects, for a change in the block that takes links away."""
-        change, let_go = object(), list[ObjectRef]()
+    def keeping(self) -> _Keeping:
+        """Give a block the ids of the held objects, for a change that takes links away."""
+        return _Keeping(self)
+
+    def begin(self, change: _Keeping) -> tuple[int, ...]:
+        """Return the ids of the held objects, at the beginning of such a block."""
         with self._lock:
             self._untouched.clear()
-            opened = tuple([ref.id for ref in self._counts])
-            self._let_go_meanwhile[change] = let_go
-        try:
-            yield opened
-        finally:
-            with self._lock:
-                del self._let_go_meanwhile[change]
-                held_again = [ref for ref in let_go if ref in self._counts]
-                self._untouched.difference_update(held_again)
-            dropped = [ref for ref in let_go if ref not in held_again]
-            if dropped:
-                self._drop_or_tell(dropped)
+            self._let_go_meanwhile[change] = []
+            return tuple(self._counts)
+
+    def end(self, change: _Keeping) -> None:
+        """Drop what was let go meanwhile, at the end of such a block."""
+        with self._lock:
+            let_go = self._let_go_meanwhile.pop(change)
+            if not let_go:
+                return
+            dropped = [ref for ref in let_go if ref.id not in self._counts]
+            # Of those that are held again a link is perhaps gone.
+            self._untouched.difference_update([ref.id for ref in let_go])
+        if dropped:
+            self._drop_or_tell(dropped)
 
     def _drop_or_tell(self, refs: Sequence[ObjectRef]) -> None:
         try:
@@ -91,3 +97,15 @@ class HeldObjects:
         except H5fsError as error:  # the change is made all the same
             paths = ", ".join(show_path(ref.path) for ref in refs)
             _log.warning("takes space until the mount ends: %s: %s", paths, error)
+
+
+class _Keeping(Struct, eq=False):
+    """The block of ``HeldObjects.keeping``."""
+
+    objects: HeldObjects
+
+    def __enter__(self) -> tuple[int, ...]:
+        return self.objects.begin(self)
+
+    def __exit__(self, *_error: object) -> None:
+        self.objects.end(self)

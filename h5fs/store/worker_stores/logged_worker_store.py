@@ -110,13 +110,16 @@ class LoggedWorkerStore(WorkerStore):
 
     def _note_change(self, changed: ChangedObjects, stop: int) -> None:
         self._lost.was_told = True
+        if changed == ():  # no data: links alone, or objects that are new
+            self._state.note(changed, stop)
+            return
         first = None if changed is None else first_changed_bytes(changed)
-        partly = [each for each, start in (first or {}).items() if start]
-        before = [self._state.version_of_id(each) for each in partly]
+        partly = [each for each, start in first.items() if start] if first else []
+        before = [self._state.version_of_id(each) for each in partly] if partly else []
         self._state.note(first, stop)
-        after = [self._state.version_of_id(each) for each in partly]
-        versions = zip(before, after, strict=True)
-        self._chunks.note_change(first, dict(zip(partly, versions, strict=True)))
+        after = [self._state.version_of_id(each) for each in partly] if partly else []
+        versions = dict(zip(partly, zip(before, after, strict=True), strict=True))
+        self._chunks.note_change(first, versions)
 
     def _note_loss(self) -> None:
         """Take note that the worker is gone: only the log says what it has done at last."""
@@ -170,7 +173,8 @@ class LoggedWorkerStore(WorkerStore):
             with self._clock:
                 self._unsynced_bytes += size
                 self._uncommitted.fail(changes)
-                self._start_clock()  # which tries again
+                if self._changed_at is None:
+                    self._start_clock()  # which tries again
             raise
         with self._clock:
             self._uncommitted.end(changes)
@@ -289,10 +293,9 @@ class LoggedWorkerStore(WorkerStore):
             _log.warning("the log stays as it is: %s", error)
 
     def _start_clock(self) -> None:
-        """Let there be a commit in time. Under ``_noting``."""
-        if self._changed_at is None:
-            self._changed_at = time.monotonic()
-            self._clock.notify_all()
+        """Let there be a commit in time, where ``_changed_at`` is None. Under ``_noting``."""
+        self._changed_at = time.monotonic()
+        self._clock.notify_all()
 
     def _commit_now_and_then(self) -> None:
         said = ""

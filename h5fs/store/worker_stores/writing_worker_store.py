@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,15 @@ _MOST_ELEMENTS = 1000  # of attributes that are written together with other chan
 
 
 class _Change(Struct, frozen=True):
+    """``is_mapped``: it writes what the kernel writes back of a map."""
+
     method: str
     arguments: tuple[Any, ...]
     subject: Subject
     shared_buffers: tuple[SharedBuffer, ...]
     size: int
     goes_alone: bool
+    is_mapped: bool
 
     @property
     def descriptor_count(self) -> int:
@@ -134,15 +137,18 @@ class WritingWorkerStore(LoggedWorkerStore):
     )  # fmt: skip
 
     def write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
-        with ExitStack() as stack:
-            if array.is_read:
-                opened = stack.enter_context(self._held.keeping())
-                old = self._target_of(group, name).ref.id
-                array = structs.replace(array, is_read=old in opened)  # it may be closed by now
-            shared_buffers, (new,) = stack.enter_context(self._lender.lend(array))
+        if not array.is_read:
+            return self._write_array(group, name, array)
+        with self._held.keeping() as opened:
+            old = self._target_of(group, name).ref.id
+            array = structs.replace(array, is_read=old in opened)  # it may be closed by now
+            return self._write_array(group, name, array)
+
+    def _write_array(self, group: ObjectRef, name: bytes, array: ArrayFile) -> ObjectInfo:
+        with self._lender.lend(array) as (shared_buffers, (new,)):
             info: ObjectInfo = self._change(
                 "write_array", group, name, new, about=Subject(group, name),
-                shared_buffers=shared_buffers, size=_written_bytes(array),
+                shared_buffers=shared_buffers, size=array.size_bytes,
             )  # fmt: skip
         return info
 
@@ -182,7 +188,7 @@ class WritingWorkerStore(LoggedWorkerStore):
         ):
             info: ObjectInfo = self._change(
                 "write_sequences", group, name, *new, opened, about=Subject(group, name),
-                shared_buffers=shared_buffers, size=_written_bytes(values, offsets),
+                shared_buffers=shared_buffers, size=values.size_bytes + offsets.size_bytes,
             )  # fmt: skip
         return info
 
@@ -244,22 +250,24 @@ class WritingWorkerStore(LoggedWorkerStore):
         subject = Subject(about.ref, b"change " + (about.name or b""))
         with self._noting:
             self._unsynced_bytes += size
-            self._start_clock()
+            if self._changed_at is None:
+                self._start_clock()
             is_suspect = bool(self._suspects) and subject in self._suspects
-        goes_alone = is_suspect or method in _ALONE or size > MOST_BYTES
-        goes_alone = goes_alone or _is_mapped(method, arguments)
+        is_mapped = method == "write_elements" and bool(arguments[3])
+        goes_alone = is_suspect or is_mapped or method in _ALONE or size > MOST_BYTES
         if method == "write_attributes":
             goes_alone = goes_alone or _are_large(arguments[1])
 
         self._quarantine.check(subject)
         if method not in _HOUSEKEEPING:
             self._check_path()
-        change = _Change(method, arguments, subject, shared_buffers, size, goes_alone)
+        change = _Change(method, arguments, subject, shared_buffers, size, goes_alone, is_mapped)
         result = self._queue.make(change, functools.partial(self._make_alone, change))
         with self._noting:
             if method not in _HOUSEKEEPING:
                 self._uncommitted.note(size)
-            self._start_clock()  # once more: the commit that stopped it may have been before this
+            if self._changed_at is None:  # the commit that stopped it may have been before this
+                self._start_clock()
         self._keep_log_short()
         return result
 
@@ -268,9 +276,8 @@ class WritingWorkerStore(LoggedWorkerStore):
         if self._needs_room:
             self._shorten_log(0)
         # What is mapped may go to where others read it, past the log.
-        is_mapped = _is_mapped(change.method, change.arguments)
         ask = functools.partial(
-            self._ask_in_quiet if is_mapped else self._ask,
+            self._ask_in_quiet if change.is_mapped else self._ask,
             change.method,
             *change.arguments,
             subject=change.subject,
@@ -368,11 +375,6 @@ def _are_large(attributes: tuple[Attribute, ...]) -> bool:
     return sum(sizes) > MOST_BYTES // 16
 
 
-def _is_mapped(method: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether a change writes what the kernel writes back of a map."""
-    return method == "write_elements" and bool(arguments[3])
-
-
 @contextmanager
 def _writing_region() -> Iterator[None]:
     """Turn an ``OSError`` of writing to a reserved dataset's place into ours."""
@@ -386,8 +388,3 @@ def _writing_region() -> Iterator[None]:
 
 def _blame_none(_note: bytes) -> None:
     raise UnreadableError("workers die before they begin")
-
-
-def _written_bytes(*arrays: ArrayFile) -> int:
-    """Return how many bytes of files are written."""
-    return sum(array.size_bytes for array in arrays)

@@ -107,18 +107,25 @@ def _check_value(value: Any, most_item_bytes: int) -> None:
 
 def _need(is_so: bool, what: str) -> None:
     if not is_so:
-        raise ValueError(f"{what} that cannot be")
+        raise _lie(what)
+
+
+def _lie(what: str) -> ValueError:
+    return ValueError(f"{what} that cannot be")
 
 
 def _count(shape: tuple[int, ...]) -> int:
-    _need(len(shape) <= _MAX_RANK and all(0 <= size < 2**64 for size in shape), "a shape")
+    if shape and (len(shape) > _MAX_RANK or min(shape) < 0 or max(shape) >= 2**64):
+        raise _lie("a shape")
     return prod(shape)
 
 
 def _check_object(info: ObjectInfo, most_item_bytes: int) -> None:
-    counts = (info.ref.file, info.ref.id, info.attribute_count, info.hard_link_count)
-    _need(min(counts) >= 0, "a count")
-    _need(-1 <= info.file_offset < _OFFSET_LIMIT, "a place in the file")
+    ref = info.ref
+    if min(ref.file, ref.id, info.attribute_count, info.hard_link_count) < 0:
+        raise _lie("a count")
+    if not -1 <= info.file_offset < _OFFSET_LIMIT:
+        raise _lie("a place in the file")
     for dataset in (info.dataset, info.array):
         if dataset is not None:
             _check_dataset(dataset, most_item_bytes)
@@ -201,10 +208,11 @@ def _check_type(datatype: Any, most_item_bytes: int) -> None:
         _check_bits(datatype.bits, most_item_bytes)
         if isinstance(datatype, FloatType):
             most = 8 * datatype.bits.size_bytes + _SPARE_BITS
-            for number in (datatype.exponent_size, datatype.mantissa_size,
-                           datatype.sign_position, datatype.exponent_position,
-                           datatype.mantissa_position):  # fmt: skip
-                _need(0 <= number <= most, "a floating-point type")
+            numbers = (
+                datatype.exponent_size, datatype.mantissa_size, datatype.sign_position,
+                datatype.exponent_position, datatype.mantissa_position,
+            )  # fmt: skip
+            _need(min(numbers) >= 0 and max(numbers) <= most, "a floating-point type")
     elif isinstance(datatype, EnumType | SequenceType):
         _check_type(datatype.base, most_item_bytes)
     elif isinstance(datatype, ArrayType):
@@ -219,8 +227,8 @@ def _check_type(datatype: Any, most_item_bytes: int) -> None:
 
 def _check_bits(bits: BitLayout, most_item_bytes: int) -> None:
     _need(0 < bits.size_bytes <= most_item_bytes, "the size of a type")
-    _need(bits.offset >= 0 and bits.precision > 0, "a precision")
-    _need(bits.offset + bits.precision <= 8 * bits.size_bytes + _SPARE_BITS, "a precision")
+    most_bits = 8 * bits.size_bytes + _SPARE_BITS
+    _need(bits.offset >= 0 < bits.precision <= most_bits - bits.offset, "a precision")
 
 
 def _check_elements(datatype: Any, elements: Sequence[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from h5fs.errors import KilledChangeError, LostChangesError, UnreadableError
 from h5fs.store.workers.worker_errors import WorkerDiedError, WorkerHungError
@@ -26,8 +26,7 @@ class NotOpenedError(Exception):
         self.error = error
 
 
-@dataclass(slots=True)
-class Failures:
+class Failures(Struct):
     """How many workers one request, or one start of a worker, has cost so far."""
 
     crashes: int = 0

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 
+from msgspec import Struct
+
 from h5fs.store.interface import ArrayFile
 from h5fs.store.library_interface import NewArray
 from h5fs.store.workers.pool import WorkerPool
@@ -41,21 +43,16 @@ class Lender:
         return _Loan(self._pool, tuple(shared_buffers), tuple(new))
 
 
-class _Loan:
+class _Loan(Struct, eq=False):
     """The block of ``Lender.lend``."""
 
-    __slots__ = ("_new", "_pool", "_shared_buffers")
-
-    def __init__(
-        self, pool: WorkerPool, shared_buffers: tuple[SharedBuffer, ...], new: tuple[NewArray, ...]
-    ) -> None:
-        self._pool = pool
-        self._shared_buffers = shared_buffers
-        self._new = new
+    pool: WorkerPool
+    shared_buffers: tuple[SharedBuffer, ...]
+    new: tuple[NewArray, ...]
 
     def __enter__(self) -> tuple[tuple[SharedBuffer, ...], tuple[NewArray, ...]]:
-        return self._shared_buffers, self._new
+        return self.shared_buffers, self.new
 
     def __exit__(self, *_error: object) -> None:
-        for shared_buffer in self._shared_buffers:
-            self._pool.forget_shared_buffer(shared_buffer)
+        for shared_buffer in self.shared_buffers:
+            self.pool.forget_shared_buffer(shared_buffer)

@@ -26,9 +26,9 @@ from h5fs.model.objects import Attribute, UnreadableAttribute
 from h5fs.store.interface import Array_contra
 from h5fs.store.library_interface import (
     ChangedObjects,
+    ChangedPart,
     NewArray,
     WritingLibraryStore,
-    first_changed_bytes,
 )
 from h5fs.store.workers.encoding import ENCODER, decoder, with_elements
 
@@ -289,7 +289,8 @@ def split_changed(body: memoryview) -> tuple[ChangedObjects, int, memoryview]:
     follows. Raises for what is no such packet."""
     rest = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
     changed, stop = _CHANGED.decode(body[_SIZE_BYTES:rest])
-    if stop < 0 or any(start < 0 for start in first_changed_bytes(changed or ()).values()):
+    parts = [each for each in changed or () if isinstance(each, ChangedPart)]
+    if stop < 0 or (parts and min(part.start for part in parts) < 0):
         raise UnreadableError("a commit that ends nowhere, or of data that begin nowhere")
     return changed, stop, body[rest:]
 
@@ -323,6 +324,8 @@ def decode_fetch(encoded: bytes | memoryview) -> tuple[list[tuple[int, int]], in
 
 def _on_one_line(text: str) -> str:
     """Return a text that cannot look like another line of the log, or act on a terminal."""
+    if text.isprintable():
+        return text[:_MOST_TEXT]
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_TEXT])
 
 

@@ -24,12 +24,17 @@ def passed_on(
     (defaults filled in), and what ``subject`` makes of these.
     """
     signature = inspect.signature(promise)
-    count = len(signature.parameters) - 1
+    parameters = list(signature.parameters.values())[1:]
+    count = len(parameters)
+    defaults = tuple(each.default for each in parameters)
+    required = sum(each is inspect.Parameter.empty for each in defaults)
     name = promise.__name__
 
     def method(store: Any, /, *given: _Parameters.args, **named: _Parameters.kwargs) -> _Result:
         arguments: tuple[Any, ...] = given
-        if named or len(given) != count:
+        if not named and required <= len(given) < count:
+            arguments = given + defaults[len(given) :]
+        elif named or len(given) != count:
             bound = signature.bind(store, *given, **named)
             bound.apply_defaults()
             arguments = bound.args[1:]

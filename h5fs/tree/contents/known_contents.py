@@ -30,7 +30,8 @@ class KnownContents:
 
     def get(self, node: Node) -> Content | None:
         """Return the content of a node, None where it is not known."""
-        key = _key_of(node)
+        ref = node.info.ref
+        key = (node.kind, ref.file, ref.id)
         return self._own.get(key) or self._dependent.get(key) or self._large.get(key)
 
     def keep(self, node: Node, content: Content) -> None:
@@ -40,28 +41,24 @@ class KnownContents:
             kept = self._large
         elif not _follows_from_its_object(node, content):
             kept = self._dependent
-        kept.put(_key_of(node), content)
+        ref = node.info.ref
+        kept.put((node.kind, ref.file, ref.id), content)
 
     def forget(self) -> None:
         """Forget everything."""
         self._own.clear()
         self.forget_dependent()
 
-    def forget_of(self, ref: ObjectRef) -> None:
-        """Forget the contents of an object that has changed."""
+    def forget_own(self, ref: ObjectRef) -> None:
+        """Forget the contents of an object that has changed, but for those that follow from others,
+        too."""
         file, object_id = ref.file, ref.id
         self._own.remove(*[(kind, file, object_id) for kind in PROJECTIONS])
-        self.forget_dependent()
 
     def forget_dependent(self) -> None:
         """Forget the contents that some change of another object may have changed."""
         self._dependent.clear()
         self._large.clear()
-
-
-def _key_of(node: Node) -> _Key:
-    ref = node.info.ref
-    return node.kind, ref.file, ref.id
 
 
 def _follows_from_its_object(node: Node, content: Content) -> bool:

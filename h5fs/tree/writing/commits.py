@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from h5fs.errors import (
     H5fsError,
@@ -24,7 +23,6 @@ from h5fs.errors import (
 from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import DentryName, Projection
 from h5fs.store.interface import WritingStore
-from h5fs.tree.known_links import LinkChange
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PARTNERS, Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import (
@@ -359,25 +357,18 @@ class Commits:
         )  # fmt: skip
         if plan.targets:  # what they refer to may come or go at other paths
             self._in_flight.insist_on_being_alone()
-        with self._changing_object(folder, name) as change:
+        with (
+            self._lookup.changing_group(folder)
+            if name is None
+            else self._lookup.changing_link(folder, name)
+        ) as change:
             missing, owner, change.attributes = plan.apply(self._store, owner, waiting)
-            if name is not None:
-                change.link = Link(name, LinkKind.HARD, target=owner)
+            change.link = Link(change.name, LinkKind.HARD, target=owner)
         self._pending.await_targets(file, missing)
         if file.awaits:
             return False
         self._pending.remove_whiteout(file.path)
         return True
-
-    @contextmanager
-    def _changing_object(self, folder: Node, name: bytes | None) -> Iterator[LinkChange]:
-        """Forget what was found of what a link leads to, or, without a name, of the folder."""
-        if name is None:
-            with self._lookup.changing():
-                yield LinkChange()
-            return
-        with self._lookup.changing_link(folder, name) as change:
-            yield change
 
     def _is_read(self, node: Node, file: WritableFile) -> bool:
         """Whether something reads the dataset that the file is to become, and will go on with what

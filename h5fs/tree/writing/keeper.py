@@ -100,7 +100,7 @@ class Keeper:
     def forget(self, file: WritableFile) -> None:
         """Let go of what is kept of a file, which is an object's now, or nobody's."""
         kept, file.kept_as, file.is_kept = file.kept_as, None, False
-        hidden = self._store.hidden_group(makes=False)
+        hidden = None if kept is None else self._store.hidden_group(makes=False)
         if kept is None or hidden is None:
             return
         try:
@@ -254,7 +254,7 @@ class Keeper:
         if before is not None:
             before.node, before.kept_as = node, None
 
-    def _changing(self, file: WritableFile) -> AbstractContextManager[None]:
+    def _changing(self, file: WritableFile) -> AbstractContextManager[object]:
         """Forget what was found, when the block has changed the link of a dataset: how many it has,
         and where one of that name leads."""
         return nullcontext() if file.held is None else self._lookup.changing()

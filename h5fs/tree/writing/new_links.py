@@ -54,7 +54,7 @@ class NewLinks:
         with self._lookup.changing_link(folder, name) as change:
             with self._in_flight.waiting(path, is_alone=change.is_alone):
                 info = self._store.create_group(folder.info.ref, name)
-            change.link, change.is_new_group = Link(name, LinkKind.HARD, target=info), True
+            change.link, change.is_empty_group = Link(name, LinkKind.HARD, target=info), True
         self._commits.apply_waiting(path, name)
 
     def make_hard_link(self, existing: bytes, new: bytes) -> None:

@@ -84,16 +84,14 @@ class OpenedFiles:
     def __init__(self) -> None:
         self._handles: Handles[OpenedFile] = Handles()
         self._replaced: set[ObjectRef] = set()
+        self.get: Callable[[int], OpenedFile] = self._handles.get
+        """Return an open file. Raises ``BadHandleError``."""
 
     def add(self, opened: OpenedFile) -> int:
         """Return a new handle."""
         if opened.file is not None:
             opened.file.opened += 1
         return self._handles.add(opened)
-
-    def get(self, handle: int) -> OpenedFile:
-        """Return an open file. Raises ``BadHandleError``."""
-        return self._handles.get(handle)
 
     def get_writable(self, handle: int) -> WritableFile:
         """Return what a handle writes to. Raises ``BadHandleError`` for one that only reads."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import Link, LinkKind
@@ -31,6 +31,7 @@ from h5fs.tree.writing.pending.writable_file import WritableFile
 
 _log = logging.getLogger(__name__)
 
+_NOTHING_REMOVED = nullcontext()
 _UNKNOWN_BYTES = 2**63  # it may be a lot
 _KINDS = frozenset({NodeKind.ARRAY, NodeKind.VALUES, NodeKind.OFFSETS, NodeKind.DATATYPE})
 
@@ -53,28 +54,33 @@ class Remakings:
 
     # What programs do.
 
-    @contextmanager
-    def remembering(self, pid: int, path: bytes, node: Node) -> Iterator[None]:
-        """Remember an object, when the block has removed its link for a process."""
+    def hold(self, pid: int, path: bytes, node: Node) -> RemovedObject | None:
+        """Hold an object whose link is about to be removed for a process; None where nobody will
+        make it anew. Then comes ``remember``, or ``let_go`` where the link stays."""
         if not pid or node.kind not in _KINDS:
-            yield
-            return
+            return None
         # HDF5 counts the datasets that are of a committed datatype, too; but what takes its place
         # is the same, or is refused.
         has_others = node.info.hard_link_count > 1 and node.kind is not NodeKind.DATATYPE
         folder, size = path.rpartition(b"/")[0], self._storage_bytes_of(node)
         removed = RemovedObject(folder, node, has_others, size)
         self._store.hold(node.info.ref)
-        try:
-            yield
-        except BaseException:
-            self._let_go([removed])
-            raise
+        return removed
+
+    def remember(self, pid: int, path: bytes, removed: RemovedObject | None) -> None:
+        """Remember what is held, now that a process has removed it."""
+        if removed is None:
+            return
         if self._pending.is_whited_out(path):  # the first file of a pair: the dataset is there
-            self._let_go([removed])
+            self.let_go(removed)
             return
         self._let_go(self._last.put(process_of(pid), removed))
         self._forget_of_ended_processes()
+
+    def let_go(self, removed: RemovedObject | None) -> None:
+        """Let go what is held, if anything: it was not removed."""
+        if removed is not None:
+            self._let_go([removed])
 
     def remember_again(self, pid: int, file: WritableFile) -> None:
         """A process removes what it, or another one, has made anew and is not committed."""
@@ -90,12 +96,18 @@ class Remakings:
             self._take(pid, path, place, file)
             self._forget_at(path, place)
 
-    @contextmanager
     def renaming(
         self, pid: int, old: bytes, new: bytes, file: WritableFile | None
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Let the block give a name to what may be a ``file`` that is staged: what its process has
         removed there is made anew. If it raises, all is as before."""
+        is_any = bool(self._last) or file is not None
+        return self._renaming(pid, old, new, file) if is_any else _NOTHING_REMOVED
+
+    @contextmanager
+    def _renaming(
+        self, pid: int, old: bytes, new: bytes, file: WritableFile | None
+    ) -> Iterator[None]:
         is_any = self._last or (file is not None and file.replaces is not None)
         place = self._place_of(new) if is_any else None
         is_taken = place is not None and self._take(pid, new, place, file)
@@ -172,6 +184,8 @@ class Remakings:
 
     def forget_below(self, path: bytes) -> None:
         """A folder is gone, or has another name."""
+        if not self._last:
+            return
         below = path + b"/"
         self._let_go(self._last.forget(lambda each: (each.folder + b"/").startswith(below)))
 
@@ -240,6 +254,8 @@ class Remakings:
         """Return how much an object takes; as a rule that is known, since a `stat` came before."""
         if node.kind is NodeKind.DATATYPE:
             return 0
+        if node.info.dataset is not None:
+            return node.info.storage_size_bytes
         try:
             content = self._lookup.content_of(node)
         except H5fsError:

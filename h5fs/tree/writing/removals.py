@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from h5fs.errors import (
     H5fsError,
@@ -80,8 +78,14 @@ class Removals:
         if edited is not None and edited.origin is not None:
             self._in_flight.insist_on_being_alone()
         self._attributes.bring_back(path, node, pid)
-        with self._remakings.remembering(pid, path, node), self._changing(node) as change:
-            self.delete(path, node, edited, is_alone=change.is_alone, pid=pid)
+        removed = self._remakings.hold(pid, path, node)
+        try:
+            with self._changing(node) as change:
+                self.delete(path, node, edited, is_alone=change.is_alone, pid=pid)
+        except BaseException:
+            self._remakings.let_go(removed)
+            raise
+        self._remakings.remember(pid, path, removed)
         is_first_of_pair = self._pending.is_whited_out(path)
         if node.kind is not NodeKind.ATTRIBUTES and node.link is not None and not is_first_of_pair:
             # Attributes that were renamed away are not those of what has the name next.
@@ -118,16 +122,13 @@ class Removals:
         self._remakings.forget_below(path)
         self._pending.forget_times(node.inode)
 
-    @contextmanager
-    def _changing(self, node: Node) -> Iterator[LinkChange]:
+    def _changing(self, node: Node) -> LinkChange:
         """Forget what was found of a file that the block deletes."""
         if node.parent is None or node.link is None or node.kind not in _OF_ONE_LINK:
-            with self._lookup.changing():
-                yield LinkChange()
-            return
-        with self._lookup.changing_link(node.parent, node.link.name) as change:
-            yield change
-            change.is_gone = node.kind is not NodeKind.ATTRIBUTES
+            return self._lookup.changing()
+        change = self._lookup.changing_link(node.parent, node.link.name)
+        change.is_gone = node.kind is not NodeKind.ATTRIBUTES
+        return change
 
     def delete(
         self, path: bytes, node: Node, edited: WritableFile | None = None, *,
@@ -160,7 +161,8 @@ class Removals:
         with self._in_flight.waiting(path, edited, is_alone=is_alone):
             self._store.delete_link(node.parent.info.ref, node.link.name)
         for inode, old in times.items():
-            if self._pending.times_of(inode) == old:  # else it is a new object's number by now
+            # Else it is a new object's number by now.
+            if old is not None and self._pending.times_of(inode) == old:
                 self._pending.forget_times(inode)
 
     def _delete_attributes(self, node: Node) -> None:

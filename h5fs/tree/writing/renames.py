@@ -6,8 +6,7 @@ may commit them; and scratch folders and symbolic links. Under the tree's lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from h5fs.errors import (
     CrossFileError,
@@ -253,7 +252,8 @@ class Renames:
             return  # one name in a group that has several paths
         if target is None and self._pending.staged(new) is None and not is_same_link:
             self._rules.check_free(folder, name, new)
-        with self._changing(node, folder, name) as arrival:
+        arrival, departure = self._changes(node, folder, name)
+        with arrival, departure:
             moved = self._move_link(node, folder, DentryName(projection, name))
             if moved is not None and node.link.kind is LinkKind.HARD:
                 arrival.link = Link(name, LinkKind.HARD, target=as_known(moved, node.info))
@@ -274,20 +274,20 @@ class Renames:
             self._pending.remove_whiteout(attributes)
         self._commits.apply_waiting(new, name)
 
-    @contextmanager
-    def _changing(self, node: Node, folder: Node, name: bytes) -> Iterator[LinkChange]:
-        """Forget what was found of a link that the block moves."""
+    def _changes(
+        self, node: Node, folder: Node, name: bytes
+    ) -> tuple[LinkChange, AbstractContextManager[object]]:
+        """Return blocks that forget what was found of a link that is moved: at its new name, and at
+        the one before."""
         assert node.parent is not None and node.link is not None
-        if node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
-            with self._lookup.changing():
-                yield LinkChange()
-            return
-        with (
-            self._lookup.changing_link(folder, name) as arrival,
-            self._lookup.changing_link(node.parent, node.link.name) as departure,
-        ):
-            yield arrival
-            departure.is_gone = True
+        # What is in a group that moves has other paths from then on.
+        is_empty = node.kind is NodeKind.FOLDER and self._lookup.is_known_empty(node.info.ref)
+        if not is_empty and node.kind not in (NodeKind.ARRAY, NodeKind.DATATYPE):
+            return self._lookup.changing(), nullcontext()
+        arrival = self._lookup.changing_link(folder, name)
+        departure = self._lookup.changing_link(node.parent, node.link.name)
+        arrival.is_empty_group, departure.is_gone = is_empty, True
+        return arrival, departure
 
     def _move_link(self, node: Node, folder: Node, meaning: DentryName) -> ObjectInfo | None:
         """Move a link; return its object, if that is known."""

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from h5fs.errors import NotAGroupError, NotFoundError, StaleError
-from h5fs.model.file_status import FileStatus
 from h5fs.projection.names import Projection
 from h5fs.tree.contents.content import ArrayContent, Content
 from h5fs.tree.dentries import Dentries
@@ -68,7 +67,7 @@ class Statuses:
         entry = self._pending.scratch(path)
         if entry is not None:
             return entry.status(self._lookup.files.latest(0)), False
-        if (listed := self._by_listing(path)) is not None:
+        if path.endswith(_ARRAY) and (listed := self._by_listing(path)) is not None:
             return listed
         node = self._places.find_visible(path)
         status = self._as_in_mount(self._lookup.status_of(path, node), node)
@@ -87,7 +86,7 @@ class Statuses:
                 return False
             # Times that the HDF5 file keeps of a group change with its attributes and links, also
             # where a call names others. From now on they are those that the kernel keeps.
-            if info.mtime or info.ctime or info.atime:
+            if self._pending.times_of(status.inode) is None:
                 self._pending.hold_times(info, self._lookup.status_of_file(0))
             return True
         if node.kind is not NodeKind.ARRAY or info.hard_link_count != 1 or info.ref.file:
@@ -97,15 +96,17 @@ class Statuses:
         is_readable = bool(status.mode & 0o777)
         if not is_readable or node.parent is None or has_other_paths(node.parent):
             return False
+        if info.dataset is not None:
+            return True
         content = self._lookup.content_of(node)
         if not isinstance(content, ArrayContent) or content.dataset.is_scanned:
             return False
         # The size of a virtual dataset may follow that of its sources.
-        return info.dataset is not None or content.dataset.data is not None
+        return content.dataset.data is not None
 
     def _by_listing(self, path: bytes) -> tuple[Status, bool] | None:
         """Return the status of an array by the listing of its folder; None: take a closer look."""
-        if not path.endswith(_ARRAY) or self._pending.is_whited_out(path):
+        if self._pending.is_whited_out(path):
             return None
         listed = self._listed_status(path)
         if listed is None:
@@ -115,7 +116,7 @@ class Statuses:
         if any(file.inode == status.inode for file in self._pending.edited_files()):
             return None
         # Listings are kept of the mounted file alone.
-        status = self._with_changes(status, self._lookup.status_of_file(0), is_writable=True)
+        status = self._with_changes(status, is_writable=True)
         is_alone = status.hard_link_count == 1 and not has_other_paths(folder)
         return status, is_alone and not self._opened.reads_replaced
 
@@ -236,14 +237,13 @@ class Statuses:
 
     def _as_in_mount(self, status: Status, node: Node) -> Status:
         """Return a node's status with what a mount that writes adds: permissions, times."""
-        of_file = self._lookup.status_of_file(node.info.ref.file)
         is_writable = node.info.ref.file == 0 and node.kind in _WRITABLE
-        return self._with_changes(status, of_file, is_writable=is_writable)
+        return self._with_changes(status, is_writable=is_writable)
 
-    def _with_changes(self, status: Status, of_file: FileStatus, *, is_writable: bool) -> Status:
+    def _with_changes(self, status: Status, *, is_writable: bool) -> Status:
         mode = status.mode
         if is_writable and mode & 0o777:
-            mode |= of_file.mode & 0o222
+            mode |= self._lookup.status_of_file(0).mode & 0o222
         times = self._pending.times_of(status.inode)
         atime_ns, mtime_ns = times or (status.atime_ns, status.mtime_ns)
         return msgspec.structs.replace(

@@ -63,7 +63,7 @@ def every_path(tree: Tree, folder: bytes = b"") -> Iterator[bytes]:
 def change(tree: WritableTree, rng: random.Random) -> None:
     """Do one thing that programs do, which may be refused."""
     path, other = (rng.choice(FOLDERS) + b"/" + rng.choice(NAMES) for _ in range(2))
-    what = rng.randrange(9)
+    what = rng.randrange(11)
     if what <= 1:
         save(tree, path + b".npy", npy_bytes(np.arange(rng.randrange(1, 4))))
     elif what == 2:
@@ -79,6 +79,11 @@ def change(tree: WritableTree, rng: random.Random) -> None:
         tree.remove_folder(path)
     elif what == 7:
         tree.make_hard_link(path + b".npy", other + b".npy")
+    elif what == 8:
+        tree.rename(rng.choice([path, *FOLDERS[1:]]), other)
+    elif what == 9:
+        text = rng.choice([b'{"n": 1}', b'{"n": 2, "m": "x"}', b"{}"])
+        save(tree, rng.choice([path, *FOLDERS]) + b"/.attrs.json", text)
     else:
         tree.rename(b"/two.npy", path + b".npy")
         tree.rename(path + b".npy", b"/two.npy")
@@ -185,6 +190,34 @@ def test_a_file_that_is_saved_costs_one_question_and_its_attributes_another(
         assert asked[4:] == [
             "move_link", "read_attributes", "delete_link", "delete_link", "delete_link"
         ]  # fmt: skip
+
+
+def test_a_new_folder_costs_one_question_and_so_do_its_attributes_and_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file.h5"
+    with h5py.File(file, "w") as made:
+        made.create_group("g")
+    with writable_tree(file) as tree:
+        tree.make_folder(b"/g/first")
+        asked = questions_from_now_on(tree, monkeypatch)
+        tree.make_folder(b"/g/new")
+        save(tree, b"/g/new/.attrs.json", b'{"units": "K"}')
+        tree.get_status(b"/g/new/.attrs.json")
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/g/new/a.npy")
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/g/other")
+        tree.rename(b"/g/new", b"/g/other")
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/g/new")
+        tree.get_status(b"/g/other")
+        with pytest.raises(NotFoundError):
+            tree.get_status(b"/g/other/a.npy")
+        assert asked == [
+            "get_link", "create_group", "write_attributes", "get_link", "move_link"
+        ]  # fmt: skip
+        assert b'"units"' in tree._lookup.text_of(b"/g/other/.attrs.json")
 
 
 def test_files_that_are_removed_one_by_one_are_asked_for_together(

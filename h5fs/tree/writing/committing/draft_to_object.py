@@ -76,16 +76,15 @@ def read_header(draft: Draft) -> NpyHeader:
             f"the header is not complete after {draft.size_bytes} bytes",
             has_data=draft.size_bytes > 0,
         )
-    if draft.size_bytes < header.file_bytes:
+    file_bytes = header.file_bytes
+    if draft.size_bytes < file_bytes:
         raise IncompleteError(
             f"{draft.size_bytes} bytes, where an array of shape {header.shape} and dtype "
-            f"{header.dtype} has {header.file_bytes}",
+            f"{header.dtype} has {file_bytes}",
             has_data=draft.size_bytes > header.size_bytes,
         )
-    if draft.size_bytes > header.file_bytes:
-        raise InvalidArrayError(
-            f"{draft.size_bytes - header.file_bytes} bytes beyond the array's end"
-        )
+    if draft.size_bytes > file_bytes:
+        raise InvalidArrayError(f"{draft.size_bytes - file_bytes} bytes beyond the array's end")
     return header
 
 

@@ -48,8 +48,6 @@ class ByFolder(dict[bytes, Value]):
 
     def at_or_below(self, path: bytes) -> list[tuple[bytes, Value]]:
         """Return the paths that are this one or below it, and their values."""
-        if not self:
-            return []
         below = path + b"/"
         every = self.items()
         return [(each, value) for each, value in every if each == path or each.startswith(below)]

@@ -21,10 +21,13 @@ change ends, and then forgotten by it, or after the change has taken note of wha
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from h5fs.model.settings import View
 from h5fs.projection.names import Projection, decode_name, encode_names
@@ -37,50 +40,44 @@ class OthersInFlightError(Exception):
     """A call has to be alone, and is not. It has changed nothing yet, and is made again."""
 
 
-class _Mark:
-    """What a call changes: a link, by all names of its files in a folder, and ``file``."""
+class _Mark(Struct, eq=False):
+    """What a call changes: a link, by all ``names`` of its files in a folder, and ``file``."""
 
-    __slots__ = ("_names", "file", "folder", "link_name")
-
-    def __init__(self, folder: bytes, link_name: bytes, file: WritableFile | None) -> None:
-        self.folder = folder
-        self.link_name = link_name
-        self.file = file
-        self._names: frozenset[bytes] = frozenset()  # until somebody asks
+    folder: bytes
+    link_name: bytes
+    file: WritableFile | None
+    names: frozenset[bytes] = frozenset()  # until somebody asks
 
     def is_touched_by(self, path: bytes) -> bool:
         """Whether a path is a file of the link, or below its folder."""
         folder = self.folder
         if path[: len(folder)] != folder or path[len(folder) : len(folder) + 1] != b"/":
             return False
-        if not self._names:
-            self._names = names_of_link(self.link_name)
-        return path[len(folder) + 1 :].partition(b"/")[0] in self._names
+        if not self.names:
+            self.names = names_of_link(self.link_name)
+        return path[len(folder) + 1 :].partition(b"/")[0] in self.names
 
 
-class _Call:
-    """One call, from when it has the lock to its end. ``keeps_lock``: it does so all the time."""
+class _Call(Struct, eq=False):  # no Python is run to make one
+    """One call of ``every``, about a path or a file, from when it has the lock to its end.
 
-    __slots__ = ("_all", "_file", "_is_alone", "_path", "keeps_lock", "mark")
+    ``keeps_lock``: it does so all the time.
+    """
 
-    def __init__(
-        self, every: ChangesInFlight, path: bytes | None, file: WritableFile | None, *,
-        is_alone: bool,
-    ) -> None:  # fmt: skip
-        self._all = every
-        self._path = path
-        self._file = file
-        self._is_alone = is_alone
-        self.keeps_lock = is_alone
-        self.mark: _Mark | None = None
+    every: ChangesInFlight
+    path: bytes | None = None
+    file: WritableFile | None = None
+    is_alone: bool = False
+    keeps_lock: bool = False
+    mark: _Mark | None = None
 
     def __enter__(self) -> None:
         """Take the lock, when nothing that the call asks for is in flight."""
-        every = self._all
+        every = self.every
         every.changed.acquire()
         try:
             if every.marks:
-                every.wait_for_marks(self, is_alone=self._is_alone)
+                every.wait_for_marks(self, is_alone=self.is_alone)
             every.current = self
             if every.on_begin is not None:
                 every.on_begin()
@@ -91,7 +88,7 @@ class _Call:
 
     def __exit__(self, *_error: object) -> None:
         """Let the lock go, and who has waited for the call."""
-        every = self._all
+        every = self.every
         every.current = None
         if self.mark is not None:
             every.marks.remove(self.mark)
@@ -101,7 +98,7 @@ class _Call:
 
     def touches(self, mark: _Mark) -> bool:
         """Whether the call asks for what is marked. The path of a file may change meanwhile."""
-        path, file = self._path, self._file
+        path, file = self.path, self.file
         if file is not None:
             if file is mark.file:
                 return True
@@ -109,20 +106,26 @@ class _Call:
         return path is not None and mark.is_touched_by(path)
 
 
-class _Waiting:
+class _Waiting(Struct, eq=False):
     """The block of ``ChangesInFlight.waiting``, of a call that has a mark."""
 
-    __slots__ = ("_all", "_call")
-
-    def __init__(self, every: ChangesInFlight, call: _Call) -> None:
-        self._all = every
-        self._call = call
+    call: _Call
 
     def __enter__(self) -> None:
-        self._all.let_others_go_on()
+        """Let the lock go."""
+        every = self.call.every
+        every.current = None
+        every.changed.release()
 
     def __exit__(self, *_error: object) -> None:
-        self._all.go_on(self._call)
+        """Take the lock again."""
+        every = self.call.every
+        every.changed.acquire()
+        every.current = self.call
+
+
+class _MakeCall(Protocol):
+    def __call__(self, path: bytes | None = None, *, file: WritableFile | None = None) -> _Call: ...
 
 
 class ChangesInFlight:
@@ -141,19 +144,17 @@ class ChangesInFlight:
         self.current: _Call | None = None  # the one that has the lock
         self._waiting_to_be_alone = 0
         self.waiting_count = 0  # how many calls wait for a change to end
+        self.call: _MakeCall = functools.partial(_Call, self)  # no method: it is called so often
+        """Answer a call in the block: about a path, or an open file, or nothing that changes."""
 
     @property
     def count(self) -> int:
         """How many changes are in flight; from any thread, without the lock."""
         return len(self.marks)
 
-    def call(self, path: bytes | None = None, *, file: WritableFile | None = None) -> _Call:
-        """Answer a call in the block: about a path, or an open file, or nothing that changes."""
-        return _Call(self, path, file, is_alone=False)
-
     def alone(self) -> _Call:
         """Answer a call in the block, with nothing in flight from its beginning to its end."""
-        return _Call(self, None, None, is_alone=True)
+        return _Call(self, is_alone=True, keeps_lock=True)
 
     def answer(
         self, step: Callable[[], Answer], path: bytes | None = None, *,
@@ -201,17 +202,7 @@ class ChangesInFlight:
         call = self.current
         if call is None or not self._mark(call, path, file, is_alone=is_alone):
             return nullcontext()
-        return _Waiting(self, call)
-
-    def let_others_go_on(self) -> None:
-        """Let the lock go, at the beginning of a block of ``waiting``."""
-        self.current = None
-        self.changed.release()
-
-    def go_on(self, call: _Call) -> None:
-        """Take the lock again for a call, at the end of such a block."""
-        self.changed.acquire()
-        self.current = call
+        return _Waiting(call)
 
     def _mark(self, call: _Call, path: bytes, file: WritableFile | None, *, is_alone: bool) -> bool:
         """Let a call have a mark, and return whether it has it."""
@@ -224,7 +215,9 @@ class ChangesInFlight:
         link_name = meaning.link_name
         if call.mark is not None:
             return call.mark.folder == folder and call.mark.link_name == link_name
-        if any(mark.is_touched_by(path) or mark.file is file is not None for mark in self.marks):
+        if self.marks and any(
+            mark.is_touched_by(path) or mark.file is file is not None for mark in self.marks
+        ):
             return False
         call.mark = _Mark(folder, link_name, file)
         self.marks.append(call.mark)

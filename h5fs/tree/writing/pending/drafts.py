@@ -137,6 +137,10 @@ class Draft:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to ``size`` bytes at ``offset``."""
+        stop = min(offset + size, self.size_bytes)
+        is_here = self._descriptor < 0 and self._direct is None and self._base is None
+        if is_here and stop <= len(self._memory):
+            return bytes(self._memory[offset:stop])  # where nothing was written are zeros
         buffer = bytearray(max(min(size, self.size_bytes - offset), 0))
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)

@@ -40,7 +40,8 @@ class Pending:
 
     def __init__(self, most_times: int = MOST_TIMES) -> None:
         self._staged: ByFolder[WritableFile] = ByFolder()
-        self._editing: dict[tuple[AnyKind, ObjectRef], WritableFile] = {}
+        # By kind of node; file and id of the object: an ``ObjectRef`` is hashed in Python.
+        self._editing: dict[tuple[AnyKind, int, int], WritableFile] = {}
         self._scratch: ByFolder[ScratchEntry] = ByFolder()
         self._whiteouts: ByFolder[bool] = ByFolder()
         # Files by each HDF5 path that they await: just those in whose ``awaits`` the path is.
@@ -63,6 +64,11 @@ class Pending:
         self.times_of: Callable[[int], tuple[int, int] | None] = self._times.get
         """Return the times of an inode number that were set last; None where there are none (any
         more)."""
+        self.set_times: Callable[[int, int, int], None] = self._times.set
+        """Set access and modification time of an inode number; those set longest ago are forgotten
+        when there are too many."""
+        self.forget_times: Callable[[int], None] = self._times.forget
+        """Forget the times of a file that is gone."""
 
     # Paths.
 
@@ -150,11 +156,11 @@ class Pending:
 
     def edited(self, node: Node) -> WritableFile | None:
         """Return the file in which a node is being edited."""
-        return self._editing.get((node.kind, node.info.ref)) if self._editing else None
+        return self._editing.get(_key_of(node.kind, node.info.ref)) if self._editing else None
 
     def edited_array(self, ref: ObjectRef) -> WritableFile | None:
         """Return the file in which a dataset's array is being edited."""
-        return self._editing.get((NodeKind.ARRAY, ref))
+        return self._editing.get(_key_of(NodeKind.ARRAY, ref))
 
     def edited_files(self) -> list[WritableFile]:
         """Return all files that are being edited."""
@@ -162,12 +168,13 @@ class Pending:
 
     def begin_editing(self, node: Node, file: WritableFile) -> None:
         """Let a node be edited in a file."""
-        self._put(self._editing, (node.kind, node.info.ref), file)
+        self._put(self._editing, _key_of(node.kind, node.info.ref), file)
 
     def end_editing(self, file: WritableFile) -> None:
         """Let a file not be the one in which a node is edited."""
-        for key in [key for key, each in self._editing.items() if each is file]:
-            self._pop(self._editing, key)
+        if self._editing:
+            for key in [key for key, each in self._editing.items() if each is file]:
+                self._pop(self._editing, key)
 
     @property
     def has_edited(self) -> bool:
@@ -224,6 +231,8 @@ class Pending:
 
     def stop_awaiting(self, file: WritableFile) -> None:
         """Let a file wait for nothing."""
+        if not file.awaits:
+            return
         for target in file.awaits:
             self._forget_awaited(target, file)
         self._set_awaits(file, frozenset())
@@ -250,10 +259,6 @@ class Pending:
         """Whether the times of any file were set."""
         return len(self._times) > 0
 
-    def set_times(self, inode: int, atime_ns: int, mtime_ns: int) -> None:
-        """Set both times; those set longest ago are forgotten when there are too many."""
-        self._times.set(inode, atime_ns, mtime_ns)
-
     def hold_times(self, info: ObjectInfo, of_file: FileStatus) -> None:
         """Let the times of an object's array be what they are, although its header's may change:
         the kernel keeps them, and does not know that attributes change them.
@@ -262,10 +267,6 @@ class Pending:
         if (info.mtime or info.ctime or info.atime) and self._times.get(inode) is None:
             atime_ns = info.atime * NANOSECONDS or of_file.atime_ns
             self._times.set(inode, atime_ns, info.mtime * NANOSECONDS or of_file.mtime_ns)
-
-    def forget_times(self, inode: int) -> None:
-        """Forget the times of a file that is gone."""
-        self._times.forget(inode)
 
     # All of it.
 
@@ -299,16 +300,20 @@ class Pending:
             self._undo = None
 
     def _put(self, mapping: MutableMapping[Key, Value], key: Key, value: Value) -> None:
-        self._note(mapping, key)
+        if self._undo is not None:
+            self._undo.append(_taking_back(mapping, key))
         mapping[key] = value
 
     def _pop(self, mapping: MutableMapping[Key, Value], key: Key) -> Value | None:
-        self._note(mapping, key)
+        if self._undo is not None:
+            self._undo.append(_taking_back(mapping, key))
         return mapping.pop(key, None)
 
     def _move_keys(
         self, mapping: ByFolder[Value], old: bytes, new: bytes
     ) -> list[tuple[bytes, Value]]:
+        if not mapping:
+            return []
         values = mapping.at_or_below(old)
         for path, _ in values:
             self._pop(mapping, path)
@@ -316,16 +321,6 @@ class Pending:
         for path, value in moved:
             self._put(mapping, path, value)
         return moved
-
-    def _note(self, mapping: MutableMapping[Key, Value], key: Key) -> None:
-        """Note what a mapping has under a key, as it may be taken back."""
-        if self._undo is None:
-            return
-        if key in mapping:
-            value = mapping[key]
-            self._undo.append(lambda: mapping.__setitem__(key, value))
-        else:
-            self._undo.append(lambda: mapping.pop(key, None))
 
     def _set_path(self, file: WritableFile, path: bytes) -> None:
         old = file.path
@@ -344,3 +339,15 @@ class Pending:
         files.pop(file, None)
         if not files:
             self._awaited.pop(target, None)
+
+
+def _taking_back(mapping: MutableMapping[Key, Value], key: Key) -> Callable[[], object]:
+    """Return what lets a mapping have under a key what it has now."""
+    if key in mapping:
+        value = mapping[key]
+        return lambda: mapping.__setitem__(key, value)
+    return lambda: mapping.pop(key, None)
+
+
+def _key_of(kind: AnyKind, ref: ObjectRef) -> tuple[AnyKind, int, int]:
+    return kind, ref.file, ref.id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 Process = tuple[int, bytes]
 """A process: its number, which another one may get after it, and what tells the two apart."""
 
@@ -9,7 +11,12 @@ Process = tuple[int, bytes]
 def process_of(pid: int) -> Process:
     """Return a process with the time of its start, since its number is another's after its end."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return pid, file.read().rpartition(b")")[2].split()[19]
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return pid, b""
+    try:  # a line of some hundreds of bytes, for which a file object takes twice as long
+        return pid, os.read(file, 4096).rpartition(b")")[2].split()[19]
     except (OSError, IndexError):
         return pid, b""
+    finally:
+        os.close(file)

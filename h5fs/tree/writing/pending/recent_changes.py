@@ -4,7 +4,11 @@ whole. Not thread-safe: under the tree's lock.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
 
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -18,15 +22,13 @@ class RecentChanges:
         self._inodes: deque[int] = deque(maxlen=most)
         self.count = 0
         self._began = 0  # how many changes there were before the first that is kept
+        self.by: Callable[[WritableFile | None], _Changing] = functools.partial(_Changing, self)
+        """Take note that the block may change a file's status, or give the file another object."""
 
     def note(self, inode: int) -> None:
         """Take note that the status of a file is another one from now on."""
         self.count += 1
         self._inodes.append(inode)
-
-    def by(self, file: WritableFile | None) -> _Changing:
-        """Take note that the block may change a file's status, or give the file another object."""
-        return _Changing(self, file)
 
     def note_any(self) -> None:
         """Take note that names may lead to other files from now on."""
@@ -42,23 +44,21 @@ class RecentChanges:
         return frozenset(list(self._inodes)[len(self._inodes) - changed :])
 
 
-class _Changing:
+class _Changing(Struct, eq=False):
     """The block of ``RecentChanges.by``."""
 
-    __slots__ = ("_changes", "_file", "_inode")
-
-    def __init__(self, changes: RecentChanges, file: WritableFile | None) -> None:
-        self._changes = changes
-        self._file = file
-        self._inode = 0 if file is None else file.inode
+    changes: RecentChanges
+    file: WritableFile | None
+    inode: int = 0
 
     def __enter__(self) -> None:
-        pass
+        if self.file is not None:
+            self.inode = self.file.inode
 
     def __exit__(self, *_error: object) -> None:
-        file = self._file
+        file = self.file
         if file is None:
             return
-        self._changes.note(self._inode)
-        if file.inode != self._inode:
-            self._changes.note(file.inode)
+        self.changes.note(self.inode)
+        if file.inode != self.inode:
+            self.changes.note(file.inode)
