@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 from h5fs.errors import (
     ExistsError,
@@ -24,6 +25,7 @@ from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.opened_files import OpenedFiles
 from h5fs.tree.writing.openings import Openings
 from h5fs.tree.writing.pending.pending import Pending
+from h5fs.tree.writing.pending.writable_file import WritableFile
 from h5fs.tree.writing.removals import Removals
 from h5fs.tree.writing.writes import Writes
 from h5fs.tree.xattrs import OWN_PREFIX, USER_PREFIX
@@ -54,7 +56,7 @@ class AttributeChanges:
             refusal.is_news = name.startswith(USER_PREFIX)  # `cp` and `sed -i` try access lists
             raise refusal
         attribute = name.removeprefix(USER_PREFIX)
-        has_it = holds_attribute(self._text_of(self._file_of(path)), attribute)
+        has_it = holds_attribute(self._text_to_change(self._file_of(path)), attribute)
         if has_it and flags & os.XATTR_CREATE:
             raise ExistsError(f"{show_path(path)} has an attribute {show_path(attribute)}")
         if not has_it and flags & os.XATTR_REPLACE:
@@ -65,13 +67,19 @@ class AttributeChanges:
         """Set attributes of the object at a path in one step; None removes one.
 
         Raises ``InvalidAttributesError``, and ``NoAttributeError`` where one that is to be removed
-        is not there; the object has its old attributes then.
+        is not there; the object has its old attributes then. Who writes the object's attribute file
+        at the same time goes on with that, and replaces them all at its `close`.
         """
         file_path = self._file_of(path)
-        old = self._text_of(file_path)
+        old = self._text_to_change(file_path)
         new = change_attributes(old, changes)
         if new == old:
             return
+        unfinished = self._unfinished(file_path)
+        with unfinished.without_draft() if unfinished is not None else nullcontext():
+            self._change_text(file_path, old, new)
+
+    def _change_text(self, file_path: bytes, old: bytes, new: bytes) -> None:
         is_new = not self._places.is_there(file_path)
         if is_new:
             handle = self._openings.create(file_path, os.O_WRONLY, 0, 0o666)
@@ -111,6 +119,9 @@ class AttributeChanges:
         try:
             self._writes.write(self._opened.get_writable(handle), memoryview(text), 0)
             self._closings.flush(self._opened.get(handle), 0)
+        except H5fsError:
+            self._removals.unlink(new)
+            raise
         finally:
             self._closings.release(self._opened.remove(handle))
         return True
@@ -143,6 +154,19 @@ class AttributeChanges:
         raise UnsupportedTypeError(
             f"{show_path(path)} is no group, dataset or datatype of the HDF5 file"
         )
+
+    def _unfinished(self, file_path: bytes) -> WritableFile | None:
+        """Return an attribute file that a program is just writing anew, if it is one."""
+        if not self._places.is_there(file_path):
+            return None
+        file = self._openings.being_written(file_path)
+        return file if file is not None and file.is_unfinished else None
+
+    def _text_to_change(self, file_path: bytes) -> bytes:
+        """Return the text of the attributes that an object has, or that wait for others."""
+        if self._unfinished(file_path) is None:
+            return self._text_of(file_path)
+        return self._lookup.text_of(file_path) if self._lookup.find_any(file_path) else b""
 
     def _text_of(self, file_path: bytes) -> bytes:
         if not self._places.is_there(file_path):

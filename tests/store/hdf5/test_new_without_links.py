@@ -38,6 +38,30 @@ def test_an_array_of_many_chunks_that_replaces_another_is_whole_after_the_next_c
             assert np.array_equal(opened[f"other{number}"], np.full(20_000, number))
 
 
+@pytest.mark.semantics("R2", "W5")
+@pytest.mark.parametrize("is_old", [False, True], ids=["new", "replaced"])
+def test_an_array_in_a_group_with_more_names_than_the_cache_has_room_for_is_whole(
+    tmp_path: Path, is_old: bool
+) -> None:
+    file, new = tmp_path / "f.h5", npy_bytes(np.arange(10_000.0))
+    with h5py.File(file, "w", libver="earliest") as opened:
+        group = opened.create_group("g")
+        for number in range(10_000):
+            group[f"{number:0230}"] = h5py.SoftLink("/g")
+        if is_old:
+            group["d"] = np.zeros(3)
+    with writable_tree(file) as tree:
+        save(tree, b"/g/d.npy", new)
+        for number in range(20):
+            save(tree, f"/other{number}.npy".encode(), npy_bytes(np.full(5000, number)))
+        assert read(tree, b"/g/d.npy") == new
+    with h5py.File(file) as opened:
+        assert h5py.h5o.get_info(opened["g/d"].id).rc == 1
+        assert npy_bytes(opened["g/d"][()]) == new
+        for number in range(20):
+            assert np.array_equal(opened[f"other{number}"], np.full(5000, number))
+
+
 @pytest.mark.semantics("R24", "W5")
 def test_a_large_array_that_is_written_beside_other_changes_keeps_its_place(
     tmp_path: Path,

@@ -13,6 +13,7 @@ import pytest
 from support.trees import names, read, save, writable_tree
 
 from h5fs.errors import (
+    EmptiedError,
     ExistsError,
     H5fsError,
     InvalidAttributesError,
@@ -271,6 +272,61 @@ def test_what_cannot_be_set_is_refused_and_changes_nothing(
         tree.unlink(b"/new.npy")
         tree.release(handle)
         assert (names(tree), read(tree, b"/lat.attrs.json")) == before
+
+
+@pytest.mark.semantics("A7", "R11")
+@pytest.mark.parametrize("is_new", [False, True], ids=["changed", "new"])
+@pytest.mark.parametrize("first", [b"", b'{"a', b'{"a": 1, "title": 2}'])
+@pytest.mark.parametrize("second", [b"", b'{"b": 3, "title": 4}', b'{"b": 5', b"{}"])
+def test_an_attribute_that_is_set_while_a_text_is_written_spoils_neither(
+    scales: Path, is_new: bool, first: bytes, second: bytes
+) -> None:
+    with h5py.File(scales, "a") as opened:
+        opened["bare"] = 1
+    name = b"bare" if is_new else b"lat"
+    path, kept = name + b".attrs.json", {"k": 5} if is_new else {"k": 5, "title": "old"}
+    with writable_tree(scales) as tree:
+        if is_new:
+            writer = tree.create(b"/" + path, os.O_WRONLY, 1)
+        else:
+            writer = tree.open(b"/" + path, os.O_WRONLY | os.O_TRUNC, 1)
+        tree.write(writer, memoryview(first), 0)
+        set_one(tree, b"/" + name + b".npy", b"k", b"5")
+        given = json.loads(read(tree, b"/" + path))
+        assert {key: given[key] for key in given if key in ("k", "title", "a", "b")} == kept
+        tree.write(writer, memoryview(second), 0)
+        text = second + first[len(second) :]
+        try:
+            expected = json.loads(text)
+        except ValueError:
+            expected = kept
+            with pytest.raises((EmptiedError, InvalidAttributesError)):
+                tree.flush(writer, 1)
+        else:
+            tree.flush(writer, 1)
+        tree.release(writer)
+    with h5py.File(scales) as opened:
+        attributes = opened[name.decode()].attrs
+        found = {key: attributes[key] for key in attributes if key in ("k", "title", "a", "b")}
+        assert found == expected
+    if not is_new:
+        check_scales(scales)
+
+
+@pytest.mark.semantics("R14")
+def test_a_link_to_attributes_that_are_no_text_yet_leaves_nothing(scales: Path) -> None:
+    with writable_tree(scales) as tree:
+        before = names(tree)
+        writer = tree.create(b"/new.attrs.json", os.O_WRONLY, 1)
+        tree.write(writer, memoryview(b'{"a": '), 0)
+        with pytest.raises(InvalidAttributesError):
+            tree.make_hard_link(b"/new.attrs.json", b"/other.attrs.json")
+        assert names(tree) == before | {b"new.attrs.json"}
+        tree.write(writer, memoryview(b"1}"), 6)
+        tree.flush(writer, 1)
+        tree.release(writer)
+        tree.unlink(b"/new.attrs.json")
+    assert not scales.with_name("f.nc.h5fs-left").exists()
 
 
 @pytest.mark.semantics("A7", "R11")

@@ -125,9 +125,14 @@ def create_without_link(
 
 
 def link_new(new_id: h5d.DatasetID, group: h5g.GroupID, name: bytes) -> None:
-    """Give a dataset of ``create_without_link`` its first name."""
-    count_link(new_id, -1)
+    """Give a dataset of ``create_without_link`` its first name.
+
+    It is never without a link, not even for a moment: the names of a group of HDF5 1.6 are one
+    entry of the library's cache, and where these are more than it has room for, the library reads
+    them when it adds the name, and lets the dataset's header go.
+    """
     h5o.link(new_id, group, name, link_properties(name))
+    count_link(new_id, -1)
 
 
 def drop_new(new_id: h5d.DatasetID) -> None:

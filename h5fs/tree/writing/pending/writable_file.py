@@ -115,6 +115,25 @@ class WritableFile:
         return self.draft is not None and self.is_dirty
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether a program has the file open whose `close` has yet to say what was written."""
+        return self.is_changed and self.opened > 0 and not self.is_kept
+
+    @contextmanager
+    def without_draft(self) -> Iterator[None]:
+        """Let the file be as the HDF5 file has it within the block; then go on with the draft."""
+        draft, failure, is_mixed = self.draft, self.failure, self.is_mixed
+        refused_name = self.refused_name
+        self.draft, self.failure, self.is_mixed, self.is_dirty = None, None, False, False
+        try:
+            yield
+        finally:
+            self.discard()
+            self.draft, self.failure, self.is_mixed = draft, failure, is_mixed
+            self.refused_name = refused_name
+            self.is_dirty, self.is_closed, self.is_kept = True, False, False
+
+    @property
     def is_as_written(self) -> bool:
         """Whether whoever opens it reads the draft, although the HDF5 file has what it says."""
         return self.draft is not None and not self.is_dirty and not self.is_closed
