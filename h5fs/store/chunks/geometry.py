@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import cached_property
 from math import prod
 
-import numpy as np
 from msgspec import Struct
 
 BLOCK_BYTES = 2**22
@@ -145,10 +144,14 @@ class Grid(Struct, frozen=True, dict=True):
 
     def box(self, chunk: int) -> Box:
         """Return the part of a chunk that is within the array."""
-        position = np.unravel_index(chunk, self.counts)
-        start = tuple(int(p) * c for p, c in zip(position, self.chunk_shape, strict=True))
-        sizes = zip(start, self.chunk_shape, self.shape, strict=True)
-        return Box(start, tuple(min(c, n - s) for s, c, n in sizes))
+        start, count = [], []
+        for chunks, length, size in zip(
+            self.counts[::-1], self.chunk_shape[::-1], self.shape[::-1], strict=True
+        ):
+            chunk, place = divmod(chunk, chunks)
+            start.append(place * length)
+            count.append(min(length, size - place * length))
+        return Box(tuple(start[::-1]), tuple(count[::-1]))
 
     def chunks_under(self, start: int, stop: int) -> Iterator[range]:
         """Yield the numbers of the chunks that elements ``[start, stop)`` are in, in order."""

@@ -6,6 +6,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -91,7 +92,11 @@ class ChunkDecoder:
         self._dataset_id = dataset_id
         self._memory = memory
         self._pipeline = pipeline
-        self._checked = CheckedChunks(dataset_id)
+
+    @cached_property
+    def _checked(self) -> CheckedChunks:
+        """Only few batches need it; asking for the filters took a fourth of a request's Python."""
+        return CheckedChunks(self._dataset_id)
 
     def decode_all(self, on_progress: Callable[[], None]) -> tuple[ChunkFailure, ...]:
         """Decode the chunks of the batch; return those that could not be, whatever kept them."""
@@ -108,7 +113,8 @@ class ChunkDecoder:
 
     def _decode(self, task: ChunkTask) -> None:
         grid = self._grid
-        box, places = grid.box(task.number), self._places(task)
+        box = grid.box(task.number)
+        places = self._places(box)
         if self._pipeline is None:
             self._checked.check(box)
             self._read_by_library(box, places)
@@ -129,7 +135,7 @@ class ChunkDecoder:
             # index the two disagree. What it reads is the truth.
             mask, raw = self._read_stored(box, self._pipeline.stored_room(task.size))
         except Exception:  # any of h5py's; the library has the last word
-            self._read_by_library(box, self._places(task))
+            self._read_by_library(box, self._places(box))
             return
         if not self._batch.data.filters:
             # The library takes an unfiltered chunk for whole, and makes up what is not stored.
@@ -139,17 +145,17 @@ class ChunkDecoder:
         except (LongChunkError, UnusualChunkError):
             # The library drops bytes that are too many, and knows more of what is unusual.
             self._checked.found.check_end(box, mask, raw)
-            self._read_by_library(box, self._places(task))
+            self._read_by_library(box, self._places(box))
             return
         except ShortChunkError as error:
             # Some programs store only the part of an edge chunk that is within the array. The
             # library is not asked to read a chunk that is too short: it would make up the rest.
             if error.size_bytes < bytes_needed(self._grid, box):
                 raise
-            self._read_by_library(box, self._places(task))
+            self._read_by_library(box, self._places(box))
             return
         if decoded is not place:
-            scatter(self._grid, box, decoded, self._places(task))
+            scatter(self._grid, box, decoded, self._places(box))
 
     def _read_stored(self, box: Box, room: Array) -> tuple[int, bytes | memoryview]:
         try:
@@ -158,8 +164,7 @@ class ChunkDecoder:
             return self._dataset_id.read_direct_chunk(box.start)  # type: ignore[no-any-return]
         return found
 
-    def _places(self, task: ChunkTask) -> Iterator[tuple[slice, Array]]:
-        box = self._grid.box(task.number)
+    def _places(self, box: Box) -> Iterator[tuple[slice, Array]]:
         return places_of(self._grid, box, self._batch.first_chunk, self._map_shared_buffer)
 
     def _read_by_library(self, box: Box, places: Iterator[tuple[slice, Array]]) -> None:
