@@ -39,8 +39,8 @@ from h5fs.store.hdf5.reading.projected import FixedDataset, details_of
 from h5fs.store.hdf5.store import Hdf5Store, ignore
 from h5fs.store.hdf5.writing.creating import Inherited
 from h5fs.store.hdf5.writing.hidden_group import (
+    any_has_members,
     as_named_now,
-    changed_without,
     find_hidden,
     find_nameless,
     make_hidden,
@@ -134,12 +134,9 @@ class StepwiseStore(Hdf5Store):
             kept = {each: nameless_name(each) for each in object_ids}
             kept = {each: name for each, name in kept.items() if hidden.links.exists(name)}
             if kept:
-                have_members = not self._object_paths or None in [
-                    changed_without(hidden, name, hidden.links.get_info(name))
-                    for name in kept.values()
-                ]
+                has_paths = self._object_paths and not any_has_members(hidden, kept.values())
                 with self._step(tuple(kept)):
-                    self._forget_all(unlinked=None if have_members else tuple(kept))
+                    self._forget_all(unlinked=tuple(kept) if has_paths else None)
                     for name in kept.values():
                         hidden.unlink(name)
 

@@ -6,7 +6,7 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -147,6 +147,11 @@ def changed_without(group: h5g.GroupID, name: bytes, info: Any) -> tuple[int, ..
     except Exception:  # any of h5py's: nobody knows what it is
         return None
     return None if has_members else (info.u,)
+
+
+def any_has_members(group: h5g.GroupID, names: Iterable[bytes]) -> bool:
+    """Whether objects would lose their paths with any of these links, or that is not known."""
+    return any(changed_without(group, each, group.links.get_info(each)) is None for each in names)
 
 
 def leads_to(file_id: h5f.FileID, path: bytes, address: int) -> bool:
