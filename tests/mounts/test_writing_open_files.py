@@ -39,6 +39,24 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.semantics("R10", "R4")
+@pytest.mark.parametrize("new", [OTHER, np.arange(50_000.0)], ids=["shorter", "longer"])
+def test_a_reader_of_another_hard_link_goes_on_when_one_is_renamed_over(
+    file: Path, new: np.ndarray
+) -> None:
+    with written(file) as mount:
+        path, other = mount.path / "d.npy", mount.path / "other.npy"
+        os.link(path, other)
+        with open(other, "rb", buffering=0) as reader:
+            first = reader.read(1000)
+            (mount.path / ".t").write_bytes(npy_bytes(new))
+            (mount.path / ".t").rename(path)
+            assert first + reader.readall() == npy_bytes(OLD)
+            assert os.fstat(reader.fileno()).st_size == len(npy_bytes(new))
+            assert os.pread(reader.fileno(), 10**6, 0) == npy_bytes(OLD)
+        assert other.read_bytes() == path.read_bytes() == npy_bytes(new)
+
+
 @pytest.mark.semantics("R10")
 @pytest.mark.parametrize("new", [NEW, OTHER], ids=["alike", "unlike"])
 @pytest.mark.parametrize("way", ["save", "rename"])

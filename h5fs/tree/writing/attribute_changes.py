@@ -116,9 +116,12 @@ class AttributeChanges:
             return False
         text = self._text_of(existing)
         handle = self._openings.create(new, os.O_WRONLY, 0, 0o666)
+        file = self._opened.get_writable(handle)
         try:
-            self._writes.write(self._opened.get_writable(handle), memoryview(text), 0)
+            self._writes.write(file, memoryview(text), 0)
             self._closings.flush(self._opened.get(handle), 0)
+            if self._pending.staged(existing) is None:
+                file.copy_of = self._places.find_own(existing).info.ref
         except H5fsError:
             self._removals.unlink(new)
             raise

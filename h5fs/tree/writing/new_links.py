@@ -9,7 +9,7 @@ from h5fs.errors import (
     NotPermittedError,
     show_path,
 )
-from h5fs.model.objects import Link, LinkKind
+from h5fs.model.objects import Link, LinkKind, ObjectRef
 from h5fs.projection.names import Projection
 from h5fs.store.interface import WritingStore
 from h5fs.tree.lookup import Lookup
@@ -17,7 +17,7 @@ from h5fs.tree.nodes import PROJECTIONS, NodeKind
 from h5fs.tree.writing.commits import Commits
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.changes_in_flight import ChangesInFlight
 from h5fs.tree.writing.pending.pending import Pending
@@ -76,7 +76,17 @@ class NewLinks:
         with self._lookup.changing():
             link = Link(name, LinkKind.HARD, target=node.info)
             self._store.create_link(folder.info.ref, link)
+        self._drop_copy(attributes_path(new, name), node.info.ref)
         self._commits.apply_waiting(new, name)
+
+    def _drop_copy(self, path: bytes, ref: ObjectRef) -> None:
+        """Let go of attributes that waited as a link to those of an object, which has got this name
+        itself: what they are now counts, whoever has changed them since."""
+        waiting = self._pending.staged(path)
+        if waiting is not None and waiting.copy_of == ref and not waiting.opened:
+            self._pending.unstage(path)
+            self._keeper.forget(waiting)
+            waiting.discard()
 
     def make_symbolic_link(self, text: bytes, path: bytes) -> None:
         """Answer ``symlink``: create a soft or external link, or one outside of the HDF5 file."""

@@ -314,6 +314,25 @@ def test_an_attribute_that_is_set_while_a_text_is_written_spoils_neither(
 
 
 @pytest.mark.semantics("R14")
+@pytest.mark.parametrize("is_other", [False, True], ids=["hard link", "another array"])
+def test_a_link_of_attributes_that_waits_brings_none_back(scales: Path, is_other: bool) -> None:
+    with h5py.File(scales, "a") as opened:
+        opened["a"] = opened["b"] = 1
+        opened["a"].attrs["u"] = 1
+    with writable_tree(scales) as tree:
+        tree.make_hard_link(b"/a.attrs.json", b"/new.attrs.json")
+        save(tree, b"/a.attrs.json", b'{"u": 2, "v": 3}')
+        tree.make_hard_link(b"/b.npy" if is_other else b"/a.npy", b"/new.npy")
+        assert json.loads(read(tree, b"/a.attrs.json")) == {"u": 2, "v": 3}
+        expected = {"u": 1} if is_other else {"u": 2, "v": 3}
+        assert json.loads(read(tree, b"/new.attrs.json")) == expected
+    with h5py.File(scales) as opened:
+        assert dict(opened["new"].attrs) == expected
+        assert not [name for name in opened if name.startswith(".")]
+    assert not scales.with_name("f.nc.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R14")
 def test_a_link_to_attributes_that_are_no_text_yet_leaves_nothing(scales: Path) -> None:
     with writable_tree(scales) as tree:
         before = names(tree)

@@ -37,6 +37,7 @@ class WritableFile:
     after the last change, so that all but those who have it open read what the HDF5 file has.
     ``replaces``: an object that the program has removed before it made this file anew.
     ``stored_like``: a dataset that the one that it is about to be is stored like.
+    ``copy_of``: the object whose attributes those that wait were, when they became a link to them.
     ``is_over``: it waits in the place of what the HDF5 file has at its path, which goes with it.
     ``inode`` and the times are those of a file without a node.
     """
@@ -66,6 +67,7 @@ class WritableFile:
     is_closed: bool = False
     replaces: RemovedObject | None = None
     stored_like: ObjectRef | None = None
+    copy_of: ObjectRef | None = None
     inode: int = 0
     atime_ns: int = field(default_factory=time.time_ns)
     mtime_ns: int = field(default_factory=time.time_ns)
@@ -89,6 +91,7 @@ class WritableFile:
         self.is_closed = False
         self.is_kept = False
         self.may_refer = True
+        self.copy_of = None
         if self.draft is None:
             self.draft = Draft(None if empty else self.content)
         elif empty:
