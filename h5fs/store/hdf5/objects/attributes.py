@@ -93,6 +93,8 @@ def read_attributes(
         count = h5a.get_num_attrs(object_id) if info is None else info.num_attrs
     if count > MAX_ATTRIBUTES:
         raise UnreadableError(f"{count} attributes, more than {MAX_ATTRIBUTES}")
+    if not count:  # as of most groups
+        return ()
     path_of = paths or PathFinder(object_id)
     known = {each.name: each for each in written if _is_read_as_written(each)}
     attributes: list[Attribute | UnreadableAttribute] = []
