@@ -81,7 +81,9 @@ class WritingHdf5Store(ReservingStore):
                 new_id = h5g.create(
                     parent, name, link_properties(name), self._inherited(group).group
                 )
-            return describe_opened(new_id, join_path(group.path, name), look_at(new_id))
+            info = describe_opened(new_id, join_path(group.path, name), look_at(new_id))
+            self._note_path(info.ref.id, info.ref.path)
+        return info
 
     def create_datatype(self, group: ObjectRef, name: bytes, datatype: Datatype) -> ObjectInfo:
         with self._changing(join_path(group.path, name)):
@@ -90,7 +92,9 @@ class WritingHdf5Store(ReservingStore):
             parent = self._free_place(group, name)
             with self._step(()):
                 type_id.commit(parent, name, link_properties(name))
-        return self._info(group, name)
+            info = self._info(group, name)
+            self._note_path(info.ref.id, info.ref.path)
+        return info
 
     def create_link(self, group: ObjectRef, link: Link) -> None:
         with self._changing(join_path(group.path, link.name)):
@@ -107,6 +111,8 @@ class WritingHdf5Store(ReservingStore):
                     )
                 else:
                     h5o.link(target, parent, link.name, properties)
+            if link.target is not None:
+                self._note_path(link.target.ref.id, join_path(group.path, link.name))
 
     def delete_link(self, group: ObjectRef, name: bytes, opened: tuple[int, ...] = ()) -> None:
         with self._changing(join_path(group.path, name)):
