@@ -121,7 +121,7 @@ class AttributeChanges:
             self._writes.write(file, memoryview(text), 0)
             self._closings.flush(self._opened.get(handle), 0)
             if self._pending.staged(existing) is None:
-                file.copy_of = self._places.find_own(existing).info.ref
+                self._pending.note_copy(file, self._places.find_own(existing).info.ref)
         except H5fsError:
             self._removals.unlink(new)
             raise

@@ -339,6 +339,8 @@ class Commits:
                 self._keeper.follow_replaced(old, info)
                 info = None  # it has more links now
             change.link = None if info is None else Link(name, LinkKind.HARD, target=info)
+        if replaced is not None and (info is None or info.ref != replaced.info.ref):
+            self._pending.forget_copies(replaced.info.ref)
 
     def _commit_attributes(
         self, folder: Node, name: bytes | None, file: WritableFile, draft: Draft

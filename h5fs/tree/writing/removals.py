@@ -119,6 +119,7 @@ class Removals:
         with self._lookup.changing_link(node.parent, node.link.name) as change:
             self._store.delete_link(node.parent.info.ref, node.link.name)
             change.is_gone = True
+        self._pending.forget_copies(node.info.ref)
         self._remakings.forget_below(path)
         self._pending.forget_times(node.inode)
 
@@ -160,6 +161,7 @@ class Removals:
         times = {inode: self._pending.times_of(inode) for inode in inodes}
         with self._in_flight.waiting(path, edited, is_alone=is_alone):
             self._store.delete_link(node.parent.info.ref, node.link.name)
+        self._pending.forget_copies(node.info.ref)
         for inode, old in times.items():
             # Else it is a new object's number by now.
             if old is not None and self._pending.times_of(inode) == old:
@@ -174,6 +176,7 @@ class Removals:
 
         Who has opened it by another name of its object goes on.
         """
+        self._pending.forget_copies(node.info.ref)
         edited = self._pending.edited(node)
         if edited is None:
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.reference import npy_bytes
 from support.trees import names, read, save, writable_tree
 
 from h5fs.errors import (
@@ -330,6 +331,34 @@ def test_a_link_of_attributes_that_waits_brings_none_back(scales: Path, is_other
         assert dict(opened["new"].attrs) == expected
         assert not [name for name in opened if name.startswith(".")]
     assert not scales.with_name("f.nc.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R14")
+@pytest.mark.parametrize("end", ["removed", "renamed over", "written anew"])
+def test_a_link_of_attributes_that_waits_is_of_no_array_that_gets_the_number_of_the_other_one(
+    tmp_path: Path, end: str
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened["b"] = np.arange(9.0)
+    array = npy_bytes(np.arange(3))
+    with writable_tree(file) as tree:
+        save(tree, b"/a.npy", array)
+        save(tree, b"/a.attrs.json", b'{"u": 1}')
+        tree.make_hard_link(b"/a.attrs.json", b"/new.attrs.json")
+        number = tree.get_status(b"/a.npy").inode
+        if end == "removed":
+            tree.unlink(b"/a.npy")
+        elif end == "renamed over":
+            tree.rename(b"/b.npy", b"/a.npy")
+        else:
+            save(tree, b"/a.npy", npy_bytes(np.arange(20.0)))
+        for made in (b"/c%d.npy" % count for count in range(20)):
+            save(tree, made, array)
+            if tree.get_status(made).inode == number:
+                tree.make_hard_link(made, b"/new.npy")
+                break
+        assert json.loads(read(tree, b"/new.attrs.json")) == {"u": 1}
 
 
 @pytest.mark.semantics("R14")

@@ -40,6 +40,7 @@ class Pending:
 
     def __init__(self, most_times: int = MOST_TIMES) -> None:
         self._staged: ByFolder[WritableFile] = ByFolder()
+        self._copied: set[ObjectRef] = set()  # what ``copy_of`` of staged files may be
         # By kind of node; file and id of the object: an ``ObjectRef`` is hashed in Python.
         self._editing: dict[tuple[AnyKind, int, int], WritableFile] = {}
         self._scratch: ByFolder[ScratchEntry] = ByFolder()
@@ -130,6 +131,19 @@ class Pending:
     def unstage(self, path: bytes) -> WritableFile | None:
         """Let no file be staged at a path; return the one that was."""
         return self._pop(self._staged, path)
+
+    def note_copy(self, file: WritableFile, ref: ObjectRef) -> None:
+        """Take note that the attributes in a staged file are those of an object, as a link."""
+        file.copy_of = ref
+        self._copied.add(ref)
+
+    def forget_copies(self, ref: ObjectRef) -> None:
+        """An object has lost a link: its number may soon be that of another one."""
+        if ref in self._copied:
+            self._copied.discard(ref)
+            for file in self.staged_files():
+                if file.copy_of == ref:
+                    file.copy_of = None
 
     def let_wait(self, file: WritableFile) -> None:
         """Let a file that was being edited be staged: it shows what was written until it can be."""
