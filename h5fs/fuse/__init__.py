@@ -125,8 +125,10 @@ def serve(
 
     operations: Operations
     if options.mode.writes:
+        writable = cast("WritingTreeInterface", tree)
+        writable.call_when_waiting(session.let_others_receive)
         operations = WritingOperations(
-            cast("WritingTreeInterface", tree), _binding, on_init=on_init,
+            writable, _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, requests=requests,
             forget_status=session.forget_status,
             part=options.part, meter=meter, note_nodes=limit.note,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import select
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ from h5fs.fuse.library.binding import Binding
 from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.request_loop import Turn
 from h5fs.fuse.notifications import Notifier
+from h5fs.fuse.receiver import Receiver
 from h5fs.system.cores import count_cores
 
 # The kernel wakes idle threads in turn. One thread costs least (daemon CPU for two listings and one
@@ -78,6 +80,8 @@ class Session:
         self._mountpoint = mountpoint
         self._requests = requests
         self._count_waiting = count_waiting
+        # In mode r all threads receive: libfuse's loop is in C, and needs Python's lock only once.
+        self._receiver = None if requests is None else Receiver()
         self._module: Any = binding.module
         self._notifier: Notifier | None = None
         # `put` may be called by a signal handler at any moment: no other queue allows that.
@@ -89,6 +93,7 @@ class Session:
         self._relief: list[threading.Thread] = []  # threads that end when they are not needed
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
+        self._is_ending = False
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -147,6 +152,18 @@ class Session:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
                 self._dismiss_relief()
+
+    def let_others_receive(self) -> None:
+        """Let another thread take requests, if any are there; for a call that is going to wait."""
+        receiver = self._receiver
+        if receiver is not None and receiver.is_this_thread() and self._is_request_there():
+            receiver.give()
+
+    def _is_request_there(self) -> bool:
+        # Each thread has a `poll` of its own: one cannot be used by two.
+        requests = select.poll()
+        requests.register(self._libfuse.descriptor(), select.POLLIN)
+        return bool(requests.poll(0))
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
@@ -207,13 +224,19 @@ class Session:
             waiting = min(self._count_waiting(), _MOST_MADE_UP_FOR)
             missing = self._usual_count - (len(self._threads) - waiting)
             if self._finished_calls == before:
+                if self._receiver is not None:
+                    self._receiver.share()
                 missing = max(missing, len(self._threads) // 2, 1)
             if missing > 0:
                 self._start_threads(missing, self._work_while_needed)
 
     def _dismiss_relief(self) -> None:
         """End the threads that were started in a busy time, some time after it."""
-        if not self._relief or time.monotonic() - self._relieved_at < _CALM_SECONDS:
+        if time.monotonic() - self._relieved_at < _CALM_SECONDS:
+            return
+        if self._receiver is not None:
+            self._receiver.is_shared = False
+        if not self._relief:
             return
         self._is_calm = True
         with self._roster:
@@ -252,7 +275,8 @@ class Session:
 
     def _may_leave(self) -> bool:
         """Whether enough other threads wait for requests: the usual ones may all be blocked."""
-        return self._is_calm and len(self._idle) > self._usual_count
+        is_awaited = self._receiver is not None and self._receiver.is_awaited()
+        return self._is_calm and (is_awaited or len(self._idle) > self._usual_count)
 
     def _tell_if_all_busy(self) -> None:
         if not self._idle and not self._is_watched:
@@ -281,14 +305,32 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests = self._requests
+        loop.requests, loop.on_read = self._requests, self.let_others_receive
+        receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
-            while loop.turn() is not Turn.ENDED:
-                if is_relief and self._may_leave():
+            while not self._is_ending:
+                if receiver is not None and not self._receive(receiver, patience):
+                    return False
+                if loop.turn() is Turn.ENDED:
+                    self._is_ending = True  # who waits to receive need not ask the kernel
+                elif is_relief and self._may_leave():
                     return False
             return True
         finally:
+            if receiver is not None:
+                receiver.give()
             loop.close()
+
+    def _receive(self, receiver: Receiver, patience_seconds: float | None) -> bool:
+        """Wait, as a thread that is not idle, until this thread receives; False if that lasts."""
+        if receiver.is_this_thread():
+            return True
+        with suppress(IndexError):
+            self._idle.pop()
+        self._tell_if_all_busy()
+        receives = receiver.take(patience_seconds)
+        self._idle.append(None)
+        return receives
 
     def _wait_for_the_end(self) -> None:
         self._ended.append(threading.current_thread())
@@ -303,6 +345,7 @@ class Session:
         libfuse's mark that all loops shall end.
         """
         self._is_calm = False
+        self._is_ending = True
         while len(self._ended) < len(self._threads):
             self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:

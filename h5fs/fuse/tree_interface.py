@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Protocol
 
 from h5fs.model.file_status import SpaceStatus
@@ -131,6 +131,11 @@ class WritingTreeInterface(TreeInterface, Protocol):
 
     def set_owner(self, path: bytes | None, uid: int, gid: int) -> None:
         """-1 leaves the owner or group as it is."""
+        ...
+
+    def call_when_waiting(self, function: Callable[[], None]) -> None:
+        """Have a function called by each call that begins to wait for the store as those do that
+        ``count_waiting`` counts, on its thread."""
         ...
 
     def count_waiting(self) -> int:

@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.waiting import PATIENCE_SECONDS
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 from h5fs.errors import H5fsError, InvalidArrayError, NotFoundError, UnreadableError
 from h5fs.fuse import session as session_module
 from h5fs.fuse.callers import find_process
 from h5fs.fuse.guard import guarded
 from h5fs.fuse.library.binding import Binding, load_binding
+from h5fs.fuse.library.current_requests import CurrentRequests
 from h5fs.fuse.library.libfuse import fuse_arguments
 from h5fs.fuse.library.libfuse_3 import Libfuse3
 from h5fs.fuse.library.structures import status_packer
@@ -602,6 +603,7 @@ class FakeLibrary:
         self.is_exited = False
         self.is_unmounted = False
         self.mounts = mounts
+        self._descriptor = -1
         # ctypes lets the types of a function be set on it; plain functions do too.
         for name in (
             "new", "mount", "loop", "exit", "unmount", "destroy", "get_session", "session_fd",
@@ -643,7 +645,10 @@ class FakeLibrary:
 
     def _nothing(self, *_: object) -> None: ...
 
-    _get_session = _session_fd = _apply_conn_info_opts = _destroy = _nothing
+    _get_session = _apply_conn_info_opts = _destroy = _nothing
+
+    def _session_fd(self, *_: object) -> int:
+        return self._descriptor
 
     def _exit(self, _fuse: object) -> None:
         self.is_exited = True
@@ -652,14 +657,24 @@ class FakeLibrary:
         self.is_unmounted = True
 
 
-def make_session(library: FakeLibrary, count_waiting: Callable[[], int] = lambda: 0) -> Session:
+@pytest.fixture(params=[False, True], ids=["mode r", "mode r+"])
+def requests(request: pytest.FixtureRequest) -> CurrentRequests | None:
+    """What a session notes of requests: in a mode that writes, where one thread receives."""
+    return CurrentRequests() if request.param else None
+
+
+def make_session(
+    library: FakeLibrary, requests: CurrentRequests | None = None,
+    count_waiting: Callable[[], int] = lambda: 0,
+) -> Session:  # fmt: skip
     binding = Binding("fake", 3, SimpleNamespace(), library)
-    return Session(binding, fuse_arguments(make_options()), b"/mnt", count_waiting=count_waiting)
+    arguments = fuse_arguments(make_options())
+    return Session(binding, arguments, b"/mnt", requests, count_waiting)
 
 
-def test_calls_that_block_keep_no_other_call_waiting() -> None:
+def test_calls_that_block_keep_no_other_call_waiting(requests: CurrentRequests | None) -> None:
     library = FakeLibrary()
-    session = make_session(library)
+    session = make_session(library, requests)
     release, answered = threading.Event(), threading.Event()
     block = session.counted(lambda: 0 if release.wait(PATIENCE_SECONDS) else 1)
     answer = session.counted(lambda: answered.set() or 0)
@@ -682,12 +697,12 @@ def test_calls_that_block_keep_no_other_call_waiting() -> None:
 
 
 def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, requests: CurrentRequests | None,
+) -> None:  # fmt: skip
     monkeypatch.setattr(session_module, "_CALM_SECONDS", 0.2)
     monkeypatch.setattr(session_module, "_LONGEST_WAIT_SECONDS", 0.05)
     library = FakeLibrary()
-    session = make_session(library)
+    session = make_session(library, requests)
     release = threading.Event()
     answered: list[int] = []
     block = session.counted(lambda: 0 if release.wait(PATIENCE_SECONDS) else 1)
@@ -727,9 +742,9 @@ def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
     assert all(each > 8 for each in peaks) and all(2 <= each <= 4 for each in rests)
 
 
-def test_calls_that_end_start_no_threads() -> None:
+def test_calls_that_end_start_no_threads(requests: CurrentRequests | None) -> None:
     library = FakeLibrary()
-    session = make_session(library)
+    session = make_session(library, requests)
     seen: set[int] = set()
     call = session.counted(lambda: seen.add(threading.get_ident()) or 0)
 
@@ -747,9 +762,79 @@ def test_calls_that_end_start_no_threads() -> None:
     assert 1 <= len(seen) <= 8
 
 
+def test_in_a_mode_that_writes_one_thread_answers_one_request_after_another() -> None:
+    library = FakeLibrary()
+    session = make_session(library, CurrentRequests())
+    seen: set[int] = set()
+    answered = threading.Semaphore(0)
+
+    def answer() -> int:
+        seen.add(threading.get_ident())
+        answered.release()
+        return 0
+
+    def ask() -> None:
+        try:
+            for _ in range(500):
+                library.requests.put(session.counted(answer))
+                assert answered.acquire(timeout=PATIENCE_SECONDS)
+        finally:
+            library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_there(
+    is_there: bool,
+) -> None:
+    library = FakeLibrary()
+    session = make_session(library, CurrentRequests())
+    reading, writing = os.pipe()  # /dev/fuse, which can be read from when a request is there
+    library._descriptor = reading
+    threads: list[int] = []
+    waiting, answered = threading.Event(), threading.Event()
+
+    def wait_for_the_store() -> int:
+        session.let_others_receive()
+        waiting.set()
+        # In the end a thread would be started that makes up for one that is blocked.
+        answered.wait(PATIENCE_SECONDS if is_there else 0)
+        threads.append(threading.get_ident())
+        return 0
+
+    def answer() -> int:
+        threads.append(threading.get_ident())
+        answered.set()
+        return 0
+
+    def ask() -> None:
+        try:
+            if is_there:
+                os.write(writing, b"request")
+            library.requests.put(session.counted(wait_for_the_store))
+            assert waiting.wait(PATIENCE_SECONDS)
+            library.requests.put(session.counted(answer))
+            wait_until(lambda: len(threads) == 2)
+        finally:
+            library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    os.close(reading)
+    os.close(writing)
+    assert (threads[0] != threads[1]) == is_there
+
+
 def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:
     library = FakeLibrary()
-    session = make_session(library, lambda: 3)
+    session = make_session(library, count_waiting=lambda: 3)
     seen: set[int] = set()
 
     def answer() -> int:

@@ -98,7 +98,7 @@ class MemoryTree:
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name.startswith("_") or name == "count_waiting":
+        if name.startswith("_") or name in ("count_waiting", "call_when_waiting"):
             return value
 
         @functools.wraps(value)
@@ -301,6 +301,8 @@ class MemoryTree:
 
     def count_waiting(self) -> int:
         return 0
+
+    def call_when_waiting(self, function: Callable[[], None]) -> None: ...
 
     def set_times(
         self, path: bytes | None, atime_ns: int | None, mtime_ns: int | None,

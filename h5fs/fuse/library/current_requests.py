@@ -57,13 +57,16 @@ class CurrentRequests:
         self._settings, self._seconds = settings, seconds
         self.let_pass()
 
-    def begin(self, buffer: FuseBuffer) -> None:
-        """A thread begins with a request."""
+    def begin(self, buffer: FuseBuffer) -> int:
+        """A thread begins with a request; return which operation it asks for, 0 if unknown."""
         self._thread.header = header = 0 if buffer.flags & _IS_DESCRIPTOR else buffer.mem or 0
-        if header:
-            has_handle = _HAS_HANDLE.get(c_uint32.from_address(header + _OPERATION).value)
-            if has_handle is not None:
-                _give_handle(header, has_handle)
+        if not header:
+            return 0
+        operation = c_uint32.from_address(header + _OPERATION).value
+        has_handle = _HAS_HANDLE.get(operation)
+        if has_handle is not None:
+            _give_handle(header, has_handle)
+        return operation
 
     def let_pass(self, *, status: bool = True) -> None:
         """See to it that the kernel does not keep the answer to this thread's request: the entry

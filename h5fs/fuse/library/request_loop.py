@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from collections.abc import Callable
 from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from h5fs.fuse.library.current_requests import CurrentRequests
+
+
+_READ = 15  # FUSE_READ
 
 
 class Turn(Enum):
@@ -37,12 +41,14 @@ class FuseBuffer(ctypes.Structure):
 class RequestLoop:
     """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
-    ``requests`` notes each request; None in mode r, where nobody asks for that.
+    ``requests`` notes each request; None in mode r, where nobody asks for that. ``on_read`` is
+    called before data are read.
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """
 
     def __init__(self, library: Any, fuse: c_void_p) -> None:
         self.requests: CurrentRequests | None = None
+        self.on_read: Callable[[], None] = lambda: None
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
@@ -59,7 +65,8 @@ class RequestLoop:
         if requests is None:
             self.process()
             return Turn.ANSWERED
-        requests.begin(self.buffer)
+        if requests.begin(self.buffer) == _READ:
+            self.on_read()
         try:
             self.process()
         finally:

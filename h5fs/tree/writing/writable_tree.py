@@ -13,7 +13,7 @@ makes a frequent change (``ChangesInFlight``): then other calls are answered, an
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from msgspec import structs
@@ -371,6 +371,11 @@ class WritableTree:
             self._store.statistics(), self._opened.count(), len(drafts),
             sum(draft.written_bytes for draft in drafts),
         )  # fmt: skip
+
+    def call_when_waiting(self, function: Callable[[], None]) -> None:
+        """Have a function called by each call that begins to wait for the store while others are
+        answered, on its thread."""
+        self._in_flight.on_waiting = function
 
     def count_waiting(self) -> int:
         """Return how many calls wait for the store, while others are answered."""

@@ -116,6 +116,8 @@ class _Waiting(Struct, eq=False):
         every = self.call.every
         every.current = None
         every.changed.release()
+        if every.on_waiting is not None:
+            every.on_waiting()
 
     def __exit__(self, *_error: object) -> None:
         """Take the lock again."""
@@ -132,13 +134,14 @@ class ChangesInFlight:
     """The tree's lock, and what has been marked by calls that wait for the store without it.
 
     ``may_overlap`` says whether a change may be in flight at all, now. ``on_begin`` is called when
-    a call has the lock. ``changed`` has the lock, which is taken first of all locks; it protects
-    everything here.
+    a call has the lock, ``on_waiting`` when it is going to wait for the store or for another call.
+    ``changed`` has the lock, which is taken first of all locks; it protects everything here.
     """
 
     def __init__(self, may_overlap: Callable[[], bool] = lambda: True) -> None:
         self._may_overlap = may_overlap
         self.on_begin: Callable[[], None] | None = None
+        self.on_waiting: Callable[[], None] | None = None
         self.changed = threading.Condition(threading.Lock())
         self.marks: list[_Mark] = []
         self.current: _Call | None = None  # the one that has the lock
@@ -176,6 +179,8 @@ class ChangesInFlight:
         self._waiting_to_be_alone += is_alone
         try:
             while any(is_alone or call.touches(mark) for mark in self.marks):
+                if self.on_waiting is not None:
+                    self.on_waiting()
                 self.changed.wait()
         finally:
             self._waiting_to_be_alone -= is_alone

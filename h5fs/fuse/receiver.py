@@ -1,0 +1,68 @@
+"""Which thread receives: the one that takes the kernel's next request, in a mount that writes.
+
+Threads that answer at the same time all want Python's lock: each gives it up and takes it again
+some ten times in a request, and who finds it taken sleeps and has to be woken. With eight programs
+that saved small arrays they slept 50 times for each array, and computed twice as much as for one
+program; and one program alone, whose requests went to two threads in turn, was answered a fourth
+later. So one thread receives. It does so from one request to the next, and lets another one do it
+where a request is there and it would itself do nothing meanwhile: when it begins to wait for a
+worker, or to read data. Then it waits until it may receive again.
+"""
+
+from __future__ import annotations
+
+import threading
+
+
+class Receiver:
+    """Who receives. Safe to use from any thread.
+
+    ``_changed`` has the lock that protects all members; it is held for moments only. While the role
+    ``is_shared``, every thread receives.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._thread: int | None = None
+        self._waiting_count = 0
+        self.is_shared = False
+
+    def is_this_thread(self) -> bool:
+        """Whether the calling thread receives."""
+        return self._thread == threading.get_ident() or self.is_shared
+
+    def is_awaited(self) -> bool:
+        """Whether a thread waits to receive."""
+        return self._waiting_count > 0
+
+    def take(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until no other thread receives; return True when from then on this one does.
+
+        False when ``timeout_seconds`` are over; None is no limit.
+        """
+        with self._changed:
+            self._waiting_count += 1
+            try:
+                is_free = self._changed.wait_for(self._is_free, timeout_seconds)
+            finally:
+                self._waiting_count -= 1
+            if is_free and not self.is_shared:
+                self._thread = threading.get_ident()
+            return is_free
+
+    def give(self) -> None:
+        """Let another thread receive. Does nothing when the calling one does not."""
+        with self._changed:
+            if self._thread == threading.get_ident():
+                self._thread = None
+                self._changed.notify()
+
+    def share(self) -> None:
+        """Let all threads receive, since the one that does is blocked."""
+        with self._changed:
+            self.is_shared = True
+            self._thread = None
+            self._changed.notify_all()
+
+    def _is_free(self) -> bool:
+        return self._thread is None or self.is_shared
