@@ -126,7 +126,7 @@ def serve(
     operations: Operations
     if options.mode.writes:
         writable = cast("WritingTreeInterface", tree)
-        writable.call_when_waiting(session.let_others_receive)
+        writable.call_when_waiting(session.let_another_receive)
         operations = WritingOperations(
             writable, _binding, on_init=on_init,
             has_xattrs=options.has_xattrs, requests=requests,

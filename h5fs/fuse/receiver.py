@@ -5,8 +5,8 @@ some ten times in a request, and who finds it taken sleeps and has to be woken. 
 that saved small arrays they slept 50 times for each array, and computed twice as much as for one
 program; and one program alone, whose requests went to two threads in turn, was answered a fourth
 later. So one thread receives. It does so from one request to the next, and lets another one do it
-where a request is there and it would itself do nothing meanwhile: when it begins to wait for a
-worker, or to read data. Then it waits until it may receive again.
+when it begins to wait for a worker while a request is there; then it waits until it may receive
+again. Data are read and copied without Python's lock: while programs read, all threads receive.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Receiver:
                 self._changed.notify()
 
     def share(self) -> None:
-        """Let all threads receive, since the one that does is blocked."""
+        """Let all threads receive, until ``is_shared`` is taken back."""
         with self._changed:
             self.is_shared = True
             self._thread = None

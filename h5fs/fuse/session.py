@@ -153,11 +153,19 @@ class Session:
             except queue.Empty:
                 self._dismiss_relief()
 
-    def let_others_receive(self) -> None:
+    def let_another_receive(self) -> None:
         """Let another thread take requests, if any are there; for a call that is going to wait."""
         receiver = self._receiver
-        if receiver is not None and receiver.is_this_thread() and self._is_request_there():
-            receiver.give()
+        if receiver is not None:
+            receiver.is_shared = False
+            if receiver.is_this_thread() and self._is_request_there():
+                receiver.give()
+
+    def _let_all_receive(self) -> None:
+        """Let all threads take requests, if any are there; for a call that is going to read."""
+        receiver = self._receiver
+        if receiver is not None and not receiver.is_shared and self._is_request_there():
+            receiver.share()
 
     def _is_request_there(self) -> bool:
         # Each thread has a `poll` of its own: one cannot be used by two.
@@ -232,11 +240,7 @@ class Session:
 
     def _dismiss_relief(self) -> None:
         """End the threads that were started in a busy time, some time after it."""
-        if time.monotonic() - self._relieved_at < _CALM_SECONDS:
-            return
-        if self._receiver is not None:
-            self._receiver.is_shared = False
-        if not self._relief:
+        if not self._relief or time.monotonic() - self._relieved_at < _CALM_SECONDS:
             return
         self._is_calm = True
         with self._roster:
@@ -305,7 +309,7 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests, loop.on_read = self._requests, self.let_others_receive
+        loop.requests, loop.on_read = self._requests, self._let_all_receive
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
             while not self._is_ending:

@@ -800,7 +800,7 @@ def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_ther
     waiting, answered = threading.Event(), threading.Event()
 
     def wait_for_the_store() -> int:
-        session.let_others_receive()
+        session.let_another_receive()
         waiting.set()
         # In the end a thread would be started that makes up for one that is blocked.
         answered.wait(PATIENCE_SECONDS if is_there else 0)
