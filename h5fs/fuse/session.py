@@ -161,11 +161,19 @@ class Session:
             if receiver.is_this_thread() and self._is_request_there():
                 receiver.give()
 
-    def _let_all_receive(self) -> None:
+    def _begin_to_read(self) -> None:
         """Let all threads take requests, if any are there; for a call that is going to read."""
         receiver = self._receiver
         if receiver is not None and not receiver.is_shared and self._is_request_there():
             receiver.share()
+
+    def _let_all_receive(self) -> bool:
+        """Let all threads take requests; return whether some have waited for that."""
+        if self._receiver is None:
+            return False
+        is_awaited = self._receiver.is_awaited()
+        self._receiver.share()
+        return is_awaited
 
     def _is_request_there(self) -> bool:
         # Each thread has a `poll` of its own: one cannot be used by two.
@@ -231,9 +239,7 @@ class Session:
             # Threads in calls that wait for a worker are no help: the usual ones are others.
             waiting = min(self._count_waiting(), _MOST_MADE_UP_FOR)
             missing = self._usual_count - (len(self._threads) - waiting)
-            if self._finished_calls == before:
-                if self._receiver is not None:
-                    self._receiver.share()
+            if self._finished_calls == before and not self._let_all_receive():
                 missing = max(missing, len(self._threads) // 2, 1)
             if missing > 0:
                 self._start_threads(missing, self._work_while_needed)
@@ -309,7 +315,7 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests, loop.on_read = self._requests, self._let_all_receive
+        loop.requests, loop.on_read = self._requests, self._begin_to_read
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
             while not self._is_ending:
