@@ -36,11 +36,12 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import (
+    Attributes,
     Content,
     TextContent,
-    attributes_content,
     open_content,
     read_all,
+    written_attributes_content,
 )
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
@@ -149,7 +150,7 @@ class Lookup:
                 self._links.note_empty_group(target.ref)
             if change.attributes:
                 node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
-                self.keep_content(node, attributes_content(change.attributes))
+                self.keep_content(node, written_attributes_content(change.attributes))
 
     def is_alone(self, folder: Node, name: bytes) -> bool:
         """Whether a link's object is known, and no other path leads to it or into its group."""
@@ -376,6 +377,10 @@ class Lookup:
     def keep_content(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on, until what was found is forgotten."""
         self._contents.keep(node, content)
+
+    def known_attributes(self, owner: ObjectRef) -> Attributes | None:
+        """Return the attributes of an object, if they are at hand."""
+        return self._contents.attributes_of(owner)
 
     def text_of(self, path: bytes) -> bytes:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""
