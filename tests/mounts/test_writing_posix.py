@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.mounts import mounted
 from support.reference import npy_bytes
 from support.writing import SECONDS, errno_of, make_file, same, shell, written
 
@@ -124,6 +125,61 @@ def test_the_times_of_a_folder_move_when_an_entry_comes_or_goes(tmp_path: Path) 
         (mount.path / "top").mkdir()
         assert mount.path.stat().st_mtime_ns > before
         assert abs((mount.path / "top").stat().st_mtime_ns - mount.path.stat().st_mtime_ns) < 10**9
+
+
+@pytest.mark.semantics("R16", "R23")
+def test_the_times_of_a_folder_stay_where_attributes_come_or_go_by_themselves(
+    tmp_path: Path,
+) -> None:
+    file = make_file(tmp_path / "f.h5", **{"g/x": VALUES, "g/y": VALUES})
+    with h5py.File(file, "a") as opened:
+        opened["g/y"].attrs["a"] = 1
+    with written(file, "-o", "xattr") as mount:
+        folder = mount.path / "g"
+        before = folder.stat()
+        os.setxattr(folder, "user.a", b"1")
+        os.setxattr(folder / "x.npy", "user.a", b"1")
+        assert {".attrs.json", "x.attrs.json"} <= set(os.listdir(folder))
+        (folder / "y.attrs.json").write_text("{}")
+        os.removexattr(folder, "user.a")
+        assert set(os.listdir(folder)) == {"x.npy", "x.attrs.json", "y.npy"}
+        assert (before.st_mtime_ns, before.st_ctime_ns) == times_of(folder)
+        (folder / "x.attrs.json").unlink()
+        assert min(times_of(folder)) > before.st_mtime_ns
+
+
+@pytest.mark.semantics("R16", "S5")
+def test_the_next_mount_has_the_times_that_the_hdf5_file_keeps(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w", libver="latest") as opened:
+        for name in ("from", "to"):
+            opened[f"{name}/x"] = VALUES
+            opened.create_group(f"{name}/inner")
+    with mounted(file) as mount:
+        before = {name: times_of(mount.path / name) for name in ("from", "to")}
+    with written(file, "-o", "xattr") as mount:
+        for script in (
+            "ln from/x.npy to/y.npy", "ln -s y.npy to/soft.npy", "mkdir to/new", "rm to/x.npy",
+            "mv from/inner to/moved", "rmdir to/inner", "mv to/soft.npy from/", "touch -d@5 to",
+        ):  # fmt: skip
+            shell(script, mount.path)
+        np.save(mount.path / "to/saved.npy", VALUES)
+        os.setxattr(mount.path / "from", "user.a", b"1")
+        assert all(times_of(mount.path / name) > times for name, times in before.items())
+        kept = {each: each.stat().st_ino for each in (mount.path / "to").iterdir()}
+    with mounted(file) as mount:
+        for name, (mtime_ns, ctime_ns) in before.items():
+            now = times_of(mount.path / name)
+            assert now[0] == mtime_ns
+            assert now[1] >= ctime_ns and not now[1] % 10**9, "the header has seconds"
+        assert {each.name: each.stat().st_ino for each in (mount.path / "to").iterdir()} == {
+            each.name: inode for each, inode in kept.items()
+        }
+
+
+def times_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns
 
 
 @pytest.mark.semantics("S1")
