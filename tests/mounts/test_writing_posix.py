@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -281,3 +282,29 @@ def test_people_s_programs_change_attributes_by_way_of_their_scratch_files(
         assert dict(opened["d"].attrs) == {"a": "new", "b": 1}
         assert same(opened["d"][()], VALUES)
     assert not Path(f"{file}.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R29", "D9")
+def test_a_reference_follows_an_open_datatype_to_the_name_that_is_left(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "f.h5", x=VALUES)
+    with h5py.File(file, "a") as opened:
+        opened["t"] = np.dtype("i4")
+        opened["z"] = opened["t"]
+        opened["refs"] = np.array(
+            [h5py.h5r.create(opened.id, b"t", h5py.h5r.OBJECT)], h5py.ref_dtype
+        )
+        opened["x"].attrs["to"] = opened["refs"][0]
+    with written(file) as mount:
+
+        def seen() -> tuple[object, object]:
+            attributes = json.loads((mount.path / "x.attrs.json").read_text())
+            return attributes["to"], np.load(mount.path / "refs.npy")[0]
+
+        assert seen() == ("/t", "/t")
+        with open(mount.path / "t.dtype.json") as is_open:
+            (mount.path / "t.dtype.json").unlink()
+            assert seen() == ("/z", "/z")
+            assert is_open.read()
+        (mount.path / "z.dtype.json").unlink()
+        name, shown = seen()
+        assert isinstance(name, dict) and list(name) == ["address"] and shown == ""
