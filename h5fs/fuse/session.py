@@ -188,8 +188,9 @@ class Session:
         return self._notifier
 
     def forget_status(self, node: int) -> None:
-        """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``."""
-        (self._notifier or self.notifier()).forget_status(node)
+        """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``; 0 is none."""
+        if node:
+            (self._notifier or self.notifier()).forget_status(node)
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""

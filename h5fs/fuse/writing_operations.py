@@ -86,7 +86,8 @@ class WritingOperations(Operations):
             note_nodes=note_nodes,
         )  # fmt: skip
         self._requests = requests
-        self._forget_status = forget_status
+        # Lets the kernel forget the status of a file or folder that a call has changed.
+        self._forget = forget_status
         self._pages = KeptPages()
         self._nodes = OpenNodes()
         self._open_folders = OpenFolderStatuses()
@@ -202,11 +203,6 @@ class WritingOperations(Operations):
         self._nodes.use(handle, node)
         return self._pages.writes(handle, node)
 
-    def _forget(self, node: int) -> None:
-        """Let the kernel forget the status of a file or folder that a call has changed."""
-        if node:
-            self._forget_status(node)
-
     def fsyncdir(self, path: bytes | None, _datasync: int, _file_info: int) -> None:
         """``fsync`` of a folder; also of a removed folder, so that it stays removed."""
         self._tree.sync_folder(b"/" if path is None else path)
@@ -293,7 +289,9 @@ class WritingOperations(Operations):
 
     def _find_handle(self, path: bytes | None, file_info: int | None) -> int | None:
         """Return the handle that a request about a status is about; None: the path tells."""
-        handle = self._handle(file_info) if file_info else NO_HANDLE
+        handle = NO_HANDLE
+        if file_info:
+            handle = c_uint64.from_address(file_info + self._handle_offset).value
         if handle != NO_HANDLE:
             return handle
         found = self._nodes.find(self._requests.node()) if path is None else None

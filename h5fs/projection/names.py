@@ -121,7 +121,10 @@ def decode_name(dentry: bytes) -> DentryName | None:
     """
     projection = Projection.FOLDER
     if b"." in dentry:
-        projection = next((p for p in _BY_LENGTH if dentry.endswith(p.suffix)), projection)
+        for each in _BY_LENGTH:
+            if dentry.endswith(each.suffix):
+                projection = each
+                break
     stem = dentry[: len(dentry) - len(projection.suffix)]
     if _PLAIN.match(stem):
         return DentryName(projection, stem)

@@ -36,11 +36,12 @@ from h5fs.projection.names import (
 )
 from h5fs.store.interface import Store
 from h5fs.tree.contents.content import (
+    Attributes,
     Content,
     TextContent,
-    attributes_content,
     open_content,
     read_all,
+    written_attributes_content,
 )
 from h5fs.tree.contents.known_contents import KnownContents
 from h5fs.tree.contents.view_content import Views
@@ -149,7 +150,7 @@ class Lookup:
                 self._links.note_empty_group(target.ref)
             if change.attributes:
                 node = Node(NodeKind.ATTRIBUTES, b"", target, folder)
-                self.keep_content(node, attributes_content(change.attributes))
+                self.keep_content(node, written_attributes_content(change.attributes))
 
     def is_alone(self, folder: Node, name: bytes) -> bool:
         """Whether a link's object is known, and no other path leads to it or into its group."""
@@ -168,10 +169,10 @@ class Lookup:
             if now is None or now.ref != known.target.ref:  # else its attributes are others
                 self._links.forget_group(known.target.ref)
         # The link's dentry has one of several names, depending on what the link has led to.
-        as_folder, *others = encode_names(name, self._projections)
         start = folder_path + b"/"
-        inside = start + as_folder + b"/" + GROUP_ATTRIBUTES
-        self._nodes.remove(start + as_folder, inside, *[start + each for each in others])
+        paths = [start + each for each in encode_names(name, self._projections)]
+        inside = paths[0] + b"/" + GROUP_ATTRIBUTES  # the first is that of a folder
+        self._nodes.remove(inside, *paths)
         self._contents.forget_dependent()
         self._cut_names.remove(group)
         self._forget_others(folder_path)
@@ -259,8 +260,17 @@ class Lookup:
             raise NotAGroupError(f"{show_path(folder.name)} is not a group")
         if folder.depth >= self._max_depth:
             self.check_depth(folder)
-        node = self._match_child(folder, name)
-        return node if node is not None and node.name == name else None
+        if name == GROUP_ATTRIBUTES:
+            return make_attributes_node(folder, folder)
+        node, meant = None, decode_name(name)
+        if meant is not None:
+            node = self._find_meant(folder, name, meant.projection, meant.link_name)
+        is_other = node is None or node.name != name
+        if is_other and self._views.kinds:
+            found = decode_view_name(name, self._views.kinds)
+            node = None if found is None else self._find_meant(folder, name, *found)
+            is_other = node is None or node.name != name
+        return None if is_other else node
 
     def check_depth(self, folder: Node) -> None:
         """Raise ``UnreadableError`` for a group so deep that what is in it is not shown."""
@@ -268,17 +278,6 @@ class Lookup:
             path = show_path(folder.info.ref.path[:200])
             depth = self._max_depth
             raise UnreadableError(f"{path}...: groups more than {depth} deep (-o max_depth=N)")
-
-    def _match_child(self, folder: Node, name: bytes) -> Node | None:
-        if name == GROUP_ATTRIBUTES:
-            return make_attributes_node(folder, folder)
-        node, meant = None, decode_name(name)
-        if meant is not None:
-            node = self._find_meant(folder, name, meant.projection, meant.link_name)
-        if not self._views.kinds or (node is not None and node.name == name):
-            return node
-        found = decode_view_name(name, self._views.kinds)
-        return None if found is None else self._find_meant(folder, name, *found)
 
     def _find_meant(
         self, folder: Node, name: bytes, projection: AnyProjection, link_name: bytes | None
@@ -376,6 +375,10 @@ class Lookup:
     def keep_content(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on, until what was found is forgotten."""
         self._contents.keep(node, content)
+
+    def known_attributes(self, owner: ObjectRef) -> Attributes | None:
+        """Return the attributes of an object, if they are at hand."""
+        return self._contents.attributes_of(owner)
 
     def text_of(self, path: bytes) -> bytes:
         """Return all bytes of a file that is text; none where the HDF5 file has none."""

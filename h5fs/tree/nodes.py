@@ -74,8 +74,10 @@ class Node(Struct, frozen=True, eq=False):
         kind, ref = self.kind, self.info.ref
         if kind in _WITHOUT_OBJECT:
             return _hash_to_inode(ref, self.name) | 1 << 63
-        if ref.file or kind in _POSITIONS:
+        if ref.file:
             return self.inode_of(kind)
+        if kind in _POSITIONS:
+            return object_inode(ref.id, kind)
         return ref.id + _OWN_POSITION & _ID_MASK
 
     def inode_of(self, kind: AnyKind) -> int:

@@ -369,7 +369,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     with open(complaints, "wb") as stderr:
         daemon = subprocess.Popen(
             ["timeout", "300", sys.executable, __file__, mountpoint, notes],
-            env={**os.environ, "H5FS_FUSE": "3", "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "H5FS_FUSE": "3", "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.mounts import mounted
 from support.reference import npy_bytes
 from support.writing import SECONDS, errno_of, make_file, same, shell, written
 
@@ -126,6 +128,61 @@ def test_the_times_of_a_folder_move_when_an_entry_comes_or_goes(tmp_path: Path) 
         assert abs((mount.path / "top").stat().st_mtime_ns - mount.path.stat().st_mtime_ns) < 10**9
 
 
+@pytest.mark.semantics("R16", "R23")
+def test_the_times_of_a_folder_stay_where_attributes_come_or_go_by_themselves(
+    tmp_path: Path,
+) -> None:
+    file = make_file(tmp_path / "f.h5", **{"g/x": VALUES, "g/y": VALUES})
+    with h5py.File(file, "a") as opened:
+        opened["g/y"].attrs["a"] = 1
+    with written(file, "-o", "xattr") as mount:
+        folder = mount.path / "g"
+        before = folder.stat()
+        os.setxattr(folder, "user.a", b"1")
+        os.setxattr(folder / "x.npy", "user.a", b"1")
+        assert {".attrs.json", "x.attrs.json"} <= set(os.listdir(folder))
+        (folder / "y.attrs.json").write_text("{}")
+        os.removexattr(folder, "user.a")
+        assert set(os.listdir(folder)) == {"x.npy", "x.attrs.json", "y.npy"}
+        assert (before.st_mtime_ns, before.st_ctime_ns) == times_of(folder)
+        (folder / "x.attrs.json").unlink()
+        assert min(times_of(folder)) > before.st_mtime_ns
+
+
+@pytest.mark.semantics("R16", "S5")
+def test_the_next_mount_has_the_times_that_the_hdf5_file_keeps(tmp_path: Path) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w", libver="latest") as opened:
+        for name in ("from", "to"):
+            opened[f"{name}/x"] = VALUES
+            opened.create_group(f"{name}/inner")
+    with mounted(file) as mount:
+        before = {name: times_of(mount.path / name) for name in ("from", "to")}
+    with written(file, "-o", "xattr") as mount:
+        for script in (
+            "ln from/x.npy to/y.npy", "ln -s y.npy to/soft.npy", "mkdir to/new", "rm to/x.npy",
+            "mv from/inner to/moved", "rmdir to/inner", "mv to/soft.npy from/", "touch -d@5 to",
+        ):  # fmt: skip
+            shell(script, mount.path)
+        np.save(mount.path / "to/saved.npy", VALUES)
+        os.setxattr(mount.path / "from", "user.a", b"1")
+        assert all(times_of(mount.path / name) > times for name, times in before.items())
+        kept = {each: each.stat().st_ino for each in (mount.path / "to").iterdir()}
+    with mounted(file) as mount:
+        for name, (mtime_ns, ctime_ns) in before.items():
+            now = times_of(mount.path / name)
+            assert now[0] == mtime_ns
+            assert now[1] >= ctime_ns and not now[1] % 10**9, "the header has seconds"
+        assert {each.name: each.stat().st_ino for each in (mount.path / "to").iterdir()} == {
+            each.name: inode for each, inode in kept.items()
+        }
+
+
+def times_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
 @pytest.mark.semantics("S1")
 @pytest.mark.parametrize("mode", ["r", "r+"])
 def test_folders_have_one_link_and_find_finds_what_is_in_them(tmp_path: Path, mode: str) -> None:
@@ -225,3 +282,29 @@ def test_people_s_programs_change_attributes_by_way_of_their_scratch_files(
         assert dict(opened["d"].attrs) == {"a": "new", "b": 1}
         assert same(opened["d"][()], VALUES)
     assert not Path(f"{file}.h5fs-left").exists()
+
+
+@pytest.mark.semantics("R29", "D9")
+def test_a_reference_follows_an_open_datatype_to_the_name_that_is_left(tmp_path: Path) -> None:
+    file = make_file(tmp_path / "f.h5", x=VALUES)
+    with h5py.File(file, "a") as opened:
+        opened["t"] = np.dtype("i4")
+        opened["z"] = opened["t"]
+        opened["refs"] = np.array(
+            [h5py.h5r.create(opened.id, b"t", h5py.h5r.OBJECT)], h5py.ref_dtype
+        )
+        opened["x"].attrs["to"] = opened["refs"][0]
+    with written(file) as mount:
+
+        def seen() -> tuple[object, object]:
+            attributes = json.loads((mount.path / "x.attrs.json").read_text())
+            return attributes["to"], np.load(mount.path / "refs.npy")[0]
+
+        assert seen() == ("/t", "/t")
+        with open(mount.path / "t.dtype.json") as is_open:
+            (mount.path / "t.dtype.json").unlink()
+            assert seen() == ("/z", "/z")
+            assert is_open.read()
+        (mount.path / "z.dtype.json").unlink()
+        name, shown = seen()
+        assert isinstance(name, dict) and list(name) == ["address"] and shown == ""

@@ -12,11 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from h5fs.errors import UnreadableError
-from h5fs.model.objects import DatasetInfo, ObjectRef
+from h5fs.model.objects import Attribute, DatasetInfo, ObjectRef
+from h5fs.projection.json.attribute_file import INT64
 from h5fs.projection.npy import project_array
 from h5fs.store.element_ranges import read_through_library
 from h5fs.store.interface import ArrayPart, Store
-from h5fs.tree.contents.content import ArrayContent
+from h5fs.tree.contents.content import (
+    MOST_WITH_ATTRIBUTES_BYTES,
+    ArrayContent,
+    attributes_content,
+    written_attributes_content,
+)
 
 REF = ObjectRef(0, 96, b"/d")
 DTYPES = st.sampled_from(["u1", "<i2", ">f8", "S5", "<c16", [("a", "u1"), ("b", "<f4", (3,))]])
@@ -78,3 +84,13 @@ def test_any_range_is_that_of_np_save_and_touches_no_other_element(
 def test_fewer_bytes_than_elements_have_are_an_error() -> None:
     with pytest.raises(UnreadableError, match="8 of 16 bytes"):
         read_through_library(lambda *_: bytes(8), 8, 4, 8)
+
+
+def test_only_short_texts_are_kept_with_their_attributes() -> None:
+    for count in (1, MOST_WITH_ATTRIBUTES_BYTES):
+        attributes = (Attribute(b"a", INT64, (count,), (bytes(8),) * count),)
+        content = written_attributes_content(attributes)
+        is_short = content.size_bytes <= MOST_WITH_ATTRIBUTES_BYTES
+        assert is_short == (count == 1)
+        assert content.attributes == (attributes if is_short else None)
+        assert content.data == attributes_content(attributes).data

@@ -337,8 +337,14 @@ def _form_from_json(entry: JsonValue, value: JsonValue) -> _Form:
 
 
 def _reread(shown: JsonValue) -> JsonValue:
-    """Return a value as a reader gets it: written to JSON and parsed again."""
-    return parse_json(write_json(shown).encode())
+    """Return a value as a reader gets it that is written to JSON and parsed again."""
+    if isinstance(shown, float):
+        return Decimal(float.__repr__(shown))  # a NumPy float has a repr of its own
+    if isinstance(shown, list):
+        return [_reread(item) for item in shown]
+    if isinstance(shown, dict):
+        return {key: _reread(item) for key, item in shown.items()}
+    return shown
 
 
 def _is_same(left: JsonValue, right: JsonValue, *, one_spelling: bool = True) -> bool:

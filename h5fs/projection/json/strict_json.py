@@ -42,12 +42,7 @@ def parse_json(data: bytes) -> JsonValue:
         raise InvalidAttributesError("not JSON: it begins with a byte order mark")
     _check_count(data)
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            parse_float=_parse_decimal,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique_keys,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
     except RecursionError as error:
         raise InvalidAttributesError("JSON nested too deeply") from error
     except ValueError as error:  # also UnicodeDecodeError, and integers of thousands of digits
@@ -165,6 +160,12 @@ def _unique_keys(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
             raise ValueError(f"the key {show_value(key)} stands twice")
         value[key] = item
     return value
+
+
+# `json.loads` makes one for each text.
+_DECODER = json.JSONDecoder(
+    parse_float=_parse_decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+)
 
 
 def write_indented(value: JsonValue, indent: str = "") -> str:

@@ -12,7 +12,7 @@ from math import prod
 from typing import Protocol
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.datatypes import holds_references
@@ -31,6 +31,9 @@ from h5fs.tree.contents.view_content import Views
 from h5fs.tree.nodes import Node, NodeKind
 
 _log = logging.getLogger(__name__)
+
+MOST_WITH_ATTRIBUTES_BYTES = 4 * 2**10
+"""No longer text is kept together with the attributes that it shows."""
 
 _OFFSET_DTYPE = np.dtype("<i8")
 
@@ -55,11 +58,18 @@ def read_all(content: Content) -> bytes:
     return bytes(data)
 
 
+Attributes = tuple[Attribute | UnreadableAttribute, ...]
+
+
 class TextContent(Struct, frozen=True):
-    """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects."""
+    """A small file that is at hand as a whole. ``names_objects``: it has paths of other objects.
+
+    ``attributes``: those that it shows, where whoever writes the file anew need not ask for them.
+    """
 
     data: bytes
     names_objects: bool = False
+    attributes: Attributes | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -137,6 +147,14 @@ def attributes_content(attributes: Sequence[Attribute | UnreadableAttribute]) ->
         isinstance(each, UnreadableAttribute) or holds_references(each.type) for each in attributes
     )
     return TextContent(attributes_to_json(attributes), names_objects)
+
+
+def written_attributes_content(attributes: Attributes) -> TextContent:
+    """Return the content of an attribute file that was written, and may be written again soon."""
+    content = attributes_content(attributes)
+    if content.size_bytes > MOST_WITH_ATTRIBUTES_BYTES:
+        return content
+    return structs.replace(content, attributes=attributes)
 
 
 def npy_shape(dataset: DatasetInfo) -> tuple[int, ...]:

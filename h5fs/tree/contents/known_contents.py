@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from h5fs.lru_cache import LruCache
 from h5fs.model.objects import ObjectRef
-from h5fs.tree.contents.content import ArrayContent, Content, TextContent
-from h5fs.tree.nodes import PROJECTIONS, AnyKind, Node
+from h5fs.tree.contents.content import ArrayContent, Attributes, Content, TextContent
+from h5fs.tree.nodes import PROJECTIONS, AnyKind, Node, NodeKind
 
 _CONTENT_BYTES_KEPT = 24 * 2**20
 _CONTENT_ENTRY_BYTES = 600  # what a content takes beside its text
 _LARGEST_TEXT_KEPT_BYTES = 16 * 2**10
+_ATTRIBUTES_BYTES_EACH = 16  # what attributes take for each byte of their text
 
 # The kind of node; file and id of the object: an ``ObjectRef`` is hashed by a function of Python's.
 _Key = tuple[AnyKind, int, int]
@@ -33,6 +34,12 @@ class KnownContents:
         ref = node.info.ref
         key = (node.kind, ref.file, ref.id)
         return self._own.get(key) or self._dependent.get(key) or self._large.get(key)
+
+    def attributes_of(self, ref: ObjectRef) -> Attributes | None:
+        """Return the attributes of an object, if its attribute file is known with them."""
+        key = (NodeKind.ATTRIBUTES, ref.file, ref.id)
+        content = self._own.get(key) or self._dependent.get(key)
+        return content.attributes if isinstance(content, TextContent) else None
 
     def keep(self, node: Node, content: Content) -> None:
         """Let a node have a content from now on."""
@@ -72,5 +79,9 @@ def _follows_from_its_object(node: Node, content: Content) -> bool:
 
 
 def _weigh_content(content: Content) -> int:
-    text_bytes = content.size_bytes if isinstance(content, TextContent) else 0
+    if not isinstance(content, TextContent):
+        return _CONTENT_ENTRY_BYTES
+    text_bytes = len(content.data)
+    if content.attributes is not None:
+        text_bytes += _ATTRIBUTES_BYTES_EACH * text_bytes
     return _CONTENT_ENTRY_BYTES + text_bytes

@@ -28,6 +28,7 @@ from h5fs.tree.nodes import PARTNERS, Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import (
     commit_array,
     commit_datatype,
+    existing_attributes,
     is_as_shown,
     plan_attributes,
     read_header,
@@ -223,7 +224,9 @@ class Commits:
         owner = self._places.owner_of(folder, meaning.link_name)
         if owner is not None:
             with self._lookup.changing():
-                plan = plan_attributes(self._store, owner, file.draft)
+                plan = plan_attributes(
+                    existing_attributes(self._store, self._lookup, owner), file.draft
+                )
                 missing, *_ = plan.apply(self._store, owner, in_part=True)
             where = ", ".join(show_path(target) for target in missing[:_MOST_TOLD])
             file.refusal = f"attributes refer to what is not there ({where})"
@@ -353,19 +356,19 @@ class Commits:
         self._pending.hold_times(owner, self._lookup.status_of_file(0))
         is_alone = name is not None and self._lookup.is_alone(folder, name)
         waiting = functools.partial(self._in_flight.waiting, file.path, file, is_alone=is_alone)
-        plan = plan_attributes(
-            self._store, owner, draft, waiting, before=self.text_before(file, owner.ref),
-            is_shared=self._lookup.is_shared,
-        )  # fmt: skip
+        existing = existing_attributes(self._store, self._lookup, owner, waiting)
+        plan = plan_attributes(existing, draft, before=self.text_before(file, owner.ref))
         if plan.targets:  # what they refer to may come or go at other paths
             self._in_flight.insist_on_being_alone()
-        with (
-            self._lookup.changing_group(folder)
-            if name is None
-            else self._lookup.changing_link(folder, name)
-        ) as change:
-            missing, owner, change.attributes = plan.apply(self._store, owner, waiting)
-            change.link = Link(change.name, LinkKind.HARD, target=owner)
+        missing: tuple[bytes, ...] = ()
+        if not plan.is_empty or self._lookup.is_shared:
+            with (
+                self._lookup.changing_group(folder)
+                if name is None
+                else self._lookup.changing_link(folder, name)
+            ) as change:
+                missing, owner, change.attributes = plan.apply(self._store, owner, waiting)
+                change.link = Link(change.name, LinkKind.HARD, target=owner)
         self._pending.await_targets(file, missing)
         if file.awaits:
             return False

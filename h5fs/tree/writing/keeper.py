@@ -166,6 +166,8 @@ class Keeper:
 
     def renew_datasets(self) -> None:
         """Show datasets with a temporary name as they are now: one was written by another name."""
+        if not self._datasets:
+            return
         self._datasets = [each for each in self._datasets if each.held and not each.is_gone]
         for file in self._datasets:
             if file.kept_as is None:

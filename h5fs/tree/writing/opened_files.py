@@ -48,6 +48,10 @@ class OpenedFile:
             return offset
         return self.file.size_bytes
 
+    def reads_text(self, text: bytes) -> bool:
+        """Whether this is open to read a text of the HDF5 file, which was ``text``."""
+        return isinstance(self.content, TextContent) and self.content.data == text
+
     def read_of_file(self) -> tuple[Node, Content] | None:
         """Return what this reads of the HDF5 file; None where it reads a draft."""
         node, content = self.node, self.content
@@ -153,7 +157,7 @@ class OpenedFiles:
             opened.node is not None
             and opened.node.kind is node.kind
             and opened.node.info.ref == node.info.ref
-            and opened.content != content
+            and not opened.reads_text(content.data)
             for opened in self._handles.files()
         )
 

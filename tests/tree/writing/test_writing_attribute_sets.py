@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from support.reference import npy_bytes
-from support.trees import names, read, save, writable_tree
+from support.trees import names, read, save, store_of, writable_tree
 
 from h5fs.errors import (
     EmptiedError,
@@ -391,3 +391,50 @@ def test_an_attribute_is_set_in_a_text_that_waits(scales: Path) -> None:
         assert opened[opened["t"].attrs["to"]].name == "/later"
         assert opened["t"].attrs["units"] == "m"
         assert opened["t"].attrs["n"].dtype == np.int16
+
+
+@pytest.mark.semantics("A6", "R11")
+def test_attributes_that_a_program_writes_again_have_the_types_that_they_have_by_now(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened["x"] = np.arange(3)
+        opened["y"] = opened["x"]
+        opened["z"] = np.arange(4)
+    with writable_tree(file) as tree:
+        for path in (b"/x.attrs.json", b"/y.attrs.json", b"/z.attrs.json"):
+            save(tree, path, b'{"a": 1}')
+        save(tree, b"/y.attrs.json", b'{"a": 2.5}')
+        save(tree, b"/x.attrs.json", b'{"a": 3}')
+        tree.change_attributes(b"/z.npy", {b"a": b"0.5"})
+        save(tree, b"/z.attrs.json", b'{"a": 7, "b": 1}')
+        save(tree, b"/z.attrs.json", b'{"a": 7}')
+        assert read(tree, b"/y.attrs.json") == b'{\n  "a": 3.0\n}\n'
+    with h5py.File(file) as opened:
+        assert opened["x"].attrs["a"] == 3 and opened["x"].attrs["a"].dtype == "f8"
+        assert opened["z"].attrs["a"].dtype == "f8" and list(opened["z"].attrs) == ["a"]
+
+
+@pytest.mark.semantics("A6")
+def test_attributes_that_were_written_are_not_asked_for_to_be_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w") as opened:
+        opened["x"] = np.arange(3)
+    with writable_tree(file) as tree:
+        save(tree, b"/x.attrs.json", b'{"a": 1, "b": [0.5, -0.0], "c": "text"}')
+        with monkeypatch.context() as patched:
+            for method in ("read_attributes", "write_attributes"):
+                patched.setattr(store_of(tree), method, refuse)
+            save(tree, b"/x.attrs.json", b'{"a":1,"b":[5e-1,-0.0],"c":"text"}')
+            patched.undo()
+            patched.setattr(store_of(tree), "read_attributes", refuse)
+            save(tree, b"/x.attrs.json", b'{"a": 2, "c": "text"}')
+    with h5py.File(file) as opened:
+        assert dict(opened["x"].attrs) == {"a": 2, "c": "text"}
+
+
+def refuse(*_given: object, **_named: object) -> None:
+    raise AssertionError("asked for nothing")

@@ -48,8 +48,13 @@ class PathFinder:
         if address not in self._paths:  # in a damaged file the walk ends early
             reference = _to_python(address.to_bytes(8, sys.byteorder), ReferenceKind.OBJECT)
             name = h5r.get_name(reference, self._object_id)
-            is_shown = name is not None and not is_below_hidden(name.lstrip(b"/"))
-            self._paths[address] = name if is_shown else None
+            if name is None or not is_below_hidden(name.lstrip(b"/")):
+                self._paths[address] = name
+            elif h5o.get_info(self._object_id, name).rc == 1:
+                self._paths[address] = None
+            else:  # a datatype that is open has a hidden name beside others
+                self._paths = walk_for_paths(self._object_id)
+                self._paths.setdefault(address, None)
         return self._paths[address]
 
     def forget(self, addresses: Iterable[int]) -> None:

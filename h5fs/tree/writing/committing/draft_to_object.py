@@ -40,7 +40,8 @@ from h5fs.projection.json.datatype_documents import check_new_datatype, datatype
 from h5fs.projection.json.strict_json import parse_json
 from h5fs.projection.npy import NpyHeader, parse_header
 from h5fs.store.interface import ArrayFile, ArrayPart, WritingStore
-from h5fs.tree.contents.content import ArrayContent, Content, read_all
+from h5fs.tree.contents.content import ArrayContent, Attributes, Content, read_all
+from h5fs.tree.lookup import Lookup
 from h5fs.tree.writing.pending.drafts import Draft
 from h5fs.tree.writing.pending.writable_file import WritableFile
 
@@ -49,8 +50,6 @@ _MOST_HEADER_BYTES = 2**20 + 12
 _MOST_JSON_BYTES = 2**28
 _MOST_COMPARED_BYTES = 2**26
 
-
-Attributes = tuple[Attribute | UnreadableAttribute, ...]
 Waiting = Callable[[], AbstractContextManager[None]]
 """Returns a block in which the store is waited for, and nothing else is used."""
 
@@ -239,6 +238,11 @@ class AttributePlan:
     gone: tuple[bytes, ...]
     targets: Mapping[bytes, frozenset[bytes]]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the object has all that the draft says, and no more."""
+        return not (self.changed or self.gone)
+
     def apply(
         self, store: WritingStore, owner: ObjectInfo, waiting: Waiting = nullcontext, *,
         in_part: bool = False,
@@ -268,23 +272,32 @@ class AttributePlan:
         return missing, owner, attributes
 
 
+def existing_attributes(
+    store: WritingStore, lookup: Lookup, owner: ObjectInfo, waiting: Waiting = nullcontext
+) -> Attributes:
+    """Return the attributes that an object has; others may have given it some that ``owner`` does
+    not count, where the file is shared."""
+    if not (owner.attribute_count or lookup.is_shared):
+        return ()
+    known = None if lookup.is_shared else lookup.known_attributes(owner.ref)
+    if known is None:
+        with waiting():
+            known = tuple(store.read_attributes(owner.ref))
+    return known
+
+
 def plan_attributes(
-    store: WritingStore, owner: ObjectInfo, draft: Draft, waiting: Waiting = nullcontext, *,
-    before: bytes | None = None, is_shared: bool = False,
-) -> AttributePlan:  # fmt: skip
+    existing: Attributes, draft: Draft, *, before: bytes | None = None
+) -> AttributePlan:
     """Find out what must be done to give an object the attributes that a draft says.
 
-    ``before``: the text that the draft was made of; then attributes that are the same in both stay
-    as they are by now, and so do those that are in neither. ``is_shared``: others may have given
-    the object attributes that ``owner`` does not count. Raises ``InvalidAttributesError``.
+    ``existing``: those that it has. ``before``: the text that the draft was made of; then
+    attributes that are the same in both stay as they are by now, and so do those that are in
+    neither. Raises ``InvalidAttributesError``.
     """
     if draft.size_bytes > _MOST_JSON_BYTES:
         raise InvalidAttributesError(f"{draft.size_bytes} bytes of JSON")
     data = draft.read(0, draft.size_bytes)
-    existing: Attributes = ()
-    if owner.attribute_count or is_shared:
-        with waiting():
-            existing = tuple(store.read_attributes(owner.ref))
     wanted = attributes_from_json(data, existing)
     known = {old.name: old for old in existing if isinstance(old, Attribute)}
     changed = tuple(each for each in wanted if known.get(each.name) != each)

@@ -75,8 +75,10 @@ class Places:
         Raises ``ExistsError`` where files of another kind show the object of that name: an array
         and a pair may be begun at the same time.
         """
+        if self._lookup.get_any_link(folder.info.ref, link_name) is None:
+            return None
         node = self._lookup.find_any(path)
-        if node is None and self._lookup.get_any_link(folder.info.ref, link_name) is not None:
+        if node is None:
             raise ExistsError(f"{show_path(path)}: the HDF5 file has another object of that name")
         return node
 
