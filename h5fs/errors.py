@@ -31,6 +31,10 @@ class GoneError(UnreadableError):
     errno = _errno.ESTALE
 
 
+class NoRoomError(UnreadableError):
+    """There is no room on the disk for decoded chunks."""
+
+
 class CannotOpenError(UnreadableError):
     """An HDF5 file cannot be opened; the message says why and what to do about it."""
 

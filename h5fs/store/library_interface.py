@@ -44,7 +44,8 @@ class ChunkBatch(Struct, frozen=True):
     """Chunks of one dataset to decode into a shared buffer.
 
     The shared buffer begins with the band of chunks that chunk number ``first_chunk`` is in; the
-    chunks land in it in the order of the array's elements, ``item_bytes`` each.
+    chunks land in it in the order of the array's elements, ``item_bytes`` each; in a band file one
+    after another (``h5fs.store.chunks.band_files``).
     """
 
     ref: ObjectRef
@@ -53,6 +54,24 @@ class ChunkBatch(Struct, frozen=True):
     data: Chunked
     first_chunk: int
     tasks: tuple[ChunkTask, ...]
+    shared_buffer: int
+    is_band_file: bool = False
+
+
+class RowBatch(Struct, frozen=True):
+    """Rows of a band to gather from its band file into a shared buffer.
+
+    The rows count from the band's first, ``start`` to ``stop`` of ``band_rows``; all chunks of the
+    band are there.
+    """
+
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    item_bytes: int
+    start: int
+    stop: int
+    band_rows: int
+    band_file: int
     shared_buffer: int
 
 
@@ -179,7 +198,13 @@ class LibraryStore(ObjectStore, Protocol):
         """
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
-        """Decode chunks into a shared buffer; return those that could not be."""
+        """Decode chunks into a shared buffer; return those that could not be.
+
+        Raises ``NoRoomError`` when the disk of a band file is full.
+        """
+
+    def gather_rows(self, batch: RowBatch) -> None:
+        """Put rows of a band into a shared buffer in memory."""
 
 
 class WritingLibraryStore(WritingObjectStore[NewArray], LibraryStore, Protocol):

@@ -13,7 +13,7 @@ class CacheStatistics(Struct, frozen=True):
     """Decoded chunks in memory.
 
     ``used_bytes`` of ``limit_bytes`` are taken, also by memory that waits for the next chunks.
-    ``disk_bytes``: blocks too large for that, in temporary files. ``hits`` and ``misses`` count
+    ``disk_bytes``: band files, for what is too large for that. ``hits`` and ``misses`` count
     parts of reads, one for each block of chunks that a read touches: a hit found all its chunks
     decoded, a miss had to wait for one.
     """

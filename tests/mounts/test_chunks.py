@@ -19,6 +19,7 @@ from support.disks import small_disk
 from support.mounts import Mounted, mounted
 from support.processes import bytes_read
 from support.reference import npy_bytes
+from support.waiting import wait_until
 
 PIPELINES: list[dict[str, Any]] = [
     {},
@@ -174,6 +175,11 @@ def test_no_chunk_is_decoded_twice_by_one_sequential_reader(tmp_path: Path) -> N
         assert bytes_read(mount.pid) - before < 1.5 * stored + values.nbytes + 2**20
 
 
+def room_on(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bfree * found.f_frsize
+
+
 @pytest.mark.semantics("D2")
 def test_no_room_for_a_band_is_an_error_and_the_mount_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,15 +189,66 @@ def test_no_room_for_a_band_is_an_error_and_the_mount_goes_on(
         file.create_dataset("d", data=values, chunks=(700, 200), compression="gzip")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
     with small_disk(tmp_path / "disk", 8):
+        room = room_on(tmp_path / "disk")
         options = ["-o", "cache=4M", "-o", f"log={tmp_path / 'log'}"]
         with mounted(tmp_path / "f.h5", options=options) as mount:
             with pytest.raises(OSError, match=os.strerror(errno.EIO)):
                 (mount.path / "d.npy").read_bytes()
             assert "/d: no room for decoded chunks" in (tmp_path / "log").read_text()
+            wait_until(lambda: room_on(tmp_path / "disk") == room)
             # One page has five chunks of twenty under it.
             with open(mount.path / "d.npy", "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
                 assert os.pread(file.fileno(), 40, 128) == values.tobytes()[:40]
+
+
+@pytest.mark.semantics("D2")
+def test_an_array_larger_than_the_disk_of_which_little_was_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.zeros((700, 12_000), "<i4")
+    values[:, 3000:3400] = np.random.default_rng(1).integers(0, 1000, (700, 400))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset = file.create_dataset("d", values.shape, "<i4", chunks=(700, 200), shuffle=True)
+        dataset[:, 3000:3400] = values[:, 3000:3400]
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+    with (
+        small_disk(tmp_path / "disk", 8),
+        mounted(tmp_path / "f.h5", options=["-o", "cache=8M"]) as mount,
+    ):
+        assert np.array_equal(np.load(mount.path / "d.npy"), values)
+
+
+@pytest.mark.semantics("D2")
+@pytest.mark.parametrize("layout", [(False, 3), (True, 3), (True, 0)])
+def test_a_damaged_chunk_of_a_band_larger_than_memory_leaves_the_others(
+    tmp_path: Path, layout: tuple[bool, int]
+) -> None:
+    is_filtered, fill = layout
+    values = np.random.default_rng(1).integers(0, 1000, (1500, 4000)).astype("<i4")
+    values[:, 3000:] = fill  # never written
+    settings = {"compression": "gzip", "shuffle": True} if is_filtered else {"fletcher32": True}
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset = file.create_dataset(
+            "d", values.shape, "<i4", chunks=(700, 600), fillvalue=fill, **settings
+        )
+        dataset[:, :3000] = values[:, :3000]
+        stored = bytearray(dataset.id.read_direct_chunk((700, 1200))[1])
+        stored[len(stored) // 2] ^= 255
+        dataset.id.write_direct_chunk((700, 1200), bytes(stored))
+    content = npy_bytes(values)
+    with (
+        mounted(tmp_path / "f.h5", options=["-o", "cache=8M"]) as mount,
+        open(mount.path / "d.npy", "rb", buffering=0) as shown,
+    ):
+        os.posix_fadvise(shown.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for row, column in ((0, 0), (699, 0), (699, 3999), (700, 3999), (1399, 0), (1400, 0)):
+            start = 128 + 4 * (4000 * row + column)
+            assert os.pread(shown.fileno(), 4, start) == content[start : start + 4]
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            os.pread(shown.fileno(), 4, 128 + 4 * (4000 * 900 + 1320))
+        with open(mount.path / "d.npy", "rb", buffering=0) as another:
+            assert os.pread(another.fileno(), 2_000_000, 128) == content[128:2_000_128]
 
 
 @pytest.mark.semantics("D1", "R4")

@@ -131,6 +131,35 @@ def test_what_lies_before_appended_rows_is_not_decoded_again(
             assert 0 < decoded["chunks"] <= 2  # the one that had the last rows, and a new one
 
 
+@pytest.mark.semantics("R26", "D2")
+def test_bands_larger_than_memory_that_lie_before_appended_rows_are_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks: list[int] = []
+    call = WorkerConnection.call
+
+    def call_and_note(self: Any, method: str, *arguments: Any, **how: Any) -> Any:
+        if method == "decode_chunks":
+            chunks.extend(task.number for task in arguments[0][0].tasks)
+        return call(self, method, *arguments, **how)
+
+    monkeypatch.setattr(WorkerConnection, "call", call_and_note)
+    array = np.arange(100_000 * COLUMNS, dtype="<i8").reshape(-1, COLUMNS)
+    with h5py.File(tmp_path / "f.h5", "w") as opened:
+        opened.create_dataset(
+            "d", data=array, chunks=(40_000, 3), maxshape=(None, COLUMNS), compression="gzip"
+        )
+    with writable_tree(tmp_path / "f.h5", cache_bytes=2**20) as tree:
+        assert read(tree, b"/d.npy") == npy_bytes(array)
+        assert sorted(chunks) == list(range(9))
+        for number in range(3):  # of three bands the last is not whole
+            array = resize(tree, "d", array, array[:10] + number, len(array))
+            content = npy_bytes(array)
+            chunks.clear()
+            assert read(tree, b"/d.npy") == content
+            assert sorted(chunks) == [6, 7, 8]
+
+
 @pytest.mark.semantics("R26")
 def test_what_lies_before_an_element_written_in_place_is_not_decoded_again(
     tmp_path: Path, decoded: Counter[str]

@@ -59,7 +59,10 @@ class _Worker:
     ) -> Any:
         for shared_buffer in shared_buffers:
             descriptor = os.dup(shared_buffer.descriptor)
-            self._views.add(shared_buffer.number, descriptor, shared_buffer.size_bytes)
+            self._views.add(
+                shared_buffer.number, descriptor, shared_buffer.size_bytes,
+                on_disk=shared_buffer.is_on_disk,
+            )  # fmt: skip
         return getattr(self._store, method)(*arguments)
 
     def forget_shared_buffer(self, shared_buffer: SharedBuffer) -> None:

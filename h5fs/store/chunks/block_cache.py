@@ -1,8 +1,8 @@
 """The cache of decoded blocks: which are there, which are being made, which are forgotten.
 
-A block in memory is a shared buffer that counts towards the cache's limit. A block that is too
-large for memory (where chunks are tall columns, one band may be the whole dataset) is an unlinked
-temporary file; only a few of those are kept.
+A block in memory is a shared buffer that counts towards the cache's limit. Where a band is too
+large for memory (where chunks are tall columns, it may be the whole dataset), its chunks are a
+block on disk, a band file (``band_files``); only a few of those are kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from h5fs.store.chunks.band_files import band_file_bytes
 from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.statistics import CacheStatistics
 from h5fs.store.workers.shared_buffers import SharedBuffer, make_shared_buffer
@@ -32,8 +33,7 @@ class Block:
 
     ``failures``: why chunks are FAILED, by chunk number. ``users``: how many readers use the block;
     it is not forgotten before there are none. ``passed_bytes``: how many of its bytes a sequential
-    reader has read. While it ``is_being_laid_out``, nobody may begin to make a chunk. The cache's
-    condition protects all fields that change.
+    reader has read. The cache's condition protects all fields that change.
     """
 
     key: tuple[Hashable, int]
@@ -43,7 +43,6 @@ class Block:
     is_whole: bool = False
     failures: dict[int, str] = field(default_factory=dict)
     passed_bytes: int = 0
-    is_being_laid_out: bool = False
     users: int = 0
 
     @property
@@ -90,7 +89,7 @@ class BlockCache:
         return self._capacity_bytes
 
     def fits(self, block_bytes: int) -> bool:
-        """Whether a block of this size is kept in memory."""
+        """Whether a block of this size is kept in memory, or else is a band file."""
         return block_bytes <= self._capacity_bytes // 2
 
     def pin(self, array: Hashable, grid: Grid, number: int, room_bytes: int = 0) -> Block:
@@ -105,7 +104,7 @@ class BlockCache:
             with self.changed:
                 block = self._blocks.get(key)
                 if block is None:
-                    shared_buffer = self._find_room(max(grid.block_bytes, room_bytes), gone)
+                    shared_buffer = self._find_room(grid, room_bytes, gone)
                     bounds = grid.block(number)
                     block = Block(key, bounds, shared_buffer, bytearray(len(bounds.chunks)))
                     self._blocks[key] = block
@@ -114,6 +113,15 @@ class BlockCache:
                 return block
         finally:
             self._let_go(gone)
+
+    def find(self, array: Hashable, number: int) -> Block | None:
+        """Return a block, pinned, if it is there."""
+        with self.changed:
+            block = self._blocks.get((array, number))
+            if block is not None:
+                self._blocks.move_to_end(block.key)
+                block.users += 1
+            return block
 
     def unpin(self, block: Block, passed_bytes: int = 0) -> None:
         """Let a block be forgotten again; a sequential reader has read ``passed_bytes`` of it.
@@ -143,6 +151,12 @@ class BlockCache:
         """Whether a block is there, whatever the state of its chunks."""
         with self.changed:
             return (array, number) in self._blocks
+
+    def forget_pinned(self, block: Block) -> None:
+        """Forget a block when its last user unpins it."""
+        with self.changed:
+            if self._blocks.get(block.key) is block:
+                del self._blocks[block.key]
 
     def forget(self, array: Hashable) -> None:
         """Forget all blocks of an array, each in use when its last user unpins it."""
@@ -198,14 +212,17 @@ class BlockCache:
             self._used_up.clear()
         self._let_go(shared_buffers)
 
-    def _find_room(self, block_bytes: int, gone: list[SharedBuffer]) -> SharedBuffer:
+    def _find_room(self, grid: Grid, room_bytes: int, gone: list[SharedBuffer]) -> SharedBuffer:
+        block_bytes = grid.block_bytes
         if not self.fits(block_bytes):
             on_disk = [
                 k for k, b in self._blocks.items() if b.shared_buffer.is_on_disk and not b.users
             ]
             for key in on_disk[: max(0, len(on_disk) - _BLOCKS_ON_DISK + 1)]:
                 gone.append(self._blocks.pop(key).shared_buffer)
-            return make_shared_buffer(next(self._numbers), block_bytes, on_disk=True)
+            return make_shared_buffer(next(self._numbers), band_file_bytes(grid), on_disk=True)
+        if self.fits(room_bytes):
+            block_bytes = max(block_bytes, room_bytes)
         while True:
             spare = self._take_spare(block_bytes) or self._take_used_up(block_bytes)
             if spare is not None:

@@ -84,6 +84,7 @@ class Pipeline:
         """Raises ``UnreadableError`` when ``can_decode`` says no."""
         if not can_decode(filters, item_bytes):
             raise UnreadableError(f"no decoder for the filters {[step.code for step in filters]}")
+        self.key = filters, item_bytes, chunk_bytes
         # N-bit is among them only where it does nothing.
         self._codes = tuple(step.code for step in filters)
         self._unpacker = _unpacker_of(filters[0], item_bytes) if filters else None

@@ -16,6 +16,7 @@ from math import prod
 import msgspec
 
 from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
+from h5fs.store.chunks.band_files import row_grid
 from h5fs.store.chunks.batches import ReadArray
 from h5fs.store.chunks.block_cache import BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
@@ -58,7 +59,7 @@ class ReadArrays:
                 if len(self._arrays) > _ARRAYS_KEPT:
                     self._arrays.popitem(last=False)
             self._arrays.move_to_end(key)
-            array.ref = ref  # by the path that the object has now
+            array.ref = array.chunked.ref = ref  # by the path that the object has now
         return array
 
     def all(self) -> list[ReadArray]:
@@ -70,7 +71,8 @@ class ReadArrays:
         """Forget lists of chunks where they have become too long together, but the newest."""
         size_bytes = 8 * newest.grid.chunk_count
         with self._lock:
-            for array in reversed(self._arrays.values()):
+            for each in reversed(self._arrays.values()):
+                array = each.chunked
                 if array.index is None or array is newest:
                     continue
                 size_bytes += 8 * array.grid.chunk_count
@@ -108,10 +110,10 @@ class ReadArrays:
                         continue
                 before = changed.before if changed is not None else array
                 if before is not None:
-                    self._cache.forget(before.key)
+                    _forget(before, self._cache)
             while len(self._changed) > _ARRAYS_KEPT:
                 _, changed = self._changed.popitem(last=False)
-                self._cache.forget(changed.before.key)
+                _forget(changed.before, self._cache)
 
     def _make(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int) -> ReadArray:
         assert dataset.shape is not None
@@ -119,18 +121,27 @@ class ReadArrays:
         block_bytes = min(BLOCK_BYTES, max(self._cache.capacity_bytes // 4, 1))
         grid = Grid(dataset.shape, data.chunk_shape, dataset.dtype.itemsize, block_bytes)
         array = ReadArray(ref, version, data, grid)
-        changed = self._changed.pop(array.key, None)
+        if not self._cache.fits(grid.block_bytes):
+            array = ReadArray(ref, version, data, row_grid(grid), bands=array)
+        changed = self._changed.pop((ref, version), None)
         if changed is not None:
             _take_over(array, changed, self._cache)
         return array
 
 
-def _take_over(array: ReadArray, changed: _Changed, cache: BlockCache) -> None:
+def _forget(array: ReadArray, cache: BlockCache) -> None:
+    for each in {array.key, array.chunked.key}:
+        cache.forget(each)
+
+
+def _take_over(taker: ReadArray, changed: _Changed, cache: BlockCache) -> None:
     """Let an array have what was there of it before its data changed from some byte on."""
-    before, old, new = changed.before, changed.before.grid, array.grid
+    before, array = changed.before.chunked, taker.chunked
+    old, new = before.grid, array.grid
     like = msgspec.structs.replace(before.data, filters=array.data.filters)
     is_alike = (
         like == array.data
+        and cache.fits(old.block_bytes) == cache.fits(new.block_bytes)
         and (old.shape[1:], old.item_bytes) == (new.shape[1:], new.item_bytes)
         and (old.chunk_shape, old.bands_per_block) == (new.chunk_shape, new.bands_per_block)
     )
@@ -139,10 +150,12 @@ def _take_over(array: ReadArray, changed: _Changed, cache: BlockCache) -> None:
     chunk_row = changed.start // row_bytes // new.chunk_shape[0] if row_bytes else 0
     chunks = chunk_row * prod(new.counts[1:])
     if not is_alike or not chunks:
-        cache.forget(before.key)
+        _forget(changed.before, cache)
         return
+    if taker.bands is not None:  # rows are gathered anew
+        cache.forget(changed.before.key)
     cache.take_over(before.key, array.key, new, chunks)
-    array.streams = before.streams
+    taker.streams = changed.before.streams
     # What has grown once will most likely grow again: its last block then stays where it is.
     most = new.bands_per_block * new.band_bytes
     array.block_room_bytes = max(new.block_bytes, min(most, _ROOM_TO_GROW * new.data_bytes))

@@ -13,21 +13,24 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
-from h5fs.errors import H5fsError, StaleError, UnreadableError, show_path
-from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.errors import H5fsError, NoRoomError, StaleError, UnreadableError, show_path
+from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
+from h5fs.store.chunks.band_files import RowGrid
 from h5fs.store.chunks.batches import (
     AHEAD_BATCH_BYTES,
     BATCH_BYTES,
     ReadArray,
     find_unwritten,
     make_batch,
+    make_row_batch,
+    part_of,
+    read_pieces,
     split_chunks,
 )
 from h5fs.store.chunks.block_cache import ABSENT, FAILED, PENDING, PRESENT, Block, BlockCache
 from h5fs.store.chunks.chunk_fetcher import ChunkFetcher
-from h5fs.store.chunks.geometry import BLOCK_BYTES
+from h5fs.store.chunks.chunk_indexes import ChunkIndexes
+from h5fs.store.chunks.geometry import BLOCK_BYTES, BlockBounds
 from h5fs.store.chunks.read_arrays import ReadArrays
 from h5fs.store.chunks.streams import Stream
 from h5fs.store.library_interface import ChunkFailure
@@ -51,6 +54,10 @@ _WAITING_BYTES_PER_WORKER = BLOCK_BYTES
 _STREAM_SECONDS = 1
 
 
+class _ForgottenError(UnreadableError):
+    """The array has changed, and blocks of rows cannot be made any more of a band that is read."""
+
+
 class ChunkReader:
     """Reads chunked arrays through the workers. Safe to use from any thread."""
 
@@ -63,6 +70,7 @@ class ChunkReader:
         self._shared_buffers = SharedBufferReader()
         self._cache = BlockCache(cache_bytes, on_gone=self._forget_shared_buffer)
         self._arrays = ReadArrays(self._cache)
+        self._indexes = ChunkIndexes(pool, self._arrays)
         self._waiting_bytes = _WAITING_BYTES_PER_WORKER * pool.count
         self._helpers = ThreadPoolExecutor(pool.count, thread_name_prefix="decode")
 
@@ -79,17 +87,12 @@ class ChunkReader:
         array = self._arrays.get(ref, dataset, data, version)
         grid = array.grid
         stream = array.streams.note(offset, offset + len(buffer))
+        read = self._read_block if array.bands is None else self._read_rows
         done = 0
         while done < len(buffer):
-            block = self._pin(array, grid.block_of(offset + done))
-            bounds = block.bounds
-            part = buffer[done : max(min(len(buffer), bounds.stop - offset), 0)]
-            if not part:  # the worker's answers about this array contradict each other
-                self._cache.unpin(block)
-                raise UnreadableError(f"{show_path(ref.path)}: it is described in two ways")
-            is_passing = stream is not None
-            self._read_block(array, block, offset + done - bounds.start, part, is_passing)
-            done += len(part)
+            start = offset + done
+            bounds = read(array, grid.block_of(start), start, buffer[done:], stream is not None)
+            done += min(len(buffer) - done, bounds.stop - start)
             if stream is not None and bounds.number > stream.ahead_block:
                 stream.ahead_block = bounds.number
                 self._read_ahead(array, stream, bounds.stop)
@@ -114,64 +117,75 @@ class ChunkReader:
         self._shared_buffers.forget(shared_buffer)
         self._pool.forget_shared_buffer(shared_buffer)
 
-    def _sizes_of(self, array: ReadArray, chunks: Sequence[int]) -> bytes | None:
-        """Return the chunks' sizes in the file, right for these; None where the library must look
-        up each chunk."""
-        if array.data.filters is None:
-            return None
-        index = array.index
-        if index is None or max(chunks, default=0) >= array.indexed_chunks:
-            with array.index_lock:
-                index = array.index
-                if index is None or array.indexed_chunks < array.grid.chunk_count:
-                    index = self._load_index(array)
-                    array.index, array.indexed_chunks = index, array.grid.chunk_count
-        if index.sizes is None:  # from now on everything is left to the library
-            array.data = msgspec.structs.replace(array.data, filters=None)
-        return index.sizes
+    def _read_rows(
+        self, array: ReadArray, number: int, start: int, buffer: memoryview, is_passing: bool
+    ) -> BlockBounds:
+        """As ``_read_block``, of an array whose bands are too large for memory.
 
-    def _load_index(self, array: ReadArray) -> ChunkIndex:
-        ref, count = array.ref, array.grid.chunk_count
-        index: ChunkIndex = self._pool.call(
-            "index_chunks", ref, array.grid.shape, subject=Subject(ref), asked_bytes=20 * count
-        )
-        columns = [each for each in (index.sizes, index.offsets) if each is not None]
-        if any(len(column) != 8 * count for column in columns):
-            raise UnreadableError(f"{show_path(array.ref.path)}: an index of another grid")
-        self._arrays.forget_indexes(array)
-        return index
+        Whoever reads whole rows, or goes through the array, gets them from a block of rows, once
+        all chunks of the band are there. Other reads take a few bytes of a few chunks, and need no
+        others: they get these from the band file. So do all where a band is a single chunk.
+        """
+        bands, bounds = array.chunked, array.grid.block(number)
+        kept = self._cache.find(array.key, number)
+        if kept is not None:
+            try:
+                if kept.is_whole:
+                    return self._read_block(array, number, start, buffer, is_passing)
+            finally:
+                self._cache.unpin(kept)
+        part = part_of(array, bounds, start, buffer)
+        band = self._pin(bands, bands.grid.block_of(start))
+        try:
+            self._make_under(bands, band, start, len(part), is_passing)
+            assert isinstance(array.grid, RowGrid)
+            pays = is_passing or len(part) >= array.grid.row_bytes
+            if band.is_whole and pays and self._gathers(array):
+                with suppress(_ForgottenError):
+                    return self._read_block(array, number, start, part, is_passing)
+            if not read_pieces(bands.grid, band, start, part):
+                raise UnreadableError(f"{show_path(array.ref.path)}: a band file is too short")
+        except NoRoomError:
+            self._cache.forget_pinned(band)  # the disk gets its room back
+            raise
+        finally:
+            self._cache.unpin(band)
+        return bounds
 
     def _read_block(
-        self, array: ReadArray, block: Block, offset: int, buffer: memoryview, is_passing: bool
-    ) -> None:
-        """Fill ``buffer`` from byte ``offset`` of a pinned block on, and unpin it."""
-        passed_bytes = 0
+        self, array: ReadArray, number: int, start: int, buffer: memoryview, is_passing: bool
+    ) -> BlockBounds:
+        """Read from byte ``start`` of an array on, as far as one block goes; return its bounds."""
+        block = self._pin(array, number)
+        bounds, passed_bytes = block.bounds, 0
         try:
+            part = part_of(array, bounds, start, buffer)
             if block.is_whole:
                 self._cache.hits += 1
             else:
-                self._make_under(array, block, offset, len(buffer), is_passing)
-            if self._shared_buffers.read_into(block.shared_buffer, buffer, offset) != len(buffer):
+                self._make_under(array, block, start, len(part), is_passing)
+            offset = start - bounds.start
+            if self._shared_buffers.read_into(block.shared_buffer, part, offset) != len(part):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a block is too short")
-            passed_bytes = len(buffer) if is_passing else 0
+            passed_bytes = len(part) if is_passing else 0
         finally:
             self._cache.unpin(block, passed_bytes)
+        return bounds
 
     def _make_under(
-        self, array: ReadArray, block: Block, offset: int, size: int, is_passing: bool
+        self, array: ReadArray, block: Block, start: int, size: int, is_passing: bool
     ) -> None:
-        """Return when the chunks under some bytes of a block are there."""
+        """Return when the chunks of a block that are under some bytes of the array are there."""
         grid = array.grid
-        start = block.bounds.start + offset
         first, last = start // grid.item_bytes, -(-(start + size) // grid.item_bytes)
         under = [chunk for part in grid.chunks_under(first, last) for chunk in part]
         is_for_all = is_passing and self._cache.fits(grid.block_bytes)
         wanted = block.bounds.chunks if is_for_all else under
         if any(block.states[chunk - block.first_chunk] in (ABSENT, PENDING) for chunk in wanted):
-            self._cache.misses += 1
+            self._cache.misses += array.bands is None  # else the read was counted with its band
             self._make(array, block, wanted)
         else:
-            self._cache.hits += 1
+            self._cache.hits += array.bands is None
         for chunk in under if block.failures else ():
             if chunk in block.failures:
                 raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")
@@ -184,17 +198,16 @@ class ChunkReader:
 
     def _make(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         """Return when the chunks of a block are there. Raises what making them raised."""
-        unwritten = find_unwritten(array, block, wanted, self._sizes_of)
-        missing = self._claim(block, wanted, len(unwritten))
-        if missing and block.is_being_laid_out:
-            self._lay_out(array, block, missing)
+        unwritten = find_unwritten(array, block, wanted, self._indexes.sizes_of)
+        missing = self._claim(block, wanted)
         if unwritten:
             there = dict.fromkeys(unwritten.intersection(missing), PRESENT)
             self._set_states(block, there, {})
             missing = [chunk for chunk in missing if chunk not in there]
         if missing:
-            if self._fetcher is not None and self._sizes_of(array, missing) is not None:
-                self._fetcher.begin(array.index, array.grid, missing)
+            fetcher = self._fetcher if array.bands is None else None
+            if fetcher is not None and self._indexes.sizes_of(array, missing) is not None:
+                fetcher.begin(array.index, array.grid, missing)
             batches = split_chunks(missing, array, BATCH_BYTES, self._pool.count)
             others = [self._submit(array, block, batch) for batch in batches[1:]]
             try:
@@ -212,41 +225,14 @@ class ChunkReader:
         if len(missing) < len(wanted):
             self._await(array, block, wanted)
 
-    def _claim(self, block: Block, wanted: Sequence[int], unwritten: int = 0) -> list[int]:
-        """Return the chunks that no thread is making yet; from now on the caller makes them.
-
-        ``unwritten``: how many of the wanted chunks are zeros, and are not made.
-        """
+    def _claim(self, block: Block, wanted: Sequence[int]) -> list[int]:
+        """Return the chunks that no thread is making yet; from now on the caller makes them."""
         states, first = block.states, block.first_chunk
         with self._cache.changed:
-            while block.is_being_laid_out:
-                self._cache.changed.wait()
-            is_fresh = not any(states)
             missing = [chunk for chunk in wanted if states[chunk - first] == ABSENT]
             for chunk in missing:
                 states[chunk - first] = PENDING
-            # Laying out the whole block pays only when most of its chunks are to be made.
-            block.is_being_laid_out = (
-                block.shared_buffer.is_on_disk
-                and is_fresh
-                and 2 * (len(missing) - unwritten) > len(states)
-            )
         return missing
-
-    def _lay_out(self, array: ReadArray, block: Block, claimed: list[int]) -> None:
-        """Prepare the shared buffer of a block in which only the caller has claimed chunks."""
-        state = ABSENT
-        try:
-            block.shared_buffer.lay_out()
-            state = PENDING
-        except OSError as error:
-            raise _no_room(array, error) from None
-        finally:
-            with self._cache.changed:
-                for chunk in claimed:
-                    block.states[chunk - block.first_chunk] = state
-                block.is_being_laid_out = False
-                self._cache.changed.notify_all()
 
     def _await(self, array: ReadArray, block: Block, wanted: Sequence[int]) -> None:
         first = block.first_chunk
@@ -260,23 +246,62 @@ class ChunkReader:
     def _decode(self, array: ReadArray, block: Block, chunks: list[int]) -> None:
         state, failures = ABSENT, {}
         try:
-            batch = make_batch(array, self._sizes_of(array, chunks), block, chunks)
             # With what other workers are making of it now.
             if block.states.count(PENDING) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
                 block.shared_buffer.prepare_to_fill()
-            if self._fetcher is not None:
-                self._fetcher.wait(array.index, array.grid, chunks)
-            failed: tuple[ChunkFailure, ...] = self._pool.call(
-                "decode_chunks",
-                batch,
-                subject=Subject(array.ref),
-                shared_buffers=(block.shared_buffer,),
-                asked_bytes=len(chunks) * array.grid.chunk_bytes,
+            failed = (
+                self._decode_chunks(array, block, chunks)
+                if array.bands is None
+                else self._gather(array, block)
             )
             state, failures = PRESENT, {failure.number: failure.reason for failure in failed}
         finally:
             states = {chunk: FAILED if chunk in failures else state for chunk in chunks}
             self._set_states(block, states, failures)
+
+    def _decode_chunks(
+        self, array: ReadArray, block: Block, chunks: list[int]
+    ) -> tuple[ChunkFailure, ...]:
+        batch = make_batch(array, self._indexes.sizes_of(array, chunks), block, chunks)
+        if self._fetcher is not None:
+            self._fetcher.wait(array.index, array.grid, chunks)
+        failed: tuple[ChunkFailure, ...] = self._pool.call(
+            "decode_chunks",
+            batch,
+            subject=Subject(array.ref),
+            shared_buffers=(block.shared_buffer,),
+            asked_bytes=len(chunks) * array.grid.chunk_bytes,
+        )
+        return failed
+
+    def _gather(self, array: ReadArray, block: Block) -> tuple[()]:
+        """Make a block of rows; whoever asks for it has pinned the band, whose chunks are there."""
+        band = self._find_whole_band(array, block.bounds.number)
+        if band is None:
+            raise _ForgottenError(f"{show_path(array.ref.path)}: its chunks were forgotten")
+        try:
+            self._pool.call(
+                "gather_rows",
+                make_row_batch(array, block, band),
+                subject=Subject(array.ref),
+                shared_buffers=(block.shared_buffer, band.shared_buffer),
+                asked_bytes=block.bounds.size_bytes,
+            )
+        finally:
+            self._cache.unpin(band)
+        return ()
+
+    def _gathers(self, array: ReadArray) -> bool:
+        return self._cache.fits(array.grid.block_bytes) and array.chunked.grid.chunks_per_band > 1
+
+    def _find_whole_band(self, array: ReadArray, number: int) -> Block | None:
+        """Return the band of a block of rows, pinned, if all its chunks are there."""
+        bands = array.chunked
+        band = self._cache.find(bands.key, bands.grid.block_of(array.grid.block(number).start))
+        if band is not None and not band.is_whole:
+            self._cache.unpin(band)
+            return None
+        return band
 
     def _set_states(self, block: Block, states: dict[int, int], failures: dict[int, str]) -> None:
         with self._cache.changed:
@@ -312,11 +337,12 @@ class ChunkReader:
         busy_bytes = self._pool.count * grid.block_bytes
         ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(stream), 0)
         ahead = max(min(ahead, self._cache.capacity_bytes // 4), 1)
-        last = grid.block_of(min(offset + ahead, grid.data_bytes) - 1)
-        stream.ahead_stop = grid.block(last).stop
-        for number in range(grid.block_of(offset), last + 1):
-            if not self._cache.holds(array.key, number):
-                self._start_block(array, number)
+        stop = min(offset + ahead, grid.data_bytes)
+        while offset < stop:
+            bounds = grid.block(grid.block_of(offset))
+            offset = stream.ahead_stop = bounds.stop
+            if not self._cache.holds(array.key, bounds.number):
+                self._start_block(array, bounds.number)
 
     def _waiting_for_others(self, stream: Stream) -> int:
         """Return how many bytes are made ahead, or soon will be, for other readers."""
@@ -330,21 +356,33 @@ class ChunkReader:
         return waiting
 
     def _start_block(self, array: ReadArray, number: int) -> None:
+        pinned = []
+        if array.bands is not None:
+            band = self._find_whole_band(array, number) if self._gathers(array) else None
+            if band is None:
+                return  # it is made by the read itself
+            pinned.append(band)
         try:
             block = self._pin(array, number)
-        except UnreadableError:
-            return  # no room to read ahead; the read itself will raise
+        except UnreadableError:  # no room to read ahead; the read itself will raise
+            self._unpin(pinned)
+            return
+        pinned.append(block)
         missing = self._claim(block, block.bounds.chunks)
         batches = split_chunks(missing, array, AHEAD_BATCH_BYTES, 1)
         futures = [self._submit(array, block, batch) for batch in batches]
         remaining = [len(futures)]
         if not futures:
-            self._cache.unpin(block)
+            self._unpin(pinned)
         for future in futures:
-            future.add_done_callback(lambda f: self._end_batch(f, array, block, remaining))
+            future.add_done_callback(lambda f: self._end_batch(f, array, pinned, remaining))
+
+    def _unpin(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            self._cache.unpin(block)
 
     def _end_batch(
-        self, future: Future[Any], array: ReadArray, block: Block, remaining: list[int]
+        self, future: Future[Any], array: ReadArray, pinned: list[Block], remaining: list[int]
     ) -> None:
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, H5fsError):
@@ -353,7 +391,7 @@ class ChunkReader:
             remaining[0] -= 1
             is_last = not remaining[0]
         if is_last:
-            self._cache.unpin(block)
+            self._unpin(pinned)
 
 
 def _no_room(array: ReadArray, error: OSError) -> UnreadableError:

@@ -57,9 +57,13 @@ def places_of(
 
 def scatter(grid: Grid, box: Box, chunk: Array, places: Iterator[tuple[slice, Array]]) -> None:
     """Copy a whole decoded chunk (its bytes, flat) to its place."""
+    scatter_inside(grid, box, inside_of(grid, box, chunk), places)
+
+
+def inside_of(grid: Grid, box: Box, chunk: Array) -> Array:
+    """Return what of a whole decoded chunk is within the array."""
     whole = chunk.reshape(_in_bytes(grid.chunk_shape, grid))
-    inside = whole[tuple(slice(0, count) for count in _in_bytes(box.count, grid))]
-    scatter_inside(grid, box, inside, places)
+    return whole[tuple(slice(0, count) for count in _in_bytes(box.count, grid))]
 
 
 def scatter_inside(

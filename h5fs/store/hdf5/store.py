@@ -6,7 +6,6 @@ import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from h5py import h5d, h5g, h5o
@@ -52,10 +51,11 @@ from h5fs.store.resolving import Resolver
 from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 if TYPE_CHECKING:  # imported when it is asked for: a command that reads one file asks for little
+    from h5fs.store.chunks.destinations import Destination
     from h5fs.store.chunks.filters import Pipeline
-    from h5fs.store.chunks.scatter import MapSharedBuffer
     from h5fs.store.hdf5.objects.references import PathFinder
     from h5fs.store.hdf5.reading.looking_ahead import LookingAhead
+    from h5fs.store.library_interface import RowBatch
 
 _MAX_SCANNED = 1024
 _MAX_READ_AT_ONCE = 8
@@ -106,7 +106,7 @@ class Hdf5Store:
         self._scanned: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
         # Those of them that may keep elements, which take memory.
         self._read: OrderedDict[ObjectRef, ProjectedDataset] = OrderedDict()
-        self._pipeline: tuple[object, Pipeline] | None = None
+        self._pipeline: Pipeline | None = None
         self._object_paths: dict[int, PathFinder] = {}
         most = options.limits.max_chunk_bytes
         self._links = LinkReader(self._files, on_look, on_progress, most)
@@ -239,32 +239,28 @@ class Hdf5Store:
             return chunks.index_chunks(self._dataset_id(ref), shape, self._on_progress, base_offset)
 
     def decode_chunks(self, batch: ChunkBatch) -> tuple[ChunkFailure, ...]:
-        place = functools.partial(self._shared_buffers.map, batch.shared_buffer)
-        return self.decode_to(batch, place)
+        from h5fs.store.chunks.destinations import destination_of
 
-    def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
-        """Decode chunks to where ``place`` says; return those that could not be."""
+        return self.decode_to(batch, destination_of(batch, self._shared_buffers))
+
+    def gather_rows(self, batch: RowBatch) -> None:
+        from h5fs.store.chunks.destinations import gather_batch
+
+        gather_batch(batch, self._shared_buffers)
+
+    def decode_to(self, batch: ChunkBatch, place: Destination) -> tuple[ChunkFailure, ...]:
+        """Decode chunks to their place; return those that could not be."""
         from h5fs.store.hdf5.reading import chunks
 
         with self._lock, reading(batch.ref.path):
             projected = self._projected(batch.ref)
             assert isinstance(projected, FixedDataset)
             dataset_id = self._dataset_id(batch.ref)
+            self._pipeline = chunks.pipeline_of(batch, self._pipeline)
             decoder = chunks.ChunkDecoder(
-                batch, place, dataset_id, projected.memory, self._pipeline_of(batch)
+                batch, place, dataset_id, projected.memory, self._pipeline
             )
             return decoder.decode_all(self._on_progress)
-
-    def _pipeline_of(self, batch: ChunkBatch) -> Pipeline | None:
-        """Return what decodes a batch's chunks; the last one is kept for its buffers."""
-        from h5fs.store.chunks.filters import Pipeline
-
-        if (filters := batch.data.filters) is None:
-            return None
-        key = (filters, batch.item_bytes, prod(batch.data.chunk_shape) * batch.item_bytes)
-        if self._pipeline is None or self._pipeline[0] != key:
-            self._pipeline = key, Pipeline(*key)
-        return self._pipeline[1]
 
     def read_attributes(self, ref: ObjectRef) -> tuple[Attribute | UnreadableAttribute, ...]:
         from h5fs.store.hdf5.objects import attributes

@@ -101,8 +101,9 @@ class Worker:
             request = messages.with_arguments(request, _read_all(descriptors.pop(0)))
         for number in request.gone:
             self._shared_buffers.remove(number)
-        for (number, size), descriptor in zip(request.shared_buffers, descriptors, strict=True):
-            self._shared_buffers.add(number, descriptor, size)
+        for new, descriptor in zip(request.shared_buffers, descriptors, strict=True):
+            number, size, is_on_disk = new
+            self._shared_buffers.add(number, descriptor, size, on_disk=is_on_disk)
         for number, file in request.files:
             self._store.know_file(number, file)
         if request.commit is not None:

@@ -128,7 +128,11 @@ class WorkerConnection:
         gone: tuple[int, ...] = ()
         if shared_buffers or self._gone:
             unknown, gone = self._begin_sharing(shared_buffers)
-        new = tuple([(each.number, each.size_bytes) for each in unknown]) if unknown else ()
+        new = (
+            tuple([(each.number, each.size_bytes, each.is_on_disk) for each in unknown])
+            if unknown
+            else ()
+        )
         encoded = messages.encode(arguments)
         large_bytes = len(encoded) if len(encoded) > messages.MAX_PACKET_BYTES else 0
         request = messages.Request(

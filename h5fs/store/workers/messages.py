@@ -73,17 +73,18 @@ class Request(Struct, frozen=True, array_like=True):
 
     ``number``: the request's own, which the answer repeats. ``files``: the files beside the mounted
     one that other workers have numbered. ``gone``: shared buffers that no
-    request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, whose
-    descriptors travel with the packet in the same order. ``large_bytes``: when not 0, the arguments
-    are so many bytes in a memory file, whose descriptor comes first. ``commit``: what a worker that
-    reads beside the one that writes must have caught up with (``committed_state.Commit``).
+    request will name again. ``shared_buffers``: numbers and sizes in bytes of new ones, and
+    whether they are on disk; their descriptors travel with the packet in the same order.
+    ``large_bytes``: when not 0, the arguments are so many bytes in a memory file, whose descriptor
+    comes first. ``commit``: what a worker that reads beside the one that writes must have caught up
+    with (``committed_state.Commit``).
     """
 
     method: str
     arguments: msgspec.Raw
     number: int
     files: tuple[tuple[int, NumberedFile], ...] = ()
-    shared_buffers: tuple[tuple[int, int], ...] = ()
+    shared_buffers: tuple[tuple[int, int, bool], ...] = ()
     gone: tuple[int, ...] = ()
     large_bytes: int = 0
     commit: tuple[int, int] | None = None

@@ -13,6 +13,7 @@ a sixth of what they compute for 256 MB of Blosc; with large pages 3 ms.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -28,7 +29,6 @@ from h5fs.store.sources.local_file import make_unnamed
 
 _PAGE = mmap.PAGESIZE
 _SMALL_BYTES = 64 * 2**20
-_LAYING_OUT_BYTES = 4 * 2**20
 _LEAST_MAPPED_BYTES = 2**18
 _MOST_MAPPINGS = 32
 
@@ -83,24 +83,13 @@ class SharedBuffer(Struct, eq=False):
         # Kernels that cannot do it say so, and small pages come one by one, as always.
         _libc.madvise(memory.ctypes.data, whole, _MADV_COLLAPSE)
 
-    def lay_out(self) -> None:
-        """Fill the file with zeros. Raises ``OSError`` when there is no room.
-
-        The file system then has allocated the file and its page cache in large pieces. Chunks in
-        tall columns touch each page of a band again and again; where page faults allocate page by
-        page, 256 MB take 0.4 s instead of 0.1 s (ext4).
-        """
-        zeros = bytes(_LAYING_OUT_BYTES)
-        try:
-            for offset in range(0, self.size_bytes, _LAYING_OUT_BYTES):
-                _write_all(self.descriptor, zeros[: self.size_bytes - offset], offset)
-        except OSError:
-            os.ftruncate(self.descriptor, 0)  # give the space back to other programs
-            os.ftruncate(self.descriptor, self.size_bytes)
-            raise
-
     def close(self) -> None:
-        """Close the file; workers unmap it when they are told that it is gone."""
+        """Close the file; workers unmap it when they are told that it is gone.
+
+        The room that it takes on disk is free at once, though they may have it open until then.
+        """
+        if self.is_on_disk:
+            os.ftruncate(self.descriptor, 0)
         os.close(self.descriptor)
 
 
@@ -168,7 +157,7 @@ def put_in_memory_file(data: bytes) -> int:
     return descriptor
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -229,8 +218,8 @@ class SharedBufferReader:
 class SharedBufferViews:
     """A worker's mappings of the shared buffers that it was sent.
 
-    Small ones stay mapped; of large ones the parts used last do, ``LARGE_VIEWS_BYTES`` in all,
-    since a worker's address space is limited.
+    Small ones in memory stay mapped; of others the parts used last do, ``LARGE_VIEWS_BYTES`` in
+    all, since a worker's address space is limited.
     """
 
     def __init__(self) -> None:
@@ -238,11 +227,11 @@ class SharedBufferViews:
         self._large: dict[int, tuple[int, int]] = {}
         self._windows: OrderedDict[tuple[int, int, int], npt.NDArray[np.uint8]] = OrderedDict()
 
-    def add(self, number: int, descriptor: int, size_bytes: int) -> None:
+    def add(self, number: int, descriptor: int, size_bytes: int, *, on_disk: bool = False) -> None:
         """Take over a shared buffer and its descriptor. Raises ``OSError`` when it cannot be
         mapped."""
         self.remove(number)  # a shared buffer may be sent again
-        if size_bytes > _SMALL_BYTES:
+        if on_disk or size_bytes > _SMALL_BYTES:
             self._large[number] = descriptor, size_bytes
             return
         try:
@@ -275,3 +264,27 @@ class SharedBufferViews:
             self._windows[key] = np.frombuffer(view, np.uint8)
         self._windows.move_to_end(key)
         return self._windows[key][start - first : stop - first]
+
+    def map_full(self, number: int, content_bytes: int) -> npt.NDArray[np.uint8] | None:
+        """Return all of a shared buffer on disk, to read; None where that is too much, or where it
+        takes less room than ``content_bytes``: tmpfs fills holes in what is mapped, or cannot."""
+        descriptor, size_bytes = self._large[number]
+        has_holes = os.fstat(descriptor).st_blocks * 512 < content_bytes
+        if has_holes or size_bytes > LARGE_VIEWS_BYTES // 2:
+            return None
+        return self.map(number, 0, size_bytes)
+
+    def read_on_disk(self, number: int, offset: int, into: npt.NDArray[np.uint8]) -> None:
+        """Fill an array from ``offset`` of a shared buffer on disk on."""
+        descriptor, _ = self._large[number]
+        view = memoryview(into.data)
+        while view:
+            found = os.preadv(descriptor, [view], offset)
+            if not found:
+                raise OSError(errno.EIO, "a shared buffer is too short")
+            view, offset = view[found:], offset + found
+
+    def write_on_disk(self, number: int, offset: int, data: npt.NDArray[np.uint8]) -> None:
+        """Write to a shared buffer on disk, without mapping it: there a full disk is a signal."""
+        descriptor, _ = self._large[number]
+        _write_all(descriptor, data.data, offset)

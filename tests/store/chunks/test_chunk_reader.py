@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from support.waiting import PATIENCE_SECONDS, wait_until
 
-from h5fs.errors import H5fsError
+from h5fs.errors import H5fsError, NoRoomError, UnreadableError
 from h5fs.model.objects import Chunked, ChunkIndex, DatasetInfo, ObjectRef
+from h5fs.store.chunks.destinations import gather_batch
 from h5fs.store.chunks.geometry import Grid
 from h5fs.store.chunks.reader import ChunkReader
+from h5fs.store.workers.shared_buffers import SharedBufferViews
 
 MB = 2**20
 REQUEST = MB
@@ -37,6 +39,7 @@ class Workers:
         self.count = count
         self._meeting_seconds = meeting_seconds
         self.decoded: Counter[int] = Counter()
+        self.gathered: Counter[int] = Counter()
         self.most_at_once = 0
         self._array = array
         self._rows = rows
@@ -49,6 +52,8 @@ class Workers:
     ) -> Any:
         if method == "index_chunks":
             return ChunkIndex(np.ones(-(-len(self._array) // self._rows), "<u8").tobytes())
+        if method == "gather_rows":
+            return self.gather(batch, shared_buffers)
         with self._places:
             with self._changed:
                 self._at_once += 1
@@ -66,6 +71,16 @@ class Workers:
                 self._at_once -= 1
                 self.decoded.update(task.number for task in batch.tasks)
         return ()
+
+    def gather(self, batch: Any, shared_buffers: Any) -> None:
+        views = SharedBufferViews()
+        for each in shared_buffers:
+            descriptor = os.dup(each.descriptor)
+            views.add(each.number, descriptor, each.size_bytes, on_disk=each.is_on_disk)
+        gather_batch(batch, views)
+        self.gathered[batch.start] += 1
+        for each in shared_buffers:
+            views.remove(each.number)
 
     def forget_shared_buffer(self, shared_buffer: Any) -> None:
         """Have nothing mapped."""
@@ -270,11 +285,12 @@ class Columns(Workers):
         if method == "index_chunks":
             count = self._array.shape[1] // self._width
             return ChunkIndex(np.array([n in self._written for n in range(count)], "<u8").tobytes())
+        if method == "gather_rows":
+            return self.gather(batch, shared_buffers)
         for task in batch.tasks:
             first = task.number * self._width
-            for row, elements in enumerate(self._array[:, first : first + self._width]):
-                place = row * self._array.shape[1] + first
-                os.pwrite(shared_buffers[0].descriptor, elements.tobytes(), place)
+            chunk = self._array[:, first : first + self._width].tobytes()
+            os.pwrite(shared_buffers[0].descriptor, chunk, task.number * len(chunk))
             self.decoded[task.number] += 1
         return ()
 
@@ -291,8 +307,117 @@ def test_chunks_that_were_never_written_take_no_room_on_disk(written: tuple[int,
     with reading(workers, cache_bytes=array.nbytes) as reader:
         stream.read(reader)
         stream.read(reader, (3, 1, 0, 2))
-        (block,) = reader._cache._blocks.values()
-        assert block.shared_buffer.is_on_disk and block.is_whole
-        taken = os.fstat(block.shared_buffer.descriptor).st_blocks * 512
+        blocks = reader._cache._blocks.values()
+        (band,) = (block for block in blocks if block.shared_buffer.is_on_disk)
+        assert band.is_whole
+        taken = os.fstat(band.shared_buffer.descriptor).st_blocks * 512
         assert taken <= (len(written) / 16 + 0.1) * array.nbytes
     assert workers.decoded == dict.fromkeys(written, 1)
+
+
+def columns_of(size_bytes: int) -> tuple[Columns, Stream]:
+    """Return an array of rows of 10,000 bytes in chunks that are as tall, and 100 bytes wide."""
+    array = make_array(size_bytes).reshape(-1)[: size_bytes // 10_000 * 10_000].reshape(-1, 10_000)
+    stream = Stream(1, array, len(array))
+    stream.data = Chunked((len(array), 100), (), b"\0")
+    return Columns(array, 100, set(range(100))), stream
+
+
+@pytest.mark.semantics("D2")
+@pytest.mark.parametrize("order", [(0,), (1, 0), (3, 1, 0, 2)])
+@pytest.mark.parametrize("request_bytes", [4096, 2**17, MB])
+def test_chunks_larger_than_memory_are_decoded_once_and_rows_gathered_once(
+    order: tuple[int, ...], request_bytes: int
+) -> None:
+    workers, stream = columns_of(40 * MB)
+    with reading(workers, 32 * MB) as reader:
+        stream.read(reader, order, request=request_bytes)
+        assert reader.statistics().used_bytes <= 32 * MB
+        assert reader.statistics().disk_bytes == -(-stream.array.nbytes // 4096) * 4096
+    assert set(workers.decoded.values()) == {1} and len(workers.decoded) == 100
+    assert set(workers.gathered.values()) == {1} and len(workers.gathered) >= 10
+
+
+@pytest.mark.parametrize("mapped_bytes", [1, 2**30])
+def test_bands_too_large_to_be_mapped_are_gathered_as_others(
+    monkeypatch: pytest.MonkeyPatch, mapped_bytes: int
+) -> None:
+    monkeypatch.setattr("h5fs.store.workers.shared_buffers.LARGE_VIEWS_BYTES", mapped_bytes)
+    workers, stream = columns_of(20 * MB)
+    with reading(workers, 16 * MB) as reader:
+        stream.read(reader)
+    assert workers.gathered
+
+
+@pytest.mark.semantics("D2")
+def test_a_small_read_of_a_large_band_decodes_what_is_under_it_and_gathers_nothing() -> None:
+    workers, stream = columns_of(20 * MB)
+    with reading(workers, 8 * MB) as reader:
+        for start, chunks in ((10_000_050, {0, 1}), (10_009_950, {99, 0, 1}), (50, {0, 1})):
+            workers.decoded.clear()
+            buffer = bytearray(100)
+            reader.read_into(stream.ref, stream.dataset, stream.data, start, memoryview(buffer))
+            assert buffer == stream.array.tobytes()[start : start + 100]
+            assert set(workers.decoded) <= chunks
+    assert not workers.gathered
+
+
+def test_a_band_file_that_a_worker_has_cut_is_an_error() -> None:
+    workers, stream = columns_of(20 * MB)
+    decode = workers.call
+
+    def cut(method: str, *arguments: Any, shared_buffers: Any = (), **options: Any) -> Any:
+        answer = decode(method, *arguments, shared_buffers=shared_buffers, **options)
+        if method == "decode_chunks":
+            os.ftruncate(shared_buffers[0].descriptor, 4096)
+        return answer
+
+    workers.call = cut  # type: ignore[method-assign]
+    with reading(workers, 8 * MB) as reader, pytest.raises(UnreadableError, match="too short"):
+        buffer = memoryview(bytearray(100))
+        reader.read_into(stream.ref, stream.dataset, stream.data, 10 * MB, buffer)
+
+
+def test_who_reads_rows_of_a_band_that_is_forgotten_meanwhile_gets_them() -> None:
+    workers, stream = columns_of(20 * MB)
+    decode = workers.call
+
+    def forget(method: str, *arguments: Any, **options: Any) -> Any:
+        answer = decode(method, *arguments, **options)
+        if method == "decode_chunks":
+            reader.note_change(None, {})
+        return answer
+
+    workers.call = forget  # type: ignore[method-assign]
+    with reading(workers, 8 * MB) as reader:
+        buffer = bytearray(MB)
+        reader.read_into(stream.ref, stream.dataset, stream.data, 5000, memoryview(buffer))
+        assert buffer == stream.array.tobytes()[5000 : 5000 + MB]
+        assert not workers.gathered
+        assert reader.statistics().disk_bytes == 0
+
+
+def test_a_disk_that_is_full_gets_its_room_back() -> None:
+    workers, stream = columns_of(20 * MB)
+    decode, left = workers.call, [30]
+    descriptors: set[int] = set()
+
+    def fill_disk(method: str, *arguments: Any, shared_buffers: Any = (), **options: Any) -> Any:
+        if method == "decode_chunks":
+            descriptors.add(os.dup(shared_buffers[0].descriptor))  # as a worker keeps it
+            left[0] -= len(arguments[0].tasks)
+            if left[0] < 0:
+                raise NoRoomError("/1: no room for decoded chunks")
+        return decode(method, *arguments, shared_buffers=shared_buffers, **options)
+
+    workers.call = fill_disk  # type: ignore[method-assign]
+    with reading(workers, 8 * MB) as reader:
+        with pytest.raises(NoRoomError):
+            buffer = memoryview(bytearray(MB))
+            reader.read_into(stream.ref, stream.dataset, stream.data, 0, buffer)
+        assert reader.statistics().disk_bytes == 0
+        assert {os.fstat(each).st_blocks for each in descriptors} == {0}
+        left[0] = 1000
+        stream.read(reader)
+    for each in descriptors:
+        os.close(each)

@@ -430,7 +430,7 @@ def test_a_shared_buffer_that_is_forgotten_while_a_request_is_sent_is_taken_away
             pool.call("root", what, subject=subject, shared_buffers=(shared_buffer,))
         assert ask(pool, 0) == EXPECTED
         assert ask(pool, 0) == EXPECTED
-    assert [[number for number, _ in request.shared_buffers] for request in sent] == [[7], [], []]
+    assert [[number for number, *_ in request.shared_buffers] for request in sent] == [[7], [], []]
     assert [set(request.gone) for request in sent] == [set(), {7}, set()]
     shared_buffer.close()
 

@@ -5,27 +5,20 @@ Functions over open identifiers; they keep nothing. Under the store's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from math import prod
 
 import numpy as np
 from h5py import h5d, h5s
 
-from h5fs.errors import H5fsError, UnreadableError
+from h5fs.errors import H5fsError, NoRoomError, UnreadableError
 from h5fs.model.objects import ChunkIndex
+from h5fs.store.chunks.destinations import Destination
 from h5fs.store.chunks.filters import LongChunkError, Pipeline, ShortChunkError
 from h5fs.store.chunks.geometry import Box, Grid
 from h5fs.store.chunks.scale_offset import UnusualChunkError
-from h5fs.store.chunks.scatter import (
-    Array,
-    MapSharedBuffer,
-    bytes_needed,
-    fill,
-    places_of,
-    scatter,
-    scatter_inside,
-)
+from h5fs.store.chunks.scatter import Array, bytes_needed
 from h5fs.store.hdf5.library_errors import explain
 from h5fs.store.hdf5.reading.checked_chunks import CheckedChunks
 from h5fs.store.hdf5.reading.chunk_index import WrittenChunks, list_written_chunks
@@ -72,8 +65,16 @@ def _within(written: WrittenChunks, whole: Grid, grid: Grid) -> WrittenChunks:
     return WrittenChunks(numbers, written.sizes[is_within], written.addresses[is_within])
 
 
+def pipeline_of(batch: ChunkBatch, last: Pipeline | None) -> Pipeline | None:
+    """Return what decodes a batch's chunks: the last one, for its buffers, if that is right."""
+    if (filters := batch.data.filters) is None:
+        return None
+    key = filters, batch.item_bytes, prod(batch.data.chunk_shape) * batch.item_bytes
+    return last if last is not None and last.key == key else Pipeline(*key)
+
+
 class ChunkDecoder:
-    """Decodes the chunks of one batch into a shared buffer.
+    """Decodes the chunks of one batch and puts them in their places.
 
     ``pipeline`` is None where only the library can decode them.
     """
@@ -81,14 +82,14 @@ class ChunkDecoder:
     def __init__(
         self,
         batch: ChunkBatch,
-        map_shared_buffer: MapSharedBuffer,
+        place: Destination,
         dataset_id: h5d.DatasetID,
         memory: MemoryType,
         pipeline: Pipeline | None,
     ) -> None:
         self._batch = batch
         self._grid = Grid(batch.shape, batch.data.chunk_shape, batch.item_bytes)
-        self._map_shared_buffer = map_shared_buffer
+        self._place = place
         self._dataset_id = dataset_id
         self._memory = memory
         self._pipeline = pipeline
@@ -99,11 +100,16 @@ class ChunkDecoder:
         return CheckedChunks(self._dataset_id)
 
     def decode_all(self, on_progress: Callable[[], None]) -> tuple[ChunkFailure, ...]:
-        """Decode the chunks of the batch; return those that could not be, whatever kept them."""
+        """Decode the chunks of the batch; return those that could not be, whatever kept them.
+
+        Raises ``NoRoomError``.
+        """
         failures = []
         for task in self._batch.tasks:
             try:
                 self._decode(task)
+            except NoRoomError:
+                raise
             except H5fsError as error:
                 failures.append(ChunkFailure(task.number, str(error)))
             except Exception as error:  # any of h5py's; the reader's refusal names the object
@@ -114,48 +120,45 @@ class ChunkDecoder:
     def _decode(self, task: ChunkTask) -> None:
         grid = self._grid
         box = grid.box(task.number)
-        places = self._places(box)
         if self._pipeline is None:
             self._checked.check(box)
-            self._read_by_library(box, places)
+            self._read_by_library(box, task)
         elif not task.size:
-            fill(grid, self._batch.data.fill_value, places)
+            self._place.fill(task.number, box, self._batch.data.fill_value)
         elif task.size > self._pipeline.max_stored_bytes:
             raise UnreadableError(f"chunk {box.start} is stored in {task.size} bytes")
-        elif box.count == grid.chunk_shape and grid.chunks_per_band == 1:
-            (_, place), *_ = places  # all of it is one run of bytes
-            self._decode_to(box, task, place.reshape(-1))
         else:
-            self._decode_to(box, task, None)
+            self._decode_stored(box, task)
 
-    def _decode_to(self, box: Box, task: ChunkTask, place: Array | None) -> None:
+    def _decode_stored(self, box: Box, task: ChunkTask) -> None:
         assert self._pipeline is not None
         try:
             # The library does not find a chunk in the way in which it lists chunks; in a damaged
             # index the two disagree. What it reads is the truth.
             mask, raw = self._read_stored(box, self._pipeline.stored_room(task.size))
         except Exception:  # any of h5py's; the library has the last word
-            self._read_by_library(box, self._places(box))
+            self._read_by_library(box, task)
             return
         if not self._batch.data.filters:
             # The library takes an unfiltered chunk for whole, and makes up what is not stored.
             raw = raw[: task.size]
+        room = self._place.room_for(box)
         try:
-            decoded = self._pipeline.decode(raw, mask, out=place)
+            decoded = self._pipeline.decode(raw, mask, out=room)
         except (LongChunkError, UnusualChunkError):
             # The library drops bytes that are too many, and knows more of what is unusual.
             self._checked.found.check_end(box, mask, raw)
-            self._read_by_library(box, self._places(box))
+            self._read_by_library(box, task)
             return
         except ShortChunkError as error:
             # Some programs store only the part of an edge chunk that is within the array. The
             # library is not asked to read a chunk that is too short: it would make up the rest.
             if error.size_bytes < bytes_needed(self._grid, box):
                 raise
-            self._read_by_library(box, self._places(box))
+            self._read_by_library(box, task)
             return
-        if decoded is not place:
-            scatter(self._grid, box, decoded, self._places(box))
+        if decoded is not room:
+            self._place.put(task.number, box, decoded)
 
     def _read_stored(self, box: Box, room: Array) -> tuple[int, bytes | memoryview]:
         try:
@@ -164,10 +167,7 @@ class ChunkDecoder:
             return self._dataset_id.read_direct_chunk(box.start)  # type: ignore[no-any-return]
         return found
 
-    def _places(self, box: Box) -> Iterator[tuple[slice, Array]]:
-        return places_of(self._grid, box, self._batch.first_chunk, self._map_shared_buffer)
-
-    def _read_by_library(self, box: Box, places: Iterator[tuple[slice, Array]]) -> None:
+    def _read_by_library(self, box: Box, task: ChunkTask) -> None:
         space = self._dataset_id.get_space()
         space.select_hyperslab(box.start, box.count)
         count = prod(box.count)
@@ -175,4 +175,4 @@ class ChunkDecoder:
         # The same shape in memory: otherwise HDF5 goes element by element (4 times as long).
         in_memory = h5s.create_simple(box.count)
         self._dataset_id.read(in_memory, space, elements, self._memory.type_id)
-        scatter_inside(self._grid, box, elements, places)
+        self._place.put_inside(task.number, box, elements)

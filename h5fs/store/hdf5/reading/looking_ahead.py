@@ -25,8 +25,8 @@ from h5fs.model.objects import (
     UnreadableAttribute,
 )
 from h5fs.projection.json.attribute_file import attributes_to_json
+from h5fs.store.chunks.destinations import Destination, InOrder
 from h5fs.store.chunks.geometry import Grid
-from h5fs.store.chunks.scatter import MapSharedBuffer
 from h5fs.store.external_policy import FilesToAskForError
 from h5fs.store.hdf5.objects.files import OpenFiles
 from h5fs.store.hdf5.objects.links import address_of
@@ -73,8 +73,8 @@ class Readable(Protocol):
     def index_chunks(self, ref: ObjectRef, shape: tuple[int, ...]) -> ChunkIndex:
         """See ``LibraryStore``."""
 
-    def decode_to(self, batch: ChunkBatch, place: MapSharedBuffer) -> tuple[ChunkFailure, ...]:
-        """Decode chunks to where ``place`` says; return those that could not be."""
+    def decode_to(self, batch: ChunkBatch, place: Destination) -> tuple[ChunkFailure, ...]:
+        """Decode chunks to their place; return those that could not be."""
 
     def read_data(
         self, ref: ObjectRef, part: ArrayPart, offset: int, size: int
@@ -193,7 +193,8 @@ class LookingAhead:
         tasks = tuple(itertools.starmap(ChunkTask, enumerate(sizes)))
         batch = ChunkBatch(ref, dataset.shape, item_bytes, data, 0, tasks, 0)
         elements = np.zeros(dataset.data_bytes, np.uint8)
-        failures = self._store.decode_to(batch, lambda start, stop: elements[start:stop])
+        place = InOrder(grid, 0, lambda start, stop: elements[start:stop])
+        failures = self._store.decode_to(batch, place)
         return None if failures else elements.tobytes()
 
 
