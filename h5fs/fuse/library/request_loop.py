@@ -32,6 +32,7 @@ class FuseBuffer(ctypes.Structure):
         ("size", c_size_t), ("flags", c_int), ("mem", c_void_p), ("fd", c_int), ("pos", c_int64),
         ("later", c_size_t * 4),
     )  # fmt: skip
+    memory: object = None
 
 
 class RequestLoop:
@@ -61,6 +62,10 @@ class RequestLoop:
             return Turn.ANSWERED
         requests.begin(self.buffer)
         try:
+            forgetting = requests.begin_forgetting()
+            if forgetting is not None:
+                self.library.fuse_session_process_buf(self.session, byref(forgetting))
+                requests.end_forgetting()
             self.process()
         finally:
             requests.end()
