@@ -8,6 +8,7 @@ Safe to use from any thread.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import msgspec
 
@@ -22,10 +23,14 @@ class OpenNodes:
         self._node_of: dict[int, int] = {}
         self._handles_of: dict[int, list[int]] = {}
         self._new: set[int] = set()
+        self._name_of: dict[int, bytes] = {}
+        self._names: Counter[bytes] = Counter()
 
-    def open(self, handle: int, node: int) -> None:
+    def open(self, handle: int, node: int, name: bytes = b"") -> None:
         """Take note of a new handle; ``node`` is 0 for a new file."""
         with self._lock:
+            self._name_of[handle] = name
+            self._names[name] += 1
             self._node_of[handle] = node
             if node:
                 self._handles_of.setdefault(node, []).append(handle)
@@ -45,6 +50,11 @@ class OpenNodes:
         """Forget a handle."""
         with self._lock:
             node = self._node_of.pop(handle, None)
+            name = self._name_of.pop(handle, None)
+            if name is not None:
+                self._names[name] -= 1
+                if not self._names[name]:
+                    del self._names[name]
             if node:
                 handles = self._handles_of[node]
                 handles.remove(handle)
@@ -52,6 +62,10 @@ class OpenNodes:
                     del self._handles_of[node]
             elif node is not None:
                 self._new.discard(handle)
+
+    def may_be_open(self, name: bytes) -> bool:
+        """Whether a file is open that had this name, in any folder, when it was opened."""
+        return name in self._names
 
     def find(self, node: int) -> int | None:
         """Return the newest handle of a node; None where no handle is known to be of it."""

@@ -11,10 +11,11 @@ import ctypes
 import errno
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-from h5fs.errors import NamelessError
+from h5fs.errors import ExistsError, NamelessError, NotFoundError, show_path
 from h5fs.fuse.callers import caller_finder
 from h5fs.fuse.kept_pages import KeptPages, Pages
 from h5fs.fuse.latencies import CallMeter
@@ -25,6 +26,7 @@ from h5fs.fuse.open_folders import OpenFolder
 from h5fs.fuse.open_nodes import OpenFolderStatuses, OpenNodes
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.tree_interface import WritingTreeInterface
+from h5fs.tree.status import Status
 
 _PATH = (c_char_p,)
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {
@@ -90,6 +92,7 @@ class WritingOperations(Operations):
         self._forget = forget_status
         self._pages = KeptPages()
         self._nodes = OpenNodes()
+        requests.may_be_open = self._nodes.may_be_open
         self._open_folders = OpenFolderStatuses()
         self._find_caller = caller_finder(binding)
         self._file_info = binding.module.fuse_file_info
@@ -113,16 +116,30 @@ class WritingOperations(Operations):
             self._requests.let_pass(status=not lasts)
         else:
             assert path is not None
-            status, lasts = self._tree.get_lasting_status(path)
+            status, lasts = self._lasting_status(path, is_of_node=file_info is not None)
             if not lasts:
                 self._requests.let_pass()
         self._put_status(status, buffer)
+
+    def _lasting_status(self, path: bytes, *, is_of_node: bool) -> tuple[Status, bool]:
+        """Return what is at a path, or an open file of the node that has lost that name.
+
+        libfuse thinks that the node has it where there was no `unlink`: views and attributes go
+        with their array.
+        """
+        try:
+            return self._tree.get_lasting_status(path)
+        except NotFoundError:
+            handle = self._nodes.find(self._requests.node()) if is_of_node else None
+            if handle is None:
+                raise
+        return self._tree.get_lasting_status_of_handle(handle, has_name=False)
 
     def open(self, path: bytes, file_info: int) -> None:
         """``open(2)``."""
         flags = c_int.from_address(file_info + self._flags_offset).value
         handle = self._tree.open(path, flags, self._find_caller())
-        self._put_handle(handle, file_info, self._requests.node())
+        self._put_handle(handle, path, file_info, self._requests.node())
 
     def opendir(self, path: bytes, file_info: int) -> None:
         """``opendir(3)``. What it is can be asked when the folder has lost its name, too."""
@@ -139,7 +156,7 @@ class WritingOperations(Operations):
         """``open(2)`` of a file that is not there."""
         flags = c_int.from_address(file_info + self._flags_offset).value
         handle = self._tree.create(path, flags, self._find_caller(), mode & 0o7777)
-        self._put_handle(handle, file_info, 0)
+        self._put_handle(handle, path, file_info, 0)
         self._forget(self._requests.node())
 
     def mknod(self, _path: bytes, _mode: int, _device: int) -> int:
@@ -226,9 +243,17 @@ class WritingOperations(Operations):
         self._forget(self._requests.node())
 
     def unlink(self, path: bytes) -> None:
-        """``unlink(2)``."""
+        """``unlink(2)``; or libfuse is to forget a name, if nothing has it."""
+        if self._requests.is_forgetting():
+            self._check_is_free(path)
+            return
         self._tree.unlink(path, self._find_caller())
         self._forget(self._requests.node())
+
+    def _check_is_free(self, path: bytes) -> None:
+        with suppress(NotFoundError):
+            self._tree.get_status(path)
+            raise ExistsError(f"{show_path(path)} exists")
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         """``rename(2)`` and ``renameat2``."""
@@ -299,7 +324,7 @@ class WritingOperations(Operations):
             raise NamelessError("no open file has this node, or a new one that was not used yet")
         return found
 
-    def _put_handle(self, handle: int, file_info: int, node: int) -> None:
+    def _put_handle(self, handle: int, path: bytes, file_info: int, node: int) -> None:
         c_uint64.from_address(file_info + self._handle_offset).value = handle
         try:
             only_reads = self._tree.only_reads(handle)
@@ -308,7 +333,7 @@ class WritingOperations(Operations):
             # libfuse releases only what was opened.
             self._tree.release(handle)
             raise
-        self._nodes.open(handle, node)
+        self._nodes.open(handle, node, path.rpartition(b"/")[2])
         info = self._file_info.from_address(file_info)
         if pages is Pages.BYPASSED:
             info.direct_io = 1

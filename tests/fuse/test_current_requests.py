@@ -7,6 +7,7 @@ import struct
 import threading
 from types import SimpleNamespace
 
+import pytest
 from support.waiting import PATIENCE_SECONDS
 
 from h5fs.fuse.library.current_requests import NO_HANDLE, CurrentRequests
@@ -97,3 +98,27 @@ def test_a_request_about_a_status_has_a_handle() -> None:
             assert struct.unpack_from("=I4xQ", memory.raw, 40) == expected
             assert memory.raw[:40] == header
             requests.end()
+
+
+@pytest.mark.parametrize(("operation", "between"), [(9, 8), (6, 0), (35, 16)])
+def test_a_name_that_may_be_open_is_forgotten_before_it_is_given_anew(
+    operation: int, between: int
+) -> None:
+    requests, _ = begun()
+    data = bytes(between) + b"x.csv\0target\0"
+    header = struct.pack("=IIQQIIII", 40 + len(data), operation, 2, 1234, 1, 2, 3, 0)
+    memory = ctypes.create_string_buffer(header + data)
+    requests.begin(FuseBuffer(size=40 + len(data), mem=ctypes.addressof(memory)))
+    assert requests.begin_forgetting() is None
+    requests.may_be_open = lambda name: name == b"x.csv"
+    forgetting = requests.begin_forgetting()
+    assert forgetting is not None
+    assert requests.is_forgetting()
+    made = ctypes.string_at(forgetting.mem, forgetting.size)
+    size, unlink, unique, *others = struct.unpack("=IIQQIIII", made[:40])
+    assert (size, unlink, others) == (len(made), 10, [1234, 1, 2, 3, 0])
+    assert unique % 2 == 0  # no answer to an interruption
+    assert made[40:] == b"x.csv\0"
+    requests.end_forgetting()
+    assert not requests.is_forgetting()
+    requests.end()

@@ -23,6 +23,17 @@ def test_a_node_has_its_newest_handle_until_that_is_released() -> None:
     assert nodes.find(7) is None
 
 
+def test_a_name_may_be_open_until_the_last_handle_that_was_opened_by_it_is_released() -> None:
+    nodes = OpenNodes()
+    nodes.open(1, 7, b"x.csv")
+    nodes.open(2, 8, b"x.csv")
+    nodes.open(3, 9, b"y.csv")
+    for handle, is_open in ((3, True), (1, True), (2, False), (2, False)):
+        nodes.release(handle)
+        assert nodes.may_be_open(b"x.csv") is is_open
+        assert not nodes.may_be_open(b"y.csv")
+
+
 def test_a_new_files_node_is_known_from_its_first_use() -> None:
     nodes = OpenNodes()
     nodes.open(1, 0)

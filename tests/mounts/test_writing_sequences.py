@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from h5py import h5d, h5p, h5s, h5t
 from support.mounts import end_mount, mounted
 from support.reference import npy_bytes
-from support.writing import unmount, written
+from support.writing import errno_of, unmount, written
 
 pytestmark = pytest.mark.semantics("R12")
 
@@ -137,3 +139,70 @@ def test_sequences_stay_as_they_are_stored(file: Path, make: Callable[[], h5t.Ty
         assert dataset.id.get_type().committed()
     with written(file) as mount:
         assert shown(mount.path, "w") == [[0, 300, 300], [0, 2, 2, 3]]
+
+
+NEW_PAIR = {
+    "w.values.npy": npy_bytes(np.arange(4, dtype="<i4")),
+    "w.offsets.npy": npy_bytes(np.array([0, 1, 4])),
+}
+PAIR_OVER_OLD = {name.replace("w", "v", 1): data for name, data in NEW_PAIR.items()}
+
+
+@pytest.mark.semantics("R12", "R17")
+@pytest.mark.parametrize("pair", [NEW_PAIR, PAIR_OVER_OLD], ids=["new", "over another"])
+@pytest.mark.parametrize("is_values_first", [True, False])
+@pytest.mark.parametrize("are_both_written_first", [True, False])
+@pytest.mark.parametrize("scratch", ["{}.tmp", ".{}.AbCdEf"])
+def test_a_pair_that_gets_its_names_from_scratch_names_is_the_dataset(
+    file: Path, pair: dict[str, bytes], scratch: str, is_values_first: bool,
+    are_both_written_first: bool,
+) -> None:  # fmt: skip
+    names = list(pair) if is_values_first else list(reversed(pair))
+    with written(file) as mount:
+        for group in [names] if are_both_written_first else [[name] for name in names]:
+            for name in group:
+                (mount.path / scratch.format(name)).write_bytes(pair[name])
+            for name in group:
+                (mount.path / scratch.format(name)).rename(mount.path / name)
+        assert {name: (mount.path / name).read_bytes() for name in pair} == pair
+    check_pair(file, names[0][0])
+
+
+@pytest.mark.semantics("R12", "R17")
+@pytest.mark.parametrize("pair", [NEW_PAIR, PAIR_OVER_OLD], ids=["new", "over another"])
+@pytest.mark.parametrize("options", ["-a", "-a --inplace", "-a --delay-updates", "-ab"])
+def test_a_pair_that_rsync_brings_is_the_dataset(
+    tmp_path: Path, file: Path, pair: dict[str, bytes], options: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, data in pair.items():
+        (source / name).write_bytes(data)
+    with mounted(file, options=["--mode=r+"]) as mount:
+        done = subprocess.run(
+            ["rsync", *options.split(), f"{source}/", f"{mount.path}/"], check=False,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {name: (mount.path / name).read_bytes() for name in pair} == pair
+        if options == "-ab" and pair is PAIR_OVER_OLD:
+            assert np.load(mount.path / "v.offsets.npy~").tolist() == OLD_OFFSETS
+    check_pair(file, next(iter(pair))[0])
+
+
+def check_pair(file: Path, name: str) -> None:
+    with h5py.File(file) as opened:
+        assert [list(each) for each in opened[name]] == [[0], [1, 2, 3]]
+        assert dict(opened[name].attrs) == ({"kept": 1} if name == "v" else {})
+        assert set(opened) == {"v", "square", name}
+
+
+@pytest.mark.semantics("R12", "R17")
+@pytest.mark.parametrize("name", ["v.values.npy", "v.offsets.npy"])
+def test_half_of_a_dataset_gets_no_scratch_name(file: Path, name: str) -> None:
+    with mounted(file, options=["--mode=r+"]) as mount:
+        before = {each.name: each.read_bytes() for each in mount.path.iterdir()}
+        path = mount.path / name
+        assert errno_of(lambda: path.rename(mount.path / f"{name}~")) == errno.EINVAL
+        assert "one of two files of a dataset" in mount.log_lines()[-1]
+        assert {each.name: each.read_bytes() for each in mount.path.iterdir()} == before

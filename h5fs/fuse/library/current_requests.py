@@ -8,9 +8,11 @@ give in that moment are not kept either.) Safe to use from any thread.
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from collections.abc import Callable
 from ctypes import c_uint32, c_uint64
-from typing import Any
+from typing import Any, Final
 
 from h5fs.fuse.library.request_loop import FuseBuffer
 
@@ -24,9 +26,17 @@ _HAS_HANDLE = {3: 1 << 0, 4: 1 << 6}
 _HANDLE = _BODY + 8
 NO_HANDLE = 2**64 - 1  # stands for the handle of a file that the kernel tells the node of alone
 
+# FUSE_SYMLINK, FUSE_MKDIR, FUSE_CREATE, and where the name is: at once, or behind `fuse_mkdir_in`,
+# or behind `fuse_create_in`.
+_NAME = {6: _BODY, 9: _BODY + 8, 35: _BODY + 16}
+_UNLINK = 10
+_UNIQUE = 8
+_NOT_ASKED = 2**62  # no request of the kernel ever has this number
+
 
 class _Thread(threading.local):
     header = 0  # where the request is; 0 when that is not known
+    is_forgetting = False
     entry_passes = False
     status_passes = False
 
@@ -40,6 +50,9 @@ class CurrentRequests:
     times that follow from them.
     """
 
+    NAMING: Final = frozenset(_NAME)
+    """The operations that give a name to something new."""
+
     def __init__(self) -> None:
         self._thread = _Thread()
         self._lock = threading.Lock()
@@ -47,6 +60,8 @@ class CurrentRequests:
         self._passing_statuses = 0
         self._settings: Any = None
         self._seconds = (0.0, 0.0)
+        self.may_be_open: Callable[[bytes], bool] = lambda _name: False
+        """Tells whether a file of that name may be open, in any folder."""
 
     def take_times(self, settings: Any, seconds: tuple[float, float]) -> None:
         """Take over the times in libfuse's ``fuse_config``: of entries, and of statuses.
@@ -67,6 +82,39 @@ class CurrentRequests:
         if has_handle is not None:
             _give_handle(header, has_handle)
         return operation
+
+    def begin_forgetting(self) -> FuseBuffer | None:
+        """Return a request that libfuse is to answer before the thread's own one, if any; of one of
+        ``NAMING``.
+
+        libfuse knows files by their paths. Where one has lost its name to no `unlink` (a view, when
+        its array goes), but is open, what gets that name next would be the same node; and the
+        kernel refuses all that is asked about a node that becomes a folder, or a link (``EIO``).
+        So libfuse is asked to unlink the name, by a request that the kernel has not made, and does
+        not take the answer of. The function that it calls then asks ``is_forgetting``.
+        """
+        header = self._thread.header
+        place = _NAME[c_uint32.from_address(header + _OPERATION).value]
+        name = ctypes.string_at(header + place)
+        if not self.may_be_open(name):
+            return None
+        memory = ctypes.create_string_buffer(ctypes.string_at(header, _BODY) + name)
+        at, size = ctypes.addressof(memory), ctypes.sizeof(memory)
+        c_uint32.from_address(at).value = size
+        c_uint32.from_address(at + _OPERATION).value = _UNLINK
+        c_uint64.from_address(at + _UNIQUE).value = _NOT_ASKED
+        buffer = FuseBuffer(size=size, mem=at)
+        buffer.memory = memory  # as long as the buffer
+        self._thread.is_forgetting = True
+        return buffer
+
+    def is_forgetting(self) -> bool:
+        """Whether the thread answers a request of ``begin_forgetting``."""
+        return self._thread.is_forgetting
+
+    def end_forgetting(self) -> None:
+        """It is answered; the thread's own request is next."""
+        self._thread.is_forgetting = False
 
     def let_pass(self, *, status: bool = True) -> None:
         """See to it that the kernel does not keep the answer to this thread's request: the entry

@@ -36,6 +36,7 @@ class FuseBuffer(ctypes.Structure):
         ("size", c_size_t), ("flags", c_int), ("mem", c_void_p), ("fd", c_int), ("pos", c_int64),
         ("later", c_size_t * 4),
     )  # fmt: skip
+    memory: object = None
 
 
 class RequestLoop:
@@ -65,13 +66,22 @@ class RequestLoop:
         if requests is None:
             self.process()
             return Turn.ANSWERED
-        if requests.begin(self.buffer) == _READ:
+        operation = requests.begin(self.buffer)
+        if operation == _READ:
             self.on_read()
         try:
+            if operation in requests.NAMING:
+                self._forget_the_name(requests)
             self.process()
         finally:
             requests.end()
         return Turn.ANSWERED
+
+    def _forget_the_name(self, requests: CurrentRequests) -> None:
+        request = requests.begin_forgetting()
+        if request is not None:
+            self.library.fuse_session_process_buf(self.session, byref(request))
+            requests.end_forgetting()
 
     def receive(self) -> int:
         """Read a request into the buffer; return its size, or an error's negative errno."""

@@ -36,6 +36,7 @@ from h5fs.tree.writing.committing.draft_to_object import (
     refers_to_objects,
 )
 from h5fs.tree.writing.committing.pairs import Pairs
+from h5fs.tree.writing.committing.unseen_commits import ALONE_IN_OBJECT, UnseenCommits
 from h5fs.tree.writing.files_of_array import FilesOfArrays
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.places import Places, attributes_path
@@ -71,6 +72,7 @@ class Commits:
         self._remakings = remakings
         self._in_flight = in_flight
         self._pairs = Pairs(store, pending, lookup, places)
+        self._unseen = UnseenCommits(store, lookup, places, remakings)
         self.text_before: Callable[[WritableFile, ObjectRef], bytes | None] = lambda *_: None
         """Returns the text of attributes that a program has started from, where others may have
         changed them since."""
@@ -261,48 +263,45 @@ class Commits:
             read_header(file.draft)  # what is no array is refused before anything changes
         if not removed.has_other_names:
             try:
-                return self._commit_over_removed(removed, meaning, folder, files)
+                self._commit_over_removed(removed, meaning, folder, files)
             except _CANNOT_TAKE as error:
                 _log.info("%s cannot be what was removed: %s", show_path(file.path), error)
-        is_done = self._commit_beside(removed, meaning, folder, file)
-        if is_done:
-            self._remakings.keep_attributes(removed, file.path)
-        return is_done
+                self._commit_beside(removed, meaning, folder, files)
+        else:
+            self._commit_beside(removed, meaning, folder, files)
+        for each in files:
+            self._pending.remove_whiteout(each.path)
+        for other in files[1:]:
+            self.settle(other)
+        return True
 
     def _commit_over_removed(
         self, removed: RemovedObject, meaning: DentryName, folder: Node, files: list[WritableFile]
-    ) -> bool:
-        self._remakings.put_back(removed, folder)
-        replacing = [file for file in files if file.replaces is removed]
-        for file in replacing:
-            file.replaces = None  # that has its name again, and is held for it no more
-        is_done = False
-        try:
-            for file in files:
-                file.node = self._lookup.find(file.path)
-            is_done = self._commit_as(meaning, folder, files[0])
-        finally:
-            if not is_done:
-                for file in files:
-                    file.node = None
-                for file in replacing:
-                    file.replaces = removed
-                self._remakings.take_away(removed, folder)
-        return is_done
+    ) -> None:
+        file, old = files[0], removed.node.info.ref
+        self._others.complete_drafts(old, file)
+        is_read = meaning.projection is Projection.ARRAY and self._is_held_by_others(old, file)
+        self._unseen.over_removed(removed, meaning, folder, files, is_read=is_read)
 
     def _commit_beside(
-        self, removed: RemovedObject, meaning: DentryName, folder: Node, file: WritableFile
-    ) -> bool:
+        self, removed: RemovedObject, meaning: DentryName, folder: Node, files: list[WritableFile]
+    ) -> None:
         """Commit a file as another object than the removed one: where others have that, like it."""
+        name, attributes = removed.link_name, self._remakings.attributes_of(removed, files[0].path)
         if removed.has_other_names and meaning.projection is Projection.ARRAY:
-            file.stored_like = removed.node.info.ref
-            try:
-                return self._commit_as(meaning, folder, file)
-            except _CANNOT_TAKE as error:
-                _log.info("%s cannot be stored as before: %s", show_path(file.path), error)
-            finally:
-                file.stored_like = None
-        return self._commit_as(meaning, folder, file)
+            files[0].stored_like = removed.node.info.ref
+        try:
+            self._unseen.beside_removed(meaning, folder, name, files, attributes)
+        except _CANNOT_TAKE as error:
+            if files[0].stored_like is None:
+                raise
+            _log.info("%s cannot be stored as before: %s", show_path(files[0].path), error)
+            files[0].stored_like = None
+            self._unseen.beside_removed(meaning, folder, name, files, attributes)
+        finally:
+            files[0].stored_like = None
+        if attributes is not None and attributes.is_dirty:  # they refer to what is gone
+            self._pending.stage(attributes)
 
     def _commit_as(self, meaning: DentryName, folder: Node, file: WritableFile) -> bool:
         group, name, draft = folder.info.ref, meaning.link_name, file.draft
@@ -311,6 +310,11 @@ class Commits:
             return self._commit_attributes(folder, name, file, draft)
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
+        before = self._lookup.find_any(file.path)
+        if before is not None and before.is_symbolic_link and meaning.projection in ALONE_IN_OBJECT:
+            self._in_flight.insist_on_being_alone()
+            self._unseen.over_link(meaning, folder, name, file, before)
+            return True
         if meaning.projection is Projection.ARRAY:
             self._commit_array(folder, name, file, draft)
             return True

@@ -21,6 +21,12 @@ from h5fs.tree.contents.content import ArrayContent
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import commit_array
+from h5fs.tree.writing.committing.links_for_a_moment import (
+    LINK_FOR_A_MOMENT,
+    hidden_group_of,
+    link_for_a_moment,
+    put_link,
+)
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.names.scratch_entries import ScratchEntry
 from h5fs.tree.writing.pending.pending import Pending
@@ -30,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 _BYTE = np.dtype("u1")
 _COPY_BYTES = 2**20
-_FOR_A_MOMENT = kept_name(b"", is_dataset=True)  # of no path, so that no mount takes it up
 
 
 class Keeper:
@@ -209,9 +214,9 @@ class Keeper:
     def linking(self, file: WritableFile) -> Iterator[None]:
         """Let a file that has lost its name have a link to its dataset, within the block."""
         assert file.node is not None
-        hidden, held, info = self._hidden_group(), file.held, file.node.info
-        self._store.create_link(hidden, Link(_FOR_A_MOMENT, LinkKind.HARD, target=info))
-        file.held, file.kept_as = info.ref, _FOR_A_MOMENT
+        held, info = file.held, file.node.info
+        link_for_a_moment(self._store, Link(LINK_FOR_A_MOMENT, LinkKind.HARD, target=info))
+        file.held, file.kept_as = info.ref, LINK_FOR_A_MOMENT
         try:
             yield
         finally:
@@ -225,19 +230,14 @@ class Keeper:
                 continue
             try:
                 with self._lookup.changing():
-                    self._lead_to(file.kept_as, new)
+                    link = Link(file.kept_as, LinkKind.HARD, target=new)
+                    put_link(self._store, self._hidden_group(), link)
             except H5fsError as error:
                 _log.warning("%s shows the array before: %s", show_path(file.path), error)
                 continue
             self._store.hold(new.ref)
             file.held, file.inode = new.ref, node_of_dataset(new).inode
             self._store.let_go(old)
-
-    def _lead_to(self, name: bytes, target: ObjectInfo) -> None:
-        """Let a link of the hidden group lead elsewhere; it is never missing."""
-        hidden, beside = self._hidden_group(), name + b"~"
-        self._store.create_link(hidden, Link(beside, LinkKind.HARD, target=target))
-        self._store.move_link(hidden, beside, hidden, name)
 
     def remove_all(self) -> None:
         """Remove all that is kept: the mount ends."""
@@ -262,9 +262,7 @@ class Keeper:
         return nullcontext() if file.held is None else self._lookup.changing()
 
     def _hidden_group(self) -> ObjectRef:
-        hidden = self._store.hidden_group()
-        assert hidden is not None
-        return hidden
+        return hidden_group_of(self._store)
 
     def _kept_dataset(self, path: bytes, hidden: ObjectRef, name: bytes) -> WritableFile:
         info = self._lookup.get_link(hidden, name).target

@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from msgspec import structs
+
 from h5fs.errors import H5fsError, show_path
 from h5fs.model.objects import Link, LinkKind
 from h5fs.projection.names import DentryName, Projection, encode_name
@@ -23,6 +25,11 @@ from h5fs.tree.contents.content import ArrayContent, read_all
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind
 from h5fs.tree.writing.committing.draft_to_object import delete_attributes
+from h5fs.tree.writing.committing.links_for_a_moment import (
+    LINK_FOR_A_MOMENT,
+    hidden_group_of,
+    link_for_a_moment,
+)
 from h5fs.tree.writing.names.places import Places, attributes_path
 from h5fs.tree.writing.pending.last_removals import LastRemovals, RemovedObject
 from h5fs.tree.writing.pending.pending import Pending
@@ -210,32 +217,36 @@ class Remakings:
                 return removed
         return None
 
-    def put_back(self, removed: RemovedObject, folder: Node) -> None:
-        """Give an object its name again, for a file that is to be written over it."""
-        info, name = removed.node.info, removed.link_name
-        with self._lookup.changing():
-            self._store.create_link(folder.info.ref, Link(name, LinkKind.HARD, target=info))
-            self._let_go([removed])  # so that it has no more links than it had
-            attributes = attributes_path(removed.folder + b"/", name)
-            if removed.loses_attributes and self._pending.staged(attributes) is None:
-                delete_attributes(self._store, info.ref)
+    def put_back(self, removed: RemovedObject) -> None:
+        """Let an object have a link for a moment, for a file that is to be written over it."""
+        ref, name = removed.node.info.ref, removed.link_name
+        link_for_a_moment(self._store, Link(name, LinkKind.HARD, target=removed.node.info))
+        self._let_go([removed])  # so that it has no more links than it had
+        attributes = attributes_path(removed.folder + b"/", name)
+        if removed.loses_attributes and self._pending.staged(attributes) is None:
+            delete_attributes(self._store, ref)
 
-    def take_away(self, removed: RemovedObject, folder: Node) -> None:
-        """Take the name away again, since the file could not be written over the object."""
-        self._store.hold(removed.node.info.ref)
-        with self._lookup.changing():
-            self._store.delete_link(folder.info.ref, removed.link_name)
+    def take_away(self, removed: RemovedObject) -> None:
+        """Take that link away, since the file could not be written over the object."""
+        hidden = hidden_group_of(self._store)
+        info = self._store.get_link(hidden, LINK_FOR_A_MOMENT).target
+        assert info is not None  # another object, where it was written before that failed
+        removed.node = structs.replace(removed.node, info=info)
+        self._store.hold(info.ref)
+        self._store.delete_link(hidden, LINK_FOR_A_MOMENT)
 
-    def keep_attributes(self, removed: RemovedObject, path: bytes) -> None:
-        """Let the attributes of an object wait for what was made anew at ``path``, if no others
-        do."""
-        path, text = attributes_path(path, removed.link_name), self._attributes_of(removed)
-        if text and self._pending.staged(path) is None:
-            file = WritableFile(path, inode=self._pending.new_inode())
-            file.begin(empty=True).write(text, 0)
-            self._pending.stage(file)
+    def attributes_of(self, removed: RemovedObject, path: bytes) -> WritableFile | None:
+        """Return the attributes of an object as a file of what was made anew at ``path``; None
+        where it has none, or others wait."""
+        path = attributes_path(path, removed.link_name)
+        text = b"" if self._pending.staged(path) is not None else self._text_of(removed)
+        if not text:
+            return None
+        file = WritableFile(path, inode=self._pending.new_inode())
+        file.begin(empty=True).write(text, 0)
+        return file
 
-    def _attributes_of(self, removed: RemovedObject) -> bytes:
+    def _text_of(self, removed: RemovedObject) -> bytes:
         """Return the text of an object's attributes; none where it has none."""
         info = removed.node.info
         if removed.loses_attributes:

@@ -25,6 +25,8 @@ from h5fs.tree.known_links import LinkChange, as_known
 from h5fs.tree.lookup import Lookup
 from h5fs.tree.nodes import PROJECTIONS, Node, NodeKind, link_projection
 from h5fs.tree.writing.commits import Commits
+from h5fs.tree.writing.committing.links_for_a_moment import put_link
+from h5fs.tree.writing.committing.unseen_commits import ALONE_IN_OBJECT
 from h5fs.tree.writing.keeper import Keeper
 from h5fs.tree.writing.names.name_rules import NameRules
 from h5fs.tree.writing.names.places import Places, attributes_path, is_file_name
@@ -99,13 +101,14 @@ class Renames:
                 self._commits.write_over(file)
             self._bring_back(file, folder, meaning.link_name, new)
             return
-        edited, old = self._edited_at(new), file.path
+        at_new, old = self._lookup.find_any(new), file.path
+        edited = None if at_new is None else self._pending.edited(at_new)
         covered = self._lookup.find_any(old) if file.is_over else None
         with file.getting_name(new), self._pending.restored_on_error():
             replaced = self._pending.stage(file, new)
             if meaning is not None:
                 self._commit_over_link(file)
-            elif self._lookup.find_any(new) is not None:
+            elif at_new is not None:
                 raise ExistsError(f"{show_path(new)} is in the HDF5 file")
             self._keeper.follow_name(file)
         if replaced is not None:
@@ -128,15 +131,13 @@ class Renames:
         else:
             self._removals.end_hiding(origin)
 
-    def _edited_at(self, path: bytes) -> WritableFile | None:
-        """Return the file in which what the HDF5 file has at a path is being edited."""
-        node = self._lookup.find_any(path)
-        return None if node is None else self._pending.edited(node)
-
     def _commit_over_link(self, file: WritableFile) -> None:
-        """Commit a file that takes a symbolic link's place; the link is back if that fails."""
+        """Commit a file that takes a symbolic link's place, which is one step where the file is all
+        of an object; the link is back if that fails."""
+        _, meaning = self._places.folder_and_file(file.path)
         node = self._lookup.find_any(file.path)
-        if node is None or not node.is_symbolic_link or not file.is_changed:
+        is_one_step = meaning is not None and meaning.projection in ALONE_IN_OBJECT
+        if is_one_step or node is None or not node.is_symbolic_link or not file.is_changed:
             self._commits.commit(file)
             return
         assert node.link is not None and node.parent is not None
@@ -293,21 +294,14 @@ class Renames:
         """Move a link; return its object, if that is known."""
         assert node.link is not None and node.parent is not None and meaning.link_name is not None
         group, name, new_group = node.parent.info.ref, node.link.name, folder.info.ref
-        if (
-            node.kind is not NodeKind.SOFT_LINK
-            or meaning.projection is link_projection(node.link)
-        ):  # fmt: skip
+        is_soft = node.kind is NodeKind.SOFT_LINK
+        if not is_soft or meaning.projection is link_projection(node.link):
             return self._store.move_link(group, name, new_group, meaning.link_name)
         # Another link, since what its name ends in is in the path that it stores.
         link = with_ending(node.link, meaning, self._lookup.link_text(node))
-        is_same_name = group == new_group and link.name == name
-        if is_same_name:
-            self._store.delete_link(group, name)
-        elif self._lookup.get_any_link(new_group, link.name) is not None:
-            self._store.delete_link(new_group, link.name)
-        self._store.create_link(new_group, link)
-        if not is_same_name:
-            self._store.delete_link(group, name)
+        put_link(self._store, new_group, link)
+        if (new_group, link.name) != (group, name):
+            self._store.delete_link(group, name)  # a kill before that leaves both, as links do
         return None
 
     def _may_replace(self, node: Node, target: Node, new: bytes) -> bool:
@@ -370,9 +364,13 @@ class Renames:
             raise IsAGroupError(f"{show_path(path)} is a group")
         if link is None:
             raise ExistsError(f"{show_path(path)} is in the HDF5 file")
+        is_same = PROJECTIONS.get(node.kind) in ALONE_IN_OBJECT or node.is_symbolic_link
         with self._lookup.changing():
-            self._removals.delete(path, node)
-            self._store.create_link(folder.info.ref, link)
+            if is_same and node.link is not None and node.link.name == link.name:
+                put_link(self._store, folder.info.ref, link)
+            else:
+                self._removals.delete(path, node)
+                self._store.create_link(folder.info.ref, link)
         self._removals.end_editing_of(node)
 
     # What is pending below a path that moves.

@@ -103,7 +103,7 @@ def write_elements(
             raise UnreadableError(f"the library cannot write its elements: {_reason()}")
 
 
-def count_link(object_id: h5d.DatasetID, change: Literal[1, -1]) -> None:
+def count_link(object_id: Any, change: Literal[1, -1]) -> None:
     """Let an object have a link more or less than there are. Raises ``UnreadableError``."""
     name = "H5Oincr_refcount" if change > 0 else "H5Odecr_refcount"
     with phil:

@@ -24,6 +24,7 @@ from h5fs.errors import H5fsError, NotFoundError, UnsupportedTypeError, show_pat
 from h5fs.model.objects import RegionTarget
 from h5fs.store.hdf5.objects.attributes import list_names, prepare_attribute, read_attribute
 from h5fs.store.hdf5.objects.references import PathFinder
+from h5fs.store.hdf5.types.library_calls import count_link
 from h5fs.store.hdf5.writing.creating import link_properties
 from h5fs.store.hdf5.writing.fill_values import remake_with_fill_value
 from h5fs.store.hidden_names import HIDDEN_GROUP, is_hidden
@@ -62,6 +63,7 @@ def copy_as(
     """Copy an object into a group, under a name that is free there."""
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
              link_properties(name))  # fmt: skip
+    _mend_link_count(source, group, name)
     place = _below(group_path, name)
     _Mending(source, group, name, place, on_progress).mend()
 
@@ -88,6 +90,7 @@ def copy_contents(
     name = b".h5fs-copy-" + uuid.uuid4().hex.encode()
     h5o.copy(source.file_id, source.path, group, name, h5p.create(h5p.OBJECT_COPY),
              link_properties(name))  # fmt: skip
+    _mend_link_count(source, group, name)
     copy = h5o.open(group, name)
     for each in taken:
         copy.unlink(each)
@@ -98,6 +101,30 @@ def copy_contents(
         copy.links.move(each, group, each, link_properties(each))
     group.unlink(name)
     return tuple(uncopied)
+
+
+def _mend_link_count(source: CopySource, group: h5g.GroupID, name: bytes) -> None:
+    """Let a new copy have as many links as lead to it.
+
+    It is given its name without a link: where the names of the group, one of HDF5 1.6, are more
+    than the library's cache has room for, the copy's header leaves that meanwhile, and when it is
+    read again it counts as one with one link (HDF5 2.0.0; as in ``create_without_link``). With a
+    link too many its space would stay in use when it is deleted; with one too few, since links
+    within a group lead to the group, it would go while it has a name.
+    """
+    copy = h5o.open(group, name)
+    info, count = h5o.get_info(copy), 1
+    if info.rc == 1 == h5o.get_info(h5o.open(source.file_id, source.path)).rc:
+        return
+
+    def note(_name: bytes, link: Any) -> None:
+        nonlocal count
+        count += link.type == h5l.TYPE_HARD and link.u == info.addr
+
+    if isinstance(copy, h5g.GroupID):
+        copy.links.visit(note, info=True)
+    for _ in range(abs(info.rc - count)):
+        count_link(copy, -1 if info.rc > count else 1)
 
 
 @dataclass

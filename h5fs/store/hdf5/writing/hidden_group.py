@@ -91,8 +91,10 @@ def find_nameless(file_id: h5f.FileID) -> list[bytes]:
 
 
 def can_be_deleted(group: h5g.GroupID, name: bytes) -> bool:
-    """Whether the library can delete an object: in a damaged file not one with an attribute that it
-    cannot decode. A change that fails costs the worker."""
+    """Whether the library can delete a link, and with it an object: in a damaged file not one with
+    an attribute that it cannot decode. A change that fails costs the worker."""
+    if group.links.get_info(name).type != h5l.TYPE_HARD:
+        return True
     try:
         list_names(h5o.open(group, name))
     except Exception:  # any of h5py's

@@ -16,8 +16,8 @@ from h5fs.model.objects import Link
 from h5fs.model.settings import View
 from h5fs.projection.names import GROUP_ATTRIBUTES, DentryName, Projection
 from h5fs.tree.lookup import Lookup
-from h5fs.tree.nodes import Node
-from h5fs.tree.writing.names.places import Places
+from h5fs.tree.nodes import PARTNERS, Node
+from h5fs.tree.writing.names.places import Places, is_file_name
 from h5fs.tree.writing.names.scratch_names import (
     is_dot_name,
     is_made_by_mkstemp,
@@ -122,7 +122,9 @@ class NameRules:
         """Return the link name of a path, which must mean such a projection."""
         if meaning is None or meaning.link_name is None or meaning.projection is not projection:
             wanted = projection.suffix.decode() or "no ending of a file's"
-            raise InvalidNameError(f"{show_path(path)}: the name must have {wanted}")
+            is_half = not is_file_name(meaning) and projection in PARTNERS
+            why = "; it is one of two files of a dataset, so copy it instead" if is_half else ""
+            raise InvalidNameError(f"{show_path(path)}: the name must have {wanted}{why}")
         return meaning.link_name
 
     def link_of_text(self, path: bytes, meaning: DentryName | None, text: bytes) -> Link:
