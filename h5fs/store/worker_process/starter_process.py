@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from h5fs.store.worker_process.confinement import Confinement, confine, die_with_parent, prepare
+from h5fs.store.worker_process.freed_memory import keep_freed_memory
 from h5fs.store.workers.grants import open_granted
 from h5fs.store.workers.starting.starter_messages import serve
 from h5fs.store.workers.starting.worker_setup import decode_setup
@@ -54,6 +55,7 @@ def run(control: socket.socket) -> None:
 
     name_process("starter")
     prepare()
+    keep_freed_memory()
     count_cores()
     serve(control, _run_worker, import_late_modules)
 
