@@ -26,6 +26,7 @@ from h5fs.fuse.open_folders import OpenFolder
 from h5fs.fuse.open_nodes import OpenFolderStatuses, OpenNodes
 from h5fs.fuse.operations import Operations, view_memory
 from h5fs.fuse.tree_interface import WritingTreeInterface
+from h5fs.projection.names import Projection, decode_name
 from h5fs.tree.status import Status
 
 _PATH = (c_char_p,)
@@ -125,12 +126,14 @@ class WritingOperations(Operations):
         """Return what is at a path, or an open file of the node that has lost that name.
 
         libfuse thinks that the node has it where there was no `unlink`: views and attributes go
-        with their array.
+        with their array. The kernel may do so, too, of an array that was removed by another name:
+        then it has to hear that nothing is there.
         """
         try:
             return self._tree.get_lasting_status(path)
         except NotFoundError:
-            handle = self._nodes.find(self._requests.node()) if is_of_node else None
+            asks_for_node = is_of_node and _goes_with_another(path)
+            handle = self._nodes.find(self._requests.node()) if asks_for_node else None
             if handle is None:
                 raise
         return self._tree.get_lasting_status_of_handle(handle, has_name=False)
@@ -359,3 +362,9 @@ def _to_ns(time: Any, now_ns: int) -> int | None:
     if time.tv_nsec == _UTIME_NOW:
         return now_ns
     return int(time.tv_sec * NANOSECONDS + time.tv_nsec)
+
+
+def _goes_with_another(path: bytes) -> bool:
+    """Whether a file may lose its name with another file: a view, attributes, one of a pair."""
+    meaning = decode_name(path.rpartition(b"/")[2])
+    return meaning is None or meaning.projection not in (Projection.ARRAY, Projection.DATATYPE)

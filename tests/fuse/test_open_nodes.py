@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import stat
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import msgspec
+import pytest
 
+from h5fs.errors import NotFoundError, show_path
 from h5fs.fuse.open_nodes import OpenFolderStatuses, OpenNodes
+from h5fs.fuse.writing_operations import WritingOperations
 from h5fs.tree.status import Status
 
 
@@ -61,3 +66,33 @@ def test_an_open_folder_that_has_lost_its_name_has_a_status() -> None:
         assert folders.find(8) is None
         folders.release(handle)
     assert folders.find(7) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"),
+    [("x.npy", False), ("x.csv", True), ("x.attrs.json", True), ("x.values.npy", True)],
+)
+def test_a_node_without_its_name_is_an_open_file_only_where_no_entry_of_it_is_kept(
+    name: str, is_found: bool
+) -> None:
+    """The kernel may keep an array's name that another name's `unlink` has taken away."""
+    operations: Any = object.__new__(WritingOperations)
+    operations._requests = SimpleNamespace(node=lambda: 7)
+    operations._nodes = OpenNodes()
+    operations._nodes.open(1, 7, name.encode())
+    operations._tree = SimpleNamespace(
+        get_lasting_status=raise_not_found,
+        get_lasting_status_of_handle=lambda handle, *, has_name: ((handle, has_name), False),
+    )
+    path = b"/g/" + name.encode()
+    if is_found:
+        assert operations._lasting_status(path, is_of_node=True) == ((1, False), False)
+    else:
+        with pytest.raises(NotFoundError):
+            operations._lasting_status(path, is_of_node=True)
+    with pytest.raises(NotFoundError):  # a name is looked for
+        operations._lasting_status(path, is_of_node=False)
+
+
+def raise_not_found(path: bytes) -> NoReturn:
+    raise NotFoundError(show_path(path))
