@@ -201,6 +201,53 @@ CALLS: dict[str, tuple[Step, Step]] = {
 }  # fmt: skip
 
 
+def written_without_its_name(tree: WritableTree) -> None:
+    """Write to an array by a name that is gone, while another one leads to it."""
+    handle = tree.open(b"/twin.npy", os.O_RDWR, US)
+    tree.truncate(None, 0, handle)
+    tree.unlink(b"/twin.npy", US)
+    tree.write(handle, memoryview(LONGER), 0)
+    tree.flush(handle, US)
+
+
+OVER_LINK = several(
+    soft(b"d.npy", b"/soft.npy"), made(b"/x.tmp", PAIR_OFFSETS), renamed(b"/x.tmp", b"/soft.npy")
+)
+BESIDE_TWIN = several(remove(b"/twin2.npy"), made(b"/twin2.npy", PAIR_OFFSETS))
+LEAVING: dict[str, Step] = {
+    "an array made anew": several(remove(b"/d.npy"), made(b"/d.npy", LONGER)),
+    "an array written without its name": written_without_its_name,
+}
+
+
+@pytest.mark.semantics("U1", "R28")
+@pytest.mark.parametrize("next_call", [OVER_LINK, BESIDE_TWIN], ids=["over a link", "beside"])
+@pytest.mark.parametrize("killed", LEAVING)
+def test_the_next_mount_writes_to_nothing_that_a_kill_has_left(
+    tmp_path: Path, file: Path, killed: str, next_call: Step
+) -> None:
+    """What there was to write by, when the daemon was killed, is another array, or a shared one."""
+    original, is_over, count = file.read_bytes(), False, 0
+    while not is_over:
+        at = tmp_path / str(count) / "f.h5"
+        at.parent.mkdir()
+        at.write_bytes(original)
+        with killed_tree(at) as tree, killed_after(tree, count), suppress(_KilledError):
+            LEAVING[killed](tree)
+            is_over = True
+        with writable_tree(at) as tree:
+            before = {name: read(tree, b"/" + name) for name in names(tree) if b".npy" in name}
+            next_call(tree)
+            after = {name: read(tree, b"/" + name) for name in names(tree) if b"." in name}
+        new = b"soft" if next_call is OVER_LINK else b"twin2"
+        assert after.pop(new + b".npy") == PAIR_OFFSETS
+        if next_call is OVER_LINK:
+            assert new + b".attrs.json" not in after
+        for name, data in before.items():
+            assert name == new + b".npy" or after[name] == data, (count, name)
+        count += 1
+
+
 @pytest.mark.semantics("U1", "U3", "R28")
 @pytest.mark.parametrize("call", CALLS)
 def test_a_kill_between_two_changes_of_a_call_leaves_no_third_state(

@@ -29,6 +29,13 @@ def hidden_group_of(store: WritingStore) -> ObjectRef:
     return hidden
 
 
+def make_room(store: WritingStore) -> None:
+    """Let there be no link to write by: a daemon may have been killed while there was one, and what
+    that leads to is another object, perhaps with other names."""
+    with suppress(NotFoundError):
+        store.delete_link(hidden_group_of(store), LINK_FOR_A_MOMENT)
+
+
 def link_for_a_moment(store: WritingStore, link: Link) -> None:
     """Make the link to write by, to what another one leads to."""
     _make(store, structs.replace(link, name=LINK_FOR_A_MOMENT))

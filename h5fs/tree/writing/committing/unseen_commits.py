@@ -28,6 +28,7 @@ from h5fs.tree.writing.committing.links_for_a_moment import (
     dropped_on_error,
     give_name,
     hidden_group_of,
+    make_room,
 )
 from h5fs.tree.writing.names.places import Places
 from h5fs.tree.writing.pending.last_removals import RemovedObject
@@ -88,6 +89,7 @@ class UnseenCommits:
         ``attributes``: a file of their text; they stay there where they refer to what is gone.
         """
         with self._lookup.changing(), dropped_on_error(self._store):
+            make_room(self._store)
             self._write(meaning.projection, files, is_read=False)
             if attributes is not None:
                 self._apply(attributes)
@@ -100,6 +102,7 @@ class UnseenCommits:
         assert node.link is not None and node.parent is not None
         with self._lookup.changing():
             with dropped_on_error(self._store):
+                make_room(self._store)
                 self._write(meaning.projection, [file], is_read=False)
                 self._store.move_link(
                     hidden_group_of(self._store), LINK_FOR_A_MOMENT, folder.info.ref, name
