@@ -6,7 +6,8 @@ that saved small arrays they slept 50 times for each array, and computed twice a
 program; and one program alone, whose requests went to two threads in turn, was answered a fourth
 later. So one thread receives. It does so from one request to the next, and lets another one do it
 when it begins to wait for a worker while a request is there; then it waits until it may receive
-again. Data are read and copied without Python's lock: while programs read, all threads receive.
+again. Data are read and copied without Python's lock: while programs read, or write large arrays,
+all threads receive.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ _USUAL_MOST_THREADS = 4
 # thread has been in one call for this long, half as many threads more are started. (31 readers
 # blocked for 5 s: `ls -l` of the folder took 180 ms.)
 _PATIENCE_SECONDS = 0.02
+# Where one thread receives, and its call lasts this long, those that wait to receive do so at once:
+# a request may have come just after it was looked for.
+_SHORT_PATIENCE_SECONDS = 0.003
 _MOST_THREADS = 64
 # So many threads at most are made up for that wait for a worker. With 8 programs that save, a save
 # took 2.33 ms of CPU in the daemon and its workers with no more threads, 2.24 with 2 more, 2.43
@@ -93,7 +96,7 @@ class Session:
         self._relief: list[threading.Thread] = []  # threads that end when they are not needed
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
-        self._is_ending = False
+        self._ending = threading.Event()
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -161,19 +164,11 @@ class Session:
             if receiver.is_this_thread() and self._is_request_there():
                 receiver.give()
 
-    def _begin_to_read(self) -> None:
-        """Let all threads take requests, if any are there; for a call that is going to read."""
+    def _begin_with_data(self) -> None:
+        """Let all threads take requests, if any are there; for a call that copies much."""
         receiver = self._receiver
         if receiver is not None and not receiver.is_shared and self._is_request_there():
             receiver.share()
-
-    def _let_all_receive(self) -> bool:
-        """Let all threads take requests; return whether some have waited for that."""
-        if self._receiver is None:
-            return False
-        is_awaited = self._receiver.is_awaited()
-        self._receiver.share()
-        return is_awaited
 
     def _is_request_there(self) -> bool:
         # Each thread has a `poll` of its own: one cannot be used by two.
@@ -223,8 +218,11 @@ class Session:
         while True:
             self._relieved_at = time.monotonic()
             before = self._finished_calls
+            is_awaited = self._receiver is not None and self._receiver.is_awaited()
             try:
-                event = self._events.get(timeout=_PATIENCE_SECONDS)
+                event = self._events.get(
+                    timeout=_SHORT_PATIENCE_SECONDS if is_awaited else _PATIENCE_SECONDS
+                )
             except queue.Empty:
                 pass
             else:
@@ -237,10 +235,14 @@ class Session:
                     return
                 self._is_watched = True
                 continue
+            if self._finished_calls == before and self._receiver is not None:
+                self._receiver.share()
+            if is_awaited:
+                continue
             # Threads in calls that wait for a worker are no help: the usual ones are others.
             waiting = min(self._count_waiting(), _MOST_MADE_UP_FOR)
             missing = self._usual_count - (len(self._threads) - waiting)
-            if self._finished_calls == before and not self._let_all_receive():
+            if self._finished_calls == before:
                 missing = max(missing, len(self._threads) // 2, 1)
             if missing > 0:
                 self._start_threads(missing, self._work_while_needed)
@@ -316,14 +318,14 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests, loop.on_read = self._requests, self._begin_to_read
+        loop.requests, loop.on_data = self._requests, self._begin_with_data
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
-            while not self._is_ending:
+            while not self._ending.is_set():
                 if receiver is not None and not self._receive(receiver, patience):
                     return False
-                if loop.turn() is Turn.ENDED:
-                    self._is_ending = True  # who waits to receive need not ask the kernel
+                if self._ending.is_set() or loop.turn() is Turn.ENDED:
+                    self._ending.set()  # who waits to receive need not ask the kernel
                 elif is_relief and self._may_leave():
                     return False
             return True
@@ -356,7 +358,7 @@ class Session:
         libfuse's mark that all loops shall end.
         """
         self._is_calm = False
-        self._is_ending = True
+        self._ending.set()
         while len(self._ended) < len(self._threads):
             self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:

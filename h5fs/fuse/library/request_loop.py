@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _READ = 15  # FUSE_READ
+_LARGE_BYTES = 2**16  # of a request: only writes are so long
 
 
 class Turn(Enum):
@@ -42,14 +43,14 @@ class FuseBuffer(ctypes.Structure):
 class RequestLoop:
     """Takes requests of a session on one thread. ``close`` frees the loop's memory.
 
-    ``requests`` notes each request; None in mode r, where nobody asks for that. ``on_read`` is
-    called before data are read.
+    ``requests`` notes each request; None in mode r, where nobody asks for that. ``on_data`` is
+    called before data are read, or many written.
     ``receive``, ``process`` and ``close`` are libfuse 3's; ``libfuse_2`` has others.
     """
 
     def __init__(self, library: Any, fuse: c_void_p) -> None:
         self.requests: CurrentRequests | None = None
-        self.on_read: Callable[[], None] = lambda: None
+        self.on_data: Callable[[], None] = lambda: None
         self.library = library
         self.session = c_void_p(library.fuse_get_session(fuse))
         self.buffer = FuseBuffer()
@@ -67,8 +68,8 @@ class RequestLoop:
             self.process()
             return Turn.ANSWERED
         operation = requests.begin(self.buffer)
-        if operation == _READ:
-            self.on_read()
+        if operation == _READ or self.buffer.size > _LARGE_BYTES:
+            self.on_data()
         try:
             if operation in requests.NAMING:
                 self._forget_the_name(requests)
