@@ -155,6 +155,10 @@ class Session:
                 return self._events.get(timeout=_LONGEST_WAIT_SECONDS)
             except queue.Empty:
                 self._dismiss_relief()
+                # No request may ever wait for nobody, whatever the thread that receives is doing:
+                # libfuse itself has locks, and a thread that waits there is in no call.
+                if self._receiver is not None and self._receiver.is_awaited():
+                    self._share_requests()
 
     def let_another_receive(self) -> None:
         """Let another thread take requests, if any are there; for a call that is going to wait."""
@@ -164,15 +168,14 @@ class Session:
             if receiver.is_this_thread() and self._is_request_there():
                 receiver.give()
 
-    def _begin_with_data(self) -> None:
-        """Let all threads take requests, if any are there; for a call that copies much."""
+    def _share_requests(self) -> None:
+        """Let all threads take requests, if any are there: a call that copies much begins."""
         receiver = self._receiver
         if receiver is not None and not receiver.is_shared and self._is_request_there():
             receiver.share()
 
     def _is_request_there(self) -> bool:
-        # Each thread has a `poll` of its own: one cannot be used by two.
-        requests = select.poll()
+        requests = select.poll()  # one cannot be used by two threads
         requests.register(self._libfuse.descriptor(), select.POLLIN)
         return bool(requests.poll(0))
 
@@ -318,7 +321,7 @@ class Session:
         """Answer requests; return True when the mount ends, False when the thread may end, as one
         that ``is_relief`` may."""
         loop = self._libfuse.request_loop()
-        loop.requests, loop.on_data = self._requests, self._begin_with_data
+        loop.requests, loop.on_data = self._requests, self._share_requests
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
         try:
             while not self._ending.is_set():

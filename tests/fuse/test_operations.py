@@ -832,6 +832,42 @@ def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_ther
     assert (threads[0] != threads[1]) == is_there
 
 
+def test_no_request_waits_while_the_thread_that_receives_is_blocked_outside_of_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As libfuse's own locks do: such a thread counts as idle."""
+    monkeypatch.setattr(session_module, "_LONGEST_WAIT_SECONDS", 0.05)
+    library = FakeLibrary()
+    session = make_session(library, CurrentRequests())
+    reading, writing = os.pipe()
+    library._descriptor = reading
+    blocked, answered = threading.Event(), threading.Event()
+    was_answered: list[bool] = []
+
+    def wait_in_libfuse() -> int:
+        blocked.set()
+        was_answered.append(answered.wait(PATIENCE_SECONDS))
+        return 0
+
+    def ask() -> None:
+        try:
+            library.requests.put(wait_in_libfuse)
+            assert blocked.wait(PATIENCE_SECONDS)
+            os.write(writing, b"request")
+            library.requests.put(session.counted(lambda: answered.set() or 0))
+            wait_until(lambda: was_answered)
+        finally:
+            library.is_exited = True
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+    os.close(reading)
+    os.close(writing)
+    assert was_answered == [True]
+
+
 def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:
     library = FakeLibrary()
     session = make_session(library, count_waiting=lambda: 3)
