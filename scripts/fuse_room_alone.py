@@ -13,7 +13,6 @@ log's part.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -29,9 +28,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "fuse")]
 
 import numpy as np  # noqa: E402
 import test_writing_operations as room  # noqa: E402
+from sleeping_processors import PAGE, changes  # noqa: E402
 
-_TEXT = json.dumps({"a": 1, "b": 2.5, "c": "text"}).encode()
-_PAGE = bytes(4096)
 _SECONDS = 30.0
 
 
@@ -73,21 +71,8 @@ def main() -> int:
 
 def make_array(folder: Path) -> Path:
     """Make the array that pages are written to."""
-    np.save(folder / "pages.npy", np.zeros(len(_PAGE)))
+    np.save(folder / "pages.npy", np.zeros(len(PAGE)))
     return folder / "pages.npy"
-
-
-def changes(folder: Path, pages: int) -> dict[str, Callable[[int], object]]:
-    """Return what makes the change of a number, by its name. ``pages``: the open array."""
-    values = np.arange(100.0)
-    return {
-        "np.save": lambda number: np.save(folder / f"s{number}.npy", values),
-        "attribute file": lambda _number: (folder / "s0.attrs.json").write_bytes(_TEXT),
-        "mkdir": lambda number: os.mkdir(folder / f"d{number}"),
-        "rename": lambda number: os.rename(folder / f"s{number}.npy", folder / f"t{number}.npy"),
-        "unlink": lambda number: os.unlink(folder / f"t{number}.npy"),
-        "pwrite of a page": lambda number: os.pwrite(pages, _PAGE, number % 8 * len(_PAGE)),
-    }
 
 
 def measure(change: Callable[[int], object], pid: int, count: int) -> tuple[float, float, float]:

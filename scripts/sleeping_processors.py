@@ -38,7 +38,7 @@ import numpy as np  # noqa: E402
 from benchmarks.processes import find_descendants  # noqa: E402
 from support.mounts import mounted  # noqa: E402
 
-_PAGE = bytes(4096)
+PAGE = bytes(4096)
 _ATTRIBUTES = json.dumps({"a": 1, "b": 2.5, "c": "text"}).encode()
 _ROUND_TRIPS = 20_000
 _SPIN = """
@@ -73,7 +73,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="h5fs-processors-") as folder:
         file = Path(folder, "f.h5")
         with h5py.File(file, "w", libver="latest") as made:
-            made["pages"] = np.zeros(len(_PAGE))
+            made["pages"] = np.zeros(len(PAGE))
         with mounted(file, options=["-o", "mode=r+"]) as mount:
             measure_in_turn(mount.path, mount.pid, found, options.runs, options.changes)
     print(f"{'':18}" + "".join(f"{name:>18}" for name in found))
@@ -131,7 +131,7 @@ def changes(folder: Path, pages: int) -> dict[str, Change]:
         "rename": lambda number: os.rename(folder / f"s{number}.npy", folder / f"t{number}.npy"),
         "unlink": lambda number: os.unlink(folder / f"t{number}.npy"),
         # The first page has the header, which has to stay.
-        "pwrite of a page": lambda n: os.pwrite(pages, _PAGE, (1 + n % 7) * len(_PAGE)),
+        "pwrite of a page": lambda n: os.pwrite(pages, PAGE, (1 + n % 7) * len(PAGE)),
     }
 
 

@@ -11,7 +11,7 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -672,6 +672,24 @@ def make_session(
     return Session(binding, arguments, b"/mnt", requests, count_waiting)
 
 
+def serve_while(session: Session, ask: Callable[[], None]) -> None:
+    """Serve until the mount ends, while a thread asks, and then ends it."""
+    asking = threading.Thread(target=ask)
+    asking.start()
+    session.serve(ctypes.c_int())
+    asking.join()
+
+
+@pytest.fixture
+def device() -> Iterator[tuple[int, int]]:
+    """Return what stands for /dev/fuse where one looks whether a request is there: the descriptor
+    of a session, and the one to which a request is written."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
 def test_calls_that_block_keep_no_other_call_waiting(requests: CurrentRequests | None) -> None:
     library = FakeLibrary()
     session = make_session(library, requests)
@@ -688,10 +706,7 @@ def test_calls_that_block_keep_no_other_call_waiting(requests: CurrentRequests |
         release.set()
         library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
+    serve_while(session, ask)
     assert was_answered == [True]
     assert library.is_unmounted
 
@@ -734,10 +749,7 @@ def test_threads_that_were_needed_for_a_while_end_and_none_of_their_requests_is_
         finally:
             library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
+    serve_while(session, ask)
     assert len(answered) == 3000
     assert all(each > 8 for each in peaks) and all(2 <= each <= 4 for each in rests)
 
@@ -755,10 +767,7 @@ def test_calls_that_end_start_no_threads(requests: CurrentRequests | None) -> No
             threading.Event().wait(0.01)
         library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
+    serve_while(session, ask)
     assert 1 <= len(seen) <= 8
 
 
@@ -781,21 +790,17 @@ def test_in_a_mode_that_writes_one_thread_answers_one_request_after_another() ->
         finally:
             library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
+    serve_while(session, ask)
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_there(
-    is_there: bool,
-) -> None:
+    is_there: bool, device: tuple[int, int],
+) -> None:  # fmt: skip
     library = FakeLibrary()
     session = make_session(library, CurrentRequests())
-    reading, writing = os.pipe()  # /dev/fuse, which can be read from when a request is there
-    library._descriptor = reading
+    library._descriptor, writing = device
     threads: list[int] = []
     waiting, answered = threading.Event(), threading.Event()
 
@@ -823,24 +828,18 @@ def test_a_call_that_will_wait_lets_another_thread_take_the_request_that_is_ther
         finally:
             library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
-    os.close(reading)
-    os.close(writing)
+    serve_while(session, ask)
     assert (threads[0] != threads[1]) == is_there
 
 
 def test_no_request_waits_while_the_thread_that_receives_is_blocked_outside_of_calls(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, device: tuple[int, int],
+) -> None:  # fmt: skip
     """As libfuse's own locks do: such a thread counts as idle."""
     monkeypatch.setattr(session_module, "_LONGEST_WAIT_SECONDS", 0.05)
     library = FakeLibrary()
     session = make_session(library, CurrentRequests())
-    reading, writing = os.pipe()
-    library._descriptor = reading
+    library._descriptor, writing = device
     blocked, answered = threading.Event(), threading.Event()
     was_answered: list[bool] = []
 
@@ -859,12 +858,7 @@ def test_no_request_waits_while_the_thread_that_receives_is_blocked_outside_of_c
         finally:
             library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
-    os.close(reading)
-    os.close(writing)
+    serve_while(session, ask)
     assert was_answered == [True]
 
 
@@ -888,10 +882,7 @@ def test_for_threads_that_wait_for_a_worker_there_are_others() -> None:
             time.sleep(0.01)
         library.is_exited = True
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    session.serve(ctypes.c_int())
-    asking.join()
+    serve_while(session, ask)
     assert len(seen) >= session._usual_count + 3
 
 
