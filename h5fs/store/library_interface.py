@@ -45,7 +45,8 @@ class ChunkBatch(Struct, frozen=True):
 
     The shared buffer begins with the band of chunks that chunk number ``first_chunk`` is in; the
     chunks land in it in the order of the array's elements, ``item_bytes`` each; in a band file one
-    after another (``h5fs.store.chunks.band_files``).
+    after another (``h5fs.store.chunks.band_files``). ``rows``: the shared buffer takes these rows
+    of the band alone, from the first to the one behind the last; it begins with the first.
     """
 
     ref: ObjectRef
@@ -56,6 +57,7 @@ class ChunkBatch(Struct, frozen=True):
     tasks: tuple[ChunkTask, ...]
     shared_buffer: int
     is_band_file: bool = False
+    rows: tuple[int, int] | None = None
 
 
 class RowBatch(Struct, frozen=True):

@@ -4,7 +4,9 @@ A **band file** is an unlinked file with the decoded chunks of one band, in the 
 numbers. Each is whole, from its number in the band times ``chunk_bytes`` on: what of it is within
 the array, in row-major order, so that a worker writes a chunk in one piece. Chunks that were never
 written are holes. What readers read are **row blocks**: some rows of the band in the order of the
-array's elements, ordinary blocks in memory, which a worker gathers from the band file.
+array's elements, ordinary blocks in memory, which a worker gathers from the band file. Where the
+disk has no room for that, readers read **slabs**: as many rows of a band as fit into memory, for
+each of which workers decode the band's chunks anew.
 """
 
 from __future__ import annotations
@@ -83,15 +85,41 @@ class RowGrid(Grid, frozen=True, dict=True):
         return -(-self._bands.band_bytes // self.block_bytes)
 
 
+class SlabGrid(RowGrid, frozen=True, dict=True):
+    """The slabs of an array. The chunks of one are those of its band, by their own numbers."""
+
+    def block(self, number: int) -> BlockBounds:
+        """Return what a slab spans."""
+        band, _ = self.band_and_rows(number)
+        bounds, per_band = super().block(number), self._bands.chunks_per_band
+        chunks = range(band * per_band, (band + 1) * per_band)
+        return BlockBounds(number, bounds.start, bounds.stop, chunks)
+
+    def chunks_under(self, start: int, stop: int) -> Iterator[range]:
+        """Yield the numbers of the chunks that elements ``[start, stop)`` are in, in order."""
+        return self._bands.chunks_under(start, stop)
+
+
 def row_grid(grid: Grid) -> RowGrid:
     """Return the row blocks of an array, each of about ``wanted_block_bytes``."""
+    return RowGrid(*_rows_of(grid, grid.wanted_block_bytes))
+
+
+def slab_grid(grid: Grid, slab_bytes: int) -> SlabGrid:
+    """Return the slabs of an array, each of about ``slab_bytes``."""
+    return SlabGrid(*_rows_of(grid, slab_bytes))
+
+
+def _rows_of(
+    grid: Grid, block_bytes: int
+) -> tuple[tuple[int, ...], tuple[int, ...], int, int, Grid, int]:
     row_bytes = grid.row_elements * grid.item_bytes
     rows = grid.band_bytes // row_bytes
-    wanted = min(max(grid.wanted_block_bytes // row_bytes, 1), rows)
+    wanted = min(max(block_bytes // row_bytes, 1), rows)
     per_block = -(-rows // -(-rows // wanted))  # all of one size, as far as that goes
     axis = grid.axis
     shape = (*(1 for _ in range(axis)), per_block, *grid.shape[axis + 1 :])
-    return RowGrid(grid.shape, shape, grid.item_bytes, 1, grid, per_block)
+    return grid.shape, shape, grid.item_bytes, 1, grid, per_block
 
 
 def place_in_band_file(grid: Grid, first_chunk: int, number: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from h5fs.errors import UnreadableError, show_path
 from h5fs.model.objects import Chunked, ChunkIndex, ObjectRef
-from h5fs.store.chunks.band_files import RowGrid, pieces_under, place_in_band_file
+from h5fs.store.chunks.band_files import RowGrid, SlabGrid, pieces_under, place_in_band_file
 from h5fs.store.chunks.block_cache import Block
 from h5fs.store.chunks.geometry import BlockBounds, Grid
 from h5fs.store.chunks.streams import Streams
@@ -33,7 +33,9 @@ class ReadArray:
     ``block_room_bytes``: what a block in memory may grow to, 0 for no more than it has.
 
     ``bands``: where the array's bands are too large for memory, the array by its chunks, which go
-    to band files; ``grid`` is then that of the row blocks gathered from these.
+    to band files; ``grid`` is then that of the row blocks gathered from these. ``slabs``: the array
+    by its slabs, which is read until ``slabs_until`` (a monotonic time), since no disk has room for
+    band files.
     """
 
     ref: ObjectRef
@@ -44,13 +46,20 @@ class ReadArray:
     indexed_chunks: int = 0
     block_room_bytes: int = 0
     bands: ReadArray | None = None
+    slabs: ReadArray | None = None
+    slabs_until: float = 0
     streams: Streams = field(default_factory=Streams)
     index_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def key(self) -> tuple[ObjectRef, int, bool]:
+    def key(self) -> tuple[ObjectRef, int, type[Grid]]:
         """What its blocks are found by."""
-        return self.ref, self.version, self.bands is not None
+        return self.ref, self.version, type(self.grid)
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether its blocks are made of a band file, and not of chunks."""
+        return type(self.grid) is RowGrid
 
     @property
     def chunked(self) -> ReadArray:
@@ -62,7 +71,7 @@ def split_chunks(
     chunks: list[int], array: ReadArray, batch_bytes: int, workers: int
 ) -> list[list[int]]:
     """Split chunks into batches: one for each worker, unless they would be too small."""
-    chunk_bytes = array.grid.chunk_bytes
+    chunk_bytes = array.chunked.grid.chunk_bytes
     per_batch = max(1, batch_bytes // chunk_bytes, -(-len(chunks) // (4 * workers)))
     per_batch = min(per_batch, 1024, max(1, AHEAD_BATCH_BYTES // chunk_bytes))
     return [chunks[i : i + per_batch] for i in range(0, len(chunks), per_batch)]
@@ -97,6 +106,10 @@ def make_batch(
     ``stored``: how many bytes each of the chunks takes in the file, as in ``ChunkIndex``; None
     where that is not known.
     """
+    block_grid, array, rows = array.grid, array.chunked, None
+    if isinstance(block_grid, SlabGrid):
+        _, found = block_grid.band_and_rows(block.bounds.number)
+        rows = found.start, found.stop
     grid = array.grid
     if stored is None:
         tasks = tuple(ChunkTask(chunk, 0) for chunk in chunks)
@@ -105,7 +118,7 @@ def make_batch(
         tasks = tuple(map(ChunkTask, chunks, sizes))
     return ChunkBatch(
         array.ref, grid.shape, grid.item_bytes, array.data,
-        block.first_chunk, tasks, block.shared_buffer.number, block.shared_buffer.is_on_disk,
+        block.first_chunk, tasks, block.shared_buffer.number, block.shared_buffer.is_on_disk, rows,
     )  # fmt: skip
 
 

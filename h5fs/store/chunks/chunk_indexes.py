@@ -24,6 +24,7 @@ class ChunkIndexes:
     def sizes_of(self, array: ReadArray, chunks: Sequence[int]) -> bytes | None:
         """Return the chunks' sizes in the file, right for these; None where the library must look
         up each chunk."""
+        array = array.chunked
         if array.data.filters is None:
             return None
         index = array.index

@@ -1,4 +1,5 @@
-"""Where workers put decoded chunks: in the order of the array's elements, or in a band file."""
+"""Where workers put decoded chunks: in the order of the array's elements, all or some rows of them,
+or in a band file."""
 
 from __future__ import annotations
 
@@ -108,13 +109,51 @@ class InBandFile:
         self.put_inside(number, box, np.tile(np.frombuffer(value, np.uint8), prod(box.count)))
 
 
+class InSlab:
+    """Some rows of chunks of one band go to memory, in the order of the array's elements."""
+
+    def __init__(self, grid: Grid, rows: range, map_shared_buffer: MapSharedBuffer) -> None:
+        self._grid = grid
+        self._rows = rows
+        short, axis = (1,) * grid.axis, grid.axis
+        shape = (*short, len(rows), *grid.shape[axis + 1 :])
+        chunk_shape = (*short, len(rows), *grid.chunk_shape[axis + 1 :])
+        self._slab = InOrder(Grid(shape, chunk_shape, grid.item_bytes), 0, map_shared_buffer)
+
+    def room_for(self, _box: Box) -> Array | None:
+        """See ``Destination``."""
+        return None
+
+    def put(self, number: int, box: Box, chunk: Array) -> None:
+        """See ``Destination``."""
+        self.put_inside(number, box, inside_of(self._grid, box, chunk))
+
+    def put_inside(self, number: int, box: Box, elements: Array) -> None:
+        """See ``Destination``."""
+        rows = np.ascontiguousarray(elements).reshape(box.count[self._grid.axis], -1)
+        wanted = rows[self._rows.start : self._rows.stop]
+        self._slab.put_inside(number, self._box_in_slab(box), wanted.reshape(-1))
+
+    def fill(self, number: int, box: Box, value: bytes) -> None:
+        """See ``Destination``."""
+        self._slab.fill(number, self._box_in_slab(box), value)
+
+    def _box_in_slab(self, box: Box) -> Box:
+        short, axis = self._grid.axis, self._grid.axis + 1
+        start = (*(0 for _ in range(axis)), *box.start[axis:])
+        return Box(start, (*(1 for _ in range(short)), len(self._rows), *box.count[axis:]))
+
+
 def destination_of(batch: ChunkBatch, views: SharedBufferViews) -> Destination:
     """Return where a batch's chunks go."""
     grid, number = Grid(batch.shape, batch.data.chunk_shape, batch.item_bytes), batch.shared_buffer
     if batch.is_band_file:
         write = functools.partial(views.write_on_disk, number)
         return InBandFile(grid, batch.first_chunk, batch.ref.path, write)
-    return InOrder(grid, batch.first_chunk, functools.partial(views.map, number))
+    map_shared_buffer = functools.partial(views.map, number)
+    if batch.rows is not None:
+        return InSlab(grid, range(*batch.rows), map_shared_buffer)
+    return InOrder(grid, batch.first_chunk, map_shared_buffer)
 
 
 def gather_batch(batch: RowBatch, views: SharedBufferViews) -> None:

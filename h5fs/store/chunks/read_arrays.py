@@ -8,6 +8,7 @@ blocks, or those of their chunks, the list of the chunks' sizes, and who reads i
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +16,21 @@ from math import prod
 
 import msgspec
 
+from h5fs.errors import NoRoomError, show_path
 from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
-from h5fs.store.chunks.band_files import row_grid
+from h5fs.store.chunks.band_files import row_grid, slab_grid
 from h5fs.store.chunks.batches import ReadArray
 from h5fs.store.chunks.block_cache import BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
+from h5fs.store.chunks.streams import Stream
 
 _ARRAYS_KEPT = 256
 _INDEX_BYTES_KEPT = 64 * 2**20
 _ROOM_TO_GROW = 2
+# After so long the disk may have room again; to find out fills it once more.
+_SLAB_SECONDS = 60
+# A reader that has paused for so long gets no room for read-ahead.
+_STREAM_SECONDS = 1
 
 _Key = tuple[ObjectRef, int]
 _Versions = tuple[int, int]
@@ -61,6 +68,27 @@ class ReadArrays:
             self._arrays.move_to_end(key)
             array.ref = array.chunked.ref = ref  # by the path that the object has now
         return array
+
+    def read_slabs(self, array: ReadArray) -> None:
+        """Let an array be read by its slabs for a while. Raises ``NoRoomError``."""
+        bands = array.chunked
+        grid = slab_grid(bands.grid, self._cache.capacity_bytes // 4)
+        if not self._cache.fits(grid.block_bytes):
+            raise NoRoomError(f"{show_path(array.ref.path)}: no room for a row of decoded chunks")
+        array.slabs = ReadArray(array.ref, array.version, bands.data, grid, bands=bands)
+        array.slabs_until = time.monotonic() + _SLAB_SECONDS
+
+    def ahead_of_others(self, stream: Stream, workers: int) -> int:
+        """Return how many bytes are made ahead, or soon will be, for other readers than that of a
+        stream."""
+        now = stream.ahead_time = time.monotonic()
+        waiting = 0
+        for array in self.all():
+            busy_bytes = workers * array.grid.block_bytes
+            for other in array.streams.all():
+                if other is not stream and now - other.ahead_time < _STREAM_SECONDS:
+                    waiting += max(other.ahead_stop - other.stop - busy_bytes, 0)
+        return waiting
 
     def all(self) -> list[ReadArray]:
         """Return those that are known, the one read longest ago first."""
@@ -130,8 +158,9 @@ class ReadArrays:
 
 
 def _forget(array: ReadArray, cache: BlockCache) -> None:
-    for each in {array.key, array.chunked.key}:
-        cache.forget(each)
+    for each in (array, array.bands, array.slabs):
+        if each is not None:
+            cache.forget(each.key)
 
 
 def _take_over(taker: ReadArray, changed: _Changed, cache: BlockCache) -> None:
@@ -152,8 +181,9 @@ def _take_over(taker: ReadArray, changed: _Changed, cache: BlockCache) -> None:
     if not is_alike or not chunks:
         _forget(changed.before, cache)
         return
-    if taker.bands is not None:  # rows are gathered anew
-        cache.forget(changed.before.key)
+    for each in (changed.before, changed.before.slabs):
+        if each is not None and each is not before:  # rows are gathered anew
+            cache.forget(each.key)
     cache.take_over(before.key, array.key, new, chunks)
     taker.streams = changed.before.streams
     # What has grown once will most likely grow again: its last block then stays where it is.

@@ -50,8 +50,6 @@ _log = logging.getLogger(__name__)
 # costs five times as much as decoding into used memory (four readers at once, each 16 MiB ahead:
 # 120 MB of fresh memory, and a fourth of the workers' time).
 _WAITING_BYTES_PER_WORKER = BLOCK_BYTES
-# A reader that has paused for so long gets no room for read-ahead.
-_STREAM_SECONDS = 1
 
 
 class _ForgottenError(UnreadableError):
@@ -124,7 +122,8 @@ class ChunkReader:
 
         Whoever reads whole rows, or goes through the array, gets them from a block of rows, once
         all chunks of the band are there. Other reads take a few bytes of a few chunks, and need no
-        others: they get these from the band file. So do all where a band is a single chunk.
+        others: they get these from the band file. So do all where a band is a single chunk. While
+        the disk has no room for that, slabs are read.
         """
         bands, bounds = array.chunked, array.grid.block(number)
         kept = self._cache.find(array.key, number)
@@ -134,6 +133,8 @@ class ChunkReader:
                     return self._read_block(array, number, start, buffer, is_passing)
             finally:
                 self._cache.unpin(kept)
+        if time.monotonic() < array.slabs_until:
+            return self._read_slab(array, start, buffer, is_passing)
         part = part_of(array, bounds, start, buffer)
         band = self._pin(bands, bands.grid.block_of(start))
         try:
@@ -145,12 +146,22 @@ class ChunkReader:
                     return self._read_block(array, number, start, part, is_passing)
             if not read_pieces(bands.grid, band, start, part):
                 raise UnreadableError(f"{show_path(array.ref.path)}: a band file is too short")
-        except NoRoomError:
+            return bounds
+        except NoRoomError as error:
             self._cache.forget_pinned(band)  # the disk gets its room back
-            raise
+            _log.warning("%s; it is read more slowly", error)
         finally:
             self._cache.unpin(band)
-        return bounds
+        self._arrays.read_slabs(array)
+        return self._read_slab(array, start, buffer, is_passing)
+
+    def _read_slab(
+        self, array: ReadArray, start: int, buffer: memoryview, is_passing: bool
+    ) -> BlockBounds:
+        slabs = array.slabs
+        assert slabs is not None
+        slabs.ref = array.ref
+        return self._read_block(slabs, slabs.grid.block_of(start), start, buffer, is_passing)
 
     def _read_block(
         self, array: ReadArray, number: int, start: int, buffer: memoryview, is_passing: bool
@@ -182,10 +193,10 @@ class ChunkReader:
         is_for_all = is_passing and self._cache.fits(grid.block_bytes)
         wanted = block.bounds.chunks if is_for_all else under
         if any(block.states[chunk - block.first_chunk] in (ABSENT, PENDING) for chunk in wanted):
-            self._cache.misses += array.bands is None  # else the read was counted with its band
+            self._cache.misses += not array.is_gathered  # else the read was counted with its band
             self._make(array, block, wanted)
         else:
-            self._cache.hits += array.bands is None
+            self._cache.hits += not array.is_gathered
         for chunk in under if block.failures else ():
             if chunk in block.failures:
                 raise UnreadableError(f"{show_path(array.ref.path)}: {block.failures[chunk]}")
@@ -205,9 +216,9 @@ class ChunkReader:
             self._set_states(block, there, {})
             missing = [chunk for chunk in missing if chunk not in there]
         if missing:
-            fetcher = self._fetcher if array.bands is None else None
+            fetcher = None if array.is_gathered else self._fetcher
             if fetcher is not None and self._indexes.sizes_of(array, missing) is not None:
-                fetcher.begin(array.index, array.grid, missing)
+                fetcher.begin(array.chunked.index, array.chunked.grid, missing)
             batches = split_chunks(missing, array, BATCH_BYTES, self._pool.count)
             others = [self._submit(array, block, batch) for batch in batches[1:]]
             try:
@@ -250,9 +261,9 @@ class ChunkReader:
             if block.states.count(PENDING) * array.grid.chunk_bytes >= LARGE_PAGE_BYTES:
                 block.shared_buffer.prepare_to_fill()
             failed = (
-                self._decode_chunks(array, block, chunks)
-                if array.bands is None
-                else self._gather(array, block)
+                self._gather(array, block)
+                if array.is_gathered
+                else self._decode_chunks(array, block, chunks)
             )
             state, failures = PRESENT, {failure.number: failure.reason for failure in failed}
         finally:
@@ -264,13 +275,13 @@ class ChunkReader:
     ) -> tuple[ChunkFailure, ...]:
         batch = make_batch(array, self._indexes.sizes_of(array, chunks), block, chunks)
         if self._fetcher is not None:
-            self._fetcher.wait(array.index, array.grid, chunks)
+            self._fetcher.wait(array.chunked.index, array.chunked.grid, chunks)
         failed: tuple[ChunkFailure, ...] = self._pool.call(
             "decode_chunks",
             batch,
             subject=Subject(array.ref),
             shared_buffers=(block.shared_buffer,),
-            asked_bytes=len(chunks) * array.grid.chunk_bytes,
+            asked_bytes=len(chunks) * array.chunked.grid.chunk_bytes,
         )
         return failed
 
@@ -335,7 +346,8 @@ class ChunkReader:
         if self._fetcher is not None:
             self._fetcher.read_ahead(array.index, grid, stream, offset)
         busy_bytes = self._pool.count * grid.block_bytes
-        ahead = busy_bytes + max(self._waiting_bytes - self._waiting_for_others(stream), 0)
+        others = self._arrays.ahead_of_others(stream, self._pool.count)
+        ahead = busy_bytes + max(self._waiting_bytes - others, 0)
         ahead = max(min(ahead, self._cache.capacity_bytes // 4), 1)
         stop = min(offset + ahead, grid.data_bytes)
         while offset < stop:
@@ -343,17 +355,6 @@ class ChunkReader:
             offset = stream.ahead_stop = bounds.stop
             if not self._cache.holds(array.key, bounds.number):
                 self._start_block(array, bounds.number)
-
-    def _waiting_for_others(self, stream: Stream) -> int:
-        """Return how many bytes are made ahead, or soon will be, for other readers."""
-        now = stream.ahead_time = time.monotonic()
-        waiting = 0
-        for array in self._arrays.all():
-            busy_bytes = self._pool.count * array.grid.block_bytes
-            for other in array.streams.all():
-                if other is not stream and now - other.ahead_time < _STREAM_SECONDS:
-                    waiting += max(other.ahead_stop - other.stop - busy_bytes, 0)
-        return waiting
 
     def _start_block(self, array: ReadArray, number: int) -> None:
         pinned = []

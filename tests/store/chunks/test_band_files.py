@@ -14,7 +14,9 @@ from h5fs.store.chunks.band_files import (
     pieces_under,
     place_in_band_file,
     row_grid,
+    slab_grid,
 )
+from h5fs.store.chunks.destinations import InSlab
 from h5fs.store.chunks.geometry import Grid
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +91,47 @@ def test_the_pieces_of_a_range_are_its_bytes(grid: Grid, data: st.DataObject) ->
     if start < stop:
         ends = start // grid.item_bytes, -(-stop // grid.item_bytes)
         assert chunks <= {chunk for under in grid.chunks_under(*ends) for chunk in under}
+
+
+@given(grids(), st.integers(1, 200), st.booleans())
+def test_the_slabs_put_together_are_the_array(grid: Grid, slab_bytes: int, is_whole: bool) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (*grid.shape, grid.item_bytes), "u1")
+    slabs = slab_grid(grid, slab_bytes)
+    got = b""
+    while len(got) < values.nbytes:
+        number = slabs.block_of(len(got))
+        block = slabs.block(number)
+        assert block.start == len(got)
+        ends = block.start // grid.item_bytes, block.stop // grid.item_bytes
+        assert [chunk for part in slabs.chunks_under(*ends) for chunk in part] == [*block.chunks]
+        out = np.full(block.size_bytes, 170, "u1")
+        _, rows = slabs.band_and_rows(number)
+        slab = InSlab(grid, rows, lambda start, stop, out=out: out[start:stop])
+        for chunk in block.chunks:
+            box = grid.box(chunk)
+            where = tuple(slice(s, s + c) for s, c in zip(box.start, box.count, strict=True))
+            if is_whole:
+                decoded = np.full((*grid.chunk_shape, grid.item_bytes), 171, "u1")
+                decoded[tuple(map(slice, box.count))] = values[where]
+                slab.put(chunk, box, decoded.ravel())
+            else:
+                slab.fill(chunk, box, bytes(range(grid.item_bytes)))
+                slab.put_inside(chunk, box, values[where].ravel())
+        got += out.tobytes()
+    assert got == values.tobytes()
+
+
+@given(grids(), st.integers(1, 200))
+def test_a_slab_of_one_value_is_filled(grid: Grid, slab_bytes: int) -> None:
+    slabs = slab_grid(grid, slab_bytes)
+    block = slabs.block(slabs.block_of(grid.data_bytes - 1))
+    out = np.full(block.size_bytes, 170, "u1")
+    _, rows = slabs.band_and_rows(block.number)
+    slab = InSlab(grid, rows, lambda start, stop: out[start:stop])
+    value = bytes(range(grid.item_bytes))
+    for chunk in block.chunks:
+        slab.fill(chunk, grid.box(chunk), value)
+    assert out.tobytes() == value * (block.size_bytes // grid.item_bytes)
 
 
 def test_where_chunks_are_as_wide_as_the_array_a_piece_is_as_long_as_the_chunk() -> None:

@@ -289,9 +289,15 @@ class Columns(Workers):
             return self.gather(batch, shared_buffers)
         for task in batch.tasks:
             first = task.number * self._width
-            chunk = self._array[:, first : first + self._width].tobytes()
-            os.pwrite(shared_buffers[0].descriptor, chunk, task.number * len(chunk))
+            columns = self._array[:, first : first + self._width]
             self.decoded[task.number] += 1
+            if batch.rows is None:
+                place = task.number * columns.nbytes
+                os.pwrite(shared_buffers[0].descriptor, columns.tobytes(), place)
+                continue
+            for row in range(*batch.rows):
+                place = (row - batch.rows[0]) * self._array.shape[1] + first
+                os.pwrite(shared_buffers[0].descriptor, columns[row].tobytes(), place)
         return ()
 
 
@@ -397,13 +403,17 @@ def test_who_reads_rows_of_a_band_that_is_forgotten_meanwhile_gets_them() -> Non
         assert reader.statistics().disk_bytes == 0
 
 
-def test_a_disk_that_is_full_gets_its_room_back() -> None:
+@pytest.mark.semantics("D2")
+@pytest.mark.parametrize("order", [(0,), (1, 0)])
+def test_a_disk_that_is_full_gets_its_room_back_and_is_not_filled_again_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...]
+) -> None:
     workers, stream = columns_of(20 * MB)
     decode, left = workers.call, [30]
     descriptors: set[int] = set()
 
     def fill_disk(method: str, *arguments: Any, shared_buffers: Any = (), **options: Any) -> Any:
-        if method == "decode_chunks":
+        if method == "decode_chunks" and arguments[0].is_band_file:
             descriptors.add(os.dup(shared_buffers[0].descriptor))  # as a worker keeps it
             left[0] -= len(arguments[0].tasks)
             if left[0] < 0:
@@ -412,12 +422,18 @@ def test_a_disk_that_is_full_gets_its_room_back() -> None:
 
     workers.call = fill_disk  # type: ignore[method-assign]
     with reading(workers, 8 * MB) as reader:
-        with pytest.raises(NoRoomError):
-            buffer = memoryview(bytearray(MB))
-            reader.read_into(stream.ref, stream.dataset, stream.data, 0, buffer)
+        stream.read(reader, order)
         assert reader.statistics().disk_bytes == 0
+        assert reader.statistics().used_bytes <= 8 * MB
         assert {os.fstat(each).st_blocks for each in descriptors} == {0}
+        assert len(descriptors) <= 31
+        # 20 MB by 2 MB, and what was in the band file already.
+        assert max(workers.decoded.values()) <= 12
         left[0] = 1000
         stream.read(reader)
+        assert not workers.gathered
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic() + 61: now)
+        stream.read(reader)
+        assert workers.gathered
     for each in descriptors:
         os.close(each)
