@@ -432,7 +432,8 @@ def test_a_disk_that_is_full_gets_its_room_back_and_is_not_filled_again_for_a_wh
         left[0] = 1000
         stream.read(reader)
         assert not workers.gathered
-        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic() + 61: now)
+        later = time.monotonic() + 61
+        monkeypatch.setattr(time, "monotonic", lambda: later)
         stream.read(reader)
         assert workers.gathered
     for each in descriptors:
