@@ -7,6 +7,7 @@ blocks, or those of their chunks, the list of the chunks' sizes, and who reads i
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -16,13 +17,15 @@ from math import prod
 
 import msgspec
 
-from h5fs.errors import NoRoomError, show_path
+from h5fs.errors import NoRoomError
 from h5fs.model.objects import Chunked, DatasetInfo, ObjectRef
 from h5fs.store.chunks.band_files import row_grid, slab_grid
 from h5fs.store.chunks.batches import ReadArray
 from h5fs.store.chunks.block_cache import BlockCache
 from h5fs.store.chunks.geometry import BLOCK_BYTES, Grid
 from h5fs.store.chunks.streams import Stream
+
+_log = logging.getLogger(__name__)
 
 _ARRAYS_KEPT = 256
 _INDEX_BYTES_KEPT = 64 * 2**20
@@ -69,12 +72,14 @@ class ReadArrays:
             array.ref = array.chunked.ref = ref  # by the path that the object has now
         return array
 
-    def read_slabs(self, array: ReadArray) -> None:
-        """Let an array be read by its slabs for a while. Raises ``NoRoomError``."""
+    def read_slabs(self, array: ReadArray, error: NoRoomError) -> None:
+        """Let an array be read by its slabs for a while. Raises ``error`` if it cannot be."""
         bands = array.chunked
         grid = slab_grid(bands.grid, self._cache.capacity_bytes // 4)
         if not self._cache.fits(grid.block_bytes):
-            raise NoRoomError(f"{show_path(array.ref.path)}: no room for a row of decoded chunks")
+            raise error
+        if time.monotonic() >= array.slabs_until:  # others may have found the same
+            _log.warning("%s; it is read more slowly", error)
         array.slabs = ReadArray(array.ref, array.version, bands.data, grid, bands=bands)
         array.slabs_until = time.monotonic() + _SLAB_SECONDS
 

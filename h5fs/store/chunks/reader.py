@@ -149,10 +149,9 @@ class ChunkReader:
             return bounds
         except NoRoomError as error:
             self._cache.forget_pinned(band)  # the disk gets its room back
-            _log.warning("%s; it is read more slowly", error)
+            self._arrays.read_slabs(array, error)
         finally:
             self._cache.unpin(band)
-        self._arrays.read_slabs(array)
         return self._read_slab(array, start, buffer, is_passing)
 
     def _read_slab(

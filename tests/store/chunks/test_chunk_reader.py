@@ -368,6 +368,24 @@ def test_a_small_read_of_a_large_band_decodes_what_is_under_it_and_gathers_nothi
     assert not workers.gathered
 
 
+@pytest.mark.semantics("D2")
+def test_where_no_row_fits_into_memory_either_a_full_disk_is_an_error() -> None:
+    workers, stream = columns_of(2 * MB)
+
+    def fill_disk(method: str, *arguments: Any, **options: Any) -> Any:
+        if method == "decode_chunks":
+            raise NoRoomError("/1: no room for decoded chunks")
+        return Columns.call(workers, method, *arguments, **options)
+
+    workers.call = fill_disk  # type: ignore[method-assign]
+    with reading(workers, 16_000) as reader:
+        for _ in range(2):
+            with pytest.raises(NoRoomError):
+                buffer = memoryview(bytearray(10_000))
+                reader.read_into(stream.ref, stream.dataset, stream.data, 0, buffer)
+        assert reader.statistics().disk_bytes == 0
+
+
 def test_a_band_file_that_a_worker_has_cut_is_an_error() -> None:
     workers, stream = columns_of(20 * MB)
     decode = workers.call
