@@ -50,7 +50,8 @@ class _Changed:
 class ReadArrays:
     """Arrays by object and version; those read longest ago are forgotten. Safe from any thread.
 
-    ``_lock`` protects ``_arrays`` and ``_changed``; the cache's lock may be taken while it is held.
+    ``_lock`` protects all that is here, ``_slabs_until`` too, which is that of arrays of any
+    version; the cache's lock may be taken while it is held.
     """
 
     def __init__(self, cache: BlockCache) -> None:
@@ -58,6 +59,7 @@ class ReadArrays:
         self._lock = threading.Lock()
         self._arrays: OrderedDict[_Key, ReadArray] = OrderedDict()
         self._changed: OrderedDict[_Key, _Changed] = OrderedDict()
+        self._slabs_until: dict[ObjectRef, float] = {}
 
     def get(self, ref: ObjectRef, dataset: DatasetInfo, data: Chunked, version: int) -> ReadArray:
         """Return an array that is to be read."""
@@ -74,14 +76,21 @@ class ReadArrays:
 
     def read_slabs(self, array: ReadArray, error: NoRoomError) -> None:
         """Let an array be read by its slabs for a while. Raises ``error`` if it cannot be."""
+        slabs = self._make_slabs(array)
+        if not self._cache.fits(slabs.grid.block_bytes):
+            raise error
+        now = time.monotonic()
+        if now >= array.slabs_until:  # others may have found the same
+            _log.warning("%s; it is read more slowly", error)
+        array.slabs, array.slabs_until = slabs, now + _SLAB_SECONDS
+        with self._lock:
+            kept = {ref: until for ref, until in self._slabs_until.items() if until > now}
+            self._slabs_until = {**kept, array.ref: array.slabs_until}
+
+    def _make_slabs(self, array: ReadArray) -> ReadArray:
         bands = array.chunked
         grid = slab_grid(bands.grid, self._cache.capacity_bytes // 4)
-        if not self._cache.fits(grid.block_bytes):
-            raise error
-        if time.monotonic() >= array.slabs_until:  # others may have found the same
-            _log.warning("%s; it is read more slowly", error)
-        array.slabs = ReadArray(array.ref, array.version, bands.data, grid, bands=bands)
-        array.slabs_until = time.monotonic() + _SLAB_SECONDS
+        return ReadArray(array.ref, array.version, bands.data, grid, bands=bands)
 
     def ahead_of_others(self, stream: Stream, workers: int) -> int:
         """Return how many bytes are made ahead, or soon will be, for other readers than that of a
@@ -156,6 +165,9 @@ class ReadArrays:
         array = ReadArray(ref, version, data, grid)
         if not self._cache.fits(grid.block_bytes):
             array = ReadArray(ref, version, data, row_grid(grid), bands=array)
+            slabs = self._make_slabs(array)
+            if self._cache.fits(slabs.grid.block_bytes):
+                array.slabs, array.slabs_until = slabs, self._slabs_until.get(ref, 0)
         changed = self._changed.pop((ref, version), None)
         if changed is not None:
             _take_over(array, changed, self._cache)

@@ -449,6 +449,8 @@ def test_a_disk_that_is_full_gets_its_room_back_and_is_not_filled_again_for_a_wh
         assert max(workers.decoded.values()) <= 12
         left[0] = 1000
         stream.read(reader)
+        reader.note_change(None, {})  # its data are of another version then
+        stream.read(reader)
         assert not workers.gathered
         later = time.monotonic() + 61
         monkeypatch.setattr(time, "monotonic", lambda: later)
