@@ -96,7 +96,7 @@ class Session:
         self._relief: list[threading.Thread] = []  # threads that end when they are not needed
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
-        self._ending = threading.Event()
+        self._is_ending = False
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -205,7 +205,7 @@ class Session:
             if not idle:  # a call that came on none of these threads
                 return function(*arguments)
             idle.pop()
-            if not idle:
+            if not idle and not self._is_watched:
                 self._tell_if_all_busy()
             try:
                 return function(*arguments)
@@ -233,6 +233,9 @@ class Session:
                     self._events.put(event)
                     return
             if self._idle:
+                # While calls come one after another, each would wake this thread, and wait for it.
+                if self._finished_calls != before:
+                    continue
                 self._is_watched = False
                 if self._idle:
                     return
@@ -323,12 +326,15 @@ class Session:
         loop = self._libfuse.request_loop()
         loop.requests, loop.on_data = self._requests, self._share_requests
         receiver, patience = self._receiver, _CALM_SECONDS if is_relief else None
+        me = threading.get_ident()
         try:
-            while not self._ending.is_set():
-                if receiver is not None and not self._receive(receiver, patience):
-                    return False
-                if self._ending.is_set() or loop.turn() is Turn.ENDED:
-                    self._ending.set()  # who waits to receive need not ask the kernel
+            while not self._is_ending:
+                if receiver is not None and not (receiver.thread == me or receiver.is_shared):
+                    if not self._receive(receiver, patience):
+                        return False
+                    continue  # the mount may have ended meanwhile
+                if loop.turn() is Turn.ENDED:
+                    self._is_ending = True  # who waits to receive need not ask the kernel
                 elif is_relief and self._may_leave():
                     return False
             return True
@@ -339,8 +345,6 @@ class Session:
 
     def _receive(self, receiver: Receiver, patience_seconds: float | None) -> bool:
         """Wait, as a thread that is not idle, until this thread receives; False if that lasts."""
-        if receiver.is_this_thread():
-            return True
         with suppress(IndexError):
             self._idle.pop()
         self._tell_if_all_busy()
@@ -361,7 +365,7 @@ class Session:
         libfuse's mark that all loops shall end.
         """
         self._is_calm = False
-        self._ending.set()
+        self._is_ending = True
         while len(self._ended) < len(self._threads):
             self._library.fuse_exit(self._libfuse.pointer)
             with self._roster:
