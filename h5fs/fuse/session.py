@@ -97,6 +97,7 @@ class Session:
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
         self._is_ending = False
+        self._descriptor = -1  # of /dev/fuse, once there is a mount
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -127,6 +128,7 @@ class Session:
             words = [b"h5fs", b"-o", self._arguments.option_list()]
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
+            self._descriptor = self._libfuse.descriptor()
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
                 # What there is by now stays, so that no search for garbage goes through it.
@@ -176,13 +178,13 @@ class Session:
 
     def _is_request_there(self) -> bool:
         requests = select.poll()  # one cannot be used by two threads
-        requests.register(self._libfuse.descriptor(), select.POLLIN)
+        requests.register(self._descriptor, select.POLLIN)
         return bool(requests.poll(0))
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
         if self._notifier is None:
-            self._notifier = Notifier(self._libfuse.descriptor())
+            self._notifier = Notifier(self._descriptor)
         return self._notifier
 
     def forget_status(self, node: int) -> None:

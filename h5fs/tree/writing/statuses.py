@@ -71,7 +71,7 @@ class Statuses:
             return listed
         node = self._places.find_visible(path)
         status = self._as_in_mount(self._lookup.status_of(path, node), node)
-        edited = self._pending.edited(node)
+        edited = None if node.kind is NodeKind.FOLDER else self._pending.edited(node)
         if edited is None:
             return status, self._lasts(node, status)
         if edited.is_dirty or edited.is_as_written:
