@@ -287,8 +287,10 @@ def split_changed(body: memoryview) -> tuple[ChangedObjects, int, memoryview]:
     follows. Raises for what is no such packet."""
     rest = _SIZE_BYTES + int.from_bytes(body[:_SIZE_BYTES], "little")
     changed, stop = _CHANGED.decode(body[_SIZE_BYTES:rest])
-    parts = [each for each in changed or () if isinstance(each, ChangedPart)]
-    if stop < 0 or (parts and min(part.start for part in parts) < 0):
+    is_true = stop >= 0
+    for each in changed or ():
+        is_true = is_true and not (isinstance(each, ChangedPart) and each.start < 0)
+    if not is_true:
         raise UnreadableError("a commit that ends nowhere, or of data that begin nowhere")
     return changed, stop, body[rest:]
 

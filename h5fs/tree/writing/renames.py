@@ -66,7 +66,8 @@ class Renames:
         if new.startswith(old + b"/"):
             raise InvalidNameError(f"{show_path(new)} is below {show_path(old)}")
         target, dataset = self._places.find_replaced(new), self._places.dataset_at(old)
-        if dataset is not None and dataset == self._places.dataset_at(new):
+        is_over = target is not None or self._pending.staged(new) is not None
+        if is_over and dataset is not None and dataset == self._places.dataset_at(new):
             return  # two names of one file: POSIX leaves both
         entry = self._pending.scratch(old)
         if entry is not None:

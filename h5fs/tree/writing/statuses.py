@@ -209,8 +209,9 @@ class Statuses:
             return  # it went with what was in it
         inode = folder.inode
         times = self._pending.times_of(inode)
-        of_file = self._lookup.files.latest(folder.info.ref.file)
-        self._pending.set_times(inode, times[0] if times else of_file.atime_ns, now_ns)
+        if times is None:
+            times = self._lookup.files.latest(folder.info.ref.file).atime_ns, now_ns
+        self._pending.set_times(inode, times[0], now_ns)
 
     def _of_staged(self, file: WritableFile) -> Status:
         """Return the status of what the HDF5 file does not have: nobody is asked, so that a program
