@@ -26,10 +26,10 @@ _ROOT = 1
 
 
 class Notifier:
-    """Writes notifications to a mount's /dev/fuse."""
+    """Writes notifications to a mount's /dev/fuse, of which it has the ``descriptor``."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def expire(self) -> bool:
         """Let the kernel ask for every name and status anew; return False if the kernel cannot.
@@ -59,7 +59,7 @@ class Notifier:
         # At the end of each change: so it is one function.
         message = _STATUS.pack(_STATUS.size, _NOTIFY_INVALIDATE_INODE, 0, node, -1, 0)
         try:  # noqa: SIM105  (suppress() takes longer than the rest)
-            os.write(self._descriptor, message)
+            os.write(self.descriptor, message)
         except OSError:  # the kernel does not know the node, or the mount has ended
             pass
 
@@ -73,7 +73,7 @@ class Notifier:
     def _tell(self, code: int, body: bytes) -> bool:
         """Return whether the kernel knows the message."""
         try:
-            os.write(self._descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
+            os.write(self.descriptor, _HEADER.pack(_HEADER.size + len(body), code, 0) + body)
         except OSError as error:
             # ENOENT: the kernel does not know the name; ENODEV, ENOTCONN: the mount has ended.
             return error.errno != errno.EINVAL

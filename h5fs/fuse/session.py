@@ -86,7 +86,7 @@ class Session:
         # In mode r all threads receive: libfuse's loop is in C, and needs Python's lock only once.
         self._receiver = None if requests is None else Receiver()
         self._module: Any = binding.module
-        self._notifier: Notifier | None = None
+        self._notifier = Notifier(-1)  # until there is a mount
         # `put` may be called by a signal handler at any moment: no other queue allows that.
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         # A signal to a thread that is gone would be a crash: a thread that ends takes itself off
@@ -97,7 +97,6 @@ class Session:
         self._usual_count = min(max(count_cores(), _FEWEST_THREADS), _USUAL_MOST_THREADS)
         self._is_calm = False
         self._is_ending = False
-        self._descriptor = -1  # of /dev/fuse, once there is a mount
         self._relieved_at = 0.0
         self._ended: list[threading.Thread] = []
         self._may_begin = threading.Event()
@@ -128,7 +127,7 @@ class Session:
             words = [b"h5fs", b"-o", self._arguments.option_list()]
             if not self._libfuse.mount(table, words, self._mountpoint):
                 raise MountRefusedError
-            self._descriptor = self._libfuse.descriptor()
+            self._notifier = Notifier(self._libfuse.descriptor())
             try:
                 # The mount counts as ready with the first answer: the threads must be there before.
                 # What there is by now stays, so that no search for garbage goes through it.
@@ -178,19 +177,17 @@ class Session:
 
     def _is_request_there(self) -> bool:
         requests = select.poll()  # one cannot be used by two threads
-        requests.register(self._descriptor, select.POLLIN)
+        requests.register(self._notifier.descriptor, select.POLLIN)
         return bool(requests.poll(0))
 
     def notifier(self) -> Notifier:
         """Return a notifier, which can be used as long as the mount lasts."""
-        if self._notifier is None:
-            self._notifier = Notifier(self._descriptor)
         return self._notifier
 
     def forget_status(self, node: int) -> None:
         """Let the kernel ask for a node's status anew, as ``Notifier.forget_status``; 0 is none."""
         if node:
-            (self._notifier or self.notifier()).forget_status(node)
+            self._notifier.forget_status(node)
 
     def init(self, connection: int, config: int | None) -> None:
         """Negotiate with the kernel; to be called by ``init``, with its arguments."""
@@ -235,11 +232,9 @@ class Session:
                     self._events.put(event)
                     return
             if self._idle:
-                # While calls come one after another, each would wake this thread, and wait for it.
-                if self._finished_calls != before:
-                    continue
-                self._is_watched = False
-                if self._idle:
+                # Not while calls come one after another: each would wake this thread anew.
+                self._is_watched = self._finished_calls != before
+                if self._idle and not self._is_watched:
                     return
                 self._is_watched = True
                 continue

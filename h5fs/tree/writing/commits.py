@@ -310,14 +310,14 @@ class Commits:
             return self._commit_attributes(folder, name, file, draft)
         if name is None:
             raise InvalidNameError(f"{show_path(file.path)}: the name is too long")
-        is_new = self._lookup.get_any_link(group, name) is None
-        before = None if is_new else self._lookup.find_any(file.path)
+        is_there = self._lookup.get_any_link(group, name) is not None
+        before = self._lookup.find_any(file.path) if is_there else None
         if before is not None and before.is_symbolic_link and meaning.projection in ALONE_IN_OBJECT:
             self._in_flight.insist_on_being_alone()
             self._unseen.over_link(meaning, folder, name, file, before)
             return True
         if meaning.projection is Projection.ARRAY:
-            self._commit_array(folder, name, file, draft, is_new=is_new)
+            self._commit_array(folder, name, file, draft)
             return True
         with self._lookup.changing():
             if meaning.projection is not Projection.DATATYPE:
@@ -330,11 +330,8 @@ class Commits:
             )
         return True
 
-    def _commit_array(
-        self, folder: Node, name: bytes, file: WritableFile, draft: Draft, *, is_new: bool
-    ) -> None:
-        """Commit an array; ``is_new``: the HDF5 file has nothing of that name."""
-        replaced = None if is_new else self._places.find_overwritten(folder, name, file.path)
+    def _commit_array(self, folder: Node, name: bytes, file: WritableFile, draft: Draft) -> None:
+        replaced = self._places.find_overwritten(folder, name, file.path)
         if replaced is not None and is_as_shown(draft, self._places.readable_content_of(replaced)):
             return
         if replaced is not None:

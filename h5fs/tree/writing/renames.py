@@ -384,9 +384,7 @@ class Renames:
     def _move_opened(self, node: Node, old: bytes, new: bytes, name: bytes) -> None:
         """Let the other files of a link that are open to write go along: attributes, a partner."""
         assert node.link is not None
-        if not self._pending.has_edited(node.info.ref):
-            return
-        for projection in PROJECTIONS.values():
+        for projection in PROJECTIONS.values() if self._pending.has_edited(node.info.ref) else ():
             here, there = (
                 path.rpartition(b"/")[0] + b"/" + encode_name(link_name, projection)
                 for path, link_name in ((old, node.link.name), (new, name))
